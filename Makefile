@@ -1,0 +1,60 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Also behind a proxy whose certificate only the system's store knows.
+export DENO_TLS_CA_STORE ?= system,mozilla
+
+.PHONY: help setup demo dev test test-fast chaos bench fmt lint typecheck check snapshots clean
+
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing (once) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	@touch $@
+
+setup: $(STAMP) ## Install everything into .venv (Python >= 3.11 is all it needs)
+
+demo: $(STAMP) ## The whole story on this machine, step by step
+	@$(BIN)/till demo
+
+dev: $(STAMP) ## The local stack: Postgres, Stripe, edge functions, worker
+	@$(BIN)/till dev
+
+test: $(STAMP) ## Every test
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(STAMP) ## The tests that take seconds
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+chaos: $(STAMP) ## Kill, cut and restart things under load, then prove the books
+	@$(BIN)/python -m pytest tests/chaos
+
+bench: $(STAMP) ## Speed as ratios to a floor measured in the same run → bench/latest.json
+	@$(BIN)/python -m bench
+
+fmt: $(STAMP) ## Format Python and TypeScript
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/deno fmt --quiet supabase/functions cli/local/functions.ts
+
+lint: $(STAMP) ## Formatting and lint, nothing changed
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/deno fmt --quiet --check supabase/functions cli/local/functions.ts
+	@$(BIN)/deno lint --quiet supabase/functions cli/local/functions.ts
+
+typecheck: $(STAMP) ## Pyright, strict, on worker and cli; deno check on the functions
+	@$(BIN)/pyright
+	@for f in supabase/functions/*/deno.json; do $(BIN)/deno check --quiet --no-lock --config $$f $$(dirname $$f)/*.ts supabase/functions/_shared/*.ts || exit 1; done
+
+snapshots: $(STAMP) ## Write schema.sql, access.txt and the CLI help anew
+	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py --update-snapshots
+
+check: lint typecheck test ## All that CI looks at
+
+clean: ## Remove the local stack's data and caches (not .venv)
+	@rm -rf .till .pytest_cache .ruff_cache .hypothesis
