@@ -1,0 +1,114 @@
+-- Accounts: what has a balance. Every user has a personal one; a team account has members.
+--
+-- Invariant: a sign-up never fails because of billing, and the books survive the user (owner_id becomes null).
+-- Clients read their own accounts; only functions write.
+
+create table billing.accounts (
+    id uuid primary key default gen_random_uuid(),
+    kind text not null default 'personal',
+    name text,
+    owner_id uuid references auth.users (id) on delete set null,
+    frozen_at timestamptz,
+    frozen_reason text,
+    closed_at timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint kind_is_known check (kind in ('personal', 'team')),
+    constraint frozen_accounts_say_why check ((frozen_at is null) = (frozen_reason is null))
+);
+
+create unique index accounts_personal_owner on billing.accounts (owner_id) where kind = 'personal';
+create index accounts_owner on billing.accounts (owner_id);
+
+create table billing.account_members (
+    account_id uuid not null references billing.accounts (id) on delete cascade,
+    user_id uuid not null references auth.users (id) on delete cascade,
+    role text not null default 'member',
+    created_at timestamptz not null default now(),
+    primary key (account_id, user_id),
+    constraint role_is_known check (role in ('owner', 'admin', 'member'))
+);
+
+create index account_members_user on billing.account_members (user_id);
+
+-- The one place that says whose accounts are mine. Security definer, so that a policy on members need not read members.
+create function billing.my_account_ids()
+returns setof uuid
+language sql
+stable
+security definer
+set search_path = ''
+rows 2
+as $$
+    select accounts.id from billing.accounts where accounts.owner_id = (select auth.uid())
+    union all
+    select account_members.account_id from billing.account_members where account_members.user_id = (select auth.uid())
+$$;
+
+alter table billing.accounts enable row level security;
+alter table billing.account_members enable row level security;
+
+revoke all on billing.accounts, billing.account_members from public, anon, authenticated, service_role;
+
+create policy accounts_select_own on billing.accounts
+for select to authenticated using (id = any (array(select billing.my_account_ids())));
+
+create policy account_members_select_own on billing.account_members
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+grant select on billing.accounts, billing.account_members to authenticated, service_role;
+
+create function billing.ensure_account(user_id uuid)
+returns uuid
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_account_id uuid;
+begin
+    insert into billing.accounts (kind, owner_id) values ('personal', ensure_account.user_id)
+    on conflict (owner_id) where kind = 'personal' do nothing
+    returning id into v_account_id;
+
+    if v_account_id is null then
+        select accounts.id into strict v_account_id from billing.accounts
+        where accounts.owner_id = ensure_account.user_id and accounts.kind = 'personal';
+    end if;
+    return v_account_id;
+end
+$$;
+
+-- Fires as supabase_auth_admin inside the sign-up's transaction: whatever goes wrong here, also a lock on accounts that
+-- is held for long, the sign-up goes through, and ensure_account makes up for it at the first purchase.
+create function billing.tg_users__open_account()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set lock_timeout = '1s'
+as $$
+begin
+    perform billing.ensure_account(new.id);
+    return null;
+exception when others then
+    raise warning 'no billing account for user %: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
+create trigger tg_users__open_account
+after insert on auth.users
+for each row execute function billing.tg_users__open_account();
+
+revoke all on function billing.my_account_ids, billing.ensure_account, billing.tg_users__open_account from public, anon, authenticated, service_role;
+grant execute on function billing.my_account_ids() to authenticated;
+grant execute on function billing.ensure_account(uuid) to service_role;
+
+comment on table billing.accounts is 'What has a balance: a person or a team.';
+comment on column billing.accounts.frozen_at is 'Since when spending is refused (TB003); frozen_reason says why.';
+comment on table billing.account_members is 'Who belongs to a team account.';
+comment on function billing.my_account_ids() is 'The accounts of the signed-in user. Policies: account_id = any (array(select billing.my_account_ids())).';
+comment on function billing.ensure_account(uuid) is 'The personal account of a user, made if there is none.';

@@ -1,0 +1,68 @@
+-- Customers: which Stripe customer belongs to which account.
+--
+-- Invariant: an account has at most one living customer in each mode, and a customer never changes its account. The
+-- link is made by the app's own server or by us, never by what an event, its metadata or a URL says.
+-- A customer that Stripe told us of first waits here with no account until it is linked.
+
+create table billing.customers (
+    id bigint generated always as identity primary key,
+    stripe_customer_id text unique,
+    account_id uuid references billing.accounts (id),
+    livemode boolean not null,
+    email text,
+    name text,
+    metadata jsonb not null default '{}',
+    as_of timestamptz not null default '-infinity',
+    linked_at timestamptz,
+    deleted_at timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint customer_is_known_to_us_or_to_stripe check (account_id is not null or stripe_customer_id is not null)
+);
+
+create unique index customers_account on billing.customers (account_id, livemode) where deleted_at is null;
+
+alter table billing.customers enable row level security;
+
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.customers from public, anon, authenticated, service_role;
+
+create policy customers_select_own on billing.customers
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+grant select on billing.customers to service_role;
+grant select (account_id, livemode, email, name, created_at) on billing.customers to authenticated;
+
+-- The account of a Stripe customer, null while nobody is linked; the customer is noted either way.
+create function billing._account_of_customer(stripe_customer_id text, livemode boolean)
+returns uuid
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_account_id uuid;
+begin
+    if _account_of_customer.stripe_customer_id is null then
+        return null;
+    end if;
+    select customers.account_id into v_account_id from billing.customers
+    where customers.stripe_customer_id = _account_of_customer.stripe_customer_id;
+    if v_account_id is null then
+        insert into billing.customers (stripe_customer_id, livemode)
+        values (_account_of_customer.stripe_customer_id, _account_of_customer.livemode)
+        on conflict do nothing;
+        -- The lock, until the caller commits, keeps a link from happening between this answer and its use.
+        select customers.account_id into v_account_id from billing.customers
+        where customers.stripe_customer_id = _account_of_customer.stripe_customer_id
+        for share;
+    end if;
+    return v_account_id;
+end
+$$;
+
+revoke all on function billing._account_of_customer from public, anon, authenticated, service_role;
+
+comment on table billing.customers is 'Stripe customers and the accounts they belong to.';
+comment on column billing.customers.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
+comment on column billing.customers.account_id is 'Null while Stripe knows the customer and we don''t; set once, by link_customer.';

@@ -1,0 +1,109 @@
+-- Plans and credit packs: what a Stripe price is worth in credits.
+--
+-- A plan is a recurring price, a credit pack a one-time price with `pack_credits`. Credits are declared in Stripe
+-- metadata on the price, the product's as fallback, and kept here as numbers: nothing is ever granted from metadata
+-- that travels with an event. Clients and visitors read active plans of this installation's mode; only functions write.
+
+create table billing.products (
+    stripe_product_id text primary key,
+    livemode boolean not null,
+    name text not null,
+    description text,
+    active boolean not null default true,
+    metadata jsonb not null default '{}',
+    as_of timestamptz not null default '-infinity',
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+create table billing.plans (
+    stripe_price_id text primary key,
+    stripe_product_id text not null references billing.products (stripe_product_id),
+    livemode boolean not null default false,
+    active boolean not null default true,
+    lookup_key text,
+    nickname text,
+    currency text not null default 'usd',
+    unit_amount bigint,
+    recurring_interval text not null default 'month',
+    recurring_interval_count integer not null default 1,
+    usage_type text not null default 'licensed',
+    initial_credits bigint not null default 0,
+    monthly_credits bigint not null default 0,
+    trial_credits bigint not null default 0,
+    rollover text not null default 'all',
+    rollover_periods integer,
+    features jsonb not null default '{}',
+    metadata jsonb not null default '{}',
+    as_of timestamptz not null default '-infinity',
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint recurring_interval_is_known check (recurring_interval in ('day', 'week', 'month', 'year')),
+    constraint recurring_interval_count_is_positive check (recurring_interval_count > 0),
+    constraint usage_type_is_known check (usage_type in ('licensed', 'metered')),
+    constraint initial_credits_are_not_negative check (initial_credits >= 0),
+    constraint monthly_credits_are_not_negative check (monthly_credits >= 0),
+    constraint trial_credits_are_not_negative check (trial_credits >= 0),
+    constraint rollover_is_known check (rollover in ('none', 'all', 'periods')),
+    constraint rollover_periods_come_with_the_rule check ((rollover = 'periods') = (rollover_periods is not null)),
+    constraint rollover_periods_are_positive check (rollover_periods > 0),
+    constraint features_are_an_object check (jsonb_typeof(features) = 'object')
+);
+
+create index plans_product on billing.plans (stripe_product_id);
+create index plans_lookup_key on billing.plans (lookup_key) where lookup_key is not null;
+
+create table billing.credit_packs (
+    stripe_price_id text primary key,
+    stripe_product_id text not null references billing.products (stripe_product_id),
+    livemode boolean not null default false,
+    active boolean not null default true,
+    lookup_key text,
+    nickname text,
+    currency text not null default 'usd',
+    unit_amount bigint,
+    pack_credits bigint not null,
+    metadata jsonb not null default '{}',
+    as_of timestamptz not null default '-infinity',
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint pack_credits_are_positive check (pack_credits > 0)
+);
+
+create index credit_packs_product on billing.credit_packs (stripe_product_id);
+create index credit_packs_lookup_key on billing.credit_packs (lookup_key) where lookup_key is not null;
+
+alter table billing.products enable row level security;
+alter table billing.plans enable row level security;
+alter table billing.credit_packs enable row level security;
+
+revoke all on billing.products, billing.plans, billing.credit_packs from public, anon, authenticated, service_role;
+
+create policy products_select_everyone on billing.products
+for select to anon, authenticated using (active and livemode = (select billing.is_livemode()));
+
+create policy plans_select_everyone on billing.plans
+for select to anon, authenticated using (active and livemode = (select billing.is_livemode()));
+
+create policy credit_packs_select_users on billing.credit_packs
+for select to authenticated using (active and livemode = (select billing.is_livemode()));
+
+grant select (stripe_product_id, livemode, name, description, active) on billing.products to anon, authenticated;
+grant select (
+    stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
+    recurring_interval, recurring_interval_count, usage_type, initial_credits, monthly_credits, trial_credits,
+    rollover, rollover_periods, features
+) on billing.plans to anon, authenticated;
+grant select (
+    stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount, pack_credits
+) on billing.credit_packs to authenticated;
+grant select on billing.products, billing.plans, billing.credit_packs to service_role;
+
+comment on table billing.products is 'Stripe products.';
+comment on table billing.plans is 'Recurring Stripe prices and the credits they are worth.';
+comment on column billing.plans.unit_amount is 'Minor units of currency for one unit; null for tiered prices.';
+comment on column billing.plans.initial_credits is 'Granted once for each account and product, with the first paid period.';
+comment on column billing.plans.monthly_credits is 'Granted for each paid month, for each seat of a licensed price.';
+comment on column billing.plans.trial_credits is 'Granted once for each account and product, when a trial starts.';
+comment on column billing.plans.rollover is 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months).';
+comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';

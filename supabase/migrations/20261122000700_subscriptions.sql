@@ -1,0 +1,75 @@
+-- Subscriptions and their items, as Stripe last told us.
+--
+-- Invariant: a row never moves to an older state, and a final status (canceled, incomplete_expired) is not left by an
+-- event. Periods belong to items; a subscription has none of its own. Credits are never derived from these rows alone,
+-- only from paid invoice lines. Clients read their own; only functions write.
+
+create table billing.subscriptions (
+    stripe_subscription_id text primary key,
+    stripe_customer_id text not null references billing.customers (stripe_customer_id),
+    account_id uuid references billing.accounts (id),
+    livemode boolean not null,
+    status text not null,
+    currency text,
+    billing_cycle_anchor timestamptz not null,
+    cancel_at timestamptz,
+    cancel_at_period_end boolean not null default false,
+    canceled_at timestamptz,
+    ended_at timestamptz,
+    trial_start timestamptz,
+    trial_end timestamptz,
+    collection_paused_at timestamptz,
+    metadata jsonb not null default '{}',
+    started_at timestamptz not null,
+    as_of timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint status_is_known check (
+        status in ('incomplete', 'incomplete_expired', 'trialing', 'active', 'past_due', 'canceled', 'unpaid', 'paused')
+    )
+);
+
+create index subscriptions_account on billing.subscriptions (account_id);
+create index subscriptions_customer on billing.subscriptions (stripe_customer_id);
+
+create table billing.subscription_items (
+    stripe_subscription_item_id text primary key,
+    stripe_subscription_id text not null references billing.subscriptions (stripe_subscription_id),
+    stripe_price_id text not null,
+    stripe_product_id text,
+    quantity bigint,
+    current_period_start timestamptz not null,
+    current_period_end timestamptz not null,
+    removed_at timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint quantity_is_not_negative check (quantity >= 0),
+    constraint current_period_ends_after_it_starts check (current_period_end >= current_period_start)
+);
+
+create index subscription_items_subscription on billing.subscription_items (stripe_subscription_id);
+create index subscription_items_price on billing.subscription_items (stripe_price_id);
+
+alter table billing.subscriptions enable row level security;
+alter table billing.subscription_items enable row level security;
+
+revoke all on billing.subscriptions, billing.subscription_items from public, anon, authenticated, service_role;
+
+create policy subscriptions_select_own on billing.subscriptions
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+create policy subscription_items_select_own on billing.subscription_items
+for select to authenticated using (
+    stripe_subscription_id in (
+        select subscriptions.stripe_subscription_id from billing.subscriptions
+        where subscriptions.account_id = any (array(select billing.my_account_ids()))
+    )
+);
+
+grant select on billing.subscriptions, billing.subscription_items to authenticated, service_role;
+
+comment on table billing.subscriptions is 'Stripe subscriptions.';
+comment on column billing.subscriptions.account_id is 'Null while the customer is linked to no account.';
+comment on column billing.subscriptions.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
+comment on column billing.subscriptions.collection_paused_at is 'When pause_collection was first seen; independent of status.';
+comment on table billing.subscription_items is 'What a subscription consists of: a price, a quantity and a current period each.';

@@ -1,0 +1,131 @@
+-- Invoices and their lines, Checkout Sessions, and which payment paid which invoice.
+--
+-- Invariant: an invoice only moves forward (draft, open, uncollectible, then paid or void). A paid line for a
+-- subscription item is the fact that credits are granted from. Clients read their own invoices; only functions write.
+
+create table billing.invoices (
+    stripe_invoice_id text primary key,
+    stripe_customer_id text references billing.customers (stripe_customer_id),
+    account_id uuid references billing.accounts (id),
+    stripe_subscription_id text,
+    livemode boolean not null,
+    status text not null,
+    billing_reason text,
+    currency text not null,
+    subtotal bigint not null,
+    total bigint not null,
+    amount_due bigint not null,
+    amount_paid bigint not null,
+    attempt_count integer not null default 0,
+    next_payment_attempt_at timestamptz,
+    hosted_invoice_url text,
+    invoiced_at timestamptz not null,
+    paid_at timestamptz,
+    as_of timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint status_is_known check (status in ('draft', 'open', 'uncollectible', 'paid', 'void'))
+);
+
+create index invoices_account on billing.invoices (account_id);
+create index invoices_customer on billing.invoices (stripe_customer_id);
+create index invoices_subscription on billing.invoices (stripe_subscription_id);
+
+create table billing.invoice_lines (
+    stripe_line_id text primary key,
+    stripe_invoice_id text not null references billing.invoices (stripe_invoice_id),
+    stripe_subscription_item_id text,
+    stripe_price_id text,
+    amount bigint not null,
+    quantity bigint,
+    is_proration boolean not null,
+    period_start timestamptz not null,
+    period_end timestamptz not null
+);
+
+create index invoice_lines_invoice on billing.invoice_lines (stripe_invoice_id);
+create index invoice_lines_item on billing.invoice_lines (stripe_subscription_item_id);
+
+create table billing.invoice_payments (
+    stripe_invoice_payment_id text primary key,
+    stripe_invoice_id text not null,
+    stripe_payment_intent_id text,
+    stripe_charge_id text,
+    status text not null,
+    amount_paid bigint,
+    created_at timestamptz not null default now()
+);
+
+create index invoice_payments_invoice on billing.invoice_payments (stripe_invoice_id);
+create index invoice_payments_payment_intent on billing.invoice_payments (stripe_payment_intent_id);
+create index invoice_payments_charge on billing.invoice_payments (stripe_charge_id);
+
+create table billing.checkout_sessions (
+    stripe_checkout_session_id text primary key,
+    stripe_customer_id text references billing.customers (stripe_customer_id),
+    account_id uuid references billing.accounts (id),
+    livemode boolean not null,
+    mode text not null,
+    status text not null,
+    payment_status text not null,
+    client_reference_id text,
+    stripe_subscription_id text,
+    stripe_invoice_id text,
+    stripe_payment_intent_id text,
+    stripe_payment_link_id text,
+    currency text,
+    amount_total bigint,
+    completed_at timestamptz,
+    as_of timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint mode_is_known check (mode in ('payment', 'setup', 'subscription')),
+    constraint status_is_known check (status in ('open', 'complete', 'expired')),
+    constraint payment_status_is_known check (payment_status in ('unpaid', 'paid', 'no_payment_required'))
+);
+
+create index checkout_sessions_account on billing.checkout_sessions (account_id);
+create index checkout_sessions_customer on billing.checkout_sessions (stripe_customer_id);
+create index checkout_sessions_payment_intent on billing.checkout_sessions (stripe_payment_intent_id);
+
+create table billing.payment_links (
+    stripe_payment_link_id text primary key,
+    canonical_hash text not null,
+    stripe_price_id text not null,
+    livemode boolean not null,
+    url text not null,
+    active boolean not null default true,
+    parameters jsonb not null default '{}',
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+create unique index payment_links_active on billing.payment_links (canonical_hash, livemode) where active;
+create index payment_links_price on billing.payment_links (stripe_price_id);
+
+alter table billing.invoices enable row level security;
+alter table billing.invoice_lines enable row level security;
+alter table billing.invoice_payments enable row level security;
+alter table billing.checkout_sessions enable row level security;
+alter table billing.payment_links enable row level security;
+
+revoke all on
+    billing.invoices, billing.invoice_lines, billing.invoice_payments, billing.checkout_sessions,
+    billing.payment_links
+from public, anon, authenticated, service_role;
+
+create policy invoices_select_own on billing.invoices
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+grant select on billing.invoices to authenticated;
+grant select on
+    billing.invoices, billing.invoice_lines, billing.invoice_payments, billing.checkout_sessions, billing.payment_links
+to service_role;
+
+comment on table billing.invoices is 'Stripe invoices; amounts in minor units of currency.';
+comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid for, and for which period.';
+comment on column billing.invoice_lines.quantity is 'Seats of a licensed price; usage of a metered one.';
+comment on table billing.invoice_payments is 'Which payment paid which invoice.';
+comment on table billing.checkout_sessions is 'Stripe Checkout Sessions that ended.';
+comment on column billing.checkout_sessions.client_reference_id is 'As it came; the payer may have edited it, so it links nothing by itself.';
+comment on table billing.payment_links is 'One active Payment Link for each set of canonical parameters.';

@@ -1,0 +1,142 @@
+-- Payments (Stripe charges), and money that goes back: refunds, disputes, early fraud warnings, reviews.
+--
+-- Invariant: one row for each Stripe object, never moved to an older state. Clients read their own payments and
+-- nothing of fraud; only functions write.
+
+create table billing.payments (
+    stripe_charge_id text primary key,
+    stripe_payment_intent_id text,
+    stripe_customer_id text references billing.customers (stripe_customer_id),
+    account_id uuid references billing.accounts (id),
+    livemode boolean not null,
+    status text not null,
+    currency text not null,
+    amount bigint not null,
+    amount_refunded bigint not null default 0,
+    is_disputed boolean not null default false,
+    risk_level text,
+    risk_score integer,
+    card_fingerprint text,
+    failure_code text,
+    receipt_url text,
+    charged_at timestamptz not null,
+    as_of timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint status_is_known check (status in ('succeeded', 'pending', 'failed')),
+    constraint amount_refunded_is_within_the_amount check (amount_refunded between 0 and amount)
+);
+
+create index payments_account on billing.payments (account_id);
+create index payments_customer on billing.payments (stripe_customer_id);
+create index payments_payment_intent on billing.payments (stripe_payment_intent_id);
+create index payments_card_fingerprint on billing.payments (card_fingerprint);
+
+create table billing.refunds (
+    stripe_refund_id text primary key,
+    stripe_charge_id text,
+    stripe_payment_intent_id text,
+    livemode boolean not null,
+    status text not null,
+    currency text not null,
+    amount bigint not null,
+    reason text,
+    failure_reason text,
+    refunded_at timestamptz not null,
+    as_of timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint status_is_known check (status in ('pending', 'requires_action', 'succeeded', 'failed', 'canceled'))
+);
+
+create index refunds_charge on billing.refunds (stripe_charge_id);
+create index refunds_payment_intent on billing.refunds (stripe_payment_intent_id);
+
+create table billing.disputes (
+    stripe_dispute_id text primary key,
+    stripe_charge_id text not null,
+    stripe_payment_intent_id text,
+    livemode boolean not null,
+    status text not null,
+    currency text not null,
+    amount bigint not null,
+    reason text,
+    evidence_due_at timestamptz,
+    disputed_at timestamptz not null,
+    as_of timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+create index disputes_charge on billing.disputes (stripe_charge_id);
+
+create table billing.fraud_warnings (
+    stripe_early_fraud_warning_id text primary key,
+    stripe_charge_id text not null,
+    stripe_payment_intent_id text,
+    stripe_customer_id text references billing.customers (stripe_customer_id),
+    account_id uuid references billing.accounts (id),
+    livemode boolean not null,
+    fraud_type text not null,
+    actionable boolean not null,
+    risk_level text,
+    risk_score integer,
+    status text not null default 'open',
+    processed_at timestamptz,
+    notes text,
+    warned_at timestamptz not null,
+    as_of timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint status_is_known check (status in ('open', 'resolved', 'dismissed'))
+);
+
+create index fraud_warnings_account on billing.fraud_warnings (account_id);
+create index fraud_warnings_customer on billing.fraud_warnings (stripe_customer_id);
+create index fraud_warnings_charge on billing.fraud_warnings (stripe_charge_id);
+create index fraud_warnings_open on billing.fraud_warnings (warned_at) where status = 'open';
+
+create table billing.reviews (
+    stripe_review_id text primary key,
+    stripe_charge_id text,
+    stripe_payment_intent_id text,
+    account_id uuid references billing.accounts (id),
+    livemode boolean not null,
+    is_open boolean not null,
+    reason text not null,
+    closed_reason text,
+    opened_at timestamptz not null,
+    as_of timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+create index reviews_account on billing.reviews (account_id);
+create index reviews_charge on billing.reviews (stripe_charge_id);
+
+alter table billing.payments enable row level security;
+alter table billing.refunds enable row level security;
+alter table billing.disputes enable row level security;
+alter table billing.fraud_warnings enable row level security;
+alter table billing.reviews enable row level security;
+
+revoke all on
+    billing.payments, billing.refunds, billing.disputes, billing.fraud_warnings, billing.reviews
+from public, anon, authenticated, service_role;
+
+create policy payments_select_own on billing.payments
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+grant select (
+    stripe_charge_id, account_id, livemode, status, currency, amount, amount_refunded, receipt_url, charged_at
+) on billing.payments to authenticated;
+grant select on
+    billing.payments, billing.refunds, billing.disputes, billing.fraud_warnings, billing.reviews
+to service_role;
+
+comment on table billing.payments is 'Stripe charges; amounts in minor units of currency.';
+comment on column billing.payments.risk_level is 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
+comment on table billing.refunds is 'Stripe refunds.';
+comment on table billing.disputes is 'Stripe disputes, inquiries included.';
+comment on table billing.fraud_warnings is 'Early fraud warnings, with the risk of their charge (a warning itself carries none).';
+comment on table billing.reviews is 'Radar reviews.';

@@ -1,0 +1,300 @@
+-- The inbox: every event that Stripe signed, its queue, and the functions that move it.
+--
+-- Invariant: an event id is here once and for ever, with the payload as it came (text, because \u0000 and lone
+-- surrogates pass a signature but not a cast to jsonb). Row and queue message are written in one transaction. A queued
+-- event has a message; applied, ignored, parked and dead ones have none.
+--
+--   receive_stripe_event   billing_receiver      inbox row + message
+--   read_stripe_events     billing_worker        take messages for a while; commits the attempt
+--   lock_stripe_events     billing_worker        first statement of the applying transaction
+--   settle_stripe_events   billing_worker        final status + archive, same transaction as the effects
+--   delay_stripe_events    billing_worker        try again later
+--   retry_stripe_event     service_role          a dead, parked or ignored event goes back to the queue
+
+create table billing.stripe_events (
+    stripe_event_id text primary key,
+    type text not null,
+    api_version text,
+    livemode boolean not null,
+    payload text not null,
+    status text not null default 'queued',
+    attempts integer not null default 0,
+    excused_attempts integer not null default 0,
+    last_error text,
+    waiting_for text,
+    created_at timestamptz not null,
+    received_at timestamptz not null default now(),
+    settled_at timestamptz,
+    constraint status_is_known check (status in ('queued', 'applied', 'ignored', 'parked', 'dead')),
+    constraint settled_events_say_when check ((status = 'queued') = (settled_at is null)),
+    constraint events_set_aside_say_why check (status in ('queued', 'applied') or last_error is not null)
+);
+
+create index stripe_events_received on billing.stripe_events (received_at);
+create index stripe_events_set_aside on billing.stripe_events (status, received_at) where status in ('parked', 'dead');
+create index stripe_events_waiting on billing.stripe_events (waiting_for) where waiting_for is not null;
+
+alter table billing.stripe_events enable row level security;
+
+revoke all on billing.stripe_events from public, anon, authenticated, service_role;
+
+select pgmq.create('stripe_events');
+alter table pgmq.q_stripe_events enable row level security;
+alter table pgmq.a_stripe_events enable row level security;
+revoke all on pgmq.q_stripe_events, pgmq.a_stripe_events from public, anon, authenticated, service_role;
+
+create function billing.receive_stripe_event(
+    event_id text, type text, api_version text, created bigint, livemode boolean, payload text
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_expected boolean := (select settings.livemode from billing.settings);
+    v_is_ours boolean := receive_stripe_event.livemode = v_expected;
+begin
+    insert into billing.stripe_events (
+        stripe_event_id, type, api_version, created_at, livemode, payload, status, settled_at, last_error
+    )
+    values (
+        receive_stripe_event.event_id,
+        receive_stripe_event.type,
+        receive_stripe_event.api_version,
+        pg_catalog.to_timestamp(receive_stripe_event.created),
+        receive_stripe_event.livemode,
+        receive_stripe_event.payload,
+        case when v_is_ours then 'queued' else 'ignored' end,
+        case when not v_is_ours then now() end,
+        case when not v_is_ours then pg_catalog.format(
+            'livemode is %s, this installation expects %s', receive_stripe_event.livemode, v_expected
+        ) end
+    )
+    on conflict (stripe_event_id) do nothing;
+
+    if not found then
+        return 'duplicate';
+    elsif not v_is_ours then
+        return 'ignored';
+    end if;
+
+    perform pgmq.send('stripe_events', pg_catalog.jsonb_build_object('event_id', receive_stripe_event.event_id));
+    return 'queued';
+end
+$$;
+
+-- Called in a transaction of its own, so that the attempt counts even if the worker dies of the event. Two statements,
+-- because a message may be committed after the first one's snapshot was taken: its event is there for the second.
+create function billing.read_stripe_events(visibility_seconds integer, batch_size integer)
+returns table (
+    msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
+    created_at timestamptz, payload text
+)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_msg_ids bigint[];
+    v_read_cts integer[];
+    v_event_ids text[];
+begin
+    select array_agg(message.msg_id), array_agg(message.read_ct), array_agg(message.message ->> 'event_id')
+    into v_msg_ids, v_read_cts, v_event_ids
+    from pgmq.read('stripe_events', read_stripe_events.visibility_seconds, read_stripe_events.batch_size) as message;
+
+    return query
+    select
+        message.msg_id, message.read_ct, message.read_ct - event.excused_attempts, event.stripe_event_id, event.type,
+        event.api_version, event.created_at, event.payload
+    from unnest(v_msg_ids, v_read_cts, v_event_ids) as message (msg_id, read_ct, event_id)
+    join billing.stripe_events as event on event.stripe_event_id = message.event_id
+    order by message.msg_id;
+end
+$$;
+
+-- Locks events by id, then accounts by id: every batch in the same order, so two of them never wait for each other.
+-- From here to its end the transaction never waits long, because the app may hold an account in a transaction of its
+-- own: then 55P03, and the batch goes on event by event.
+create function billing.lock_stripe_events(event_ids text[], stripe_customer_ids text[])
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+    perform pg_catalog.set_config('lock_timeout', '500ms', true);
+    perform from billing.stripe_events
+    where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
+    order by stripe_events.stripe_event_id
+    for update;
+
+    perform from billing.credit_balances
+    where credit_balances.account_id in (
+        select customers.account_id from billing.customers
+        where customers.stripe_customer_id = any (lock_stripe_events.stripe_customer_ids)
+    )
+    order by credit_balances.account_id
+    for update;
+end
+$$;
+
+create function billing.retry_stripe_event(event_id text)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_status text;
+    v_is_ours boolean;
+begin
+    select stripe_events.status, stripe_events.livemode = billing.is_livemode() into v_status, v_is_ours
+    from billing.stripe_events
+    where stripe_events.stripe_event_id = retry_stripe_event.event_id
+    for update;
+
+    if not found then
+        raise exception 'there is no event %', retry_stripe_event.event_id
+            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
+    elsif v_status not in ('dead', 'parked', 'ignored') or not v_is_ours then
+        return v_status;
+    end if;
+
+    update billing.stripe_events
+    set status = 'queued', excused_attempts = 0, waiting_for = null, settled_at = null
+    where stripe_events.stripe_event_id = retry_stripe_event.event_id;
+    perform pgmq.send('stripe_events', pg_catalog.jsonb_build_object('event_id', retry_stripe_event.event_id));
+    return 'queued';
+end
+$$;
+
+-- True when what a set-aside event waits for is here: the plan of a price, a product, the account of a customer.
+create function billing._has_arrived(stripe_id text)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select
+        exists (select from billing.plans where plans.stripe_price_id = _has_arrived.stripe_id)
+        or exists (
+            select from billing.products
+            where products.stripe_product_id = _has_arrived.stripe_id and products.as_of > '-infinity'
+        )
+        or exists (
+            select from billing.customers
+            where customers.stripe_customer_id = _has_arrived.stripe_id and customers.account_id is not null
+        )
+$$;
+
+-- Setting an event aside and the arrival of what it waits for exclude each other by this lock; without it, both could
+-- commit without seeing the other, and the event would wait for ever.
+create function billing._lock_arrival(stripe_id text)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billing.arrival:' || _lock_arrival.stripe_id, 0))
+$$;
+
+-- What an event was waiting for is here: back to the queue. The caller holds the arrival's lock.
+create function billing._retry_events_waiting_for(stripe_id text)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select billing.retry_stripe_event(stripe_events.stripe_event_id) from billing.stripe_events
+    where stripe_events.waiting_for = _retry_events_waiting_for.stripe_id
+$$;
+
+-- Arrays run in parallel: message i told of event i, which ended in status i for reason i.
+create function billing.settle_stripe_events(
+    msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_stripe_id text;
+begin
+    for v_stripe_id in select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null order by id
+    loop
+        perform billing._lock_arrival(v_stripe_id);
+    end loop;
+
+    -- Somebody else may have settled it meanwhile: an event that was applied stays applied.
+    update billing.stripe_events
+    set status = outcome.status,
+        attempts = stripe_events.attempts + 1,
+        last_error = outcome.reason,
+        waiting_for = outcome.waiting_for,
+        settled_at = now()
+    from unnest(
+        settle_stripe_events.event_ids, settle_stripe_events.statuses, settle_stripe_events.reasons,
+        settle_stripe_events.waiting_for
+    ) as outcome (stripe_event_id, status, reason, waiting_for)
+    where stripe_events.stripe_event_id = outcome.stripe_event_id
+        and (stripe_events.status = 'queued' or outcome.status = 'applied');
+
+    perform pgmq.archive('stripe_events', settle_stripe_events.msg_ids);
+
+    perform billing._retry_events_waiting_for(id)
+    from (select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null) as awaited
+    where billing._has_arrived(awaited.id);
+end
+$$;
+
+-- excused: the attempt does not count towards the dead letters (a lock held by the app, Stripe away).
+create function billing.delay_stripe_event(
+    msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+    update billing.stripe_events
+    set attempts = stripe_events.attempts + 1,
+        excused_attempts = stripe_events.excused_attempts + delay_stripe_event.excused::integer,
+        last_error = delay_stripe_event.reason
+    where stripe_events.stripe_event_id = delay_stripe_event.event_id and stripe_events.status = 'queued';
+
+    perform pgmq.set_vt('stripe_events', delay_stripe_event.msg_id, delay_stripe_event.delay_seconds);
+end
+$$;
+
+revoke all on function
+    billing.receive_stripe_event, billing.read_stripe_events, billing.lock_stripe_events,
+    billing.retry_stripe_event, billing._has_arrived, billing._lock_arrival, billing._retry_events_waiting_for,
+    billing.settle_stripe_events, billing.delay_stripe_event
+from public, anon, authenticated, service_role;
+grant execute on function billing.receive_stripe_event(text, text, text, bigint, boolean, text)
+to billing_receiver, service_role;
+grant execute on function
+    billing.read_stripe_events(integer, integer),
+    billing.lock_stripe_events(text[], text[]),
+    billing.settle_stripe_events(bigint[], text[], text[], text[], text[]),
+    billing.delay_stripe_event(bigint, text, integer, text, boolean)
+to billing_worker;
+grant execute on function billing.retry_stripe_event(text) to service_role;
+grant select on billing.stripe_events to service_role;
+
+comment on table billing.stripe_events is 'Every event that Stripe signed, once, as it came.';
+comment on column billing.stripe_events.status is 'queued: has a message. applied: effects committed. ignored: not for us, by mode or type. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
+comment on column billing.stripe_events.created_at is 'When it happened at Stripe, in whole seconds.';
+comment on column billing.stripe_events.waiting_for is 'Stripe id whose arrival here sends the event to the queue again.';
+comment on function billing.receive_stripe_event(text, text, text, bigint, boolean, text) is 'Stores a signed event and queues it: queued, duplicate or ignored. created is in Unix seconds.';
+comment on function billing.retry_stripe_event(text) is 'Sends a dead, parked or ignored event to the queue again; any other is left alone. Returns the status.';

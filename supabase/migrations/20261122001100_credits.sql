@@ -1,0 +1,270 @@
+-- The credit ledger's tables.
+--
+-- Invariant, at every commit and for every account:
+--     balance = sum of entries = sum of what remains in open lots - debt
+-- credit_balances   one fixed row for each account: the row that every movement locks
+-- credit_entries    append-only, for the owner too: amount, balance_after and the key that makes it happen once
+-- credit_grants     lots: what was granted, what remains, when it falls due, what paid for it
+-- credit_consumptions   which entry took how much from which lot (negative: gave back)
+-- credit_holds      credits set aside until captured, released or expired
+-- Clients read their own; only functions write.
+
+create table billing.credit_balances (
+    account_id uuid primary key references billing.accounts (id),
+    balance bigint not null default 0,
+    held bigint not null default 0,
+    debt bigint not null default 0,
+    next_due_at timestamptz,
+    updated_at timestamptz not null default now(),
+    constraint held_is_not_negative check (held >= 0),
+    constraint debt_is_not_negative check (debt >= 0)
+) with (fillfactor = 70);
+
+create index credit_balances_due on billing.credit_balances (next_due_at) where next_due_at is not null;
+
+create table billing.credit_entries (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    kind text not null,
+    amount bigint not null,
+    balance_after bigint not null,
+    source text not null,
+    reference_id text,
+    description text,
+    feature text,
+    metadata jsonb not null default '{}',
+    actor text,
+    reverses_entry_id bigint references billing.credit_entries (id),
+    hold_id uuid,
+    key_space text not null,
+    idempotency_key text not null,
+    occurred_at timestamptz not null,
+    created_at timestamptz not null default now(),
+    constraint amount_is_not_zero check (amount <> 0),
+    constraint kind_is_known check (
+        kind in (
+            'grant', 'spend', 'capture', 'expiry', 'revocation', 'reinstatement', 'refund', 'adjustment',
+            'transfer_in', 'transfer_out'
+        )
+    ),
+    constraint amount_has_the_sign_of_its_kind check (
+        case
+            when kind in ('grant', 'reinstatement', 'refund', 'transfer_in') then amount > 0
+            when kind in ('spend', 'capture', 'expiry', 'revocation', 'transfer_out') then amount < 0
+            else true
+        end
+    ),
+    constraint metadata_is_an_object check (jsonb_typeof(metadata) = 'object'),
+    -- caller: chosen by the app. stripe: business keys, what was paid for. system: our own (expiry).
+    constraint key_space_is_known check (key_space in ('caller', 'stripe', 'system')),
+    constraint idempotency_key_has_1_to_255_characters check (length(idempotency_key) between 1 and 255)
+);
+
+create unique index credit_entries_key on billing.credit_entries (account_id, key_space, idempotency_key);
+create index credit_entries_history on billing.credit_entries (account_id, id desc);
+
+create table billing.credit_grants (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    entry_id bigint references billing.credit_entries (id),
+    amount bigint not null,
+    remaining bigint not null,
+    held bigint not null default 0,
+    priority integer not null default 100,
+    effective_at timestamptz not null,
+    expires_at timestamptz,
+    closed_at timestamptz,
+    source text not null,
+    reference_id text,
+    key_space text not null,
+    idempotency_key text not null,
+    stripe_invoice_id text,
+    stripe_subscription_item_id text,
+    stripe_price_id text,
+    stripe_checkout_session_id text,
+    stripe_payment_intent_id text,
+    created_at timestamptz not null default now(),
+    constraint amount_is_positive check (amount > 0),
+    constraint remaining_is_within_the_amount check (remaining between 0 and amount),
+    constraint held_is_within_what_remains check (held between 0 and remaining),
+    constraint expires_after_it_takes_effect check (expires_at > effective_at),
+    constraint closed_lots_are_empty check (closed_at is null or remaining = 0),
+    constraint key_space_is_known check (key_space in ('caller', 'stripe', 'system'))
+) with (fillfactor = 80);
+
+-- The order in which lots are spent: priority, soonest expiry, oldest. closed_at rather than remaining in the
+-- predicate, so that taking from a lot touches no index.
+create index credit_grants_spending_order on billing.credit_grants (account_id, priority, expires_at, id)
+where closed_at is null;
+create unique index credit_grants_key on billing.credit_grants (account_id, key_space, idempotency_key);
+create unique index credit_grants_business_key on billing.credit_grants (idempotency_key) where key_space = 'stripe';
+create index credit_grants_entry on billing.credit_grants (entry_id);
+create index credit_grants_invoice on billing.credit_grants (stripe_invoice_id) where stripe_invoice_id is not null;
+create index credit_grants_payment_intent on billing.credit_grants (stripe_payment_intent_id)
+where stripe_payment_intent_id is not null;
+
+create table billing.credit_consumptions (
+    entry_id bigint not null references billing.credit_entries (id),
+    grant_id bigint not null references billing.credit_grants (id),
+    amount bigint not null,
+    primary key (entry_id, grant_id),
+    constraint amount_is_not_zero check (amount <> 0)
+);
+
+create index credit_consumptions_grant on billing.credit_consumptions (grant_id);
+
+create table billing.credit_holds (
+    id uuid primary key default gen_random_uuid(),
+    account_id uuid not null references billing.accounts (id),
+    amount bigint not null,
+    captured bigint not null default 0,
+    status text not null default 'held',
+    description text,
+    metadata jsonb not null default '{}',
+    idempotency_key text not null,
+    expires_at timestamptz not null,
+    settled_at timestamptz,
+    created_at timestamptz not null default now(),
+    constraint amount_is_positive check (amount > 0),
+    constraint captured_is_within_the_amount check (captured between 0 and amount),
+    constraint status_is_known check (status in ('held', 'captured', 'released', 'expired')),
+    constraint settled_holds_say_when check ((status = 'held') = (settled_at is null)),
+    constraint metadata_is_an_object check (jsonb_typeof(metadata) = 'object')
+);
+
+create unique index credit_holds_key on billing.credit_holds (account_id, idempotency_key);
+create index credit_holds_open on billing.credit_holds (account_id, expires_at) where status = 'held';
+
+create table billing.credit_hold_lots (
+    hold_id uuid not null references billing.credit_holds (id),
+    grant_id bigint not null references billing.credit_grants (id),
+    amount bigint not null,
+    primary key (hold_id, grant_id),
+    constraint amount_is_not_negative check (amount >= 0)
+);
+
+create index credit_hold_lots_grant on billing.credit_hold_lots (grant_id);
+
+alter table billing.credit_entries
+add constraint credit_entries_hold_id_fkey foreign key (hold_id) references billing.credit_holds (id);
+create index credit_entries_hold on billing.credit_entries (hold_id) where hold_id is not null;
+create index credit_entries_reverses on billing.credit_entries (reverses_entry_id) where reverses_entry_id is not null;
+
+-- What a paid period of a subscription item promises: a slot of monthly credits for each month in it.
+create table billing.credit_schedules (
+    stripe_subscription_item_id text not null,
+    period_start timestamptz not null,
+    period_end timestamptz not null,
+    account_id uuid not null references billing.accounts (id),
+    stripe_subscription_id text not null,
+    stripe_invoice_id text not null references billing.invoices (stripe_invoice_id),
+    stripe_price_id text not null,
+    quantity bigint not null,
+    slots_granted integer not null default 0,
+    next_slot_at timestamptz,
+    disarmed_at timestamptz,
+    disarmed_reason text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    primary key (stripe_subscription_item_id, period_start),
+    constraint period_ends_after_it_starts check (period_end > period_start),
+    constraint quantity_is_positive check (quantity > 0),
+    constraint next_slot_is_within_the_period check (next_slot_at >= period_start and next_slot_at < period_end),
+    constraint disarmed_schedules_say_why check ((disarmed_at is null) = (disarmed_reason is null))
+);
+
+create index credit_schedules_due on billing.credit_schedules (next_slot_at)
+where next_slot_at is not null and disarmed_at is null;
+create index credit_schedules_account on billing.credit_schedules (account_id);
+create index credit_schedules_subscription on billing.credit_schedules (stripe_subscription_id);
+create index credit_schedules_invoice on billing.credit_schedules (stripe_invoice_id);
+
+create function billing.tg_accounts__open_balance()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+    insert into billing.credit_balances (account_id) values (new.id);
+    return null;
+end
+$$;
+
+create trigger tg_accounts__open_balance
+after insert on billing.accounts
+for each row execute function billing.tg_accounts__open_balance();
+
+-- Accounts of those who signed up while the migrations were half applied.
+insert into billing.credit_balances (account_id) select accounts.id from billing.accounts on conflict do nothing;
+
+create function billing.tg_ledger__append_only()
+returns trigger
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    raise exception '% is append-only: % refused', tg_table_name, lower(tg_op)
+        using errcode = 'TB015', hint = 'Correct a mistake with a new entry, such as a revocation or a refund.';
+end
+$$;
+
+create trigger tg_credit_entries__append_only
+before update or delete or truncate on billing.credit_entries
+for each statement execute function billing.tg_ledger__append_only();
+
+create trigger tg_credit_consumptions__append_only
+before update or delete or truncate on billing.credit_consumptions
+for each statement execute function billing.tg_ledger__append_only();
+
+alter table billing.credit_balances enable row level security;
+alter table billing.credit_entries enable row level security;
+alter table billing.credit_grants enable row level security;
+alter table billing.credit_consumptions enable row level security;
+alter table billing.credit_holds enable row level security;
+alter table billing.credit_hold_lots enable row level security;
+alter table billing.credit_schedules enable row level security;
+
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on
+    billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_consumptions,
+    billing.credit_holds, billing.credit_hold_lots, billing.credit_schedules
+from public, anon, authenticated, service_role;
+
+create policy credit_balances_select_own on billing.credit_balances
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+create policy credit_entries_select_own on billing.credit_entries
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+create policy credit_grants_select_own on billing.credit_grants
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+create policy credit_holds_select_own on billing.credit_holds
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+revoke all on function billing.tg_accounts__open_balance, billing.tg_ledger__append_only from public, anon, authenticated, service_role;
+grant select on billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_holds
+to authenticated;
+grant select on
+    billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_consumptions,
+    billing.credit_holds, billing.credit_hold_lots, billing.credit_schedules
+to service_role;
+
+comment on table billing.credit_balances is 'The balance of each account: one row that every movement locks.';
+comment on column billing.credit_balances.balance is 'Credits; sum of all entries. Below zero only by debt.';
+comment on column billing.credit_balances.held is 'Credits set aside by open holds; part of balance.';
+comment on column billing.credit_balances.debt is 'Credits owed because something already spent was taken back; the next grant repays it.';
+comment on column billing.credit_balances.next_due_at is 'No open lot falls due before this; null: none ever does.';
+comment on table billing.credit_entries is 'Every movement of credits, once, for ever.';
+comment on column billing.credit_entries.balance_after is 'The account''s balance after this entry; ids of one account are in order of commit.';
+comment on column billing.credit_entries.occurred_at is 'When it happened, by billing.current_time(); created_at is when it was written.';
+comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
+comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a future-dated lot takes effect.';
+comment on column billing.credit_grants.held is 'Part of remaining that open holds have pinned.';
+comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative where it gave back.';
+comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
+comment on table billing.credit_hold_lots is 'The lots that a hold has pinned.';
+comment on table billing.credit_schedules is 'Paid periods of subscription items and the monthly slots granted of them.';

@@ -1,0 +1,246 @@
+-- Products and prices from Stripe → products, plans and credit packs with their credits.
+--
+-- Invariant: credits come from metadata of the price, else of the product, else stay as they are. A value that is not
+-- a whole number is refused by name (TB017), never read as 0.
+--
+-- Freshness, here and in every sync_… function, is decided by the upsert itself, under the row's lock. The answer is
+--     applied   the state offered is newer and is now held
+--     stale     what is held is newer: nothing changed
+--     refetch   only Stripe can tell which is later (both of the same second): nothing changed
+-- as_of is the event's created, or the Date of the answer when the object was read from Stripe.
+--
+-- Called by billing_worker.
+
+create function billing._refused(held_as_of timestamptz, offered_as_of timestamptz)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+    select case when _refused.held_as_of > _refused.offered_as_of then 'stale' else 'refetch' end
+$$;
+
+create function billing._declared_credits(stripe_id text, key text, price_metadata jsonb, product_metadata jsonb)
+returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    v_text text := coalesce(
+        _declared_credits.price_metadata ->> _declared_credits.key,
+        _declared_credits.product_metadata ->> _declared_credits.key
+    );
+begin
+    if v_text is null or v_text ~ '^[0-9]{1,18}$' then
+        return v_text::bigint;
+    end if;
+    raise exception 'metadata % of % is "%", not a whole number of credits',
+        _declared_credits.key, _declared_credits.stripe_id, v_text
+        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+end
+$$;
+
+create function billing._declared_features(stripe_id text, features text)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if jsonb_typeof(_declared_features.features::jsonb) <> 'object' then
+        raise invalid_text_representation;
+    end if;
+    return _declared_features.features::jsonb;
+exception when invalid_text_representation then
+    raise exception 'metadata features of % is not a JSON object', _declared_features.stripe_id
+        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+end
+$$;
+
+-- Reads what a plan's metadata and its product's metadata declare; what they don't mention stays as it is.
+create function billing._resolve_plan(stripe_price_id text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_plan billing.plans;
+    v_product billing.products;
+    v_rollover text;
+    v_features jsonb;
+begin
+    select * into strict v_plan from billing.plans where plans.stripe_price_id = _resolve_plan.stripe_price_id;
+    select * into strict v_product from billing.products
+    where products.stripe_product_id = v_plan.stripe_product_id;
+
+    v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
+    if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2})$' then
+        raise exception 'metadata credits_rollover of % is "%", not none, all or periods:N',
+            v_plan.stripe_price_id, v_rollover
+            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+    end if;
+    v_features := billing._declared_features(
+        v_plan.stripe_price_id, coalesce(v_plan.metadata ->> 'features', v_product.metadata ->> 'features')
+    );
+
+    update billing.plans
+    set initial_credits = coalesce(billing._declared_credits(
+            v_plan.stripe_price_id, 'initial_credits', v_plan.metadata, v_product.metadata), v_plan.initial_credits),
+        monthly_credits = coalesce(billing._declared_credits(
+            v_plan.stripe_price_id, 'monthly_credits', v_plan.metadata, v_product.metadata), v_plan.monthly_credits),
+        trial_credits = coalesce(billing._declared_credits(
+            v_plan.stripe_price_id, 'trial_credits', v_plan.metadata, v_product.metadata), v_plan.trial_credits),
+        rollover = coalesce(split_part(v_rollover, ':', 1), v_plan.rollover),
+        rollover_periods = case
+            when v_rollover is null then v_plan.rollover_periods
+            else nullif(split_part(v_rollover, ':', 2), '')::integer
+        end,
+        features = coalesce(v_features, v_plan.features),
+        updated_at = now()
+    where plans.stripe_price_id = _resolve_plan.stripe_price_id;
+end
+$$;
+
+create function billing.sync_product(
+    stripe_product_id text, livemode boolean, name text, description text, active boolean, metadata jsonb,
+    as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_as_of timestamptz;
+begin
+    perform billing._lock_arrival(sync_product.stripe_product_id);
+    insert into billing.products as held (
+        stripe_product_id, livemode, name, description, active, metadata, as_of
+    )
+    values (
+        sync_product.stripe_product_id, sync_product.livemode, sync_product.name, sync_product.description,
+        sync_product.active, sync_product.metadata, sync_product.as_of
+    )
+    on conflict on constraint products_pkey do update
+    set livemode = excluded.livemode,
+        name = excluded.name,
+        description = excluded.description,
+        active = excluded.active,
+        metadata = excluded.metadata,
+        as_of = excluded.as_of,
+        updated_at = now()
+    where held.as_of < excluded.as_of;
+
+    if not found then
+        select products.as_of into strict v_as_of from billing.products
+        where products.stripe_product_id = sync_product.stripe_product_id;
+        return billing._refused(v_as_of, sync_product.as_of);
+    end if;
+
+    perform billing._resolve_plan(plans.stripe_price_id) from billing.plans
+    where plans.stripe_product_id = sync_product.stripe_product_id;
+    perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
+    return 'applied';
+end
+$$;
+
+create function billing.sync_price(
+    stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text,
+    nickname text, currency text, unit_amount bigint, recurring_interval text, recurring_interval_count integer,
+    usage_type text, metadata jsonb, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_as_of timestamptz;
+    v_pack_credits bigint;
+begin
+    perform billing._lock_arrival(sync_price.stripe_price_id);
+    insert into billing.products (stripe_product_id, livemode, name)
+    values (sync_price.stripe_product_id, sync_price.livemode, sync_price.stripe_product_id)
+    on conflict do nothing;
+    -- What the product declares is read below: an update of it must be seen, or wait.
+    perform from billing.products where products.stripe_product_id = sync_price.stripe_product_id for no key update;
+
+    if sync_price.type = 'one_time' then
+        select billing._declared_credits(
+            sync_price.stripe_price_id, 'pack_credits', sync_price.metadata, products.metadata
+        ) into v_pack_credits
+        from billing.products where products.stripe_product_id = sync_price.stripe_product_id;
+        if v_pack_credits is null then
+            return 'applied';
+        elsif v_pack_credits = 0 then
+            raise exception 'metadata pack_credits of % is "0", a credit pack has at least one', sync_price.stripe_price_id
+                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+        end if;
+        insert into billing.credit_packs as held (
+            stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
+            pack_credits, metadata, as_of
+        )
+        values (
+            sync_price.stripe_price_id, sync_price.stripe_product_id, sync_price.livemode, sync_price.active,
+            sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount, v_pack_credits,
+            sync_price.metadata, sync_price.as_of
+        )
+        on conflict on constraint credit_packs_pkey do update
+        set active = excluded.active, lookup_key = excluded.lookup_key, nickname = excluded.nickname,
+            pack_credits = excluded.pack_credits, metadata = excluded.metadata, as_of = excluded.as_of,
+            updated_at = now()
+        where held.as_of < excluded.as_of;
+        if not found then
+            select credit_packs.as_of into strict v_as_of from billing.credit_packs
+            where credit_packs.stripe_price_id = sync_price.stripe_price_id;
+            return billing._refused(v_as_of, sync_price.as_of);
+        end if;
+        return 'applied';
+    end if;
+
+    insert into billing.plans as held (
+        stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
+        recurring_interval, recurring_interval_count, usage_type, metadata, as_of
+    )
+    values (
+        sync_price.stripe_price_id, sync_price.stripe_product_id, sync_price.livemode, sync_price.active,
+        sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount,
+        sync_price.recurring_interval, sync_price.recurring_interval_count, sync_price.usage_type,
+        sync_price.metadata, sync_price.as_of
+    )
+    on conflict on constraint plans_pkey do update
+    set stripe_product_id = excluded.stripe_product_id, livemode = excluded.livemode, active = excluded.active,
+        lookup_key = excluded.lookup_key, nickname = excluded.nickname, currency = excluded.currency,
+        unit_amount = excluded.unit_amount, recurring_interval = excluded.recurring_interval,
+        recurring_interval_count = excluded.recurring_interval_count, usage_type = excluded.usage_type,
+        metadata = excluded.metadata, as_of = excluded.as_of, updated_at = now()
+    where held.as_of < excluded.as_of;
+    if not found then
+        select plans.as_of into strict v_as_of from billing.plans
+        where plans.stripe_price_id = sync_price.stripe_price_id;
+        return billing._refused(v_as_of, sync_price.as_of);
+    end if;
+
+    perform billing._resolve_plan(sync_price.stripe_price_id);
+    perform billing._retry_events_waiting_for(sync_price.stripe_price_id);
+    return 'applied';
+end
+$$;
+
+revoke all on function
+    billing._refused, billing._declared_credits, billing._declared_features, billing._resolve_plan,
+    billing.sync_product, billing.sync_price
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz),
+    billing.sync_price(
+        text, text, boolean, boolean, text, text, text, text, bigint, text, integer, text, jsonb, timestamptz
+    )
+to billing_worker;
+
+comment on function billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz) is 'A Stripe product as of a moment: applied, stale or refetch.';
+comment on function billing.sync_price(text, text, boolean, boolean, text, text, text, text, bigint, text, integer, text, jsonb, timestamptz) is 'A Stripe price as of a moment, a plan or a credit pack here: applied, stale or refetch.';
