@@ -1,0 +1,14 @@
+"""`python -m worker`: the environment's settings → a worker that runs until it is told to stop."""
+
+import os
+import sys
+
+from worker.errors import SettingsError
+from worker.run import main
+from worker.settings import Settings
+
+if __name__ == "__main__":
+    try:
+        main(Settings.from_env(os.environ))
+    except SettingsError as error:
+        sys.exit(f"error: {error}")

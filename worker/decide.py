@@ -1,0 +1,156 @@
+"""A normalised event → the commands that it calls for. Pure: no connection, no clock, no network.
+
+What only the database knows (stale? duplicate? which account? enough credits?) is judged in SQL under the lock.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from worker.commands import (
+    Command,
+    RecordFraudWarning,
+    SyncCheckoutSession,
+    SyncCustomer,
+    SyncInvoice,
+    SyncPayment,
+    SyncPrice,
+    SyncProduct,
+    SyncSubscription,
+)
+from worker.errors import UnknownShape
+from worker.objects import (
+    Charge,
+    CheckoutSession,
+    Customer,
+    EarlyFraudWarning,
+    Invoice,
+    Price,
+    Product,
+    StripeEvent,
+    StripeObject,
+    Subscription,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An object as Stripe answered it, and the Date of that answer."""
+
+    object: StripeObject
+    as_of: datetime
+
+
+def decide(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
+    """The commands of an event. `fetched` has what `needs` named. Raises UnknownShape."""
+    return DECIDERS[event.type](event, fetched)
+
+
+def needs(event: StripeEvent) -> list[str]:
+    """Stripe ids that must be read before the event can be decided; none for an ordinary event."""
+    match event.object:
+        case EarlyFraudWarning() as warning:
+            return [
+                warning.stripe_charge_id
+            ]  # a warning carries no risk level and no customer; its charge does
+        case Invoice(status="paid", lines=None) as invoice:
+            return [invoice.stripe_invoice_id]  # an event's body holds the first lines only
+        case Subscription(items=None) as subscription:
+            return [subscription.stripe_subscription_id]
+        case _:
+            return []
+
+
+def sync(found: StripeObject, as_of: datetime, *, is_fetched: bool) -> Command:
+    """The command that makes our row of an object what it was at `as_of`."""
+    match found:
+        case Customer():
+            return SyncCustomer(found, as_of)
+        case Product():
+            return SyncProduct(found, as_of)
+        case Price():
+            return SyncPrice(found, as_of)
+        case Subscription():
+            return SyncSubscription(found, as_of, is_fetched)
+        case Invoice():
+            return SyncInvoice(found, as_of)
+        case CheckoutSession():
+            return SyncCheckoutSession(found, as_of)
+        case Charge():
+            return SyncPayment(found, as_of)
+        case EarlyFraudWarning():
+            raise UnknownShape("an early fraud warning says too little without its charge")
+
+
+def _object_as_of_event(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
+    if event.object is None:
+        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    return [
+        sync(fetched[stripe_id].object, fetched[stripe_id].as_of, is_fetched=True)
+        for stripe_id in needs(event)
+    ] or [sync(event.object, event.created_at, is_fetched=False)]
+
+
+def _customer_deleted(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
+    if not isinstance(event.object, Customer):
+        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    return [SyncCustomer(replace(event.object, is_deleted=True), event.created_at)]
+
+
+def _fraud_warning(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
+    warning = event.object
+    if not isinstance(warning, EarlyFraudWarning):
+        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    read = fetched[warning.stripe_charge_id]
+    charge = read.object
+    if not isinstance(charge, Charge):
+        raise UnknownShape(f"{warning.stripe_charge_id} is no charge")
+    return [
+        SyncPayment(charge, read.as_of),
+        RecordFraudWarning(
+            warning, charge.stripe_customer_id, charge.risk_level, charge.risk_score, event.created_at
+        ),
+    ]
+
+
+Decider = Callable[[StripeEvent, Mapping[str, Fetched]], list[Command]]
+
+DECIDERS: dict[str, Decider] = {
+    "customer.created": _object_as_of_event,
+    "customer.updated": _object_as_of_event,
+    "customer.deleted": _customer_deleted,
+    "product.created": _object_as_of_event,
+    "product.updated": _object_as_of_event,
+    "price.created": _object_as_of_event,
+    "price.updated": _object_as_of_event,
+    "customer.subscription.created": _object_as_of_event,
+    "customer.subscription.updated": _object_as_of_event,
+    "customer.subscription.deleted": _object_as_of_event,
+    "customer.subscription.paused": _object_as_of_event,
+    "customer.subscription.resumed": _object_as_of_event,
+    "invoice.paid": _object_as_of_event,
+    "invoice.payment_failed": _object_as_of_event,
+    "checkout.session.completed": _object_as_of_event,
+    "charge.succeeded": _object_as_of_event,
+    "charge.refunded": _object_as_of_event,
+    "radar.early_fraud_warning.created": _fraud_warning,
+}
+
+# Ignored by name: what they tell is told by another event, or is of no consequence for credits.
+IGNORED: dict[str, str] = {
+    "invoice.payment_succeeded": "invoice.paid tells the same, and of invoices paid out of band too",
+    "invoice.created": "nothing is owed or paid yet",
+    "invoice.finalized": "nothing is paid yet",
+    "invoice.updated": "invoice.paid and invoice.payment_failed tell what matters",
+    "invoice.upcoming": "nothing has happened yet",
+    "payment_intent.created": "charge.succeeded tells when money moved",
+    "payment_intent.succeeded": "charge.succeeded tells the same",
+    "charge.updated": "charge.succeeded and charge.refunded tell what matters",
+}
+
+
+def reason_to_ignore(event_type: str) -> str | None:
+    """Why events of a type are ignored; None when they are handled."""
+    if event_type in DECIDERS:
+        return None
+    return IGNORED.get(event_type, f"events of type {event_type} mean nothing to this version")

@@ -1,0 +1,24 @@
+"""What can go wrong in the worker, as exceptions whose text says what to do next."""
+
+
+class BillingError(Exception):
+    """Something went wrong in billing."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class SettingsError(BillingError):
+    """The environment lacks a setting or has one that cannot be right."""
+
+
+class UnknownShape(BillingError):
+    """The event's body has a shape that this version does not know."""
+
+
+class StripeUnavailable(BillingError):
+    """Stripe could not be read just now; the same question later may get an answer."""
+
+
+class StripeRefused(BillingError):
+    """Stripe will not answer this question, however often it is asked."""

@@ -1,0 +1,64 @@
+"""An error while applying an event → how the attempt ended. Decided on codes, never on text."""
+
+import random
+
+import psycopg
+
+from worker.errors import BillingError, StripeUnavailable
+from worker.outcomes import Dead, Outcome, Parked, RetryLater
+
+# About two hours of trying: 2, 4, 8 … seconds, at most 15 minutes apart.
+ATTEMPTS_MAX = 15
+BACKOFF_FIRST_SECONDS = 2
+BACKOFF_MAX_SECONDS = 900
+# Whoever has mended a key or waited for Stripe wants to see it go on.
+STRIPE_BACKOFF_MAX_SECONDS = 120
+
+# Somebody else held a lock: the app's own transaction, or another worker.
+_CONTENTION = {"40001", "40P01", "55P03"}
+_PLAN_IS_MISSING = "TB010"
+_CUSTOMER_IS_NOT_LINKED = "TB011"
+
+
+def outcome_of_database_error(error: psycopg.Error, attempts: int) -> Outcome:
+    """How an attempt ended whose transaction Postgres refused."""
+    reason = _reason(error)
+    waiting_for = error.diag.message_detail
+    match error.sqlstate:
+        case code if code in _CONTENTION:
+            return RetryLater(random.randint(1, 3), reason, excused=True)  # noqa: S311
+        case code if code == _PLAN_IS_MISSING:
+            return Dead(reason, waiting_for)
+        case code if code == _CUSTOMER_IS_NOT_LINKED and waiting_for is not None:
+            return Parked(waiting_for, reason)
+        case str() as code if code[:2] in {"TB", "22"}:
+            return Dead(reason)  # the event itself is refused, and will be the next time
+        case _:
+            return retry_or_bury(reason, attempts)
+
+
+def outcome_of_billing_error(error: BillingError, read_ct: int) -> Outcome:
+    """How an attempt ended that never came to the database. Waiting for Stripe is excused however long it takes."""
+    if isinstance(error, StripeUnavailable):
+        return RetryLater(min(backoff_seconds(read_ct), STRIPE_BACKOFF_MAX_SECONDS), str(error), excused=True)
+    return Dead(str(error))
+
+
+def retry_or_bury(reason: str, attempts: int) -> Outcome:
+    """Try again later, until it has been tried often enough."""
+    if attempts >= ATTEMPTS_MAX:
+        return Dead(f"{reason} (given up after {attempts} attempts)")
+    return RetryLater(backoff_seconds(attempts), reason)
+
+
+def backoff_seconds(attempts: int) -> int:
+    """Doubles with each attempt, with jitter so that what failed together does not come back together."""
+    longest = min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(attempts - 1, 20))
+    return max(1, round(random.uniform(0.5, 1.0) * longest))  # noqa: S311
+
+
+def _reason(error: psycopg.Error) -> str:
+    message = error.diag.message_primary or str(error) or type(error).__name__
+    code = f"{error.sqlstate}: " if error.sqlstate else ""
+    hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
+    return f"{code}{message}.{hint}"

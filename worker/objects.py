@@ -1,0 +1,169 @@
+"""Stripe's objects as the worker knows them: frozen, typed, only what the product uses.
+
+Fields are named as the parameters of the `billing.sync_…` functions that take them. A list is None where a body
+holds only the first of its members.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    stripe_customer_id: str
+    livemode: bool
+    email: str | None
+    name: str | None
+    is_deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    stripe_product_id: str
+    livemode: bool
+    name: str
+    description: str | None
+    active: bool
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    stripe_price_id: str
+    stripe_product_id: str
+    livemode: bool
+    active: bool
+    type: str
+    lookup_key: str | None
+    nickname: str | None
+    currency: str
+    unit_amount: int | None
+    recurring_interval: str | None
+    recurring_interval_count: int | None
+    usage_type: str | None
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionItem:
+    stripe_subscription_item_id: str
+    stripe_price_id: str
+    stripe_product_id: str | None
+    quantity: int | None
+    current_period_start: datetime
+    current_period_end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    stripe_subscription_id: str
+    stripe_customer_id: str
+    livemode: bool
+    status: str
+    currency: str | None
+    billing_cycle_anchor: datetime
+    cancel_at: datetime | None
+    cancel_at_period_end: bool
+    canceled_at: datetime | None
+    ended_at: datetime | None
+    trial_start: datetime | None
+    trial_end: datetime | None
+    is_collection_paused: bool
+    metadata: dict[str, str]
+    started_at: datetime
+    items: tuple[SubscriptionItem, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceLine:
+    stripe_line_id: str
+    stripe_subscription_item_id: str | None
+    stripe_price_id: str | None
+    amount: int
+    quantity: int | None
+    is_proration: bool
+    period_start: datetime
+    period_end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    stripe_invoice_id: str
+    stripe_customer_id: str | None
+    stripe_subscription_id: str | None
+    livemode: bool
+    status: str
+    billing_reason: str | None
+    currency: str
+    subtotal: int
+    total: int
+    amount_due: int
+    amount_paid: int
+    attempt_count: int
+    next_payment_attempt_at: datetime | None
+    hosted_invoice_url: str | None
+    invoiced_at: datetime
+    paid_at: datetime | None
+    lines: tuple[InvoiceLine, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    stripe_charge_id: str
+    stripe_payment_intent_id: str | None
+    stripe_customer_id: str | None
+    livemode: bool
+    status: str
+    currency: str
+    amount: int
+    amount_refunded: int
+    is_disputed: bool
+    risk_level: str | None
+    risk_score: int | None
+    card_fingerprint: str | None
+    failure_code: str | None
+    receipt_url: str | None
+    charged_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutSession:
+    stripe_checkout_session_id: str
+    stripe_customer_id: str | None
+    livemode: bool
+    mode: str
+    status: str
+    payment_status: str
+    client_reference_id: str | None
+    stripe_subscription_id: str | None
+    stripe_invoice_id: str | None
+    stripe_payment_intent_id: str | None
+    stripe_payment_link_id: str | None
+    currency: str | None
+    amount_total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyFraudWarning:
+    stripe_early_fraud_warning_id: str
+    stripe_charge_id: str
+    stripe_payment_intent_id: str | None
+    livemode: bool
+    fraud_type: str
+    actionable: bool
+    warned_at: datetime
+
+
+StripeObject = (
+    Customer | Product | Price | Subscription | Invoice | Charge | CheckoutSession | EarlyFraudWarning
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StripeEvent:
+    """An event as the worker sees it; `object` is None for a kind that it has no use for."""
+
+    id: str
+    type: str
+    created_at: datetime
+    object: StripeObject | None

@@ -1,0 +1,119 @@
+"""JSON of any provenance → values of the type that was asked for, or UnknownShape naming the path."""
+
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
+
+from worker.errors import UnknownShape
+
+T = TypeVar("T")
+
+
+class Node:
+    """One JSON object and where it was found; every read says which type it expects."""
+
+    __slots__ = ("path", "value")
+
+    def __init__(self, value: object, path: str) -> None:
+        if not isinstance(value, dict):
+            raise UnknownShape(f"{path} is {_kind(value)}, an object was expected")
+        self.value = cast("dict[str, Any]", value)
+        self.path = path
+
+    def text(self, key: str) -> str:
+        value = self.value.get(key)
+        if isinstance(value, str) and value:
+            return value
+        raise self._wrong(key, "text")
+
+    def text_or_none(self, key: str) -> str | None:
+        return None if self.value.get(key) is None else self._typed(key, str, "text or null")
+
+    def number(self, key: str) -> int:
+        value = self.value.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise self._wrong(key, "a whole number")
+
+    def number_or_none(self, key: str) -> int | None:
+        return None if self.value.get(key) is None else self.number(key)
+
+    def flag(self, key: str) -> bool:
+        return self._typed(key, bool, "true or false")
+
+    def moment(self, key: str) -> datetime:
+        """A Unix time in whole seconds."""
+        try:
+            return datetime.fromtimestamp(self.number(key), UTC)
+        except (OverflowError, OSError, ValueError):
+            raise self._wrong(key, "a Unix time") from None
+
+    def moment_or_none(self, key: str) -> datetime | None:
+        return None if self.value.get(key) is None else self.moment(key)
+
+    def reference(self, key: str) -> str:
+        """The id of another object, which may have been expanded."""
+        found = self.reference_or_none(key)
+        if found is None:
+            raise self._wrong(key, "an id")
+        return found
+
+    def reference_or_none(self, key: str) -> str | None:
+        value = self.value.get(key)
+        if value is None or isinstance(value, str):
+            return value or None
+        return self.child(key).text("id")
+
+    def child(self, key: str) -> "Node":
+        return Node(self.value.get(key), f"{self.path}.{key}")
+
+    def child_or_none(self, key: str) -> "Node | None":
+        return None if self.value.get(key) is None else self.child(key)
+
+    def present_child_or_none(self, key: str) -> "Node | None":
+        """Null is an answer, a key that is missing is another shape, such as that of an older API version."""
+        if key not in self.value:
+            raise UnknownShape(
+                f"{self.path}.{key} is missing: the webhook endpoint must have API version 2025-03-31.basil or newer"
+            )
+        return self.child_or_none(key)
+
+    def children(self, key: str) -> "list[Node]":
+        """The members of a Stripe list object."""
+        listing = self.child(key)
+        members = listing.value.get("data")
+        if not isinstance(members, list):
+            raise listing._wrong("data", "a list")
+        return [
+            Node(member, f"{listing.path}.data[{index}]")
+            for index, member in enumerate(cast("list[object]", members))
+        ]
+
+    def mapping(self, key: str) -> dict[str, str]:
+        """Stripe metadata; null counts as empty."""
+        node = self.child_or_none(key)
+        return {} if node is None else {name: node.text_or_none(name) or "" for name in node.value}
+
+    def _typed(self, key: str, kind: type[T], expected: str) -> T:
+        value = self.value.get(key)
+        if isinstance(value, kind):
+            return value
+        raise self._wrong(key, expected)
+
+    def _wrong(self, key: str, expected: str) -> UnknownShape:
+        return UnknownShape(f"{self.path}.{key} is {_kind(self.value.get(key))}, {expected} was expected")
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "missing or null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text" if value else "empty"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
