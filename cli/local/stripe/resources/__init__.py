@@ -1,0 +1,1 @@
+"""One module for each family of API objects: parameters in, stored objects and events out."""

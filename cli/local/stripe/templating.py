@@ -1,0 +1,77 @@
+"""Values and a template → an HTML page."""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from cli.local.stripe.resources.cards import CARDS
+
+ZERO_DECIMAL = {
+    "bif",
+    "clp",
+    "djf",
+    "gnf",
+    "jpy",
+    "kmf",
+    "krw",
+    "mga",
+    "pyg",
+    "rwf",
+    "ugx",
+    "vnd",
+    "vuv",
+    "xaf",
+    "xof",
+}
+
+
+CARD_CHOICES = [
+    {"value": f"pm_{card.names[0]}", "label": f"{card.number} · {card.names[0]}"} for card in CARDS
+]
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def money(amount: int | None, currency: str | None) -> str:
+    """`2000, usd` → `20.00 USD`."""
+    if amount is None:
+        return ""
+    code = (currency or "").lower()
+    return f"{amount} {code.upper()}" if code in ZERO_DECIMAL else f"{amount / 100:.2f} {code.upper()}"
+
+
+def moment(seconds: int | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds)) if seconds is not None else ""
+
+
+def day(seconds: int | None) -> str:
+    return moment(seconds)[:10]
+
+
+@cache
+def _templates() -> Any:
+    """Jinja is only loaded once somebody looks."""
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True)
+
+
+def page(name: str, status: int = 200, **values: Any) -> Response:
+    helpers: dict[str, Any] = {"money": money, "moment": moment, "day": day, "cards": CARD_CHOICES}
+    return HTMLResponse(_templates().get_template(name).render(**helpers | values), status)
+
+
+def message(title: str, *lines: str, link: str | None = None, status: int = 200) -> Response:
+    return page("message.jinja", status, title=title, lines=lines, link=link)
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    body = (await request.body()).decode("utf-8", "replace")
+    return {key: value for key, value in parse_qsl(body, max_num_fields=100) if value}
