@@ -1,0 +1,113 @@
+"""The environment's connection string → rows as dicts; Postgres's refusals → one line that says what to do."""
+
+import os
+import re
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from cli.local.env_file import read_env_file
+from cli.output import CliError
+from cli.paths import state_directory
+from worker.settings import check_postgres_url
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Row]
+
+
+def setting(name: str) -> str:
+    """A setting of the environment; where it is missing, that of the local stack which runs in this directory."""
+    value = os.environ.get(name, "").strip()
+    if value:
+        return value
+    local = read_env_file(state_directory() / "env").get(name)
+    if local is None:
+        raise CliError(f"{name} is not set: export it, or start the local stack with `till dev`")
+    return local
+
+
+_NO_SCHEMA = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+)
+
+
+@contextmanager
+def connect() -> Generator[Connection]:
+    """A connection in autocommit mode, as POSTGRES_URL says."""
+    url = setting("POSTGRES_URL")
+    check_postgres_url(url)
+    try:
+        conn = Connection.connect(
+            url,
+            autocommit=True,
+            prepare_threshold=None,
+            connect_timeout=10,
+            row_factory=dict_row,
+            application_name="till",
+        )
+    except psycopg.OperationalError as error:
+        raise CliError(f"cannot connect to Postgres ({_one_line(error)}): check POSTGRES_URL") from None
+    with conn:
+        try:
+            yield conn
+        except _NO_SCHEMA:
+            raise CliError(
+                "the database has no billing schema of this version: run `supabase db push`"
+            ) from None
+        except psycopg.Error as error:
+            raise CliError(refusal(error)) from None
+
+
+def rows(conn: Connection, query: LiteralString, parameters: Mapping[str, Any]) -> Sequence[Row]:
+    """All rows of a query."""
+    return conn.execute(query, parameters).fetchall()
+
+
+def row(conn: Connection, query: LiteralString, parameters: Mapping[str, Any]) -> Row:
+    """The one row of a query that always has one."""
+    found = conn.execute(query, parameters).fetchone()
+    assert found is not None
+    return found
+
+
+def refusal(error: psycopg.Error) -> str:
+    """What Postgres refused, its code and its hint, on one line."""
+    if error.sqlstate is None:
+        return _one_line(error)
+    hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
+    return f"{error.diag.message_primary} ({error.sqlstate}).{hint}"
+
+
+def account_id_of(conn: Connection, account: str) -> UUID:
+    """The account that a person means: by its id, its owner's id or e-mail address, or a Stripe customer id."""
+    if re.fullmatch(r"cus_\w+", account):
+        query = (
+            "select account_id as id from billing.customers "
+            "where stripe_customer_id = %(it)s and account_id is not null"
+        )
+    elif re.fullmatch(r"[0-9a-fA-F-]{36}", account):
+        query = (
+            "select id from billing.accounts "
+            "where id = %(it)s::uuid or (owner_id = %(it)s::uuid and kind = 'personal')"
+        )
+    else:
+        query = (
+            "select accounts.id from billing.accounts join auth.users on users.id = accounts.owner_id "
+            "where users.email = lower(%(it)s) and accounts.kind = 'personal'"
+        )
+    found = conn.execute(query, {"it": account}).fetchone()
+    if found is None:
+        raise CliError(
+            f"no account for {account!r}: give an account id, a user's id or e-mail, or a cus_… id"
+        )
+    return found["id"]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

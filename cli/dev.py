@@ -1,0 +1,99 @@
+"""`till dev` and `till token`: the local stack in the foreground, and tokens for its users."""
+
+import signal
+import time
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cli.database import setting
+from cli.output import CliError, err, out
+from cli.paths import state_directory
+
+WATCH_SECONDS = 0.5
+
+
+class Part(StrEnum):
+    """A part of the local stack that can be started alone."""
+
+    DATABASE = "database"
+    STRIPE = "stripe"
+
+
+Port = Annotated[int | None, typer.Option(help="Port; a free one if left out.", min=1, max=65535)]
+
+
+def dev(
+    env_file: Annotated[
+        Path | None,
+        typer.Option(help="Write the stack's settings to this dotenv file once everything answers."),
+    ] = None,
+    only: Annotated[Part | None, typer.Option(help="Start this part alone.")] = None,
+    no_migrate: Annotated[
+        bool, typer.Option("--no-migrate", help="Leave the database without migrations.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the data of earlier runs first.")] = False,
+    postgres_port: Port = None,
+    stripe_port: Port = None,
+    functions_port: Port = None,
+    metrics_port: Port = None,
+) -> None:
+    """Run the local stack: Postgres, Stripe, the edge functions, the worker. Ctrl-C stops all of it.
+
+    Needs no Docker, no Node and no account. The database is kept in .till/ of this directory; Stripe starts anew.
+    """
+    # The stack's libraries come with the `local` extra: a server that only runs the worker does without.
+    from cli.local.env_file import write_env_file
+    from cli.local.stack import Ports, Stack
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    ports = Ports(postgres_port, stripe_port, functions_port, metrics_port)
+    dead = None
+    with err.status("starting") as status:
+        stack = Stack.start(
+            state_directory(),
+            ports=ports,
+            only=None if only is None else only.value,
+            with_migrations=not no_migrate,
+            fresh=fresh,
+            report=status.update,
+        )
+    with stack, suppress(KeyboardInterrupt):
+        _print_settings(stack.settings)
+        if env_file is not None:
+            write_env_file(env_file, stack.settings)
+        err.print("ready. Ctrl-C stops everything.", style="bold green")
+        while (dead := stack.first_dead()) is None:
+            time.sleep(WATCH_SECONDS)
+    if dead is not None:
+        raise CliError(f"{dead} ended by itself: look into the logs in {state_directory()}")
+
+
+def token(
+    user: Annotated[
+        str, typer.Option(help="E-mail address; the user is signed up if need be.", metavar="EMAIL")
+    ],
+) -> None:
+    """Print an access token of a user of the local stack, signed up if need be."""
+    from cli.local.tokens import SigningKeys, find_or_create_user
+
+    if "@" not in user:
+        raise typer.BadParameter("give an e-mail address", param_hint="--user")
+    user_id = find_or_create_user(setting("DATABASE_URL"), user)
+    state = Path(setting("TILL_STATE"))
+    out.print(SigningKeys.load(state).access_token(user_id, user.strip().lower()), highlight=False)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _print_settings(settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        out.print(f"[bold]{name}[/]={escape(value)}", highlight=False)

@@ -1,0 +1,32 @@
+"""Settings ↔ a dotenv file that a shell, a test or another command can read."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+
+def write_env_file(path: Path, settings: Mapping[str, str]) -> None:
+    """Write NAME='value' lines at once and for the owner's eyes only: there are passwords in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}-{uuid4()}")
+    with os.fdopen(
+        os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as file:
+        file.writelines(f"{name}={_quoted(value)}\n" for name, value in settings.items())
+    aside.replace(path)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Read what `write_env_file` wrote; nothing where there is no file."""
+    if not path.exists():
+        return {}
+    lines = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)
+    return {name.strip(): value.strip().strip("'") for name, _, value in lines}
+
+
+def _quoted(value: str) -> str:
+    return f"'{value}'" if set(value) - _PLAIN else value
+
+
+_PLAIN = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,")

@@ -1,0 +1,259 @@
+"""Edge functions of a Supabase tree → one Deno process that serves them at /functions/v1/<name>."""
+
+import http.client
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from deno import find_deno_bin  # pyright: ignore[reportMissingTypeStubs]
+
+from cli.local.errors import LocalStackError
+
+RUNNER = Path(__file__).with_name("functions.ts")
+HOST = "127.0.0.1"
+PREFIX = "/functions/v1"
+STOP_SECONDS = 5
+POLL_SECONDS = 0.02
+
+# The first start downloads the functions' npm packages.
+READY_SECONDS = 120
+
+# What Deno itself needs: where its cache is, which certificates and which registry it trusts. Nothing else of
+# our environment reaches the functions, just as on Supabase they see only what was set for them.
+DENO_VARIABLES = (
+    "DENO_DIR",
+    "DENO_TLS_CA_STORE",
+    "DENO_CERT",
+    "DENO_NO_UPDATE_CHECK",
+    "HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "LOCALAPPDATA",
+    "NO_COLOR",
+    "NO_PROXY",
+    "NPM_CONFIG_REGISTRY",
+    "PATH",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "SYSTEMROOT",
+    "TMPDIR",
+    "USERPROFILE",
+    "XDG_CACHE_HOME",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+
+
+class FunctionsError(LocalStackError):
+    """The edge functions cannot be served; the message says why."""
+
+
+def function_names(functions_directory: Path) -> list[str]:
+    """Folders with an index.ts, as Supabase deploys them; `_shared` and hidden ones are not functions."""
+    return sorted(
+        entrypoint.parent.name
+        for entrypoint in functions_directory.glob("*/index.ts")
+        if not entrypoint.parent.name.startswith(("_", "."))
+    )
+
+
+def merged_import_map(functions_directory: Path) -> dict[str, Any]:
+    """The deno.json of each function, as one import map in which each function sees only its own imports.
+
+    `_shared` belongs to all of them, so two functions that mean different things by one name are an error.
+    """
+    scopes: dict[str, dict[str, str]] = {}
+    shared: dict[str, str] = {}
+    for name in function_names(functions_directory):
+        imports = _imports(functions_directory / name / "deno.json")
+        scopes[_folder_url(functions_directory / name)] = imports
+        for specifier, target in imports.items():
+            if shared.setdefault(specifier, target) != target:
+                raise FunctionsError(
+                    f"{name}/deno.json maps {specifier} to {target}, another function to "
+                    f"{shared[specifier]}: give both the same version"
+                )
+    for folder in functions_directory.glob("_*/"):
+        scopes[_folder_url(folder)] = shared
+    return {"imports": {}, "scopes": scopes}
+
+
+def functions_command(
+    functions_directory: Path, state_directory: Path, port: int, environment: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """→ (argv, env) of the process. It ends when its standard input does, so give it a pipe.
+
+    Port 0 takes a free one. Writes the merged import map to `state_directory`, and nothing beside it.
+    """
+    functions_directory = functions_directory.resolve()
+    state_directory.mkdir(parents=True, exist_ok=True)
+    import_map = state_directory.resolve() / "import_map.json"
+    import_map.write_text(json.dumps(merged_import_map(functions_directory), indent=2), encoding="utf-8")
+    argv = [
+        find_deno_bin(),
+        "run",
+        "--no-prompt",
+        "--no-config",
+        "--no-lock",
+        "--node-modules-dir=none",
+        f"--import-map={import_map}",
+        "--allow-net",
+        "--allow-env",
+        f"--allow-read={functions_directory}",
+        str(RUNNER),
+        str(port),
+        functions_directory.as_uri(),
+        *function_names(functions_directory),
+    ]
+    inherited = {name: os.environ[name] for name in DENO_VARIABLES if name in os.environ}
+    # A company's proxy signs with a certificate that only the system's store knows.
+    return argv, {"DENO_TLS_CA_STORE": "system,mozilla"} | inherited | dict(environment)
+
+
+class EdgeFunctions:
+    """The process that serves them. It ends with whoever started it, in whatever way that one ends."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
+        """For `start`."""
+        self._process = process
+        self.log_path = log_path
+        self.port = 0
+        self.failures: dict[str, str] = {}
+        """Function → why it could not be loaded; it answers 503."""
+
+    @classmethod
+    def start(
+        cls,
+        functions_directory: Path,
+        state_directory: Path,
+        environment: Mapping[str, str],
+        *,
+        port: int | None = None,
+        timeout_seconds: float = READY_SECONDS,
+    ) -> Self:
+        """Serve every function of the directory, on a free port unless given; returns once they answer.
+
+        `environment` is all that the functions see of ours: SUPABASE_DB_URL, STRIPE_WEBHOOK_SECRET and so on.
+        The log of Deno and of the functions is `functions.log` in `state_directory`.
+        """
+        argv, env = functions_command(functions_directory, state_directory, port or 0, environment)
+        log_path = state_directory.absolute() / "functions.log"
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(
+                argv,
+                env=env,
+                cwd=state_directory,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches only us, and we stop it when its turn comes
+            )
+        functions = cls(process, log_path)
+        try:
+            functions._wait_ready(timeout_seconds)
+        except BaseException:  # Ctrl-C too must leave nothing behind
+            functions.stop()
+            raise
+        return functions
+
+    def stop(self) -> None:
+        """Stop and wait until the process is gone."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def url(self) -> str:
+        """What comes before `/<name>`."""
+        return f"http://{HOST}:{self.port}{PREFIX}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process.poll() is None
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines of the log."""
+        return "\n".join(self._log().splitlines()[-lines:])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _wait_ready(self, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while not self._is_ready():
+            if not self.running or time.monotonic() > deadline:
+                happened = "did not answer in time" if self.running else "ended"
+                last_line = self.log_tail(1) or "it said nothing"
+                raise FunctionsError(f"the edge functions {happened}: {last_line} (log: {self.log_path})")
+            time.sleep(POLL_SECONDS)
+
+    def _is_ready(self) -> bool:
+        # Announced even when it was given: on a taken port a stranger would answer.
+        self.port = self._announced_port()
+        if not self.port:
+            return False
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=READY_SECONDS)
+        try:
+            connection.request("GET", f"{PREFIX}/_health")
+            health: dict[str, str | None] = json.loads(connection.getresponse().read())
+        except (OSError, ValueError):
+            return False
+        finally:
+            connection.close()
+        self.failures = {name: failure for name, failure in health.items() if failure is not None}
+        return True
+
+    def _announced_port(self) -> int:
+        """The runner's first line of output; before it there may be what Deno says of its downloads."""
+        for line in self._log().splitlines():
+            if line.startswith('{"listening":'):
+                return int(json.loads(line)["listening"])
+        return 0
+
+    def _log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+
+def _imports(deno_json: Path) -> dict[str, str]:
+    """A function's `imports` with absolute targets; Deno lets `pkg/sub` follow from `pkg` in a deno.json."""
+    if not deno_json.exists():
+        return {}
+    imports: dict[str, str] = {}
+    for specifier, target in json.loads(deno_json.read_text(encoding="utf-8")).get("imports", {}).items():
+        if target.startswith("."):
+            imports[specifier] = _relative_url(deno_json.parent, target)
+            continue
+        imports[specifier] = target
+        if target.startswith(("npm:", "jsr:")) and not specifier.endswith("/"):
+            scheme, package = target.split(":", 1)
+            imports[f"{specifier}/"] = f"{scheme}:/{package.lstrip('/')}/"
+    return imports
+
+
+def _relative_url(folder: Path, target: str) -> str:
+    url = Path(os.path.normpath(folder / target)).as_uri()
+    return f"{url}/" if target.endswith("/") else url
+
+
+def _folder_url(folder: Path) -> str:
+    return f"{folder.as_uri()}/"

@@ -1,0 +1,176 @@
+"""The local stack: Postgres with the migrations, the Stripe emulator, the edge functions and the worker, as one.
+
+    Stripe emulator ──webhooks──▶ edge functions ──▶ Postgres ◀── worker
+
+Started in the order of dependency, stopped in the opposite one; nothing outlives the process that started it.
+"""
+
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from cli.local.env_file import write_env_file
+from cli.local.errors import LocalStackError
+from cli.local.functions import EdgeFunctions
+from cli.local.migrate import migrate
+from cli.local.postgres import Postgres
+from cli.local.postgres_data import delete_data
+from cli.local.processes import HOST, Process, free_port
+from cli.local.scaffold import create_database
+from cli.local.tokens import SigningKeys
+from cli.paths import migrations_directory, supabase_directory
+
+Part = Literal["database", "stripe"]
+API_KEY = "sk_test_tillbase_local"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports asked for; a free one is taken where there is none."""
+
+    postgres: int | None = None
+    stripe: int | None = None
+    functions: int | None = None
+    metrics: int | None = None
+
+
+class Stack:
+    """A running stack. `settings` is what the env file says; `parts` are the processes that must stay alive."""
+
+    def __init__(self, state_directory: Path, ports: Ports, report: Callable[[str], None]) -> None:
+        self._state = state_directory
+        self._ports = ports
+        self._report = report
+        self._exit = ExitStack()
+        self.settings: dict[str, str] = {}
+        self.parts: dict[str, Process | Postgres | EdgeFunctions] = {}
+
+    @classmethod
+    def start(
+        cls,
+        state_directory: Path,
+        *,
+        ports: Ports = Ports(),
+        only: Part | None = None,
+        with_migrations: bool = True,
+        fresh: bool = False,
+        durable: bool = True,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> Self:
+        """Start everything, or the part named; returns once all of it answers. `report` is told each step."""
+        stack = cls(state_directory.absolute(), ports, report)
+        try:
+            if only != "stripe":
+                stack._start_database(fresh=fresh, with_migrations=with_migrations, durable=durable)
+            if only is None:
+                stack._start_functions()
+            if only != "database":
+                stack._start_stripe()
+            if only is None:
+                stack._start_worker()
+            write_env_file(stack._state / "env", stack.settings)
+            stack._exit.callback((stack._state / "env").unlink, missing_ok=True)
+        except BaseException:  # Ctrl-C too must leave nothing behind
+            stack.stop()
+            raise
+        return stack
+
+    def stop(self) -> None:
+        """Stop the parts, last started first."""
+        self._exit.close()
+
+    def first_dead(self) -> str | None:
+        """Name of a part that has ended by itself, if any."""
+        return next((name for name, part in self.parts.items() if not part.running), None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start_database(self, *, fresh: bool, with_migrations: bool, durable: bool) -> None:
+        data = self._state / "postgres"
+        if fresh:
+            delete_data(data)
+        self._report("starting Postgres")
+        server = Postgres.start(data, port=self._ports.postgres, durable=durable)
+        self._exit.callback(server.stop)
+        create_database(server, "postgres")
+        if with_migrations:
+            self._report("applying the migrations")
+            migrate(server.url(), migrations_directory())
+        self.parts["Postgres"] = server
+        self.settings |= {
+            "DATABASE_URL": server.admin_url(),
+            "POSTGRES_URL": server.url(),
+            "TILL_STATE": str(self._state),
+        }
+
+    def _start_functions(self) -> None:
+        self._report("starting the edge functions")
+        secret = f"whsec_{secrets.token_hex(16)}"
+        jwks = SigningKeys.load(self._state).jwks()
+        functions = EdgeFunctions.start(
+            supabase_directory() / "functions",
+            self._state / "functions",
+            {
+                "SUPABASE_DB_URL": self.settings["POSTGRES_URL"],
+                "SUPABASE_JWKS": jwks,
+                "STRIPE_WEBHOOK_SECRET": secret,
+            },
+            port=self._ports.functions,
+        )
+        self._exit.callback(functions.stop)
+        for name, failure in functions.failures.items():
+            raise LocalStackError(f"the edge function {name} cannot be loaded: {failure.splitlines()[0]}")
+        self.parts["the edge functions"] = functions
+        self.settings |= {
+            "FUNCTIONS_URL": functions.url,
+            "WEBHOOK_URL": f"{functions.url}/stripe-webhook",
+            "STRIPE_WEBHOOK_SECRET": secret,
+            "SUPABASE_JWKS": jwks,
+        }
+
+    def _start_stripe(self) -> None:
+        self._report("starting Stripe")
+        port = self._ports.stripe or free_port()
+        webhook = (
+            [
+                "--webhook-url",
+                self.settings["WEBHOOK_URL"],
+                "--webhook-secret",
+                self.settings["STRIPE_WEBHOOK_SECRET"],
+            ]
+            if "WEBHOOK_URL" in self.settings
+            else []
+        )
+        arguments = ["cli.local.stripe", "--port", str(port), *webhook]
+        self._start_process("stripe", arguments, {}, port, "/_control/health")
+        self.settings |= {"STRIPE_API_BASE": f"http://{HOST}:{port}", "STRIPE_API_KEY": API_KEY}
+
+    def _start_worker(self) -> None:
+        self._report("starting the worker")
+        port = self._ports.metrics or free_port()
+        environment = {
+            "POSTGRES_URL": self.settings["POSTGRES_URL"],
+            "STRIPE_API_BASE": self.settings["STRIPE_API_BASE"],
+            "STRIPE_API_KEY": self.settings["STRIPE_API_KEY"],
+            "WORKER_METRICS_ADDRESS": f"{HOST}:{port}",
+        }
+        self._start_process("worker", ["worker"], environment, port, "/metrics")
+        self.settings["WORKER_METRICS_URL"] = f"http://{HOST}:{port}/metrics"
+
+    def _start_process(
+        self, name: str, arguments: list[str], environment: dict[str, str], port: int, ready_path: str
+    ) -> None:
+        process = Process.start(name, arguments, environment, self._state)
+        self._exit.callback(process.stop)
+        process.wait_for(port, ready_path)
+        self.parts[name] = process

@@ -1,0 +1,50 @@
+"""Command line → one call each. `till --help` lists them."""
+
+import os
+import sys
+
+import typer
+from rich.markup import escape
+
+from cli import credits, demo, dev, events, trigger
+from cli.output import err
+from worker.errors import BillingError
+
+app = typer.Typer(
+    name="till",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Stripe billing and a credit ledger that live in your own Supabase database.",
+)
+app.command()(dev.dev)
+app.command()(demo.demo)
+app.command()(dev.token)
+app.command()(trigger.trigger)
+app.add_typer(credits.app, name="credits")
+app.add_typer(events.app, name="events")
+
+worker_app = typer.Typer(no_args_is_help=True, help="The process that drains the queue of Stripe events.")
+app.add_typer(worker_app, name="worker")
+
+
+@worker_app.command("run")
+def worker_run() -> None:
+    """Run the worker until SIGTERM or Ctrl-C; what is in hand is finished first.
+
+    Reads POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE and WORKER_METRICS_ADDRESS.
+    """
+    from worker.run import main as run_worker
+    from worker.settings import Settings
+
+    run_worker(Settings.from_env(os.environ))
+
+
+def main() -> None:
+    """Entry point of `till`: 0 done, 1 failed with one line on stderr, 2 wrong usage."""
+    try:
+        app()
+    except BillingError as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

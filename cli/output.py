@@ -1,0 +1,71 @@
+"""Rows → a table for people or JSON for programs, on stdout; everything else goes to stderr."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from worker.errors import BillingError
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class CliError(BillingError):
+    """A command could not do what it was asked; the message says what to do next."""
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str, numbers: Sequence[str] = ()
+) -> None:
+    """Print a listing. `numbers` are the columns set flush right; `empty` is said where there is nothing."""
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        err.print(empty, style="dim")
+    else:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for name in rows[0]:
+            table.add_column(name.replace("_", " "), justify="right" if name in numbers else "left")
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row.values()))
+        out.print(table)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    out.print_json(json.dumps(value, default=str), highlight=out.is_terminal)
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print one record, a line for each field that has a value."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in fields.items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), _cell(value))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case dict() | list():
+            return escape(json.dumps(value, default=str))
+        case _:
+            return escape(str(value))

@@ -1,0 +1,22 @@
+"""Where this copy of Tillbase lives → the files it ships and the place it keeps its state."""
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def supabase_directory() -> Path:
+    """`supabase/` beside `cli/` in a checkout, else the copy that the wheel carries."""
+    checkout = _PACKAGE.parent / "supabase"
+    return checkout if (checkout / "config.toml").is_file() else _PACKAGE / "_supabase"
+
+
+def migrations_directory() -> Path:
+    """The SQL files that make the product, whether or not any exist yet."""
+    return supabase_directory() / "migrations"
+
+
+def state_directory() -> Path:
+    """Where the local stack keeps its state: TILL_STATE, else `.till/` of the current directory; not created here."""
+    return Path(os.environ.get("TILL_STATE") or Path.cwd() / ".till").absolute()

@@ -1,0 +1,90 @@
+"""`till trigger EVENT`: has the local Stripe do what makes it send that event."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.database import setting
+from cli.output import CliError, err, out
+
+if TYPE_CHECKING:
+    from cli.shop import Shop
+
+PLAN = {"unit_amount": 1900, "initial_credits": 500, "monthly_credits": 1000}
+
+
+def trigger(
+    event: Annotated[str, typer.Argument(help="Event type, such as invoice.paid.")],
+    user: Annotated[
+        str,
+        typer.Option(help="E-mail address of the user it happens to; signed up if need be.", metavar="EMAIL"),
+    ] = "trigger@example.com",
+) -> None:
+    """Have the local Stripe send an event, by doing what causes it: a purchase, a refund, a fraud warning …"""
+    import stripe
+
+    from cli.shop import Shop
+
+    scenes = _scenes()
+    if event not in scenes:
+        raise typer.BadParameter(f"one of {', '.join(events())}", param_hint="EVENT")
+    names = ("DATABASE_URL", "POSTGRES_URL", "STRIPE_API_BASE", "STRIPE_API_KEY")
+    try:
+        with Shop({name: setting(name) for name in names}) as shop:
+            before = _latest(shop, event)
+            scenes[event](shop, user)
+            shop.settle()
+            sent = _latest(shop, event)
+    except stripe.StripeError as error:
+        raise CliError(f"Stripe refused: {error.user_message or error}") from None
+    if sent is None or sent == before:
+        raise CliError(f"Stripe sent no {event}")
+    out.print(sent, highlight=False)
+    err.print(f"sent and worked off: till events show {sent}", style="dim")
+
+
+def events() -> list[str]:
+    """The event types that can be triggered."""
+    return sorted(_scenes())
+
+
+def _scenes() -> "dict[str, Callable[[Shop, str], object]]":
+    return {
+        "product.created": lambda shop, _: shop.plan("Triggered", **PLAN),
+        "price.created": lambda shop, _: shop.plan("Triggered", **PLAN),
+        "customer.subscription.created": _buy,
+        "customer.subscription.updated": _change,
+        "customer.subscription.deleted": lambda shop, user: shop.stripe.subscriptions.cancel(
+            _buy(shop, user)
+        ),
+        "invoice.paid": _buy,
+        "invoice.payment_failed": _fail_to_pay,
+        "checkout.session.completed": _buy,
+        "charge.succeeded": lambda shop, user: shop.pay_once(shop.sign_up(user), 1900),
+        "charge.refunded": _refund,
+        "radar.early_fraud_warning.created": lambda shop, user: shop.pay_once(
+            shop.sign_up(user), 1900, payment_method="pm_card_createIssuerFraudRecord"
+        ),
+    }
+
+
+def _buy(shop: "Shop", user: str) -> str:
+    return shop.pay_checkout(shop.sign_up(user), shop.plan("Triggered", **PLAN))
+
+
+def _change(shop: "Shop", user: str) -> None:
+    shop.stripe.subscriptions.update(_buy(shop, user), {"metadata": {"changed": "yes"}})
+
+
+def _fail_to_pay(shop: "Shop", user: str) -> None:
+    price = shop.plan("Triggered", **PLAN)
+    shop.subscribe(shop.sign_up(user), price, payment_method="pm_card_chargeCustomerFail")
+
+
+def _refund(shop: "Shop", user: str) -> None:
+    shop.stripe.refunds.create({"charge": shop.pay_once(shop.sign_up(user), 1900)})
+
+
+def _latest(shop: "Shop", event: str) -> str | None:
+    return next((found.id for found in shop.stripe.events.list({"types": [event], "limit": 1}).data), None)
