@@ -1,0 +1,1 @@
+"""Behaviour of Tillbase, seen through its public surface."""

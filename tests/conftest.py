@@ -1,0 +1,123 @@
+"""Real Postgres for every test: a server for each process, one migrated template, a clone for each test."""
+
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from cli.local.migrate import migrate
+from cli.local.postgres import Postgres
+from cli.local.scaffold import DefaultGrants, clone_database, create_database, drop_database
+from cli.paths import migrations_directory
+from tests.support import Database
+
+_servers: list[Postgres] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-snapshots` writes the files in `tests/snapshots` anew instead of comparing with them."""
+    parser.addoption("--update-snapshots", action="store_true", help="write tests/snapshots anew")
+
+
+@contextmanager
+def _reachable_directory() -> Iterator[Path]:
+    """A temporary directory that the server's user can pass through even when the tests run as root."""
+    with tempfile.TemporaryDirectory(prefix="tillbase-test-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@contextmanager
+def _running(directory: Path, *, durable: bool) -> Iterator[Postgres]:
+    server = Postgres.start(directory, durable=durable)
+    _servers.append(server)
+    try:
+        yield server
+    finally:
+        server.delete()
+        _servers.remove(server)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    """The server of this pytest process; it forgoes safety against a power cut."""
+    with _reachable_directory() as directory, _running(directory / "data", durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(server: Postgres) -> Callable[[DefaultGrants], str]:
+    """Default grants → name of a migrated database to copy, made when first asked for."""
+
+    @cache
+    def make(default_grants: DefaultGrants) -> str:
+        name = f"template_{default_grants}"
+        create_database(server, name, default_grants=default_grants)
+        migrate(server.url(name), migrations_directory())
+        return name
+
+    return make
+
+
+@contextmanager
+def _database(server: Postgres, make: Callable[[str], None]) -> Iterator[Database]:
+    name = f"test_{uuid4().hex[:12]}"
+    make(name)
+    try:
+        yield Database(server, name)
+    finally:
+        drop_database(server, name)
+
+
+@pytest.fixture
+def database(server: Postgres, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
+    """A database of the test's own: a fresh Supabase project with every migration."""
+    with _database(server, lambda name: clone_database(server, template("none"), name)) as database:
+        yield database
+
+
+@pytest.fixture
+def database_of_older_project(
+    server: Postgres, template: Callable[[DefaultGrants], str]
+) -> Iterator[Database]:
+    """The same in a project made before 2026-10-30, which grants the API roles everything new in `public`."""
+    with _database(server, lambda name: clone_database(server, template("all"), name)) as database:
+        yield database
+
+
+@pytest.fixture
+def empty_database(server: Postgres) -> Iterator[Database]:
+    """A fresh Supabase project without any migration."""
+    with _database(server, lambda name: create_database(server, name)) as database:
+        yield database
+
+
+@pytest.fixture
+def conn(database: Database) -> Iterator[psycopg.Connection]:
+    """An autocommit connection to `database` as `postgres`."""
+    with database.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def private_postgres() -> Iterator[Postgres]:
+    """A durable server of the test's own, migrated in its database `postgres`: to stop, kill and restart."""
+    with _reachable_directory() as directory, _running(directory / "data", durable=True) as server:
+        create_database(server, "postgres")
+        migrate(server.url(), migrations_directory())
+        yield server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the servers logged last."""
+    report = yield
+    if report.failed:
+        for server in _servers:
+            report.sections.append((f"Postgres log, {server.log_path.parent.name}", server.log_tail()))
+    return report

@@ -1,0 +1,108 @@
+"""One local stack for all tests of this folder: everything real, from a signed delivery to what a user reads."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import stripe
+from psycopg.rows import dict_row
+
+from cli.local.stack import Stack
+from cli.shop import Shop
+
+DEADLINE_SECONDS = 30
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests share a stack, so they run in one process."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("stack"))
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A running local stack."""
+    with tempfile.TemporaryDirectory(prefix="tillbase-stack-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)  # as root, Postgres runs as another user and must get through
+        with Stack.start(Path(name), durable=False) as stack:
+            yield stack
+
+
+@pytest.fixture
+def shop(stack: Stack) -> Iterator[Shop]:
+    """A shop on the stack's Stripe."""
+    with Shop(stack.settings) as shop:
+        yield shop
+
+
+@pytest.fixture
+def db(stack: Stack) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    """A connection as `postgres`, rows as dicts."""
+    with psycopg.Connection[dict[str, Any]].connect(
+        stack.settings["POSTGRES_URL"], autocommit=True, prepare_threshold=None, row_factory=dict_row
+    ) as conn:
+        yield conn
+
+
+@pytest.fixture
+def till(stack: Stack) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line as a user would, with the stack's settings."""
+
+    def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", "from cli.main import main; main()", *arguments],
+            env={**os.environ, **stack.settings, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_SECONDS,
+        )
+        assert done.returncode == expect, done.stderr + done.stdout
+        return done
+
+    return run
+
+
+class Deliverer:
+    """Stripe as seen by the endpoint: signs bodies and posts them."""
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self._settings = settings
+
+    def __call__(self, event: dict[str, Any]) -> httpx.Response:
+        payload = json.dumps(event)
+        signature = stripe.WebhookSignature.generate_signature_header(
+            payload, self._settings["STRIPE_WEBHOOK_SECRET"]
+        )
+        return httpx.post(
+            self._settings["WEBHOOK_URL"],
+            content=payload,
+            headers={"Stripe-Signature": signature, "Content-Type": "application/json"},
+            timeout=DEADLINE_SECONDS,
+        )
+
+
+@pytest.fixture
+def deliver(stack: Stack) -> Deliverer:
+    """Post a signed event to the real edge function."""
+    return Deliverer(stack.settings)
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """The first true answer of `condition`; fails after a deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited in vain until {what}")
+        time.sleep(0.02)
+    return answer

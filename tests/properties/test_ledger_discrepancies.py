@@ -1,0 +1,145 @@
+"""The ledger's proof notices: each way in which the books can be off shows as its own row."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.sql.calls import Connection, Row, discrepancies, fetch, fetch_one, grant, spend
+from tests.support import Database, account_of, create_user
+
+
+@pytest.fixture
+def books(database: Database) -> Iterator[tuple[Connection, UUID]]:
+    """A superuser's connection on which no trigger fires, and an account with two grants and a spend."""
+    with database.connect(admin=True) as admin:
+        account_id = account_of(admin, create_user(database))
+        grant(admin, account_id, 100)
+        grant(admin, account_id, 50)
+        spend(admin, account_id, 30)
+        assert discrepancies(admin) == []
+        admin.execute("set session_replication_role = replica")
+        yield admin, account_id
+
+
+Corrupt = Callable[[psycopg.Connection[Any]], object]
+
+
+def run(*statements: str) -> Corrupt:
+    def corrupt(admin: Connection) -> None:
+        for statement in statements:
+            admin.execute(statement.encode())
+
+    return corrupt
+
+
+CORRUPTIONS: dict[str, tuple[Corrupt, set[str]]] = {
+    "account_has_a_balance": (run("insert into billing.accounts (kind) values ('team')"), set()),
+    "balance_is_the_sum_of_entries": (
+        run("update billing.credit_balances set balance = balance + 1"),
+        {"balance_is_what_remains_less_debt"},
+    ),
+    "balance_is_what_remains_less_debt": (run("update billing.credit_balances set debt = 5"), set()),
+    "held_is_the_sum_of_open_holds": (run("update billing.credit_balances set held = 5"), set()),
+    "no_lot_falls_due_unseen": (
+        run("update billing.credit_grants set expires_at = now() + '1 day' where remaining = 50"),
+        set(),
+    ),
+    "balance_after_continues_the_chain": (
+        run("update billing.credit_entries set balance_after = balance_after + 1 where kind = 'spend'"),
+        set(),
+    ),
+    "lot_lost_what_entries_took": (
+        run(
+            "update billing.credit_grants set remaining = 69 where amount = 100",
+            "update billing.credit_grants set remaining = 50, amount = 51 where amount = 50",
+            "update billing.credit_grants set remaining = 51 where amount = 51",
+        ),
+        {"lot_opens_by_its_grant_entry"},
+    ),
+    "lot_is_open_while_something_remains": (
+        run(
+            "update billing.credit_grants set remaining = 0 where amount = 50",
+            "update billing.credit_grants set remaining = 70 where amount = 100",
+        ),
+        {"lot_lost_what_entries_took", "balance_is_what_remains_less_debt"},
+    ),
+    "lot_opens_by_its_grant_entry": (
+        run("update billing.credit_grants set entry_id = null where amount = 50"),
+        set(),
+    ),
+    "spend_names_its_lots": (
+        run("delete from billing.credit_consumptions"),
+        {"lot_lost_what_entries_took"},
+    ),
+}
+
+
+@pytest.mark.parametrize("invariant", CORRUPTIONS)
+def test_broken_invariant_is_listed_with_its_account_and_figures(
+    books: tuple[Connection, UUID], invariant: str
+) -> None:
+    admin, account_id = books
+    corrupt, also_broken = CORRUPTIONS[invariant]
+    corrupt(admin)
+    assert {name for name, _ in discrepancies(admin)} == {invariant} | also_broken
+    query = "select account_id, detail from billing.ledger_discrepancies where invariant = %s"
+    row: Row = fetch_one(admin, query, [invariant])
+    assert row["detail"]
+    if invariant != "account_has_a_balance":
+        assert row["account_id"] == account_id
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "invariant"),
+    [
+        (run("delete from billing.credit_entries where kind = 'spend'"), "balance_is_the_sum_of_entries"),
+        (run("delete from billing.credit_grants where amount = 50"), "lot_opens_by_its_grant_entry"),
+        (run("delete from billing.credit_balances"), "account_has_a_balance"),
+        (
+            run(
+                "insert into billing.credit_holds (account_id, amount, idempotency_key, expires_at) "
+                "select id, 5, 'job', now() from billing.accounts"
+            ),
+            "held_is_the_sum_of_open_holds",
+        ),
+        (run("update billing.credit_grants set held = 5 where amount = 50"), "held_is_the_sum_of_open_holds"),
+        (run("update billing.credit_consumptions set amount = 29"), "spend_names_its_lots"),
+        (
+            run(
+                "update billing.credit_entries set balance_after = 1 "
+                "where id = (select min(id) from billing.credit_entries)"
+            ),
+            "balance_after_continues_the_chain",
+        ),
+    ],
+    ids=[
+        "entry lost",
+        "lot lost",
+        "balance lost",
+        "hold without lots",
+        "lot held by nobody",
+        "consumption changed",
+        "first entry off",
+    ],
+)
+def test_lost_or_changed_row_is_noticed(
+    books: tuple[Connection, UUID], corrupt: Corrupt, invariant: str
+) -> None:
+    admin, _ = books
+    corrupt(admin)
+    assert invariant in {name for name, _ in discrepancies(admin)}
+
+
+def test_every_invariant_of_the_view_is_tried_here(database: Database) -> None:
+    with database.connect() as conn:
+        rows = fetch(
+            conn,
+            "select distinct (regexp_matches(pg_get_viewdef('billing.ledger_discrepancies'::regclass), "
+            "'''([a-z_]+)''::text', 'g'))[1] as name",
+        )
+    # Words of the view in quotes: its invariants, and values that columns are compared with.
+    values = {"infinity", "held", "grant", "spend", "capture", "expiry"}
+    assert {row["name"] for row in rows} - values == {*CORRUPTIONS}

@@ -1,0 +1,295 @@
+"""Who may do what: a decision for every table, view, sequence and function that the catalogue names."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from cli.local.migrate import migrate
+from cli.local.postgres import Postgres
+from cli.local.scaffold import DefaultGrants, create_database, drop_database
+from cli.paths import migrations_directory
+from tests.security.inventory import (
+    ROLES,
+    Connection,
+    executors,
+    functions,
+    relations,
+    sequence_privileges,
+    table_privileges,
+)
+from tests.support import Database, as_anon, as_role, as_user, create_user
+
+EVERYTHING = None
+API_ROLES = ["anon", "authenticated", "service_role"]
+
+PLAN_COLUMNS = [
+    "stripe_price_id",
+    "stripe_product_id",
+    "livemode",
+    "active",
+    "lookup_key",
+    "nickname",
+    "currency",
+    "unit_amount",
+    "recurring_interval",
+    "recurring_interval_count",
+    "usage_type",
+    "initial_credits",
+    "monthly_credits",
+    "trial_credits",
+    "rollover",
+    "rollover_periods",
+    "features",
+]
+PRODUCT_COLUMNS = ["stripe_product_id", "livemode", "name", "description", "active"]
+
+# Reading is all that anybody may do with a relation. Relation → role → columns, or EVERYTHING; roles that are not
+# named may not read it at all. A new relation fails here until somebody has decided.
+READERS: dict[str, dict[str, list[str] | None]] = {
+    "billing.account_members": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.accounts": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.checkout_sessions": {"service_role": EVERYTHING},
+    "billing.clock": {},
+    "billing.credit_balances": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.credit_consumptions": {"service_role": EVERYTHING},
+    "billing.credit_entries": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.credit_grants": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.credit_hold_lots": {"service_role": EVERYTHING},
+    "billing.credit_holds": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.credit_packs": {
+        "authenticated": [*PLAN_COLUMNS[:8], "pack_credits"],
+        "service_role": EVERYTHING,
+    },
+    "billing.credit_schedules": {"service_role": EVERYTHING},
+    "billing.customers": {
+        "authenticated": ["account_id", "livemode", "email", "name", "created_at"],
+        "service_role": EVERYTHING,
+    },
+    "billing.disputes": {"service_role": EVERYTHING},
+    "billing.fraud_warnings": {"service_role": EVERYTHING},
+    "billing.invoice_lines": {"service_role": EVERYTHING},
+    "billing.invoice_payments": {"service_role": EVERYTHING},
+    "billing.invoices": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.ledger_discrepancies": {"service_role": EVERYTHING},
+    "billing.notifications": {"service_role": EVERYTHING},
+    "billing.payment_links": {"service_role": EVERYTHING},
+    "billing.payments": {
+        "authenticated": [
+            "stripe_charge_id",
+            "account_id",
+            "livemode",
+            "status",
+            "currency",
+            "amount",
+            "amount_refunded",
+            "receipt_url",
+            "charged_at",
+        ],
+        "service_role": EVERYTHING,
+    },
+    "billing.plans": {"anon": PLAN_COLUMNS, "authenticated": PLAN_COLUMNS, "service_role": EVERYTHING},
+    "billing.products": {
+        "anon": PRODUCT_COLUMNS,
+        "authenticated": PRODUCT_COLUMNS,
+        "service_role": EVERYTHING,
+    },
+    "billing.refunds": {"service_role": EVERYTHING},
+    "billing.reviews": {"service_role": EVERYTHING},
+    "billing.settings": {},
+    "billing.stripe_events": {"service_role": EVERYTHING},
+    "billing.subscription_items": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.subscriptions": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "pgmq.a_stripe_events": {},
+    "pgmq.q_stripe_events": {},
+    "public.billing_plans": {"anon": EVERYTHING, "authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "public.billing_subscription": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "public.credit_balance": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "public.credit_history": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+}
+
+# Function → who may execute it. Private ones (_name) and triggers (tg_name) are for nobody and not listed.
+EXECUTORS: dict[str, set[str]] = {
+    "billing.current_time": {"anon", "authenticated", "service_role", "billing_worker"},
+    "billing.delay_stripe_event": {"billing_worker"},
+    "billing.ensure_account": {"service_role"},
+    "billing.grant_credits": {"service_role"},
+    "billing.is_livemode": {"anon", "authenticated", "service_role", "billing_worker"},
+    "billing.link_customer": {"service_role"},
+    "public.ensure_account": {"service_role"},
+    "public.link_customer": {"service_role"},
+    "billing.sync_customer": {"billing_worker"},
+    "billing.lock_stripe_events": {"billing_worker"},
+    "billing.my_account_ids": {"authenticated"},
+    "billing.read_stripe_events": {"billing_worker"},
+    "billing.receive_stripe_event": {"billing_receiver", "service_role"},
+    "billing.record_fraud_warning": {"billing_worker"},
+    "billing.retry_stripe_event": {"service_role"},
+    "billing.settle_stripe_events": {"billing_worker"},
+    "billing.spend_credits": {"service_role"},
+    "billing.sync_checkout_session": {"billing_worker"},
+    "billing.sync_invoice": {"billing_worker"},
+    "billing.sync_payment": {"billing_worker"},
+    "billing.sync_price": {"billing_worker"},
+    "billing.sync_product": {"billing_worker"},
+    "billing.sync_subscription": {"billing_worker"},
+    "public.grant_credits": {"service_role"},
+    "public.spend_credits": {"service_role"},
+}
+
+ATTEMPTS = {
+    "select": "select * from {relation}",
+    "insert": "insert into {relation} default values",
+    "update": "update {relation} set {column} = {column}",
+    "delete": "delete from {relation}",
+    "truncate": "truncate {relation} cascade",
+    "lock": "lock table {relation} in access exclusive mode",
+}
+
+
+@pytest.fixture(params=["database", "database_of_older_project"])
+def project(request: pytest.FixtureRequest) -> Database:
+    """A project of either age: older ones grant the API roles everything that is new in `public`."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def project_conn(project: Database) -> Iterator[psycopg.Connection[Any]]:
+    with project.connect() as connection:
+        yield connection
+
+
+def test_every_relation_is_read_by_those_decided_on_and_written_by_nobody(project_conn: Connection) -> None:
+    found: dict[str, dict[str, list[str] | None]] = {}
+    for relation, kind in relations(project_conn).items():
+        if kind == "sequence":
+            continue
+        found[relation] = {}
+        for role in ROLES:
+            privileges = table_privileges(project_conn, relation, role)
+            assert privileges.keys() <= {"select"}, f"{role} on {relation}: {privileges}"
+            if "select" in privileges:
+                found[relation][role] = privileges["select"]
+    assert found == READERS
+
+
+def test_nobody_uses_a_sequence(project_conn: Connection) -> None:
+    sequences = [name for name, kind in relations(project_conn).items() if kind == "sequence"]
+    assert sequences
+    granted = {
+        (sequence, role): privileges
+        for sequence in sequences
+        for role in ROLES
+        if (privileges := sequence_privileges(project_conn, sequence, role))
+    }
+    assert granted == {}
+
+
+def test_every_function_is_executed_by_those_decided_on(project_conn: Connection) -> None:
+    found: dict[str, set[str]] = {}
+    for oid, name in functions(project_conn).items():
+        allowed = executors(project_conn, oid)
+        if name.partition(".")[2].startswith(("_", "tg_")):
+            assert allowed == set(), f"{name} is private, yet {allowed} may execute it"
+        else:
+            found[name] = allowed
+    assert found == EXECUTORS
+
+
+def test_schemas_are_entered_by_those_decided_on_and_filled_by_nobody(project_conn: Connection) -> None:
+    rows = project_conn.execute(
+        """
+        select schema, role, has_schema_privilege(role, schema, 'usage'),
+               has_schema_privilege(role, schema, 'create')
+        from unnest(array['billing', 'pgmq', 'public']) as schema, unnest(%s::text[]) as role
+        """,
+        [ROLES],
+    ).fetchall()
+    assert {(schema, role) for schema, role, _, create in rows if create} == set()
+    assert {role for schema, role, usage, _ in rows if usage and schema == "billing"} == {*ROLES} - {"public"}
+    assert {role for schema, role, usage, _ in rows if usage and schema == "pgmq"} == set()
+
+
+@pytest.mark.parametrize("role", ROLES[1:])
+def test_every_verb_on_every_table_ends_as_decided(project: Database, role: str) -> None:
+    user_id = create_user(project)
+    outcomes: dict[tuple[str, str], bool] = {}
+    with project.connect() as connection:
+        targets = {name: kind for name, kind in relations(connection).items() if kind != "sequence"}
+        for relation in targets:
+            column = _writable_column(connection, relation)
+            for verb, statement in ATTEMPTS.items():
+                attempt = statement.format(relation=relation, column=column)
+                outcomes[relation, verb] = _is_permitted(connection, role, user_id, attempt)
+    permitted = {key for key, was_permitted in outcomes.items() if was_permitted}
+    assert permitted == {
+        (relation, "select") for relation, readers in READERS.items() if readers.get(role, []) is EVERYTHING
+    }
+
+
+def _writable_column(connection: Connection, relation: str) -> str:
+    row = connection.execute(
+        "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and attname <> 'id' limit 1",
+        [relation],
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _is_permitted(connection: Connection, role: str, user_id: Any, statement: str) -> bool:
+    match role:
+        case "anon":
+            session = as_anon(connection)
+        case "authenticated":
+            session = as_user(connection, user_id)
+        case _:
+            session = as_role(connection, role)
+    try:
+        with session:
+            connection.execute(statement.encode())
+    except errors.InsufficientPrivilege:
+        return False
+    except (errors.WrongObjectType, errors.ObjectNotInPrerequisiteState):
+        return False  # a view of several tables cannot be written by anybody
+    return True
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "billing_worker", "billing_receiver"])
+@pytest.mark.parametrize("schema", ["billing", "public"])
+@pytest.mark.parametrize("function", ["grant_credits", "spend_credits"])
+def test_only_the_apps_server_moves_credits(project: Database, role: str, schema: str, function: str) -> None:
+    user_id = create_user(project)
+    with project.connect() as connection:
+        row = connection.execute("select id from billing.accounts").fetchone()
+        assert row is not None
+        call = f"select {schema}.{function}('{row[0]}', 5, 'mine')"
+        assert not _is_permitted(connection, role, user_id, call)
+        assert connection.execute("select count(*) from billing.credit_entries").fetchone() == (0,)
+        if function == "grant_credits":
+            assert _is_permitted(connection, "service_role", user_id, call)
+
+
+@pytest.mark.parametrize("default_grants", ["none", "all"])
+def test_migrations_leave_the_projects_own_default_privileges_alone(
+    server: Postgres, default_grants: DefaultGrants
+) -> None:
+    name = f"test_{uuid4().hex[:12]}"
+    create_database(server, name, default_grants=default_grants)
+    try:
+        with psycopg.connect(server.url(name), autocommit=True) as connection:
+            # The extension sets its own, in its own schema.
+            query = """
+                select defaclrole::regrole::text, coalesce(nspname, ''), defaclobjtype::text, defaclacl::text
+                from pg_default_acl left join pg_namespace as n on n.oid = defaclnamespace
+                where nspname is distinct from 'pgmq'
+                order by 1, 2, 3
+            """
+            before = connection.execute(query).fetchall()
+            migrate(server.url(name), migrations_directory())
+            assert connection.execute(query).fetchall() == before
+            assert len(before) == (3 if default_grants == "all" else 0)
+    finally:
+        drop_database(server, name)

@@ -1,0 +1,112 @@
+"""How functions, tables and policies are made: nothing that a stranger could bend."""
+
+from tests.security.inventory import Connection, functions, relations
+
+# Run with their owner's rights, because their callers may not touch the tables themselves. Each one more is a
+# decision: what could somebody who may execute it reach?
+SECURITY_DEFINERS = {
+    "billing.current_time",
+    "billing.delay_stripe_event",
+    "billing.ensure_account",
+    "billing.grant_credits",
+    "billing.is_livemode",
+    "billing.link_customer",
+    "billing.sync_customer",
+    "billing.lock_stripe_events",
+    "billing.my_account_ids",
+    "billing.read_stripe_events",
+    "billing.receive_stripe_event",
+    "billing.record_fraud_warning",
+    "billing.retry_stripe_event",
+    "billing.settle_stripe_events",
+    "billing.spend_credits",
+    "billing.sync_checkout_session",
+    "billing.sync_invoice",
+    "billing.sync_payment",
+    "billing.sync_price",
+    "billing.sync_product",
+    "billing.sync_subscription",
+    "billing.tg_accounts__open_balance",
+    "billing.tg_users__open_account",
+}
+
+
+def test_every_function_has_an_empty_search_path(conn: Connection) -> None:
+    names = functions(conn)
+    rows = conn.execute(
+        "select oid::int8, proconfig from pg_proc where oid = any (%s)", [list(names)]
+    ).fetchall()
+    loose = {names[oid] for oid, config in rows if 'search_path=""' not in (config or [])}
+    assert rows
+    assert loose == set()
+
+
+def test_functions_with_their_owners_rights_are_those_decided_on(conn: Connection) -> None:
+    names = functions(conn)
+    rows = conn.execute(
+        "select oid::int8 from pg_proc where oid = any (%s) and prosecdef", [list(names)]
+    ).fetchall()
+    assert {names[oid] for (oid,) in rows} == SECURITY_DEFINERS
+
+
+def test_nothing_is_owned_by_a_superuser(conn: Connection) -> None:
+    rows = conn.execute(
+        """
+        select proname from pg_proc join pg_roles as r on r.oid = proowner
+        where proname is not null and pronamespace = 'billing'::regnamespace and rolsuper
+        union all
+        select relname from pg_class join pg_roles as r on r.oid = relowner
+        where relnamespace = 'billing'::regnamespace and rolsuper
+        """
+    ).fetchall()
+    assert rows == []
+
+
+def test_every_table_has_row_level_security(conn: Connection) -> None:
+    tables = [name for name, kind in relations(conn).items() if kind == "table"]
+    rows = conn.execute(
+        "select name from unnest(%s::text[]) as name "
+        "join pg_class on oid = name::regclass where not relrowsecurity",
+        [tables],
+    ).fetchall()
+    assert "pgmq.q_stripe_events" in tables
+    assert rows == []
+
+
+def test_every_view_shows_what_its_reader_may_see(conn: Connection) -> None:
+    views = [name for name, kind in relations(conn).items() if kind == "view"]
+    rows = conn.execute(
+        "select name from unnest(%s::text[]) as name join pg_class on oid = name::regclass "
+        "where 'security_invoker=on' <> all (coalesce(reloptions, '{}'))",
+        [views],
+    ).fetchall()
+    assert len(views) >= 5
+    assert rows == []
+
+
+def test_every_policy_reads_only_and_names_its_roles(conn: Connection) -> None:
+    rows = conn.execute(
+        "select policyname, permissive, roles::text[], cmd, qual from pg_policies where schemaname = 'billing'"
+    ).fetchall()
+    assert rows
+    for name, permissive, roles, command, condition in rows:
+        assert command == "SELECT", name
+        assert permissive == "PERMISSIVE", name
+        assert set(roles) <= {"anon", "authenticated"}, name
+        assert condition not in {"true", "(true)"}, name
+
+
+def test_every_policy_asks_once_for_a_statement_who_is_there(conn: Connection) -> None:
+    # A bare call would run for every row; inside a sub-select it runs once.
+    rows = conn.execute("select policyname, qual from pg_policies where schemaname = 'billing'").fetchall()
+    for name, condition in rows:
+        for function in ["my_account_ids()", "is_livemode()", "auth.uid()"]:
+            if function in condition:
+                assert f"SELECT billing.{function} AS" in condition, f"{name}: {condition}"
+
+
+def test_no_policy_reads_the_members(conn: Connection) -> None:
+    rows = conn.execute(
+        "select policyname from pg_policies where schemaname = 'billing' and qual like '%account_members %'"
+    ).fetchall()
+    assert rows == []

@@ -1,0 +1,316 @@
+"""What a test wants to happen → a call of the billing function that does it, other arguments filled in."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+Connection = psycopg.Connection[Any]
+Row = dict[str, Any]
+
+JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
+FEBRUARY = datetime(2026, 2, 1, tzinfo=UTC)
+MARCH = datetime(2026, 3, 1, tzinfo=UTC)
+
+SECOND = timedelta(seconds=1)
+
+_numbers = count(1)
+
+
+def fetch(conn: Connection, query: str, parameters: Any = ()) -> list[Row]:
+    """Rows as dictionaries."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.encode(), parameters).fetchall()
+
+
+def fetch_one(conn: Connection, query: str, parameters: Any = ()) -> Row:
+    """The only row there must be."""
+    rows = fetch(conn, query, parameters)
+    assert len(rows) == 1, rows
+    return rows[0]
+
+
+def value(conn: Connection, query: str, parameters: Any = ()) -> Any:
+    """The only column of the only row there must be."""
+    (only,) = fetch_one(conn, query, parameters).values()
+    return only
+
+
+def call(conn: Connection, function: str, /, **arguments: Any) -> Row:
+    """`select * from billing.function(argument => value, …)`: the row it returns."""
+    query = sql.SQL("select * from {}({})").format(
+        sql.Identifier(*(function.split(".") if "." in function else ["billing", function])),
+        sql.SQL(", ").join(sql.SQL("{} => %s").format(sql.Identifier(name)) for name in arguments),
+    )
+    parameters = [
+        Jsonb(argument, _dumps) if isinstance(argument, dict | list) and name in _JSON else argument
+        for name, argument in arguments.items()
+    ]
+    with conn.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(query, parameters).fetchone()
+    assert row is not None
+    return row
+
+
+_JSON = {"metadata", "lines", "items"}
+
+
+def _dumps(document: Any) -> str:
+    return json.dumps(document, default=datetime.isoformat)
+
+
+def answer(conn: Connection, function: str, /, **arguments: Any) -> Any:
+    """The one value that a function returns."""
+    (only,) = call(conn, function, **arguments).values()
+    return only
+
+
+@contextmanager
+def refused(sqlstate: str) -> Iterator[pytest.ExceptionInfo[psycopg.Error]]:
+    """The block ends in an error with this code, and one of ours says what to do."""
+    with pytest.raises(psycopg.Error) as caught:
+        yield caught
+    assert caught.value.diag.sqlstate == sqlstate, caught.value
+    if sqlstate.startswith("TB"):
+        assert caught.value.diag.message_hint
+
+
+def fresh(prefix: str) -> str:
+    """An id that no other call of this process returns."""
+    return f"{prefix}_{next(_numbers)}"
+
+
+def grant(conn: Connection, account_id: UUID | None, amount: Any, key: str | None = None, **more: Any) -> Row:
+    arguments = {"idempotency_key": key or fresh("grant"), **more}
+    return call(conn, "grant_credits", account_id=account_id, amount=amount, **arguments)
+
+
+def spend(conn: Connection, account_id: UUID | None, amount: Any, key: str | None = None, **more: Any) -> Row:
+    arguments = {"idempotency_key": key or fresh("spend"), **more}
+    return call(conn, "spend_credits", account_id=account_id, amount=amount, **arguments)
+
+
+def balance(conn: Connection, account_id: UUID) -> int:
+    return value(conn, "select balance from billing.credit_balances where account_id = %s", [account_id])
+
+
+def available(conn: Connection, account_id: UUID) -> int:
+    return value(conn, "select available from public.credit_balance where account_id = %s", [account_id])
+
+
+def entries(conn: Connection, account_id: UUID) -> list[tuple[str, int]]:
+    """Kind and amount of every movement, in order."""
+    rows = fetch(
+        conn,
+        "select kind, amount from billing.credit_entries where account_id = %s order by id",
+        [account_id],
+    )
+    return [(row["kind"], row["amount"]) for row in rows]
+
+
+def lots(conn: Connection, account_id: UUID) -> list[Row]:
+    """Every lot of an account, oldest first."""
+    return fetch(conn, "select * from billing.credit_grants where account_id = %s order by id", [account_id])
+
+
+def discrepancies(conn: Connection) -> list[tuple[str, str]]:
+    """Broken invariants and their figures."""
+    rows = fetch(conn, "select invariant, detail from billing.ledger_discrepancies order by 1, 2")
+    return [(row["invariant"], row["detail"]) for row in rows]
+
+
+def move_clock(admin: Connection, ahead_by: timedelta) -> None:
+    """Billing time is this much ahead of now() from here on; `admin` is a superuser's connection."""
+    admin.execute("update billing.clock set ahead_by = %s", [ahead_by])
+
+
+def sync_product(conn: Connection, **more: Any) -> str:
+    arguments: Row = {
+        "stripe_product_id": "prod_1",
+        "livemode": False,
+        "name": "Pro",
+        "description": None,
+        "active": True,
+        "metadata": {},
+        "as_of": JANUARY,
+    }
+    return answer(conn, "sync_product", **_merged(arguments, more))
+
+
+def sync_price(conn: Connection, **more: Any) -> str:
+    """A monthly price of 20.00; with `type="one_time"` a one-time price."""
+    recurring = more.get("type", "recurring") == "recurring"
+    arguments: Row = {
+        "stripe_price_id": "price_1",
+        "stripe_product_id": "prod_1",
+        "livemode": False,
+        "active": True,
+        "type": "recurring",
+        "lookup_key": None,
+        "nickname": None,
+        "currency": "usd",
+        "unit_amount": 2000,
+        "recurring_interval": "month" if recurring else None,
+        "recurring_interval_count": 1 if recurring else None,
+        "usage_type": "licensed" if recurring else None,
+        "metadata": {},
+        "as_of": JANUARY,
+    }
+    return answer(conn, "sync_price", **_merged(arguments, more))
+
+
+def item(stripe_subscription_item_id: str = "si_1", **more: Any) -> Row:
+    """One item of a subscription, as `sync_subscription` takes it."""
+    arguments: Row = {
+        "stripe_subscription_item_id": stripe_subscription_item_id,
+        "stripe_price_id": "price_1",
+        "stripe_product_id": "prod_1",
+        "quantity": 1,
+        "current_period_start": JANUARY,
+        "current_period_end": FEBRUARY,
+    }
+    return _merged(arguments, more)
+
+
+def sync_subscription(conn: Connection, **more: Any) -> str:
+    arguments: Row = {
+        "stripe_subscription_id": "sub_1",
+        "stripe_customer_id": "cus_1",
+        "livemode": False,
+        "status": "active",
+        "currency": "usd",
+        "billing_cycle_anchor": JANUARY,
+        "cancel_at": None,
+        "cancel_at_period_end": False,
+        "canceled_at": None,
+        "ended_at": None,
+        "trial_start": None,
+        "trial_end": None,
+        "is_collection_paused": False,
+        "metadata": {},
+        "started_at": JANUARY,
+        "items": [item()],
+        "as_of": JANUARY,
+        "is_fetched": False,
+    }
+    return answer(conn, "sync_subscription", **_merged(arguments, more))
+
+
+def line(stripe_line_id: str = "il_1", **more: Any) -> Row:
+    """One line of an invoice, as `sync_invoice` takes it: a seat for January."""
+    arguments: Row = {
+        "stripe_line_id": stripe_line_id,
+        "stripe_subscription_item_id": "si_1",
+        "stripe_price_id": "price_1",
+        "amount": 2000,
+        "quantity": 1,
+        "is_proration": False,
+        "period_start": JANUARY,
+        "period_end": FEBRUARY,
+    }
+    return _merged(arguments, more)
+
+
+def sync_invoice(conn: Connection, **more: Any) -> str:
+    """A paid first invoice of a subscription."""
+    arguments: Row = {
+        "stripe_invoice_id": "in_1",
+        "stripe_customer_id": "cus_1",
+        "stripe_subscription_id": "sub_1",
+        "livemode": False,
+        "status": "paid",
+        "billing_reason": "subscription_create",
+        "currency": "usd",
+        "subtotal": 2000,
+        "total": 2000,
+        "amount_due": 2000,
+        "amount_paid": 2000,
+        "attempt_count": 1,
+        "next_payment_attempt_at": None,
+        "hosted_invoice_url": None,
+        "invoiced_at": JANUARY,
+        "paid_at": JANUARY,
+        "lines": [line()],
+        "as_of": JANUARY,
+    }
+    return answer(conn, "sync_invoice", **_merged(arguments, more))
+
+
+def sync_checkout_session(conn: Connection, **more: Any) -> str:
+    arguments: Row = {
+        "stripe_checkout_session_id": "cs_1",
+        "stripe_customer_id": "cus_1",
+        "livemode": False,
+        "mode": "subscription",
+        "status": "complete",
+        "payment_status": "paid",
+        "client_reference_id": None,
+        "stripe_subscription_id": "sub_1",
+        "stripe_invoice_id": "in_1",
+        "stripe_payment_intent_id": None,
+        "stripe_payment_link_id": None,
+        "currency": "usd",
+        "amount_total": 2000,
+        "as_of": JANUARY,
+    }
+    return answer(conn, "sync_checkout_session", **_merged(arguments, more))
+
+
+def sync_payment(conn: Connection, **more: Any) -> str:
+    arguments: Row = {
+        "stripe_charge_id": "ch_1",
+        "stripe_payment_intent_id": "pi_1",
+        "stripe_customer_id": "cus_1",
+        "livemode": False,
+        "status": "succeeded",
+        "currency": "usd",
+        "amount": 2000,
+        "amount_refunded": 0,
+        "is_disputed": False,
+        "risk_level": "normal",
+        "risk_score": 10,
+        "card_fingerprint": None,
+        "failure_code": None,
+        "receipt_url": None,
+        "charged_at": JANUARY,
+        "as_of": JANUARY,
+    }
+    return answer(conn, "sync_payment", **_merged(arguments, more))
+
+
+def record_fraud_warning(conn: Connection, **more: Any) -> str:
+    arguments: Row = {
+        "stripe_early_fraud_warning_id": "issfr_1",
+        "stripe_charge_id": "ch_1",
+        "stripe_payment_intent_id": "pi_1",
+        "stripe_customer_id": "cus_1",
+        "livemode": False,
+        "fraud_type": "made_with_stolen_card",
+        "actionable": True,
+        "risk_level": "highest",
+        "risk_score": 90,
+        "warned_at": JANUARY,
+        "as_of": JANUARY,
+    }
+    return answer(conn, "record_fraud_warning", **_merged(arguments, more))
+
+
+def link(
+    conn: Connection, account_id: UUID | None, stripe_customer_id: str | None = "cus_1", **more: Any
+) -> None:
+    call(conn, "link_customer", account_id=account_id, stripe_customer_id=stripe_customer_id, **more)
+
+
+def _merged(defaults: Row, more: Mapping[str, Any]) -> Row:
+    unknown = more.keys() - defaults.keys()
+    assert not unknown, f"no such argument: {unknown}"
+    return defaults | more

@@ -1,0 +1,132 @@
+"""The books: append-only for everybody, right under many spenders, on a clock that only a superuser moves."""
+
+from collections import Counter
+from contextlib import ExitStack
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.sql.calls import (
+    Connection,
+    balance,
+    discrepancies,
+    entries,
+    fetch,
+    grant,
+    move_clock,
+    refused,
+    spend,
+    value,
+)
+from tests.sql.races import at_once
+from tests.support import Database, account_of, create_user
+
+SPENDERS = 16
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update {table} set amount = 1",
+        "delete from {table}",
+        "truncate {table} cascade",
+        "update {table} set amount = 1 where false",
+    ],
+)
+@pytest.mark.parametrize("table", ["billing.credit_entries", "billing.credit_consumptions"])
+def test_ledger_is_append_only_for_its_owner_too(
+    app: Connection, conn: Connection, account: UUID, table: str, statement: str
+) -> None:
+    grant(app, account, 10)
+    spend(app, account, 4)
+    with refused("TB015"):
+        conn.execute(statement.format(table=table).encode())
+    assert entries(app, account) == [("grant", 10), ("spend", -4)]
+
+
+def test_account_with_books_cannot_be_deleted(app: Connection, conn: Connection, account: UUID) -> None:
+    grant(app, account, 10)
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        conn.execute("delete from billing.accounts")
+
+
+def test_many_spenders_spend_exactly_what_there_is(
+    database: Database, app: Connection, account: UUID
+) -> None:
+    for _ in range(10):
+        grant(app, account, 10)
+    with ExitStack() as stack:
+        spenders = [stack.enter_context(database.connect("service_role")) for _ in range(SPENDERS)]
+
+        def spend_until_refused(spender: Connection) -> tuple[int, str | None]:
+            for spent in range(1000):
+                try:
+                    spend(spender, account, 1)
+                except psycopg.Error as error:
+                    return spent, error.sqlstate
+            raise AssertionError("it never ran out")
+
+        results = at_once([lambda one=one: spend_until_refused(one) for one in spenders])
+    outcomes = [result for result in results if not isinstance(result, psycopg.Error)]
+    assert sum(spent for spent, _ in outcomes) == 100
+    assert Counter(code for _, code in outcomes) == {"TB001": SPENDERS}
+    assert balance(app, account) == 0
+    assert len([kind for kind, _ in entries(app, account) if kind == "spend"]) == 100
+    assert discrepancies(app) == []
+
+
+def test_grants_and_spends_of_two_accounts_at_once_never_deadlock(
+    database: Database, app: Connection, account: UUID
+) -> None:
+    other = account_of(app, create_user(database))
+    for one in (account, other):
+        grant(app, one, 100)
+    with ExitStack() as stack:
+        movers = [stack.enter_context(database.connect("service_role")) for _ in range(8)]
+
+        def move(connection: Connection, first: UUID, second: UUID) -> None:
+            for _ in range(10):
+                spend(connection, first, 1)
+                grant(connection, second, 1)
+
+        pairs = [(account, other), (other, account)] * 4
+        results = at_once(
+            [lambda c=c, p=p: move(c, *p) for c, p in zip(movers, pairs, strict=True)],
+        )
+    assert results == [None] * 8
+    assert (balance(app, account), balance(app, other)) == (100, 100)
+    assert discrepancies(app) == []
+
+
+def test_entries_of_an_account_are_numbered_in_the_order_of_their_balances(
+    database: Database, app: Connection, account: UUID
+) -> None:
+    with ExitStack() as stack:
+        movers = [stack.enter_context(database.connect("service_role")) for _ in range(8)]
+        at_once([lambda one=one: [grant(one, account, 1) for _ in range(5)] for one in movers])
+    rows = fetch(app, "select balance_after from billing.credit_entries order by id")
+    assert [row["balance_after"] for row in rows] == list(range(1, 41))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update billing.clock set ahead_by = '1 day'",
+        "insert into billing.clock (id) values (true)",
+        "delete from billing.clock",
+        "truncate billing.clock",
+    ],
+)
+def test_clock_does_not_move_for_the_owner_of_the_table(conn: Connection, statement: str) -> None:
+    with refused("TB013"):
+        conn.execute(statement.encode())
+    assert value(conn, "select billing.current_time() = now()") is True
+
+
+def test_clock_moves_for_a_superuser_and_only_forward(conn: Connection, admin: Connection) -> None:
+    move_clock(admin, timedelta(days=31))
+    assert value(conn, "select billing.current_time() - now()") == timedelta(days=31)
+    with pytest.raises(psycopg.errors.CheckViolation, match="ahead_by_is_not_negative"):
+        move_clock(admin, timedelta(days=-1))

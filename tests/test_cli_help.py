@@ -1,0 +1,42 @@
+"""The help of every command, held against `tests/snapshots/cli.txt`: what users read changes only on purpose."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from cli.main import app
+from tests.test_snapshots import compare
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command's words, groups first."""
+    yield path
+    for name, member in getattr(command, "commands", {}).items():
+        yield from commands(member, (*path, name))
+
+
+def test_help_is_as_committed(pytestconfig: pytest.Config) -> None:
+    runner = CliRunner(env={"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "TERMINAL_WIDTH": "100"})
+    pages: list[str] = []
+    for path in commands(get_command(app)):
+        result = runner.invoke(app, [*path, "--help"], prog_name="till")
+        assert result.exit_code == 0, result.output
+        page = "\n".join(line.rstrip() for line in result.output.strip("\n").splitlines())
+        pages.append(f"$ {' '.join(('till', *path, '--help'))}\n{page}\n")
+    compare("cli.txt", "\n".join(pages), pytestconfig)
+
+
+def test_every_command_and_option_says_what_it_is_for() -> None:
+    def undocumented(command: Any, path: tuple[str, ...]) -> Iterator[str]:
+        if not (command.help or "").strip():
+            yield " ".join(path)
+        for parameter in command.params:
+            if getattr(parameter, "help", None) is None and parameter.name != "help":
+                yield f"{' '.join(path)} {parameter.name}"
+        for name, member in getattr(command, "commands", {}).items():
+            yield from undocumented(member, (*path, name))
+
+    assert list(undocumented(get_command(app), ("till",))) == []

@@ -1,0 +1,93 @@
+"""What the documents say is so: commands run, links lead somewhere, error codes and files are the real ones."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from cli.trigger import events as triggers
+from worker.decide import DECIDERS
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+def shell_commands(program: str) -> list[str]:
+    """Commands of a program in the documents' shell blocks, without comments and variables."""
+    blocks = [
+        block
+        for document in DOCUMENTS
+        for block in re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL)
+    ]
+    lines = [re.sub(r"^(\w+=\S+ +)+", "", line.strip()) for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(f"{program} ")]
+
+
+@pytest.mark.parametrize("command", shell_commands("till"))
+def test_documented_till_commands_have_these_arguments(command: str) -> None:
+    """With --help in place of the values: the words and the options exist. tests/e2e runs them for real."""
+    words = shlex.split(command, comments=True)[1:]
+    path = [word for word in words[:2] if re.fullmatch("[a-z]+", word)]
+    shown = subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()", *path, "--help"],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    for option in (word for word in words if word.startswith("--")):
+        assert option in shown.stdout
+    if words[0] == "trigger":
+        assert words[1] in triggers()
+
+
+@pytest.mark.parametrize("command", shell_commands("make"))
+def test_documented_make_targets_exist(command: str) -> None:
+    target = shlex.split(command, comments=True)[1]
+    assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in re.findall(r"`((?:tests|worker|cli|bench|supabase|docs)/[\w/.-]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_error_codes_of_the_architecture_are_those_raised() -> None:
+    raised = {
+        code
+        for file in (ROOT / "supabase/migrations").glob("*.sql")
+        for code in re.findall(r"errcode = '(TB\d+)'", file.read_text())
+    }
+    documented = set(re.findall(r"^\| (TB\d+) \|", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE))
+    assert documented == raised
+
+
+def test_functions_called_in_the_readme_exist(conn: psycopg.Connection) -> None:
+    text = (ROOT / "README.md").read_text()
+    called = set(re.findall(r"billing\.(\w+)\(", text))
+    found = conn.execute(
+        "select proname from pg_proc where pronamespace = 'billing'::regnamespace"
+    ).fetchall()
+    assert called <= {name for (name,) in found}
+
+
+def test_the_readme_lists_the_events_that_are_handled() -> None:
+    text = (ROOT / "README.md").read_text()
+    listed = set(
+        re.findall(r"`((?:[a-z_]+\.)+[a-z_]+)`", text.split("with these events:")[1].split("Then declare")[0])
+    )
+    assert listed == set(DECIDERS)

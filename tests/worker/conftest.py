@@ -1,0 +1,112 @@
+"""A project with a plan and customers, and a worker's connection to it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.support import Database, account_of, create_user
+from tests.worker.events import Event, catalogue, receive
+from tests.worker.stripe_stub import StripeStub, stripe_stub
+from worker.drain import Settled, drain
+from worker.fetch import StripeReader
+from worker.outcomes import Outcome
+from worker.run import connect
+from worker.settings import Settings
+
+
+@dataclass
+class Shop:
+    """The app's side of one database, and a worker that is run by hand."""
+
+    database: Database
+    app: psycopg.Connection[Any]
+    worker: psycopg.Connection[Any]
+    stripe: StripeReader
+
+    def link(self, n: int = 1) -> UUID:
+        """Sign a user up and link customer `cus_n`; returns the account."""
+        account_id = account_of(self.app, create_user(self.database))
+        self.app.execute("select billing.link_customer(%s, %s)", [account_id, f"cus_{n}"])
+        return account_id
+
+    def receive(self, *events: Event) -> None:
+        receive(self.app, *events)
+
+    def drain(self, batch_size: int = 50) -> list[Settled]:
+        """Empty the queue of what is due now; everything that was settled, in order."""
+        settled: list[Settled] = []
+        while batch := drain(self.worker, self.stripe, batch_size):
+            settled += batch
+        return settled
+
+    def outcomes(self, *events: Event) -> dict[str, Outcome]:
+        """Receive events and drain; event id → its last outcome."""
+        self.receive(*events)
+        return {item.message.event_id: item.outcome for item in self.drain()}
+
+    def outcome(self, event: Event) -> Outcome:
+        return self.outcomes(event)[event.id]
+
+    def status(self, event: Event) -> str:
+        return self.value("select status from billing.stripe_events where stripe_event_id = %s", event.id)
+
+    def last_error(self, event: Event) -> str:
+        return self.value("select last_error from billing.stripe_events where stripe_event_id = %s", event.id)
+
+    def value(self, query: str, *parameters: Any) -> Any:
+        """The first column of the one row that a query finds, None where it finds none."""
+        row = self.app.execute(query, list(parameters)).fetchone()
+        return None if row is None else row[0]
+
+    def balance(self, account_id: UUID) -> int:
+        return self.value("select balance from billing.credit_balances where account_id = %s", account_id)
+
+    def make_due(self) -> None:
+        """Let the visibility time-outs and delays of all messages be over."""
+        self.app.execute("update pgmq.q_stripe_events set vt = clock_timestamp()")
+
+    def assert_sound(self) -> None:
+        """The books hold, and every event that is queued has a message, and none has two."""
+        assert self.app.execute("select * from billing.ledger_discrepancies").fetchall() == []
+        queued = "select stripe_event_id from billing.stripe_events where status = 'queued' order by 1"
+        messages = "select message ->> 'event_id' from pgmq.q_stripe_events order by 1"
+        assert self.app.execute(queued).fetchall() == self.app.execute(messages).fetchall()
+
+
+@pytest.fixture
+def open_shop(database: Database) -> Iterator[Callable[[StripeReader], Shop]]:
+    connections: list[psycopg.Connection[Any]] = []
+
+    def make(stripe: StripeReader) -> Shop:
+        connections.extend([database.connect(), connect(Settings(database.url))])
+        connections[1].execute("set statement_timeout = '10s'")  # a stall fails a test instead of hanging it
+        shop = Shop(database, *connections, stripe)
+        shop.receive(*catalogue())
+        assert len(shop.drain()) == 2
+        return shop
+
+    yield make
+    for connection in connections:
+        connection.close()
+
+
+@pytest.fixture
+def shop(open_shop: Callable[[StripeReader], Shop]) -> Shop:
+    """A project with one plan, whose worker has no key to read from Stripe with."""
+    return open_shop(StripeReader(None, None))
+
+
+@pytest.fixture
+def stripe() -> Iterator[StripeStub]:
+    with stripe_stub() as stub:
+        yield stub
+
+
+@pytest.fixture
+def shop_with_stripe(open_shop: Callable[[StripeReader], Shop], stripe: StripeStub) -> Shop:
+    """The same, with a Stripe to read from."""
+    return open_shop(StripeReader("sk_test_1", stripe.url))

@@ -1,0 +1,253 @@
+"""Stripe events in the shape of the newest API version, made of the few facts that a test is about."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from worker.inbox import Message
+
+API_VERSION = "2026-10-28.endive"
+MONTH_SECONDS = 31 * 86_400
+JANUARY = 1_767_225_600  # 2026-01-01T00:00:00Z
+INITIAL_CREDITS = 100
+MONTHLY_CREDITS = 50
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event as the receiver takes it; `body` overrides the text that is made of the object."""
+
+    type: str
+    object: Any
+    created: int = JANUARY
+    id: str = field(default_factory=lambda: f"evt_{uuid4().hex}")
+    body: str | None = None
+
+    @property
+    def payload(self) -> str:
+        if self.body is not None:
+            return self.body
+        return json.dumps(
+            {
+                "id": self.id,
+                "object": "event",
+                "type": self.type,
+                "api_version": API_VERSION,
+                "created": self.created,
+                "livemode": False,
+                "data": {"object": self.object},
+            }
+        )
+
+
+def receive(conn: psycopg.Connection[Any], *events: Event) -> None:
+    """Put events into the inbox and the queue, in this order, as the receiver does."""
+    for event in events:
+        conn.execute(
+            "select billing.receive_stripe_event(event_id => %s, type => %s, api_version => %s, created => %s, "
+            "livemode => false, payload => %s)",
+            [event.id, event.type, API_VERSION, event.created, event.payload],
+        )
+
+
+def message(event: Event) -> Message:
+    """What the queue would hand to the worker."""
+    created_at = datetime.fromtimestamp(event.created, UTC)
+    return Message(1, 1, 1, event.id, event.type, API_VERSION, created_at, event.payload)
+
+
+def moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def customer(**more: Any) -> dict[str, Any]:
+    """A customer as Stripe sends it."""
+    return {
+        "id": "cus_1",
+        "object": "customer",
+        "livemode": False,
+        "email": "ada@example.com",
+        "name": None,
+    } | more
+
+
+def product(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "prod_pro",
+        "object": "product",
+        "livemode": False,
+        "name": "Pro",
+        "description": None,
+        "active": True,
+        "metadata": {"monthly_credits": str(MONTHLY_CREDITS)},
+    } | changes
+
+
+def price(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "price_pro",
+        "object": "price",
+        "livemode": False,
+        "active": True,
+        "product": "prod_pro",
+        "type": "recurring",
+        "lookup_key": "pro",
+        "nickname": None,
+        "currency": "usd",
+        "unit_amount": 1000,
+        "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"},
+        "metadata": {"initial_credits": str(INITIAL_CREDITS)},
+    } | changes
+
+
+def subscription(n: int = 1, **changes: Any) -> dict[str, Any]:
+    """Subscription `sub_n` of customer `cus_n`, with one item."""
+    return {
+        "id": f"sub_{n}",
+        "object": "subscription",
+        "livemode": False,
+        "customer": f"cus_{n}",
+        "status": "active",
+        "currency": "usd",
+        "billing_cycle_anchor": JANUARY,
+        "cancel_at": None,
+        "cancel_at_period_end": False,
+        "canceled_at": None,
+        "ended_at": None,
+        "trial_start": None,
+        "trial_end": None,
+        "pause_collection": None,
+        "metadata": {},
+        "start_date": JANUARY,
+        "items": {
+            "object": "list",
+            "has_more": False,
+            "url": f"/v1/subscription_items?subscription=sub_{n}",
+            "data": [subscription_item(n)],
+        },
+    } | changes
+
+
+def subscription_item(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"si_{n}",
+        "object": "subscription_item",
+        "price": price(),
+        "quantity": 1,
+        "current_period_start": JANUARY,
+        "current_period_end": JANUARY + MONTH_SECONDS,
+    } | changes
+
+
+def invoice(n: int = 1, month: int = 0, **changes: Any) -> dict[str, Any]:
+    """The paid invoice of customer `cus_n` for month 0, 1, 2 …"""
+    return {
+        "id": f"in_{n}_{month}",
+        "object": "invoice",
+        "livemode": False,
+        "customer": f"cus_{n}",
+        "status": "paid",
+        "billing_reason": "subscription_cycle" if month else "subscription_create",
+        "currency": "usd",
+        "subtotal": 1000,
+        "total": 1000,
+        "amount_due": 1000,
+        "amount_paid": 1000,
+        "attempt_count": 1,
+        "next_payment_attempt": None,
+        "hosted_invoice_url": "https://invoice.stripe.com/i/1",
+        "created": JANUARY + month * MONTH_SECONDS,
+        "status_transitions": {"paid_at": JANUARY + month * MONTH_SECONDS},
+        "parent": {
+            "type": "subscription_details",
+            "subscription_details": {"subscription": f"sub_{n}"},
+        },
+        "lines": {
+            "object": "list",
+            "has_more": False,
+            "url": f"/v1/invoices/in_{n}_{month}/lines",
+            "data": [invoice_line(n, month)],
+        },
+    } | changes
+
+
+def invoice_line(n: int = 1, month: int = 0, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"il_{n}_{month}",
+        "object": "line_item",
+        "amount": 1000,
+        "quantity": 1,
+        "parent": {
+            "type": "subscription_item_details",
+            "subscription_item_details": {"subscription_item": f"si_{n}", "proration": False},
+        },
+        "pricing": {"type": "price_details", "price_details": {"price": "price_pro", "product": "prod_pro"}},
+        "period": {"start": JANUARY + month * MONTH_SECONDS, "end": JANUARY + (month + 1) * MONTH_SECONDS},
+    } | changes
+
+
+def charge(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"ch_{n}",
+        "object": "charge",
+        "livemode": False,
+        "payment_intent": f"pi_{n}",
+        "customer": f"cus_{n}",
+        "status": "succeeded",
+        "currency": "usd",
+        "amount": 1000,
+        "amount_refunded": 0,
+        "disputed": False,
+        "outcome": {"risk_level": "normal", "risk_score": 20},
+        "payment_method_details": {"type": "card", "card": {"fingerprint": "finger"}},
+        "failure_code": None,
+        "receipt_url": None,
+        "created": JANUARY,
+    } | changes
+
+
+def checkout_session(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"cs_{n}",
+        "object": "checkout.session",
+        "livemode": False,
+        "customer": f"cus_{n}",
+        "mode": "subscription",
+        "status": "complete",
+        "payment_status": "paid",
+        "client_reference_id": None,
+        "subscription": f"sub_{n}",
+        "invoice": f"in_{n}_0",
+        "payment_intent": None,
+        "payment_link": None,
+        "currency": "usd",
+        "amount_total": 1000,
+    } | changes
+
+
+def fraud_warning(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"issfr_{n}",
+        "object": "radar.early_fraud_warning",
+        "livemode": False,
+        "charge": f"ch_{n}",
+        "payment_intent": f"pi_{n}",
+        "fraud_type": "made_with_stolen_card",
+        "actionable": True,
+        "created": JANUARY,
+    } | changes
+
+
+def paid(n: int = 1, month: int = 0, **changes: Any) -> Event:
+    """The payment of one month."""
+    found = invoice(n, month, **changes)
+    return Event("invoice.paid", found, created=found["created"])
+
+
+def catalogue() -> list[Event]:
+    """The product and the price that everything here is of."""
+    return [Event("product.created", product()), Event("price.created", price())]

@@ -1,0 +1,134 @@
+"""What each type of event calls for, without a database."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.worker import events
+from tests.worker.events import JANUARY, Event, message, moment
+from worker.commands import (
+    RecordFraudWarning,
+    SyncCheckoutSession,
+    SyncCustomer,
+    SyncInvoice,
+    SyncPayment,
+    SyncPrice,
+    SyncProduct,
+    SyncSubscription,
+)
+from worker.decide import DECIDERS, IGNORED, Fetched, decide, needs, reason_to_ignore
+from worker.errors import UnknownShape
+from worker.normalise import normalise, normalise_object
+from worker.objects import Charge, StripeObject
+from worker.shapes import Node
+
+AS_OF = moment(JANUARY)
+ANSWERED_AT = moment(JANUARY + 60)
+
+CALLS: list[tuple[str, dict[str, Any], type]] = [
+    ("customer.created", events.customer(), SyncCustomer),
+    ("customer.updated", events.customer(), SyncCustomer),
+    ("product.created", events.product(), SyncProduct),
+    ("product.updated", events.product(), SyncProduct),
+    ("price.created", events.price(), SyncPrice),
+    ("price.updated", events.price(), SyncPrice),
+    ("invoice.paid", events.invoice(), SyncInvoice),
+    ("invoice.payment_failed", events.invoice(status="open"), SyncInvoice),
+    ("checkout.session.completed", events.checkout_session(), SyncCheckoutSession),
+    ("charge.succeeded", events.charge(), SyncPayment),
+    ("charge.refunded", events.charge(amount_refunded=1000), SyncPayment),
+]
+SUBSCRIPTION_EVENTS = ["created", "updated", "deleted", "paused", "resumed"]
+
+
+def parse(body: dict[str, Any]) -> StripeObject:
+    found = normalise_object(Node(body, "body"))
+    assert found is not None
+    return found
+
+
+def read(body: dict[str, Any], at: datetime = ANSWERED_AT) -> Fetched:
+    return Fetched(parse(body), at)
+
+
+@pytest.mark.parametrize(("event_type", "body", "command"), CALLS, ids=[call[0] for call in CALLS])
+def test_an_object_becomes_what_it_was_when_the_event_happened(
+    event_type: str, body: dict[str, Any], command: type
+) -> None:
+    event = normalise(message(Event(event_type, body)))
+    assert needs(event) == []
+    assert decide(event, {}) == [command(parse(body), AS_OF)]
+
+
+@pytest.mark.parametrize("change", SUBSCRIPTION_EVENTS)
+def test_a_subscription_told_by_an_event_is_not_called_fetched(change: str) -> None:
+    event = normalise(message(Event(f"customer.subscription.{change}", events.subscription())))
+    assert decide(event, {}) == [SyncSubscription(parse(events.subscription()), AS_OF, is_fetched=False)]
+
+
+def test_a_fraud_warning_takes_customer_and_risk_from_its_charge() -> None:
+    event = normalise(message(Event("radar.early_fraud_warning.created", events.fraud_warning())))
+    assert needs(event) == ["ch_1"]
+    charge = events.charge(outcome={"risk_level": "highest", "risk_score": 95})
+    assert decide(event, {"ch_1": read(charge)}) == [
+        SyncPayment(parse(charge), ANSWERED_AT),
+        RecordFraudWarning(event.object, "cus_1", "highest", 95, AS_OF),
+    ]
+
+
+def test_a_fraud_warning_whose_charge_is_no_charge_is_refused() -> None:
+    event = normalise(message(Event("radar.early_fraud_warning.created", events.fraud_warning())))
+    with pytest.raises(UnknownShape, match="ch_1 is no charge"):
+        decide(event, {"ch_1": read(events.product())})
+
+
+def test_a_paid_invoice_with_more_lines_than_its_event_holds_is_read_whole() -> None:
+    cut = events.invoice(lines=events.invoice()["lines"] | {"has_more": True})
+    event = normalise(message(Event("invoice.paid", cut)))
+    assert needs(event) == ["in_1_0"]
+    assert decide(event, {"in_1_0": read(events.invoice())}) == [
+        SyncInvoice(parse(events.invoice()), ANSWERED_AT)
+    ]
+
+
+def test_an_unpaid_invoice_with_many_lines_needs_no_reading() -> None:
+    cut = events.invoice(status="open", lines=events.invoice()["lines"] | {"has_more": True})
+    assert needs(normalise(message(Event("invoice.payment_failed", cut)))) == []
+
+
+def test_a_subscription_with_more_items_than_its_event_holds_is_read_whole() -> None:
+    cut = events.subscription(items=events.subscription()["items"] | {"has_more": True})
+    event = normalise(message(Event("customer.subscription.updated", cut)))
+    assert needs(event) == ["sub_1"]
+    assert decide(event, {"sub_1": read(events.subscription())}) == [
+        SyncSubscription(parse(events.subscription()), ANSWERED_AT, is_fetched=True)
+    ]
+
+
+@pytest.mark.parametrize("event_type", sorted(DECIDERS))
+def test_an_object_of_another_kind_is_refused(event_type: str) -> None:
+    event = normalise(message(Event(event_type, {"object": "balance"})))
+    with pytest.raises(UnknownShape, match="another kind"):
+        decide(event, {})
+
+
+def test_every_type_is_either_handled_or_ignored_for_a_reason() -> None:
+    assert DECIDERS.keys() & IGNORED.keys() == set()
+    assert [reason_to_ignore(event_type) for event_type in DECIDERS] == [None] * len(DECIDERS)
+    assert all(reason_to_ignore(event_type) for event_type in IGNORED)
+    assert reason_to_ignore("foo.bar") == "events of type foo.bar mean nothing to this version"
+
+
+def test_the_reader_of_a_charge_finds_its_risk() -> None:
+    found = parse(events.charge(outcome={"risk_level": "elevated", "risk_score": 70}))
+    assert isinstance(found, Charge)
+    assert (found.risk_level, found.risk_score) == ("elevated", 70)
+
+
+@pytest.mark.parametrize(("kind", "is_deleted"), [("updated", False), ("deleted", True)])
+def test_only_the_deletion_of_a_customer_deletes_it(kind: str, is_deleted: bool) -> None:
+    told = normalise(message(Event(f"customer.{kind}", events.customer())))
+    [command] = decide(told, {})
+    assert isinstance(command, SyncCustomer)
+    assert command.customer.is_deleted is is_deleted

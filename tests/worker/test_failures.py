@@ -1,0 +1,239 @@
+"""Locks, lost connections, poison and exhausted attempts: what was committed stays, what was not is tried again."""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.worker import events
+from tests.worker.conftest import Shop
+from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, Event, paid
+from worker import drain as drain_module
+from worker import failures
+from worker.apply import Job
+from worker.drain import drain
+from worker.failures import ATTEMPTS_MAX, BACKOFF_MAX_SECONDS, backoff_seconds, outcome_of_database_error
+from worker.fetch import StripeReader
+from worker.outcomes import Dead, Done, Parked, RetryLater
+from worker.run import connect
+from worker.settings import Settings
+
+FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
+
+
+def test_an_account_that_the_app_has_locked_delays_its_own_event_only(shop: Shop) -> None:
+    busy, free = shop.link(1), shop.link(2)
+    blocked, neighbour = paid(1), paid(2)
+    with shop.database.connect() as app, app.transaction():
+        app.execute("select from billing.credit_balances where account_id = %s for update", [busy])
+        outcomes = shop.outcomes(blocked, neighbour)
+        assert outcomes[neighbour.id] == Done()
+        delayed = outcomes[blocked.id]
+        assert isinstance(delayed, RetryLater)
+        assert delayed.excused
+        assert delayed.reason.startswith("55P03: ")
+    assert (shop.balance(busy), shop.balance(free)) == (0, FIRST_MONTH)
+    shop.make_due()
+    assert [item.outcome for item in shop.drain()] == [Done()]
+    assert shop.balance(busy) == FIRST_MONTH
+    shop.assert_sound()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "billing.accounts where id = %s",
+        "billing.customers where account_id = %s",
+        "billing.plans where %s is not null",
+    ],
+)
+def test_no_row_that_the_app_has_locked_stalls_a_batch(shop: Shop, row: str) -> None:
+    account = shop.link()
+    event = paid()
+    with shop.database.connect() as app, app.transaction():
+        app.execute(f"select from {row} for update", [account])
+        outcome = shop.outcome(event)
+        assert outcome == Done() or (isinstance(outcome, RetryLater) and outcome.excused)
+    shop.make_due()
+    shop.drain()
+    assert shop.balance(account) == FIRST_MONTH
+    shop.assert_sound()
+
+
+def test_locks_of_the_app_never_use_up_the_attempts(shop: Shop) -> None:
+    account = shop.link()
+    event = paid()
+    shop.receive(event)
+    shop.app.execute("update pgmq.q_stripe_events set read_ct = %s", [ATTEMPTS_MAX + 5])
+    shop.app.execute("update billing.stripe_events set excused_attempts = %s", [ATTEMPTS_MAX + 5])
+    with shop.database.connect() as app, app.transaction():
+        app.execute("select from billing.credit_balances where account_id = %s for update", [account])
+        assert isinstance(shop.drain()[0].outcome, RetryLater)
+    excused = "select excused_attempts from billing.stripe_events where stripe_event_id = %s"
+    assert shop.value(excused, event.id) == ATTEMPTS_MAX + 6
+    assert shop.status(event) == "queued"
+
+
+def test_an_event_is_given_up_after_its_last_attempt(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.link()
+    event = paid()
+    shop.receive(event)
+    apply = drain_module.apply
+
+    def fail(conn: psycopg.Connection[Any], jobs: list[Job]) -> Any:
+        if any(job.commands for job in jobs):
+            raise errors.DiskFull("no space left")
+        return apply(conn, jobs)
+
+    monkeypatch.setattr(drain_module, "apply", fail)
+    for _ in range(ATTEMPTS_MAX - 1):
+        assert isinstance(shop.drain()[0].outcome, RetryLater)
+        shop.make_due()
+    last = shop.drain()[0]
+    assert (last.message.attempts, shop.status(event)) == (ATTEMPTS_MAX, "dead")
+    assert isinstance(last.outcome, Dead)
+    assert f"given up after {ATTEMPTS_MAX} attempts" in shop.last_error(event)
+    shop.assert_sound()
+
+    monkeypatch.undo()
+    assert shop.value("select billing.retry_stripe_event(%s)", event.id) == "queued"
+    retried = shop.drain()[0]
+    assert (retried.message.attempts, retried.outcome) == (1, Done())
+    shop.assert_sound()
+
+
+def test_a_connection_lost_between_reading_and_applying_loses_nothing_and_repeats_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = shop.link()
+    shop.receive(paid())
+    apply = drain_module.apply
+
+    def apply_on_a_dead_connection(conn: psycopg.Connection[Any], jobs: list[Job]) -> Any:
+        shop.app.execute("select pg_terminate_backend(%s, 10000)", [conn.info.backend_pid])
+        return apply(conn, jobs)
+
+    monkeypatch.setattr(drain_module, "apply", apply_on_a_dead_connection)
+    with pytest.raises(psycopg.OperationalError):
+        drain(shop.worker, shop.stripe)
+    monkeypatch.undo()
+    assert shop.balance(account) == 0
+
+    shop.make_due()
+    with connect(Settings(shop.database.url)) as second:
+        settled = drain(second, shop.stripe)
+    assert [(item.message.attempts, item.outcome) for item in settled] == [(2, Done())]
+    assert shop.balance(account) == FIRST_MONTH
+    shop.assert_sound()
+
+
+def test_a_connection_lost_after_the_commit_repeats_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = shop.link()
+    shop.receive(paid())
+    apply = drain_module.apply
+
+    def lose_the_answer(conn: psycopg.Connection[Any], jobs: list[Job]) -> Any:
+        apply(conn, jobs)
+        conn.close()
+        raise psycopg.OperationalError("the answer was lost")
+
+    monkeypatch.setattr(drain_module, "apply", lose_the_answer)
+    with pytest.raises(psycopg.OperationalError):
+        drain(shop.worker, shop.stripe)
+    shop.make_due()
+    with connect(Settings(shop.database.url)) as second:
+        assert drain(second, shop.stripe) == []
+    assert shop.balance(account) == FIRST_MONTH
+    shop.assert_sound()
+
+
+_POISONED_WORKER = """
+import os, signal, sys
+from worker import drain as drain_module
+from worker.fetch import StripeReader
+from worker.run import connect
+from worker.settings import Settings
+
+drain_module.normalise = lambda message: os.kill(os.getpid(), signal.SIGKILL)
+with connect(Settings(sys.argv[1])) as conn:
+    drain_module.drain(conn, StripeReader(None, None))
+"""
+
+
+def test_an_event_that_kills_the_worker_has_its_attempts_counted(shop: Shop) -> None:
+    account = shop.link()
+    event = paid()
+    shop.receive(event)
+    for _ in range(3):
+        killed = subprocess.run(
+            [sys.executable, "-c", _POISONED_WORKER, shop.database.url], env=os.environ, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL
+        shop.make_due()
+    settled = shop.drain()
+    assert [(item.message.attempts, item.outcome) for item in settled] == [(4, Done())]
+    assert shop.balance(account) == FIRST_MONTH
+    shop.assert_sound()
+
+
+def test_a_message_whose_event_is_gone_holds_up_nobody(shop: Shop) -> None:
+    account = shop.link()
+    shop.app.execute("select pgmq.send('stripe_events', '{\"event_id\": \"evt_nowhere\"}')")
+    shop.receive(paid())
+    assert [item.outcome for item in shop.drain()] == [Done()]
+    assert shop.balance(account) == FIRST_MONTH
+
+
+def test_a_deadlock_with_the_app_is_a_retry_and_not_a_death(shop: Shop) -> None:
+    outcome = outcome_of_database_error(errors.DeadlockDetected("deadlock detected"), attempts=99)
+    assert isinstance(outcome, RetryLater)
+    assert outcome.excused
+
+
+def test_what_postgres_says_decides_by_its_code() -> None:
+    cases: list[tuple[psycopg.Error, type]] = [
+        (errors.SerializationFailure(), RetryLater),
+        (errors.LockNotAvailable(), RetryLater),
+        (errors.NumericValueOutOfRange(), Dead),
+        (errors.DiskFull(), RetryLater),
+        (errors.CheckViolation(), RetryLater),
+        (psycopg.OperationalError("gone"), RetryLater),
+    ]
+    for error, kind in cases:
+        assert isinstance(outcome_of_database_error(error, attempts=1), kind), error
+
+
+def test_waiting_doubles_up_to_a_limit() -> None:
+    for attempts in range(1, 40):
+        longest = min(2**attempts, BACKOFF_MAX_SECONDS)
+        seconds = [backoff_seconds(attempts) for _ in range(20)]
+        assert max(1, longest // 2) <= min(seconds) <= max(seconds) <= longest
+
+
+def test_a_parked_event_names_whom_it_waits_for(shop: Shop) -> None:
+    event = paid(7)
+    outcome = shop.outcome(event)
+    assert outcome == Parked("cus_7", shop.last_error(event))
+    assert "billing.link_customer" in shop.last_error(event)
+
+
+def test_the_codes_that_wait_are_those_that_the_functions_raise(shop: Shop) -> None:
+    sources = shop.value(
+        "select string_agg(prosrc, '') from pg_catalog.pg_proc where pronamespace = 'billing'::regnamespace"
+    )
+    for code in (failures._PLAN_IS_MISSING, failures._CUSTOMER_IS_NOT_LINKED):
+        assert f"errcode = '{code}'" in sources
+
+
+def test_stripe_is_not_asked_for_an_event_that_needs_nothing_of_it(shop: Shop) -> None:
+    shop.link()
+    reader = StripeReader(None, None)
+    assert reader.fetch([]) == {}
+    assert shop.outcome(Event("charge.succeeded", events.charge())) == Done()

@@ -1,0 +1,220 @@
+"""An event's text → our own dataclasses, or the path that was wrong."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from tests.worker import events
+from tests.worker.events import Event, message, moment
+from worker.errors import UnknownShape
+from worker.normalise import normalise
+from worker.objects import Invoice, InvoiceLine, Subscription, SubscriptionItem
+
+BODIES: dict[str, dict[str, Any]] = {
+    "product.created": events.product(),
+    "price.created": events.price(),
+    "customer.subscription.created": events.subscription(),
+    "invoice.paid": events.invoice(),
+    "charge.succeeded": events.charge(),
+    "checkout.session.completed": events.checkout_session(),
+    "radar.early_fraud_warning.created": events.fraud_warning(),
+}
+
+# Type of event, path in its object, a value it must not have, what the reason says.
+WRONG: list[tuple[str, str, Any, str]] = [
+    ("product.created", "name", None, "name is missing or null, text was expected"),
+    ("product.created", "metadata", [], "metadata is a list, an object was expected"),
+    ("product.created", "metadata.monthly_credits", 5, "metadata.monthly_credits is a number"),
+    ("product.created", "active", "yes", "active is text, true or false was expected"),
+    ("price.created", "product", None, "product is missing or null, an id was expected"),
+    ("price.created", "unit_amount", "1000", "unit_amount is text, a whole number was expected"),
+    ("price.created", "unit_amount", 10.5, "unit_amount is a number, a whole number was expected"),
+    ("price.created", "recurring.interval", {}, "recurring.interval is an object, text was expected"),
+    ("customer.subscription.created", "customer", 7, "customer is a number, an object was expected"),
+    ("customer.subscription.created", "start_date", True, "start_date is true or false, a whole number"),
+    (
+        "customer.subscription.created",
+        "start_date",
+        10**20,
+        "start_date is a number, a Unix time was expected",
+    ),
+    ("customer.subscription.created", "items", None, "items is missing or null, an object was expected"),
+    ("customer.subscription.created", "items.data", {}, "items.data is an object, a list was expected"),
+    (
+        "customer.subscription.created",
+        "items.data.0.price",
+        "price_1",
+        "items.data[0].price is text, an object",
+    ),
+    ("customer.subscription.created", "items.data.0.quantity", "1", "items.data[0].quantity is text"),
+    ("invoice.paid", "status", "", "status is empty, text was expected"),
+    ("invoice.paid", "parent.subscription_details", "sub_1", "parent.subscription_details is text"),
+    ("invoice.paid", "lines.has_more", None, "lines.has_more is missing or null"),
+    ("invoice.paid", "lines.data.0", None, "lines.data[0] is missing or null, an object was expected"),
+    ("invoice.paid", "lines.data.0.period.end", None, "lines.data[0].period.end is missing or null"),
+    ("charge.succeeded", "outcome", "normal", "outcome is text, an object was expected"),
+    ("charge.succeeded", "amount_refunded", None, "amount_refunded is missing or null"),
+    ("checkout.session.completed", "payment_status", None, "payment_status is missing or null"),
+    ("radar.early_fraud_warning.created", "charge", None, "charge is missing or null, an id was expected"),
+    ("radar.early_fraud_warning.created", "object", 1, "object is a number, text was expected"),
+]
+
+
+def changed(body: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    body = copy.deepcopy(body)
+    *parents, last = path.split(".")
+    found: Any = body
+    for key in parents:
+        found = found[int(key) if key.isdigit() else key]
+    found[int(last) if last.isdigit() else last] = value
+    return body
+
+
+@pytest.mark.parametrize("event_type", BODIES)
+def test_each_kind_of_object_is_read(event_type: str) -> None:
+    event = normalise(message(Event(event_type, BODIES[event_type])))
+    assert event.object is not None
+    assert (event.type, event.created_at) == (event_type, moment(events.JANUARY))
+
+
+@pytest.mark.parametrize(("event_type", "path", "value", "reason"), WRONG)
+def test_a_wrong_value_is_refused_with_its_path(event_type: str, path: str, value: Any, reason: str) -> None:
+    body = changed(BODIES[event_type], path, value)
+    with pytest.raises(UnknownShape) as refusal:
+        normalise(message(Event(event_type, body)))
+    assert str(refusal.value).startswith(f"event.data.object.{reason}")
+
+
+def test_an_invoice_is_read_field_by_field() -> None:
+    event = normalise(message(events.paid()))
+    assert event.object == Invoice(
+        stripe_invoice_id="in_1_0",
+        stripe_customer_id="cus_1",
+        stripe_subscription_id="sub_1",
+        livemode=False,
+        status="paid",
+        billing_reason="subscription_create",
+        currency="usd",
+        subtotal=1000,
+        total=1000,
+        amount_due=1000,
+        amount_paid=1000,
+        attempt_count=1,
+        next_payment_attempt_at=None,
+        hosted_invoice_url="https://invoice.stripe.com/i/1",
+        invoiced_at=moment(events.JANUARY),
+        paid_at=moment(events.JANUARY),
+        lines=(
+            InvoiceLine(
+                stripe_line_id="il_1_0",
+                stripe_subscription_item_id="si_1",
+                stripe_price_id="price_pro",
+                amount=1000,
+                quantity=1,
+                is_proration=False,
+                period_start=moment(events.JANUARY),
+                period_end=moment(events.JANUARY + events.MONTH_SECONDS),
+            ),
+        ),
+    )
+
+
+def test_a_line_of_an_invoice_item_belongs_to_no_subscription_item() -> None:
+    line = events.invoice_line(
+        parent={
+            "type": "invoice_item_details",
+            "invoice_item_details": {"invoice_item": "ii_1", "proration": True},
+            "subscription_item_details": None,
+        }
+    )
+    body = changed(events.invoice(), "lines.data.0", line)
+    found = normalise(message(Event("invoice.paid", body))).object
+    assert isinstance(found, Invoice)
+    assert found.lines is not None
+    assert (found.lines[0].stripe_subscription_item_id, found.lines[0].is_proration) == (None, True)
+
+
+def test_expanded_references_are_read_as_their_ids() -> None:
+    body = events.subscription(customer={"id": "cus_9", "object": "customer"})
+    body = changed(body, "items.data.0.price.product", events.product())
+    found = normalise(message(Event("customer.subscription.updated", body))).object
+    assert isinstance(found, Subscription)
+    assert found.stripe_customer_id == "cus_9"
+    assert found.items == (
+        SubscriptionItem(
+            "si_1",
+            "price_pro",
+            "prod_pro",
+            1,
+            moment(events.JANUARY),
+            moment(events.JANUARY + events.MONTH_SECONDS),
+        ),
+    )
+
+
+def test_paused_collection_is_seen_whatever_its_behaviour() -> None:
+    body = events.subscription(pause_collection={"behavior": "void", "resumes_at": None})
+    found = normalise(message(Event("customer.subscription.updated", body))).object
+    assert isinstance(found, Subscription)
+    assert found.is_collection_paused
+
+
+@pytest.mark.parametrize(
+    ("event_type", "key"), [("invoice.paid", "lines"), ("customer.subscription.updated", "items")]
+)
+def test_a_list_that_was_cut_short_is_not_taken_for_the_whole(event_type: str, key: str) -> None:
+    body = BODIES[event_type.replace("updated", "created")]
+    found = normalise(message(Event(event_type, changed(body, f"{key}.has_more", True)))).object
+    assert getattr(found, key) is None
+
+
+def test_a_kind_of_object_without_use_here_is_none() -> None:
+    assert normalise(message(Event("charge.succeeded", {"object": "balance"}))).object is None
+
+
+@pytest.mark.parametrize("body", ["", "not json", "[1, 2", "{", '{"data": '])
+def test_what_is_no_json_is_refused(body: str) -> None:
+    with pytest.raises(UnknownShape, match="no JSON"):
+        normalise(message(Event("invoice.paid", None, body=body)))
+
+
+@pytest.mark.parametrize("body", ["null", "1", "[]", '"text"'])
+def test_json_that_is_no_object_is_refused(body: str) -> None:
+    with pytest.raises(UnknownShape, match=r"event is .*, an object was expected"):
+        normalise(message(Event("invoice.paid", None, body=body)))
+
+
+def test_json_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(UnknownShape, match="no JSON"):
+        normalise(message(Event("invoice.paid", None, body="[" * 200_000)))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("a\x00b", r"\\u0000"), ("\ud800", "half of a surrogate"), ("\udc00x", "half of a surrogate")],
+)
+def test_text_that_postgres_cannot_store_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(UnknownShape, match=reason):
+        normalise(message(events.paid(hosted_invoice_url=text)))
+
+
+@pytest.mark.parametrize("text", ["\U0001f600", "back\\u0000slash"])
+def test_text_that_only_looks_unstorable_is_read(text: str) -> None:
+    event = events.paid(hosted_invoice_url=text)
+    assert "\\u" in json.dumps(text)
+    found = normalise(message(event)).object
+    assert isinstance(found, Invoice)
+    assert found.hosted_invoice_url == text
+
+
+@pytest.mark.parametrize("key", ["parent", "lines"])
+def test_an_invoice_of_an_older_api_version_is_refused_by_the_key_it_lacks(key: str) -> None:
+    body = events.invoice()
+    if key == "parent":
+        del body["parent"]
+    else:
+        del body["lines"]["data"][0]["parent"]
+    with pytest.raises(UnknownShape, match=r"parent is missing: the webhook endpoint must have API version"):
+        normalise(message(Event("invoice.paid", body)))

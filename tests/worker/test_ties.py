@@ -1,0 +1,222 @@
+"""Two states of one object within a second, lists cut short, and warnings: what only Stripe can tell."""
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from tests.worker import events
+from tests.worker.conftest import Shop
+from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTH_SECONDS, MONTHLY_CREDITS, Event, paid
+from tests.worker.stripe_stub import StripeStub
+from worker.outcomes import Dead, Done, Refetch, RetryLater
+
+
+def update(number: int = 0, created: int = JANUARY, **changes: Any) -> Event:
+    found = events.subscription(metadata={"update": str(number)}, **changes)
+    return Event("customer.subscription.updated", found, created)
+
+
+def held(shop: Shop) -> str:
+    return shop.value("select metadata ->> 'update' from billing.subscriptions")
+
+
+def test_the_last_of_five_updates_in_one_second_stands_in_whatever_order_they_come(
+    shop_with_stripe: Shop, stripe: StripeStub
+) -> None:
+    shop = shop_with_stripe
+    shop.link()
+    orders = list(permutations(range(5)))[::11]  # eleven of 120, each number in each place
+    for second, order in enumerate(orders):
+        created = JANUARY + 100 * second
+        stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": f"{second}:4"}))
+        stripe.now = created + 10
+        updates = [
+            Event(
+                "customer.subscription.updated",
+                events.subscription(metadata={"update": f"{second}:{number}"}),
+                created,
+            )
+            for number in order
+        ]
+        assert set(shop.outcomes(*updates).values()) <= {Done(), Refetch("sub_1")}
+        shop.make_due()
+        shop.drain()
+        assert held(shop) == f"{second}:4", order
+    shop.assert_sound()
+
+
+def test_updates_of_different_seconds_never_ask_stripe(shop_with_stripe: Shop, stripe: StripeStub) -> None:
+    shop = shop_with_stripe
+    newer, older = update(2, JANUARY + 1), update(1, JANUARY)
+    assert set(shop.outcomes(newer, older).values()) == {Done()}
+    assert (held(shop), stripe.asked) == ("2", [])
+
+
+def test_an_answer_of_the_very_second_in_question_is_asked_for_again(
+    shop_with_stripe: Shop, stripe: StripeStub
+) -> None:
+    shop = shop_with_stripe
+    stripe.now = JANUARY
+    stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": "2"}))
+    first, second = update(1), update(2)
+    shop.outcome(first)
+    assert shop.outcome(second) == Refetch("sub_1")
+    assert shop.status(second) == "queued"
+
+    stripe.now = JANUARY + 1
+    shop.make_due()
+    assert [item.outcome for item in shop.drain()] == [Done()]
+    assert held(shop) == "2"
+    counted = "select attempts - excused_attempts from billing.stripe_events where stripe_event_id = %s"
+    assert shop.value(counted, second.id) == 1
+    shop.assert_sound()
+
+
+@pytest.mark.parametrize("status", [429, 500, 401, 403])
+def test_stripe_being_away_delays_the_event_and_never_buries_it(
+    shop_with_stripe: Shop, stripe: StripeStub, status: int
+) -> None:
+    shop = shop_with_stripe
+    stripe.failure = status
+    shop.outcome(update(1))
+    event = update(2)
+    outcome = shop.outcome(event)
+    for _ in range(20):
+        assert isinstance(outcome, RetryLater)
+        shop.make_due()
+        outcome = shop.drain()[0].outcome
+    assert (shop.status(event), held(shop)) == ("queued", "1")
+    counted = "select attempts - excused_attempts from billing.stripe_events where stripe_event_id = %s"
+    assert shop.value(counted, event.id) == 0
+    assert "sub_1" in shop.last_error(event)
+
+    stripe.failure = None
+    stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": "2"}))
+    shop.make_due()
+    assert [item.outcome for item in shop.drain()] == [Done()]
+    assert held(shop) == "2"
+    shop.assert_sound()
+
+
+def test_an_object_that_stripe_does_not_have_makes_the_event_dead(shop_with_stripe: Shop) -> None:
+    shop = shop_with_stripe
+    shop.outcome(update(1))
+    event = update(2)
+    assert isinstance(shop.outcome(event), Dead)
+    assert "No such object" in shop.last_error(event)
+    shop.assert_sound()
+
+
+def test_without_a_key_a_tie_waits_and_says_which_variable_to_set(shop: Shop) -> None:
+    shop.outcome(update(1))
+    event = update(2)
+    assert isinstance(shop.outcome(event), RetryLater)
+    assert "STRIPE_API_KEY is not set" in shop.last_error(event)
+
+
+def test_a_tie_leaves_its_neighbours_applied(shop_with_stripe: Shop, stripe: StripeStub) -> None:
+    shop = shop_with_stripe
+    account = shop.link(2)
+    stripe.failure = 500
+    shop.outcome(update(1))
+    tie = update(2)
+    outcomes = shop.outcomes(tie, paid(2))
+    assert isinstance(outcomes.pop(tie.id), RetryLater)
+    assert list(outcomes.values()) == [Done()]
+    assert shop.balance(account) == INITIAL_CREDITS + MONTHLY_CREDITS
+
+
+def test_an_event_cannot_bring_a_cancelled_subscription_back(
+    shop_with_stripe: Shop, stripe: StripeStub
+) -> None:
+    shop = shop_with_stripe
+    shop.outcome(update(1, status="canceled"))
+    stripe.put("subscriptions/sub_1", events.subscription(status="canceled"))
+    shop.outcomes(update(2, JANUARY + 5, status="active"))
+    shop.make_due()
+    shop.drain()
+    assert shop.value("select status from billing.subscriptions") == "canceled"
+
+
+def test_a_long_invoice_is_read_page_by_page_before_it_is_applied(
+    shop_with_stripe: Shop, stripe: StripeStub
+) -> None:
+    shop = shop_with_stripe
+    account = shop.link()
+    first, second = events.invoice_line(), events.invoice_line(id="il_second", period=period(1))
+    listing = {"object": "list", "url": "/v1/invoices/in_1_0/lines", "data": [first], "has_more": True}
+    stripe.put("invoices/in_1_0", events.invoice(lines=listing))
+    stripe.put("invoices/in_1_0/lines", listing | {"data": [second], "has_more": False})
+    assert shop.outcome(paid(lines=listing)) == Done()
+    assert shop.balance(account) == INITIAL_CREDITS + 2 * MONTHLY_CREDITS
+    assert stripe.asked[-1].endswith("starting_after=il_1_0")
+    shop.assert_sound()
+
+
+def period(month: int) -> dict[str, int]:
+    return {"start": JANUARY + month * MONTH_SECONDS, "end": JANUARY + (month + 1) * MONTH_SECONDS}
+
+
+@pytest.mark.parametrize(("risk_level", "is_frozen"), [("highest", True), ("elevated", False), (None, False)])
+def test_a_fraud_warning_freezes_the_account_when_its_charge_was_of_highest_risk(
+    shop_with_stripe: Shop, stripe: StripeStub, risk_level: str | None, is_frozen: bool
+) -> None:
+    shop = shop_with_stripe
+    account = shop.link()
+    stripe.put("charges/ch_1", events.charge(outcome={"risk_level": risk_level, "risk_score": 90}))
+    warning = Event("radar.early_fraud_warning.created", events.fraud_warning())
+    assert shop.outcome(warning) == Done()
+    frozen = "select frozen_at is not null from billing.accounts where id = %s"
+    assert shop.value(frozen, account) == is_frozen
+    assert shop.value("select account_id from billing.fraud_warnings") == account
+    shop.assert_sound()
+
+
+def test_stripe_is_never_read_inside_a_transaction(shop_with_stripe: Shop, stripe: StripeStub) -> None:
+    shop = shop_with_stripe
+    shop.link()
+    states: list[str] = []
+    look = "select state from pg_stat_activity where pid = %s"
+    with shop.database.connect(admin=True) as observer:
+
+        def on_request() -> None:
+            found = observer.execute(look, [shop.worker.info.backend_pid]).fetchone()
+            assert found is not None
+            states.append(found[0])
+
+        stripe.on_request = on_request
+        stripe.put("charges/ch_1", events.charge())
+        stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": "2"}))
+        warning = Event("radar.early_fraud_warning.created", events.fraud_warning())
+        shop.outcomes(warning, update(1), update(2))
+    assert states == ["idle", "idle"]
+    assert held(shop) == "2"
+
+
+def test_three_warnings_of_one_charge_read_it_once_for_the_batch(
+    shop_with_stripe: Shop, stripe: StripeStub
+) -> None:
+    shop = shop_with_stripe
+    shop.link()
+    stripe.put("charges/ch_1", events.charge())
+    asked: list[int] = []
+    stripe.on_request = lambda: asked.append(shop.value("select count(*) from billing.fraud_warnings"))
+    shop.receive(
+        *(
+            Event("radar.early_fraud_warning.created", events.fraud_warning(id=f"issfr_{number}"))
+            for number in range(3)
+        )
+    )
+    shop.drain()
+    assert asked.count(0) == 1
+
+    stripe.now += 1  # the answer was its own rival within the second
+    shop.make_due()
+    shop.drain()
+    stripe.now += 1
+    shop.make_due()
+    shop.drain()
+    assert shop.value("select count(*) from billing.fraud_warnings") == 3
+    assert shop.value("select count(*) from billing.stripe_events where status <> 'applied'") == 0
+    shop.assert_sound()
