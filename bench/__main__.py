@@ -1,0 +1,92 @@
+"""`python -m bench [suite …]`: measure, print the table, write `bench/latest.json`."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bench.drain import drain
+from bench.measure import Comparison, Row, Suite, measure
+from bench.receive import receive
+from cli.local.postgres import Postgres
+
+LATEST = Path(__file__).with_name("latest.json")
+ROUNDS = 5
+
+# A suite gets a durable Postgres and yields what it has made ready there.
+SUITES: Mapping[str, Callable[[Postgres], AbstractContextManager[Suite]]] = {
+    "receive": receive,
+    "drain": drain,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "suites", nargs="*", metavar="suite", help=f"all of them, or some of: {', '.join(SUITES)}"
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="times that each side is measured")
+    parser.add_argument("--output", type=Path, default=LATEST, help="the JSON file to write")
+    options = parser.parse_args()
+    if unknown := set(options.suites) - set(SUITES):
+        parser.error(f"there is no suite {', '.join(sorted(unknown))}")
+    console = Console(stderr=True)
+    comparisons: list[Comparison] = []
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="tillbase-bench-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)  # as root the server runs as a user who must pass through
+        server = Postgres.start(Path(name) / "data", durable=True)
+        try:
+            for suite_name in options.suites or SUITES:
+                with SUITES[suite_name](server) as suite:
+                    comparisons += suite.comparisons
+                    rows += _run(suite, options.rounds, console)
+        finally:
+            server.delete()
+    options.output.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    Console().print(_table(rows, comparisons))
+
+
+def _run(suite: Suite, rounds: int, console: Console) -> list[Row]:
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=rounds * len(suite.sides), completed=-1)
+        rows = measure(suite, rounds, lambda name: progress.update(task, advance=1, description=name))
+        progress.update(task, advance=1)
+    return rows
+
+
+def _table(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> Table:
+    table = Table(
+        title="Medians, and ratios to a floor measured in the same run", title_justify="left", box=SIMPLE
+    )
+    for heading in ("", "unit", "value", "floor", "ratio", "wanted", "spread", "n"):
+        table.add_column(heading, justify="left" if heading in {"", "unit"} else "right", no_wrap=True)
+    for row, comparison in zip(rows, comparisons, strict=True):
+        limit = "≤" if comparison.less_is_better else "≥"
+        reached = (
+            row.ratio <= comparison.wanted if comparison.less_is_better else row.ratio >= comparison.wanted
+        )
+        table.add_row(
+            row.name,
+            row.unit,
+            f"{row.value:,.0f}" if row.value >= 100 else f"{row.value:,.2f}",
+            f"{row.floor:,.0f}" if row.floor >= 100 else f"{row.floor:,.2f}",
+            f"[{'green' if reached else 'red'}]{row.ratio:.2f}",
+            f"{limit} {comparison.wanted:.2f}",
+            f"{row.spread:.0%}",
+            str(row.n),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

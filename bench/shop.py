@@ -1,0 +1,70 @@
+"""A running Postgres → databases that hold a shop with a full queue, one copy for each measurement."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+
+import psycopg
+
+from bench.stream import Event, catalogue, customer_ids, history, stream
+from cli.local.migrate import migrate
+from cli.local.postgres import Postgres
+from cli.local.scaffold import clone_database, create_database, drop_database
+from cli.paths import migrations_directory
+from worker.drain import drain
+from worker.fetch import StripeReader
+
+_SIGN_UP = """
+insert into auth.users (id, email) select gen_random_uuid(), id || '@example.com' from unnest(%s::text[]) as id
+"""
+_LINK = """
+select billing.link_customer(account_id => accounts.id, stripe_customer_id => split_part(users.email, '@', 1))
+from billing.accounts join auth.users on users.id = accounts.owner_id
+"""
+_RECEIVE = """
+with received as (
+    insert into billing.stripe_events (stripe_event_id, type, api_version, livemode, payload, created_at)
+    select event.id, event.type, '', false, event.body, to_timestamp(event.created)
+    from unnest(%s::text[], %s::text[], %s::bigint[], %s::text[]) as event (id, type, created, body)
+    returning stripe_event_id
+)
+select count(*) from pgmq.send_batch(
+    'stripe_events', array(select jsonb_build_object('event_id', stripe_event_id) from received)
+)
+"""
+
+
+class Shop:
+    """A template that holds `pairs` pairs of events in its queue, and what they need to be applied."""
+
+    def __init__(self, server: Postgres, pairs: int) -> None:
+        self._server = server
+        self._names = (f"shop_{number}" for number in count())
+        self.template = next(self._names)
+        create_database(server, self.template)
+        migrate(server.url(self.template), migrations_directory())
+        with psycopg.connect(server.admin_url(self.template), autocommit=True) as conn:
+            conn.execute(_SIGN_UP, [customer_ids(pairs)])
+            conn.execute(_LINK)
+            _receive(conn, [*catalogue(), *history(pairs)])
+            while drain(conn, StripeReader(None, None)):
+                pass
+            _receive(conn, list(stream(pairs, "evt_new")))
+            conn.execute("vacuum analyze")
+
+    @contextmanager
+    def copy(self) -> Iterator[str]:
+        """Name of a copy, written to disk in full, so that what is measured pays for its own writes only."""
+        name = next(self._names)
+        clone_database(self._server, self.template, name)
+        try:
+            with psycopg.connect(self._server.admin_url(name), autocommit=True) as conn:
+                conn.execute("checkpoint")
+            yield name
+        finally:
+            drop_database(self._server, name)
+
+
+def _receive(conn: psycopg.Connection, events: Sequence[Event]) -> None:
+    columns = [[getattr(event, name) for event in events] for name in ("id", "type", "created", "body")]
+    conn.execute(_RECEIVE, columns)
