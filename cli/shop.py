@@ -181,9 +181,9 @@ class Shop:
             raise CliError(f"the local Stripe refused {path}: {response.text.strip()}")
         return response.json()
 
-    def settle(self) -> None:
+    def settle(self, timeout_seconds: float = SETTLE_SECONDS) -> None:
         """Return once every event was delivered and the worker has nothing left to do."""
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + timeout_seconds
         self.control("post", "/wait_idle", {"timeout_s": SETTLE_SECONDS})
         with self.connect() as conn:
             while conn.execute(_FIND_QUEUED).fetchone() != (0,):

@@ -19,6 +19,7 @@ from cli.local.postgres import Postgres
 from cli.local.stack import Stack
 from cli.shop import Shop
 from tests.e2e.conftest import wait_until
+from worker.inbox import VISIBILITY_SECONDS
 
 
 @pytest.fixture
@@ -43,7 +44,8 @@ def test_postgres_stopped_and_started_under_the_worker_loses_nothing_and_doubles
                 postgres.restart("immediate" if number == 3 else "fast")
         # Stripe sends again what the endpoint could not take; here, at once rather than within the hour.
         wait_until(lambda: not _undelivered(shop), "every event was delivered")
-        shop.settle()
+        # What was in the worker's hands at a crash comes back after the visibility time-out.
+        shop.settle(timeout_seconds=VISIBILITY_SECONDS + 30)
 
         with shop.connect() as conn:
             balances = conn.execute("select balance from billing.credit_balances").fetchall()

@@ -90,7 +90,7 @@ def _merged(former: Object, given: Params) -> Object:
     return {**former, **both}
 
 
-_LISTS = ("updates", "products", "options")
+_LISTS = ("updates", "products", "options", "conditions")
 
 
 def _emptied(given: Params) -> Params:
