@@ -33,6 +33,7 @@ create table billing.plans (
     trial_credits bigint not null default 0,
     rollover text not null default 'all',
     rollover_periods integer,
+    rollover_cap bigint,
     features jsonb not null default '{}',
     metadata jsonb not null default '{}',
     as_of timestamptz not null default '-infinity',
@@ -44,9 +45,11 @@ create table billing.plans (
     constraint initial_credits_are_not_negative check (initial_credits >= 0),
     constraint monthly_credits_are_not_negative check (monthly_credits >= 0),
     constraint trial_credits_are_not_negative check (trial_credits >= 0),
-    constraint rollover_is_known check (rollover in ('none', 'all', 'periods')),
+    constraint rollover_is_known check (rollover in ('none', 'all', 'periods', 'cap')),
     constraint rollover_periods_come_with_the_rule check ((rollover = 'periods') = (rollover_periods is not null)),
     constraint rollover_periods_are_positive check (rollover_periods > 0),
+    constraint rollover_cap_comes_with_the_rule check ((rollover = 'cap') = (rollover_cap is not null)),
+    constraint rollover_cap_is_not_negative check (rollover_cap >= 0),
     constraint features_are_an_object check (jsonb_typeof(features) = 'object')
 );
 
@@ -92,7 +95,7 @@ grant select (stripe_product_id, livemode, name, description, active) on billing
 grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
     recurring_interval, recurring_interval_count, usage_type, initial_credits, monthly_credits, trial_credits,
-    rollover, rollover_periods, features
+    rollover, rollover_periods, rollover_cap, features
 ) on billing.plans to anon, authenticated;
 grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount, pack_credits
@@ -105,5 +108,5 @@ comment on column billing.plans.unit_amount is 'Minor units of currency for one 
 comment on column billing.plans.initial_credits is 'Granted once for each account and product, with the first paid period.';
 comment on column billing.plans.monthly_credits is 'Granted for each paid month, for each seat of a licensed price.';
 comment on column billing.plans.trial_credits is 'Granted once for each account and product, when a trial starts.';
-comment on column billing.plans.rollover is 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months).';
+comment on column billing.plans.rollover is 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';

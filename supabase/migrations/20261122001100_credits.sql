@@ -2,11 +2,12 @@
 --
 -- Invariant, at every commit and for every account:
 --     balance = sum of entries = sum of what remains in open lots - debt
--- credit_balances   one fixed row for each account: the row that every movement locks
+-- credit_balances   one fixed row for each account: the row that every movement locks, with all that it is judged by
 -- credit_entries    append-only, for the owner too: amount, balance_after and the key that makes it happen once
 -- credit_grants     lots: what was granted, what remains, when it falls due, what paid for it
 -- credit_consumptions   which entry took how much from which lot (negative: gave back)
--- credit_holds      credits set aside until captured, released or expired
+-- credit_holds      credits set aside until captured, released or expired; credit_hold_lots: the lots they pin
+-- credit_revocations   what was taken back of a lot, and what was no longer there to take
 -- Clients read their own; only functions write.
 
 create table billing.credit_balances (
@@ -14,10 +15,24 @@ create table billing.credit_balances (
     balance bigint not null default 0,
     held bigint not null default 0,
     debt bigint not null default 0,
+    withheld bigint not null default 0,
     next_due_at timestamptz,
+    overdraft bigint not null default 0,
+    spend_cap bigint,
+    spend_cap_period text,
+    spent_in_period bigint not null default 0,
+    spend_period_start timestamptz,
+    low_balance_threshold bigint,
+    is_low boolean not null default false,
     updated_at timestamptz not null default now(),
     constraint held_is_not_negative check (held >= 0),
-    constraint debt_is_not_negative check (debt >= 0)
+    constraint debt_is_not_negative check (debt >= 0),
+    constraint withheld_is_not_negative check (withheld >= 0),
+    constraint overdraft_is_not_negative check (overdraft >= 0),
+    constraint spend_cap_is_not_negative check (spend_cap >= 0),
+    constraint spend_cap_comes_with_its_period check ((spend_cap is null) = (spend_cap_period is null)),
+    constraint spend_cap_period_is_known check (spend_cap_period in ('day', 'week', 'month')),
+    constraint low_balance_threshold_is_positive check (low_balance_threshold > 0)
 ) with (fillfactor = 70);
 
 create index credit_balances_due on billing.credit_balances (next_due_at) where next_due_at is not null;
@@ -28,6 +43,8 @@ create table billing.credit_entries (
     kind text not null,
     amount bigint not null,
     balance_after bigint not null,
+    debt bigint not null default 0,
+    up_to bigint,
     source text not null,
     reference_id text,
     description text,
@@ -62,6 +79,7 @@ create table billing.credit_entries (
 
 create unique index credit_entries_key on billing.credit_entries (account_id, key_space, idempotency_key);
 create index credit_entries_history on billing.credit_entries (account_id, id desc);
+create index credit_entries_time on billing.credit_entries (account_id, occurred_at);
 
 create table billing.credit_grants (
     id bigint generated always as identity primary key,
@@ -76,6 +94,7 @@ create table billing.credit_grants (
     closed_at timestamptz,
     source text not null,
     reference_id text,
+    description text,
     key_space text not null,
     idempotency_key text not null,
     stripe_invoice_id text,
@@ -89,6 +108,7 @@ create table billing.credit_grants (
     constraint held_is_within_what_remains check (held between 0 and remaining),
     constraint expires_after_it_takes_effect check (expires_at > effective_at),
     constraint closed_lots_are_empty check (closed_at is null or remaining = 0),
+    constraint lots_that_never_opened_are_empty check (entry_id is not null or remaining = 0),
     constraint key_space_is_known check (key_space in ('caller', 'stripe', 'system'))
 ) with (fillfactor = 80);
 
@@ -96,6 +116,9 @@ create table billing.credit_grants (
 -- predicate, so that taking from a lot touches no index.
 create index credit_grants_spending_order on billing.credit_grants (account_id, priority, expires_at, id)
 where closed_at is null;
+-- Lots that are yet to open.
+create index credit_grants_scheduled on billing.credit_grants (account_id, effective_at)
+where entry_id is null and closed_at is null;
 create unique index credit_grants_key on billing.credit_grants (account_id, key_space, idempotency_key);
 create unique index credit_grants_business_key on billing.credit_grants (idempotency_key) where key_space = 'stripe';
 create index credit_grants_entry on billing.credit_grants (entry_id);
@@ -121,7 +144,10 @@ create table billing.credit_holds (
     status text not null default 'held',
     description text,
     metadata jsonb not null default '{}',
+    feature text,
     idempotency_key text not null,
+    release_key text,
+    expires_in interval not null,
     expires_at timestamptz not null,
     settled_at timestamptz,
     created_at timestamptz not null default now(),
@@ -133,6 +159,7 @@ create table billing.credit_holds (
 );
 
 create unique index credit_holds_key on billing.credit_holds (account_id, idempotency_key);
+create unique index credit_holds_release_key on billing.credit_holds (account_id, release_key) where release_key is not null;
 create index credit_holds_open on billing.credit_holds (account_id, expires_at) where status = 'held';
 
 create table billing.credit_hold_lots (
@@ -149,6 +176,56 @@ alter table billing.credit_entries
 add constraint credit_entries_hold_id_fkey foreign key (hold_id) references billing.credit_holds (id);
 create index credit_entries_hold on billing.credit_entries (hold_id) where hold_id is not null;
 create index credit_entries_reverses on billing.credit_entries (reverses_entry_id) where reverses_entry_id is not null;
+
+create table billing.credit_revocations (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    grant_id bigint not null references billing.credit_grants (id),
+    entry_id bigint references billing.credit_entries (id),
+    requested bigint not null,
+    taken bigint not null,
+    shortfall bigint not null,
+    shortfall_policy text not null,
+    reinstated bigint not null default 0,
+    reason text not null,
+    actor text,
+    key_space text not null,
+    idempotency_key text not null,
+    created_at timestamptz not null default now(),
+    constraint requested_is_positive check (requested > 0),
+    constraint taken_and_shortfall_are_within_the_request
+    check (taken >= 0 and shortfall >= 0 and taken + shortfall <= requested),
+    constraint reinstated_is_within_what_was_collected check (
+        reinstated between 0 and taken + case shortfall_policy when 'clamp_and_record' then 0 else shortfall end
+    ),
+    constraint shortfall_policy_is_known
+    check (shortfall_policy in ('clamp_and_record', 'allow_negative', 'block_future_grants')),
+    constraint key_space_is_known check (key_space in ('caller', 'stripe', 'system'))
+);
+
+create table billing.credit_reinstatements (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    revocation_id bigint not null references billing.credit_revocations (id),
+    entry_id bigint references billing.credit_entries (id),
+    amount bigint not null,
+    unwithheld bigint not null,
+    reason text not null,
+    actor text not null,
+    key_space text not null,
+    idempotency_key text not null,
+    created_at timestamptz not null default now(),
+    constraint amount_is_positive check (amount > 0),
+    constraint unwithheld_is_within_the_amount check (unwithheld between 0 and amount),
+    constraint key_space_is_known check (key_space in ('caller', 'stripe', 'system'))
+);
+
+create unique index credit_reinstatements_key on billing.credit_reinstatements (account_id, key_space, idempotency_key);
+create index credit_reinstatements_revocation on billing.credit_reinstatements (revocation_id);
+create index credit_reinstatements_entry on billing.credit_reinstatements (entry_id) where entry_id is not null;
+create unique index credit_revocations_key on billing.credit_revocations (account_id, key_space, idempotency_key);
+create index credit_revocations_grant on billing.credit_revocations (grant_id);
+create index credit_revocations_entry on billing.credit_revocations (entry_id) where entry_id is not null;
 
 -- What a paid period of a subscription item promises: a slot of monthly credits for each month in it.
 create table billing.credit_schedules (
@@ -225,12 +302,15 @@ alter table billing.credit_grants enable row level security;
 alter table billing.credit_consumptions enable row level security;
 alter table billing.credit_holds enable row level security;
 alter table billing.credit_hold_lots enable row level security;
+alter table billing.credit_revocations enable row level security;
+alter table billing.credit_reinstatements enable row level security;
 alter table billing.credit_schedules enable row level security;
 
 revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
 revoke all on
     billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_consumptions,
-    billing.credit_holds, billing.credit_hold_lots, billing.credit_schedules
+    billing.credit_holds, billing.credit_hold_lots, billing.credit_revocations, billing.credit_reinstatements,
+    billing.credit_schedules
 from public, anon, authenticated, service_role;
 
 create policy credit_balances_select_own on billing.credit_balances
@@ -245,26 +325,47 @@ for select to authenticated using (account_id = any (array(select billing.my_acc
 create policy credit_holds_select_own on billing.credit_holds
 for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
 
+-- The holds are read first, under their own policy, and once for the statement.
+create policy credit_hold_lots_select_own on billing.credit_hold_lots
+for select to authenticated using (hold_id = any (array(select credit_holds.id from billing.credit_holds)));
+
 revoke all on function billing.tg_accounts__open_balance, billing.tg_ledger__append_only from public, anon, authenticated, service_role;
-grant select on billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_holds
+grant select on
+    billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_holds,
+    billing.credit_hold_lots
 to authenticated;
 grant select on
     billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_consumptions,
-    billing.credit_holds, billing.credit_hold_lots, billing.credit_schedules
+    billing.credit_holds, billing.credit_hold_lots, billing.credit_revocations, billing.credit_reinstatements,
+    billing.credit_schedules
 to service_role;
 
 comment on table billing.credit_balances is 'The balance of each account: one row that every movement locks.';
 comment on column billing.credit_balances.balance is 'Credits; sum of all entries. Below zero only by debt.';
 comment on column billing.credit_balances.held is 'Credits set aside by open holds; part of balance.';
 comment on column billing.credit_balances.debt is 'Credits owed because something already spent was taken back; the next grant repays it.';
-comment on column billing.credit_balances.next_due_at is 'No open lot falls due before this; null: none ever does.';
+comment on column billing.credit_balances.withheld is 'Credits that the next grants give up, because something already spent was taken back.';
+comment on column billing.credit_balances.next_due_at is 'No lot opens or expires and no hold expires before this; null: none ever does.';
+comment on column billing.credit_balances.overdraft is 'How far below zero spending may go.';
+comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
+comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap.';
+comment on column billing.credit_balances.low_balance_threshold is 'When what is available falls below it the customer is told, once for each fall.';
+comment on column billing.credit_balances.is_low is 'Whether it was below the threshold when last seen.';
 comment on table billing.credit_entries is 'Every movement of credits, once, for ever.';
 comment on column billing.credit_entries.balance_after is 'The account''s balance after this entry; ids of one account are in order of commit.';
+comment on column billing.credit_entries.debt is 'By how much it raised the account''s debt; negative: repaid.';
+comment on column billing.credit_entries.up_to is 'What was asked for when it was to take what there was; else null.';
 comment on column billing.credit_entries.occurred_at is 'When it happened, by billing.current_time(); created_at is when it was written.';
 comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
-comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a future-dated lot takes effect.';
+comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot takes effect.';
 comment on column billing.credit_grants.held is 'Part of remaining that open holds have pinned.';
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative where it gave back.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
-comment on table billing.credit_hold_lots is 'The lots that a hold has pinned.';
+comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
+comment on table billing.credit_hold_lots is 'The lots that a hold has pinned, and how much of each it still pins.';
+comment on table billing.credit_revocations is 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
+comment on table billing.credit_reinstatements is 'What was given back of revocations.';
+comment on column billing.credit_reinstatements.entry_id is 'The entry that gave it back; null when only withholding was lifted.';
+comment on column billing.credit_reinstatements.unwithheld is 'How much of it was still to be withheld, and is no more.';
+comment on column billing.credit_revocations.entry_id is 'The entry that took it; null when nothing was left to take.';
 comment on table billing.credit_schedules is 'Paid periods of subscription items and the monthly slots granted of them.';

@@ -1,4 +1,4 @@
--- What moving credits has in common: what is refused at the door, and closing the lots that are due.
+-- What moving credits has in common: what is refused at the door, and taking from lots in their order.
 --
 -- Invariant: an account's balance row is locked before anything is looked at, so idempotency, freezing and sufficiency
 -- are judged on what will be committed. Same key and same arguments: the first entry again. Same key, other arguments:
@@ -62,54 +62,152 @@ begin
 end
 $$;
 
--- Closes the lots of an account that are due, each by an entry. The caller holds the balance row's lock.
-create function billing._close_due_lots(account_id uuid)
+-- Locks the account's balance row, which every movement begins with. TB004 when there is none.
+create function billing._lock_balance(account_id uuid)
 returns billing.credit_balances
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
-    v_now timestamptz := billing.current_time();
     v_balance billing.credit_balances;
-    v_lot billing.credit_grants;
-    v_entry_id bigint;
 begin
-    select * into strict v_balance from billing.credit_balances
-    where credit_balances.account_id = _close_due_lots.account_id
+    select * into v_balance from billing.credit_balances
+    where credit_balances.account_id = _lock_balance.account_id
     for update;
+    if not found then
+        perform billing._raise_no_account(_lock_balance.account_id);
+    end if;
+    return v_balance;
+end
+$$;
 
+-- Refuses what takes credits out of a frozen or closed account.
+create function billing._check_may_spend(account_id uuid)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_account billing.accounts;
+begin
+    select * into strict v_account from billing.accounts where accounts.id = _check_may_spend.account_id;
+    if v_account.frozen_at is not null then
+        raise exception 'account % is frozen: %', v_account.id, v_account.frozen_reason
+            using errcode = 'TB003', hint = 'Spending opens again once the account is unfrozen.';
+    end if;
+    perform billing._check_open(v_account.id);
+end
+$$;
+
+create function billing._check_open(account_id uuid)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    if exists (select from billing.accounts where accounts.id = _check_open.account_id and accounts.closed_at is not null) then
+        raise exception 'account % is closed', _check_open.account_id
+            using errcode = 'TB008', hint = 'Use another account, or open this one again.';
+    end if;
+end
+$$;
+
+create function billing._raise_insufficient(account_id uuid, available numeric, needed numeric)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    raise exception 'account % has % credits available, % are needed',
+        _raise_insufficient.account_id, greatest(_raise_insufficient.available, 0), _raise_insufficient.needed
+        using errcode = 'TB001', hint = 'Offer the user a credit pack or a larger plan.';
+end
+$$;
+
+-- Takes an amount from the open lots, in their order, for an entry that is there already. The caller holds the lock and
+-- has made sure that the lots hold it. What holds have pinned is left alone.
+create function billing._burn_lots(account_id uuid, entry_id bigint, amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_lot record;
+    v_left bigint := _burn_lots.amount;
+    v_taken bigint;
+begin
+    if v_left = 0 then
+        return;
+    end if;
     for v_lot in
-        select * from billing.credit_grants
-        where credit_grants.account_id = _close_due_lots.account_id
-            and credit_grants.closed_at is null and credit_grants.expires_at <= v_now and credit_grants.held = 0
-        order by credit_grants.expires_at, credit_grants.id
+        select credit_grants.id, credit_grants.remaining, credit_grants.held from billing.credit_grants
+        where credit_grants.account_id = _burn_lots.account_id
+            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
+        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
     loop
-        v_balance.balance := v_balance.balance - v_lot.remaining;
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, key_space, idempotency_key, occurred_at
-        )
-        values (
-            v_lot.account_id, 'expiry', -v_lot.remaining, v_balance.balance, v_lot.source, v_lot.reference_id,
-            'system', 'expiry:' || v_lot.id, v_lot.expires_at
-        )
-        returning id into v_entry_id;
+        v_taken := least(v_left, v_lot.remaining - v_lot.held);
+        update billing.credit_grants
+        set remaining = v_lot.remaining - v_taken,
+            closed_at = case when v_lot.remaining = v_taken then billing.current_time() end
+        where credit_grants.id = v_lot.id;
         insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (v_entry_id, v_lot.id, v_lot.remaining);
-        update billing.credit_grants set remaining = 0, closed_at = v_now where credit_grants.id = v_lot.id;
+        values (_burn_lots.entry_id, v_lot.id, v_taken);
+        v_left := v_left - v_taken;
+        exit when v_left = 0;
     end loop;
+    if v_left > 0 then
+        raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
+            using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
+    end if;
+end
+$$;
 
-    select min(credit_grants.expires_at) into v_balance.next_due_at from billing.credit_grants
-    where credit_grants.account_id = _close_due_lots.account_id and credit_grants.closed_at is null;
+-- The balance row with the counter of its running day, week or month (UTC).
+create function billing._in_running_period(balance billing.credit_balances)
+returns billing.credit_balances
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_balance billing.credit_balances := _in_running_period.balance;
+    v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
+begin
+    if v_balance.spend_period_start is distinct from v_period_start then
+        v_balance.spend_period_start := v_period_start;
+        v_balance.spent_in_period := 0;
+    end if;
+    return v_balance;
+end
+$$;
 
-    update billing.credit_balances
-    set balance = v_balance.balance, next_due_at = v_balance.next_due_at, updated_at = now()
-    where credit_balances.account_id = _close_due_lots.account_id;
+-- Refuses what passes the account's cap (TB021); the balance row with the spend counted.
+create function billing._count_spend(balance billing.credit_balances, amount bigint)
+returns billing.credit_balances
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_balance billing.credit_balances := billing._in_running_period(_count_spend.balance);
+begin
+    if _count_spend.amount > v_balance.spend_cap - v_balance.spent_in_period then
+        raise exception 'account % may spend % more credits this %, % are needed', v_balance.account_id,
+            greatest(v_balance.spend_cap - v_balance.spent_in_period, 0), v_balance.spend_cap_period, _count_spend.amount
+            using errcode = 'TB021', hint = 'Wait for the next period, or raise the cap with set_credit_limits.';
+    end if;
+    v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
     return v_balance;
 end
 $$;
 
 revoke all on function
     billing._checked_amount, billing._check_request, billing._raise_no_account, billing._raise_key_reused,
-    billing._close_due_lots
+    billing._lock_balance, billing._check_may_spend, billing._check_open, billing._raise_insufficient,
+    billing._burn_lots, billing._in_running_period, billing._count_spend
 from public, anon, authenticated, service_role;

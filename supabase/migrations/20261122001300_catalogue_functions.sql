@@ -76,8 +76,8 @@ begin
     where products.stripe_product_id = v_plan.stripe_product_id;
 
     v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
-    if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2})$' then
-        raise exception 'metadata credits_rollover of % is "%", not none, all or periods:N',
+    if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15})$' then
+        raise exception 'metadata credits_rollover of % is "%", not none, all, periods:N or cap:N',
             v_plan.stripe_price_id, v_rollover
             using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
     end if;
@@ -95,7 +95,11 @@ begin
         rollover = coalesce(split_part(v_rollover, ':', 1), v_plan.rollover),
         rollover_periods = case
             when v_rollover is null then v_plan.rollover_periods
-            else nullif(split_part(v_rollover, ':', 2), '')::integer
+            when v_rollover ^@ 'periods:' then split_part(v_rollover, ':', 2)::integer
+        end,
+        rollover_cap = case
+            when v_rollover is null then v_plan.rollover_cap
+            when v_rollover ^@ 'cap:' then split_part(v_rollover, ':', 2)::bigint
         end,
         features = coalesce(v_features, v_plan.features),
         updated_at = now()

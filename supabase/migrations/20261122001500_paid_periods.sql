@@ -30,6 +30,11 @@ as $$
 begin
     if (_grant_slot.plan).monthly_credits * (_grant_slot.schedule).quantity <= _grant_slot.already_granted then
         return;
+    elsif (_grant_slot.plan).rollover = 'cap' then
+        perform billing._expire_beyond_cap(
+            (_grant_slot.schedule).account_id, (_grant_slot.schedule).stripe_subscription_item_id,
+            (_grant_slot.plan).rollover_cap
+        );
     end if;
     perform billing._grant_credits(
         account_id => (_grant_slot.schedule).account_id,

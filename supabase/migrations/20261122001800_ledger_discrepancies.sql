@@ -6,14 +6,20 @@
 create view billing.ledger_discrepancies with (security_invoker = on) as
 with
 entry_sums as (
-    select account_id, sum(amount) as total from billing.credit_entries group by account_id
+    select account_id, sum(amount) as total, sum(debt) as debt from billing.credit_entries group by account_id
 ),
 lot_sums as (
-    select account_id, sum(remaining) as remaining, sum(held) as held, min(expires_at) filter (where closed_at is null) as next_due_at
+    select
+        account_id, sum(remaining) as remaining, sum(held) as held,
+        least(
+            min(expires_at) filter (where closed_at is null and remaining > held),
+            min(effective_at) filter (where closed_at is null and entry_id is null)
+        ) as due_at
     from billing.credit_grants group by account_id
 ),
 hold_sums as (
-    select account_id, sum(amount - captured) as held from billing.credit_holds where status = 'held' group by account_id
+    select account_id, sum(amount - captured) as held, min(expires_at) as due_at
+    from billing.credit_holds where status = 'held' group by account_id
 ),
 chain as (
     select
@@ -26,6 +32,21 @@ taken_from_lots as (
 ),
 taken_by_entries as (
     select entry_id, sum(amount) as taken from billing.credit_consumptions group by entry_id
+),
+opened_by_entries as (
+    select entry_id, sum(amount) as opened from billing.credit_grants group by entry_id
+),
+pinned_by_holds as (
+    select hold_id, sum(amount) as pinned from billing.credit_hold_lots group by hold_id
+),
+pinned_in_lots as (
+    select grant_id, sum(amount) as pinned from billing.credit_hold_lots group by grant_id
+),
+captured_by_entries as (
+    select hold_id, -sum(amount) as captured from billing.credit_entries where kind = 'capture' group by hold_id
+),
+given_back as (
+    select reverses_entry_id, sum(amount) as amount from billing.credit_entries where kind = 'refund' group by reverses_entry_id
 )
 select a.id as account_id, 'account_has_a_balance' as invariant, 'no row in credit_balances' as detail
 from billing.accounts as a
@@ -44,6 +65,11 @@ from billing.credit_balances as b
 left join lot_sums as l on l.account_id = b.account_id
 where b.balance <> coalesce(l.remaining, 0) - b.debt
 union all
+select b.account_id, 'debt_is_the_sum_of_entries', format('debt %s, entries %s', b.debt, coalesce(e.debt, 0))
+from billing.credit_balances as b
+left join entry_sums as e on e.account_id = b.account_id
+where b.debt <> coalesce(e.debt, 0)
+union all
 select
     b.account_id, 'held_is_the_sum_of_open_holds',
     format('held %s, holds %s, lots %s', b.held, coalesce(h.held, 0), coalesce(l.held, 0))
@@ -53,10 +79,31 @@ left join lot_sums as l on l.account_id = b.account_id
 where b.held <> coalesce(h.held, 0) or b.held <> coalesce(l.held, 0)
 union all
 select
-    b.account_id, 'no_lot_falls_due_unseen', format('next_due_at %s, a lot expires at %s', b.next_due_at, l.next_due_at)
+    h.account_id, 'hold_pins_what_it_holds',
+    format('hold %s is %s: %s of %s captured, %s pinned', h.id, h.status, h.captured, h.amount, coalesce(p.pinned, 0))
+from billing.credit_holds as h
+left join pinned_by_holds as p on p.hold_id = h.id
+where coalesce(p.pinned, 0) <> case h.status when 'held' then h.amount - h.captured else 0 end
+union all
+select g.account_id, 'lot_is_held_by_its_holds', format('lot %s: held %s, pinned %s', g.id, g.held, coalesce(p.pinned, 0))
+from billing.credit_grants as g
+left join pinned_in_lots as p on p.grant_id = g.id
+where g.held <> coalesce(p.pinned, 0)
+union all
+select
+    h.account_id, 'hold_captured_what_entries_took',
+    format('hold %s: captured %s, entries %s', h.id, h.captured, coalesce(c.captured, 0))
+from billing.credit_holds as h
+left join captured_by_entries as c on c.hold_id = h.id
+where h.captured <> coalesce(c.captured, 0)
+union all
+select
+    b.account_id, 'nothing_falls_due_unseen',
+    format('next_due_at %s, a lot is due at %s, a hold at %s', b.next_due_at, l.due_at, h.due_at)
 from billing.credit_balances as b
-join lot_sums as l on l.account_id = b.account_id
-where l.next_due_at < coalesce(b.next_due_at, 'infinity')
+left join lot_sums as l on l.account_id = b.account_id
+left join hold_sums as h on h.account_id = b.account_id
+where least(l.due_at, h.due_at) < coalesce(b.next_due_at, 'infinity')
 union all
 select
     c.account_id, 'balance_after_continues_the_chain',
@@ -73,19 +120,21 @@ where g.entry_id is not null and g.amount - g.remaining <> coalesce(t.taken, 0)
 union all
 select g.account_id, 'lot_is_open_while_something_remains', format('lot %s is open and empty', g.id)
 from billing.credit_grants as g
-where g.closed_at is null and g.remaining = 0
+where g.entry_id is not null and g.closed_at is null and g.remaining = 0
 union all
+-- An entry is what it opened, less what it took from lots, less what it owes: for every kind of movement.
 select
-    e.account_id, 'lot_opens_by_its_grant_entry', format('grant entry %s of %s opened lot %s of %s', e.id, e.amount, g.id, g.amount)
-from billing.credit_entries as e
-left join billing.credit_grants as g on g.entry_id = e.id
-where e.kind = 'grant' and (g.id is null or g.amount <> e.amount or g.account_id <> e.account_id)
-union all
-select
-    e.account_id, 'spend_names_its_lots', format('entry %s of %s took %s from lots', e.id, e.amount, coalesce(t.taken, 0))
+    e.account_id, 'entry_is_accounted_for',
+    format('entry %s of %s opened %s, took %s, owes %s', e.id, e.amount, coalesce(o.opened, 0), coalesce(t.taken, 0), e.debt)
 from billing.credit_entries as e
 left join taken_by_entries as t on t.entry_id = e.id
-where e.kind in ('spend', 'capture', 'expiry') and coalesce(t.taken, 0) <> -e.amount;
+left join opened_by_entries as o on o.entry_id = e.id
+where e.amount <> coalesce(o.opened, 0) - coalesce(t.taken, 0) - e.debt
+union all
+select e.account_id, 'refunds_are_within_the_spend', format('entry %s of %s was given back %s', e.id, e.amount, g.amount)
+from given_back as g
+join billing.credit_entries as e on e.id = g.reverses_entry_id
+where g.amount > -e.amount;
 
 revoke all on billing.ledger_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.ledger_discrepancies to service_role;

@@ -4,22 +4,72 @@
 -- twin runs as its caller: only service_role may execute it. Each object first loses what default privileges of older
 -- projects give, then gets its grants.
 
+-- What an account has available once it is swept, worked out without writing: holds that expired give back, scheduled
+-- lots open (debt and withholding first), lots that expired are gone but for what a hold still pins. As _settle_due does.
+create function billing.available_when_settled(balance billing.credit_balances)
+returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_now timestamptz := billing.current_time();
+    v_balance numeric := (available_when_settled.balance).balance;
+    v_debt bigint := (available_when_settled.balance).debt;
+    v_withheld bigint := (available_when_settled.balance).withheld;
+    v_available numeric;
+    v_lot record;
+    v_repaid bigint;
+    v_kept_back bigint;
+begin
+    select v_balance - (available_when_settled.balance).held
+        + coalesce((
+            select sum(pins.amount) from billing.credit_holds as holds
+            join billing.credit_hold_lots as pins on pins.hold_id = holds.id
+            join billing.credit_grants as lots on lots.id = pins.grant_id
+            where holds.account_id = (available_when_settled.balance).account_id and holds.status = 'held'
+                and holds.expires_at <= v_now and (lots.expires_at > v_now) is not false
+        ), 0)
+        - coalesce((
+            select sum(lots.remaining - lots.held) from billing.credit_grants as lots
+            where lots.account_id = (available_when_settled.balance).account_id and lots.closed_at is null
+                and lots.expires_at <= v_now
+        ), 0)
+    into v_available;
+    for v_lot in
+        select lots.amount, lots.expires_at from billing.credit_grants as lots
+        where lots.account_id = (available_when_settled.balance).account_id and lots.entry_id is null
+            and lots.closed_at is null and lots.effective_at <= v_now
+        order by lots.effective_at, lots.id
+    loop
+        continue when v_balance + v_lot.amount > 9223372036854775807;
+        v_repaid := least(v_debt, v_lot.amount);
+        v_kept_back := least(v_withheld, v_lot.amount - v_repaid);
+        v_debt := v_debt - v_repaid;
+        v_withheld := v_withheld - v_kept_back;
+        v_balance := v_balance + v_lot.amount - v_kept_back;
+        v_available := v_available + v_lot.amount - v_kept_back;
+        if v_lot.expires_at <= v_now then
+            v_available := v_available - (v_lot.amount - v_repaid - v_kept_back);
+        end if;
+    end loop;
+    return greatest(v_available, 0);
+end
+$$;
+
+revoke all on function billing.available_when_settled from public, anon, authenticated, service_role;
+grant execute on function billing.available_when_settled(billing.credit_balances) to authenticated, service_role;
+
 create view public.credit_balance with (security_invoker = on) as
 select
     balances.account_id,
     balances.balance,
     balances.held,
-    -- A lot that is due counts no more, though no movement has closed it yet.
-    greatest(
-        balances.balance - balances.held - case
-            when balances.next_due_at <= billing.current_time() then coalesce((
-                select sum(lots.remaining - lots.held) from billing.credit_grants as lots
-                where lots.account_id = balances.account_id and lots.closed_at is null
-                    and lots.expires_at <= billing.current_time()
-            ), 0)
-            else 0
-        end, 0
-    )::bigint as available,
+    -- What is due counts as swept, though no movement has swept it yet.
+    case
+        when balances.next_due_at <= billing.current_time() then billing.available_when_settled(balances)
+        else greatest(balances.balance - balances.held, 0)
+    end as available,
     balances.updated_at
 from billing.credit_balances as balances;
 
@@ -52,38 +102,6 @@ from public, anon, authenticated, service_role;
 grant select on public.credit_balance, public.credit_history, public.billing_subscription to authenticated, service_role;
 grant select on public.billing_plans to anon, authenticated, service_role;
 
-create function public.grant_credits(
-    account_id uuid, amount numeric, idempotency_key text, description text default null, source text default 'app',
-    reference_id text default null, expires_at timestamptz default null, priority integer default 100,
-    metadata jsonb default '{}'
-)
-returns billing.credit_entries
-language sql
-volatile
-set search_path = ''
-as $$
-    select billing.grant_credits(
-        grant_credits.account_id, grant_credits.amount, grant_credits.idempotency_key, grant_credits.description,
-        grant_credits.source, grant_credits.reference_id, grant_credits.expires_at, grant_credits.priority,
-        grant_credits.metadata
-    )
-$$;
-
-create function public.spend_credits(
-    account_id uuid, amount numeric, idempotency_key text, description text default null, metadata jsonb default '{}',
-    feature text default null, reference_id text default null
-)
-returns billing.credit_entries
-language sql
-volatile
-set search_path = ''
-as $$
-    select billing.spend_credits(
-        spend_credits.account_id, spend_credits.amount, spend_credits.idempotency_key, spend_credits.description,
-        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id
-    )
-$$;
-
 create function public.ensure_account(user_id uuid)
 returns uuid
 language sql
@@ -104,17 +122,14 @@ $$;
 
 revoke all on function
     public.ensure_account(uuid),
-    public.link_customer(uuid, text, boolean),
-    public.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb),
-    public.spend_credits(uuid, numeric, text, text, jsonb, text, text)
+    public.link_customer(uuid, text, boolean)
 from public, anon, authenticated, service_role;
 grant execute on function
     public.ensure_account(uuid),
-    public.link_customer(uuid, text, boolean),
-    public.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb),
-    public.spend_credits(uuid, numeric, text, text, jsonb, text, text)
+    public.link_customer(uuid, text, boolean)
 to service_role;
 
+comment on function billing.available_when_settled(billing.credit_balances) is 'What an account has available once what is due is swept.';
 comment on view public.credit_balance is 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
 comment on view public.credit_history is 'Movements of credits of my accounts; page by id descending.';
 comment on view public.billing_plans is 'Plans on sale and the credits they are worth.';

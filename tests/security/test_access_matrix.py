@@ -43,6 +43,7 @@ PLAN_COLUMNS = [
     "trial_credits",
     "rollover",
     "rollover_periods",
+    "rollover_cap",
     "features",
 ]
 PRODUCT_COLUMNS = ["stripe_product_id", "livemode", "name", "description", "active"]
@@ -58,12 +59,14 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.credit_consumptions": {"service_role": EVERYTHING},
     "billing.credit_entries": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "billing.credit_grants": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
-    "billing.credit_hold_lots": {"service_role": EVERYTHING},
+    "billing.credit_hold_lots": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "billing.credit_holds": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "billing.credit_packs": {
         "authenticated": [*PLAN_COLUMNS[:8], "pack_credits"],
         "service_role": EVERYTHING,
     },
+    "billing.credit_reinstatements": {"service_role": EVERYTHING},
+    "billing.credit_revocations": {"service_role": EVERYTHING},
     "billing.credit_schedules": {"service_role": EVERYTHING},
     "billing.customers": {
         "authenticated": ["account_id", "livemode", "email", "name", "created_at"],
@@ -113,9 +116,11 @@ READERS: dict[str, dict[str, list[str] | None]] = {
 
 # Function → who may execute it. Private ones (_name) and triggers (tg_name) are for nobody and not listed.
 EXECUTORS: dict[str, set[str]] = {
+    "billing.available_when_settled": {"authenticated", "service_role"},
     "billing.current_time": {"anon", "authenticated", "service_role", "billing_worker"},
     "billing.delay_stripe_event": {"billing_worker"},
     "billing.ensure_account": {"service_role"},
+    "billing.expire_due_credits": {"billing_worker", "service_role"},
     "billing.grant_credits": {"service_role"},
     "billing.is_livemode": {"anon", "authenticated", "service_role", "billing_worker"},
     "billing.link_customer": {"service_role"},
@@ -136,8 +141,31 @@ EXECUTORS: dict[str, set[str]] = {
     "billing.sync_price": {"billing_worker"},
     "billing.sync_product": {"billing_worker"},
     "billing.sync_subscription": {"billing_worker"},
+    "public.credit_balance_as_of": {"authenticated", "service_role"},
+    "public.credit_statement": {"authenticated", "service_role"},
+    "public.credit_usage": {"authenticated", "service_role"},
     "public.grant_credits": {"service_role"},
     "public.spend_credits": {"service_role"},
+} | {
+    # What moves credits otherwise, and its twin: the app's own server only.
+    f"{schema}.{name}": {"service_role"}
+    for schema in ("billing", "public")
+    for name in (
+        "adjust_credits",
+        "capture_hold",
+        "close_account",
+        "extend_hold",
+        "hold_credits",
+        "refund_spend",
+        "reinstate_grant",
+        "release_hold",
+        "reopen_account",
+        "revoke_grant",
+        "schedule_credits",
+        "set_credit_limits",
+        "spend_credits_batch",
+        "transfer_credits",
+    )
 }
 
 ATTEMPTS = {

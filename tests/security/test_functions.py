@@ -5,10 +5,16 @@ from tests.security.inventory import Connection, functions, relations
 # Run with their owner's rights, because their callers may not touch the tables themselves. Each one more is a
 # decision: what could somebody who may execute it reach?
 SECURITY_DEFINERS = {
+    "billing.adjust_credits",
+    "billing.capture_hold",
+    "billing.close_account",
     "billing.current_time",
     "billing.delay_stripe_event",
     "billing.ensure_account",
+    "billing.expire_due_credits",
+    "billing.extend_hold",
     "billing.grant_credits",
+    "billing.hold_credits",
     "billing.is_livemode",
     "billing.link_customer",
     "billing.sync_customer",
@@ -17,9 +23,17 @@ SECURITY_DEFINERS = {
     "billing.read_stripe_events",
     "billing.receive_stripe_event",
     "billing.record_fraud_warning",
+    "billing.refund_spend",
+    "billing.reinstate_grant",
+    "billing.release_hold",
+    "billing.reopen_account",
     "billing.retry_stripe_event",
+    "billing.revoke_grant",
+    "billing.schedule_credits",
+    "billing.set_credit_limits",
     "billing.settle_stripe_events",
     "billing.spend_credits",
+    "billing.spend_credits_batch",
     "billing.sync_checkout_session",
     "billing.sync_invoice",
     "billing.sync_payment",
@@ -27,7 +41,9 @@ SECURITY_DEFINERS = {
     "billing.sync_product",
     "billing.sync_subscription",
     "billing.tg_accounts__open_balance",
+    "billing.tg_credit_balances__low_balance",
     "billing.tg_users__open_account",
+    "billing.transfer_credits",
 }
 
 

@@ -10,6 +10,7 @@ from psycopg import errors
 from tests.security.inventory import Connection
 from tests.sql.calls import (
     JANUARY,
+    call,
     grant,
     item,
     line,
@@ -36,6 +37,7 @@ OWN_ROWS = {
     "billing.credit_entries": "account_id",
     "billing.credit_grants": "account_id",
     "billing.credit_holds": "account_id",
+    "billing.credit_hold_lots": "hold_id",
     "public.credit_balance": "account_id",
     "public.credit_history": "account_id",
     "public.billing_subscription": "account_id",
@@ -57,11 +59,7 @@ def customer_with_everything(database: Database, conn: Connection, name: str) ->
     sync_payment(conn, **customer, stripe_charge_id=f"ch_{name}")
     spend(conn, account_id, 1)
     conn.execute("insert into billing.account_members values (%s, %s, 'owner')", [account_id, user_id])
-    conn.execute(
-        "insert into billing.credit_holds (account_id, amount, idempotency_key, expires_at) "
-        "values (%s, 1, 'job', now())",
-        [account_id],
-    )
+    call(conn, "hold_credits", account_id=account_id, amount=1, idempotency_key="job")
     return user_id, account_id
 
 
@@ -78,8 +76,10 @@ def test_each_user_sees_the_own_rows_of_every_table_and_no_others(
         users = {name: customer_with_everything(database, conn, name) for name in ["ada", "bob"]}
         for name, (user_id, account_id) in users.items():
             with as_user(conn, user_id) as session:
+                (hold_id,) = column(session, "billing.credit_holds", "id")
+                own = {"stripe_subscription_id": f"sub_{name}", "hold_id": hold_id}
                 for relation, owner in OWN_ROWS.items():
-                    expected = account_id if owner != "stripe_subscription_id" else f"sub_{name}"
+                    expected = own.get(owner, account_id)
                     assert column(session, relation, owner) == {expected}, f"{name} in {relation}"
 
 

@@ -103,6 +103,159 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._burn_lots(account_id uuid, entry_id bigint, amount bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_lot record;
+    v_left bigint := _burn_lots.amount;
+    v_taken bigint;
+begin
+    if v_left = 0 then
+        return;
+    end if;
+    for v_lot in
+        select credit_grants.id, credit_grants.remaining, credit_grants.held from billing.credit_grants
+        where credit_grants.account_id = _burn_lots.account_id
+            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
+        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+    loop
+        v_taken := least(v_left, v_lot.remaining - v_lot.held);
+        update billing.credit_grants
+        set remaining = v_lot.remaining - v_taken,
+            closed_at = case when v_lot.remaining = v_taken then billing.current_time() end
+        where credit_grants.id = v_lot.id;
+        insert into billing.credit_consumptions (entry_id, grant_id, amount)
+        values (_burn_lots.entry_id, v_lot.id, v_taken);
+        v_left := v_left - v_taken;
+        exit when v_left = 0;
+    end loop;
+    if v_left > 0 then
+        raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
+            using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_expires_in(expires_in interval) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if _check_expires_in.expires_in is null or _check_expires_in.expires_in not between '1 second' and '1 year' then
+        raise exception 'expires_in is %, it must be from one second to one year',
+            coalesce(_check_expires_in.expires_in::text, 'null')
+            using errcode = 'TB024', hint = 'Pass a little more than the work takes, such as interval ''15 minutes''.';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_expiry(expires_at timestamp with time zone, opens_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if _check_expiry.expires_at <= _check_expiry.opens_at then
+        raise exception 'expires_at % is not after %, when the credits open', _check_expiry.expires_at, _check_expiry.opens_at
+            using errcode = 'TB012', hint = 'Pass a later time, or leave it out for credits that never expire.';
+    end if;
+end
+$$;
+
+CREATE TABLE billing.credit_holds (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    account_id uuid NOT NULL,
+    amount bigint NOT NULL,
+    captured bigint DEFAULT 0 NOT NULL,
+    status text DEFAULT 'held'::text NOT NULL,
+    description text,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    feature text,
+    idempotency_key text NOT NULL,
+    release_key text,
+    expires_in interval NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_positive CHECK ((amount > 0)),
+    CONSTRAINT captured_is_within_the_amount CHECK (((captured >= 0) AND (captured <= amount))),
+    CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT settled_holds_say_when CHECK (((status = 'held'::text) = (settled_at IS NULL))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['held'::text, 'captured'::text, 'released'::text, 'expired'::text])))
+);
+
+COMMENT ON TABLE billing.credit_holds IS 'Credits set aside until captured, released or expired.';
+
+COMMENT ON COLUMN billing.credit_holds.release_key IS 'The idempotency key of its release.';
+
+CREATE FUNCTION billing._check_held(hold billing.credit_holds) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if (_check_held.hold).status <> 'held' then
+        raise exception 'hold % is % since %', (_check_held.hold).id, (_check_held.hold).status, (_check_held.hold).settled_at
+            using errcode = 'TB020', hint = 'Take a new hold, or spend directly.';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_key_is_new(account_id uuid, idempotency_key text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if exists (
+        select from billing.credit_entries
+        where credit_entries.account_id = _check_key_is_new.account_id and credit_entries.key_space = 'caller'
+            and credit_entries.idempotency_key = _check_key_is_new.idempotency_key
+    ) then
+        perform billing._raise_key_reused(_check_key_is_new.idempotency_key);
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_may_spend(account_id uuid) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_account billing.accounts;
+begin
+    select * into strict v_account from billing.accounts where accounts.id = _check_may_spend.account_id;
+    if v_account.frozen_at is not null then
+        raise exception 'account % is frozen: %', v_account.id, v_account.frozen_reason
+            using errcode = 'TB003', hint = 'Spending opens again once the account is unfrozen.';
+    end if;
+    perform billing._check_open(v_account.id);
+end
+$$;
+
+CREATE FUNCTION billing._check_open(account_id uuid) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if exists (select from billing.accounts where accounts.id = _check_open.account_id and accounts.closed_at is not null) then
+        raise exception 'account % is closed', _check_open.account_id
+            using errcode = 'TB008', hint = 'Use another account, or open this one again.';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_reason(reason text, actor text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if coalesce(length(_check_reason.reason), 0) = 0 or coalesce(length(_check_reason.actor), 0) = 0 then
+        raise exception 'reason or actor is missing'
+            using errcode = 'TB028', hint = 'Say why, and who does it: it is written beside the entry for ever.';
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._check_request(idempotency_key text, metadata jsonb) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO ''
@@ -133,15 +286,42 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._checked_limit(name text, amount numeric) RETURNS bigint
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if _checked_limit.amount not between 0 and 1000000000000000 or _checked_limit.amount <> trunc(_checked_limit.amount) then
+        raise exception '% is %, not a whole number of credits from 0 to 1000000000000000', _checked_limit.name, _checked_limit.amount
+            using errcode = 'TB005', hint = 'Pass credits as a whole number.';
+    end if;
+    return _checked_limit.amount::bigint;
+end
+$$;
+
 CREATE TABLE billing.credit_balances (
     account_id uuid NOT NULL,
     balance bigint DEFAULT 0 NOT NULL,
     held bigint DEFAULT 0 NOT NULL,
     debt bigint DEFAULT 0 NOT NULL,
+    withheld bigint DEFAULT 0 NOT NULL,
     next_due_at timestamp with time zone,
+    overdraft bigint DEFAULT 0 NOT NULL,
+    spend_cap bigint,
+    spend_cap_period text,
+    spent_in_period bigint DEFAULT 0 NOT NULL,
+    spend_period_start timestamp with time zone,
+    low_balance_threshold bigint,
+    is_low boolean DEFAULT false NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT debt_is_not_negative CHECK ((debt >= 0)),
-    CONSTRAINT held_is_not_negative CHECK ((held >= 0))
+    CONSTRAINT held_is_not_negative CHECK ((held >= 0)),
+    CONSTRAINT low_balance_threshold_is_positive CHECK ((low_balance_threshold > 0)),
+    CONSTRAINT overdraft_is_not_negative CHECK ((overdraft >= 0)),
+    CONSTRAINT spend_cap_comes_with_its_period CHECK (((spend_cap IS NULL) = (spend_cap_period IS NULL))),
+    CONSTRAINT spend_cap_is_not_negative CHECK ((spend_cap >= 0)),
+    CONSTRAINT spend_cap_period_is_known CHECK ((spend_cap_period = ANY (ARRAY['day'::text, 'week'::text, 'month'::text]))),
+    CONSTRAINT withheld_is_not_negative CHECK ((withheld >= 0))
 )
 WITH (fillfactor='70');
 
@@ -153,48 +333,33 @@ COMMENT ON COLUMN billing.credit_balances.held IS 'Credits set aside by open hol
 
 COMMENT ON COLUMN billing.credit_balances.debt IS 'Credits owed because something already spent was taken back; the next grant repays it.';
 
-COMMENT ON COLUMN billing.credit_balances.next_due_at IS 'No open lot falls due before this; null: none ever does.';
+COMMENT ON COLUMN billing.credit_balances.withheld IS 'Credits that the next grants give up, because something already spent was taken back.';
 
-CREATE FUNCTION billing._close_due_lots(account_id uuid) RETURNS billing.credit_balances
-    LANGUAGE plpgsql
+COMMENT ON COLUMN billing.credit_balances.next_due_at IS 'No lot opens or expires and no hold expires before this; null: none ever does.';
+
+COMMENT ON COLUMN billing.credit_balances.overdraft IS 'How far below zero spending may go.';
+
+COMMENT ON COLUMN billing.credit_balances.spend_cap IS 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
+
+COMMENT ON COLUMN billing.credit_balances.spent_in_period IS 'Credits spent since spend_period_start; kept while there is a cap.';
+
+COMMENT ON COLUMN billing.credit_balances.low_balance_threshold IS 'When what is available falls below it the customer is told, once for each fall.';
+
+COMMENT ON COLUMN billing.credit_balances.is_low IS 'Whether it was below the threshold when last seen.';
+
+CREATE FUNCTION billing._count_spend(balance billing.credit_balances, amount bigint) RETURNS billing.credit_balances
+    LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
-    v_now timestamptz := billing.current_time();
-    v_balance billing.credit_balances;
-    v_lot billing.credit_grants;
-    v_entry_id bigint;
+    v_balance billing.credit_balances := billing._in_running_period(_count_spend.balance);
 begin
-    select * into strict v_balance from billing.credit_balances
-    where credit_balances.account_id = _close_due_lots.account_id
-    for update;
-
-    for v_lot in
-        select * from billing.credit_grants
-        where credit_grants.account_id = _close_due_lots.account_id
-            and credit_grants.closed_at is null and credit_grants.expires_at <= v_now and credit_grants.held = 0
-        order by credit_grants.expires_at, credit_grants.id
-    loop
-        v_balance.balance := v_balance.balance - v_lot.remaining;
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, key_space, idempotency_key, occurred_at
-        )
-        values (
-            v_lot.account_id, 'expiry', -v_lot.remaining, v_balance.balance, v_lot.source, v_lot.reference_id,
-            'system', 'expiry:' || v_lot.id, v_lot.expires_at
-        )
-        returning id into v_entry_id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (v_entry_id, v_lot.id, v_lot.remaining);
-        update billing.credit_grants set remaining = 0, closed_at = v_now where credit_grants.id = v_lot.id;
-    end loop;
-
-    select min(credit_grants.expires_at) into v_balance.next_due_at from billing.credit_grants
-    where credit_grants.account_id = _close_due_lots.account_id and credit_grants.closed_at is null;
-
-    update billing.credit_balances
-    set balance = v_balance.balance, next_due_at = v_balance.next_due_at, updated_at = now()
-    where credit_balances.account_id = _close_due_lots.account_id;
+    if _count_spend.amount > v_balance.spend_cap - v_balance.spent_in_period then
+        raise exception 'account % may spend % more credits this %, % are needed', v_balance.account_id,
+            greatest(v_balance.spend_cap - v_balance.spent_in_period, 0), v_balance.spend_cap_period, _count_spend.amount
+            using errcode = 'TB021', hint = 'Wait for the next period, or raise the cap with set_credit_limits.';
+    end if;
+    v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
     return v_balance;
 end
 $$;
@@ -230,6 +395,57 @@ begin
 exception when invalid_text_representation then
     raise exception 'metadata features of % is not a JSON object', _declared_features.stripe_id
         using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+end
+$$;
+
+CREATE FUNCTION billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._lock_settled_balance(_expire_beyond_cap.account_id);
+    v_lot billing.credit_grants;
+    v_excess bigint;
+    v_expiring bigint;
+    v_entry_id bigint;
+begin
+    select sum(credit_grants.remaining - credit_grants.held) - _expire_beyond_cap.cap into v_excess
+    from billing.credit_grants
+    where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
+        and credit_grants.source = 'stripe.monthly_allocation'
+        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id;
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
+            and credit_grants.source = 'stripe.monthly_allocation'
+            and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
+            and credit_grants.remaining > credit_grants.held
+        order by credit_grants.effective_at, credit_grants.id
+    loop
+        exit when v_excess <= 0;
+        v_expiring := least(v_excess, v_lot.remaining - v_lot.held);
+        v_balance.balance := v_balance.balance - v_expiring;
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
+            occurred_at
+        )
+        values (
+            v_lot.account_id, 'expiry', -v_expiring, v_balance.balance, v_lot.source, v_lot.reference_id,
+            pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap), 'system',
+            pg_catalog.format('expiry:%s:%s', v_lot.id, (
+                select count(*) from billing.credit_consumptions where credit_consumptions.grant_id = v_lot.id
+            )), billing.current_time()
+        )
+        returning id into v_entry_id;
+        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry_id, v_lot.id, v_expiring);
+        update billing.credit_grants
+        set remaining = v_lot.remaining - v_expiring,
+            closed_at = case when v_lot.remaining = v_expiring then billing.current_time() end
+        where credit_grants.id = v_lot.id;
+        v_excess := v_excess - v_expiring;
+    end loop;
+    update billing.credit_balances set balance = v_balance.balance, updated_at = now()
+    where credit_balances.account_id = _expire_beyond_cap.account_id;
 end
 $$;
 
@@ -308,6 +524,7 @@ CREATE TABLE billing.plans (
     trial_credits bigint DEFAULT 0 NOT NULL,
     rollover text DEFAULT 'all'::text NOT NULL,
     rollover_periods integer,
+    rollover_cap bigint,
     features jsonb DEFAULT '{}'::jsonb NOT NULL,
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
@@ -318,7 +535,9 @@ CREATE TABLE billing.plans (
     CONSTRAINT monthly_credits_are_not_negative CHECK ((monthly_credits >= 0)),
     CONSTRAINT recurring_interval_count_is_positive CHECK ((recurring_interval_count > 0)),
     CONSTRAINT recurring_interval_is_known CHECK ((recurring_interval = ANY (ARRAY['day'::text, 'week'::text, 'month'::text, 'year'::text]))),
-    CONSTRAINT rollover_is_known CHECK ((rollover = ANY (ARRAY['none'::text, 'all'::text, 'periods'::text]))),
+    CONSTRAINT rollover_cap_comes_with_the_rule CHECK (((rollover = 'cap'::text) = (rollover_cap IS NOT NULL))),
+    CONSTRAINT rollover_cap_is_not_negative CHECK ((rollover_cap >= 0)),
+    CONSTRAINT rollover_is_known CHECK ((rollover = ANY (ARRAY['none'::text, 'all'::text, 'periods'::text, 'cap'::text]))),
     CONSTRAINT rollover_periods_are_positive CHECK ((rollover_periods > 0)),
     CONSTRAINT rollover_periods_come_with_the_rule CHECK (((rollover = 'periods'::text) = (rollover_periods IS NOT NULL))),
     CONSTRAINT trial_credits_are_not_negative CHECK ((trial_credits >= 0)),
@@ -335,7 +554,7 @@ COMMENT ON COLUMN billing.plans.monthly_credits IS 'Granted for each paid month,
 
 COMMENT ON COLUMN billing.plans.trial_credits IS 'Granted once for each account and product, when a trial starts.';
 
-COMMENT ON COLUMN billing.plans.rollover IS 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months).';
+COMMENT ON COLUMN billing.plans.rollover IS 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
 
 CREATE FUNCTION billing._given_in_this_month(invoice billing.invoices, plan billing.plans, schedule billing.credit_schedules) RETURNS bigint
     LANGUAGE sql STABLE
@@ -359,6 +578,8 @@ CREATE TABLE billing.credit_entries (
     kind text NOT NULL,
     amount bigint NOT NULL,
     balance_after bigint NOT NULL,
+    debt bigint DEFAULT 0 NOT NULL,
+    up_to bigint,
     source text NOT NULL,
     reference_id text,
     description text,
@@ -388,93 +609,74 @@ COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for
 
 COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
 
+COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
+
+COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
+
 COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
 
-CREATE FUNCTION billing._grant_credits(account_id uuid, amount bigint, key_space text, idempotency_key text, source text, reference_id text, description text, metadata jsonb DEFAULT '{}'::jsonb, priority integer DEFAULT 100, effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, stripe_subscription_item_id text DEFAULT NULL::text, stripe_price_id text DEFAULT NULL::text, stripe_checkout_session_id text DEFAULT NULL::text, stripe_payment_intent_id text DEFAULT NULL::text) RETURNS billing.credit_entries
+CREATE FUNCTION billing._grant_credits(account_id uuid, amount bigint, key_space text, idempotency_key text, source text, reference_id text, description text, metadata jsonb DEFAULT '{}'::jsonb, priority integer DEFAULT 100, effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, stripe_subscription_item_id text DEFAULT NULL::text, stripe_price_id text DEFAULT NULL::text, stripe_checkout_session_id text DEFAULT NULL::text, stripe_payment_intent_id text DEFAULT NULL::text, kind text DEFAULT 'grant'::text, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
     v_now timestamptz := billing.current_time();
-    v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_grant billing.credit_grants;
-    v_repaid bigint;
+    v_lot billing.credit_grants;
 begin
-    select credit_balances.* into v_balance from billing.credit_balances
-    where credit_balances.account_id = _grant_credits.account_id
-    for update;
-    if not found then
-        perform billing._raise_no_account(_grant_credits.account_id);
-    end if;
+    perform billing._lock_balance(_grant_credits.account_id);
 
     select credit_entries.* into v_entry from billing.credit_entries
     where credit_entries.account_id = _grant_credits.account_id
         and credit_entries.key_space = _grant_credits.key_space
         and credit_entries.idempotency_key = _grant_credits.idempotency_key;
     if found then
-        select credit_grants.* into v_grant from billing.credit_grants where credit_grants.entry_id = v_entry.id;
+        select credit_grants.* into v_lot from billing.credit_grants where credit_grants.entry_id = v_entry.id;
         if _grant_credits.key_space = 'caller' and (
             v_entry.kind, v_entry.amount, v_entry.source, v_entry.reference_id, v_entry.description, v_entry.metadata,
-            v_grant.priority, v_grant.expires_at
+            v_entry.actor, v_lot.priority, v_lot.expires_at
         ) is distinct from (
-            'grant', _grant_credits.amount, _grant_credits.source, _grant_credits.reference_id,
-            _grant_credits.description, _grant_credits.metadata, _grant_credits.priority, _grant_credits.expires_at
+            _grant_credits.kind, _grant_credits.amount, _grant_credits.source, _grant_credits.reference_id,
+            _grant_credits.description, _grant_credits.metadata, _grant_credits.actor, _grant_credits.priority,
+            _grant_credits.expires_at
         ) then
             perform billing._raise_key_reused(_grant_credits.idempotency_key);
         end if;
         return v_entry;
     end if;
 
-    if exists (select from billing.accounts where accounts.id = _grant_credits.account_id and accounts.closed_at is not null) then
-        raise exception 'account % is closed', _grant_credits.account_id
-            using errcode = 'TB008', hint = 'Grant to another account, or open this one again.';
-    elsif _grant_credits.key_space = 'caller' and _grant_credits.expires_at <= v_now then
-        raise exception 'expires_at % has passed', _grant_credits.expires_at
-            using errcode = 'TB012', hint = 'Pass a time to come, or leave it out for credits that never expire.';
-    elsif v_balance.balance > 9223372036854775807 - _grant_credits.amount then
-        raise exception 'account % would exceed 9223372036854775807 credits', _grant_credits.account_id
-            using errcode = 'TB009', hint = 'Grant less.';
+    perform billing._check_open(_grant_credits.account_id);
+    if _grant_credits.key_space = 'caller' then
+        if exists (
+            select from billing.credit_grants
+            where credit_grants.account_id = _grant_credits.account_id and credit_grants.key_space = 'caller'
+                and credit_grants.idempotency_key = _grant_credits.idempotency_key
+        ) then
+            perform billing._raise_key_reused(_grant_credits.idempotency_key);  -- by a scheduled lot
+        end if;
+        perform billing._check_expiry(_grant_credits.expires_at, v_now);
     end if;
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, metadata, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        _grant_credits.account_id, 'grant', _grant_credits.amount, v_balance.balance + _grant_credits.amount,
-        _grant_credits.source, _grant_credits.reference_id, _grant_credits.description, _grant_credits.metadata,
-        _grant_credits.key_space, _grant_credits.idempotency_key, v_now
-    )
-    returning * into v_entry;
-
-    -- Debt comes first: what was owed is taken from the new lot at once.
-    v_repaid := least(v_balance.debt, _grant_credits.amount);
-    insert into billing.credit_grants (
-        account_id, entry_id, amount, remaining, priority, effective_at, expires_at, closed_at, source, reference_id,
-        key_space, idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id,
-        stripe_checkout_session_id, stripe_payment_intent_id
-    )
-    values (
-        _grant_credits.account_id, v_entry.id, _grant_credits.amount, _grant_credits.amount - v_repaid,
-        _grant_credits.priority, coalesce(_grant_credits.effective_at, v_now), _grant_credits.expires_at,
-        case when v_repaid = _grant_credits.amount then v_now end, _grant_credits.source,
-        _grant_credits.reference_id, _grant_credits.key_space, _grant_credits.idempotency_key,
-        _grant_credits.stripe_invoice_id, _grant_credits.stripe_subscription_item_id, _grant_credits.stripe_price_id,
-        _grant_credits.stripe_checkout_session_id, _grant_credits.stripe_payment_intent_id
-    )
-    returning * into v_grant;
-    if v_repaid > 0 then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_grant.id, v_repaid);
-    end if;
-
-    update billing.credit_balances
-    set balance = v_entry.balance_after,
-        debt = v_balance.debt - v_repaid,
-        next_due_at = least(v_balance.next_due_at, case when v_grant.closed_at is null then v_grant.expires_at end),
-        updated_at = now()
-    where credit_balances.account_id = _grant_credits.account_id;
-    return v_entry;
+    v_entry.account_id := _grant_credits.account_id;
+    v_entry.kind := _grant_credits.kind;
+    v_entry.amount := _grant_credits.amount;
+    v_entry.source := _grant_credits.source;
+    v_entry.reference_id := _grant_credits.reference_id;
+    v_entry.description := _grant_credits.description;
+    v_entry.metadata := _grant_credits.metadata;
+    v_entry.actor := _grant_credits.actor;
+    v_entry.key_space := _grant_credits.key_space;
+    v_entry.idempotency_key := _grant_credits.idempotency_key;
+    v_entry.occurred_at := v_now;
+    v_lot.priority := _grant_credits.priority;
+    v_lot.effective_at := coalesce(_grant_credits.effective_at, v_now);
+    v_lot.expires_at := _grant_credits.expires_at;
+    v_lot.stripe_invoice_id := _grant_credits.stripe_invoice_id;
+    v_lot.stripe_subscription_item_id := _grant_credits.stripe_subscription_item_id;
+    v_lot.stripe_price_id := _grant_credits.stripe_price_id;
+    v_lot.stripe_checkout_session_id := _grant_credits.stripe_checkout_session_id;
+    v_lot.stripe_payment_intent_id := _grant_credits.stripe_payment_intent_id;
+    return billing._open_lot(v_entry, v_lot);
 end
 $$;
 
@@ -595,6 +797,11 @@ CREATE FUNCTION billing._grant_slot(schedule billing.credit_schedules, plan bill
 begin
     if (_grant_slot.plan).monthly_credits * (_grant_slot.schedule).quantity <= _grant_slot.already_granted then
         return;
+    elsif (_grant_slot.plan).rollover = 'cap' then
+        perform billing._expire_beyond_cap(
+            (_grant_slot.schedule).account_id, (_grant_slot.schedule).stripe_subscription_item_id,
+            (_grant_slot.plan).rollover_cap
+        );
     end if;
     perform billing._grant_credits(
         account_id => (_grant_slot.schedule).account_id,
@@ -635,6 +842,22 @@ CREATE FUNCTION billing._has_arrived(stripe_id text) RETURNS boolean
         )
 $$;
 
+CREATE FUNCTION billing._in_running_period(balance billing.credit_balances) RETURNS billing.credit_balances
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances := _in_running_period.balance;
+    v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
+begin
+    if v_balance.spend_period_start is distinct from v_period_start then
+        v_balance.spend_period_start := v_period_start;
+        v_balance.spent_in_period := 0;
+    end if;
+    return v_balance;
+end
+$$;
+
 CREATE FUNCTION billing._invoice_rank(status text) RETURNS integer
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
@@ -671,12 +894,212 @@ CREATE FUNCTION billing._lock_arrival(stripe_id text) RETURNS void
     select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billing.arrival:' || _lock_arrival.stripe_id, 0))
 $$;
 
+CREATE FUNCTION billing._lock_balance(account_id uuid) RETURNS billing.credit_balances
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances;
+begin
+    select * into v_balance from billing.credit_balances
+    where credit_balances.account_id = _lock_balance.account_id
+    for update;
+    if not found then
+        perform billing._raise_no_account(_lock_balance.account_id);
+    end if;
+    return v_balance;
+end
+$$;
+
+CREATE FUNCTION billing._lock_hold(hold_id uuid) RETURNS billing.credit_holds
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_hold billing.credit_holds;
+begin
+    select * into v_hold from billing.credit_holds where credit_holds.id = _lock_hold.hold_id;
+    if not found then
+        raise exception 'there is no hold %', coalesce(_lock_hold.hold_id::text, 'null')
+            using errcode = 'TB019', hint = 'Pass the id that hold_credits returned.';
+    end if;
+    perform billing._lock_settled_balance(v_hold.account_id);
+    select * into strict v_hold from billing.credit_holds where credit_holds.id = _lock_hold.hold_id for update;
+    return v_hold;
+end
+$$;
+
+CREATE FUNCTION billing._lock_settled_balance(account_id uuid) RETURNS billing.credit_balances
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._lock_balance(_lock_settled_balance.account_id);
+begin
+    if v_balance.next_due_at <= billing.current_time() then
+        perform billing._settle_due(array[v_balance.account_id], billing.current_time());
+        v_balance := billing._lock_balance(v_balance.account_id);
+    end if;
+    return v_balance;
+end
+$$;
+
+CREATE TABLE billing.credit_grants (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    entry_id bigint,
+    amount bigint NOT NULL,
+    remaining bigint NOT NULL,
+    held bigint DEFAULT 0 NOT NULL,
+    priority integer DEFAULT 100 NOT NULL,
+    effective_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    closed_at timestamp with time zone,
+    source text NOT NULL,
+    reference_id text,
+    description text,
+    key_space text NOT NULL,
+    idempotency_key text NOT NULL,
+    stripe_invoice_id text,
+    stripe_subscription_item_id text,
+    stripe_price_id text,
+    stripe_checkout_session_id text,
+    stripe_payment_intent_id text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_positive CHECK ((amount > 0)),
+    CONSTRAINT closed_lots_are_empty CHECK (((closed_at IS NULL) OR (remaining = 0))),
+    CONSTRAINT expires_after_it_takes_effect CHECK ((expires_at > effective_at)),
+    CONSTRAINT held_is_within_what_remains CHECK (((held >= 0) AND (held <= remaining))),
+    CONSTRAINT key_space_is_known CHECK ((key_space = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text]))),
+    CONSTRAINT lots_that_never_opened_are_empty CHECK (((entry_id IS NOT NULL) OR (remaining = 0))),
+    CONSTRAINT remaining_is_within_the_amount CHECK (((remaining >= 0) AND (remaining <= amount)))
+)
+WITH (fillfactor='80');
+
+COMMENT ON TABLE billing.credit_grants IS 'Lots of credits: what is left of each grant and what paid for it.';
+
+COMMENT ON COLUMN billing.credit_grants.entry_id IS 'The entry that opened the lot; null until a scheduled lot takes effect.';
+
+COMMENT ON COLUMN billing.credit_grants.held IS 'Part of remaining that open holds have pinned.';
+
+CREATE FUNCTION billing._open_lot(entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._lock_balance((_open_lot.entry).account_id);
+    v_entry billing.credit_entries := _open_lot.entry;
+    v_lot billing.credit_grants := _open_lot.lot;
+    v_repaid bigint := least(v_balance.debt, v_entry.amount);
+    v_withheld bigint := 0;
+begin
+    if v_balance.balance > 9223372036854775807 - v_entry.amount then
+        raise exception 'account % would exceed 9223372036854775807 credits', v_entry.account_id
+            using errcode = 'TB009', hint = 'Grant less.';
+    elsif v_entry.kind in ('grant', 'transfer_in') then
+        v_withheld := least(v_balance.withheld, v_entry.amount - v_repaid);
+    end if;
+
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, debt, source, reference_id, description, metadata, actor,
+        reverses_entry_id, key_space, idempotency_key, occurred_at
+    )
+    values (
+        v_entry.account_id, v_entry.kind, v_entry.amount, v_balance.balance + v_entry.amount, -v_repaid, v_entry.source,
+        v_entry.reference_id, v_entry.description, coalesce(v_entry.metadata, '{}'), v_entry.actor,
+        v_entry.reverses_entry_id, v_entry.key_space, v_entry.idempotency_key, v_entry.occurred_at
+    )
+    returning * into v_entry;
+
+    v_lot.remaining := v_entry.amount - v_repaid - v_withheld;
+    v_lot.closed_at := case when v_lot.remaining = 0 then v_entry.occurred_at end;
+    if v_lot.id is null then
+        insert into billing.credit_grants (
+            account_id, entry_id, amount, remaining, priority, effective_at, expires_at, closed_at, source,
+            reference_id, key_space, idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id,
+            stripe_checkout_session_id, stripe_payment_intent_id
+        )
+        values (
+            v_entry.account_id, v_entry.id, v_entry.amount, v_lot.remaining, coalesce(v_lot.priority, 100),
+            coalesce(v_lot.effective_at, v_entry.occurred_at), v_lot.expires_at, v_lot.closed_at, v_entry.source,
+            v_entry.reference_id, v_entry.key_space, v_entry.idempotency_key, v_lot.stripe_invoice_id,
+            v_lot.stripe_subscription_item_id, v_lot.stripe_price_id, v_lot.stripe_checkout_session_id,
+            v_lot.stripe_payment_intent_id
+        )
+        returning id into v_lot.id;
+    else
+        update billing.credit_grants
+        set entry_id = v_entry.id, remaining = v_lot.remaining, closed_at = v_lot.closed_at
+        where credit_grants.id = v_lot.id;
+    end if;
+    if v_repaid > 0 then
+        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, v_repaid);
+    end if;
+
+    if v_withheld > 0 then
+        perform billing._withhold(v_entry, v_lot.id, v_withheld);
+    end if;
+    update billing.credit_balances
+    set balance = v_entry.balance_after - v_withheld,
+        debt = v_balance.debt - v_repaid,
+        withheld = v_balance.withheld - v_withheld,
+        next_due_at = least(v_balance.next_due_at, case when v_lot.closed_at is null then v_lot.expires_at end),
+        updated_at = now()
+    where credit_balances.account_id = v_entry.account_id;
+    return v_entry;
+end
+$$;
+
+CREATE FUNCTION billing._open_scheduled_lot(lot billing.credit_grants) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_entry billing.credit_entries;
+begin
+    v_entry.account_id := (_open_scheduled_lot.lot).account_id;
+    v_entry.kind := 'grant';
+    v_entry.amount := (_open_scheduled_lot.lot).amount;
+    v_entry.source := (_open_scheduled_lot.lot).source;
+    v_entry.reference_id := (_open_scheduled_lot.lot).reference_id;
+    v_entry.description := (_open_scheduled_lot.lot).description;
+    v_entry.key_space := 'system';
+    v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
+    v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
+    perform billing._open_lot(v_entry, _open_scheduled_lot.lot);
+end
+$$;
+
+CREATE FUNCTION billing._open_shortfall(grant_id bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select coalesce(sum(credit_revocations.shortfall - credit_revocations.reinstated - coalesce((
+        select sum(credit_consumptions.amount) from billing.credit_entries
+        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
+        where credit_entries.reverses_entry_id = credit_revocations.entry_id and credit_entries.kind = 'reinstatement'
+            and credit_consumptions.grant_id = credit_revocations.grant_id
+    ), 0)), 0)::bigint
+    from billing.credit_revocations where credit_revocations.grant_id = _open_shortfall.grant_id
+$$;
+
 CREATE FUNCTION billing._plan_name(plan billing.plans) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
     select coalesce((_plan_name.plan).nickname, products.name) from billing.products
     where products.stripe_product_id = (_plan_name.plan).stripe_product_id
+$$;
+
+CREATE FUNCTION billing._raise_insufficient(account_id uuid, available numeric, needed numeric) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+    raise exception 'account % has % credits available, % are needed',
+        _raise_insufficient.account_id, greatest(_raise_insufficient.available, 0), _raise_insufficient.needed
+        using errcode = 'TB001', hint = 'Offer the user a credit pack or a larger plan.';
+end
 $$;
 
 CREATE FUNCTION billing._raise_key_reused(idempotency_key text) RETURNS void
@@ -706,6 +1129,158 @@ CREATE FUNCTION billing._refused(held_as_of timestamp with time zone, offered_as
     select case when _refused.held_as_of > _refused.offered_as_of then 'stale' else 'refetch' end
 $$;
 
+CREATE TABLE billing.credit_reinstatements (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    revocation_id bigint NOT NULL,
+    entry_id bigint,
+    amount bigint NOT NULL,
+    unwithheld bigint NOT NULL,
+    reason text NOT NULL,
+    actor text NOT NULL,
+    key_space text NOT NULL,
+    idempotency_key text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_positive CHECK ((amount > 0)),
+    CONSTRAINT key_space_is_known CHECK ((key_space = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text]))),
+    CONSTRAINT unwithheld_is_within_the_amount CHECK (((unwithheld >= 0) AND (unwithheld <= amount)))
+);
+
+COMMENT ON TABLE billing.credit_reinstatements IS 'What was given back of revocations.';
+
+COMMENT ON COLUMN billing.credit_reinstatements.entry_id IS 'The entry that gave it back; null when only withholding was lifted.';
+
+COMMENT ON COLUMN billing.credit_reinstatements.unwithheld IS 'How much of it was still to be withheld, and is no more.';
+
+CREATE TABLE billing.credit_revocations (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    grant_id bigint NOT NULL,
+    entry_id bigint,
+    requested bigint NOT NULL,
+    taken bigint NOT NULL,
+    shortfall bigint NOT NULL,
+    shortfall_policy text NOT NULL,
+    reinstated bigint DEFAULT 0 NOT NULL,
+    reason text NOT NULL,
+    actor text,
+    key_space text NOT NULL,
+    idempotency_key text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT key_space_is_known CHECK ((key_space = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text]))),
+    CONSTRAINT reinstated_is_within_what_was_collected CHECK (((reinstated >= 0) AND (reinstated <= (taken +
+CASE shortfall_policy
+    WHEN 'clamp_and_record'::text THEN (0)::bigint
+    ELSE shortfall
+END)))),
+    CONSTRAINT requested_is_positive CHECK ((requested > 0)),
+    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
+    CONSTRAINT taken_and_shortfall_are_within_the_request CHECK (((taken >= 0) AND (shortfall >= 0) AND ((taken + shortfall) <= requested)))
+);
+
+COMMENT ON TABLE billing.credit_revocations IS 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
+
+COMMENT ON COLUMN billing.credit_revocations.entry_id IS 'The entry that took it; null when nothing was left to take.';
+
+CREATE FUNCTION billing._reinstate(revocation billing.credit_revocations, amount bigint, key_space text, idempotency_key text, reason text, actor text) RETURNS billing.credit_reinstatements
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._lock_settled_balance((_reinstate.revocation).account_id);
+    v_revocation billing.credit_revocations;
+    v_original billing.credit_entries;
+    v_entry billing.credit_entries;
+    v_reinstatement billing.credit_reinstatements;
+    v_left bigint;
+begin
+    -- Read again: now under the lock.
+    select * into strict v_revocation from billing.credit_revocations
+    where credit_revocations.id = (_reinstate.revocation).id;
+    v_left := v_revocation.taken - v_revocation.reinstated
+        + case v_revocation.shortfall_policy when 'clamp_and_record' then 0 else v_revocation.shortfall end;
+    v_reinstatement.amount := coalesce(_reinstate.amount, v_left);
+    if v_left = 0 or v_reinstatement.amount > v_left then
+        raise exception '% credits of revocation % are left to reinstate', v_left, v_revocation.id
+            using errcode = 'TB027', hint = 'Reinstate at most what was taken.';
+    end if;
+    v_reinstatement.unwithheld := case v_revocation.shortfall_policy
+        when 'block_future_grants' then least(
+            v_balance.withheld,
+            greatest(v_reinstatement.amount - greatest(v_revocation.taken - v_revocation.reinstated, 0), 0)
+        )
+        else 0
+    end;
+
+    update billing.credit_revocations set reinstated = credit_revocations.reinstated + v_reinstatement.amount
+    where credit_revocations.id = v_revocation.id;
+    update billing.credit_balances set withheld = credit_balances.withheld - v_reinstatement.unwithheld
+    where credit_balances.account_id = v_revocation.account_id;
+    if v_reinstatement.unwithheld < v_reinstatement.amount then
+        select * into v_original from billing.credit_entries where credit_entries.id = v_revocation.entry_id;
+        if found then
+            v_entry := billing._reverse_entry(
+                v_original, 'reinstatement', v_reinstatement.amount - v_reinstatement.unwithheld, _reinstate.key_space,
+                _reinstate.idempotency_key, _reinstate.reason, '{}', _reinstate.actor
+            );
+        else
+            -- Nothing was taken at once, and later grants gave it up.
+            v_entry := billing._grant_credits(
+                account_id => v_revocation.account_id,
+                amount => v_reinstatement.amount - v_reinstatement.unwithheld,
+                key_space => _reinstate.key_space,
+                idempotency_key => _reinstate.idempotency_key,
+                source => 'reinstatement',
+                reference_id => v_revocation.id::text,
+                description => _reinstate.reason,
+                kind => 'reinstatement',
+                actor => _reinstate.actor
+            );
+        end if;
+    end if;
+
+    insert into billing.credit_reinstatements (
+        account_id, revocation_id, entry_id, amount, unwithheld, reason, actor, key_space, idempotency_key
+    )
+    values (
+        v_revocation.account_id, v_revocation.id, v_entry.id, v_reinstatement.amount, v_reinstatement.unwithheld,
+        _reinstate.reason, _reinstate.actor, _reinstate.key_space, _reinstate.idempotency_key
+    )
+    returning * into v_reinstatement;
+    return v_reinstatement;
+end
+$$;
+
+CREATE FUNCTION billing._release_pins(hold_ids uuid[]) RETURNS timestamp with time zone
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    with pins as (
+        select credit_hold_lots.grant_id, sum(credit_hold_lots.amount) as amount from billing.credit_hold_lots
+        where credit_hold_lots.hold_id = any (_release_pins.hold_ids) and credit_hold_lots.amount > 0
+        group by credit_hold_lots.grant_id
+    ),
+    emptied as (
+        update billing.credit_hold_lots set amount = 0
+        where credit_hold_lots.hold_id = any (_release_pins.hold_ids) and credit_hold_lots.amount > 0
+    ),
+    freed as (
+        update billing.credit_grants set held = credit_grants.held - pins.amount
+        from pins where credit_grants.id = pins.grant_id
+        returning credit_grants.expires_at
+    )
+    select min(freed.expires_at) from freed
+$$;
+
+CREATE FUNCTION billing._remember_due(account_id uuid, due_at timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    update billing.credit_balances set next_due_at = _remember_due.due_at
+    where credit_balances.account_id = _remember_due.account_id
+        and _remember_due.due_at < coalesce(credit_balances.next_due_at, 'infinity')
+$$;
+
 CREATE FUNCTION billing._resolve_plan(stripe_price_id text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -721,8 +1296,8 @@ begin
     where products.stripe_product_id = v_plan.stripe_product_id;
 
     v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
-    if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2})$' then
-        raise exception 'metadata credits_rollover of % is "%", not none, all or periods:N',
+    if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15})$' then
+        raise exception 'metadata credits_rollover of % is "%", not none, all, periods:N or cap:N',
             v_plan.stripe_price_id, v_rollover
             using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
     end if;
@@ -740,7 +1315,11 @@ begin
         rollover = coalesce(split_part(v_rollover, ':', 1), v_plan.rollover),
         rollover_periods = case
             when v_rollover is null then v_plan.rollover_periods
-            else nullif(split_part(v_rollover, ':', 2), '')::integer
+            when v_rollover ^@ 'periods:' then split_part(v_rollover, ':', 2)::integer
+        end,
+        rollover_cap = case
+            when v_rollover is null then v_plan.rollover_cap
+            when v_rollover ^@ 'cap:' then split_part(v_rollover, ':', 2)::bigint
         end,
         features = coalesce(v_features, v_plan.features),
         updated_at = now()
@@ -755,6 +1334,754 @@ CREATE FUNCTION billing._retry_events_waiting_for(stripe_id text) RETURNS void
     select billing.retry_stripe_event(stripe_events.stripe_event_id) from billing.stripe_events
     where stripe_events.waiting_for = _retry_events_waiting_for.stripe_id
 $$;
+
+CREATE FUNCTION billing._reverse_entry(original billing.credit_entries, kind text, amount bigint, key_space text, idempotency_key text, description text, metadata jsonb, actor text) RETURNS billing.credit_entries
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_original billing.credit_entries := _reverse_entry.original;
+    v_balance billing.credit_balances := billing._lock_settled_balance(v_original.account_id);
+    v_entry billing.credit_entries;
+    v_to_lots bigint;
+    v_debt bigint;
+    v_new bigint;
+    v_lot record;
+    v_left bigint;
+    v_given bigint;
+begin
+    if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
+        raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
+            using errcode = 'TB009', hint = 'Give back less.';
+    end if;
+
+    -- What the entry took from lots and has not been given back to them yet.
+    select coalesce(sum(credit_consumptions.amount), 0) into v_to_lots
+    from billing.credit_entries
+    join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
+    where credit_entries.id = v_original.id
+        or credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement');
+    v_left := -v_original.amount - coalesce((
+        select sum(credit_entries.amount) from billing.credit_entries
+        where credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement')
+    ), 0);
+    -- The rest of what it took was debt, and comes first.
+    v_new := least(_reverse_entry.amount, greatest(v_left - v_to_lots, 0));
+    v_debt := least(v_new, v_balance.debt);
+    v_to_lots := least(_reverse_entry.amount - v_new, v_to_lots);
+    v_new := _reverse_entry.amount - v_debt - v_to_lots;
+
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata, actor,
+        reverses_entry_id, key_space, idempotency_key, occurred_at
+    )
+    values (
+        v_original.account_id, _reverse_entry.kind, _reverse_entry.amount, v_balance.balance + _reverse_entry.amount,
+        -v_debt, v_original.source, v_original.reference_id, _reverse_entry.description, v_original.feature,
+        _reverse_entry.metadata, _reverse_entry.actor, v_original.id, _reverse_entry.key_space,
+        _reverse_entry.idempotency_key, billing.current_time()
+    )
+    returning * into v_entry;
+
+    v_left := v_to_lots;
+    for v_lot in
+        select credit_grants.id, credit_grants.expires_at, sum(credit_consumptions.amount)::bigint as taken
+        from billing.credit_entries
+        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
+        join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
+        where credit_entries.id = v_original.id
+            or credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement')
+        group by credit_grants.id
+        having sum(credit_consumptions.amount) > 0
+        order by credit_grants.priority desc, credit_grants.expires_at desc, credit_grants.id desc
+    loop
+        exit when v_left = 0;
+        v_given := least(v_left, v_lot.taken);
+        update billing.credit_grants set remaining = credit_grants.remaining + v_given, closed_at = null
+        where credit_grants.id = v_lot.id;
+        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, -v_given);
+        perform billing._remember_due(v_original.account_id, v_lot.expires_at);
+        v_left := v_left - v_given;
+    end loop;
+
+    if v_new > 0 then
+        insert into billing.credit_grants (
+            account_id, entry_id, amount, remaining, effective_at, source, reference_id, key_space, idempotency_key
+        )
+        values (
+            v_original.account_id, v_entry.id, v_new, v_new, v_entry.occurred_at, v_entry.source, v_entry.reference_id,
+            'system', 'returned:' || v_entry.id
+        );
+    end if;
+    update billing.credit_balances
+    set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
+    where credit_balances.account_id = v_original.account_id;
+    return v_entry;
+end
+$$;
+
+CREATE FUNCTION billing._revoke_grant(lot billing.credit_grants, amount bigint, key_space text, idempotency_key text, shortfall_policy text, reason text, actor text) RETURNS billing.credit_revocations
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_lot billing.credit_grants;
+    v_balance billing.credit_balances := billing._lock_settled_balance((_revoke_grant.lot).account_id);
+    v_revocation billing.credit_revocations;
+    v_revocable bigint;
+    v_debt bigint := 0;
+    v_from_others bigint := 0;
+begin
+    select * into strict v_lot from billing.credit_grants where credit_grants.id = (_revoke_grant.lot).id;
+    select v_lot.amount - coalesce(sum(credit_revocations.requested - credit_revocations.reinstated), 0) into v_revocable
+    from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
+    v_revocation.requested := coalesce(_revoke_grant.amount, v_revocable);
+    if v_revocable = 0 or v_revocation.requested > v_revocable then
+        raise exception '% credits of lot % are left to revoke, % are asked for', v_revocable, v_lot.id, v_revocation.requested
+            using errcode = 'TB027', hint = 'Revoke at most what the lot was granted.';
+    elsif v_lot.entry_id is null and v_revocation.requested < v_revocable then
+        raise exception 'lot % has not opened yet: it can only be cancelled as a whole', v_lot.id
+            using errcode = 'TB032', hint = 'Revoke all of it (amount null) and schedule what is to remain.';
+    end if;
+
+    v_revocation.taken := least(v_revocation.requested, v_lot.remaining - v_lot.held);
+    v_revocation.shortfall := case
+        when v_lot.entry_id is null then 0
+        else least(
+            v_revocation.requested - v_revocation.taken,
+            greatest(billing._spent_of_lot(v_lot) - billing._open_shortfall(v_lot.id), 0)
+        )
+    end;
+    if _revoke_grant.shortfall_policy = 'allow_negative' and v_revocation.shortfall > 0 then
+        v_from_others := least(
+            v_revocation.shortfall, greatest(v_balance.balance + v_balance.debt - v_balance.held - v_revocation.taken, 0)
+        );
+        v_debt := v_revocation.shortfall - v_from_others;
+    end if;
+
+    if v_revocation.taken + v_from_others + v_debt > 0 then
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, debt, source, reference_id, description, actor, reverses_entry_id,
+            key_space, idempotency_key, occurred_at
+        )
+        values (
+            v_lot.account_id, 'revocation', -(v_revocation.taken + v_from_others + v_debt),
+            v_balance.balance - (v_revocation.taken + v_from_others + v_debt), v_debt, v_lot.source, v_lot.reference_id,
+            _revoke_grant.reason, _revoke_grant.actor, v_lot.entry_id, _revoke_grant.key_space,
+            _revoke_grant.idempotency_key, billing.current_time()
+        )
+        returning id into v_revocation.entry_id;
+    end if;
+    if v_revocation.taken > 0 then
+        insert into billing.credit_consumptions (entry_id, grant_id, amount)
+        values (v_revocation.entry_id, v_lot.id, v_revocation.taken);
+    end if;
+    update billing.credit_grants
+    set remaining = v_lot.remaining - v_revocation.taken,
+        -- One that has not opened yet is empty, and cancelled.
+        closed_at = case
+            when v_lot.remaining = v_revocation.taken then coalesce(v_lot.closed_at, billing.current_time())
+        end
+    where credit_grants.id = v_lot.id;
+    perform billing._burn_lots(v_lot.account_id, v_revocation.entry_id, v_from_others);
+
+    update billing.credit_balances
+    set balance = v_balance.balance - (v_revocation.taken + v_from_others + v_debt),
+        debt = v_balance.debt + v_debt,
+        withheld = v_balance.withheld
+            + case _revoke_grant.shortfall_policy when 'block_future_grants' then v_revocation.shortfall else 0 end,
+        updated_at = now()
+    where credit_balances.account_id = v_lot.account_id;
+
+    insert into billing.credit_revocations (
+        account_id, grant_id, entry_id, requested, taken, shortfall, shortfall_policy, reason, actor, key_space,
+        idempotency_key
+    )
+    values (
+        v_lot.account_id, v_lot.id, v_revocation.entry_id, v_revocation.requested, v_revocation.taken,
+        v_revocation.shortfall, _revoke_grant.shortfall_policy, _revoke_grant.reason, _revoke_grant.actor,
+        _revoke_grant.key_space, _revoke_grant.idempotency_key
+    )
+    returning * into v_revocation;
+    return v_revocation;
+end
+$$;
+
+CREATE FUNCTION billing._settle_due(account_ids uuid[], as_of timestamp with time zone) RETURNS TABLE(holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_hold_ids uuid[];
+    v_lot billing.credit_grants;
+begin
+    with due as (
+        update billing.credit_holds set status = 'expired', settled_at = credit_holds.expires_at
+        where credit_holds.account_id = any (_settle_due.account_ids)
+            and credit_holds.status = 'held' and credit_holds.expires_at <= _settle_due.as_of
+        returning credit_holds.id, credit_holds.account_id, credit_holds.amount - credit_holds.captured as pinned
+    ),
+    totals as (
+        select due.account_id, sum(due.pinned) as pinned from due group by due.account_id
+    ),
+    given_back as (
+        update billing.credit_balances set held = credit_balances.held - totals.pinned
+        from totals where credit_balances.account_id = totals.account_id
+    )
+    select array_agg(due.id), count(*) into v_hold_ids, holds_expired from due;
+    if holds_expired > 0 then
+        perform billing._release_pins(v_hold_ids);
+    end if;
+
+    lots_opened := 0;
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.entry_id is null
+            and credit_grants.closed_at is null and credit_grants.effective_at <= _settle_due.as_of
+        order by credit_grants.account_id, credit_grants.effective_at, credit_grants.id
+    loop
+        -- What would pass the largest balance waits until there is room: nothing else of the account may wait for it.
+        if (
+            select credit_balances.balance <= 9223372036854775807 - v_lot.amount from billing.credit_balances
+            where credit_balances.account_id = v_lot.account_id
+        ) then
+            perform billing._open_scheduled_lot(v_lot);
+            lots_opened := lots_opened + 1;
+        end if;
+    end loop;
+
+    with due as (
+        select
+            credit_grants.id, credit_grants.account_id, credit_grants.held, credit_grants.expires_at,
+            credit_grants.source, credit_grants.reference_id,
+            credit_grants.remaining - credit_grants.held as expiring,
+            sum(credit_grants.remaining - credit_grants.held) over (
+                partition by credit_grants.account_id order by credit_grants.expires_at, credit_grants.id
+            ) as so_far,
+            -- What was given back after the lot's time expires when it was given back, not before.
+            greatest(credit_grants.expires_at, (
+                select max(credit_entries.occurred_at) from billing.credit_consumptions
+                join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
+                where credit_consumptions.grant_id = credit_grants.id and credit_consumptions.amount < 0
+            )) as expired_at,
+            -- A lot may expire more than once: what is given back to it later expires by itself.
+            format('expiry:%s:%s', credit_grants.id, (
+                select count(*) from billing.credit_consumptions where credit_consumptions.grant_id = credit_grants.id
+            )) as key
+        from billing.credit_grants
+        where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
+            and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
+    ),
+    written as (
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, source, reference_id, key_space, idempotency_key, occurred_at
+        )
+        select
+            due.account_id, 'expiry', -due.expiring, credit_balances.balance - due.so_far, due.source, due.reference_id,
+            'system', due.key, due.expired_at
+        from due
+        join billing.credit_balances on credit_balances.account_id = due.account_id
+        order by due.account_id, due.expires_at, due.id
+        returning credit_entries.id, credit_entries.account_id, credit_entries.idempotency_key
+    ),
+    consumed as (
+        insert into billing.credit_consumptions (entry_id, grant_id, amount)
+        select written.id, due.id, due.expiring from due
+        join written on written.account_id = due.account_id and written.idempotency_key = due.key
+    ),
+    emptied as (
+        update billing.credit_grants
+        set remaining = due.held, closed_at = case when due.held = 0 then due.expired_at end
+        from due where credit_grants.id = due.id
+    ),
+    totals as (
+        select due.account_id, sum(due.expiring) as expiring, count(*) as lots from due group by due.account_id
+    ),
+    lowered as (
+        update billing.credit_balances set balance = credit_balances.balance - totals.expiring
+        from totals where credit_balances.account_id = totals.account_id
+    )
+    select coalesce(sum(totals.lots), 0), coalesce(sum(totals.expiring), 0) into lots_expired, credits_expired from totals;
+
+    update billing.credit_balances
+    set next_due_at = least(
+            (
+                select min(credit_grants.expires_at) from billing.credit_grants
+                where credit_grants.account_id = credit_balances.account_id
+                    and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
+            ),
+            (
+                select min(credit_grants.effective_at) from billing.credit_grants
+                where credit_grants.account_id = credit_balances.account_id
+                    and credit_grants.entry_id is null and credit_grants.closed_at is null
+            ),
+            (
+                select min(credit_holds.expires_at) from billing.credit_holds
+                where credit_holds.account_id = credit_balances.account_id and credit_holds.status = 'held'
+            )
+        ),
+        updated_at = now()
+    where credit_balances.account_id = any (_settle_due.account_ids);
+    return next;
+end
+$$;
+
+CREATE FUNCTION billing._settle_hold(hold billing.credit_holds, status text, release_key text DEFAULT NULL::text) RETURNS billing.credit_holds
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_hold billing.credit_holds;
+    v_pinned bigint := (_settle_hold.hold).amount - (_settle_hold.hold).captured;
+begin
+    update billing.credit_holds
+    set status = _settle_hold.status, release_key = _settle_hold.release_key, settled_at = billing.current_time()
+    where credit_holds.id = (_settle_hold.hold).id
+    returning * into v_hold;
+    if v_pinned > 0 then
+        update billing.credit_balances set held = credit_balances.held - v_pinned, updated_at = now()
+        where credit_balances.account_id = v_hold.account_id;
+        perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
+    end if;
+    return v_hold;
+end
+$$;
+
+CREATE FUNCTION billing._spend_all(account_id uuid, spends jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._lock_settled_balance(_spend_all.account_id);
+    v_total numeric;
+    v_debt bigint;
+begin
+    perform billing._check_may_spend(_spend_all.account_id);
+    select sum(spend.amount) into v_total from jsonb_to_recordset(_spend_all.spends) as spend (amount numeric);
+    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
+        perform billing._raise_insufficient(
+            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
+        );
+    end if;
+    if v_balance.spend_cap is not null then
+        v_balance := billing._count_spend(v_balance, v_total::bigint);
+    end if;
+    v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
+
+    with
+    asked as (
+        select spend.*, sum(spend.amount) over (order by spend.position) as upper
+        from jsonb_to_recordset(_spend_all.spends) as spend (
+            position bigint, amount numeric, idempotency_key text, description text, metadata jsonb, feature text,
+            reference_id text
+        )
+    ),
+    written as (
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata,
+            key_space, idempotency_key, occurred_at
+        )
+        select
+            _spend_all.account_id, 'spend', -asked.amount, v_balance.balance - asked.upper,
+            -- The last v_debt credits of the batch are beyond what the lots hold.
+            least(greatest(asked.upper - (v_total - v_debt), 0), asked.amount), 'app', asked.reference_id,
+            asked.description, asked.feature, coalesce(asked.metadata, '{}'), 'caller', asked.idempotency_key,
+            billing.current_time()
+        from asked
+        order by asked.position
+        returning credit_entries.id, credit_entries.idempotency_key
+    ),
+    lots as (
+        select
+            credit_grants.id, credit_grants.remaining, credit_grants.remaining - credit_grants.held as free,
+            sum(credit_grants.remaining - credit_grants.held) over (
+                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+            ) as upper
+        from billing.credit_grants
+        where credit_grants.account_id = _spend_all.account_id
+            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
+    ),
+    consumed as (
+        insert into billing.credit_consumptions (entry_id, grant_id, amount)
+        select
+            written.id, lots.id,
+            least(asked.upper, lots.upper) - greatest(asked.upper - asked.amount, lots.upper - lots.free)
+        from asked
+        join written on written.idempotency_key = asked.idempotency_key
+        join lots on lots.upper - lots.free < asked.upper and lots.upper > asked.upper - asked.amount
+        returning credit_consumptions.amount
+    ),
+    burnt as (
+        update billing.credit_grants
+        set remaining = credit_grants.remaining - least(lots.free, v_total - v_debt - (lots.upper - lots.free)),
+            closed_at = case
+                when credit_grants.remaining = least(lots.free, v_total - v_debt - (lots.upper - lots.free))
+                    then billing.current_time()
+            end
+        from lots
+        where credit_grants.id = lots.id and lots.upper - lots.free < v_total - v_debt
+    )
+    select v_total - v_debt - coalesce(sum(consumed.amount), 0) into v_total from consumed;
+    if v_total <> 0 then
+        raise exception 'the open lots of account % hold % credits less than its balance', _spend_all.account_id, v_total
+            using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
+    end if;
+
+    update billing.credit_balances
+    set balance = (
+            select credit_entries.balance_after from billing.credit_entries
+            where credit_entries.account_id = _spend_all.account_id
+            order by credit_entries.id desc limit 1
+        ),
+        debt = v_balance.debt + v_debt,
+        spent_in_period = v_balance.spent_in_period,
+        spend_period_start = v_balance.spend_period_start,
+        updated_at = now()
+    where credit_balances.account_id = _spend_all.account_id;
+end
+$$;
+
+CREATE FUNCTION billing._spent_of_lot(lot billing.credit_grants) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select (_spent_of_lot.lot).held + coalesce(sum(credit_consumptions.amount), 0)::bigint
+    from billing.credit_consumptions
+    join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
+    where credit_consumptions.grant_id = (_spent_of_lot.lot).id
+        and credit_entries.kind <> 'expiry'
+        and not (credit_entries.kind = 'adjustment' and credit_entries.source = 'closing')
+        and not exists (
+            select from billing.credit_revocations
+            where credit_revocations.grant_id = (_spent_of_lot.lot).id
+                and credit_revocations.entry_id in (credit_entries.id, credit_entries.reverses_entry_id)
+        )
+$$;
+
+CREATE FUNCTION billing._take_credits(balance billing.credit_balances, kind text, amount bigint, idempotency_key text, source text, description text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text, reference_id text DEFAULT NULL::text) RETURNS billing.credit_entries
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances := _take_credits.balance;
+    v_entry billing.credit_entries;
+begin
+    if _take_credits.amount > v_balance.balance - v_balance.held then
+        perform billing._raise_insufficient(v_balance.account_id, v_balance.balance - v_balance.held, _take_credits.amount);
+    end if;
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, source, reference_id, description, metadata, actor, key_space,
+        idempotency_key, occurred_at
+    )
+    values (
+        v_balance.account_id, _take_credits.kind, -_take_credits.amount, v_balance.balance - _take_credits.amount,
+        _take_credits.source, _take_credits.reference_id, _take_credits.description, _take_credits.metadata,
+        _take_credits.actor, 'caller', _take_credits.idempotency_key, billing.current_time()
+    )
+    returning * into v_entry;
+    perform billing._burn_lots(v_balance.account_id, v_entry.id, _take_credits.amount);
+    update billing.credit_balances set balance = v_entry.balance_after, updated_at = now()
+    where credit_balances.account_id = v_balance.account_id;
+    return v_entry;
+end
+$$;
+
+CREATE FUNCTION billing._withhold(entry billing.credit_entries, grant_id bigint, amount bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_entry_id bigint;
+begin
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, source, reference_id, description, reverses_entry_id, key_space,
+        idempotency_key, occurred_at
+    )
+    values (
+        (_withhold.entry).account_id, 'revocation', -_withhold.amount, (_withhold.entry).balance_after - _withhold.amount,
+        (_withhold.entry).source, (_withhold.entry).reference_id, 'Withheld for credits taken back',
+        (_withhold.entry).id, 'system', 'withheld:' || (_withhold.entry).id, (_withhold.entry).occurred_at
+    )
+    returning id into v_entry_id;
+    insert into billing.credit_consumptions (entry_id, grant_id, amount)
+    values (v_entry_id, _withhold.grant_id, _withhold.amount);
+end
+$$;
+
+CREATE FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_amount bigint := billing._checked_amount(abs(adjust_credits.amount));
+    v_entry billing.credit_entries;
+begin
+    perform billing._check_request(adjust_credits.idempotency_key, '{}');
+    perform billing._check_reason(adjust_credits.reason, adjust_credits.actor);
+    if adjust_credits.amount > 0 then
+        return billing._grant_credits(
+            account_id => adjust_credits.account_id,
+            amount => v_amount,
+            key_space => 'caller',
+            idempotency_key => adjust_credits.idempotency_key,
+            source => 'adjustment',
+            reference_id => null,
+            description => adjust_credits.reason,
+            expires_at => adjust_credits.expires_at,
+            kind => 'adjustment',
+            actor => adjust_credits.actor
+        );
+    end if;
+
+    perform billing._lock_balance(adjust_credits.account_id);
+    select * into v_entry from billing.credit_entries
+    where credit_entries.account_id = adjust_credits.account_id and credit_entries.key_space = 'caller'
+        and credit_entries.idempotency_key = adjust_credits.idempotency_key;
+    if found then
+        if (v_entry.kind, v_entry.amount, v_entry.description, v_entry.actor) is distinct from (
+            'adjustment', -v_amount, adjust_credits.reason, adjust_credits.actor
+        ) then
+            perform billing._raise_key_reused(adjust_credits.idempotency_key);
+        end if;
+        return v_entry;
+    end if;
+    perform billing._check_open(adjust_credits.account_id);
+    return billing._take_credits(
+        billing._lock_settled_balance(adjust_credits.account_id), 'adjustment', v_amount,
+        adjust_credits.idempotency_key, 'adjustment', adjust_credits.reason, actor => adjust_credits.actor
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone) IS 'Adds or (amount below zero) takes credits by hand, with a reason and an actor; once for each idempotency key.';
+
+CREATE FUNCTION billing.available_when_settled(balance billing.credit_balances) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_now timestamptz := billing.current_time();
+    v_balance numeric := (available_when_settled.balance).balance;
+    v_debt bigint := (available_when_settled.balance).debt;
+    v_withheld bigint := (available_when_settled.balance).withheld;
+    v_available numeric;
+    v_lot record;
+    v_repaid bigint;
+    v_kept_back bigint;
+begin
+    select v_balance - (available_when_settled.balance).held
+        + coalesce((
+            select sum(pins.amount) from billing.credit_holds as holds
+            join billing.credit_hold_lots as pins on pins.hold_id = holds.id
+            join billing.credit_grants as lots on lots.id = pins.grant_id
+            where holds.account_id = (available_when_settled.balance).account_id and holds.status = 'held'
+                and holds.expires_at <= v_now and (lots.expires_at > v_now) is not false
+        ), 0)
+        - coalesce((
+            select sum(lots.remaining - lots.held) from billing.credit_grants as lots
+            where lots.account_id = (available_when_settled.balance).account_id and lots.closed_at is null
+                and lots.expires_at <= v_now
+        ), 0)
+    into v_available;
+    for v_lot in
+        select lots.amount, lots.expires_at from billing.credit_grants as lots
+        where lots.account_id = (available_when_settled.balance).account_id and lots.entry_id is null
+            and lots.closed_at is null and lots.effective_at <= v_now
+        order by lots.effective_at, lots.id
+    loop
+        continue when v_balance + v_lot.amount > 9223372036854775807;
+        v_repaid := least(v_debt, v_lot.amount);
+        v_kept_back := least(v_withheld, v_lot.amount - v_repaid);
+        v_debt := v_debt - v_repaid;
+        v_withheld := v_withheld - v_kept_back;
+        v_balance := v_balance + v_lot.amount - v_kept_back;
+        v_available := v_available + v_lot.amount - v_kept_back;
+        if v_lot.expires_at <= v_now then
+            v_available := v_available - (v_lot.amount - v_repaid - v_kept_back);
+        end if;
+    end loop;
+    return greatest(v_available, 0);
+end
+$$;
+
+COMMENT ON FUNCTION billing.available_when_settled(balance billing.credit_balances) IS 'What an account has available once what is due is swept.';
+
+CREATE FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, release_rest boolean DEFAULT false) RETURNS billing.credit_entries
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_amount bigint;
+    v_hold billing.credit_holds;
+    v_balance billing.credit_balances;
+    v_entry billing.credit_entries;
+    v_pin record;
+    v_left bigint;
+    v_taken bigint;
+begin
+    perform billing._check_request(capture_hold.idempotency_key, capture_hold.metadata);
+    v_hold := billing._lock_hold(capture_hold.hold_id);
+    v_amount := case when capture_hold.amount is not null then billing._checked_amount(capture_hold.amount) end;
+
+    select * into v_entry from billing.credit_entries
+    where credit_entries.account_id = v_hold.account_id and credit_entries.key_space = 'caller'
+        and credit_entries.idempotency_key = capture_hold.idempotency_key;
+    if found then
+        if (v_entry.kind, v_entry.hold_id, -v_entry.amount, v_entry.description, v_entry.metadata) is distinct from (
+                'capture', v_hold.id, coalesce(v_amount, -v_entry.amount),
+                coalesce(capture_hold.description, v_hold.description), capture_hold.metadata
+            ) or capture_hold.release_rest and v_hold.status = 'held' then
+            perform billing._raise_key_reused(capture_hold.idempotency_key);
+        end if;
+        return v_entry;
+    end if;
+
+    perform billing._check_held(v_hold);
+    v_amount := coalesce(v_amount, v_hold.amount - v_hold.captured);
+    if v_amount > v_hold.amount - v_hold.captured then
+        raise exception 'hold % has % credits left, % are to be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
+            using errcode = 'TB025', hint = 'Capture what is held and spend the rest with spend_credits.';
+    end if;
+    v_balance := billing._lock_balance(v_hold.account_id);
+    if v_balance.spend_cap is not null then
+        -- Judged when the hold was taken; counted now.
+        v_balance := billing._in_running_period(v_balance);
+        v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
+    end if;
+
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, source, description, feature, metadata, hold_id, key_space,
+        idempotency_key, occurred_at
+    )
+    values (
+        v_hold.account_id, 'capture', -v_amount, v_balance.balance - v_amount, 'app',
+        coalesce(capture_hold.description, v_hold.description), v_hold.feature, capture_hold.metadata, v_hold.id,
+        'caller', capture_hold.idempotency_key, billing.current_time()
+    )
+    returning * into v_entry;
+
+    v_left := v_amount;
+    for v_pin in
+        select credit_hold_lots.grant_id, credit_hold_lots.amount, credit_grants.remaining
+        from billing.credit_hold_lots
+        join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
+        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
+        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+    loop
+        v_taken := least(v_left, v_pin.amount);
+        update billing.credit_hold_lots set amount = v_pin.amount - v_taken
+        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = v_pin.grant_id;
+        update billing.credit_grants
+        set held = credit_grants.held - v_taken,
+            remaining = credit_grants.remaining - v_taken,
+            closed_at = case when v_pin.remaining = v_taken then billing.current_time() end
+        where credit_grants.id = v_pin.grant_id;
+        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_pin.grant_id, v_taken);
+        v_left := v_left - v_taken;
+        exit when v_left = 0;
+    end loop;
+
+    update billing.credit_balances
+    set balance = v_entry.balance_after,
+        held = v_balance.held - v_amount,
+        spent_in_period = v_balance.spent_in_period,
+        spend_period_start = v_balance.spend_period_start,
+        updated_at = now()
+    where credit_balances.account_id = v_hold.account_id;
+    update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
+    returning * into v_hold;
+    if capture_hold.release_rest or v_hold.captured = v_hold.amount then
+        perform billing._settle_hold(v_hold, 'captured');
+    end if;
+    return v_entry;
+end
+$$;
+
+COMMENT ON FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, release_rest boolean) IS 'Spends credits of a hold, once for each idempotency key, and returns the entry. amount null: all that is left. The rest stays held until it is captured, released (release_rest) or expires.';
+
+CREATE TABLE billing.accounts (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    kind text DEFAULT 'personal'::text NOT NULL,
+    name text,
+    owner_id uuid,
+    frozen_at timestamp with time zone,
+    frozen_reason text,
+    closed_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT frozen_accounts_say_why CHECK (((frozen_at IS NULL) = (frozen_reason IS NULL))),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['personal'::text, 'team'::text])))
+);
+
+COMMENT ON TABLE billing.accounts IS 'What has a balance: a person or a team.';
+
+COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused (TB003); frozen_reason says why.';
+
+CREATE FUNCTION billing.close_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_account billing.accounts;
+    v_balance billing.credit_balances;
+    v_hold billing.credit_holds;
+    v_key text;
+    v_entry_id bigint;
+begin
+    perform billing._check_reason(close_account.reason, close_account.actor);
+    v_balance := billing._lock_settled_balance(close_account.account_id);
+    select * into strict v_account from billing.accounts where accounts.id = close_account.account_id;
+    if v_account.closed_at is not null then
+        return v_account;
+    end if;
+
+    perform billing.set_credit_limits(close_account.account_id);
+    for v_hold in
+        select * from billing.credit_holds
+        where credit_holds.account_id = close_account.account_id and credit_holds.status = 'held'
+    loop
+        perform billing._settle_hold(v_hold, 'released');
+    end loop;
+    update billing.credit_grants set closed_at = billing.current_time()
+    where credit_grants.account_id = close_account.account_id
+        and credit_grants.entry_id is null and credit_grants.closed_at is null;
+
+    v_balance := billing._lock_settled_balance(close_account.account_id);
+    -- A second closing is another movement: numbered by what came before it.
+    v_key := 'closing:' || coalesce((
+        select max(credit_entries.id) from billing.credit_entries
+        where credit_entries.account_id = close_account.account_id
+    ), 0);
+    if v_balance.balance <> 0 or v_balance.debt <> 0 then
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, debt, source, description, actor, key_space, idempotency_key,
+            occurred_at
+        )
+        select v_balance.account_id, 'adjustment', step.amount, step.balance_after, step.debt, 'closing',
+            close_account.reason, close_account.actor, 'system', step.key, billing.current_time()
+        from (
+            values
+            (1, v_balance.debt, v_balance.balance + v_balance.debt, -v_balance.debt, v_key || ':debt'),
+            (2, -(v_balance.balance + v_balance.debt), 0::bigint, 0::bigint, v_key || ':lots')
+        ) as step (number, amount, balance_after, debt, key)
+        where step.amount <> 0
+        order by step.number;
+        select credit_entries.id into v_entry_id from billing.credit_entries
+        where credit_entries.account_id = close_account.account_id and credit_entries.key_space = 'system'
+            and credit_entries.idempotency_key = v_key || ':lots';
+        perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
+    end if;
+    update billing.credit_balances
+    set balance = 0, debt = 0, withheld = 0, next_due_at = null, updated_at = now()
+    where credit_balances.account_id = close_account.account_id;
+    update billing.accounts set closed_at = billing.current_time(), updated_at = now()
+    where accounts.id = close_account.account_id
+    returning * into v_account;
+    return v_account;
+end
+$$;
+
+COMMENT ON FUNCTION billing.close_account(account_id uuid, reason text, actor text) IS 'Closes an account: holds released, what is left forfeited, what is owed written off. Nothing moves until it is opened again.';
 
 CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -801,6 +2128,54 @@ $$;
 
 COMMENT ON FUNCTION billing.ensure_account(user_id uuid) IS 'The personal account of a user, made if there is none.';
 
+CREATE FUNCTION billing.expire_due_credits(as_of timestamp with time zone DEFAULT NULL::timestamp with time zone, accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_as_of timestamptz := coalesce(expire_due_credits.as_of, billing.current_time());
+    v_account_ids uuid[];
+begin
+    if v_as_of > billing.current_time() then
+        raise exception 'as_of % is still to come', v_as_of
+            using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is swept.';
+    end if;
+    -- An account that somebody else has locked is left to them: their movement sweeps it.
+    select array_agg(due.account_id) into v_account_ids from (
+        select credit_balances.account_id from billing.credit_balances
+        where credit_balances.next_due_at <= v_as_of
+        order by credit_balances.next_due_at
+        limit expire_due_credits.accounts_max
+        for update skip locked
+    ) as due;
+    return query
+    select coalesce(cardinality(v_account_ids), 0)::bigint, settled.*
+    from billing._settle_due(coalesce(v_account_ids, '{}'), v_as_of) as settled;
+end
+$$;
+
+COMMENT ON FUNCTION billing.expire_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Expires due holds and lots and opens scheduled lots of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
+
+CREATE FUNCTION billing.extend_hold(hold_id uuid, expires_in interval) RETURNS billing.credit_holds
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_hold billing.credit_holds;
+begin
+    perform billing._check_expires_in(extend_hold.expires_in);
+    v_hold := billing._lock_hold(extend_hold.hold_id);
+    perform billing._check_held(v_hold);
+    update billing.credit_holds
+    set expires_at = greatest(credit_holds.expires_at, billing.current_time() + extend_hold.expires_in)
+    where credit_holds.id = v_hold.id
+    returning * into v_hold;
+    return v_hold;
+end
+$$;
+
+COMMENT ON FUNCTION billing.extend_hold(hold_id uuid, expires_in interval) IS 'Keeps a hold open for expires_in from now; never shortens it.';
+
 CREATE FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -823,6 +2198,78 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text, source text, reference_id text, expires_at timestamp with time zone, priority integer, metadata jsonb) IS 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots of a lower priority number are spent first.';
+
+CREATE FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_amount bigint := billing._checked_amount(hold_credits.amount);
+    v_balance billing.credit_balances;
+    v_hold billing.credit_holds;
+begin
+    perform billing._check_request(hold_credits.idempotency_key, hold_credits.metadata);
+    perform billing._lock_balance(hold_credits.account_id);
+
+    select * into v_hold from billing.credit_holds
+    where credit_holds.account_id = hold_credits.account_id
+        and credit_holds.idempotency_key = hold_credits.idempotency_key;
+    if found then
+        if (v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature) is distinct from (
+            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature
+        ) then
+            perform billing._raise_key_reused(hold_credits.idempotency_key);
+        end if;
+        return v_hold;
+    end if;
+
+    perform billing._check_may_spend(hold_credits.account_id);
+    perform billing._check_expires_in(hold_credits.expires_in);
+    v_balance := billing._lock_settled_balance(hold_credits.account_id);
+    if v_amount > v_balance.balance - v_balance.held then
+        perform billing._raise_insufficient(v_balance.account_id, v_balance.balance - v_balance.held, v_amount);
+    elsif v_balance.spend_cap is not null then
+        perform billing._count_spend(v_balance, v_amount);
+    end if;
+
+    insert into billing.credit_holds (
+        account_id, amount, description, metadata, feature, idempotency_key, expires_in, expires_at
+    )
+    values (
+        hold_credits.account_id, v_amount, hold_credits.description, hold_credits.metadata, hold_credits.feature,
+        hold_credits.idempotency_key, hold_credits.expires_in, billing.current_time() + hold_credits.expires_in
+    )
+    returning * into v_hold;
+
+    with free as (
+        select
+            credit_grants.id, credit_grants.remaining - credit_grants.held as amount,
+            sum(credit_grants.remaining - credit_grants.held) over (
+                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+            ) as upper
+        from billing.credit_grants
+        where credit_grants.account_id = hold_credits.account_id
+            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
+    ),
+    pinned as (
+        insert into billing.credit_hold_lots (hold_id, grant_id, amount)
+        select v_hold.id, free.id, least(free.amount, v_amount - (free.upper - free.amount)) from free
+        where free.upper - free.amount < v_amount
+        returning credit_hold_lots.grant_id, credit_hold_lots.amount
+    )
+    update billing.credit_grants set held = credit_grants.held + pinned.amount
+    from pinned where credit_grants.id = pinned.grant_id;
+
+    update billing.credit_balances
+    set held = credit_balances.held + v_amount,
+        next_due_at = least(credit_balances.next_due_at, v_hold.expires_at),
+        updated_at = now()
+    where credit_balances.account_id = v_hold.account_id;
+    return v_hold;
+end
+$$;
+
+COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text) IS 'Sets credits aside until they are captured or released, or expires_in is over; once for each idempotency key.';
 
 CREATE FUNCTION billing.is_livemode() RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -1020,6 +2467,147 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_amount bigint := case when refund_spend.amount is not null then billing._checked_amount(refund_spend.amount) end;
+    v_spend billing.credit_entries;
+    v_entry billing.credit_entries;
+    v_balance billing.credit_balances;
+    v_left bigint;
+begin
+    perform billing._check_request(refund_spend.idempotency_key, refund_spend.metadata);
+    select * into v_spend from billing.credit_entries
+    where credit_entries.id = refund_spend.entry_id and credit_entries.kind in ('spend', 'capture');
+    if not found then
+        raise exception 'entry % is no spend', coalesce(refund_spend.entry_id::text, 'null')
+            using errcode = 'TB026', hint = 'Pass the id that spend_credits or capture_hold returned.';
+    end if;
+    v_balance := billing._lock_balance(v_spend.account_id);
+
+    select * into v_entry from billing.credit_entries
+    where credit_entries.account_id = v_spend.account_id and credit_entries.key_space = 'caller'
+        and credit_entries.idempotency_key = refund_spend.idempotency_key;
+    if found then
+        if (v_entry.kind, v_entry.reverses_entry_id, v_entry.amount, v_entry.description, v_entry.metadata)
+            is distinct from (
+                'refund', v_spend.id, coalesce(v_amount, v_entry.amount), refund_spend.description, refund_spend.metadata
+            ) then
+            perform billing._raise_key_reused(refund_spend.idempotency_key);
+        end if;
+        return v_entry;
+    end if;
+
+    perform billing._check_open(v_spend.account_id);
+    select -v_spend.amount - coalesce(sum(credit_entries.amount), 0) into v_left from billing.credit_entries
+    where credit_entries.reverses_entry_id = v_spend.id and credit_entries.kind = 'refund';
+    v_amount := coalesce(v_amount, v_left);
+    if v_left = 0 or v_amount > v_left then
+        raise exception '% credits of entry % are left to refund, % are asked for', v_left, v_spend.id, v_amount
+            using errcode = 'TB027', hint = 'Refund at most what the spend took.';
+    end if;
+
+    v_entry := billing._reverse_entry(
+        v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
+        refund_spend.metadata, null
+    );
+    -- It counts no more towards the cap of the period that it was spent in.
+    update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
+    where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
+        and v_spend.occurred_at >= credit_balances.spend_period_start;
+    return v_entry;
+end
+$$;
+
+COMMENT ON FUNCTION billing.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text, metadata jsonb) IS 'Gives a spend or capture back to the lots it came from, all that is left of it (amount null) or part; once for each idempotency key.';
+
+CREATE FUNCTION billing.reinstate_grant(revocation_id bigint, amount numeric, idempotency_key text, reason text, actor text) RETURNS billing.credit_reinstatements
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_amount bigint := case when reinstate_grant.amount is not null then billing._checked_amount(reinstate_grant.amount) end;
+    v_revocation billing.credit_revocations;
+    v_reinstatement billing.credit_reinstatements;
+begin
+    perform billing._check_request(reinstate_grant.idempotency_key, '{}');
+    perform billing._check_reason(reinstate_grant.reason, reinstate_grant.actor);
+    select * into v_revocation from billing.credit_revocations where credit_revocations.id = reinstate_grant.revocation_id;
+    if not found then
+        raise exception 'there is no revocation %', coalesce(reinstate_grant.revocation_id::text, 'null')
+            using errcode = 'TB026', hint = 'Pass the id that revoke_grant returned.';
+    end if;
+    perform billing._lock_balance(v_revocation.account_id);
+
+    select * into v_reinstatement from billing.credit_reinstatements
+    where credit_reinstatements.account_id = v_revocation.account_id and credit_reinstatements.key_space = 'caller'
+        and credit_reinstatements.idempotency_key = reinstate_grant.idempotency_key;
+    if found then
+        if (
+            v_reinstatement.revocation_id, v_reinstatement.amount, v_reinstatement.reason, v_reinstatement.actor
+        ) is distinct from (
+            v_revocation.id, coalesce(v_amount, v_reinstatement.amount), reinstate_grant.reason, reinstate_grant.actor
+        ) then
+            perform billing._raise_key_reused(reinstate_grant.idempotency_key);
+        end if;
+        return v_reinstatement;
+    end if;
+    perform billing._check_key_is_new(v_revocation.account_id, reinstate_grant.idempotency_key);
+    perform billing._check_open(v_revocation.account_id);
+    return billing._reinstate(
+        v_revocation, v_amount, 'caller', reinstate_grant.idempotency_key, reinstate_grant.reason, reinstate_grant.actor
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.reinstate_grant(revocation_id bigint, amount numeric, idempotency_key text, reason text, actor text) IS 'Gives back what a revocation took, all that is left (amount null) or part; once for each idempotency key.';
+
+CREATE FUNCTION billing.release_hold(hold_id uuid, idempotency_key text) RETURNS billing.credit_holds
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_hold billing.credit_holds;
+begin
+    perform billing._check_request(release_hold.idempotency_key, '{}');
+    v_hold := billing._lock_hold(release_hold.hold_id);
+    if v_hold.release_key = release_hold.idempotency_key then
+        return v_hold;
+    elsif exists (
+        select from billing.credit_holds
+        where credit_holds.account_id = v_hold.account_id and credit_holds.release_key = release_hold.idempotency_key
+    ) then
+        perform billing._raise_key_reused(release_hold.idempotency_key);
+    elsif v_hold.status = 'expired' then
+        -- It came too late to give anything back, and nothing is held: what the caller wanted is so.
+        return v_hold;
+    end if;
+    perform billing._check_held(v_hold);
+    return billing._settle_hold(v_hold, 'released', release_hold.idempotency_key);
+end
+$$;
+
+COMMENT ON FUNCTION billing.release_hold(hold_id uuid, idempotency_key text) IS 'Gives back what a hold still has set aside.';
+
+CREATE FUNCTION billing.reopen_account(account_id uuid) RETURNS billing.accounts
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_account billing.accounts;
+begin
+    perform billing._lock_balance(reopen_account.account_id);
+    update billing.accounts set closed_at = null, updated_at = now()
+    where accounts.id = reopen_account.account_id
+    returning * into v_account;
+    return v_account;
+end
+$$;
+
+COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Opens a closed account again, with nothing in it.';
+
 CREATE FUNCTION billing.retry_stripe_event(event_id text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -1049,6 +2637,155 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.retry_stripe_event(event_id text) IS 'Sends a dead, parked or ignored event to the queue again; any other is left alone. Returns the status.';
+
+CREATE FUNCTION billing.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text DEFAULT 'clamp_and_record'::text) RETURNS billing.credit_revocations
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_amount bigint := case when revoke_grant.amount is not null then billing._checked_amount(revoke_grant.amount) end;
+    v_lot billing.credit_grants;
+    v_revocation billing.credit_revocations;
+begin
+    perform billing._check_request(revoke_grant.idempotency_key, '{}');
+    perform billing._check_reason(revoke_grant.reason, revoke_grant.actor);
+    if revoke_grant.shortfall_policy is null
+        or revoke_grant.shortfall_policy not in ('clamp_and_record', 'allow_negative', 'block_future_grants') then
+        raise exception 'shortfall_policy % is not known', coalesce(revoke_grant.shortfall_policy, 'null')
+            using errcode = 'TB029', hint = 'Use clamp_and_record, allow_negative or block_future_grants.';
+    end if;
+    select * into v_lot from billing.credit_grants where credit_grants.id = revoke_grant.grant_id;
+    if not found then
+        raise exception 'there is no lot %', coalesce(revoke_grant.grant_id::text, 'null')
+            using errcode = 'TB026', hint = 'Pass the id of a row in billing.credit_grants.';
+    end if;
+    perform billing._lock_balance(v_lot.account_id);
+
+    select * into v_revocation from billing.credit_revocations
+    where credit_revocations.account_id = v_lot.account_id and credit_revocations.key_space = 'caller'
+        and credit_revocations.idempotency_key = revoke_grant.idempotency_key;
+    if found then
+        if (
+            v_revocation.grant_id, v_revocation.requested, v_revocation.shortfall_policy, v_revocation.reason,
+            v_revocation.actor
+        ) is distinct from (
+            v_lot.id, coalesce(v_amount, v_revocation.requested), revoke_grant.shortfall_policy, revoke_grant.reason,
+            revoke_grant.actor
+        ) then
+            perform billing._raise_key_reused(revoke_grant.idempotency_key);
+        end if;
+        return v_revocation;
+    end if;
+    perform billing._check_key_is_new(v_lot.account_id, revoke_grant.idempotency_key);
+    perform billing._check_open(v_lot.account_id);
+    return billing._revoke_grant(
+        v_lot, v_amount, 'caller', revoke_grant.idempotency_key, revoke_grant.shortfall_policy, revoke_grant.reason,
+        revoke_grant.actor
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text) IS 'Takes a lot back, all of it (amount null) or part; what was spent is a shortfall, dealt with by shortfall_policy. A scheduled lot is cancelled.';
+
+CREATE FUNCTION billing.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100) RETURNS billing.credit_grants
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_amount bigint := billing._checked_amount(schedule_credits.amount);
+    v_lot billing.credit_grants;
+begin
+    perform billing._check_request(schedule_credits.idempotency_key, '{}');
+    perform billing._lock_balance(schedule_credits.account_id);
+
+    select * into v_lot from billing.credit_grants
+    where credit_grants.account_id = schedule_credits.account_id and credit_grants.key_space = 'caller'
+        and credit_grants.idempotency_key = schedule_credits.idempotency_key;
+    if found then
+        if (
+            v_lot.amount, v_lot.effective_at, v_lot.source, v_lot.reference_id, v_lot.description, v_lot.expires_at,
+            v_lot.priority
+        ) is distinct from (
+            v_amount, schedule_credits.effective_at, schedule_credits.source, schedule_credits.reference_id,
+            schedule_credits.description, schedule_credits.expires_at, schedule_credits.priority
+        ) then
+            perform billing._raise_key_reused(schedule_credits.idempotency_key);
+        end if;
+        return v_lot;
+    end if;
+
+    perform billing._check_key_is_new(schedule_credits.account_id, schedule_credits.idempotency_key);
+    perform billing._check_open(schedule_credits.account_id);
+    if schedule_credits.effective_at is null or schedule_credits.effective_at <= billing.current_time() then
+        raise exception 'effective_at % is not to come', coalesce(schedule_credits.effective_at::text, 'null')
+            using errcode = 'TB012', hint = 'Credits that open at once are granted with grant_credits.';
+    end if;
+    perform billing._check_expiry(schedule_credits.expires_at, schedule_credits.effective_at);
+    insert into billing.credit_grants (
+        account_id, amount, remaining, priority, effective_at, expires_at, source, reference_id, description, key_space,
+        idempotency_key
+    )
+    values (
+        schedule_credits.account_id, v_amount, 0, schedule_credits.priority, schedule_credits.effective_at,
+        schedule_credits.expires_at, schedule_credits.source, schedule_credits.reference_id,
+        schedule_credits.description, 'caller', schedule_credits.idempotency_key
+    )
+    returning * into v_lot;
+    perform billing._remember_due(v_lot.account_id, v_lot.effective_at);
+    return v_lot;
+end
+$$;
+
+COMMENT ON FUNCTION billing.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text, source text, reference_id text, expires_at timestamp with time zone, priority integer) IS 'Grants credits that open at effective_at, once for each idempotency key, and returns the lot. Cancel it with revoke_grant.';
+
+CREATE FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric DEFAULT 0, spend_cap numeric DEFAULT NULL::numeric, spend_cap_period text DEFAULT NULL::text, low_balance_threshold numeric DEFAULT NULL::numeric) RETURNS billing.credit_balances
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._lock_balance(set_credit_limits.account_id);
+begin
+    if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
+        or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
+        raise exception 'spend_cap and spend_cap_period do not fit together'
+            using errcode = 'TB031', hint = 'Pass both, the period being day, week or month, or neither for no cap.';
+    end if;
+    update billing.credit_balances
+    set overdraft = billing._checked_limit('overdraft', coalesce(set_credit_limits.overdraft, 0)),
+        spend_cap = billing._checked_limit('spend_cap', set_credit_limits.spend_cap),
+        spend_cap_period = set_credit_limits.spend_cap_period,
+        low_balance_threshold = nullif(
+            billing._checked_limit('low_balance_threshold', set_credit_limits.low_balance_threshold), 0
+        ),
+        -- Set above the balance it tells nothing: that was no fall.
+        is_low = credit_balances.balance - credit_balances.held < coalesce(set_credit_limits.low_balance_threshold, 0),
+        -- A cap counts what was spent before it was set, too.
+        spend_period_start = date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC'),
+        spent_in_period = case
+            when set_credit_limits.spend_cap_period is null then 0
+            else greatest(-coalesce((
+                select sum(credit_entries.amount) from billing.credit_entries
+                where credit_entries.account_id = v_balance.account_id
+                    and credit_entries.kind in ('spend', 'capture', 'refund')
+                    -- A refund counts in the period of what it gives back, as refund_spend counts it.
+                    and coalesce(
+                        (
+                            select original.occurred_at from billing.credit_entries as original
+                            where original.id = credit_entries.reverses_entry_id
+                        ),
+                        credit_entries.occurred_at
+                    ) >= date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC')
+                    and credit_entries.occurred_at
+                        >= date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC')
+            ), 0), 0)
+        end
+    where credit_balances.account_id = v_balance.account_id
+    returning * into v_balance;
+    return v_balance;
+end
+$$;
+
+COMMENT ON FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric, spend_cap numeric, spend_cap_period text, low_balance_threshold numeric) IS 'Sets all limits of an account: what is left out is no overdraft, no cap, no warning.';
 
 CREATE FUNCTION billing.settle_stripe_events(msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1084,19 +2821,17 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text) RETURNS billing.credit_entries
+CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
     v_amount bigint := billing._checked_amount(spend_credits.amount);
+    v_up_to bigint := case when spend_credits.up_to then v_amount end;
     v_now timestamptz := billing.current_time();
     v_balance billing.credit_balances;
-    v_account billing.accounts;
     v_entry billing.credit_entries;
-    v_lot record;
-    v_left bigint := v_amount;
-    v_taken bigint;
+    v_debt bigint;
 begin
     perform billing._check_request(spend_credits.idempotency_key, spend_credits.metadata);
 
@@ -1113,72 +2848,145 @@ begin
         and credit_entries.idempotency_key = spend_credits.idempotency_key;
     if found then
         if (
-            v_entry.kind, v_entry.amount, v_entry.description, v_entry.metadata, v_entry.feature, v_entry.reference_id
+            v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
+            v_entry.metadata, v_entry.feature, v_entry.reference_id
         ) is distinct from (
-            'spend', -v_amount, spend_credits.description, spend_credits.metadata, spend_credits.feature,
-            spend_credits.reference_id
+            'spend', v_amount, v_up_to is not null, spend_credits.description, spend_credits.metadata,
+            spend_credits.feature, spend_credits.reference_id
         ) then
             perform billing._raise_key_reused(spend_credits.idempotency_key);
         end if;
         return v_entry;
     end if;
 
-    select accounts.* into strict v_account from billing.accounts where accounts.id = spend_credits.account_id;
-    if v_account.frozen_at is not null then
-        raise exception 'account % is frozen: %', v_account.id, v_account.frozen_reason
-            using errcode = 'TB003', hint = 'Spending opens again once the account is unfrozen.';
-    elsif v_account.closed_at is not null then
-        raise exception 'account % is closed', v_account.id
-            using errcode = 'TB008', hint = 'Spend from another account, or open this one again.';
-    end if;
-
+    perform billing._check_may_spend(spend_credits.account_id);
     if v_balance.next_due_at <= v_now then
-        v_balance := billing._close_due_lots(spend_credits.account_id);
+        v_balance := billing._lock_settled_balance(spend_credits.account_id);
     end if;
-    if v_balance.balance - v_balance.held < v_amount then
-        raise exception 'account % has % credits available, % are needed',
-            v_account.id, greatest(v_balance.balance - v_balance.held, 0), v_amount
-            using errcode = 'TB001', hint = 'Offer the user a credit pack or a larger plan.';
+    if v_up_to is not null then
+        v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
+        if v_balance.spend_cap is not null then
+            v_balance := billing._in_running_period(v_balance);
+            -- At least one, so that a cap that is used up is refused as such.
+            v_amount := least(v_amount, greatest(v_balance.spend_cap - v_balance.spent_in_period, 1));
+        end if;
+    end if;
+    if v_amount <= 0 or v_amount - v_balance.overdraft > v_balance.balance - v_balance.held then
+        perform billing._raise_insufficient(
+            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft,
+            spend_credits.amount
+        );
+    end if;
+    if v_balance.spend_cap is not null then
+        v_balance := billing._count_spend(v_balance, v_amount);
     end if;
 
+    -- Beyond what the lots hold (balance + debt) it is debt.
+    v_debt := greatest(v_amount - v_balance.debt - (v_balance.balance - v_balance.held), 0);
     insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, key_space,
-        idempotency_key, occurred_at
+        account_id, kind, amount, balance_after, debt, up_to, source, reference_id, description, feature, metadata,
+        key_space, idempotency_key, occurred_at
     )
     values (
-        spend_credits.account_id, 'spend', -v_amount, v_balance.balance - v_amount, 'app', spend_credits.reference_id,
-        spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller',
+        spend_credits.account_id, 'spend', -v_amount, v_balance.balance - v_amount, v_debt, v_up_to, 'app',
+        spend_credits.reference_id, spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller',
         spend_credits.idempotency_key, v_now
     )
     returning * into v_entry;
+    perform billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
 
-    for v_lot in
-        select credit_grants.id, credit_grants.remaining, credit_grants.held from billing.credit_grants
-        where credit_grants.account_id = spend_credits.account_id
-            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
-        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-    loop
-        v_taken := least(v_left, v_lot.remaining - v_lot.held);
-        update billing.credit_grants
-        set remaining = v_lot.remaining - v_taken,
-            closed_at = case when v_lot.remaining = v_taken then v_now end
-        where credit_grants.id = v_lot.id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, v_taken);
-        v_left := v_left - v_taken;
-        exit when v_left = 0;
-    end loop;
-    if v_left > 0 then
-        raise exception 'the open lots of account % hold % credits less than its balance', v_account.id, v_left
-            using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
-    end if;
-
-    update billing.credit_balances set balance = v_entry.balance_after, updated_at = now()
-    where credit_balances.account_id = spend_credits.account_id;
+    update billing.credit_balances
+    set balance = v_entry.balance_after,
+        debt = v_balance.debt + v_debt,
+        spent_in_period = v_balance.spent_in_period,
+        spend_period_start = v_balance.spend_period_start,
+        updated_at = now()
+    where credit_balances.account_id = v_entry.account_id;
     return v_entry;
 end
 $$;
 
-COMMENT ON FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text) IS 'Spends credits of an account, once for each idempotency key, and returns the entry. Refused below zero (TB001) and while frozen (TB003). Call it inside your own transaction.';
+COMMENT ON FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) IS 'Spends credits of an account, once for each idempotency key, and returns the entry. Refused below zero (TB001) and while frozen (TB003); with up_to it takes what there is. Call it inside your own transaction.';
+
+CREATE FUNCTION billing.spend_credits_batch(spends jsonb) RETURNS SETOF billing.credit_entries
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+    v_account_id uuid;
+    v_key text;
+    v_new jsonb;
+begin
+    if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
+        or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
+        raise exception 'spends is not an array of objects'
+            using errcode = 'TB023',
+            hint = 'Pass [{"account_id": …, "amount": …, "idempotency_key": …}, …], as spend_credits takes them.';
+    end if;
+    perform billing._check_request(spend.idempotency_key, coalesce(spend.metadata, '{}')),
+        billing._checked_amount(spend.amount)
+    from jsonb_to_recordset(spend_credits_batch.spends) as spend (amount numeric, idempotency_key text, metadata jsonb);
+
+    for v_account_id in
+        select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
+        order by spend.account_id
+    loop
+        perform billing._lock_balance(v_account_id);
+
+        -- A key may be used already, by an earlier call or twice in this one: then all else must be the same.
+        select spend.idempotency_key into v_key
+        from jsonb_to_recordset(spend_credits_batch.spends) as spend (
+            account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text,
+            reference_id text
+        )
+        left join billing.credit_entries as held
+            on held.account_id = v_account_id and held.key_space = 'caller' and held.idempotency_key = spend.idempotency_key
+        where spend.account_id = v_account_id
+        group by spend.idempotency_key, held.id
+        having count(distinct (
+                spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
+            )) > 1
+            or held.id is not null and bool_or(
+                (
+                    'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
+                    spend.reference_id
+                ) is distinct from (
+                    held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
+                ) or held.up_to is not null
+            )
+        limit 1;
+        if found then
+            perform billing._raise_key_reused(v_key);
+        end if;
+
+        select jsonb_agg(fresh.spend || jsonb_build_object('position', fresh.position) order by fresh.position) into v_new
+        from (
+            select distinct on (asked.spend ->> 'idempotency_key') asked.spend, asked.position
+            from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
+            where (asked.spend ->> 'account_id')::uuid = v_account_id
+                and not exists (
+                    select from billing.credit_entries
+                    where credit_entries.account_id = v_account_id and credit_entries.key_space = 'caller'
+                        and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
+                )
+            order by asked.spend ->> 'idempotency_key', asked.position
+        ) as fresh;
+        if v_new is not null then
+            perform billing._spend_all(v_account_id, v_new);
+        end if;
+    end loop;
+
+    return query
+    select credit_entries.*
+    from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
+    join billing.credit_entries
+        on credit_entries.account_id = (asked.spend ->> 'account_id')::uuid and credit_entries.key_space = 'caller'
+        and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
+    order by asked.position;
+end
+$_$;
+
+COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';
 
 CREATE FUNCTION billing.sync_checkout_session(stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text, payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1559,6 +3367,36 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_credit_balances__low_balance() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances;
+begin
+    update billing.credit_balances
+    set is_low = credit_balances.balance - credit_balances.held < credit_balances.low_balance_threshold
+    where credit_balances.account_id = new.account_id
+        and credit_balances.is_low is distinct from
+            (credit_balances.balance - credit_balances.held < credit_balances.low_balance_threshold)
+        and credit_balances.low_balance_threshold is not null
+    returning * into v_balance;
+    if v_balance.is_low then
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        values (
+            v_balance.account_id, 'customer', 'low_balance',
+            pg_catalog.format('low_balance:%s:%s', v_balance.account_id, pg_current_xact_id()),
+            jsonb_build_object(
+                'available', greatest(v_balance.balance - v_balance.held, 0),
+                'threshold', v_balance.low_balance_threshold
+            )
+        )
+        on conflict (dedupe_key) do nothing;
+    end if;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_ledger__append_only() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -1583,11 +3421,177 @@ exception when others then
 end
 $$;
 
+CREATE FUNCTION billing.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_amount bigint := billing._checked_amount(transfer_credits.amount);
+    v_out billing.credit_entries;
+    v_lot record;
+begin
+    perform billing._check_request(transfer_credits.idempotency_key, transfer_credits.metadata);
+    if transfer_credits.from_account_id = transfer_credits.to_account_id then
+        raise exception 'account % cannot transfer to itself', transfer_credits.from_account_id
+            using errcode = 'TB030', hint = 'Name another account to transfer to.';
+    elsif transfer_credits.from_account_id is null or transfer_credits.to_account_id is null then
+        perform billing._raise_no_account(null);
+    end if;
+    -- Both in the order of their ids, so that two transfers in opposite directions wait and never deadlock.
+    perform billing._lock_balance(least(transfer_credits.from_account_id, transfer_credits.to_account_id));
+    perform billing._lock_balance(greatest(transfer_credits.from_account_id, transfer_credits.to_account_id));
+
+    select * into v_out from billing.credit_entries
+    where credit_entries.account_id = transfer_credits.from_account_id and credit_entries.key_space = 'caller'
+        and credit_entries.idempotency_key = transfer_credits.idempotency_key;
+    if found then
+        if (v_out.kind, v_out.amount, v_out.reference_id, v_out.description, v_out.metadata) is distinct from (
+            'transfer_out', -v_amount, transfer_credits.to_account_id::text, transfer_credits.description,
+            transfer_credits.metadata
+        ) then
+            perform billing._raise_key_reused(transfer_credits.idempotency_key);
+        end if;
+        return v_out;
+    end if;
+
+    perform billing._check_may_spend(transfer_credits.from_account_id);
+    perform billing._check_open(transfer_credits.to_account_id);
+    v_out := billing._take_credits(
+        billing._lock_settled_balance(transfer_credits.from_account_id), 'transfer_out', v_amount,
+        transfer_credits.idempotency_key, 'transfer', transfer_credits.description, transfer_credits.metadata,
+        reference_id => transfer_credits.to_account_id::text
+    );
+    for v_lot in
+        select credit_consumptions.amount, credit_grants.id, credit_grants.priority, credit_grants.expires_at
+        from billing.credit_consumptions
+        join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
+        where credit_consumptions.entry_id = v_out.id
+        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+    loop
+        perform billing._grant_credits(
+            account_id => transfer_credits.to_account_id,
+            amount => v_lot.amount,
+            key_space => 'system',
+            idempotency_key => pg_catalog.format('transfer:%s:%s', v_out.id, v_lot.id),
+            source => 'transfer',
+            reference_id => transfer_credits.from_account_id::text,
+            description => transfer_credits.description,
+            metadata => transfer_credits.metadata,
+            priority => v_lot.priority,
+            expires_at => v_lot.expires_at,
+            kind => 'transfer_in'
+        );
+    end loop;
+    return v_out;
+end
+$$;
+
+COMMENT ON FUNCTION billing.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb) IS 'Moves credits to another account, once for each idempotency key of the giving one. Lots keep priority and expiry.';
+
+CREATE FUNCTION public.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.adjust_credits(
+        adjust_credits.account_id, adjust_credits.amount, adjust_credits.idempotency_key, adjust_credits.reason,
+        adjust_credits.actor, adjust_credits.expires_at
+    )
+$$;
+
+CREATE FUNCTION public.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, release_rest boolean DEFAULT false) RETURNS billing.credit_entries
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.capture_hold(
+        capture_hold.hold_id, capture_hold.amount, capture_hold.idempotency_key, capture_hold.description,
+        capture_hold.metadata, capture_hold.release_rest
+    )
+$$;
+
+CREATE FUNCTION public.close_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.close_account(
+        close_account.account_id, close_account.reason, close_account.actor
+    )
+$$;
+
+CREATE FUNCTION public.credit_balance_as_of(account_id uuid, moment timestamp with time zone) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    -- From the balance backwards, because most questions are about a moment not long ago.
+    select (credit_balances.balance - coalesce((
+        select sum(credit_entries.amount) from billing.credit_entries
+        where credit_entries.account_id = credit_balance_as_of.account_id
+            and credit_entries.occurred_at > credit_balance_as_of.moment
+    ), 0))::bigint
+    from billing.credit_balances
+    where credit_balances.account_id = credit_balance_as_of.account_id
+$$;
+
+COMMENT ON FUNCTION public.credit_balance_as_of(account_id uuid, moment timestamp with time zone) IS 'The balance of an account as of a moment.';
+
+CREATE FUNCTION public.credit_statement(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS TABLE(line text, kind text, source text, feature text, entries bigint, amount bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select
+        'opening', null, null, null, null,
+        public.credit_balance_as_of(credit_statement.account_id, credit_statement.period_start - interval '1 microsecond')
+    union all
+    (
+        select
+            'movement', credit_entries.kind, credit_entries.source, credit_entries.feature, count(*),
+            sum(credit_entries.amount)::bigint
+        from billing.credit_entries
+        where credit_entries.account_id = credit_statement.account_id
+            and credit_entries.occurred_at >= credit_statement.period_start
+            and credit_entries.occurred_at < credit_statement.period_end
+        group by credit_entries.kind, credit_entries.source, credit_entries.feature
+        order by credit_entries.kind, credit_entries.source, credit_entries.feature
+    )
+    union all
+    select
+        'closing', null, null, null, null,
+        public.credit_balance_as_of(credit_statement.account_id, credit_statement.period_end - interval '1 microsecond')
+$$;
+
+COMMENT ON FUNCTION public.credit_statement(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Opening balance, movements by kind, source and feature, and closing balance of a period [start, end).';
+
+CREATE FUNCTION public.credit_usage(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS TABLE(day date, feature text, spends bigint, credits bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select
+        (credit_entries.occurred_at at time zone 'utc')::date, credit_entries.feature,
+        count(*) filter (where credit_entries.kind <> 'refund'), -sum(credit_entries.amount)::bigint
+    from billing.credit_entries
+    where credit_entries.account_id = credit_usage.account_id
+        and credit_entries.kind in ('spend', 'capture', 'refund')
+        and credit_entries.occurred_at >= credit_usage.period_start
+        and credit_entries.occurred_at < credit_usage.period_end
+    group by 1, 2
+    order by 1, 2
+$$;
+
+COMMENT ON FUNCTION public.credit_usage(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and feature in a period [start, end), less what was refunded.';
+
 CREATE FUNCTION public.ensure_account(user_id uuid) RETURNS uuid
     LANGUAGE sql
     SET search_path TO ''
     AS $$
     select billing.ensure_account(ensure_account.user_id)
+$$;
+
+CREATE FUNCTION public.extend_hold(hold_id uuid, expires_in interval) RETURNS billing.credit_holds
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.extend_hold(
+        extend_hold.hold_id, extend_hold.expires_in
+    )
 $$;
 
 CREATE FUNCTION public.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
@@ -1601,6 +3605,16 @@ CREATE FUNCTION public.grant_credits(account_id uuid, amount numeric, idempotenc
     )
 $$;
 
+CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.hold_credits(
+        hold_credits.account_id, hold_credits.amount, hold_credits.idempotency_key, hold_credits.expires_in,
+        hold_credits.description, hold_credits.metadata, hold_credits.feature
+    )
+$$;
+
 CREATE FUNCTION public.link_customer(account_id uuid, stripe_customer_id text, livemode boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
@@ -1608,13 +3622,101 @@ CREATE FUNCTION public.link_customer(account_id uuid, stripe_customer_id text, l
     select billing.link_customer(link_customer.account_id, link_customer.stripe_customer_id, link_customer.livemode)
 $$;
 
-CREATE FUNCTION public.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text) RETURNS billing.credit_entries
+CREATE FUNCTION public.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.refund_spend(
+        refund_spend.entry_id, refund_spend.amount, refund_spend.idempotency_key, refund_spend.description,
+        refund_spend.metadata
+    )
+$$;
+
+CREATE FUNCTION public.reinstate_grant(revocation_id bigint, amount numeric, idempotency_key text, reason text, actor text) RETURNS billing.credit_reinstatements
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.reinstate_grant(
+        reinstate_grant.revocation_id, reinstate_grant.amount, reinstate_grant.idempotency_key,
+        reinstate_grant.reason, reinstate_grant.actor
+    )
+$$;
+
+CREATE FUNCTION public.release_hold(hold_id uuid, idempotency_key text) RETURNS billing.credit_holds
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.release_hold(
+        release_hold.hold_id, release_hold.idempotency_key
+    )
+$$;
+
+CREATE FUNCTION public.reopen_account(account_id uuid) RETURNS billing.accounts
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.reopen_account(
+        reopen_account.account_id
+    )
+$$;
+
+CREATE FUNCTION public.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text DEFAULT 'clamp_and_record'::text) RETURNS billing.credit_revocations
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.revoke_grant(
+        revoke_grant.grant_id, revoke_grant.amount, revoke_grant.idempotency_key, revoke_grant.reason,
+        revoke_grant.actor, revoke_grant.shortfall_policy
+    )
+$$;
+
+CREATE FUNCTION public.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100) RETURNS billing.credit_grants
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.schedule_credits(
+        schedule_credits.account_id, schedule_credits.amount, schedule_credits.effective_at,
+        schedule_credits.idempotency_key, schedule_credits.description, schedule_credits.source,
+        schedule_credits.reference_id, schedule_credits.expires_at, schedule_credits.priority
+    )
+$$;
+
+CREATE FUNCTION public.set_credit_limits(account_id uuid, overdraft numeric DEFAULT 0, spend_cap numeric DEFAULT NULL::numeric, spend_cap_period text DEFAULT NULL::text, low_balance_threshold numeric DEFAULT NULL::numeric) RETURNS billing.credit_balances
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.set_credit_limits(
+        set_credit_limits.account_id, set_credit_limits.overdraft, set_credit_limits.spend_cap,
+        set_credit_limits.spend_cap_period, set_credit_limits.low_balance_threshold
+    )
+$$;
+
+CREATE FUNCTION public.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE sql
     SET search_path TO ''
     AS $$
     select billing.spend_credits(
         spend_credits.account_id, spend_credits.amount, spend_credits.idempotency_key, spend_credits.description,
-        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id
+        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+    )
+$$;
+
+CREATE FUNCTION public.spend_credits_batch(spends jsonb) RETURNS SETOF billing.credit_entries
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select * from billing.spend_credits_batch(
+        spend_credits_batch.spends
+    )
+$$;
+
+CREATE FUNCTION public.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.transfer_credits(
+        transfer_credits.from_account_id, transfer_credits.to_account_id, transfer_credits.amount,
+        transfer_credits.idempotency_key, transfer_credits.description, transfer_credits.metadata
     )
 $$;
 
@@ -1627,24 +3729,6 @@ CREATE TABLE billing.account_members (
 );
 
 COMMENT ON TABLE billing.account_members IS 'Who belongs to a team account.';
-
-CREATE TABLE billing.accounts (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    kind text DEFAULT 'personal'::text NOT NULL,
-    name text,
-    owner_id uuid,
-    frozen_at timestamp with time zone,
-    frozen_reason text,
-    closed_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT frozen_accounts_say_why CHECK (((frozen_at IS NULL) = (frozen_reason IS NULL))),
-    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['personal'::text, 'team'::text])))
-);
-
-COMMENT ON TABLE billing.accounts IS 'What has a balance: a person or a team.';
-
-COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused (TB003); frozen_reason says why.';
 
 CREATE TABLE billing.checkout_sessions (
     stripe_checkout_session_id text NOT NULL,
@@ -1701,42 +3785,6 @@ ALTER TABLE billing.credit_entries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENT
     CACHE 1
 );
 
-CREATE TABLE billing.credit_grants (
-    id bigint NOT NULL,
-    account_id uuid NOT NULL,
-    entry_id bigint,
-    amount bigint NOT NULL,
-    remaining bigint NOT NULL,
-    held bigint DEFAULT 0 NOT NULL,
-    priority integer DEFAULT 100 NOT NULL,
-    effective_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone,
-    closed_at timestamp with time zone,
-    source text NOT NULL,
-    reference_id text,
-    key_space text NOT NULL,
-    idempotency_key text NOT NULL,
-    stripe_invoice_id text,
-    stripe_subscription_item_id text,
-    stripe_price_id text,
-    stripe_checkout_session_id text,
-    stripe_payment_intent_id text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT amount_is_positive CHECK ((amount > 0)),
-    CONSTRAINT closed_lots_are_empty CHECK (((closed_at IS NULL) OR (remaining = 0))),
-    CONSTRAINT expires_after_it_takes_effect CHECK ((expires_at > effective_at)),
-    CONSTRAINT held_is_within_what_remains CHECK (((held >= 0) AND (held <= remaining))),
-    CONSTRAINT key_space_is_known CHECK ((key_space = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text]))),
-    CONSTRAINT remaining_is_within_the_amount CHECK (((remaining >= 0) AND (remaining <= amount)))
-)
-WITH (fillfactor='80');
-
-COMMENT ON TABLE billing.credit_grants IS 'Lots of credits: what is left of each grant and what paid for it.';
-
-COMMENT ON COLUMN billing.credit_grants.entry_id IS 'The entry that opened the lot; null until a future-dated lot takes effect.';
-
-COMMENT ON COLUMN billing.credit_grants.held IS 'Part of remaining that open holds have pinned.';
-
 ALTER TABLE billing.credit_grants ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.credit_grants_id_seq
     START WITH 1
@@ -1753,28 +3801,7 @@ CREATE TABLE billing.credit_hold_lots (
     CONSTRAINT amount_is_not_negative CHECK ((amount >= 0))
 );
 
-COMMENT ON TABLE billing.credit_hold_lots IS 'The lots that a hold has pinned.';
-
-CREATE TABLE billing.credit_holds (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    account_id uuid NOT NULL,
-    amount bigint NOT NULL,
-    captured bigint DEFAULT 0 NOT NULL,
-    status text DEFAULT 'held'::text NOT NULL,
-    description text,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    idempotency_key text NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    settled_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT amount_is_positive CHECK ((amount > 0)),
-    CONSTRAINT captured_is_within_the_amount CHECK (((captured >= 0) AND (captured <= amount))),
-    CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
-    CONSTRAINT settled_holds_say_when CHECK (((status = 'held'::text) = (settled_at IS NULL))),
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['held'::text, 'captured'::text, 'released'::text, 'expired'::text])))
-);
-
-COMMENT ON TABLE billing.credit_holds IS 'Credits set aside until captured, released or expired.';
+COMMENT ON TABLE billing.credit_hold_lots IS 'The lots that a hold has pinned, and how much of each it still pins.';
 
 CREATE TABLE billing.credit_packs (
     stripe_price_id text NOT NULL,
@@ -1794,6 +3821,24 @@ CREATE TABLE billing.credit_packs (
 );
 
 COMMENT ON TABLE billing.credit_packs IS 'One-time Stripe prices and the credits they are worth.';
+
+ALTER TABLE billing.credit_reinstatements ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.credit_reinstatements_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE billing.credit_revocations ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.credit_revocations_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE billing.customers (
     id bigint NOT NULL,
@@ -1875,19 +3920,21 @@ COMMENT ON TABLE billing.invoice_payments IS 'Which payment paid which invoice.'
 CREATE VIEW billing.ledger_discrepancies WITH (security_invoker='on') AS
  WITH entry_sums AS (
          SELECT credit_entries.account_id,
-            sum(credit_entries.amount) AS total
+            sum(credit_entries.amount) AS total,
+            sum(credit_entries.debt) AS debt
            FROM billing.credit_entries
           GROUP BY credit_entries.account_id
         ), lot_sums AS (
          SELECT credit_grants.account_id,
             sum(credit_grants.remaining) AS remaining,
             sum(credit_grants.held) AS held,
-            min(credit_grants.expires_at) FILTER (WHERE (credit_grants.closed_at IS NULL)) AS next_due_at
+            LEAST(min(credit_grants.expires_at) FILTER (WHERE ((credit_grants.closed_at IS NULL) AND (credit_grants.remaining > credit_grants.held))), min(credit_grants.effective_at) FILTER (WHERE ((credit_grants.closed_at IS NULL) AND (credit_grants.entry_id IS NULL)))) AS due_at
            FROM billing.credit_grants
           GROUP BY credit_grants.account_id
         ), hold_sums AS (
          SELECT credit_holds.account_id,
-            sum((credit_holds.amount - credit_holds.captured)) AS held
+            sum((credit_holds.amount - credit_holds.captured)) AS held,
+            min(credit_holds.expires_at) AS due_at
            FROM billing.credit_holds
           WHERE (credit_holds.status = 'held'::text)
           GROUP BY credit_holds.account_id
@@ -1908,6 +3955,33 @@ CREATE VIEW billing.ledger_discrepancies WITH (security_invoker='on') AS
             sum(credit_consumptions.amount) AS taken
            FROM billing.credit_consumptions
           GROUP BY credit_consumptions.entry_id
+        ), opened_by_entries AS (
+         SELECT credit_grants.entry_id,
+            sum(credit_grants.amount) AS opened
+           FROM billing.credit_grants
+          GROUP BY credit_grants.entry_id
+        ), pinned_by_holds AS (
+         SELECT credit_hold_lots.hold_id,
+            sum(credit_hold_lots.amount) AS pinned
+           FROM billing.credit_hold_lots
+          GROUP BY credit_hold_lots.hold_id
+        ), pinned_in_lots AS (
+         SELECT credit_hold_lots.grant_id,
+            sum(credit_hold_lots.amount) AS pinned
+           FROM billing.credit_hold_lots
+          GROUP BY credit_hold_lots.grant_id
+        ), captured_by_entries AS (
+         SELECT credit_entries.hold_id,
+            (- sum(credit_entries.amount)) AS captured
+           FROM billing.credit_entries
+          WHERE (credit_entries.kind = 'capture'::text)
+          GROUP BY credit_entries.hold_id
+        ), given_back AS (
+         SELECT credit_entries.reverses_entry_id,
+            sum(credit_entries.amount) AS amount
+           FROM billing.credit_entries
+          WHERE (credit_entries.kind = 'refund'::text)
+          GROUP BY credit_entries.reverses_entry_id
         )
  SELECT a.id AS account_id,
     'account_has_a_balance'::text AS invariant,
@@ -1931,6 +4005,13 @@ UNION ALL
   WHERE ((b.balance)::numeric <> (COALESCE(l.remaining, (0)::numeric) - (b.debt)::numeric))
 UNION ALL
  SELECT b.account_id,
+    'debt_is_the_sum_of_entries'::text AS invariant,
+    format('debt %s, entries %s'::text, b.debt, COALESCE(e.debt, (0)::numeric)) AS detail
+   FROM (billing.credit_balances b
+     LEFT JOIN entry_sums e ON ((e.account_id = b.account_id)))
+  WHERE ((b.debt)::numeric <> COALESCE(e.debt, (0)::numeric))
+UNION ALL
+ SELECT b.account_id,
     'held_is_the_sum_of_open_holds'::text AS invariant,
     format('held %s, holds %s, lots %s'::text, b.held, COALESCE(h.held, (0)::numeric), COALESCE(l.held, (0)::numeric)) AS detail
    FROM ((billing.credit_balances b
@@ -1938,12 +4019,38 @@ UNION ALL
      LEFT JOIN lot_sums l ON ((l.account_id = b.account_id)))
   WHERE (((b.held)::numeric <> COALESCE(h.held, (0)::numeric)) OR ((b.held)::numeric <> COALESCE(l.held, (0)::numeric)))
 UNION ALL
+ SELECT h.account_id,
+    'hold_pins_what_it_holds'::text AS invariant,
+    format('hold %s is %s: %s of %s captured, %s pinned'::text, h.id, h.status, h.captured, h.amount, COALESCE(p.pinned, (0)::numeric)) AS detail
+   FROM (billing.credit_holds h
+     LEFT JOIN pinned_by_holds p ON ((p.hold_id = h.id)))
+  WHERE (COALESCE(p.pinned, (0)::numeric) <> (
+        CASE h.status
+            WHEN 'held'::text THEN (h.amount - h.captured)
+            ELSE (0)::bigint
+        END)::numeric)
+UNION ALL
+ SELECT g.account_id,
+    'lot_is_held_by_its_holds'::text AS invariant,
+    format('lot %s: held %s, pinned %s'::text, g.id, g.held, COALESCE(p.pinned, (0)::numeric)) AS detail
+   FROM (billing.credit_grants g
+     LEFT JOIN pinned_in_lots p ON ((p.grant_id = g.id)))
+  WHERE ((g.held)::numeric <> COALESCE(p.pinned, (0)::numeric))
+UNION ALL
+ SELECT h.account_id,
+    'hold_captured_what_entries_took'::text AS invariant,
+    format('hold %s: captured %s, entries %s'::text, h.id, h.captured, COALESCE(c.captured, (0)::numeric)) AS detail
+   FROM (billing.credit_holds h
+     LEFT JOIN captured_by_entries c ON ((c.hold_id = h.id)))
+  WHERE ((h.captured)::numeric <> COALESCE(c.captured, (0)::numeric))
+UNION ALL
  SELECT b.account_id,
-    'no_lot_falls_due_unseen'::text AS invariant,
-    format('next_due_at %s, a lot expires at %s'::text, b.next_due_at, l.next_due_at) AS detail
-   FROM (billing.credit_balances b
-     JOIN lot_sums l ON ((l.account_id = b.account_id)))
-  WHERE (l.next_due_at < COALESCE(b.next_due_at, 'infinity'::timestamp with time zone))
+    'nothing_falls_due_unseen'::text AS invariant,
+    format('next_due_at %s, a lot is due at %s, a hold at %s'::text, b.next_due_at, l.due_at, h.due_at) AS detail
+   FROM ((billing.credit_balances b
+     LEFT JOIN lot_sums l ON ((l.account_id = b.account_id)))
+     LEFT JOIN hold_sums h ON ((h.account_id = b.account_id)))
+  WHERE (LEAST(l.due_at, h.due_at) < COALESCE(b.next_due_at, 'infinity'::timestamp with time zone))
 UNION ALL
  SELECT c.account_id,
     'balance_after_continues_the_chain'::text AS invariant,
@@ -1962,21 +4069,22 @@ UNION ALL
     'lot_is_open_while_something_remains'::text AS invariant,
     format('lot %s is open and empty'::text, g.id) AS detail
    FROM billing.credit_grants g
-  WHERE ((g.closed_at IS NULL) AND (g.remaining = 0))
+  WHERE ((g.entry_id IS NOT NULL) AND (g.closed_at IS NULL) AND (g.remaining = 0))
 UNION ALL
  SELECT e.account_id,
-    'lot_opens_by_its_grant_entry'::text AS invariant,
-    format('grant entry %s of %s opened lot %s of %s'::text, e.id, e.amount, g.id, g.amount) AS detail
-   FROM (billing.credit_entries e
-     LEFT JOIN billing.credit_grants g ON ((g.entry_id = e.id)))
-  WHERE ((e.kind = 'grant'::text) AND ((g.id IS NULL) OR (g.amount <> e.amount) OR (g.account_id <> e.account_id)))
-UNION ALL
- SELECT e.account_id,
-    'spend_names_its_lots'::text AS invariant,
-    format('entry %s of %s took %s from lots'::text, e.id, e.amount, COALESCE(t.taken, (0)::numeric)) AS detail
-   FROM (billing.credit_entries e
+    'entry_is_accounted_for'::text AS invariant,
+    format('entry %s of %s opened %s, took %s, owes %s'::text, e.id, e.amount, COALESCE(o.opened, (0)::numeric), COALESCE(t.taken, (0)::numeric), e.debt) AS detail
+   FROM ((billing.credit_entries e
      LEFT JOIN taken_by_entries t ON ((t.entry_id = e.id)))
-  WHERE ((e.kind = ANY (ARRAY['spend'::text, 'capture'::text, 'expiry'::text])) AND (COALESCE(t.taken, (0)::numeric) <> ((- e.amount))::numeric));
+     LEFT JOIN opened_by_entries o ON ((o.entry_id = e.id)))
+  WHERE ((e.amount)::numeric <> ((COALESCE(o.opened, (0)::numeric) - COALESCE(t.taken, (0)::numeric)) - (e.debt)::numeric))
+UNION ALL
+ SELECT e.account_id,
+    'refunds_are_within_the_spend'::text AS invariant,
+    format('entry %s of %s was given back %s'::text, e.id, e.amount, g.amount) AS detail
+   FROM (given_back g
+     JOIN billing.credit_entries e ON ((e.id = g.reverses_entry_id)))
+  WHERE (g.amount > ((- e.amount))::numeric);
 
 COMMENT ON VIEW billing.ledger_discrepancies IS 'Whatever is off in the ledger: account, broken invariant, figures. Empty when all is well.';
 
@@ -2227,13 +4335,10 @@ CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
  SELECT account_id,
     balance,
     held,
-    (GREATEST((((balance - held))::numeric -
         CASE
-            WHEN (next_due_at <= billing."current_time"()) THEN COALESCE(( SELECT sum((lots.remaining - lots.held)) AS sum
-               FROM billing.credit_grants lots
-              WHERE ((lots.account_id = balances.account_id) AND (lots.closed_at IS NULL) AND (lots.expires_at <= billing."current_time"()))), (0)::numeric)
-            ELSE (0)::numeric
-        END), (0)::numeric))::bigint AS available,
+            WHEN (next_due_at <= billing."current_time"()) THEN billing.available_when_settled(balances.*)
+            ELSE GREATEST((balance - held), (0)::bigint)
+        END AS available,
     updated_at
    FROM billing.credit_balances balances;
 
@@ -2287,6 +4392,12 @@ ALTER TABLE ONLY billing.credit_holds
 
 ALTER TABLE ONLY billing.credit_packs
     ADD CONSTRAINT credit_packs_pkey PRIMARY KEY (stripe_price_id);
+
+ALTER TABLE ONLY billing.credit_reinstatements
+    ADD CONSTRAINT credit_reinstatements_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.credit_revocations
+    ADD CONSTRAINT credit_revocations_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.credit_schedules
     ADD CONSTRAINT credit_schedules_pkey PRIMARY KEY (stripe_subscription_item_id, period_start);
@@ -2372,6 +4483,8 @@ CREATE UNIQUE INDEX credit_entries_key ON billing.credit_entries USING btree (ac
 
 CREATE INDEX credit_entries_reverses ON billing.credit_entries USING btree (reverses_entry_id) WHERE (reverses_entry_id IS NOT NULL);
 
+CREATE INDEX credit_entries_time ON billing.credit_entries USING btree (account_id, occurred_at);
+
 CREATE UNIQUE INDEX credit_grants_business_key ON billing.credit_grants USING btree (idempotency_key) WHERE (key_space = 'stripe'::text);
 
 CREATE INDEX credit_grants_entry ON billing.credit_grants USING btree (entry_id);
@@ -2382,6 +4495,8 @@ CREATE UNIQUE INDEX credit_grants_key ON billing.credit_grants USING btree (acco
 
 CREATE INDEX credit_grants_payment_intent ON billing.credit_grants USING btree (stripe_payment_intent_id) WHERE (stripe_payment_intent_id IS NOT NULL);
 
+CREATE INDEX credit_grants_scheduled ON billing.credit_grants USING btree (account_id, effective_at) WHERE ((entry_id IS NULL) AND (closed_at IS NULL));
+
 CREATE INDEX credit_grants_spending_order ON billing.credit_grants USING btree (account_id, priority, expires_at, id) WHERE (closed_at IS NULL);
 
 CREATE INDEX credit_hold_lots_grant ON billing.credit_hold_lots USING btree (grant_id);
@@ -2390,9 +4505,23 @@ CREATE UNIQUE INDEX credit_holds_key ON billing.credit_holds USING btree (accoun
 
 CREATE INDEX credit_holds_open ON billing.credit_holds USING btree (account_id, expires_at) WHERE (status = 'held'::text);
 
+CREATE UNIQUE INDEX credit_holds_release_key ON billing.credit_holds USING btree (account_id, release_key) WHERE (release_key IS NOT NULL);
+
 CREATE INDEX credit_packs_lookup_key ON billing.credit_packs USING btree (lookup_key) WHERE (lookup_key IS NOT NULL);
 
 CREATE INDEX credit_packs_product ON billing.credit_packs USING btree (stripe_product_id);
+
+CREATE INDEX credit_reinstatements_entry ON billing.credit_reinstatements USING btree (entry_id) WHERE (entry_id IS NOT NULL);
+
+CREATE UNIQUE INDEX credit_reinstatements_key ON billing.credit_reinstatements USING btree (account_id, key_space, idempotency_key);
+
+CREATE INDEX credit_reinstatements_revocation ON billing.credit_reinstatements USING btree (revocation_id);
+
+CREATE INDEX credit_revocations_entry ON billing.credit_revocations USING btree (entry_id) WHERE (entry_id IS NOT NULL);
+
+CREATE INDEX credit_revocations_grant ON billing.credit_revocations USING btree (grant_id);
+
+CREATE UNIQUE INDEX credit_revocations_key ON billing.credit_revocations USING btree (account_id, key_space, idempotency_key);
 
 CREATE INDEX credit_schedules_account ON billing.credit_schedules USING btree (account_id);
 
@@ -2476,6 +4605,8 @@ CREATE TRIGGER tg_accounts__open_balance AFTER INSERT ON billing.accounts FOR EA
 
 CREATE TRIGGER tg_clock__local_only BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON billing.clock FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_clock__local_only();
 
+CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.low_balance_threshold IS NOT NULL) AND (new.is_low IS DISTINCT FROM ((new.balance - new.held) < new.low_balance_threshold)))) EXECUTE FUNCTION billing.tg_credit_balances__low_balance();
+
 CREATE TRIGGER tg_credit_consumptions__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_consumptions FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
 CREATE TRIGGER tg_credit_entries__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_entries FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
@@ -2530,6 +4661,24 @@ ALTER TABLE ONLY billing.credit_holds
 
 ALTER TABLE ONLY billing.credit_packs
     ADD CONSTRAINT credit_packs_stripe_product_id_fkey FOREIGN KEY (stripe_product_id) REFERENCES billing.products(stripe_product_id);
+
+ALTER TABLE ONLY billing.credit_reinstatements
+    ADD CONSTRAINT credit_reinstatements_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.credit_reinstatements
+    ADD CONSTRAINT credit_reinstatements_entry_id_fkey FOREIGN KEY (entry_id) REFERENCES billing.credit_entries(id);
+
+ALTER TABLE ONLY billing.credit_reinstatements
+    ADD CONSTRAINT credit_reinstatements_revocation_id_fkey FOREIGN KEY (revocation_id) REFERENCES billing.credit_revocations(id);
+
+ALTER TABLE ONLY billing.credit_revocations
+    ADD CONSTRAINT credit_revocations_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.credit_revocations
+    ADD CONSTRAINT credit_revocations_entry_id_fkey FOREIGN KEY (entry_id) REFERENCES billing.credit_entries(id);
+
+ALTER TABLE ONLY billing.credit_revocations
+    ADD CONSTRAINT credit_revocations_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES billing.credit_grants(id);
 
 ALTER TABLE ONLY billing.credit_schedules
     ADD CONSTRAINT credit_schedules_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
@@ -2607,6 +4756,9 @@ CREATE POLICY credit_grants_select_own ON billing.credit_grants FOR SELECT TO au
 
 ALTER TABLE billing.credit_hold_lots ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY credit_hold_lots_select_own ON billing.credit_hold_lots FOR SELECT TO authenticated USING ((hold_id = ANY (ARRAY( SELECT credit_holds.id
+   FROM billing.credit_holds))));
+
 ALTER TABLE billing.credit_holds ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_holds_select_own ON billing.credit_holds FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
@@ -2614,6 +4766,10 @@ CREATE POLICY credit_holds_select_own ON billing.credit_holds FOR SELECT TO auth
 ALTER TABLE billing.credit_packs ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_packs_select_users ON billing.credit_packs FOR SELECT TO authenticated USING ((active AND (livemode = ( SELECT billing.is_livemode() AS is_livemode))));
+
+ALTER TABLE billing.credit_reinstatements ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.credit_revocations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.credit_schedules ENABLE ROW LEVEL SECURITY;
 

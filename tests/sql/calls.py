@@ -314,3 +314,113 @@ def _merged(defaults: Row, more: Mapping[str, Any]) -> Row:
     unknown = more.keys() - defaults.keys()
     assert not unknown, f"no such argument: {unknown}"
     return defaults | more
+
+
+def hold(conn: Connection, account_id: UUID | None, amount: Any, key: str | None = None, **more: Any) -> Row:
+    arguments = {"idempotency_key": key or fresh("hold"), **more}
+    return call(conn, "hold_credits", account_id=account_id, amount=amount, **arguments)
+
+
+def capture(
+    conn: Connection, hold_id: UUID | None, amount: Any = None, key: str | None = None, **more: Any
+) -> Row:
+    """All that is left of the hold unless told."""
+    arguments = {"idempotency_key": key or fresh("capture"), **more}
+    return call(conn, "capture_hold", hold_id=hold_id, amount=amount, **arguments)
+
+
+def release(conn: Connection, hold_id: UUID | None, key: str | None = None) -> Row:
+    return call(conn, "release_hold", hold_id=hold_id, idempotency_key=key or fresh("release"))
+
+
+def refund(
+    conn: Connection, entry_id: int | None, amount: Any = None, key: str | None = None, **more: Any
+) -> Row:
+    """All that is left of the spend unless told."""
+    arguments = {"idempotency_key": key or fresh("refund"), **more}
+    return call(conn, "refund_spend", entry_id=entry_id, amount=amount, **arguments)
+
+
+def revoke(
+    conn: Connection, grant_id: int | None, amount: Any = None, key: str | None = None, **more: Any
+) -> Row:
+    """All that is left of the lot unless told."""
+    arguments = {
+        "idempotency_key": key or fresh("revoke"),
+        "reason": "chargeback",
+        "actor": "ada@example.com",
+        **more,
+    }
+    return call(conn, "revoke_grant", grant_id=grant_id, amount=amount, **arguments)
+
+
+def reinstate(
+    conn: Connection, revocation_id: int | None, amount: Any = None, key: str | None = None, **more: Any
+) -> Row:
+    """All that is left of the revocation unless told."""
+    arguments = {
+        "idempotency_key": key or fresh("reinstate"),
+        "reason": "dispute won",
+        "actor": "ada@example.com",
+        **more,
+    }
+    return call(conn, "reinstate_grant", revocation_id=revocation_id, amount=amount, **arguments)
+
+
+def adjust(
+    conn: Connection, account_id: UUID | None, amount: Any, key: str | None = None, **more: Any
+) -> Row:
+    arguments = {
+        "idempotency_key": key or fresh("adjust"),
+        "reason": "goodwill",
+        "actor": "ada@example.com",
+        **more,
+    }
+    return call(conn, "adjust_credits", account_id=account_id, amount=amount, **arguments)
+
+
+def transfer(
+    conn: Connection,
+    from_account_id: UUID | None,
+    to_account_id: UUID | None,
+    amount: Any,
+    key: str | None = None,
+    **more: Any,
+) -> Row:
+    return call(
+        conn,
+        "transfer_credits",
+        from_account_id=from_account_id,
+        to_account_id=to_account_id,
+        amount=amount,
+        idempotency_key=key or fresh("transfer"),
+        **more,
+    )
+
+
+def schedule(
+    conn: Connection,
+    account_id: UUID | None,
+    amount: Any,
+    effective_at: datetime | None,
+    key: str | None = None,
+    **more: Any,
+) -> Row:
+    arguments = {"idempotency_key": key or fresh("schedule"), **more}
+    return call(
+        conn, "schedule_credits", account_id=account_id, amount=amount, effective_at=effective_at, **arguments
+    )
+
+
+def set_limits(conn: Connection, account_id: UUID | None, **limits: Any) -> Row:
+    """What is left out is no overdraft, no cap and no warning."""
+    return call(conn, "set_credit_limits", account_id=account_id, **limits)
+
+
+def expire_due(conn: Connection, **arguments: Any) -> Row:
+    return call(conn, "expire_due_credits", **arguments)
+
+
+def balances(conn: Connection, account_id: UUID) -> Row:
+    """The whole balance row."""
+    return fetch_one(conn, "select * from billing.credit_balances where account_id = %s", [account_id])

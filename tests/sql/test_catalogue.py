@@ -19,7 +19,9 @@ from tests.sql.calls import (
 from tests.sql.races import at_once
 from tests.support import Database
 
-CREDITS = "initial_credits, monthly_credits, trial_credits, rollover, rollover_periods, features"
+CREDITS = (
+    "initial_credits, monthly_credits, trial_credits, rollover, rollover_periods, rollover_cap, features"
+)
 
 
 def plan(conn: Connection) -> Row:
@@ -34,6 +36,7 @@ def test_price_without_declarations_is_a_plan_worth_nothing(worker: Connection, 
         "trial_credits": 0,
         "rollover": "all",
         "rollover_periods": None,
+        "rollover_cap": None,
         "features": {},
     }
 
@@ -53,6 +56,7 @@ def test_price_declares_what_a_plan_is_worth(worker: Connection, conn: Connectio
         "trial_credits": 10,
         "rollover": "periods",
         "rollover_periods": 3,
+        "rollover_cap": None,
         "features": {"seats": 5},
     }
 
@@ -93,6 +97,13 @@ def test_rollover_rule_replaces_an_earlier_one(worker: Connection, conn: Connect
     sync_price(worker, metadata={"credits_rollover": "periods:2"})
     sync_price(worker, metadata={"credits_rollover": rule}, as_of=JANUARY + SECOND)
     assert (plan(conn)["rollover"], plan(conn)["rollover_periods"]) == (rule, None)
+
+
+def test_rollover_up_to_a_cap(worker: Connection, conn: Connection) -> None:
+    sync_price(worker, metadata={"credits_rollover": "cap:500"})
+    assert (plan(conn)["rollover"], plan(conn)["rollover_cap"]) == ("cap", 500)
+    sync_price(worker, metadata={"credits_rollover": "all"}, as_of=JANUARY + SECOND)
+    assert (plan(conn)["rollover"], plan(conn)["rollover_cap"]) == ("all", None)
 
 
 BAD_METADATA = [

@@ -7,11 +7,11 @@ from tests.sql.calls import (
     Connection,
     available,
     balance,
+    call,
     discrepancies,
     entries,
     fetch,
     fetch_one,
-    fresh,
     grant,
     lots,
     move_clock,
@@ -143,23 +143,16 @@ def test_balance_knows_when_the_next_lot_falls_due(app: Connection, admin: Conne
     assert next_due() == later
 
 
-def put_in_debt(conn: Connection, account: UUID, debt: int) -> None:
-    """What was spent is taken back: an entry below zero that no lot can pay, as the owner of the tables."""
-    conn.execute(
-        "insert into billing.credit_entries "
-        "(account_id, kind, amount, balance_after, source, key_space, idempotency_key, occurred_at) "
-        "values (%s, 'revocation', %s, %s, 'stripe.refund', 'stripe', %s, now())",
-        [account, -debt, -debt, fresh("refund")],
-    )
-    conn.execute(
-        "update billing.credit_balances set balance = %s, debt = %s where account_id = %s",
-        [-debt, debt, account],
-    )
-    assert discrepancies(conn) == []
+def put_in_debt(app: Connection, account: UUID, debt: int) -> None:
+    """Spend on an overdraft, which then is taken away."""
+    call(app, "set_credit_limits", account_id=account, overdraft=debt)
+    assert spend(app, account, debt)["debt"] == debt
+    call(app, "set_credit_limits", account_id=account)
+    assert discrepancies(app) == []
 
 
-def test_grant_repays_debt_first(app: Connection, conn: Connection, account: UUID) -> None:
-    put_in_debt(conn, account, 30)
+def test_grant_repays_debt_first(app: Connection, account: UUID) -> None:
+    put_in_debt(app, account, 30)
     assert grant(app, account, 100)["balance_after"] == 70
     row = fetch_one(app, "select balance, debt from billing.credit_balances")
     assert row == {"balance": 70, "debt": 0}
@@ -170,10 +163,8 @@ def test_grant_repays_debt_first(app: Connection, conn: Connection, account: UUI
     assert discrepancies(app) == []
 
 
-def test_grant_smaller_than_the_debt_is_used_up_by_it(
-    app: Connection, conn: Connection, account: UUID
-) -> None:
-    put_in_debt(conn, account, 30)
+def test_grant_smaller_than_the_debt_is_used_up_by_it(app: Connection, account: UUID) -> None:
+    put_in_debt(app, account, 30)
     grant(app, account, 20, expires_at=in_days(1))
     row = fetch_one(app, "select balance, debt, next_due_at from billing.credit_balances")
     assert row == {"balance": -10, "debt": 10, "next_due_at": None}
@@ -182,8 +173,8 @@ def test_grant_smaller_than_the_debt_is_used_up_by_it(
     assert discrepancies(app) == []
 
 
-def test_account_in_debt_has_nothing_to_spend(app: Connection, conn: Connection, account: UUID) -> None:
-    put_in_debt(conn, account, 30)
+def test_account_in_debt_has_nothing_to_spend(app: Connection, account: UUID) -> None:
+    put_in_debt(app, account, 30)
     assert available(app, account) == 0
     with refused("TB001") as caught:
         spend(app, account, 1)

@@ -23,6 +23,7 @@ from tests.sql.calls import (
     lots,
     move_clock,
     refused,
+    spend,
     sync_invoice,
     sync_price,
     sync_product,
@@ -294,6 +295,20 @@ def test_rollover_says_when_monthly_credits_expire(
     initial, monthly = lots(conn, customer)
     assert monthly["expires_at"] == expires_at
     assert initial["expires_at"] is None
+
+
+def test_no_more_than_the_cap_is_carried_into_the_next_month(
+    app: Connection, worker: Connection, conn: Connection, customer: UUID
+) -> None:
+    sell(worker, monthly_credits=100, credits_rollover="cap:30")
+    sync_invoice(worker)
+    spend(app, customer, 20)
+    sync_invoice(worker, **next_month())
+    assert entries(conn, customer) == [("grant", 100), ("spend", -20), ("expiry", -50), ("grant", 100)]
+    assert balance(conn, customer) == 130
+    sync_invoice(worker, **next_month())
+    assert balance(conn, customer) == 130
+    assert discrepancies(conn) == []
 
 
 def test_first_month_of_a_year_is_granted_and_the_rest_is_scheduled(

@@ -1,0 +1,274 @@
+-- What time alone does to an account: holds expire, scheduled lots open, lots expire. Each is an entry or gives back.
+--
+-- Invariant: swept before an account moves, so a movement never sees what is due; a sweep of everybody by the clock
+-- (expire_due_credits) only makes it visible sooner. Holds go first: a lot that was pinned beyond its time expires with
+-- what its hold gives back. What a hold still pins of a lot that is due stays until the hold is settled.
+
+-- Lowers the moment at which an account falls due next; never raises it.
+create function billing._remember_due(account_id uuid, due_at timestamptz)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    update billing.credit_balances set next_due_at = _remember_due.due_at
+    where credit_balances.account_id = _remember_due.account_id
+        and _remember_due.due_at < coalesce(credit_balances.next_due_at, 'infinity')
+$$;
+
+-- Gives back what holds still pin. The soonest expiry of the lots that they pinned.
+create function billing._release_pins(hold_ids uuid[])
+returns timestamptz
+language sql
+volatile
+set search_path = ''
+as $$
+    with pins as (
+        select credit_hold_lots.grant_id, sum(credit_hold_lots.amount) as amount from billing.credit_hold_lots
+        where credit_hold_lots.hold_id = any (_release_pins.hold_ids) and credit_hold_lots.amount > 0
+        group by credit_hold_lots.grant_id
+    ),
+    emptied as (
+        update billing.credit_hold_lots set amount = 0
+        where credit_hold_lots.hold_id = any (_release_pins.hold_ids) and credit_hold_lots.amount > 0
+    ),
+    freed as (
+        update billing.credit_grants set held = credit_grants.held - pins.amount
+        from pins where credit_grants.id = pins.grant_id
+        returning credit_grants.expires_at
+    )
+    select min(freed.expires_at) from freed
+$$;
+
+-- Sweeps accounts whose balance rows the caller has locked.
+create function billing._settle_due(account_ids uuid[], as_of timestamptz)
+returns table (holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_hold_ids uuid[];
+    v_lot billing.credit_grants;
+begin
+    with due as (
+        update billing.credit_holds set status = 'expired', settled_at = credit_holds.expires_at
+        where credit_holds.account_id = any (_settle_due.account_ids)
+            and credit_holds.status = 'held' and credit_holds.expires_at <= _settle_due.as_of
+        returning credit_holds.id, credit_holds.account_id, credit_holds.amount - credit_holds.captured as pinned
+    ),
+    totals as (
+        select due.account_id, sum(due.pinned) as pinned from due group by due.account_id
+    ),
+    given_back as (
+        update billing.credit_balances set held = credit_balances.held - totals.pinned
+        from totals where credit_balances.account_id = totals.account_id
+    )
+    select array_agg(due.id), count(*) into v_hold_ids, holds_expired from due;
+    if holds_expired > 0 then
+        perform billing._release_pins(v_hold_ids);
+    end if;
+
+    lots_opened := 0;
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.entry_id is null
+            and credit_grants.closed_at is null and credit_grants.effective_at <= _settle_due.as_of
+        order by credit_grants.account_id, credit_grants.effective_at, credit_grants.id
+    loop
+        -- What would pass the largest balance waits until there is room: nothing else of the account may wait for it.
+        if (
+            select credit_balances.balance <= 9223372036854775807 - v_lot.amount from billing.credit_balances
+            where credit_balances.account_id = v_lot.account_id
+        ) then
+            perform billing._open_scheduled_lot(v_lot);
+            lots_opened := lots_opened + 1;
+        end if;
+    end loop;
+
+    with due as (
+        select
+            credit_grants.id, credit_grants.account_id, credit_grants.held, credit_grants.expires_at,
+            credit_grants.source, credit_grants.reference_id,
+            credit_grants.remaining - credit_grants.held as expiring,
+            sum(credit_grants.remaining - credit_grants.held) over (
+                partition by credit_grants.account_id order by credit_grants.expires_at, credit_grants.id
+            ) as so_far,
+            -- What was given back after the lot's time expires when it was given back, not before.
+            greatest(credit_grants.expires_at, (
+                select max(credit_entries.occurred_at) from billing.credit_consumptions
+                join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
+                where credit_consumptions.grant_id = credit_grants.id and credit_consumptions.amount < 0
+            )) as expired_at,
+            -- A lot may expire more than once: what is given back to it later expires by itself.
+            format('expiry:%s:%s', credit_grants.id, (
+                select count(*) from billing.credit_consumptions where credit_consumptions.grant_id = credit_grants.id
+            )) as key
+        from billing.credit_grants
+        where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
+            and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
+    ),
+    written as (
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, source, reference_id, key_space, idempotency_key, occurred_at
+        )
+        select
+            due.account_id, 'expiry', -due.expiring, credit_balances.balance - due.so_far, due.source, due.reference_id,
+            'system', due.key, due.expired_at
+        from due
+        join billing.credit_balances on credit_balances.account_id = due.account_id
+        order by due.account_id, due.expires_at, due.id
+        returning credit_entries.id, credit_entries.account_id, credit_entries.idempotency_key
+    ),
+    consumed as (
+        insert into billing.credit_consumptions (entry_id, grant_id, amount)
+        select written.id, due.id, due.expiring from due
+        join written on written.account_id = due.account_id and written.idempotency_key = due.key
+    ),
+    emptied as (
+        update billing.credit_grants
+        set remaining = due.held, closed_at = case when due.held = 0 then due.expired_at end
+        from due where credit_grants.id = due.id
+    ),
+    totals as (
+        select due.account_id, sum(due.expiring) as expiring, count(*) as lots from due group by due.account_id
+    ),
+    lowered as (
+        update billing.credit_balances set balance = credit_balances.balance - totals.expiring
+        from totals where credit_balances.account_id = totals.account_id
+    )
+    select coalesce(sum(totals.lots), 0), coalesce(sum(totals.expiring), 0) into lots_expired, credits_expired from totals;
+
+    update billing.credit_balances
+    set next_due_at = least(
+            (
+                select min(credit_grants.expires_at) from billing.credit_grants
+                where credit_grants.account_id = credit_balances.account_id
+                    and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
+            ),
+            (
+                select min(credit_grants.effective_at) from billing.credit_grants
+                where credit_grants.account_id = credit_balances.account_id
+                    and credit_grants.entry_id is null and credit_grants.closed_at is null
+            ),
+            (
+                select min(credit_holds.expires_at) from billing.credit_holds
+                where credit_holds.account_id = credit_balances.account_id and credit_holds.status = 'held'
+            )
+        ),
+        updated_at = now()
+    where credit_balances.account_id = any (_settle_due.account_ids);
+    return next;
+end
+$$;
+
+-- Locks an account and sweeps it if anything is due: its balance row as of now.
+create function billing._lock_settled_balance(account_id uuid)
+returns billing.credit_balances
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_balance billing.credit_balances := billing._lock_balance(_lock_settled_balance.account_id);
+begin
+    if v_balance.next_due_at <= billing.current_time() then
+        perform billing._settle_due(array[v_balance.account_id], billing.current_time());
+        v_balance := billing._lock_balance(v_balance.account_id);
+    end if;
+    return v_balance;
+end
+$$;
+
+create function billing.expire_due_credits(as_of timestamptz default null, accounts_max integer default null)
+returns table (
+    accounts bigint, holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric
+)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_as_of timestamptz := coalesce(expire_due_credits.as_of, billing.current_time());
+    v_account_ids uuid[];
+begin
+    if v_as_of > billing.current_time() then
+        raise exception 'as_of % is still to come', v_as_of
+            using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is swept.';
+    end if;
+    -- An account that somebody else has locked is left to them: their movement sweeps it.
+    select array_agg(due.account_id) into v_account_ids from (
+        select credit_balances.account_id from billing.credit_balances
+        where credit_balances.next_due_at <= v_as_of
+        order by credit_balances.next_due_at
+        limit expire_due_credits.accounts_max
+        for update skip locked
+    ) as due;
+    return query
+    select coalesce(cardinality(v_account_ids), 0)::bigint, settled.*
+    from billing._settle_due(coalesce(v_account_ids, '{}'), v_as_of) as settled;
+end
+$$;
+
+-- Expires what an item's months have left beyond a cap, the oldest first, as a new month of it begins.
+create function billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_balance billing.credit_balances := billing._lock_settled_balance(_expire_beyond_cap.account_id);
+    v_lot billing.credit_grants;
+    v_excess bigint;
+    v_expiring bigint;
+    v_entry_id bigint;
+begin
+    select sum(credit_grants.remaining - credit_grants.held) - _expire_beyond_cap.cap into v_excess
+    from billing.credit_grants
+    where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
+        and credit_grants.source = 'stripe.monthly_allocation'
+        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id;
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
+            and credit_grants.source = 'stripe.monthly_allocation'
+            and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
+            and credit_grants.remaining > credit_grants.held
+        order by credit_grants.effective_at, credit_grants.id
+    loop
+        exit when v_excess <= 0;
+        v_expiring := least(v_excess, v_lot.remaining - v_lot.held);
+        v_balance.balance := v_balance.balance - v_expiring;
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
+            occurred_at
+        )
+        values (
+            v_lot.account_id, 'expiry', -v_expiring, v_balance.balance, v_lot.source, v_lot.reference_id,
+            pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap), 'system',
+            pg_catalog.format('expiry:%s:%s', v_lot.id, (
+                select count(*) from billing.credit_consumptions where credit_consumptions.grant_id = v_lot.id
+            )), billing.current_time()
+        )
+        returning id into v_entry_id;
+        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry_id, v_lot.id, v_expiring);
+        update billing.credit_grants
+        set remaining = v_lot.remaining - v_expiring,
+            closed_at = case when v_lot.remaining = v_expiring then billing.current_time() end
+        where credit_grants.id = v_lot.id;
+        v_excess := v_excess - v_expiring;
+    end loop;
+    update billing.credit_balances set balance = v_balance.balance, updated_at = now()
+    where credit_balances.account_id = _expire_beyond_cap.account_id;
+end
+$$;
+
+revoke all on function
+    billing._remember_due, billing._expire_beyond_cap, billing._release_pins, billing._settle_due, billing._lock_settled_balance,
+    billing.expire_due_credits
+from public, anon, authenticated, service_role;
+grant execute on function billing.expire_due_credits(timestamptz, integer) to service_role, billing_worker;
+
+comment on function billing.expire_due_credits(timestamptz, integer) is 'Expires due holds and lots and opens scheduled lots of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
