@@ -1,43 +1,51 @@
-"""`till credits …`: balances and movements of an account."""
+"""`till credits …`: what an account has, had and did; the commands that move credits come from beside it."""
 
 from datetime import datetime
 from typing import Annotated
-from uuid import uuid4
+from uuid import UUID
 
 import typer
 
-from cli.database import account_id_of, connect, row, rows
-from cli.output import AsJson, print_fields, print_json, print_rows
+from cli.credit_admin import adjust, close, limits, reinstate, reopen, revoke
+from cli.credit_call import Account, print_record, utc
+from cli.credit_moves import capture, extend, grant, hold, refund, release, spend, transfer
+from cli.database import Connection, Row, account_id_of, call, connect, row, rows
+from cli.output import AsJson, err, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Read and move an account's credits.")
 
-Account = Annotated[
-    str, typer.Argument(help="Account id, its owner's user id or e-mail, or a Stripe customer id (cus_…).")
+Since = Annotated[
+    datetime | None, typer.Option("--from", help="First moment (UTC); this month's if left out.")
 ]
-Amount = Annotated[int, typer.Argument(help="Credits, a whole number.", min=1)]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        "--key", help="Idempotency key: the same call again changes nothing. One is made if left out."
-    ),
-]
-Description = Annotated[str | None, typer.Option(help="What it was for, as the user reads it.")]
+Until = Annotated[datetime | None, typer.Option("--to", help="Up to this moment (UTC); now if left out.")]
 
 
 @app.command()
-def balance(account: Account, as_json: AsJson = False) -> None:
+def balance(
+    account: Account,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="The balance as of this moment instead (UTC).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show balance, held and available credits."""
     with connect() as conn:
-        found = row(
-            conn,
-            "select account_id, balance, held, available, updated_at from public.credit_balance "
-            "where account_id = %(account_id)s",
-            {"account_id": account_id_of(conn, account)},
-        )
-    if as_json:
-        print_json(found)
-    else:
-        print_fields(found)
+        parameters = {"account_id": account_id_of(conn, account), "as_of": utc(as_of)}
+        if as_of is not None:
+            found = row(
+                conn,
+                "select %(account_id)s::uuid as account_id, %(as_of)s::timestamptz as as_of, "
+                "public.credit_balance_as_of(account_id => %(account_id)s, moment => %(as_of)s) as balance",
+                parameters,
+            )
+        else:
+            found = row(
+                conn,
+                "select account_id, balance, held, available, updated_at "
+                "from public.credit_balance where account_id = %(account_id)s",
+                parameters,
+            )
+    print_record(found, as_json=as_json)
 
 
 @app.command()
@@ -63,79 +71,68 @@ def history(
 
 
 @app.command()
-def grant(
-    account: Account,
-    amount: Amount,
-    key: Key = None,
-    description: Description = None,
-    source: Annotated[str, typer.Option(help="Where the credits come from.")] = "till.grant",
-    reference: Annotated[str | None, typer.Option(help="Id of what they are for.")] = None,
-    expires_at: Annotated[
-        datetime | None, typer.Option(help="When what is left of them expires (UTC).")
-    ] = None,
-    priority: Annotated[int, typer.Option(help="Lots of a lower number are spent first.")] = 100,
-    as_json: AsJson = False,
-) -> None:
-    """Grant credits to an account."""
+def lots(account: Account, as_json: AsJson = False) -> None:
+    """List open lots in the order in which they are spent, then those that are yet to open."""
     with connect() as conn:
-        entry = row(
+        found = rows(
             conn,
-            "select (billing.grant_credits(account_id => %(account_id)s, amount => %(amount)s, "
-            "idempotency_key => %(key)s, description => %(description)s, source => %(source)s, "
-            "reference_id => %(reference)s, expires_at => %(expires_at)s::timestamp at time zone 'utc', "
-            "priority => %(priority)s)).*",
-            {
-                "account_id": account_id_of(conn, account),
-                "amount": amount,
-                "key": key or f"till:{uuid4()}",
-                "description": description,
-                "source": source,
-                "reference": reference,
-                "expires_at": expires_at,
-                "priority": priority,
-            },
+            "select id, source, amount, remaining, held, priority, expires_at, "
+            "case when entry_id is null then effective_at end as opens_at, coalesce(stripe_invoice_id, "
+            "stripe_checkout_session_id, stripe_payment_intent_id, reference_id) as paid_by "
+            "from billing.credit_grants where account_id = %(account_id)s and closed_at is null "
+            "order by entry_id is null, priority, expires_at, id",
+            {"account_id": account_id_of(conn, account)},
         )
-    _print_entry(entry, as_json)
+    numbers = ("id", "amount", "remaining", "held", "priority")
+    print_rows(found, as_json=as_json, empty="no open lots", numbers=numbers)
 
 
 @app.command()
-def spend(
-    account: Account,
-    amount: Amount,
-    key: Key = None,
-    description: Description = None,
-    feature: Annotated[str | None, typer.Option(help="Feature or meter the credits were used for.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Spend credits of an account; refused below zero and while the account is frozen."""
+def holds(account: Account, as_json: AsJson = False) -> None:
+    """List open holds, the first to expire first."""
     with connect() as conn:
-        entry = row(
+        found = rows(
             conn,
-            "select (billing.spend_credits(account_id => %(account_id)s, amount => %(amount)s, "
-            "idempotency_key => %(key)s, description => %(description)s, feature => %(feature)s)).*",
-            {
-                "account_id": account_id_of(conn, account),
-                "amount": amount,
-                "key": key or f"till:{uuid4()}",
-                "description": description,
-                "feature": feature,
-            },
+            "select id, amount, captured, amount - captured as held, expires_at, feature, description "
+            "from billing.credit_holds where account_id = %(account_id)s and status = 'held' "
+            "order by expires_at, id",
+            {"account_id": account_id_of(conn, account)},
         )
-    _print_entry(entry, as_json)
+    print_rows(found, as_json=as_json, empty="no open holds", numbers=("amount", "captured", "held"))
 
 
-def _print_entry(entry: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        print_json(entry)
-    else:
-        shown = (
-            "id",
-            "kind",
-            "amount",
-            "balance_after",
-            "source",
-            "description",
-            "idempotency_key",
-            "occurred_at",
-        )
-        print_fields({name: entry[name] for name in shown})
+@app.command()
+def statement(account: Account, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+    """Show a period's opening balance, its movements summed up, and its closing balance."""
+    with connect() as conn:
+        found = call(conn, "public.credit_statement", **_period(conn, account, since, until))
+    print_rows(found, as_json=as_json, empty="", numbers=("entries", "amount"))
+
+
+@app.command()
+def usage(account: Account, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+    """List what was spent, less what was refunded, by day (UTC) and feature."""
+    with connect() as conn:
+        found = call(conn, "public.credit_usage", **_period(conn, account, since, until))
+    print_rows(found, as_json=as_json, empty="nothing was spent", numbers=("spends", "credits"))
+
+
+def _period(conn: Connection, account: str, since: datetime | None, until: datetime | None) -> Row:
+    account_id: UUID = account_id_of(conn, account)
+    period = row(
+        conn,
+        "select coalesce(%(since)s, date_trunc('month', billing.current_time(), 'UTC')) as period_start, "
+        "coalesce(%(until)s, billing.current_time()) as period_end",
+        {"since": utc(since), "until": utc(until)},
+    )
+    if period["period_start"] > period["period_end"]:
+        raise typer.BadParameter("it is after --to", param_hint="--from")
+    err.print(f"from {period['period_start']} to {period['period_end']}", style="dim", highlight=False)
+    return period | {"account_id": account_id}
+
+
+for command in (grant, spend, refund, transfer, hold, capture, release, extend):
+    app.command()(command)
+for command in (revoke, reinstate, adjust, limits, close, reopen):
+    # A negative amount to adjust by is no option.
+    app.command(context_settings={"ignore_unknown_options": command is adjust})(command)

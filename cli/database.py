@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from cli.local.env_file import read_env_file
@@ -74,6 +75,17 @@ def row(conn: Connection, query: LiteralString, parameters: Mapping[str, Any]) -
     found = conn.execute(query, parameters).fetchone()
     assert found is not None
     return found
+
+
+def call(conn: Connection, function: str, **arguments: Any) -> Sequence[Row]:
+    """The rows of `select * from function(name => value, …)`; `function` is named with its schema."""
+    query = sql.SQL("select * from {}({})").format(
+        sql.Identifier(*function.split(".")),
+        sql.SQL(", ").join(
+            sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in arguments
+        ),
+    )
+    return conn.execute(query, arguments).fetchall()
 
 
 def refusal(error: psycopg.Error) -> str:

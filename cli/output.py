@@ -35,7 +35,7 @@ def print_rows(
         for name in rows[0]:
             table.add_column(name.replace("_", " "), justify="right" if name in numbers else "left")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row.values()))
+            table.add_row(*(_cell(name, value) for name, value in row.items()))
         out.print(table)
 
 
@@ -51,11 +51,11 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     table.add_column()
     for name, value in fields.items():
         if value is not None:
-            table.add_row(name.replace("_", " "), _cell(value))
+            table.add_row(name.replace("_", " "), _cell(name, value))
     out.print(table)
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     match value:
         case None:
             return ""
@@ -63,7 +63,7 @@ def _cell(value: Any) -> str:
             return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         case bool():
             return "yes" if value else "no"
-        case int():
+        case int() if name != "id" and not name.endswith("_id"):  # ids are there to be copied
             return f"{value:,}"
         case dict() | list():
             return escape(json.dumps(value, default=str))

@@ -20,3 +20,8 @@ def test_nothing_to_list_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -
     assert (captured.out, captured.err.strip()) == ("", "no such events")
     print_rows([], as_json=True, empty="no such events")
     assert capsys.readouterr().out.strip() == "[]"
+
+
+def test_amounts_are_grouped_and_ids_are_as_commands_take_them(capsys: pytest.CaptureFixture[str]) -> None:
+    print_fields({"id": 12345, "grant_id": 23456, "amount": 34567})
+    assert capsys.readouterr().out.split() == ["id", "12345", "grant", "id", "23456", "amount", "34,567"]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -71,6 +72,14 @@ def till(stack: Stack) -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+@pytest.fixture
+def email(shop: Shop) -> str:
+    """A new user's address."""
+    address = f"{uuid4().hex}@example.com"
+    shop.sign_up(address)
+    return address
 
 
 class Deliverer:

@@ -9,18 +9,9 @@ import jwt
 import pytest
 
 from cli.local.stack import Stack
-from cli.shop import Shop
 from cli.trigger import events as triggers
 
 Till = Callable[..., Any]
-
-
-@pytest.fixture
-def email(shop: Shop) -> str:
-    """A new user's address."""
-    address = f"{uuid4().hex}@example.com"
-    shop.sign_up(address)
-    return address
 
 
 def test_grant_spend_balance_and_history_agree(till: Till, email: str) -> None:
