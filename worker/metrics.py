@@ -1,6 +1,7 @@
-"""What became of events → figures for Prometheus."""
+"""What became of events, and what fell due → figures for Prometheus."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
@@ -13,6 +14,11 @@ BATCH_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 RECONNECTS = Counter("till_reconnects_total", "Times that the connection to Postgres was lost.")
+DUE = Counter(
+    "till_due_total", "Holds and lots that the worker's clock found due, by what became of them.", ["what"]
+)
+CREDITS_EXPIRED = Counter("till_credits_expired_total", "Credits that the worker's clock expired.")
+SWEEPS_REFUSED = Counter("till_sweeps_refused_total", "Times that Postgres refused to sweep what is due.")
 CONNECTED = Gauge("till_connected", "1 while the worker is connected to Postgres.")
 
 
@@ -25,3 +31,11 @@ def count(outcomes: Iterable[Outcome]) -> None:
     """Count attempts by the kind of their outcome: done, ignored, parked, dead, retrylater, refetch."""
     for outcome in outcomes:
         EVENTS.labels(type(outcome).__name__.lower()).inc()
+
+
+def count_due(holds_expired: int, lots_opened: int, lots_expired: int, credits_expired: Decimal) -> None:
+    """Count what one sweep by the clock found due; what a movement sweeps by itself is not among it."""
+    DUE.labels("hold_expired").inc(holds_expired)
+    DUE.labels("lot_opened").inc(lots_opened)
+    DUE.labels("lot_expired").inc(lots_expired)
+    CREDITS_EXPIRED.inc(float(credits_expired))

@@ -1,10 +1,11 @@
-"""The long-lived process: drain, wait, reconnect, and stop when told to, with what is in hand finished."""
+"""The long-lived process: drain, sweep what is due, wait, reconnect, and stop when told to, all in hand finished."""
 
 import logging
 import random
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ import structlog
 from psycopg import Connection
 
 from worker import metrics
+from worker.clock import Clock
 from worker.drain import Settled, drain
 from worker.fetch import StripeReader
 from worker.outcomes import Dead, Parked, RetryLater
@@ -114,11 +116,13 @@ def connect(settings: Settings) -> Connection[Any]:
 
 
 def _drain_until(conn: Connection[Any], stripe: StripeReader, stop: threading.Event) -> None:
+    clock = Clock()
     while not stop.is_set():
         with metrics.BATCH_SECONDS.time():
             settled = drain(conn, stripe)
         _report(settled)
-        if not settled:
+        is_behind = not stop.is_set() and clock.tick(conn, time.monotonic())
+        if not settled and not is_behind:
             stop.wait(IDLE_SECONDS)
 
 
