@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-.PHONY: help setup demo dev test test-fast chaos bench fmt lint typecheck check snapshots clean
+.PHONY: help setup demo dev test test-fast chaos bench fmt lint typecheck check snapshots types clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ typecheck: $(STAMP) ## Pyright, strict, on worker and cli; deno check on the fun
 
 snapshots: $(STAMP) ## Write schema.sql, access.txt and the CLI help anew
 	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py --update-snapshots
+
+types: $(STAMP) ## Write types/tillbase.ts and .py anew from the migrations (needs Node)
+	@$(BIN)/python -m pytest -q tests/test_types.py --update-snapshots
 
 check: lint typecheck test ## All that CI looks at
 

@@ -15,6 +15,7 @@ from cli.local.migrate import migrate
 from cli.local.postgres import Postgres
 from cli.local.scaffold import DefaultGrants, clone_database, create_database, drop_database
 from cli.paths import migrations_directory
+from tests.supabase_cli import NotInstallable, install
 from tests.support import Database
 
 _servers: list[Postgres] = []
@@ -25,8 +26,8 @@ _MEMORY_FREE_BYTES_MIN = 4 * 1024**3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--update-snapshots` writes the files in `tests/snapshots` anew instead of comparing with them."""
-    parser.addoption("--update-snapshots", action="store_true", help="write tests/snapshots anew")
+    """`--update-snapshots` writes what is committed of the schema anew instead of comparing with it."""
+    parser.addoption("--update-snapshots", action="store_true", help="write tests/snapshots and types anew")
 
 
 @contextmanager
@@ -120,6 +121,17 @@ def private_postgres() -> Iterator[Postgres]:
         create_database(server, "postgres")
         migrate(server.url(), migrations_directory())
         yield server
+
+
+@pytest.fixture(scope="session")
+def supabase_cli(pytestconfig: pytest.Config) -> Path:
+    """The program of the real Supabase CLI; skips aloud where it can't be installed."""
+    try:
+        return install()
+    except NotInstallable as reason:
+        if pytestconfig.getoption("update_snapshots"):
+            pytest.fail(f"nothing is written: {reason}")
+        pytest.skip(str(reason))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,10 +1,7 @@
 """The real Supabase CLI pushes our migrations to a fresh project and ends where our own runner ends."""
 
-import fcntl
-import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,57 +9,16 @@ import pytest
 from cli.local.migrate import migrate
 from cli.local.scaffold import DefaultGrants, create_database, drop_database
 from cli.paths import migrations_directory, supabase_directory
+from tests.supabase_cli import run
 from tests.support import Database
-
-VERSION = "3.1.0"
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def supabase_cli() -> Path:
-    """The CLI's program, installed once for all checkouts of this user; skips aloud where that can't be."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("node and npm are not on PATH: migrations are not pushed with the real Supabase CLI")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tillbase"
-    cache.mkdir(parents=True, exist_ok=True)
-    installed = cache / f"supabase-cli-{VERSION}"
-    with (cache / "supabase-cli.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not installed.is_dir():
-            _install(installed)
-    return installed / "node_modules" / ".bin" / "supabase"
-
-
-def _install(directory: Path) -> None:
-    """Install aside and rename: one cut short is not taken for a whole one."""
-    building = Path(tempfile.mkdtemp(prefix="building-", dir=directory.parent))
-    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", building, f"supabase@{VERSION}"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            pytest.skip(f"npm cannot install supabase@{VERSION}: {result.stderr.strip()[-300:]}")
-        building.rename(directory)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
 def push(program: Path, project: Path, url: str) -> str:
     """What `supabase db push` says, on either stream."""
-    result = subprocess.run(
-        [program, "db", "push", f"--remote={url}", "--yes"],
-        cwd=project,
-        # Its own home, so that neither a login nor a setting of this user plays a part.
-        env={**os.environ, "HOME": str(project), "DO_NOT_TRACK": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    told = result.stdout + result.stderr
-    assert result.returncode == 0, told
-    return told
+    result = run(program, project, "db", "push", f"--remote={url}", "--yes")
+    return result.stdout + result.stderr
 
 
 def schema_of(database: Database) -> list[str]:

@@ -70,18 +70,18 @@ def test_user_reads_by_index_among_many_accounts(
 
 @pytest.mark.slow
 def test_first_page_of_a_long_history_is_read_from_its_end(database: Database, conn: Connection) -> None:
-    """A million entries of one account: the newest twenty cost twenty rows, and any later page too."""
+    """However many entries an account has, the newest twenty cost twenty rows, and any later page too."""
     user_id = create_user(database)
     account_id = account_of(conn, user_id)
     conn.execute(
         "insert into billing.credit_entries "
         "(account_id, kind, amount, balance_after, source, key_space, idempotency_key, occurred_at) "
         "select %s, 'grant', 1, n, 'test', 'caller', 'key-' || n, now() - n * interval '1 second' "
-        "from generate_series(1, 1000000) as n",
+        "from generate_series(1, 100000) as n",
         [account_id],
     )
     conn.execute("analyze billing.credit_entries")
-    for cursor in ["", " and id < 500000"]:
+    for cursor in ["", " and id < 50000"]:
         query = (
             f"select * from public.credit_history where account_id = '{account_id}'{cursor} "
             "order by id desc limit 20"

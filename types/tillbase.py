@@ -1,0 +1,1504 @@
+# What the Supabase CLI makes of the schemas public and billing. Not written by hand: `make types`.
+# `billing` is not exposed to the Data API: its rows are what the functions return and what Realtime sends.
+# ruff: noqa
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import (
+    Annotated,
+    Any,
+    List,
+    Literal,
+    Optional,
+    TypedDict,
+)
+from typing_extensions import NotRequired, TypeAlias
+
+from pydantic import BaseModel, Field, JsonValue
+
+
+class BillingAccountMembers(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    created_at: datetime.datetime = Field(alias="created_at")
+    role: str = Field(alias="role")
+    user_id: uuid.UUID = Field(alias="user_id")
+
+
+class BillingAccountMembersInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    role: NotRequired[Annotated[str, Field(alias="role")]]
+    user_id: Annotated[uuid.UUID, Field(alias="user_id")]
+
+
+class BillingAccountMembersUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    role: NotRequired[Annotated[str, Field(alias="role")]]
+    user_id: NotRequired[Annotated[uuid.UUID, Field(alias="user_id")]]
+
+
+class BillingAccounts(BaseModel):
+    closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
+    created_at: datetime.datetime = Field(alias="created_at")
+    frozen_at: Optional[datetime.datetime] = Field(alias="frozen_at")
+    frozen_reason: Optional[str] = Field(alias="frozen_reason")
+    id: uuid.UUID = Field(alias="id")
+    kind: str = Field(alias="kind")
+    name: Optional[str] = Field(alias="name")
+    owner_id: Optional[uuid.UUID] = Field(alias="owner_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingAccountsInsert(TypedDict):
+    closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    frozen_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="frozen_at")]]
+    frozen_reason: NotRequired[Annotated[Optional[str], Field(alias="frozen_reason")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    kind: NotRequired[Annotated[str, Field(alias="kind")]]
+    name: NotRequired[Annotated[Optional[str], Field(alias="name")]]
+    owner_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="owner_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingAccountsUpdate(TypedDict):
+    closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    frozen_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="frozen_at")]]
+    frozen_reason: NotRequired[Annotated[Optional[str], Field(alias="frozen_reason")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    kind: NotRequired[Annotated[str, Field(alias="kind")]]
+    name: NotRequired[Annotated[Optional[str], Field(alias="name")]]
+    owner_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="owner_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCheckoutSessions(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    amount_total: Optional[int] = Field(alias="amount_total")
+    as_of: datetime.datetime = Field(alias="as_of")
+    client_reference_id: Optional[str] = Field(alias="client_reference_id")
+    completed_at: Optional[datetime.datetime] = Field(alias="completed_at")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: Optional[str] = Field(alias="currency")
+    livemode: bool = Field(alias="livemode")
+    mode: str = Field(alias="mode")
+    payment_status: str = Field(alias="payment_status")
+    status: str = Field(alias="status")
+    stripe_checkout_session_id: str = Field(alias="stripe_checkout_session_id")
+    stripe_customer_id: Optional[str] = Field(alias="stripe_customer_id")
+    stripe_invoice_id: Optional[str] = Field(alias="stripe_invoice_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+    stripe_payment_link_id: Optional[str] = Field(alias="stripe_payment_link_id")
+    stripe_subscription_id: Optional[str] = Field(alias="stripe_subscription_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingCheckoutSessionsInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    amount_total: NotRequired[Annotated[Optional[int], Field(alias="amount_total")]]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    client_reference_id: NotRequired[Annotated[Optional[str], Field(alias="client_reference_id")]]
+    completed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="completed_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    mode: Annotated[str, Field(alias="mode")]
+    payment_status: Annotated[str, Field(alias="payment_status")]
+    status: Annotated[str, Field(alias="status")]
+    stripe_checkout_session_id: Annotated[str, Field(alias="stripe_checkout_session_id")]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_invoice_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_payment_link_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_link_id")]]
+    stripe_subscription_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_subscription_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCheckoutSessionsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    amount_total: NotRequired[Annotated[Optional[int], Field(alias="amount_total")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    client_reference_id: NotRequired[Annotated[Optional[str], Field(alias="client_reference_id")]]
+    completed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="completed_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    mode: NotRequired[Annotated[str, Field(alias="mode")]]
+    payment_status: NotRequired[Annotated[str, Field(alias="payment_status")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_checkout_session_id: NotRequired[Annotated[str, Field(alias="stripe_checkout_session_id")]]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_invoice_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_payment_link_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_link_id")]]
+    stripe_subscription_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_subscription_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingClock(BaseModel):
+    ahead_by: str = Field(alias="ahead_by")
+    id: bool = Field(alias="id")
+
+
+class BillingClockInsert(TypedDict):
+    ahead_by: NotRequired[Annotated[str, Field(alias="ahead_by")]]
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+
+
+class BillingClockUpdate(TypedDict):
+    ahead_by: NotRequired[Annotated[str, Field(alias="ahead_by")]]
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+
+
+class BillingCreditBalances(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    balance: int = Field(alias="balance")
+    debt: int = Field(alias="debt")
+    held: int = Field(alias="held")
+    is_low: bool = Field(alias="is_low")
+    low_balance_threshold: Optional[int] = Field(alias="low_balance_threshold")
+    next_due_at: Optional[datetime.datetime] = Field(alias="next_due_at")
+    overdraft: int = Field(alias="overdraft")
+    spend_cap: Optional[int] = Field(alias="spend_cap")
+    spend_cap_period: Optional[str] = Field(alias="spend_cap_period")
+    spend_period_start: Optional[datetime.datetime] = Field(alias="spend_period_start")
+    spent_in_period: int = Field(alias="spent_in_period")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+    withheld: int = Field(alias="withheld")
+
+
+class BillingCreditBalancesInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    balance: NotRequired[Annotated[int, Field(alias="balance")]]
+    debt: NotRequired[Annotated[int, Field(alias="debt")]]
+    held: NotRequired[Annotated[int, Field(alias="held")]]
+    is_low: NotRequired[Annotated[bool, Field(alias="is_low")]]
+    low_balance_threshold: NotRequired[Annotated[Optional[int], Field(alias="low_balance_threshold")]]
+    next_due_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_due_at")]]
+    overdraft: NotRequired[Annotated[int, Field(alias="overdraft")]]
+    spend_cap: NotRequired[Annotated[Optional[int], Field(alias="spend_cap")]]
+    spend_cap_period: NotRequired[Annotated[Optional[str], Field(alias="spend_cap_period")]]
+    spend_period_start: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="spend_period_start")]]
+    spent_in_period: NotRequired[Annotated[int, Field(alias="spent_in_period")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    withheld: NotRequired[Annotated[int, Field(alias="withheld")]]
+
+
+class BillingCreditBalancesUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    balance: NotRequired[Annotated[int, Field(alias="balance")]]
+    debt: NotRequired[Annotated[int, Field(alias="debt")]]
+    held: NotRequired[Annotated[int, Field(alias="held")]]
+    is_low: NotRequired[Annotated[bool, Field(alias="is_low")]]
+    low_balance_threshold: NotRequired[Annotated[Optional[int], Field(alias="low_balance_threshold")]]
+    next_due_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_due_at")]]
+    overdraft: NotRequired[Annotated[int, Field(alias="overdraft")]]
+    spend_cap: NotRequired[Annotated[Optional[int], Field(alias="spend_cap")]]
+    spend_cap_period: NotRequired[Annotated[Optional[str], Field(alias="spend_cap_period")]]
+    spend_period_start: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="spend_period_start")]]
+    spent_in_period: NotRequired[Annotated[int, Field(alias="spent_in_period")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    withheld: NotRequired[Annotated[int, Field(alias="withheld")]]
+
+
+class BillingCreditConsumptions(BaseModel):
+    amount: int = Field(alias="amount")
+    entry_id: int = Field(alias="entry_id")
+    grant_id: int = Field(alias="grant_id")
+
+
+class BillingCreditConsumptionsInsert(TypedDict):
+    amount: Annotated[int, Field(alias="amount")]
+    entry_id: Annotated[int, Field(alias="entry_id")]
+    grant_id: Annotated[int, Field(alias="grant_id")]
+
+
+class BillingCreditConsumptionsUpdate(TypedDict):
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    entry_id: NotRequired[Annotated[int, Field(alias="entry_id")]]
+    grant_id: NotRequired[Annotated[int, Field(alias="grant_id")]]
+
+
+class BillingCreditEntries(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    actor: Optional[str] = Field(alias="actor")
+    amount: int = Field(alias="amount")
+    balance_after: int = Field(alias="balance_after")
+    created_at: datetime.datetime = Field(alias="created_at")
+    debt: int = Field(alias="debt")
+    description: Optional[str] = Field(alias="description")
+    feature: Optional[str] = Field(alias="feature")
+    hold_id: Optional[uuid.UUID] = Field(alias="hold_id")
+    id: int = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    key_space: str = Field(alias="key_space")
+    kind: str = Field(alias="kind")
+    metadata: JsonValue = Field(alias="metadata")
+    occurred_at: datetime.datetime = Field(alias="occurred_at")
+    reference_id: Optional[str] = Field(alias="reference_id")
+    reverses_entry_id: Optional[int] = Field(alias="reverses_entry_id")
+    source: str = Field(alias="source")
+    up_to: Optional[int] = Field(alias="up_to")
+
+
+class BillingCreditEntriesInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    actor: NotRequired[Annotated[Optional[str], Field(alias="actor")]]
+    amount: Annotated[int, Field(alias="amount")]
+    balance_after: Annotated[int, Field(alias="balance_after")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    debt: NotRequired[Annotated[int, Field(alias="debt")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    feature: NotRequired[Annotated[Optional[str], Field(alias="feature")]]
+    hold_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="hold_id")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    key_space: Annotated[str, Field(alias="key_space")]
+    kind: Annotated[str, Field(alias="kind")]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    occurred_at: Annotated[datetime.datetime, Field(alias="occurred_at")]
+    reference_id: NotRequired[Annotated[Optional[str], Field(alias="reference_id")]]
+    reverses_entry_id: NotRequired[Annotated[Optional[int], Field(alias="reverses_entry_id")]]
+    source: Annotated[str, Field(alias="source")]
+    up_to: NotRequired[Annotated[Optional[int], Field(alias="up_to")]]
+
+
+class BillingCreditEntriesUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    actor: NotRequired[Annotated[Optional[str], Field(alias="actor")]]
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    balance_after: NotRequired[Annotated[int, Field(alias="balance_after")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    debt: NotRequired[Annotated[int, Field(alias="debt")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    feature: NotRequired[Annotated[Optional[str], Field(alias="feature")]]
+    hold_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="hold_id")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    key_space: NotRequired[Annotated[str, Field(alias="key_space")]]
+    kind: NotRequired[Annotated[str, Field(alias="kind")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    occurred_at: NotRequired[Annotated[datetime.datetime, Field(alias="occurred_at")]]
+    reference_id: NotRequired[Annotated[Optional[str], Field(alias="reference_id")]]
+    reverses_entry_id: NotRequired[Annotated[Optional[int], Field(alias="reverses_entry_id")]]
+    source: NotRequired[Annotated[str, Field(alias="source")]]
+    up_to: NotRequired[Annotated[Optional[int], Field(alias="up_to")]]
+
+
+class BillingCreditGrants(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    amount: int = Field(alias="amount")
+    closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
+    created_at: datetime.datetime = Field(alias="created_at")
+    description: Optional[str] = Field(alias="description")
+    effective_at: datetime.datetime = Field(alias="effective_at")
+    entry_id: Optional[int] = Field(alias="entry_id")
+    expires_at: Optional[datetime.datetime] = Field(alias="expires_at")
+    held: int = Field(alias="held")
+    id: int = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    key_space: str = Field(alias="key_space")
+    priority: int = Field(alias="priority")
+    reference_id: Optional[str] = Field(alias="reference_id")
+    remaining: int = Field(alias="remaining")
+    source: str = Field(alias="source")
+    stripe_checkout_session_id: Optional[str] = Field(alias="stripe_checkout_session_id")
+    stripe_invoice_id: Optional[str] = Field(alias="stripe_invoice_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+    stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
+    stripe_subscription_item_id: Optional[str] = Field(alias="stripe_subscription_item_id")
+
+
+class BillingCreditGrantsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    amount: Annotated[int, Field(alias="amount")]
+    closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    effective_at: Annotated[datetime.datetime, Field(alias="effective_at")]
+    entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
+    expires_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expires_at")]]
+    held: NotRequired[Annotated[int, Field(alias="held")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    key_space: Annotated[str, Field(alias="key_space")]
+    priority: NotRequired[Annotated[int, Field(alias="priority")]]
+    reference_id: NotRequired[Annotated[Optional[str], Field(alias="reference_id")]]
+    remaining: Annotated[int, Field(alias="remaining")]
+    source: Annotated[str, Field(alias="source")]
+    stripe_checkout_session_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_checkout_session_id")]
+    ]
+    stripe_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_invoice_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+    stripe_subscription_item_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_subscription_item_id")]
+    ]
+
+
+class BillingCreditGrantsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    effective_at: NotRequired[Annotated[datetime.datetime, Field(alias="effective_at")]]
+    entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
+    expires_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expires_at")]]
+    held: NotRequired[Annotated[int, Field(alias="held")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    key_space: NotRequired[Annotated[str, Field(alias="key_space")]]
+    priority: NotRequired[Annotated[int, Field(alias="priority")]]
+    reference_id: NotRequired[Annotated[Optional[str], Field(alias="reference_id")]]
+    remaining: NotRequired[Annotated[int, Field(alias="remaining")]]
+    source: NotRequired[Annotated[str, Field(alias="source")]]
+    stripe_checkout_session_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_checkout_session_id")]
+    ]
+    stripe_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_invoice_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+    stripe_subscription_item_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_subscription_item_id")]
+    ]
+
+
+class BillingCreditHoldLots(BaseModel):
+    amount: int = Field(alias="amount")
+    grant_id: int = Field(alias="grant_id")
+    hold_id: uuid.UUID = Field(alias="hold_id")
+
+
+class BillingCreditHoldLotsInsert(TypedDict):
+    amount: Annotated[int, Field(alias="amount")]
+    grant_id: Annotated[int, Field(alias="grant_id")]
+    hold_id: Annotated[uuid.UUID, Field(alias="hold_id")]
+
+
+class BillingCreditHoldLotsUpdate(TypedDict):
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    grant_id: NotRequired[Annotated[int, Field(alias="grant_id")]]
+    hold_id: NotRequired[Annotated[uuid.UUID, Field(alias="hold_id")]]
+
+
+class BillingCreditHolds(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    amount: int = Field(alias="amount")
+    captured: int = Field(alias="captured")
+    created_at: datetime.datetime = Field(alias="created_at")
+    description: Optional[str] = Field(alias="description")
+    expires_at: datetime.datetime = Field(alias="expires_at")
+    expires_in: str = Field(alias="expires_in")
+    feature: Optional[str] = Field(alias="feature")
+    id: uuid.UUID = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    metadata: JsonValue = Field(alias="metadata")
+    release_key: Optional[str] = Field(alias="release_key")
+    settled_at: Optional[datetime.datetime] = Field(alias="settled_at")
+    status: str = Field(alias="status")
+
+
+class BillingCreditHoldsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    amount: Annotated[int, Field(alias="amount")]
+    captured: NotRequired[Annotated[int, Field(alias="captured")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    expires_at: Annotated[datetime.datetime, Field(alias="expires_at")]
+    expires_in: Annotated[str, Field(alias="expires_in")]
+    feature: NotRequired[Annotated[Optional[str], Field(alias="feature")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    release_key: NotRequired[Annotated[Optional[str], Field(alias="release_key")]]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+
+
+class BillingCreditHoldsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    captured: NotRequired[Annotated[int, Field(alias="captured")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    expires_at: NotRequired[Annotated[datetime.datetime, Field(alias="expires_at")]]
+    expires_in: NotRequired[Annotated[str, Field(alias="expires_in")]]
+    feature: NotRequired[Annotated[Optional[str], Field(alias="feature")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    release_key: NotRequired[Annotated[Optional[str], Field(alias="release_key")]]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+
+
+class BillingCreditPacks(BaseModel):
+    active: bool = Field(alias="active")
+    as_of: datetime.datetime = Field(alias="as_of")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: str = Field(alias="currency")
+    livemode: bool = Field(alias="livemode")
+    lookup_key: Optional[str] = Field(alias="lookup_key")
+    metadata: JsonValue = Field(alias="metadata")
+    nickname: Optional[str] = Field(alias="nickname")
+    pack_credits: int = Field(alias="pack_credits")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    stripe_product_id: str = Field(alias="stripe_product_id")
+    unit_amount: Optional[int] = Field(alias="unit_amount")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingCreditPacksInsert(TypedDict):
+    active: NotRequired[Annotated[bool, Field(alias="active")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
+    pack_credits: Annotated[int, Field(alias="pack_credits")]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    stripe_product_id: Annotated[str, Field(alias="stripe_product_id")]
+    unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCreditPacksUpdate(TypedDict):
+    active: NotRequired[Annotated[bool, Field(alias="active")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
+    pack_credits: NotRequired[Annotated[int, Field(alias="pack_credits")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    stripe_product_id: NotRequired[Annotated[str, Field(alias="stripe_product_id")]]
+    unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCreditReinstatements(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    actor: str = Field(alias="actor")
+    amount: int = Field(alias="amount")
+    created_at: datetime.datetime = Field(alias="created_at")
+    entry_id: Optional[int] = Field(alias="entry_id")
+    id: int = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    key_space: str = Field(alias="key_space")
+    reason: str = Field(alias="reason")
+    revocation_id: int = Field(alias="revocation_id")
+    unwithheld: int = Field(alias="unwithheld")
+
+
+class BillingCreditReinstatementsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    actor: Annotated[str, Field(alias="actor")]
+    amount: Annotated[int, Field(alias="amount")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    key_space: Annotated[str, Field(alias="key_space")]
+    reason: Annotated[str, Field(alias="reason")]
+    revocation_id: Annotated[int, Field(alias="revocation_id")]
+    unwithheld: Annotated[int, Field(alias="unwithheld")]
+
+
+class BillingCreditReinstatementsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    actor: NotRequired[Annotated[str, Field(alias="actor")]]
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    key_space: NotRequired[Annotated[str, Field(alias="key_space")]]
+    reason: NotRequired[Annotated[str, Field(alias="reason")]]
+    revocation_id: NotRequired[Annotated[int, Field(alias="revocation_id")]]
+    unwithheld: NotRequired[Annotated[int, Field(alias="unwithheld")]]
+
+
+class BillingCreditRevocations(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    actor: Optional[str] = Field(alias="actor")
+    created_at: datetime.datetime = Field(alias="created_at")
+    entry_id: Optional[int] = Field(alias="entry_id")
+    grant_id: int = Field(alias="grant_id")
+    id: int = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    key_space: str = Field(alias="key_space")
+    reason: str = Field(alias="reason")
+    reinstated: int = Field(alias="reinstated")
+    requested: int = Field(alias="requested")
+    shortfall: int = Field(alias="shortfall")
+    shortfall_policy: str = Field(alias="shortfall_policy")
+    taken: int = Field(alias="taken")
+
+
+class BillingCreditRevocationsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    actor: NotRequired[Annotated[Optional[str], Field(alias="actor")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
+    grant_id: Annotated[int, Field(alias="grant_id")]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    key_space: Annotated[str, Field(alias="key_space")]
+    reason: Annotated[str, Field(alias="reason")]
+    reinstated: NotRequired[Annotated[int, Field(alias="reinstated")]]
+    requested: Annotated[int, Field(alias="requested")]
+    shortfall: Annotated[int, Field(alias="shortfall")]
+    shortfall_policy: Annotated[str, Field(alias="shortfall_policy")]
+    taken: Annotated[int, Field(alias="taken")]
+
+
+class BillingCreditRevocationsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    actor: NotRequired[Annotated[Optional[str], Field(alias="actor")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
+    grant_id: NotRequired[Annotated[int, Field(alias="grant_id")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    key_space: NotRequired[Annotated[str, Field(alias="key_space")]]
+    reason: NotRequired[Annotated[str, Field(alias="reason")]]
+    reinstated: NotRequired[Annotated[int, Field(alias="reinstated")]]
+    requested: NotRequired[Annotated[int, Field(alias="requested")]]
+    shortfall: NotRequired[Annotated[int, Field(alias="shortfall")]]
+    shortfall_policy: NotRequired[Annotated[str, Field(alias="shortfall_policy")]]
+    taken: NotRequired[Annotated[int, Field(alias="taken")]]
+
+
+class BillingCreditSchedules(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    created_at: datetime.datetime = Field(alias="created_at")
+    disarmed_at: Optional[datetime.datetime] = Field(alias="disarmed_at")
+    disarmed_reason: Optional[str] = Field(alias="disarmed_reason")
+    next_slot_at: Optional[datetime.datetime] = Field(alias="next_slot_at")
+    period_end: datetime.datetime = Field(alias="period_end")
+    period_start: datetime.datetime = Field(alias="period_start")
+    quantity: int = Field(alias="quantity")
+    slots_granted: int = Field(alias="slots_granted")
+    stripe_invoice_id: str = Field(alias="stripe_invoice_id")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    stripe_subscription_id: str = Field(alias="stripe_subscription_id")
+    stripe_subscription_item_id: str = Field(alias="stripe_subscription_item_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingCreditSchedulesInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    disarmed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="disarmed_at")]]
+    disarmed_reason: NotRequired[Annotated[Optional[str], Field(alias="disarmed_reason")]]
+    next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
+    period_end: Annotated[datetime.datetime, Field(alias="period_end")]
+    period_start: Annotated[datetime.datetime, Field(alias="period_start")]
+    quantity: Annotated[int, Field(alias="quantity")]
+    slots_granted: NotRequired[Annotated[int, Field(alias="slots_granted")]]
+    stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    stripe_subscription_id: Annotated[str, Field(alias="stripe_subscription_id")]
+    stripe_subscription_item_id: Annotated[str, Field(alias="stripe_subscription_item_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCreditSchedulesUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    disarmed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="disarmed_at")]]
+    disarmed_reason: NotRequired[Annotated[Optional[str], Field(alias="disarmed_reason")]]
+    next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
+    period_end: NotRequired[Annotated[datetime.datetime, Field(alias="period_end")]]
+    period_start: NotRequired[Annotated[datetime.datetime, Field(alias="period_start")]]
+    quantity: NotRequired[Annotated[int, Field(alias="quantity")]]
+    slots_granted: NotRequired[Annotated[int, Field(alias="slots_granted")]]
+    stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
+    stripe_subscription_item_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_item_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCustomers(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    as_of: datetime.datetime = Field(alias="as_of")
+    created_at: datetime.datetime = Field(alias="created_at")
+    deleted_at: Optional[datetime.datetime] = Field(alias="deleted_at")
+    email: Optional[str] = Field(alias="email")
+    id: int = Field(alias="id")
+    linked_at: Optional[datetime.datetime] = Field(alias="linked_at")
+    livemode: bool = Field(alias="livemode")
+    metadata: JsonValue = Field(alias="metadata")
+    name: Optional[str] = Field(alias="name")
+    stripe_customer_id: Optional[str] = Field(alias="stripe_customer_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingCustomersInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    deleted_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deleted_at")]]
+    email: NotRequired[Annotated[Optional[str], Field(alias="email")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    linked_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="linked_at")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    name: NotRequired[Annotated[Optional[str], Field(alias="name")]]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCustomersUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    deleted_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deleted_at")]]
+    email: NotRequired[Annotated[Optional[str], Field(alias="email")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    linked_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="linked_at")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    name: NotRequired[Annotated[Optional[str], Field(alias="name")]]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingDisputes(BaseModel):
+    amount: int = Field(alias="amount")
+    as_of: datetime.datetime = Field(alias="as_of")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: str = Field(alias="currency")
+    disputed_at: datetime.datetime = Field(alias="disputed_at")
+    evidence_due_at: Optional[datetime.datetime] = Field(alias="evidence_due_at")
+    livemode: bool = Field(alias="livemode")
+    reason: Optional[str] = Field(alias="reason")
+    status: str = Field(alias="status")
+    stripe_charge_id: str = Field(alias="stripe_charge_id")
+    stripe_dispute_id: str = Field(alias="stripe_dispute_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingDisputesInsert(TypedDict):
+    amount: Annotated[int, Field(alias="amount")]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: Annotated[str, Field(alias="currency")]
+    disputed_at: Annotated[datetime.datetime, Field(alias="disputed_at")]
+    evidence_due_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="evidence_due_at")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    status: Annotated[str, Field(alias="status")]
+    stripe_charge_id: Annotated[str, Field(alias="stripe_charge_id")]
+    stripe_dispute_id: Annotated[str, Field(alias="stripe_dispute_id")]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingDisputesUpdate(TypedDict):
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    disputed_at: NotRequired[Annotated[datetime.datetime, Field(alias="disputed_at")]]
+    evidence_due_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="evidence_due_at")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_charge_id: NotRequired[Annotated[str, Field(alias="stripe_charge_id")]]
+    stripe_dispute_id: NotRequired[Annotated[str, Field(alias="stripe_dispute_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingFraudWarnings(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    actionable: bool = Field(alias="actionable")
+    as_of: datetime.datetime = Field(alias="as_of")
+    created_at: datetime.datetime = Field(alias="created_at")
+    fraud_type: str = Field(alias="fraud_type")
+    livemode: bool = Field(alias="livemode")
+    notes: Optional[str] = Field(alias="notes")
+    processed_at: Optional[datetime.datetime] = Field(alias="processed_at")
+    risk_level: Optional[str] = Field(alias="risk_level")
+    risk_score: Optional[int] = Field(alias="risk_score")
+    status: str = Field(alias="status")
+    stripe_charge_id: str = Field(alias="stripe_charge_id")
+    stripe_customer_id: Optional[str] = Field(alias="stripe_customer_id")
+    stripe_early_fraud_warning_id: str = Field(alias="stripe_early_fraud_warning_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+    warned_at: datetime.datetime = Field(alias="warned_at")
+
+
+class BillingFraudWarningsInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    actionable: Annotated[bool, Field(alias="actionable")]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    fraud_type: Annotated[str, Field(alias="fraud_type")]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    notes: NotRequired[Annotated[Optional[str], Field(alias="notes")]]
+    processed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="processed_at")]]
+    risk_level: NotRequired[Annotated[Optional[str], Field(alias="risk_level")]]
+    risk_score: NotRequired[Annotated[Optional[int], Field(alias="risk_score")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_charge_id: Annotated[str, Field(alias="stripe_charge_id")]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_early_fraud_warning_id: Annotated[str, Field(alias="stripe_early_fraud_warning_id")]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    warned_at: Annotated[datetime.datetime, Field(alias="warned_at")]
+
+
+class BillingFraudWarningsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    actionable: NotRequired[Annotated[bool, Field(alias="actionable")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    fraud_type: NotRequired[Annotated[str, Field(alias="fraud_type")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    notes: NotRequired[Annotated[Optional[str], Field(alias="notes")]]
+    processed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="processed_at")]]
+    risk_level: NotRequired[Annotated[Optional[str], Field(alias="risk_level")]]
+    risk_score: NotRequired[Annotated[Optional[int], Field(alias="risk_score")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_charge_id: NotRequired[Annotated[str, Field(alias="stripe_charge_id")]]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_early_fraud_warning_id: NotRequired[Annotated[str, Field(alias="stripe_early_fraud_warning_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    warned_at: NotRequired[Annotated[datetime.datetime, Field(alias="warned_at")]]
+
+
+class BillingInvoiceLines(BaseModel):
+    amount: int = Field(alias="amount")
+    is_proration: bool = Field(alias="is_proration")
+    period_end: datetime.datetime = Field(alias="period_end")
+    period_start: datetime.datetime = Field(alias="period_start")
+    quantity: Optional[int] = Field(alias="quantity")
+    stripe_invoice_id: str = Field(alias="stripe_invoice_id")
+    stripe_line_id: str = Field(alias="stripe_line_id")
+    stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
+    stripe_subscription_item_id: Optional[str] = Field(alias="stripe_subscription_item_id")
+
+
+class BillingInvoiceLinesInsert(TypedDict):
+    amount: Annotated[int, Field(alias="amount")]
+    is_proration: Annotated[bool, Field(alias="is_proration")]
+    period_end: Annotated[datetime.datetime, Field(alias="period_end")]
+    period_start: Annotated[datetime.datetime, Field(alias="period_start")]
+    quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
+    stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
+    stripe_line_id: Annotated[str, Field(alias="stripe_line_id")]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+    stripe_subscription_item_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_subscription_item_id")]
+    ]
+
+
+class BillingInvoiceLinesUpdate(TypedDict):
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    is_proration: NotRequired[Annotated[bool, Field(alias="is_proration")]]
+    period_end: NotRequired[Annotated[datetime.datetime, Field(alias="period_end")]]
+    period_start: NotRequired[Annotated[datetime.datetime, Field(alias="period_start")]]
+    quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
+    stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
+    stripe_line_id: NotRequired[Annotated[str, Field(alias="stripe_line_id")]]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+    stripe_subscription_item_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_subscription_item_id")]
+    ]
+
+
+class BillingInvoicePayments(BaseModel):
+    amount_paid: Optional[int] = Field(alias="amount_paid")
+    created_at: datetime.datetime = Field(alias="created_at")
+    status: str = Field(alias="status")
+    stripe_charge_id: Optional[str] = Field(alias="stripe_charge_id")
+    stripe_invoice_id: str = Field(alias="stripe_invoice_id")
+    stripe_invoice_payment_id: str = Field(alias="stripe_invoice_payment_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+
+
+class BillingInvoicePaymentsInsert(TypedDict):
+    amount_paid: NotRequired[Annotated[Optional[int], Field(alias="amount_paid")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    status: Annotated[str, Field(alias="status")]
+    stripe_charge_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_charge_id")]]
+    stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
+    stripe_invoice_payment_id: Annotated[str, Field(alias="stripe_invoice_payment_id")]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+
+
+class BillingInvoicePaymentsUpdate(TypedDict):
+    amount_paid: NotRequired[Annotated[Optional[int], Field(alias="amount_paid")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_charge_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_charge_id")]]
+    stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
+    stripe_invoice_payment_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_payment_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+
+
+class BillingInvoices(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    amount_due: int = Field(alias="amount_due")
+    amount_paid: int = Field(alias="amount_paid")
+    as_of: datetime.datetime = Field(alias="as_of")
+    attempt_count: int = Field(alias="attempt_count")
+    billing_reason: Optional[str] = Field(alias="billing_reason")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: str = Field(alias="currency")
+    hosted_invoice_url: Optional[str] = Field(alias="hosted_invoice_url")
+    invoiced_at: datetime.datetime = Field(alias="invoiced_at")
+    livemode: bool = Field(alias="livemode")
+    next_payment_attempt_at: Optional[datetime.datetime] = Field(alias="next_payment_attempt_at")
+    paid_at: Optional[datetime.datetime] = Field(alias="paid_at")
+    status: str = Field(alias="status")
+    stripe_customer_id: Optional[str] = Field(alias="stripe_customer_id")
+    stripe_invoice_id: str = Field(alias="stripe_invoice_id")
+    stripe_subscription_id: Optional[str] = Field(alias="stripe_subscription_id")
+    subtotal: int = Field(alias="subtotal")
+    total: int = Field(alias="total")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingInvoicesInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    amount_due: Annotated[int, Field(alias="amount_due")]
+    amount_paid: Annotated[int, Field(alias="amount_paid")]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    attempt_count: NotRequired[Annotated[int, Field(alias="attempt_count")]]
+    billing_reason: NotRequired[Annotated[Optional[str], Field(alias="billing_reason")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: Annotated[str, Field(alias="currency")]
+    hosted_invoice_url: NotRequired[Annotated[Optional[str], Field(alias="hosted_invoice_url")]]
+    invoiced_at: Annotated[datetime.datetime, Field(alias="invoiced_at")]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    next_payment_attempt_at: NotRequired[
+        Annotated[Optional[datetime.datetime], Field(alias="next_payment_attempt_at")]
+    ]
+    paid_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="paid_at")]]
+    status: Annotated[str, Field(alias="status")]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
+    stripe_subscription_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_subscription_id")]]
+    subtotal: Annotated[int, Field(alias="subtotal")]
+    total: Annotated[int, Field(alias="total")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingInvoicesUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    amount_due: NotRequired[Annotated[int, Field(alias="amount_due")]]
+    amount_paid: NotRequired[Annotated[int, Field(alias="amount_paid")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    attempt_count: NotRequired[Annotated[int, Field(alias="attempt_count")]]
+    billing_reason: NotRequired[Annotated[Optional[str], Field(alias="billing_reason")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    hosted_invoice_url: NotRequired[Annotated[Optional[str], Field(alias="hosted_invoice_url")]]
+    invoiced_at: NotRequired[Annotated[datetime.datetime, Field(alias="invoiced_at")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    next_payment_attempt_at: NotRequired[
+        Annotated[Optional[datetime.datetime], Field(alias="next_payment_attempt_at")]
+    ]
+    paid_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="paid_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
+    stripe_subscription_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_subscription_id")]]
+    subtotal: NotRequired[Annotated[int, Field(alias="subtotal")]]
+    total: NotRequired[Annotated[int, Field(alias="total")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingNotifications(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    attempts: int = Field(alias="attempts")
+    audience: str = Field(alias="audience")
+    created_at: datetime.datetime = Field(alias="created_at")
+    dedupe_key: str = Field(alias="dedupe_key")
+    delivered_at: Optional[datetime.datetime] = Field(alias="delivered_at")
+    id: int = Field(alias="id")
+    kind: str = Field(alias="kind")
+    last_error: Optional[str] = Field(alias="last_error")
+    payload: JsonValue = Field(alias="payload")
+    status: str = Field(alias="status")
+
+
+class BillingNotificationsInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    audience: Annotated[str, Field(alias="audience")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    dedupe_key: Annotated[str, Field(alias="dedupe_key")]
+    delivered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="delivered_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    kind: Annotated[str, Field(alias="kind")]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    payload: NotRequired[Annotated[JsonValue, Field(alias="payload")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+
+
+class BillingNotificationsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    audience: NotRequired[Annotated[str, Field(alias="audience")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    dedupe_key: NotRequired[Annotated[str, Field(alias="dedupe_key")]]
+    delivered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="delivered_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    kind: NotRequired[Annotated[str, Field(alias="kind")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    payload: NotRequired[Annotated[JsonValue, Field(alias="payload")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+
+
+class BillingPaymentLinks(BaseModel):
+    active: bool = Field(alias="active")
+    canonical_hash: str = Field(alias="canonical_hash")
+    created_at: datetime.datetime = Field(alias="created_at")
+    livemode: bool = Field(alias="livemode")
+    parameters: JsonValue = Field(alias="parameters")
+    stripe_payment_link_id: str = Field(alias="stripe_payment_link_id")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+    url: str = Field(alias="url")
+
+
+class BillingPaymentLinksInsert(TypedDict):
+    active: NotRequired[Annotated[bool, Field(alias="active")]]
+    canonical_hash: Annotated[str, Field(alias="canonical_hash")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    parameters: NotRequired[Annotated[JsonValue, Field(alias="parameters")]]
+    stripe_payment_link_id: Annotated[str, Field(alias="stripe_payment_link_id")]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    url: Annotated[str, Field(alias="url")]
+
+
+class BillingPaymentLinksUpdate(TypedDict):
+    active: NotRequired[Annotated[bool, Field(alias="active")]]
+    canonical_hash: NotRequired[Annotated[str, Field(alias="canonical_hash")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    parameters: NotRequired[Annotated[JsonValue, Field(alias="parameters")]]
+    stripe_payment_link_id: NotRequired[Annotated[str, Field(alias="stripe_payment_link_id")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    url: NotRequired[Annotated[str, Field(alias="url")]]
+
+
+class BillingPayments(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    amount: int = Field(alias="amount")
+    amount_refunded: int = Field(alias="amount_refunded")
+    as_of: datetime.datetime = Field(alias="as_of")
+    card_fingerprint: Optional[str] = Field(alias="card_fingerprint")
+    charged_at: datetime.datetime = Field(alias="charged_at")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: str = Field(alias="currency")
+    failure_code: Optional[str] = Field(alias="failure_code")
+    is_disputed: bool = Field(alias="is_disputed")
+    livemode: bool = Field(alias="livemode")
+    receipt_url: Optional[str] = Field(alias="receipt_url")
+    risk_level: Optional[str] = Field(alias="risk_level")
+    risk_score: Optional[int] = Field(alias="risk_score")
+    status: str = Field(alias="status")
+    stripe_charge_id: str = Field(alias="stripe_charge_id")
+    stripe_customer_id: Optional[str] = Field(alias="stripe_customer_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingPaymentsInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    amount: Annotated[int, Field(alias="amount")]
+    amount_refunded: NotRequired[Annotated[int, Field(alias="amount_refunded")]]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    card_fingerprint: NotRequired[Annotated[Optional[str], Field(alias="card_fingerprint")]]
+    charged_at: Annotated[datetime.datetime, Field(alias="charged_at")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: Annotated[str, Field(alias="currency")]
+    failure_code: NotRequired[Annotated[Optional[str], Field(alias="failure_code")]]
+    is_disputed: NotRequired[Annotated[bool, Field(alias="is_disputed")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    receipt_url: NotRequired[Annotated[Optional[str], Field(alias="receipt_url")]]
+    risk_level: NotRequired[Annotated[Optional[str], Field(alias="risk_level")]]
+    risk_score: NotRequired[Annotated[Optional[int], Field(alias="risk_score")]]
+    status: Annotated[str, Field(alias="status")]
+    stripe_charge_id: Annotated[str, Field(alias="stripe_charge_id")]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingPaymentsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    amount_refunded: NotRequired[Annotated[int, Field(alias="amount_refunded")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    card_fingerprint: NotRequired[Annotated[Optional[str], Field(alias="card_fingerprint")]]
+    charged_at: NotRequired[Annotated[datetime.datetime, Field(alias="charged_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    failure_code: NotRequired[Annotated[Optional[str], Field(alias="failure_code")]]
+    is_disputed: NotRequired[Annotated[bool, Field(alias="is_disputed")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    receipt_url: NotRequired[Annotated[Optional[str], Field(alias="receipt_url")]]
+    risk_level: NotRequired[Annotated[Optional[str], Field(alias="risk_level")]]
+    risk_score: NotRequired[Annotated[Optional[int], Field(alias="risk_score")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_charge_id: NotRequired[Annotated[str, Field(alias="stripe_charge_id")]]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingPlans(BaseModel):
+    active: bool = Field(alias="active")
+    as_of: datetime.datetime = Field(alias="as_of")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: str = Field(alias="currency")
+    features: JsonValue = Field(alias="features")
+    initial_credits: int = Field(alias="initial_credits")
+    livemode: bool = Field(alias="livemode")
+    lookup_key: Optional[str] = Field(alias="lookup_key")
+    metadata: JsonValue = Field(alias="metadata")
+    monthly_credits: int = Field(alias="monthly_credits")
+    nickname: Optional[str] = Field(alias="nickname")
+    recurring_interval: str = Field(alias="recurring_interval")
+    recurring_interval_count: int = Field(alias="recurring_interval_count")
+    rollover: str = Field(alias="rollover")
+    rollover_cap: Optional[int] = Field(alias="rollover_cap")
+    rollover_periods: Optional[int] = Field(alias="rollover_periods")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    stripe_product_id: str = Field(alias="stripe_product_id")
+    trial_credits: int = Field(alias="trial_credits")
+    unit_amount: Optional[int] = Field(alias="unit_amount")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+    usage_type: str = Field(alias="usage_type")
+
+
+class BillingPlansInsert(TypedDict):
+    active: NotRequired[Annotated[bool, Field(alias="active")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    features: NotRequired[Annotated[JsonValue, Field(alias="features")]]
+    initial_credits: NotRequired[Annotated[int, Field(alias="initial_credits")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    monthly_credits: NotRequired[Annotated[int, Field(alias="monthly_credits")]]
+    nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
+    recurring_interval: NotRequired[Annotated[str, Field(alias="recurring_interval")]]
+    recurring_interval_count: NotRequired[Annotated[int, Field(alias="recurring_interval_count")]]
+    rollover: NotRequired[Annotated[str, Field(alias="rollover")]]
+    rollover_cap: NotRequired[Annotated[Optional[int], Field(alias="rollover_cap")]]
+    rollover_periods: NotRequired[Annotated[Optional[int], Field(alias="rollover_periods")]]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    stripe_product_id: Annotated[str, Field(alias="stripe_product_id")]
+    trial_credits: NotRequired[Annotated[int, Field(alias="trial_credits")]]
+    unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    usage_type: NotRequired[Annotated[str, Field(alias="usage_type")]]
+
+
+class BillingPlansUpdate(TypedDict):
+    active: NotRequired[Annotated[bool, Field(alias="active")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    features: NotRequired[Annotated[JsonValue, Field(alias="features")]]
+    initial_credits: NotRequired[Annotated[int, Field(alias="initial_credits")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    monthly_credits: NotRequired[Annotated[int, Field(alias="monthly_credits")]]
+    nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
+    recurring_interval: NotRequired[Annotated[str, Field(alias="recurring_interval")]]
+    recurring_interval_count: NotRequired[Annotated[int, Field(alias="recurring_interval_count")]]
+    rollover: NotRequired[Annotated[str, Field(alias="rollover")]]
+    rollover_cap: NotRequired[Annotated[Optional[int], Field(alias="rollover_cap")]]
+    rollover_periods: NotRequired[Annotated[Optional[int], Field(alias="rollover_periods")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    stripe_product_id: NotRequired[Annotated[str, Field(alias="stripe_product_id")]]
+    trial_credits: NotRequired[Annotated[int, Field(alias="trial_credits")]]
+    unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    usage_type: NotRequired[Annotated[str, Field(alias="usage_type")]]
+
+
+class BillingProducts(BaseModel):
+    active: bool = Field(alias="active")
+    as_of: datetime.datetime = Field(alias="as_of")
+    created_at: datetime.datetime = Field(alias="created_at")
+    description: Optional[str] = Field(alias="description")
+    livemode: bool = Field(alias="livemode")
+    metadata: JsonValue = Field(alias="metadata")
+    name: str = Field(alias="name")
+    stripe_product_id: str = Field(alias="stripe_product_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingProductsInsert(TypedDict):
+    active: NotRequired[Annotated[bool, Field(alias="active")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    name: Annotated[str, Field(alias="name")]
+    stripe_product_id: Annotated[str, Field(alias="stripe_product_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingProductsUpdate(TypedDict):
+    active: NotRequired[Annotated[bool, Field(alias="active")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    name: NotRequired[Annotated[str, Field(alias="name")]]
+    stripe_product_id: NotRequired[Annotated[str, Field(alias="stripe_product_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingRefunds(BaseModel):
+    amount: int = Field(alias="amount")
+    as_of: datetime.datetime = Field(alias="as_of")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: str = Field(alias="currency")
+    failure_reason: Optional[str] = Field(alias="failure_reason")
+    livemode: bool = Field(alias="livemode")
+    reason: Optional[str] = Field(alias="reason")
+    refunded_at: datetime.datetime = Field(alias="refunded_at")
+    status: str = Field(alias="status")
+    stripe_charge_id: Optional[str] = Field(alias="stripe_charge_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+    stripe_refund_id: str = Field(alias="stripe_refund_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingRefundsInsert(TypedDict):
+    amount: Annotated[int, Field(alias="amount")]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: Annotated[str, Field(alias="currency")]
+    failure_reason: NotRequired[Annotated[Optional[str], Field(alias="failure_reason")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    refunded_at: Annotated[datetime.datetime, Field(alias="refunded_at")]
+    status: Annotated[str, Field(alias="status")]
+    stripe_charge_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_charge_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_refund_id: Annotated[str, Field(alias="stripe_refund_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingRefundsUpdate(TypedDict):
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    failure_reason: NotRequired[Annotated[Optional[str], Field(alias="failure_reason")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    refunded_at: NotRequired[Annotated[datetime.datetime, Field(alias="refunded_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_charge_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_charge_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_refund_id: NotRequired[Annotated[str, Field(alias="stripe_refund_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingReviews(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    as_of: datetime.datetime = Field(alias="as_of")
+    closed_reason: Optional[str] = Field(alias="closed_reason")
+    created_at: datetime.datetime = Field(alias="created_at")
+    is_open: bool = Field(alias="is_open")
+    livemode: bool = Field(alias="livemode")
+    opened_at: datetime.datetime = Field(alias="opened_at")
+    reason: str = Field(alias="reason")
+    stripe_charge_id: Optional[str] = Field(alias="stripe_charge_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+    stripe_review_id: str = Field(alias="stripe_review_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingReviewsInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    closed_reason: NotRequired[Annotated[Optional[str], Field(alias="closed_reason")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    is_open: Annotated[bool, Field(alias="is_open")]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    opened_at: Annotated[datetime.datetime, Field(alias="opened_at")]
+    reason: Annotated[str, Field(alias="reason")]
+    stripe_charge_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_charge_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_review_id: Annotated[str, Field(alias="stripe_review_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingReviewsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    closed_reason: NotRequired[Annotated[Optional[str], Field(alias="closed_reason")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    is_open: NotRequired[Annotated[bool, Field(alias="is_open")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    opened_at: NotRequired[Annotated[datetime.datetime, Field(alias="opened_at")]]
+    reason: NotRequired[Annotated[str, Field(alias="reason")]]
+    stripe_charge_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_charge_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_review_id: NotRequired[Annotated[str, Field(alias="stripe_review_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingSettings(BaseModel):
+    id: bool = Field(alias="id")
+    livemode: bool = Field(alias="livemode")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingSettingsInsert(TypedDict):
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingSettingsUpdate(TypedDict):
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingStripeEvents(BaseModel):
+    api_version: Optional[str] = Field(alias="api_version")
+    attempts: int = Field(alias="attempts")
+    created_at: datetime.datetime = Field(alias="created_at")
+    excused_attempts: int = Field(alias="excused_attempts")
+    last_error: Optional[str] = Field(alias="last_error")
+    livemode: bool = Field(alias="livemode")
+    payload: str = Field(alias="payload")
+    received_at: datetime.datetime = Field(alias="received_at")
+    settled_at: Optional[datetime.datetime] = Field(alias="settled_at")
+    status: str = Field(alias="status")
+    stripe_event_id: str = Field(alias="stripe_event_id")
+    type: str = Field(alias="type")
+    waiting_for: Optional[str] = Field(alias="waiting_for")
+
+
+class BillingStripeEventsInsert(TypedDict):
+    api_version: NotRequired[Annotated[Optional[str], Field(alias="api_version")]]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    created_at: Annotated[datetime.datetime, Field(alias="created_at")]
+    excused_attempts: NotRequired[Annotated[int, Field(alias="excused_attempts")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    payload: Annotated[str, Field(alias="payload")]
+    received_at: NotRequired[Annotated[datetime.datetime, Field(alias="received_at")]]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_event_id: Annotated[str, Field(alias="stripe_event_id")]
+    type: Annotated[str, Field(alias="type")]
+    waiting_for: NotRequired[Annotated[Optional[str], Field(alias="waiting_for")]]
+
+
+class BillingStripeEventsUpdate(TypedDict):
+    api_version: NotRequired[Annotated[Optional[str], Field(alias="api_version")]]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    excused_attempts: NotRequired[Annotated[int, Field(alias="excused_attempts")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    payload: NotRequired[Annotated[str, Field(alias="payload")]]
+    received_at: NotRequired[Annotated[datetime.datetime, Field(alias="received_at")]]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_event_id: NotRequired[Annotated[str, Field(alias="stripe_event_id")]]
+    type: NotRequired[Annotated[str, Field(alias="type")]]
+    waiting_for: NotRequired[Annotated[Optional[str], Field(alias="waiting_for")]]
+
+
+class BillingSubscriptionItems(BaseModel):
+    created_at: datetime.datetime = Field(alias="created_at")
+    current_period_end: datetime.datetime = Field(alias="current_period_end")
+    current_period_start: datetime.datetime = Field(alias="current_period_start")
+    quantity: Optional[int] = Field(alias="quantity")
+    removed_at: Optional[datetime.datetime] = Field(alias="removed_at")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    stripe_product_id: Optional[str] = Field(alias="stripe_product_id")
+    stripe_subscription_id: str = Field(alias="stripe_subscription_id")
+    stripe_subscription_item_id: str = Field(alias="stripe_subscription_item_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingSubscriptionItemsInsert(TypedDict):
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    current_period_end: Annotated[datetime.datetime, Field(alias="current_period_end")]
+    current_period_start: Annotated[datetime.datetime, Field(alias="current_period_start")]
+    quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
+    removed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="removed_at")]]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    stripe_product_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_product_id")]]
+    stripe_subscription_id: Annotated[str, Field(alias="stripe_subscription_id")]
+    stripe_subscription_item_id: Annotated[str, Field(alias="stripe_subscription_item_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingSubscriptionItemsUpdate(TypedDict):
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    current_period_end: NotRequired[Annotated[datetime.datetime, Field(alias="current_period_end")]]
+    current_period_start: NotRequired[Annotated[datetime.datetime, Field(alias="current_period_start")]]
+    quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
+    removed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="removed_at")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    stripe_product_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_product_id")]]
+    stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
+    stripe_subscription_item_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_item_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingSubscriptions(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    as_of: datetime.datetime = Field(alias="as_of")
+    billing_cycle_anchor: datetime.datetime = Field(alias="billing_cycle_anchor")
+    cancel_at: Optional[datetime.datetime] = Field(alias="cancel_at")
+    cancel_at_period_end: bool = Field(alias="cancel_at_period_end")
+    canceled_at: Optional[datetime.datetime] = Field(alias="canceled_at")
+    collection_paused_at: Optional[datetime.datetime] = Field(alias="collection_paused_at")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: Optional[str] = Field(alias="currency")
+    ended_at: Optional[datetime.datetime] = Field(alias="ended_at")
+    livemode: bool = Field(alias="livemode")
+    metadata: JsonValue = Field(alias="metadata")
+    started_at: datetime.datetime = Field(alias="started_at")
+    status: str = Field(alias="status")
+    stripe_customer_id: str = Field(alias="stripe_customer_id")
+    stripe_subscription_id: str = Field(alias="stripe_subscription_id")
+    trial_end: Optional[datetime.datetime] = Field(alias="trial_end")
+    trial_start: Optional[datetime.datetime] = Field(alias="trial_start")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingSubscriptionsInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    billing_cycle_anchor: Annotated[datetime.datetime, Field(alias="billing_cycle_anchor")]
+    cancel_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="cancel_at")]]
+    cancel_at_period_end: NotRequired[Annotated[bool, Field(alias="cancel_at_period_end")]]
+    canceled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canceled_at")]]
+    collection_paused_at: NotRequired[
+        Annotated[Optional[datetime.datetime], Field(alias="collection_paused_at")]
+    ]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
+    ended_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="ended_at")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    started_at: Annotated[datetime.datetime, Field(alias="started_at")]
+    status: Annotated[str, Field(alias="status")]
+    stripe_customer_id: Annotated[str, Field(alias="stripe_customer_id")]
+    stripe_subscription_id: Annotated[str, Field(alias="stripe_subscription_id")]
+    trial_end: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="trial_end")]]
+    trial_start: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="trial_start")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingSubscriptionsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    billing_cycle_anchor: NotRequired[Annotated[datetime.datetime, Field(alias="billing_cycle_anchor")]]
+    cancel_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="cancel_at")]]
+    cancel_at_period_end: NotRequired[Annotated[bool, Field(alias="cancel_at_period_end")]]
+    canceled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canceled_at")]]
+    collection_paused_at: NotRequired[
+        Annotated[Optional[datetime.datetime], Field(alias="collection_paused_at")]
+    ]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
+    ended_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="ended_at")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_customer_id: NotRequired[Annotated[str, Field(alias="stripe_customer_id")]]
+    stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
+    trial_end: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="trial_end")]]
+    trial_start: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="trial_start")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingLedgerDiscrepancies(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    detail: Optional[str] = Field(alias="detail")
+    invariant: Optional[str] = Field(alias="invariant")
+
+
+class PublicBillingPlans(BaseModel):
+    currency: str = Field(alias="currency")
+    description: Optional[str] = Field(alias="description")
+    features: JsonValue = Field(alias="features")
+    initial_credits: int = Field(alias="initial_credits")
+    lookup_key: Optional[str] = Field(alias="lookup_key")
+    monthly_credits: int = Field(alias="monthly_credits")
+    name: Optional[str] = Field(alias="name")
+    recurring_interval: str = Field(alias="recurring_interval")
+    recurring_interval_count: int = Field(alias="recurring_interval_count")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    trial_credits: int = Field(alias="trial_credits")
+    unit_amount: Optional[int] = Field(alias="unit_amount")
+
+
+class PublicBillingSubscription(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    cancels_at: Optional[datetime.datetime] = Field(alias="cancels_at")
+    current_period_end: datetime.datetime = Field(alias="current_period_end")
+    current_period_start: datetime.datetime = Field(alias="current_period_start")
+    ended_at: Optional[datetime.datetime] = Field(alias="ended_at")
+    quantity: Optional[int] = Field(alias="quantity")
+    status: str = Field(alias="status")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    stripe_subscription_id: str = Field(alias="stripe_subscription_id")
+    trial_end: Optional[datetime.datetime] = Field(alias="trial_end")
+
+
+class PublicCreditBalance(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    available: Optional[int] = Field(alias="available")
+    balance: int = Field(alias="balance")
+    held: int = Field(alias="held")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class PublicCreditHistory(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    amount: int = Field(alias="amount")
+    balance_after: int = Field(alias="balance_after")
+    description: Optional[str] = Field(alias="description")
+    feature: Optional[str] = Field(alias="feature")
+    id: int = Field(alias="id")
+    kind: str = Field(alias="kind")
+    metadata: JsonValue = Field(alias="metadata")
+    occurred_at: datetime.datetime = Field(alias="occurred_at")
+    reference_id: Optional[str] = Field(alias="reference_id")
+    source: str = Field(alias="source")
