@@ -14,8 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.drain import drain
+from bench.expire import expire
 from bench.measure import Comparison, Row, Suite, measure
 from bench.receive import receive
+from bench.spend import spend
 from cli.local.postgres import Postgres
 
 LATEST = Path(__file__).with_name("latest.json")
@@ -25,6 +27,8 @@ ROUNDS = 5
 SUITES: Mapping[str, Callable[[Postgres], AbstractContextManager[Suite]]] = {
     "receive": receive,
     "drain": drain,
+    "spend": spend,
+    "expire": expire,
 }
 
 
@@ -56,6 +60,7 @@ def main() -> None:
 
 
 def _run(suite: Suite, rounds: int, console: Console) -> list[Row]:
+    rounds = min(rounds, suite.rounds_max or rounds)
     columns = (TextColumn("{task.description:<20}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=rounds * len(suite.sides), completed=-1)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["events/s", "spends/s", "rows/s", "ms"]
+Unit = Literal["events/s", "spends/s", "lots/s", "rows/s", "ms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Sides that are measured in turn, each by a call that returns one figure, and the rows made of them."""
+    """Sides that are measured in turn, each by a call that returns one figure, and the rows made of them.
+
+    A slow one says by `rounds_max` how often that may be at most.
+    """
 
     sides: Mapping[str, Callable[[], float]]
     comparisons: Sequence[Comparison]
+    rounds_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

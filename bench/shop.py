@@ -1,15 +1,15 @@
 """A running Postgres → databases that hold a shop with a full queue, one copy for each measurement."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import psycopg
 
+from bench.clone import copy
 from bench.stream import Event, catalogue, customer_ids, history, stream
 from cli.local.migrate import migrate
 from cli.local.postgres import Postgres
-from cli.local.scaffold import clone_database, create_database, drop_database
+from cli.local.scaffold import create_database
 from cli.paths import migrations_directory
 from worker.drain import drain
 from worker.fetch import StripeReader
@@ -39,8 +39,7 @@ class Shop:
 
     def __init__(self, server: Postgres, pairs: int) -> None:
         self._server = server
-        self._names = (f"shop_{number}" for number in count())
-        self.template = next(self._names)
+        self.template = "shop"
         create_database(server, self.template)
         migrate(server.url(self.template), migrations_directory())
         with psycopg.connect(server.admin_url(self.template), autocommit=True) as conn:
@@ -52,17 +51,9 @@ class Shop:
             _receive(conn, list(stream(pairs, "evt_new")))
             conn.execute("vacuum analyze")
 
-    @contextmanager
-    def copy(self) -> Iterator[str]:
-        """Name of a copy, written to disk in full, so that what is measured pays for its own writes only."""
-        name = next(self._names)
-        clone_database(self._server, self.template, name)
-        try:
-            with psycopg.connect(self._server.admin_url(name), autocommit=True) as conn:
-                conn.execute("checkpoint")
-            yield name
-        finally:
-            drop_database(self._server, name)
+    def copy(self) -> AbstractContextManager[str]:
+        """Name of a copy for one measurement."""
+        return copy(self._server, self.template)
 
 
 def _receive(conn: psycopg.Connection, events: Sequence[Event]) -> None:

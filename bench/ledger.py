@@ -1,0 +1,92 @@
+"""A running Postgres → templates of ledgers to measure on, what makes a copy bare, and the proof that all is well.
+
+Accounts are numbered from 1; the id of one is `md5(number::text)::uuid`, which every client can work out for itself.
+"""
+
+import psycopg
+
+from cli.local.migrate import migrate
+from cli.local.postgres import Postgres
+from cli.local.scaffold import create_database
+from cli.paths import migrations_directory
+
+# Without triggers: signing up would open accounts with ids of their own.
+_SIGN_UP = """
+set session_replication_role = replica;
+insert into auth.users (id, email)
+select md5('user ' || number)::uuid, number || '@example.com' from generate_series(1, {accounts}) as number;
+set session_replication_role = origin;
+insert into billing.accounts (id, owner_id)
+select md5(number::text)::uuid, md5('user ' || number)::uuid from generate_series(1, {accounts}) as number;
+"""
+_GRANT = """
+select count(billing.grant_credits(account_id => id, amount => 1000000000, idempotency_key => 'opening ' || id))
+from billing.accounts
+"""
+# All lots are due: each account's were granted one after the other, by turns with the others', and so they expire.
+_DUE_LOTS = """
+set session_replication_role = replica;
+insert into billing.accounts (id) select md5(number::text)::uuid from generate_series(1, {accounts}) as number;
+insert into billing.credit_balances (account_id, balance, next_due_at)
+select id, 100 * {lots}, now() - interval '1 hour' * {lots} from billing.accounts;
+insert into billing.credit_entries
+    (account_id, kind, amount, balance_after, source, key_space, idempotency_key, occurred_at)
+select id, 'grant', 100, 100 * number, 'app', 'caller', 'grant ' || number, now() - interval '30 days'
+from billing.accounts cross join generate_series(1, {lots}) as number
+order by number, id;
+insert into billing.credit_grants
+    (account_id, entry_id, amount, remaining, effective_at, expires_at, source, key_space, idempotency_key)
+select
+    account_id, id, amount, amount, occurred_at, now() - interval '1 hour' * (1 + {lots} - balance_after / 100), source,
+    key_space, idempotency_key
+from billing.credit_entries
+order by id;
+set session_replication_role = origin;
+"""
+_CONSTRAINTS = """
+select format('alter table %%s drop constraint %%I', conrelid::regclass, conname) from pg_constraint
+where contype in ('c', 'f') and conrelid = any (%s::regclass[])
+"""
+_TABLES = (
+    "billing.credit_balances",
+    "billing.credit_entries",
+    "billing.credit_grants",
+    "billing.credit_consumptions",
+)
+
+
+def open_accounts(server: Postgres, template: str, accounts: int) -> None:
+    """A template of so many users, with an account and an inexhaustible grant each."""
+    with _migrated(server, template) as conn:
+        conn.execute(_SIGN_UP.format(accounts=accounts))
+        conn.execute(_GRANT)
+        conn.execute("vacuum analyze")
+
+
+def owe_expiries(server: Postgres, template: str, accounts: int, lots: int) -> None:
+    """A template of accounts with so many lots of 100 credits each, all due. Ids of lots: by lot, then by account."""
+    with _migrated(server, template) as conn:
+        conn.execute(_DUE_LOTS.format(accounts=accounts, lots=lots))
+        conn.execute("vacuum analyze")
+
+
+def make_bare(conn: psycopg.Connection) -> None:
+    """Leave of the ledger's tables their columns and indexes: no check, no foreign key, no trigger. As superuser."""
+    for (statement,) in conn.execute(_CONSTRAINTS, [list(_TABLES)]).fetchall():
+        conn.execute(statement)
+    for table in _TABLES:
+        conn.execute(f"alter table {table} disable trigger user")
+
+
+def check(conn: psycopg.Connection, kind: str, entries: int, *, bare: bool) -> None:
+    """A figure counts only if all of the work was done, and the product's only if the ledger adds up too."""
+    found = conn.execute("select count(*) from billing.credit_entries where kind = %s", [kind]).fetchone()
+    assert found == (entries,), f"{found} entries of {kind}, not {entries}"
+    if not bare:
+        assert conn.execute("select * from billing.ledger_discrepancies limit 3").fetchall() == []
+
+
+def _migrated(server: Postgres, name: str) -> psycopg.Connection:
+    create_database(server, name)
+    migrate(server.url(name), migrations_directory())
+    return psycopg.connect(server.admin_url(name), autocommit=True)
