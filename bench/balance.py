@@ -6,11 +6,10 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import md5
-from uuid import UUID
 
 import psycopg
 
+from bench.ledger import account_id, user_id
 from bench.measure import Comparison
 from cli.local.postgres import Postgres
 
@@ -41,8 +40,8 @@ def _median_ms(conn: psycopg.Connection, accounts: int, role: str, condition: st
     milliseconds: list[float] = []
     for _ in range(WARM_UP_READS + READS):
         number = random.randint(1, accounts)
-        claims = json.dumps({"sub": str(_uuid(f"user {number}")), "role": "authenticated"})
-        parameters = [_uuid(str(number))] if condition else []
+        claims = json.dumps({"sub": str(user_id(number)), "role": "authenticated"})
+        parameters = [account_id(number)] if condition else []
         clock = time.perf_counter()
         conn.execute("begin")
         conn.execute(_PREAMBLE, [claims, role])
@@ -51,7 +50,3 @@ def _median_ms(conn: psycopg.Connection, accounts: int, role: str, condition: st
         milliseconds.append(1000 * (time.perf_counter() - clock))
         assert len(rows) == 1, rows
     return statistics.median(milliseconds[WARM_UP_READS:])
-
-
-def _uuid(text: str) -> UUID:
-    return UUID(md5(text.encode()).hexdigest())

@@ -3,6 +3,9 @@
 Accounts are numbered from 1; the id of one is `md5(number::text)::uuid`, which every client can work out for itself.
 """
 
+from hashlib import md5
+from uuid import UUID
+
 import psycopg
 
 from cli.local.migrate import migrate
@@ -53,6 +56,15 @@ _TABLES = (
     "billing.credit_grants",
     "billing.credit_consumptions",
 )
+
+
+def account_id(number: int) -> UUID:
+    return UUID(md5(f"{number}".encode()).hexdigest())
+
+
+def user_id(number: int) -> UUID:
+    """Owner of the account of that number, where accounts have owners."""
+    return UUID(md5(f"user {number}".encode()).hexdigest())
 
 
 def open_accounts(server: Postgres, template: str, accounts: int) -> None:

@@ -575,7 +575,7 @@ def test_ledger_does_what_the_model_says(database: Database) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=int(os.environ.get("LEDGER_EXAMPLES", "40")),
+                max_examples=int(os.environ.get("LEDGER_EXAMPLES", "30")),
                 stateful_step_count=40,
                 derandomize="LEDGER_EXAMPLES" not in os.environ,
                 phases=[Phase.generate],  # shrinking would take minutes; so few steps are read as they are
