@@ -38,6 +38,20 @@ begin
 end
 $$;
 
+create function billing._check_reason(reason text, actor text)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if coalesce(length(_check_reason.reason), 0) = 0 or coalesce(length(_check_reason.actor), 0) = 0 then
+        raise exception 'reason or actor is missing'
+            using errcode = 'TB028', hint = 'Say why, and who does it: it is written beside the entry for ever.';
+    end if;
+end
+$$;
+
 create function billing._raise_no_account(account_id uuid)
 returns void
 language plpgsql
@@ -59,6 +73,24 @@ as $$
 begin
     raise exception 'idempotency key % was used before with other arguments', _raise_key_reused.idempotency_key
         using errcode = 'TB002', hint = 'Repeat the first call unchanged, or use a new key for a new movement.';
+end
+$$;
+
+-- Refuses a key that another movement of the account has used.
+create function billing._check_key_is_new(account_id uuid, idempotency_key text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    if exists (
+        select from billing.credit_entries
+        where credit_entries.account_id = _check_key_is_new.account_id and credit_entries.key_space = 'caller'
+            and credit_entries.idempotency_key = _check_key_is_new.idempotency_key
+    ) then
+        perform billing._raise_key_reused(_check_key_is_new.idempotency_key);
+    end if;
 end
 $$;
 
@@ -96,8 +128,9 @@ begin
     if v_account.frozen_at is not null then
         raise exception 'account % is frozen: %', v_account.id, v_account.frozen_reason
             using errcode = 'TB003', hint = 'Spending opens again once the account is unfrozen.';
+    elsif v_account.closed_at is not null then
+        perform billing._check_open(v_account.id);
     end if;
-    perform billing._check_open(v_account.id);
 end
 $$;
 
@@ -207,7 +240,8 @@ end
 $$;
 
 revoke all on function
-    billing._checked_amount, billing._check_request, billing._raise_no_account, billing._raise_key_reused,
-    billing._lock_balance, billing._check_may_spend, billing._check_open, billing._raise_insufficient,
-    billing._burn_lots, billing._in_running_period, billing._count_spend
+    billing._checked_amount, billing._check_request, billing._check_reason, billing._check_key_is_new,
+    billing._raise_no_account, billing._raise_key_reused, billing._lock_balance, billing._check_may_spend,
+    billing._check_open, billing._raise_insufficient, billing._burn_lots, billing._in_running_period,
+    billing._count_spend
 from public, anon, authenticated, service_role;

@@ -1,7 +1,9 @@
 -- Many spends in one call: all of them or none.
 --
 -- Set-based: an account is locked once, its entries are one insert, and lots meet spends where their running totals
--- overlap. The entries, lots and lineage are the same as by one spend_credits after the other. Callable by service_role.
+-- overlap. The entries, lots and lineage are the same as by one spend_credits after the other. Only keys are looked up
+-- one by one (lateral, limit 1): a join of the batch with the entries plans as a hash of the whole ledger. Callable by
+-- service_role.
 
 -- The spends of one account. The caller has locked it, and every key is new.
 create function billing._spend_all(account_id uuid, spends jsonb)
@@ -134,8 +136,12 @@ begin
             account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text,
             reference_id text
         )
-        left join billing.credit_entries as held
-            on held.account_id = v_account_id and held.key_space = 'caller' and held.idempotency_key = spend.idempotency_key
+        left join lateral (
+            select * from billing.credit_entries
+            where credit_entries.account_id = v_account_id and credit_entries.key_space = 'caller'
+                and credit_entries.idempotency_key = spend.idempotency_key
+            limit 1
+        ) as held on true
         where spend.account_id = v_account_id
         group by spend.idempotency_key, held.id
         having count(distinct (
@@ -159,11 +165,12 @@ begin
             select distinct on (asked.spend ->> 'idempotency_key') asked.spend, asked.position
             from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
             where (asked.spend ->> 'account_id')::uuid = v_account_id
-                and not exists (
-                    select from billing.credit_entries
+                and (
+                    select credit_entries.id from billing.credit_entries
                     where credit_entries.account_id = v_account_id and credit_entries.key_space = 'caller'
                         and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
-                )
+                    limit 1
+                ) is null
             order by asked.spend ->> 'idempotency_key', asked.position
         ) as fresh;
         if v_new is not null then
@@ -172,11 +179,14 @@ begin
     end loop;
 
     return query
-    select credit_entries.*
+    select found.*
     from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
-    join billing.credit_entries
-        on credit_entries.account_id = (asked.spend ->> 'account_id')::uuid and credit_entries.key_space = 'caller'
-        and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
+    cross join lateral (
+        select * from billing.credit_entries
+        where credit_entries.account_id = (asked.spend ->> 'account_id')::uuid and credit_entries.key_space = 'caller'
+            and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
+        limit 1
+    ) as found
     order by asked.position;
 end
 $$;

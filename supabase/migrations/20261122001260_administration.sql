@@ -2,24 +2,6 @@
 --
 -- Every adjustment and closing has a reason and an actor, written beside the entry for ever. Callable by service_role.
 
--- Refuses a key that another movement of the account has used.
-create function billing._check_key_is_new(account_id uuid, idempotency_key text)
-returns void
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-    if exists (
-        select from billing.credit_entries
-        where credit_entries.account_id = _check_key_is_new.account_id and credit_entries.key_space = 'caller'
-            and credit_entries.idempotency_key = _check_key_is_new.idempotency_key
-    ) then
-        perform billing._raise_key_reused(_check_key_is_new.idempotency_key);
-    end if;
-end
-$$;
-
 -- Takes credits from an account's lots by an entry of any kind; never on the overdraft. The caller has checked the key.
 create function billing._take_credits(
     balance billing.credit_balances, kind text, amount bigint, idempotency_key text, source text, description text,
@@ -388,7 +370,7 @@ end
 $$;
 
 revoke all on function
-    billing._check_key_is_new, billing._take_credits, billing.adjust_credits, billing.transfer_credits,
+    billing._take_credits, billing.adjust_credits, billing.transfer_credits,
     billing.set_credit_limits, billing._checked_limit, billing.tg_credit_balances__low_balance, billing.close_account,
     billing.reopen_account
 from public, anon, authenticated, service_role;

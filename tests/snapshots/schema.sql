@@ -227,8 +227,9 @@ begin
     if v_account.frozen_at is not null then
         raise exception 'account % is frozen: %', v_account.id, v_account.frozen_reason
             using errcode = 'TB003', hint = 'Spending opens again once the account is unfrozen.';
+    elsif v_account.closed_at is not null then
+        perform billing._check_open(v_account.id);
     end if;
-    perform billing._check_open(v_account.id);
 end
 $$;
 
@@ -604,6 +605,7 @@ END),
     CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['grant'::text, 'spend'::text, 'capture'::text, 'expiry'::text, 'revocation'::text, 'reinstatement'::text, 'refund'::text, 'adjustment'::text, 'transfer_in'::text, 'transfer_out'::text]))),
     CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text))
 );
+ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
 
 COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
 
@@ -2533,7 +2535,7 @@ declare
     v_reinstatement billing.credit_reinstatements;
 begin
     perform billing._check_request(reinstate_grant.idempotency_key, '{}');
-    perform billing._check_reason(reinstate_grant.reason, reinstate_grant.actor);
+    perform (reinstate_grant.reason, reinstate_grant.actor);
     select * into v_revocation from billing.credit_revocations where credit_revocations.id = reinstate_grant.revocation_id;
     if not found then
         raise exception 'there is no revocation %', coalesce(reinstate_grant.revocation_id::text, 'null')
@@ -2648,7 +2650,7 @@ declare
     v_revocation billing.credit_revocations;
 begin
     perform billing._check_request(revoke_grant.idempotency_key, '{}');
-    perform billing._check_reason(revoke_grant.reason, revoke_grant.actor);
+    perform (revoke_grant.reason, revoke_grant.actor);
     if revoke_grant.shortfall_policy is null
         or revoke_grant.shortfall_policy not in ('clamp_and_record', 'allow_negative', 'block_future_grants') then
         raise exception 'shortfall_policy % is not known', coalesce(revoke_grant.shortfall_policy, 'null')
@@ -2939,8 +2941,12 @@ begin
             account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text,
             reference_id text
         )
-        left join billing.credit_entries as held
-            on held.account_id = v_account_id and held.key_space = 'caller' and held.idempotency_key = spend.idempotency_key
+        left join lateral (
+            select * from billing.credit_entries
+            where credit_entries.account_id = v_account_id and credit_entries.key_space = 'caller'
+                and credit_entries.idempotency_key = spend.idempotency_key
+            limit 1
+        ) as held on true
         where spend.account_id = v_account_id
         group by spend.idempotency_key, held.id
         having count(distinct (
@@ -2964,11 +2970,12 @@ begin
             select distinct on (asked.spend ->> 'idempotency_key') asked.spend, asked.position
             from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
             where (asked.spend ->> 'account_id')::uuid = v_account_id
-                and not exists (
-                    select from billing.credit_entries
+                and (
+                    select credit_entries.id from billing.credit_entries
                     where credit_entries.account_id = v_account_id and credit_entries.key_space = 'caller'
                         and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
-                )
+                    limit 1
+                ) is null
             order by asked.spend ->> 'idempotency_key', asked.position
         ) as fresh;
         if v_new is not null then
@@ -2977,11 +2984,14 @@ begin
     end loop;
 
     return query
-    select credit_entries.*
+    select found.*
     from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
-    join billing.credit_entries
-        on credit_entries.account_id = (asked.spend ->> 'account_id')::uuid and credit_entries.key_space = 'caller'
-        and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
+    cross join lateral (
+        select * from billing.credit_entries
+        where credit_entries.account_id = (asked.spend ->> 'account_id')::uuid and credit_entries.key_space = 'caller'
+            and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
+        limit 1
+    ) as found
     order by asked.position;
 end
 $_$;

@@ -1,166 +1,68 @@
--- Reversals, by lineage: a spend given back to the lots it came from; a lot taken back, and reinstated.
+-- Taking a lot back, by lineage, and reinstating it.
 --
--- Invariant: never more is given back than was taken, however many calls. What a revocation can't take because it was
--- spent (or is held) is its shortfall, and is always recorded:
+-- Invariant: never more is taken than was granted, nor given back than was taken. What a revocation can't take because
+-- it was spent (or is held) is its shortfall, and is always recorded:
 --     clamp_and_record      nothing more is taken
 --     allow_negative        other lots pay, then the balance goes below zero: debt, which the next credits repay
 --     block_future_grants   the balance stays as it is; the next grants are withheld until it is made up
--- What had lapsed unspent is nobody's gain and no shortfall. Callable by service_role.
+-- What had lapsed unspent is nobody's gain and no shortfall. Callable by service_role; clients read none of it.
 
--- Gives back part of what an entry took, the last taken first: debt, then lots from the end of their order. What was
--- debt and is repaid by now comes back as a lot of its own. Lots that are due expire again by themselves.
-create function billing._reverse_entry(
-    original billing.credit_entries, kind text, amount bigint, key_space text, idempotency_key text, description text,
-    metadata jsonb, actor text
-)
-returns billing.credit_entries
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-    v_original billing.credit_entries := _reverse_entry.original;
-    v_balance billing.credit_balances := billing._lock_settled_balance(v_original.account_id);
-    v_entry billing.credit_entries;
-    v_to_lots bigint;
-    v_debt bigint;
-    v_new bigint;
-    v_lot record;
-    v_left bigint;
-    v_given bigint;
-begin
-    if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
-        raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
-            using errcode = 'TB009', hint = 'Give back less.';
-    end if;
+create table billing.credit_revocations (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    grant_id bigint not null references billing.credit_grants (id),
+    entry_id bigint references billing.credit_entries (id),
+    requested bigint not null,
+    taken bigint not null,
+    shortfall bigint not null,
+    shortfall_policy text not null,
+    reinstated bigint not null default 0,
+    reason text not null,
+    actor text,
+    key_space text not null,
+    idempotency_key text not null,
+    created_at timestamptz not null default now(),
+    constraint requested_is_positive check (requested > 0),
+    constraint taken_and_shortfall_are_within_the_request
+    check (taken >= 0 and shortfall >= 0 and taken + shortfall <= requested),
+    constraint reinstated_is_within_what_was_collected check (
+        reinstated between 0 and taken + case shortfall_policy when 'clamp_and_record' then 0 else shortfall end
+    ),
+    constraint shortfall_policy_is_known
+    check (shortfall_policy in ('clamp_and_record', 'allow_negative', 'block_future_grants')),
+    constraint key_space_is_known check (key_space in ('caller', 'stripe', 'system'))
+);
 
-    -- What the entry took from lots and has not been given back to them yet.
-    select coalesce(sum(credit_consumptions.amount), 0) into v_to_lots
-    from billing.credit_entries
-    join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
-    where credit_entries.id = v_original.id
-        or credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement');
-    v_left := -v_original.amount - coalesce((
-        select sum(credit_entries.amount) from billing.credit_entries
-        where credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement')
-    ), 0);
-    -- The rest of what it took was debt, and comes first.
-    v_new := least(_reverse_entry.amount, greatest(v_left - v_to_lots, 0));
-    v_debt := least(v_new, v_balance.debt);
-    v_to_lots := least(_reverse_entry.amount - v_new, v_to_lots);
-    v_new := _reverse_entry.amount - v_debt - v_to_lots;
+create table billing.credit_reinstatements (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    revocation_id bigint not null references billing.credit_revocations (id),
+    entry_id bigint references billing.credit_entries (id),
+    amount bigint not null,
+    unwithheld bigint not null,
+    reason text not null,
+    actor text not null,
+    key_space text not null,
+    idempotency_key text not null,
+    created_at timestamptz not null default now(),
+    constraint amount_is_positive check (amount > 0),
+    constraint unwithheld_is_within_the_amount check (unwithheld between 0 and amount),
+    constraint key_space_is_known check (key_space in ('caller', 'stripe', 'system'))
+);
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata, actor,
-        reverses_entry_id, key_space, idempotency_key, occurred_at
-    )
-    values (
-        v_original.account_id, _reverse_entry.kind, _reverse_entry.amount, v_balance.balance + _reverse_entry.amount,
-        -v_debt, v_original.source, v_original.reference_id, _reverse_entry.description, v_original.feature,
-        _reverse_entry.metadata, _reverse_entry.actor, v_original.id, _reverse_entry.key_space,
-        _reverse_entry.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
+create unique index credit_reinstatements_key on billing.credit_reinstatements (account_id, key_space, idempotency_key);
+create index credit_reinstatements_revocation on billing.credit_reinstatements (revocation_id);
+create index credit_reinstatements_entry on billing.credit_reinstatements (entry_id) where entry_id is not null;
+create unique index credit_revocations_key on billing.credit_revocations (account_id, key_space, idempotency_key);
+create index credit_revocations_grant on billing.credit_revocations (grant_id);
+create index credit_revocations_entry on billing.credit_revocations (entry_id) where entry_id is not null;
 
-    v_left := v_to_lots;
-    for v_lot in
-        select credit_grants.id, credit_grants.expires_at, sum(credit_consumptions.amount)::bigint as taken
-        from billing.credit_entries
-        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
-        join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
-        where credit_entries.id = v_original.id
-            or credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement')
-        group by credit_grants.id
-        having sum(credit_consumptions.amount) > 0
-        order by credit_grants.priority desc, credit_grants.expires_at desc, credit_grants.id desc
-    loop
-        exit when v_left = 0;
-        v_given := least(v_left, v_lot.taken);
-        update billing.credit_grants set remaining = credit_grants.remaining + v_given, closed_at = null
-        where credit_grants.id = v_lot.id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, -v_given);
-        perform billing._remember_due(v_original.account_id, v_lot.expires_at);
-        v_left := v_left - v_given;
-    end loop;
+alter table billing.credit_revocations enable row level security;
+alter table billing.credit_reinstatements enable row level security;
 
-    if v_new > 0 then
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, effective_at, source, reference_id, key_space, idempotency_key
-        )
-        values (
-            v_original.account_id, v_entry.id, v_new, v_new, v_entry.occurred_at, v_entry.source, v_entry.reference_id,
-            'system', 'returned:' || v_entry.id
-        );
-    end if;
-    update billing.credit_balances
-    set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
-    where credit_balances.account_id = v_original.account_id;
-    return v_entry;
-end
-$$;
-
-create function billing.refund_spend(
-    entry_id bigint,
-    amount numeric,
-    idempotency_key text,
-    description text default null,
-    metadata jsonb default '{}'
-)
-returns billing.credit_entries
-language plpgsql
-volatile
-security definer
-set search_path = ''
-as $$
-declare
-    v_amount bigint := case when refund_spend.amount is not null then billing._checked_amount(refund_spend.amount) end;
-    v_spend billing.credit_entries;
-    v_entry billing.credit_entries;
-    v_balance billing.credit_balances;
-    v_left bigint;
-begin
-    perform billing._check_request(refund_spend.idempotency_key, refund_spend.metadata);
-    select * into v_spend from billing.credit_entries
-    where credit_entries.id = refund_spend.entry_id and credit_entries.kind in ('spend', 'capture');
-    if not found then
-        raise exception 'entry % is no spend', coalesce(refund_spend.entry_id::text, 'null')
-            using errcode = 'TB026', hint = 'Pass the id that spend_credits or capture_hold returned.';
-    end if;
-    v_balance := billing._lock_balance(v_spend.account_id);
-
-    select * into v_entry from billing.credit_entries
-    where credit_entries.account_id = v_spend.account_id and credit_entries.key_space = 'caller'
-        and credit_entries.idempotency_key = refund_spend.idempotency_key;
-    if found then
-        if (v_entry.kind, v_entry.reverses_entry_id, v_entry.amount, v_entry.description, v_entry.metadata)
-            is distinct from (
-                'refund', v_spend.id, coalesce(v_amount, v_entry.amount), refund_spend.description, refund_spend.metadata
-            ) then
-            perform billing._raise_key_reused(refund_spend.idempotency_key);
-        end if;
-        return v_entry;
-    end if;
-
-    perform billing._check_open(v_spend.account_id);
-    select -v_spend.amount - coalesce(sum(credit_entries.amount), 0) into v_left from billing.credit_entries
-    where credit_entries.reverses_entry_id = v_spend.id and credit_entries.kind = 'refund';
-    v_amount := coalesce(v_amount, v_left);
-    if v_left = 0 or v_amount > v_left then
-        raise exception '% credits of entry % are left to refund, % are asked for', v_left, v_spend.id, v_amount
-            using errcode = 'TB027', hint = 'Refund at most what the spend took.';
-    end if;
-
-    v_entry := billing._reverse_entry(
-        v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
-        refund_spend.metadata, null
-    );
-    -- It counts no more towards the cap of the period that it was spent in.
-    update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
-    where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
-        and v_spend.occurred_at >= credit_balances.spend_period_start;
-    return v_entry;
-end
-$$;
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.credit_revocations, billing.credit_reinstatements from public, anon, authenticated, service_role;
+grant select on billing.credit_revocations, billing.credit_reinstatements to service_role;
 
 -- How much of a lot was spent or is held, and was not given back: what is gone of it, but for what lapsed unspent and
 -- what revocations of the lot itself took.
@@ -291,20 +193,6 @@ begin
 end
 $$;
 
-create function billing._check_reason(reason text, actor text)
-returns void
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-    if coalesce(length(_check_reason.reason), 0) = 0 or coalesce(length(_check_reason.actor), 0) = 0 then
-        raise exception 'reason or actor is missing'
-            using errcode = 'TB028', hint = 'Say why, and who does it: it is written beside the entry for ever.';
-    end if;
-end
-$$;
-
 create function billing.revoke_grant(
     grant_id bigint,
     amount numeric,
@@ -325,7 +213,7 @@ declare
     v_revocation billing.credit_revocations;
 begin
     perform billing._check_request(revoke_grant.idempotency_key, '{}');
-    perform billing._check_reason(revoke_grant.reason, revoke_grant.actor);
+    perform (revoke_grant.reason, revoke_grant.actor);
     if revoke_grant.shortfall_policy is null
         or revoke_grant.shortfall_policy not in ('clamp_and_record', 'allow_negative', 'block_future_grants') then
         raise exception 'shortfall_policy % is not known', coalesce(revoke_grant.shortfall_policy, 'null')
@@ -455,7 +343,7 @@ declare
     v_reinstatement billing.credit_reinstatements;
 begin
     perform billing._check_request(reinstate_grant.idempotency_key, '{}');
-    perform billing._check_reason(reinstate_grant.reason, reinstate_grant.actor);
+    perform (reinstate_grant.reason, reinstate_grant.actor);
     select * into v_revocation from billing.credit_revocations where credit_revocations.id = reinstate_grant.revocation_id;
     if not found then
         raise exception 'there is no revocation %', coalesce(reinstate_grant.revocation_id::text, 'null')
@@ -485,15 +373,18 @@ end
 $$;
 
 revoke all on function
-    billing._reverse_entry, billing.refund_spend, billing._spent_of_lot, billing._open_shortfall, billing._revoke_grant, billing._check_reason,
-    billing.revoke_grant, billing._reinstate, billing.reinstate_grant
+    billing._spent_of_lot, billing._open_shortfall, billing._revoke_grant, billing.revoke_grant, billing._reinstate,
+    billing.reinstate_grant
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.refund_spend(bigint, numeric, text, text, jsonb),
     billing.revoke_grant(bigint, numeric, text, text, text, text),
     billing.reinstate_grant(bigint, numeric, text, text, text)
 to service_role;
 
-comment on function billing.refund_spend(bigint, numeric, text, text, jsonb) is 'Gives a spend or capture back to the lots it came from, all that is left of it (amount null) or part; once for each idempotency key.';
+comment on table billing.credit_revocations is 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
+comment on table billing.credit_reinstatements is 'What was given back of revocations.';
+comment on column billing.credit_reinstatements.entry_id is 'The entry that gave it back; null when only withholding was lifted.';
+comment on column billing.credit_reinstatements.unwithheld is 'How much of it was still to be withheld, and is no more.';
+comment on column billing.credit_revocations.entry_id is 'The entry that took it; null when nothing was left to take.';
 comment on function billing.revoke_grant(bigint, numeric, text, text, text, text) is 'Takes a lot back, all of it (amount null) or part; what was spent is a shortfall, dealt with by shortfall_policy. A scheduled lot is cancelled.';
 comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Gives back what a revocation took, all that is left (amount null) or part; once for each idempotency key.';

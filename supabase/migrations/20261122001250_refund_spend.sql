@@ -1,0 +1,163 @@
+-- Giving a spend back: to the lots it came from, by lineage, and never more than it took, however many calls.
+--
+-- refund_spend is callable by service_role; a reinstatement reverses its revocation by the same means.
+
+-- Gives back part of what an entry took, the last taken first: debt, then lots from the end of their order. What was
+-- debt and is repaid by now comes back as a lot of its own. Lots that are due expire again by themselves.
+create function billing._reverse_entry(
+    original billing.credit_entries, kind text, amount bigint, key_space text, idempotency_key text, description text,
+    metadata jsonb, actor text
+)
+returns billing.credit_entries
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_original billing.credit_entries := _reverse_entry.original;
+    v_balance billing.credit_balances := billing._lock_settled_balance(v_original.account_id);
+    v_entry billing.credit_entries;
+    v_to_lots bigint;
+    v_debt bigint;
+    v_new bigint;
+    v_lot record;
+    v_left bigint;
+    v_given bigint;
+begin
+    if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
+        raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
+            using errcode = 'TB009', hint = 'Give back less.';
+    end if;
+
+    -- What the entry took from lots and has not been given back to them yet.
+    select coalesce(sum(credit_consumptions.amount), 0) into v_to_lots
+    from billing.credit_entries
+    join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
+    where credit_entries.id = v_original.id
+        or credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement');
+    v_left := -v_original.amount - coalesce((
+        select sum(credit_entries.amount) from billing.credit_entries
+        where credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement')
+    ), 0);
+    -- The rest of what it took was debt, and comes first.
+    v_new := least(_reverse_entry.amount, greatest(v_left - v_to_lots, 0));
+    v_debt := least(v_new, v_balance.debt);
+    v_to_lots := least(_reverse_entry.amount - v_new, v_to_lots);
+    v_new := _reverse_entry.amount - v_debt - v_to_lots;
+
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata, actor,
+        reverses_entry_id, key_space, idempotency_key, occurred_at
+    )
+    values (
+        v_original.account_id, _reverse_entry.kind, _reverse_entry.amount, v_balance.balance + _reverse_entry.amount,
+        -v_debt, v_original.source, v_original.reference_id, _reverse_entry.description, v_original.feature,
+        _reverse_entry.metadata, _reverse_entry.actor, v_original.id, _reverse_entry.key_space,
+        _reverse_entry.idempotency_key, billing.current_time()
+    )
+    returning * into v_entry;
+
+    v_left := v_to_lots;
+    for v_lot in
+        select credit_grants.id, credit_grants.expires_at, sum(credit_consumptions.amount)::bigint as taken
+        from billing.credit_entries
+        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
+        join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
+        where credit_entries.id = v_original.id
+            or credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement')
+        group by credit_grants.id
+        having sum(credit_consumptions.amount) > 0
+        order by credit_grants.priority desc, credit_grants.expires_at desc, credit_grants.id desc
+    loop
+        exit when v_left = 0;
+        v_given := least(v_left, v_lot.taken);
+        update billing.credit_grants set remaining = credit_grants.remaining + v_given, closed_at = null
+        where credit_grants.id = v_lot.id;
+        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, -v_given);
+        perform billing._remember_due(v_original.account_id, v_lot.expires_at);
+        v_left := v_left - v_given;
+    end loop;
+
+    if v_new > 0 then
+        insert into billing.credit_grants (
+            account_id, entry_id, amount, remaining, effective_at, source, reference_id, key_space, idempotency_key
+        )
+        values (
+            v_original.account_id, v_entry.id, v_new, v_new, v_entry.occurred_at, v_entry.source, v_entry.reference_id,
+            'system', 'returned:' || v_entry.id
+        );
+    end if;
+    update billing.credit_balances
+    set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
+    where credit_balances.account_id = v_original.account_id;
+    return v_entry;
+end
+$$;
+
+create function billing.refund_spend(
+    entry_id bigint,
+    amount numeric,
+    idempotency_key text,
+    description text default null,
+    metadata jsonb default '{}'
+)
+returns billing.credit_entries
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_amount bigint := case when refund_spend.amount is not null then billing._checked_amount(refund_spend.amount) end;
+    v_spend billing.credit_entries;
+    v_entry billing.credit_entries;
+    v_balance billing.credit_balances;
+    v_left bigint;
+begin
+    perform billing._check_request(refund_spend.idempotency_key, refund_spend.metadata);
+    select * into v_spend from billing.credit_entries
+    where credit_entries.id = refund_spend.entry_id and credit_entries.kind in ('spend', 'capture');
+    if not found then
+        raise exception 'entry % is no spend', coalesce(refund_spend.entry_id::text, 'null')
+            using errcode = 'TB026', hint = 'Pass the id that spend_credits or capture_hold returned.';
+    end if;
+    v_balance := billing._lock_balance(v_spend.account_id);
+
+    select * into v_entry from billing.credit_entries
+    where credit_entries.account_id = v_spend.account_id and credit_entries.key_space = 'caller'
+        and credit_entries.idempotency_key = refund_spend.idempotency_key;
+    if found then
+        if (v_entry.kind, v_entry.reverses_entry_id, v_entry.amount, v_entry.description, v_entry.metadata)
+            is distinct from (
+                'refund', v_spend.id, coalesce(v_amount, v_entry.amount), refund_spend.description, refund_spend.metadata
+            ) then
+            perform billing._raise_key_reused(refund_spend.idempotency_key);
+        end if;
+        return v_entry;
+    end if;
+
+    perform billing._check_open(v_spend.account_id);
+    select -v_spend.amount - coalesce(sum(credit_entries.amount), 0) into v_left from billing.credit_entries
+    where credit_entries.reverses_entry_id = v_spend.id and credit_entries.kind = 'refund';
+    v_amount := coalesce(v_amount, v_left);
+    if v_left = 0 or v_amount > v_left then
+        raise exception '% credits of entry % are left to refund, % are asked for', v_left, v_spend.id, v_amount
+            using errcode = 'TB027', hint = 'Refund at most what the spend took.';
+    end if;
+
+    v_entry := billing._reverse_entry(
+        v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
+        refund_spend.metadata, null
+    );
+    -- It counts no more towards the cap of the period that it was spent in.
+    update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
+    where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
+        and v_spend.occurred_at >= credit_balances.spend_period_start;
+    return v_entry;
+end
+$$;
+
+revoke all on function billing._reverse_entry, billing.refund_spend from public, anon, authenticated, service_role;
+grant execute on function billing.refund_spend(bigint, numeric, text, text, jsonb) to service_role;
+
+comment on function billing.refund_spend(bigint, numeric, text, text, jsonb) is 'Gives a spend or capture back to the lots it came from, all that is left of it (amount null) or part; once for each idempotency key.';
