@@ -25,6 +25,7 @@ from tests.sql.calls import (
     lots,
     move_clock,
     refused,
+    revoke,
     schedule,
     set_limits,
     spend,
@@ -540,3 +541,23 @@ def test_same_schedule_twice_at_once_is_one_lot(database: Database, app: Connect
     assert not isinstance(first, psycopg.Error)
     assert first == second
     assert value(app, "select count(*) from billing.credit_grants") == 1
+
+
+@pytest.mark.parametrize("policy", ["allow_negative", "block_future_grants"])
+@pytest.mark.parametrize("lasts", [None, 1])
+def test_available_foresees_what_a_scheduled_lot_gives_up_when_it_opens(
+    app: Connection, admin: Connection, account: UUID, policy: str, lasts: int | None
+) -> None:
+    """Debt is repaid and withheld credits are kept back first, also by a lot that has expired by then."""
+    granted = grant(app, account, 60)
+    spend(app, account, 60)
+    lot_id = value(app, "select id from billing.credit_grants where entry_id = %s", [granted["id"]])
+    revoke(app, lot_id, shortfall_policy=policy)
+    schedule(app, account, 100, in_days(1), expires_at=lasts and in_days(1 + lasts))
+    schedule(app, account, 7, in_days(2))
+    move_clock(admin, 3 * DAY)
+    foreseen = available(app, account)
+    assert foreseen == (47 if lasts is None else 7)
+    expire_due(app)
+    assert available(app, account) == foreseen
+    assert discrepancies(app) == []

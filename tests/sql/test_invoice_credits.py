@@ -300,14 +300,17 @@ def test_rollover_says_when_monthly_credits_expire(
 def test_no_more_than_the_cap_is_carried_into_the_next_month(
     app: Connection, worker: Connection, conn: Connection, customer: UUID
 ) -> None:
-    sell(worker, monthly_credits=100, credits_rollover="cap:30")
+    sell(worker, monthly_credits=100, credits_rollover="cap:130")
     sync_invoice(worker)
+    sync_invoice(worker, **next_month())
     spend(app, customer, 20)
-    sync_invoice(worker, **next_month())
-    assert entries(conn, customer) == [("grant", 100), ("spend", -20), ("expiry", -50), ("grant", 100)]
-    assert balance(conn, customer) == 130
-    sync_invoice(worker, **next_month())
-    assert balance(conn, customer) == 130
+    march = line("il_3", period_start=MARCH, period_end=MARCH + timedelta(days=31))
+    renewal = next_month(stripe_invoice_id="in_3", lines=[march], as_of=MARCH)
+    for _ in range(2):
+        sync_invoice(worker, **renewal)
+    moves = [("grant", 100), ("grant", 100), ("spend", -20), ("expiry", -50), ("grant", 100)]
+    assert entries(conn, customer) == moves
+    assert [lot["remaining"] for lot in lots(conn, customer)] == [30, 100, 100]
     assert discrepancies(conn) == []
 
 
