@@ -120,6 +120,17 @@ begin
             using errcode = 'TB023',
             hint = 'Pass [{"account_id": …, "amount": …, "idempotency_key": …}, …], as spend_credits takes them.';
     end if;
+    -- A misspelt or unknown name would otherwise be left out in silence, and something else be spent than was meant.
+    select name into v_key
+    from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
+    where name not in (
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id'
+    )
+    limit 1;
+    if found then
+        raise exception 'a spend of the batch has %, which is not known', v_key
+            using errcode = 'TB023', hint = 'A spend has account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
+    end if;
     perform billing._check_request(spend.idempotency_key, coalesce(spend.metadata, '{}')),
         billing._checked_amount(spend.amount)
     from jsonb_to_recordset(spend_credits_batch.spends) as spend (amount numeric, idempotency_key text, metadata jsonb);

@@ -402,6 +402,17 @@ def test_batch_that_is_null_is_refused(app: Connection) -> None:
         fetch(app, "select * from billing.spend_credits_batch(null)")
 
 
+@pytest.mark.parametrize("name", ["up_to", "idempotency", "Feature"])
+def test_a_name_that_no_spend_has_is_refused_rather_than_left_out(
+    app: Connection, account: UUID, name: str
+) -> None:
+    grant(app, account, 10)
+    with refused("TB023") as caught:
+        spend_batch(app, job(account, 1), job(account, 1) | {name: True})
+    assert name in str(caught.value)
+    assert balance(app, account) == 10
+
+
 def test_array_around_a_good_spend_is_refused(app: Connection, account: UUID) -> None:
     grant(app, account, 10)
     with refused("TB023"):
