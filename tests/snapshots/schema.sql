@@ -2535,7 +2535,7 @@ declare
     v_reinstatement billing.credit_reinstatements;
 begin
     perform billing._check_request(reinstate_grant.idempotency_key, '{}');
-    perform (reinstate_grant.reason, reinstate_grant.actor);
+    perform billing._check_reason(reinstate_grant.reason, reinstate_grant.actor);
     select * into v_revocation from billing.credit_revocations where credit_revocations.id = reinstate_grant.revocation_id;
     if not found then
         raise exception 'there is no revocation %', coalesce(reinstate_grant.revocation_id::text, 'null')
@@ -2650,7 +2650,7 @@ declare
     v_revocation billing.credit_revocations;
 begin
     perform billing._check_request(revoke_grant.idempotency_key, '{}');
-    perform (revoke_grant.reason, revoke_grant.actor);
+    perform billing._check_reason(revoke_grant.reason, revoke_grant.actor);
     if revoke_grant.shortfall_policy is null
         or revoke_grant.shortfall_policy not in ('clamp_and_record', 'allow_negative', 'block_future_grants') then
         raise exception 'shortfall_policy % is not known', coalesce(revoke_grant.shortfall_policy, 'null')
