@@ -48,10 +48,13 @@ def create_database(server: Postgres, name: str, *, default_grants: DefaultGrant
 
 
 def clone_database(server: Postgres, template: str, name: str) -> None:
-    """Make `name` a copy of `template`, which nobody may be connected to."""
+    """Make `name` a copy of `template`, which nobody may be connected to.
+
+    By copying files: for a database as small as these, writing every page to the log first takes longer.
+    """
     with psycopg.connect(server.admin_url(_MAINTENANCE_DATABASE), autocommit=True) as connection:
         connection.execute(
-            sql.SQL("create database {} template {} owner {}").format(
+            sql.SQL("create database {} template {} owner {} strategy file_copy").format(
                 sql.Identifier(name), sql.Identifier(template), sql.Identifier(OWNER_ROLE)
             )
         )
