@@ -1,7 +1,5 @@
 """Spends one by one and fifty at a time → spends a second, against one bare statement that does the least of it."""
 
-import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,15 +7,13 @@ import psycopg
 
 from bench import balance
 from bench.clone import copy
-from bench.ledger import account_id, check, make_bare, open_accounts
+from bench.ledger import check, make_bare, open_accounts
 from bench.measure import Comparison, Suite
-from bench.pgbench import SECONDS, run
+from bench.pgbench import run
 from cli.local.postgres import Postgres
 
 ACCOUNTS = 10_000
 BATCH_SIZE = 50
-BATCHES_MAX = 1_000  # more than fit into the time
-WARM_UP_BATCHES = 10
 TEMPLATE = "spend"
 
 # Suffix of a row's name: connections.
@@ -41,8 +37,15 @@ insert into billing.credit_entries
 select account_id, 'spend', -1, balance, 'app', 'A job', 'caller', :client_id || '-' || :number, now() from moved
 returning id, balance_after;
 """
-_BATCH = "select * from billing.spend_credits_batch(spends => %s::jsonb)"
-
+_BATCH = f"""
+select id, balance_after from billing.spend_credits_batch(spends => (
+    select jsonb_agg(jsonb_build_object(
+        'account_id', md5('1')::uuid, 'amount', 1, 'description', 'A job',
+        'idempotency_key', :client_id || '-' || :number || '-' || position::text
+    ))
+    from generate_series(1, {BATCH_SIZE}) as position
+));
+"""
 
 COMPARISONS = (
     *(
@@ -89,32 +92,8 @@ def _bare(server: Postgres, place: str, clients: int) -> float:
 
 
 def _in_batches(server: Postgres) -> float:
-    batches = [_batch(number) for number in range(BATCHES_MAX)]
     with copy(server, TEMPLATE) as database:
-        with psycopg.connect(server.url(database), autocommit=True) as conn:
-            for batch in batches[:WARM_UP_BATCHES]:
-                conn.execute(_BATCH, [batch])
-            clock = time.perf_counter()
-            done = WARM_UP_BATCHES
-            while time.perf_counter() - clock < SECONDS and done < BATCHES_MAX:
-                conn.execute(_BATCH, [batches[done]])
-                done += 1
-            seconds = time.perf_counter() - clock
+        figure, batches = run(server, database, _BATCH, _CLIENTS[""])
         with psycopg.connect(server.admin_url(database)) as conn:
-            check(conn, "spend", BATCH_SIZE * done, bare=False)
-    return BATCH_SIZE * (done - WARM_UP_BATCHES) / seconds
-
-
-def _batch(number: int) -> str:
-    hot = str(account_id(1))
-    return json.dumps(
-        [
-            {
-                "account_id": hot,
-                "amount": 1,
-                "idempotency_key": f"{number}-{position}",
-                "description": "A job",
-            }
-            for position in range(BATCH_SIZE)
-        ]
-    )
+            check(conn, "spend", BATCH_SIZE * batches, bare=False)
+    return BATCH_SIZE * figure

@@ -264,22 +264,7 @@ export type Database = {
           "entry_id"?: number;
           "grant_id"?: number;
         };
-        Relationships: [
-          {
-            foreignKeyName: "credit_consumptions_entry_id_fkey";
-            columns: ["entry_id"];
-            isOneToOne: false;
-            referencedRelation: "credit_entries";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "credit_consumptions_grant_id_fkey";
-            columns: ["grant_id"];
-            isOneToOne: false;
-            referencedRelation: "credit_grants";
-            referencedColumns: ["id"];
-          },
-        ];
+        Relationships: [];
       };
       "credit_entries": {
         Row: {
@@ -347,13 +332,6 @@ export type Database = {
           "up_to"?: number | null;
         };
         Relationships: [
-          {
-            foreignKeyName: "credit_entries_account_id_fkey";
-            columns: ["account_id"];
-            isOneToOne: false;
-            referencedRelation: "accounts";
-            referencedColumns: ["id"];
-          },
           {
             foreignKeyName: "credit_entries_hold_id_fkey";
             columns: ["hold_id"];
@@ -1866,6 +1844,19 @@ export type Database = {
         Args: { "features": string; "stripe_id": string };
         Returns: Json;
       };
+      "_ended_hold": {
+        Args: {
+          "capture": Omit<
+            Database["billing"]["Tables"]["credit_entries"]["Row"],
+            Database["billing"]["Tables"]["credit_entries"]["ComputedFields"]
+          >;
+          "hold": Omit<
+            Database["billing"]["Tables"]["credit_holds"]["Row"],
+            Database["billing"]["Tables"]["credit_holds"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
       "_expire_beyond_cap": {
         Args: {
           "account_id": string;
@@ -2216,6 +2207,7 @@ export type Database = {
         Args: { "account_id": string; "due_at": string };
         Returns: undefined;
       };
+      "_repay_debt": { Args: { "account_id": string }; Returns: undefined };
       "_resolve_plan": {
         Args: { "stripe_price_id": string };
         Returns: undefined;
@@ -2409,6 +2401,10 @@ export type Database = {
           "grant_id": number;
         };
         Returns: undefined;
+      };
+      "_without_repeats": {
+        Args: { "account_id": string; "spends": Json };
+        Returns: Json;
       };
       "adjust_credits": {
         Args: {

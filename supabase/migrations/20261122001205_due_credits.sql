@@ -40,6 +40,37 @@ as $$
     select min(freed.expires_at) from freed
 $$;
 
+-- Pays what is owed from credits that have come free: debt stands beside free credits no longer than it must, or they
+-- would lapse and leave their owner in debt. An entry of no credits, with its lineage: lots and debt go down together.
+create function billing._repay_debt(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_balance billing.credit_balances := billing._lock_balance(_repay_debt.account_id);
+    v_repaid bigint := least(v_balance.debt, v_balance.balance + v_balance.debt - v_balance.held);
+    v_entry_id bigint;
+begin
+    if v_repaid <= 0 then
+        return;
+    end if;
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, debt, source, description, key_space, idempotency_key, occurred_at
+    )
+    select
+        v_balance.account_id, 'repayment', 0, v_balance.balance, -v_repaid, 'app',
+        format('%s credits of debt repaid', v_repaid), 'system', 'repayment:' || max(credit_entries.id),
+        billing.current_time()
+    from billing.credit_entries where credit_entries.account_id = v_balance.account_id
+    returning credit_entries.id into v_entry_id;
+    perform billing._burn_lots(v_balance.account_id, v_entry_id, v_repaid);
+    update billing.credit_balances set debt = v_balance.debt - v_repaid, updated_at = now()
+    where credit_balances.account_id = v_balance.account_id;
+end
+$$;
+
 -- Sweeps accounts whose balance rows the caller has locked.
 create function billing._settle_due(account_ids uuid[], as_of timestamptz)
 returns table (holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
@@ -67,6 +98,8 @@ begin
     select array_agg(due.id), count(*) into v_hold_ids, holds_expired from due;
     if holds_expired > 0 then
         perform billing._release_pins(v_hold_ids);
+        perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
+        where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
     end if;
 
     lots_opened := 0;
@@ -202,7 +235,7 @@ begin
         select credit_balances.account_id from billing.credit_balances
         where credit_balances.next_due_at <= v_as_of
         order by credit_balances.next_due_at
-        limit expire_due_credits.accounts_max
+        limit case when expire_due_credits.accounts_max < 0 then 0 else expire_due_credits.accounts_max end
         for update skip locked
     ) as due;
     return query
@@ -266,8 +299,8 @@ end
 $$;
 
 revoke all on function
-    billing._remember_due, billing._expire_beyond_cap, billing._release_pins, billing._settle_due, billing._lock_settled_balance,
-    billing.expire_due_credits
+    billing._remember_due, billing._expire_beyond_cap, billing._release_pins, billing._repay_debt, billing._settle_due,
+    billing._lock_settled_balance, billing.expire_due_credits
 from public, anon, authenticated, service_role;
 grant execute on function billing.expire_due_credits(timestamptz, integer) to service_role, billing_worker;
 

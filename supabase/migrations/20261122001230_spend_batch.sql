@@ -32,9 +32,12 @@ begin
     with
     asked as (
         select spend.*, sum(spend.amount) over (order by spend.position) as upper
-        from jsonb_to_recordset(_spend_all.spends) as spend (
-            position bigint, amount numeric, idempotency_key text, description text, metadata jsonb, feature text,
-            reference_id text
+        from rows from (
+            jsonb_to_recordset(_spend_all.spends) as (
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+            )
+        ) with ordinality as spend (
+            amount, idempotency_key, description, metadata, feature, reference_id, position
         )
     ),
     written as (
@@ -102,6 +105,60 @@ begin
 end
 $$;
 
+-- Of the spends of one account those whose key is new. A key may be used already, by an earlier call or twice in this
+-- one: then all else must be the same.
+create function billing._without_repeats(account_id uuid, spends jsonb)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_key text;
+begin
+    select spend.idempotency_key into v_key
+    from jsonb_to_recordset(_without_repeats.spends) as spend (
+        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+    )
+    left join lateral (
+        select * from billing.credit_entries
+        where credit_entries.account_id = _without_repeats.account_id and credit_entries.key_space = 'caller'
+            and credit_entries.idempotency_key = spend.idempotency_key
+        limit 1
+    ) as held on true
+    group by spend.idempotency_key, held.id
+    having count(distinct (
+            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
+        )) > 1
+        or held.id is not null and bool_or(
+            (
+                'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
+                spend.reference_id
+            ) is distinct from (
+                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
+            ) or held.up_to is not null
+        )
+    limit 1;
+    if found then
+        perform billing._raise_key_reused(v_key);
+    end if;
+
+    return (
+        select jsonb_agg(fresh.spend order by fresh.position) from (
+            select distinct on (asked.spend ->> 'idempotency_key') asked.spend, asked.position
+            from jsonb_array_elements(_without_repeats.spends) with ordinality as asked (spend, position)
+            where (
+                select credit_entries.id from billing.credit_entries
+                where credit_entries.account_id = _without_repeats.account_id and credit_entries.key_space = 'caller'
+                    and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
+                limit 1
+            ) is null
+            order by asked.spend ->> 'idempotency_key', asked.position
+        ) as fresh
+    );
+end
+$$;
+
 create function billing.spend_credits_batch(spends jsonb)
 returns setof billing.credit_entries
 language plpgsql
@@ -113,6 +170,7 @@ declare
     v_account_id uuid;
     v_key text;
     v_new jsonb;
+    v_repeated boolean;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -141,49 +199,21 @@ begin
     loop
         perform billing._lock_balance(v_account_id);
 
-        -- A key may be used already, by an earlier call or twice in this one: then all else must be the same.
-        select spend.idempotency_key into v_key
-        from jsonb_to_recordset(spend_credits_batch.spends) as spend (
-            account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text,
-            reference_id text
-        )
+        select
+            jsonb_agg(asked.spend order by asked.position),
+            count(held.id) > 0 or count(distinct asked.spend ->> 'idempotency_key') < count(*)
+        into v_new, v_repeated
+        from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
         left join lateral (
-            select * from billing.credit_entries
+            select credit_entries.id from billing.credit_entries
             where credit_entries.account_id = v_account_id and credit_entries.key_space = 'caller'
-                and credit_entries.idempotency_key = spend.idempotency_key
+                and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
             limit 1
         ) as held on true
-        where spend.account_id = v_account_id
-        group by spend.idempotency_key, held.id
-        having count(distinct (
-                spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
-            )) > 1
-            or held.id is not null and bool_or(
-                (
-                    'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
-                    spend.reference_id
-                ) is distinct from (
-                    held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
-                ) or held.up_to is not null
-            )
-        limit 1;
-        if found then
-            perform billing._raise_key_reused(v_key);
+        where (asked.spend ->> 'account_id')::uuid = v_account_id;
+        if v_repeated then
+            v_new := billing._without_repeats(v_account_id, v_new);
         end if;
-
-        select jsonb_agg(fresh.spend || jsonb_build_object('position', fresh.position) order by fresh.position) into v_new
-        from (
-            select distinct on (asked.spend ->> 'idempotency_key') asked.spend, asked.position
-            from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
-            where (asked.spend ->> 'account_id')::uuid = v_account_id
-                and (
-                    select credit_entries.id from billing.credit_entries
-                    where credit_entries.account_id = v_account_id and credit_entries.key_space = 'caller'
-                        and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
-                    limit 1
-                ) is null
-            order by asked.spend ->> 'idempotency_key', asked.position
-        ) as fresh;
         if v_new is not null then
             perform billing._spend_all(v_account_id, v_new);
         end if;
@@ -202,7 +232,7 @@ begin
 end
 $$;
 
-revoke all on function billing._spend_all, billing.spend_credits_batch from public, anon, authenticated, service_role;
+revoke all on function billing._spend_all, billing._without_repeats, billing.spend_credits_batch from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits_batch(jsonb) to service_role;
 
 comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';

@@ -154,9 +154,23 @@ begin
         update billing.credit_balances set held = credit_balances.held - v_pinned, updated_at = now()
         where credit_balances.account_id = v_hold.account_id;
         perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
+        perform billing._repay_debt(v_hold.account_id);
     end if;
     return v_hold;
 end
+$$;
+
+-- Whether a capture was the last of its hold and ended it.
+create function billing._ended_hold(capture billing.credit_entries, hold billing.credit_holds)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select (_ended_hold.hold).status = 'captured' and not exists (
+        select from billing.credit_entries
+        where credit_entries.hold_id = (_ended_hold.hold).id and credit_entries.id > (_ended_hold.capture).id
+    )
 $$;
 
 create function billing.capture_hold(
@@ -193,7 +207,8 @@ begin
         if (v_entry.kind, v_entry.hold_id, -v_entry.amount, v_entry.description, v_entry.metadata) is distinct from (
                 'capture', v_hold.id, coalesce(v_amount, -v_entry.amount),
                 coalesce(capture_hold.description, v_hold.description), capture_hold.metadata
-            ) or capture_hold.release_rest and v_hold.status = 'held' then
+            ) or billing._ended_hold(v_entry, v_hold) <> capture_hold.release_rest
+            and not (v_hold.status = 'captured' and v_hold.captured = v_hold.amount) then
             perform billing._raise_key_reused(capture_hold.idempotency_key);
         end if;
         return v_entry;
@@ -311,7 +326,7 @@ $$;
 
 revoke all on function
     billing.hold_credits, billing._check_expires_in, billing._lock_hold, billing._check_held, billing._settle_hold,
-    billing.capture_hold, billing.release_hold, billing.extend_hold
+    billing._ended_hold, billing.capture_hold, billing.release_hold, billing.extend_hold
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text),

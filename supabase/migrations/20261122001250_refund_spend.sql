@@ -90,6 +90,7 @@ begin
     update billing.credit_balances
     set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
     where credit_balances.account_id = v_original.account_id;
+    perform billing._repay_debt(v_original.account_id);
     return v_entry;
 end
 $$;

@@ -98,6 +98,13 @@ left join captured_by_entries as c on c.hold_id = h.id
 where h.captured <> coalesce(c.captured, 0)
 union all
 select
+    b.account_id, 'debt_leaves_no_credits_free',
+    format('debt %s beside %s credits that nothing holds', b.debt, l.remaining - l.held)
+from billing.credit_balances as b
+join lot_sums as l on l.account_id = b.account_id
+where b.debt > 0 and l.remaining > l.held
+union all
+select
     b.account_id, 'nothing_falls_due_unseen',
     format('next_due_at %s, a lot is due at %s, a hold at %s', b.next_due_at, l.due_at, h.due_at)
 from billing.credit_balances as b
@@ -130,6 +137,19 @@ from billing.credit_entries as e
 left join taken_by_entries as t on t.entry_id = e.id
 left join opened_by_entries as o on o.entry_id = e.id
 where e.amount <> coalesce(o.opened, 0) - coalesce(t.taken, 0) - e.debt
+union all
+select e.account_id, 'entry_has_a_balance', format('entry %s of an account that is not there', e.id)
+from billing.credit_entries as e
+left join billing.credit_balances as b on b.account_id = e.account_id
+where b.account_id is null
+union all
+select
+    coalesce(e.account_id, g.account_id), 'lineage_joins_entry_and_lot',
+    format('%s credits of lot %s by entry %s, which are not both there, or not of one account', c.amount, c.grant_id, c.entry_id)
+from billing.credit_consumptions as c
+left join billing.credit_entries as e on e.id = c.entry_id
+left join billing.credit_grants as g on g.id = c.grant_id
+where e.account_id is distinct from g.account_id or e.id is null
 union all
 select e.account_id, 'refunds_are_within_the_spend', format('entry %s of %s was given back %s', e.id, e.amount, g.amount)
 from given_back as g

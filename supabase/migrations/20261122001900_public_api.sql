@@ -22,20 +22,32 @@ declare
     v_repaid bigint;
     v_kept_back bigint;
 begin
-    select v_balance - (available_when_settled.balance).held
-        + coalesce((
-            select sum(pins.amount) from billing.credit_holds as holds
-            join billing.credit_hold_lots as pins on pins.hold_id = holds.id
-            join billing.credit_grants as lots on lots.id = pins.grant_id
-            where holds.account_id = (available_when_settled.balance).account_id and holds.status = 'held'
-                and holds.expires_at <= v_now and (lots.expires_at > v_now) is not false
+    -- Holds that are due give back, debt takes its part in the order of spending, then lots that are due expire.
+    with given_back as (
+        select pins.grant_id, sum(pins.amount) as amount from billing.credit_holds as holds
+        join billing.credit_hold_lots as pins on pins.hold_id = holds.id
+        where holds.account_id = (available_when_settled.balance).account_id and holds.status = 'held'
+            and holds.expires_at <= v_now
+        group by pins.grant_id
+    ),
+    free as (
+        select
+            lots.expires_at, lots.remaining - lots.held + coalesce(given_back.amount, 0) as amount,
+            sum(lots.remaining - lots.held + coalesce(given_back.amount, 0)) over (
+                order by lots.priority, lots.expires_at, lots.id
+            ) as upper
+        from billing.credit_grants as lots
+        left join given_back on given_back.grant_id = lots.id
+        where lots.account_id = (available_when_settled.balance).account_id and lots.closed_at is null
+    )
+    select
+        greatest(v_debt - coalesce(sum(free.amount), 0), 0),
+        coalesce(sum(least(free.amount, greatest(free.upper - v_debt, 0))) filter (
+            where (free.expires_at > v_now) is not false
         ), 0)
-        - coalesce((
-            select sum(lots.remaining - lots.held) from billing.credit_grants as lots
-            where lots.account_id = (available_when_settled.balance).account_id and lots.closed_at is null
-                and lots.expires_at <= v_now
-        ), 0)
-    into v_available;
+    into v_debt, v_available
+    from free;
+    v_available := v_available - v_debt;
     for v_lot in
         select lots.amount, lots.expires_at from billing.credit_grants as lots
         where lots.account_id = (available_when_settled.balance).account_id and lots.entry_id is null

@@ -46,7 +46,31 @@ CORRUPTIONS: dict[str, tuple[Corrupt, set[str]]] = {
     ),
     "balance_is_what_remains_less_debt": (
         run("update billing.credit_balances set debt = 5"),
-        {"debt_is_the_sum_of_entries"},
+        {"debt_is_the_sum_of_entries", "debt_leaves_no_credits_free"},
+    ),
+    "debt_leaves_no_credits_free": (
+        run(
+            "update billing.credit_balances set debt = 5, balance = balance - 5",
+            "update billing.credit_entries set debt = 5, amount = amount - 5, balance_after = balance_after - 5"
+            " where kind = 'capture'",
+        ),
+        {"hold_captured_what_entries_took"},
+    ),
+    "entry_has_a_balance": (
+        run(
+            "delete from billing.credit_balances",
+            "delete from billing.credit_hold_lots",
+            "update billing.credit_grants set held = 0",
+            "delete from billing.accounts",
+        ),
+        {"hold_pins_what_it_holds"},
+    ),
+    "lineage_joins_entry_and_lot": (
+        run(
+            "insert into billing.credit_consumptions (entry_id, grant_id, amount)"
+            " select min(id), -1, 1 from billing.credit_entries"
+        ),
+        {"entry_is_accounted_for"},
     ),
     "debt_is_the_sum_of_entries": (
         run("update billing.credit_entries set debt = 1 where kind = 'spend'"),

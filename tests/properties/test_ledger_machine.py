@@ -133,6 +133,7 @@ class Model:
     def sweep(self, now: datetime) -> None:
         for hold in [hold for hold in self.holds if hold.expires_at <= now]:
             self.give_back(hold)
+        self.repay()
         for lot in sorted(self.lots, key=lambda lot: (lot.opens_at is None, lot.opens_at, lot.number)):
             if lot.is_waiting(now) and self.balance <= LARGEST - lot.amount:
                 lot.opens_at = None
@@ -171,6 +172,13 @@ class Model:
         for lot in self.lots:
             lot.pins.pop(hold.number, None)
 
+    def repay(self) -> None:
+        """Debt takes what has come free."""
+        repaid = min(self.debt, sum(lot.free for lot in self.lots))
+        self.debt -= repaid
+        for lot, part in self.burn(repaid):
+            lot.spent += part
+
     def reverse(self, spend: Spend, amount: int) -> int:
         """Last taken first: debt, which comes back as a lot where it is repaid already; then lots from the end.
 
@@ -194,6 +202,7 @@ class Model:
         new = debt - repaid + left
         if new:
             self.add_lot(new).remaining = new
+        self.repay()
         return returned
 
 
@@ -379,6 +388,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert entry["balance_after"] == model.balance
             if release_rest or hold.left == 0:
                 model.give_back(hold)
+                model.repay()
 
     @precondition(lambda self: self.model.holds)
     @rule(data=st.data())
@@ -388,6 +398,7 @@ class LedgerMachine(RuleBasedStateMachine):
         model = self.swept()
         if hold in model.holds:
             model.give_back(hold)
+            model.repay()
 
     @precondition(lambda self: self.model.spends)
     @rule(data=st.data())

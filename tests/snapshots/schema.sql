@@ -2,6 +2,27 @@ CREATE SCHEMA billing;
 
 COMMENT ON SCHEMA billing IS 'Stripe billing and the credit ledger. Not exposed to the Data API: clients use the views in public.';
 
+CREATE DOMAIN billing.credit_change AS bigint
+	CONSTRAINT credits_change_by_something CHECK ((VALUE <> 0));
+
+CREATE DOMAIN billing.credits AS bigint
+	CONSTRAINT credits_are_not_negative CHECK ((VALUE >= 0));
+
+CREATE DOMAIN billing.entry_kind AS text
+	CONSTRAINT entry_kind_is_known CHECK ((VALUE = ANY (ARRAY['grant'::text, 'spend'::text, 'capture'::text, 'expiry'::text, 'revocation'::text, 'reinstatement'::text, 'refund'::text, 'adjustment'::text, 'transfer_in'::text, 'transfer_out'::text, 'repayment'::text])));
+
+CREATE DOMAIN billing.idempotency_key AS text
+	CONSTRAINT idempotency_key_has_1_to_255_characters CHECK (((length(VALUE) >= 1) AND (length(VALUE) <= 255)));
+
+CREATE DOMAIN billing.key_space AS text
+	CONSTRAINT key_space_is_known CHECK ((VALUE = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text])));
+
+CREATE DOMAIN billing.metadata AS jsonb
+	CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(VALUE) = 'object'::text));
+
+CREATE DOMAIN billing.positive_credits AS bigint
+	CONSTRAINT credits_are_positive CHECK ((VALUE > 0));
+
 CREATE FUNCTION billing._account_of_customer(stripe_customer_id text, livemode boolean) RETURNS uuid
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -166,21 +187,19 @@ $$;
 CREATE TABLE billing.credit_holds (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     account_id uuid NOT NULL,
-    amount bigint NOT NULL,
-    captured bigint DEFAULT 0 NOT NULL,
+    amount billing.positive_credits NOT NULL,
+    captured billing.credits DEFAULT 0 NOT NULL,
     status text DEFAULT 'held'::text NOT NULL,
     description text,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
     feature text,
-    idempotency_key text NOT NULL,
-    release_key text,
+    idempotency_key billing.idempotency_key NOT NULL,
+    release_key billing.idempotency_key,
     expires_in interval NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     settled_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT amount_is_positive CHECK ((amount > 0)),
-    CONSTRAINT captured_is_within_the_amount CHECK (((captured >= 0) AND (captured <= amount))),
-    CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT captured_is_within_the_amount CHECK (((captured)::bigint <= (amount)::bigint)),
     CONSTRAINT settled_holds_say_when CHECK (((status = 'held'::text) = (settled_at IS NULL))),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['held'::text, 'captured'::text, 'released'::text, 'expired'::text])))
 );
@@ -315,14 +334,8 @@ CREATE TABLE billing.credit_balances (
     low_balance_threshold bigint,
     is_low boolean DEFAULT false NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT debt_is_not_negative CHECK ((debt >= 0)),
-    CONSTRAINT held_is_not_negative CHECK ((held >= 0)),
-    CONSTRAINT low_balance_threshold_is_positive CHECK ((low_balance_threshold > 0)),
-    CONSTRAINT overdraft_is_not_negative CHECK ((overdraft >= 0)),
-    CONSTRAINT spend_cap_comes_with_its_period CHECK (((spend_cap IS NULL) = (spend_cap_period IS NULL))),
-    CONSTRAINT spend_cap_is_not_negative CHECK ((spend_cap >= 0)),
-    CONSTRAINT spend_cap_period_is_known CHECK ((spend_cap_period = ANY (ARRAY['day'::text, 'week'::text, 'month'::text]))),
-    CONSTRAINT withheld_is_not_negative CHECK ((withheld >= 0))
+    CONSTRAINT only_the_balance_is_negative CHECK ((LEAST(held, debt, withheld, overdraft, spend_cap, low_balance_threshold) >= 0)),
+    CONSTRAINT spend_cap_comes_with_its_period CHECK ((((spend_cap IS NULL) = (spend_cap_period IS NULL)) AND (spend_cap_period = ANY (ARRAY['day'::text, 'week'::text, 'month'::text]))))
 )
 WITH (fillfactor='70');
 
@@ -397,6 +410,56 @@ exception when invalid_text_representation then
     raise exception 'metadata features of % is not a JSON object', _declared_features.stripe_id
         using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
 end
+$$;
+
+CREATE TABLE billing.credit_entries (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    kind billing.entry_kind NOT NULL,
+    amount bigint NOT NULL,
+    balance_after bigint NOT NULL,
+    debt bigint DEFAULT 0 NOT NULL,
+    up_to billing.positive_credits,
+    source text NOT NULL,
+    reference_id text,
+    description text,
+    feature text,
+    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
+    actor text,
+    reverses_entry_id bigint,
+    hold_id uuid,
+    key_space billing.key_space NOT NULL,
+    idempotency_key billing.idempotency_key NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_has_the_sign_of_its_kind CHECK (
+CASE
+    WHEN ((kind)::text = ANY (ARRAY['grant'::text, 'reinstatement'::text, 'refund'::text, 'transfer_in'::text])) THEN (amount > 0)
+    WHEN ((kind)::text = 'adjustment'::text) THEN (amount <> 0)
+    WHEN ((kind)::text = 'repayment'::text) THEN (amount = 0)
+    ELSE (amount < 0)
+END)
+);
+ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
+
+COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
+
+COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
+
+COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
+
+COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
+
+COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
+
+CREATE FUNCTION billing._ended_hold(capture billing.credit_entries, hold billing.credit_holds) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select (_ended_hold.hold).status = 'captured' and not exists (
+        select from billing.credit_entries
+        where credit_entries.hold_id = (_ended_hold.hold).id and credit_entries.id > (_ended_hold.capture).id
+    )
 $$;
 
 CREATE FUNCTION billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint) RETURNS void
@@ -572,50 +635,6 @@ CREATE FUNCTION billing._given_in_this_month(invoice billing.invoices, plan bill
         and credit_grants.effective_at > (_given_in_this_month.schedule).period_start - interval '1 month'
         and credit_grants.effective_at < (_given_in_this_month.schedule).period_start
 $$;
-
-CREATE TABLE billing.credit_entries (
-    id bigint NOT NULL,
-    account_id uuid NOT NULL,
-    kind text NOT NULL,
-    amount bigint NOT NULL,
-    balance_after bigint NOT NULL,
-    debt bigint DEFAULT 0 NOT NULL,
-    up_to bigint,
-    source text NOT NULL,
-    reference_id text,
-    description text,
-    feature text,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    actor text,
-    reverses_entry_id bigint,
-    hold_id uuid,
-    key_space text NOT NULL,
-    idempotency_key text NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT amount_has_the_sign_of_its_kind CHECK (
-CASE
-    WHEN (kind = ANY (ARRAY['grant'::text, 'reinstatement'::text, 'refund'::text, 'transfer_in'::text])) THEN (amount > 0)
-    WHEN (kind = ANY (ARRAY['spend'::text, 'capture'::text, 'expiry'::text, 'revocation'::text, 'transfer_out'::text])) THEN (amount < 0)
-    ELSE true
-END),
-    CONSTRAINT amount_is_not_zero CHECK ((amount <> 0)),
-    CONSTRAINT idempotency_key_has_1_to_255_characters CHECK (((length(idempotency_key) >= 1) AND (length(idempotency_key) <= 255))),
-    CONSTRAINT key_space_is_known CHECK ((key_space = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text]))),
-    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['grant'::text, 'spend'::text, 'capture'::text, 'expiry'::text, 'revocation'::text, 'reinstatement'::text, 'refund'::text, 'adjustment'::text, 'transfer_in'::text, 'transfer_out'::text]))),
-    CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text))
-);
-ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
-
-COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
-
-COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
-
-COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
-
-COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
-
-COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
 
 CREATE FUNCTION billing._grant_credits(account_id uuid, amount bigint, key_space text, idempotency_key text, source text, reference_id text, description text, metadata jsonb DEFAULT '{}'::jsonb, priority integer DEFAULT 100, effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, stripe_subscription_item_id text DEFAULT NULL::text, stripe_price_id text DEFAULT NULL::text, stripe_checkout_session_id text DEFAULT NULL::text, stripe_payment_intent_id text DEFAULT NULL::text, kind text DEFAULT 'grant'::text, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE plpgsql
@@ -950,7 +969,7 @@ CREATE TABLE billing.credit_grants (
     id bigint NOT NULL,
     account_id uuid NOT NULL,
     entry_id bigint,
-    amount bigint NOT NULL,
+    amount billing.positive_credits NOT NULL,
     remaining bigint NOT NULL,
     held bigint DEFAULT 0 NOT NULL,
     priority integer DEFAULT 100 NOT NULL,
@@ -960,21 +979,17 @@ CREATE TABLE billing.credit_grants (
     source text NOT NULL,
     reference_id text,
     description text,
-    key_space text NOT NULL,
-    idempotency_key text NOT NULL,
+    key_space billing.key_space NOT NULL,
+    idempotency_key billing.idempotency_key NOT NULL,
     stripe_invoice_id text,
     stripe_subscription_item_id text,
     stripe_price_id text,
     stripe_checkout_session_id text,
     stripe_payment_intent_id text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT amount_is_positive CHECK ((amount > 0)),
-    CONSTRAINT closed_lots_are_empty CHECK (((closed_at IS NULL) OR (remaining = 0))),
     CONSTRAINT expires_after_it_takes_effect CHECK ((expires_at > effective_at)),
-    CONSTRAINT held_is_within_what_remains CHECK (((held >= 0) AND (held <= remaining))),
-    CONSTRAINT key_space_is_known CHECK ((key_space = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text]))),
-    CONSTRAINT lots_that_never_opened_are_empty CHECK (((entry_id IS NOT NULL) OR (remaining = 0))),
-    CONSTRAINT remaining_is_within_the_amount CHECK (((remaining >= 0) AND (remaining <= amount)))
+    CONSTRAINT held_remaining_and_amount_ascend CHECK (((0 <= held) AND (held <= remaining) AND (remaining <= (amount)::bigint))),
+    CONSTRAINT only_open_lots_hold_credits CHECK (((remaining = 0) OR ((entry_id IS NOT NULL) AND (closed_at IS NULL))))
 )
 WITH (fillfactor='80');
 
@@ -1140,11 +1155,10 @@ CREATE TABLE billing.credit_reinstatements (
     unwithheld bigint NOT NULL,
     reason text NOT NULL,
     actor text NOT NULL,
-    key_space text NOT NULL,
-    idempotency_key text NOT NULL,
+    key_space billing.key_space NOT NULL,
+    idempotency_key billing.idempotency_key NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT amount_is_positive CHECK ((amount > 0)),
-    CONSTRAINT key_space_is_known CHECK ((key_space = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text]))),
     CONSTRAINT unwithheld_is_within_the_amount CHECK (((unwithheld >= 0) AND (unwithheld <= amount)))
 );
 
@@ -1166,10 +1180,9 @@ CREATE TABLE billing.credit_revocations (
     reinstated bigint DEFAULT 0 NOT NULL,
     reason text NOT NULL,
     actor text,
-    key_space text NOT NULL,
-    idempotency_key text NOT NULL,
+    key_space billing.key_space NOT NULL,
+    idempotency_key billing.idempotency_key NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT key_space_is_known CHECK ((key_space = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text]))),
     CONSTRAINT reinstated_is_within_what_was_collected CHECK (((reinstated >= 0) AND (reinstated <= (taken +
 CASE shortfall_policy
     WHEN 'clamp_and_record'::text THEN (0)::bigint
@@ -1281,6 +1294,33 @@ CREATE FUNCTION billing._remember_due(account_id uuid, due_at timestamp with tim
     update billing.credit_balances set next_due_at = _remember_due.due_at
     where credit_balances.account_id = _remember_due.account_id
         and _remember_due.due_at < coalesce(credit_balances.next_due_at, 'infinity')
+$$;
+
+CREATE FUNCTION billing._repay_debt(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._lock_balance(_repay_debt.account_id);
+    v_repaid bigint := least(v_balance.debt, v_balance.balance + v_balance.debt - v_balance.held);
+    v_entry_id bigint;
+begin
+    if v_repaid <= 0 then
+        return;
+    end if;
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, debt, source, description, key_space, idempotency_key, occurred_at
+    )
+    select
+        v_balance.account_id, 'repayment', 0, v_balance.balance, -v_repaid, 'app',
+        format('%s credits of debt repaid', v_repaid), 'system', 'repayment:' || max(credit_entries.id),
+        billing.current_time()
+    from billing.credit_entries where credit_entries.account_id = v_balance.account_id
+    returning credit_entries.id into v_entry_id;
+    perform billing._burn_lots(v_balance.account_id, v_entry_id, v_repaid);
+    update billing.credit_balances set debt = v_balance.debt - v_repaid, updated_at = now()
+    where credit_balances.account_id = v_balance.account_id;
+end
 $$;
 
 CREATE FUNCTION billing._resolve_plan(stripe_price_id text) RETURNS void
@@ -1418,6 +1458,7 @@ begin
     update billing.credit_balances
     set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
     where credit_balances.account_id = v_original.account_id;
+    perform billing._repay_debt(v_original.account_id);
     return v_entry;
 end
 $$;
@@ -1533,6 +1574,8 @@ begin
     select array_agg(due.id), count(*) into v_hold_ids, holds_expired from due;
     if holds_expired > 0 then
         perform billing._release_pins(v_hold_ids);
+        perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
+        where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
     end if;
 
     lots_opened := 0;
@@ -1644,6 +1687,7 @@ begin
         update billing.credit_balances set held = credit_balances.held - v_pinned, updated_at = now()
         where credit_balances.account_id = v_hold.account_id;
         perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
+        perform billing._repay_debt(v_hold.account_id);
     end if;
     return v_hold;
 end
@@ -1673,9 +1717,12 @@ begin
     with
     asked as (
         select spend.*, sum(spend.amount) over (order by spend.position) as upper
-        from jsonb_to_recordset(_spend_all.spends) as spend (
-            position bigint, amount numeric, idempotency_key text, description text, metadata jsonb, feature text,
-            reference_id text
+        from rows from (
+            jsonb_to_recordset(_spend_all.spends) as (
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+            )
+        ) with ordinality as spend (
+            amount, idempotency_key, description, metadata, feature, reference_id, position
         )
     ),
     written as (
@@ -1810,6 +1857,56 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._without_repeats(account_id uuid, spends jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_key text;
+begin
+    select spend.idempotency_key into v_key
+    from jsonb_to_recordset(_without_repeats.spends) as spend (
+        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+    )
+    left join lateral (
+        select * from billing.credit_entries
+        where credit_entries.account_id = _without_repeats.account_id and credit_entries.key_space = 'caller'
+            and credit_entries.idempotency_key = spend.idempotency_key
+        limit 1
+    ) as held on true
+    group by spend.idempotency_key, held.id
+    having count(distinct (
+            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
+        )) > 1
+        or held.id is not null and bool_or(
+            (
+                'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
+                spend.reference_id
+            ) is distinct from (
+                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
+            ) or held.up_to is not null
+        )
+    limit 1;
+    if found then
+        perform billing._raise_key_reused(v_key);
+    end if;
+
+    return (
+        select jsonb_agg(fresh.spend order by fresh.position) from (
+            select distinct on (asked.spend ->> 'idempotency_key') asked.spend, asked.position
+            from jsonb_array_elements(_without_repeats.spends) with ordinality as asked (spend, position)
+            where (
+                select credit_entries.id from billing.credit_entries
+                where credit_entries.account_id = _without_repeats.account_id and credit_entries.key_space = 'caller'
+                    and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
+                limit 1
+            ) is null
+            order by asked.spend ->> 'idempotency_key', asked.position
+        ) as fresh
+    );
+end
+$$;
+
 CREATE FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -1871,20 +1968,32 @@ declare
     v_repaid bigint;
     v_kept_back bigint;
 begin
-    select v_balance - (available_when_settled.balance).held
-        + coalesce((
-            select sum(pins.amount) from billing.credit_holds as holds
-            join billing.credit_hold_lots as pins on pins.hold_id = holds.id
-            join billing.credit_grants as lots on lots.id = pins.grant_id
-            where holds.account_id = (available_when_settled.balance).account_id and holds.status = 'held'
-                and holds.expires_at <= v_now and (lots.expires_at > v_now) is not false
+    -- Holds that are due give back, debt takes its part in the order of spending, then lots that are due expire.
+    with given_back as (
+        select pins.grant_id, sum(pins.amount) as amount from billing.credit_holds as holds
+        join billing.credit_hold_lots as pins on pins.hold_id = holds.id
+        where holds.account_id = (available_when_settled.balance).account_id and holds.status = 'held'
+            and holds.expires_at <= v_now
+        group by pins.grant_id
+    ),
+    free as (
+        select
+            lots.expires_at, lots.remaining - lots.held + coalesce(given_back.amount, 0) as amount,
+            sum(lots.remaining - lots.held + coalesce(given_back.amount, 0)) over (
+                order by lots.priority, lots.expires_at, lots.id
+            ) as upper
+        from billing.credit_grants as lots
+        left join given_back on given_back.grant_id = lots.id
+        where lots.account_id = (available_when_settled.balance).account_id and lots.closed_at is null
+    )
+    select
+        greatest(v_debt - coalesce(sum(free.amount), 0), 0),
+        coalesce(sum(least(free.amount, greatest(free.upper - v_debt, 0))) filter (
+            where (free.expires_at > v_now) is not false
         ), 0)
-        - coalesce((
-            select sum(lots.remaining - lots.held) from billing.credit_grants as lots
-            where lots.account_id = (available_when_settled.balance).account_id and lots.closed_at is null
-                and lots.expires_at <= v_now
-        ), 0)
-    into v_available;
+    into v_debt, v_available
+    from free;
+    v_available := v_available - v_debt;
     for v_lot in
         select lots.amount, lots.expires_at from billing.credit_grants as lots
         where lots.account_id = (available_when_settled.balance).account_id and lots.entry_id is null
@@ -1932,7 +2041,8 @@ begin
         if (v_entry.kind, v_entry.hold_id, -v_entry.amount, v_entry.description, v_entry.metadata) is distinct from (
                 'capture', v_hold.id, coalesce(v_amount, -v_entry.amount),
                 coalesce(capture_hold.description, v_hold.description), capture_hold.metadata
-            ) or capture_hold.release_rest and v_hold.status = 'held' then
+            ) or billing._ended_hold(v_entry, v_hold) <> capture_hold.release_rest
+            and not (v_hold.status = 'captured' and v_hold.captured = v_hold.amount) then
             perform billing._raise_key_reused(capture_hold.idempotency_key);
         end if;
         return v_entry;
@@ -2147,7 +2257,7 @@ begin
         select credit_balances.account_id from billing.credit_balances
         where credit_balances.next_due_at <= v_as_of
         order by credit_balances.next_due_at
-        limit expire_due_credits.accounts_max
+        limit case when expire_due_credits.accounts_max < 0 then 0 else expire_due_credits.accounts_max end
         for update skip locked
     ) as due;
     return query
@@ -2918,6 +3028,7 @@ declare
     v_account_id uuid;
     v_key text;
     v_new jsonb;
+    v_repeated boolean;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -2946,49 +3057,21 @@ begin
     loop
         perform billing._lock_balance(v_account_id);
 
-        -- A key may be used already, by an earlier call or twice in this one: then all else must be the same.
-        select spend.idempotency_key into v_key
-        from jsonb_to_recordset(spend_credits_batch.spends) as spend (
-            account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text,
-            reference_id text
-        )
+        select
+            jsonb_agg(asked.spend order by asked.position),
+            count(held.id) > 0 or count(distinct asked.spend ->> 'idempotency_key') < count(*)
+        into v_new, v_repeated
+        from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
         left join lateral (
-            select * from billing.credit_entries
+            select credit_entries.id from billing.credit_entries
             where credit_entries.account_id = v_account_id and credit_entries.key_space = 'caller'
-                and credit_entries.idempotency_key = spend.idempotency_key
+                and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
             limit 1
         ) as held on true
-        where spend.account_id = v_account_id
-        group by spend.idempotency_key, held.id
-        having count(distinct (
-                spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
-            )) > 1
-            or held.id is not null and bool_or(
-                (
-                    'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
-                    spend.reference_id
-                ) is distinct from (
-                    held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
-                ) or held.up_to is not null
-            )
-        limit 1;
-        if found then
-            perform billing._raise_key_reused(v_key);
+        where (asked.spend ->> 'account_id')::uuid = v_account_id;
+        if v_repeated then
+            v_new := billing._without_repeats(v_account_id, v_new);
         end if;
-
-        select jsonb_agg(fresh.spend || jsonb_build_object('position', fresh.position) order by fresh.position) into v_new
-        from (
-            select distinct on (asked.spend ->> 'idempotency_key') asked.spend, asked.position
-            from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
-            where (asked.spend ->> 'account_id')::uuid = v_account_id
-                and (
-                    select credit_entries.id from billing.credit_entries
-                    where credit_entries.account_id = v_account_id and credit_entries.key_space = 'caller'
-                        and credit_entries.idempotency_key = asked.spend ->> 'idempotency_key'
-                    limit 1
-                ) is null
-            order by asked.spend ->> 'idempotency_key', asked.position
-        ) as fresh;
         if v_new is not null then
             perform billing._spend_all(v_account_id, v_new);
         end if;
@@ -3423,7 +3506,7 @@ CREATE FUNCTION billing.tg_ledger__append_only() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
-    raise exception '% is append-only: % refused', tg_table_name, lower(tg_op)
+    raise exception '% refused: rows of % stay as they are', lower(tg_op), tg_table_name
         using errcode = 'TB015', hint = 'Correct a mistake with a new entry, such as a revocation or a refund.';
 end
 $$;
@@ -3791,8 +3874,7 @@ COMMENT ON TABLE billing.clock IS 'How far billing time is ahead of now(); moved
 CREATE TABLE billing.credit_consumptions (
     entry_id bigint NOT NULL,
     grant_id bigint NOT NULL,
-    amount bigint NOT NULL,
-    CONSTRAINT amount_is_not_zero CHECK ((amount <> 0))
+    amount billing.credit_change NOT NULL
 );
 
 COMMENT ON TABLE billing.credit_consumptions IS 'Which entry took how many credits from which lot; negative where it gave back.';
@@ -3818,8 +3900,7 @@ ALTER TABLE billing.credit_grants ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
 CREATE TABLE billing.credit_hold_lots (
     hold_id uuid NOT NULL,
     grant_id bigint NOT NULL,
-    amount bigint NOT NULL,
-    CONSTRAINT amount_is_not_negative CHECK ((amount >= 0))
+    amount billing.credits NOT NULL
 );
 
 COMMENT ON TABLE billing.credit_hold_lots IS 'The lots that a hold has pinned, and how much of each it still pins.';
@@ -3954,7 +4035,7 @@ CREATE VIEW billing.ledger_discrepancies WITH (security_invoker='on') AS
           GROUP BY credit_grants.account_id
         ), hold_sums AS (
          SELECT credit_holds.account_id,
-            sum((credit_holds.amount - credit_holds.captured)) AS held,
+            sum(((credit_holds.amount)::bigint - (credit_holds.captured)::bigint)) AS held,
             min(credit_holds.expires_at) AS due_at
            FROM billing.credit_holds
           WHERE (credit_holds.status = 'held'::text)
@@ -3968,40 +4049,40 @@ CREATE VIEW billing.ledger_discrepancies WITH (security_invoker='on') AS
            FROM billing.credit_entries
         ), taken_from_lots AS (
          SELECT credit_consumptions.grant_id,
-            sum(credit_consumptions.amount) AS taken
+            sum((credit_consumptions.amount)::bigint) AS taken
            FROM billing.credit_consumptions
           GROUP BY credit_consumptions.grant_id
         ), taken_by_entries AS (
          SELECT credit_consumptions.entry_id,
-            sum(credit_consumptions.amount) AS taken
+            sum((credit_consumptions.amount)::bigint) AS taken
            FROM billing.credit_consumptions
           GROUP BY credit_consumptions.entry_id
         ), opened_by_entries AS (
          SELECT credit_grants.entry_id,
-            sum(credit_grants.amount) AS opened
+            sum((credit_grants.amount)::bigint) AS opened
            FROM billing.credit_grants
           GROUP BY credit_grants.entry_id
         ), pinned_by_holds AS (
          SELECT credit_hold_lots.hold_id,
-            sum(credit_hold_lots.amount) AS pinned
+            sum((credit_hold_lots.amount)::bigint) AS pinned
            FROM billing.credit_hold_lots
           GROUP BY credit_hold_lots.hold_id
         ), pinned_in_lots AS (
          SELECT credit_hold_lots.grant_id,
-            sum(credit_hold_lots.amount) AS pinned
+            sum((credit_hold_lots.amount)::bigint) AS pinned
            FROM billing.credit_hold_lots
           GROUP BY credit_hold_lots.grant_id
         ), captured_by_entries AS (
          SELECT credit_entries.hold_id,
             (- sum(credit_entries.amount)) AS captured
            FROM billing.credit_entries
-          WHERE (credit_entries.kind = 'capture'::text)
+          WHERE ((credit_entries.kind)::text = 'capture'::text)
           GROUP BY credit_entries.hold_id
         ), given_back AS (
          SELECT credit_entries.reverses_entry_id,
             sum(credit_entries.amount) AS amount
            FROM billing.credit_entries
-          WHERE (credit_entries.kind = 'refund'::text)
+          WHERE ((credit_entries.kind)::text = 'refund'::text)
           GROUP BY credit_entries.reverses_entry_id
         )
  SELECT a.id AS account_id,
@@ -4047,7 +4128,7 @@ UNION ALL
      LEFT JOIN pinned_by_holds p ON ((p.hold_id = h.id)))
   WHERE (COALESCE(p.pinned, (0)::numeric) <> (
         CASE h.status
-            WHEN 'held'::text THEN (h.amount - h.captured)
+            WHEN 'held'::text THEN ((h.amount)::bigint - (h.captured)::bigint)
             ELSE (0)::bigint
         END)::numeric)
 UNION ALL
@@ -4064,6 +4145,13 @@ UNION ALL
    FROM (billing.credit_holds h
      LEFT JOIN captured_by_entries c ON ((c.hold_id = h.id)))
   WHERE ((h.captured)::numeric <> COALESCE(c.captured, (0)::numeric))
+UNION ALL
+ SELECT b.account_id,
+    'debt_leaves_no_credits_free'::text AS invariant,
+    format('debt %s beside %s credits that nothing holds'::text, b.debt, (l.remaining - l.held)) AS detail
+   FROM (billing.credit_balances b
+     JOIN lot_sums l ON ((l.account_id = b.account_id)))
+  WHERE ((b.debt > 0) AND (l.remaining > l.held))
 UNION ALL
  SELECT b.account_id,
     'nothing_falls_due_unseen'::text AS invariant,
@@ -4084,7 +4172,7 @@ UNION ALL
     format('lot %s: amount %s, remaining %s, taken %s'::text, g.id, g.amount, g.remaining, COALESCE(t.taken, (0)::numeric)) AS detail
    FROM (billing.credit_grants g
      LEFT JOIN taken_from_lots t ON ((t.grant_id = g.id)))
-  WHERE ((g.entry_id IS NOT NULL) AND (((g.amount - g.remaining))::numeric <> COALESCE(t.taken, (0)::numeric)))
+  WHERE ((g.entry_id IS NOT NULL) AND ((((g.amount)::bigint - g.remaining))::numeric <> COALESCE(t.taken, (0)::numeric)))
 UNION ALL
  SELECT g.account_id,
     'lot_is_open_while_something_remains'::text AS invariant,
@@ -4099,6 +4187,21 @@ UNION ALL
      LEFT JOIN taken_by_entries t ON ((t.entry_id = e.id)))
      LEFT JOIN opened_by_entries o ON ((o.entry_id = e.id)))
   WHERE ((e.amount)::numeric <> ((COALESCE(o.opened, (0)::numeric) - COALESCE(t.taken, (0)::numeric)) - (e.debt)::numeric))
+UNION ALL
+ SELECT e.account_id,
+    'entry_has_a_balance'::text AS invariant,
+    format('entry %s of an account that is not there'::text, e.id) AS detail
+   FROM (billing.credit_entries e
+     LEFT JOIN billing.credit_balances b ON ((b.account_id = e.account_id)))
+  WHERE (b.account_id IS NULL)
+UNION ALL
+ SELECT COALESCE(e.account_id, g.account_id) AS account_id,
+    'lineage_joins_entry_and_lot'::text AS invariant,
+    format('%s credits of lot %s by entry %s, which are not both there, or not of one account'::text, c.amount, c.grant_id, c.entry_id) AS detail
+   FROM ((billing.credit_consumptions c
+     LEFT JOIN billing.credit_entries e ON ((e.id = c.entry_id)))
+     LEFT JOIN billing.credit_grants g ON ((g.id = c.grant_id)))
+  WHERE ((e.account_id IS DISTINCT FROM g.account_id) OR (e.id IS NULL))
 UNION ALL
  SELECT e.account_id,
     'refunds_are_within_the_spend'::text AS invariant,
@@ -4506,7 +4609,7 @@ CREATE INDEX credit_entries_reverses ON billing.credit_entries USING btree (reve
 
 CREATE INDEX credit_entries_time ON billing.credit_entries USING btree (account_id, occurred_at);
 
-CREATE UNIQUE INDEX credit_grants_business_key ON billing.credit_grants USING btree (idempotency_key) WHERE (key_space = 'stripe'::text);
+CREATE UNIQUE INDEX credit_grants_business_key ON billing.credit_grants USING btree (idempotency_key) WHERE ((key_space)::text = 'stripe'::text);
 
 CREATE INDEX credit_grants_entry ON billing.credit_grants USING btree (entry_id);
 
@@ -4626,11 +4729,15 @@ CREATE TRIGGER tg_accounts__open_balance AFTER INSERT ON billing.accounts FOR EA
 
 CREATE TRIGGER tg_clock__local_only BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON billing.clock FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_clock__local_only();
 
+CREATE TRIGGER tg_credit_balances__kept BEFORE DELETE OR TRUNCATE ON billing.credit_balances FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
+
 CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.low_balance_threshold IS NOT NULL) AND (new.is_low IS DISTINCT FROM ((new.balance - new.held) < new.low_balance_threshold)))) EXECUTE FUNCTION billing.tg_credit_balances__low_balance();
 
 CREATE TRIGGER tg_credit_consumptions__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_consumptions FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
 CREATE TRIGGER tg_credit_entries__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_entries FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
+
+CREATE TRIGGER tg_credit_grants__kept BEFORE DELETE OR TRUNCATE ON billing.credit_grants FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
 ALTER TABLE ONLY billing.account_members
     ADD CONSTRAINT account_members_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id) ON DELETE CASCADE;
@@ -4649,15 +4756,6 @@ ALTER TABLE ONLY billing.checkout_sessions
 
 ALTER TABLE ONLY billing.credit_balances
     ADD CONSTRAINT credit_balances_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
-
-ALTER TABLE ONLY billing.credit_consumptions
-    ADD CONSTRAINT credit_consumptions_entry_id_fkey FOREIGN KEY (entry_id) REFERENCES billing.credit_entries(id);
-
-ALTER TABLE ONLY billing.credit_consumptions
-    ADD CONSTRAINT credit_consumptions_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES billing.credit_grants(id);
-
-ALTER TABLE ONLY billing.credit_entries
-    ADD CONSTRAINT credit_entries_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
 ALTER TABLE ONLY billing.credit_entries
     ADD CONSTRAINT credit_entries_hold_id_fkey FOREIGN KEY (hold_id) REFERENCES billing.credit_holds(id);

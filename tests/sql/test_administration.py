@@ -806,8 +806,8 @@ def test_closing_writes_debt_off_beside_what_a_hold_gives_back(app: Connection, 
     assert entries(app, account) == [
         ("grant", 10),
         ("spend", -30),
-        ("adjustment", 30),
-        ("adjustment", -10),
+        ("repayment", 0),
+        ("adjustment", 20),
     ]
     assert balance(app, account) == 0
     assert discrepancies(app) == []

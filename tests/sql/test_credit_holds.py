@@ -316,6 +316,51 @@ def test_hold_released_beside_debt_leaves_nothing_to_spend_twice(app: Connection
     assert discrepancies(app) == []
 
 
+def test_released_credits_repay_debt_before_they_can_lapse(
+    app: Connection, admin: Connection, account: UUID
+) -> None:
+    set_limits(app, account, overdraft=50)
+    grant(app, account, 100, expires_at=in_days(1))
+    row = hold(app, account, 60)
+    spend(app, account, 80)
+    assert (balance(app, account), available(app, account)) == (20, 0)
+    release(app, row["id"])
+    assert (balance(app, account), available(app, account)) == (20, 20)
+    assert value(app, "select debt from billing.credit_balances where account_id = %s", [account]) == 0
+    repayment = fetch_one(app, "select amount, debt from billing.credit_entries where kind = 'repayment'")
+    assert repayment == {"amount": 0, "debt": -40}
+    move_clock(admin, 2 * DAY)
+    expire_due(app)
+    assert balance(app, account) == 0
+    assert discrepancies(app) == []
+
+
+def test_expired_hold_repays_debt_before_its_lots_expire(
+    app: Connection, admin: Connection, account: UUID
+) -> None:
+    set_limits(app, account, overdraft=50)
+    grant(app, account, 100, expires_at=in_days(1))
+    hold(app, account, 60, expires_in=2 * DAY)
+    spend(app, account, 80)
+    move_clock(admin, 3 * DAY)
+    assert available(app, account) == 0
+    expire_due(app)
+    assert (balance(app, account), available(app, account)) == (0, 0)
+    assert entries(app, account)[2:] == [("repayment", 0), ("expiry", -20)]
+    assert discrepancies(app) == []
+
+
+def test_capture_that_releases_the_rest_repays_debt(app: Connection, account: UUID) -> None:
+    set_limits(app, account, overdraft=50)
+    grant(app, account, 100)
+    row = hold(app, account, 60)
+    spend(app, account, 80)
+    capture(app, row["id"], 30, release_rest=True)
+    assert (balance(app, account), lots(app, account)[0]["remaining"]) == (-10, 0)
+    assert entries(app, account)[3:] == [("repayment", 0)]
+    assert discrepancies(app) == []
+
+
 HOLD = {
     "amount": 10,
     "key": "job",
@@ -384,7 +429,19 @@ def test_replayed_capture_that_released_the_rest_returns_the_first_entry(
     row = hold(app, account, 60)
     first = capture(app, row["id"], 25, "part", release_rest=True)
     assert capture(app, row["id"], 25, "part", release_rest=True) == first
+    with refused("TB002"):
+        capture(app, row["id"], 25, "part")
     assert available(app, account) == 75
+
+
+def test_replayed_part_released_nothing_though_a_later_one_did(app: Connection, account: UUID) -> None:
+    grant(app, account, 100)
+    row = hold(app, account, 60)
+    first = capture(app, row["id"], 25, "part")
+    capture(app, row["id"], 10, "last", release_rest=True)
+    assert capture(app, row["id"], 25, "part") == first
+    with refused("TB002"):
+        capture(app, row["id"], 25, "part", release_rest=True)
 
 
 @pytest.mark.parametrize(

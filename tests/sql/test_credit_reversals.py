@@ -69,6 +69,17 @@ def state(conn: Connection, account: UUID) -> tuple[int, int, int]:
 # Refunds.
 
 
+def test_what_a_refund_gives_back_repays_debt(app: Connection, account: UUID) -> None:
+    set_limits(app, account, overdraft=50)
+    grant(app, account, 100, expires_at=in_days(1))
+    first = spend(app, account, 100)
+    spend(app, account, 30)
+    refund(app, first["id"])
+    assert (balance(app, account), remaining(app, account)) == (70, [70])
+    assert entries(app, account)[-2:] == [("refund", 100), ("repayment", 0)]
+    assert discrepancies(app) == []
+
+
 def test_refund_gives_all_back_to_the_lot_it_came_from(app: Connection, account: UUID) -> None:
     grant(app, account, 100)
     spent = spend(app, account, 60, feature="images", reference_id="image-1")

@@ -210,6 +210,7 @@ def test_sweep_takes_no_more_accounts_than_told(
         grant(app, one, 10, expires_at=in_days(1))
     move_clock(admin, 2 * DAY)
     assert expire_due(app, accounts_max=0) == NOTHING
+    assert expire_due(app, accounts_max=-1) == NOTHING
     seen = [expire_due(app, accounts_max=2)["accounts"] for _ in range(4)]
     assert seen == [2, 2, 1, 0]
     assert [balance(app, one) for one in accounts] == [0] * 5

@@ -1,0 +1,98 @@
+-- Scheduling credits: a lot that opens by itself at a later time.
+--
+-- Invariant: until it opens, a scheduled lot has no entry and is no part of the balance; it opens once, by the first
+-- sweep after its time. schedule_credits is callable by service_role (the app's own server); clients never.
+
+create function billing._open_scheduled_lot(lot billing.credit_grants)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_entry billing.credit_entries;
+begin
+    v_entry.account_id := (_open_scheduled_lot.lot).account_id;
+    v_entry.kind := 'grant';
+    v_entry.amount := (_open_scheduled_lot.lot).amount;
+    v_entry.source := (_open_scheduled_lot.lot).source;
+    v_entry.reference_id := (_open_scheduled_lot.lot).reference_id;
+    v_entry.description := (_open_scheduled_lot.lot).description;
+    v_entry.key_space := 'system';
+    v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
+    v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
+    perform billing._open_lot(v_entry, _open_scheduled_lot.lot);
+end
+$$;
+
+-- A grant that opens by itself at a later time. Its entry is written then; the lot is the answer until then.
+create function billing.schedule_credits(
+    account_id uuid,
+    amount numeric,
+    effective_at timestamptz,
+    idempotency_key text,
+    description text default null,
+    source text default 'app',
+    reference_id text default null,
+    expires_at timestamptz default null,
+    priority integer default 100
+)
+returns billing.credit_grants
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_amount bigint := billing._checked_amount(schedule_credits.amount);
+    v_lot billing.credit_grants;
+begin
+    perform billing._check_request(schedule_credits.idempotency_key, '{}');
+    perform billing._lock_balance(schedule_credits.account_id);
+
+    select * into v_lot from billing.credit_grants
+    where credit_grants.account_id = schedule_credits.account_id and credit_grants.key_space = 'caller'
+        and credit_grants.idempotency_key = schedule_credits.idempotency_key;
+    if found then
+        if (
+            v_lot.amount, v_lot.effective_at, v_lot.source, v_lot.reference_id, v_lot.description, v_lot.expires_at,
+            v_lot.priority
+        ) is distinct from (
+            v_amount, schedule_credits.effective_at, schedule_credits.source, schedule_credits.reference_id,
+            schedule_credits.description, schedule_credits.expires_at, schedule_credits.priority
+        ) then
+            perform billing._raise_key_reused(schedule_credits.idempotency_key);
+        end if;
+        return v_lot;
+    end if;
+
+    perform billing._check_key_is_new(schedule_credits.account_id, schedule_credits.idempotency_key);
+    perform billing._check_open(schedule_credits.account_id);
+    if schedule_credits.effective_at is null or schedule_credits.effective_at <= billing.current_time() then
+        raise exception 'effective_at % is not to come', coalesce(schedule_credits.effective_at::text, 'null')
+            using errcode = 'TB012', hint = 'Credits that open at once are granted with grant_credits.';
+    end if;
+    perform billing._check_expiry(schedule_credits.expires_at, schedule_credits.effective_at);
+    insert into billing.credit_grants (
+        account_id, amount, remaining, priority, effective_at, expires_at, source, reference_id, description, key_space,
+        idempotency_key
+    )
+    values (
+        schedule_credits.account_id, v_amount, 0, schedule_credits.priority, schedule_credits.effective_at,
+        schedule_credits.expires_at, schedule_credits.source, schedule_credits.reference_id,
+        schedule_credits.description, 'caller', schedule_credits.idempotency_key
+    )
+    returning * into v_lot;
+    perform billing._remember_due(v_lot.account_id, v_lot.effective_at);
+    return v_lot;
+end
+$$;
+
+revoke all on function
+    billing._open_scheduled_lot, billing.schedule_credits
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer)
+to service_role;
+
+comment on function billing.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer) is 'Grants credits that open at effective_at, once for each idempotency key, and returns the lot. Cancel it with revoke_grant.';

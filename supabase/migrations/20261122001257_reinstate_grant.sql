@@ -1,0 +1,130 @@
+-- Giving back what a revocation took: to the lots it came from, by lineage.
+--
+-- Invariant: never more is given back than the revocation took, however many calls. Callable by service_role.
+
+-- Gives back what a revocation took, as _reverse_entry does; then lifts what is withheld still.
+create function billing._reinstate(
+    revocation billing.credit_revocations, amount bigint, key_space text, idempotency_key text, reason text, actor text
+)
+returns billing.credit_reinstatements
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_balance billing.credit_balances := billing._lock_settled_balance((_reinstate.revocation).account_id);
+    v_revocation billing.credit_revocations;
+    v_original billing.credit_entries;
+    v_entry billing.credit_entries;
+    v_reinstatement billing.credit_reinstatements;
+    v_left bigint;
+begin
+    -- Read again: now under the lock.
+    select * into strict v_revocation from billing.credit_revocations
+    where credit_revocations.id = (_reinstate.revocation).id;
+    v_left := v_revocation.taken - v_revocation.reinstated
+        + case v_revocation.shortfall_policy when 'clamp_and_record' then 0 else v_revocation.shortfall end;
+    v_reinstatement.amount := coalesce(_reinstate.amount, v_left);
+    if v_left = 0 or v_reinstatement.amount > v_left then
+        raise exception '% credits of revocation % are left to reinstate', v_left, v_revocation.id
+            using errcode = 'TB027', hint = 'Reinstate at most what was taken.';
+    end if;
+    v_reinstatement.unwithheld := case v_revocation.shortfall_policy
+        when 'block_future_grants' then least(
+            v_balance.withheld,
+            greatest(v_reinstatement.amount - greatest(v_revocation.taken - v_revocation.reinstated, 0), 0)
+        )
+        else 0
+    end;
+
+    update billing.credit_revocations set reinstated = credit_revocations.reinstated + v_reinstatement.amount
+    where credit_revocations.id = v_revocation.id;
+    update billing.credit_balances set withheld = credit_balances.withheld - v_reinstatement.unwithheld
+    where credit_balances.account_id = v_revocation.account_id;
+    if v_reinstatement.unwithheld < v_reinstatement.amount then
+        select * into v_original from billing.credit_entries where credit_entries.id = v_revocation.entry_id;
+        if found then
+            v_entry := billing._reverse_entry(
+                v_original, 'reinstatement', v_reinstatement.amount - v_reinstatement.unwithheld, _reinstate.key_space,
+                _reinstate.idempotency_key, _reinstate.reason, '{}', _reinstate.actor
+            );
+        else
+            -- Nothing was taken at once, and later grants gave it up.
+            v_entry := billing._grant_credits(
+                account_id => v_revocation.account_id,
+                amount => v_reinstatement.amount - v_reinstatement.unwithheld,
+                key_space => _reinstate.key_space,
+                idempotency_key => _reinstate.idempotency_key,
+                source => 'reinstatement',
+                reference_id => v_revocation.id::text,
+                description => _reinstate.reason,
+                kind => 'reinstatement',
+                actor => _reinstate.actor
+            );
+        end if;
+    end if;
+
+    insert into billing.credit_reinstatements (
+        account_id, revocation_id, entry_id, amount, unwithheld, reason, actor, key_space, idempotency_key
+    )
+    values (
+        v_revocation.account_id, v_revocation.id, v_entry.id, v_reinstatement.amount, v_reinstatement.unwithheld,
+        _reinstate.reason, _reinstate.actor, _reinstate.key_space, _reinstate.idempotency_key
+    )
+    returning * into v_reinstatement;
+    return v_reinstatement;
+end
+$$;
+
+create function billing.reinstate_grant(
+    revocation_id bigint,
+    amount numeric,
+    idempotency_key text,
+    reason text,
+    actor text
+)
+returns billing.credit_reinstatements
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_amount bigint := case when reinstate_grant.amount is not null then billing._checked_amount(reinstate_grant.amount) end;
+    v_revocation billing.credit_revocations;
+    v_reinstatement billing.credit_reinstatements;
+begin
+    perform billing._check_request(reinstate_grant.idempotency_key, '{}');
+    perform billing._check_reason(reinstate_grant.reason, reinstate_grant.actor);
+    select * into v_revocation from billing.credit_revocations where credit_revocations.id = reinstate_grant.revocation_id;
+    if not found then
+        raise exception 'there is no revocation %', coalesce(reinstate_grant.revocation_id::text, 'null')
+            using errcode = 'TB026', hint = 'Pass the id that revoke_grant returned.';
+    end if;
+    perform billing._lock_balance(v_revocation.account_id);
+
+    select * into v_reinstatement from billing.credit_reinstatements
+    where credit_reinstatements.account_id = v_revocation.account_id and credit_reinstatements.key_space = 'caller'
+        and credit_reinstatements.idempotency_key = reinstate_grant.idempotency_key;
+    if found then
+        if (
+            v_reinstatement.revocation_id, v_reinstatement.amount, v_reinstatement.reason, v_reinstatement.actor
+        ) is distinct from (
+            v_revocation.id, coalesce(v_amount, v_reinstatement.amount), reinstate_grant.reason, reinstate_grant.actor
+        ) then
+            perform billing._raise_key_reused(reinstate_grant.idempotency_key);
+        end if;
+        return v_reinstatement;
+    end if;
+    perform billing._check_key_is_new(v_revocation.account_id, reinstate_grant.idempotency_key);
+    perform billing._check_open(v_revocation.account_id);
+    return billing._reinstate(
+        v_revocation, v_amount, 'caller', reinstate_grant.idempotency_key, reinstate_grant.reason, reinstate_grant.actor
+    );
+end
+$$;
+
+revoke all on function billing._reinstate, billing.reinstate_grant from public, anon, authenticated, service_role;
+grant execute on function billing.reinstate_grant(bigint, numeric, text, text, text) to service_role;
+
+comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Gives back what a revocation took, all that is left (amount null) or part; once for each idempotency key.';
