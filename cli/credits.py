@@ -7,7 +7,9 @@ from uuid import UUID
 import typer
 
 from cli.credit_admin import adjust, close, limits, reinstate, reopen, revoke
+from cli.credit_allocate import allocate, expire
 from cli.credit_call import Account, print_record, utc
+from cli.credit_held import approve, held, refuse
 from cli.credit_moves import capture, extend, grant, hold, refund, release, spend, transfer
 from cli.database import Connection, Row, account_id_of, call, connect, row, rows
 from cli.output import AsJson, err, print_rows
@@ -132,6 +134,10 @@ def _period(conn: Connection, account: str, since: datetime | None, until: datet
 
 
 for command in (grant, spend, refund, transfer, hold, capture, release, extend):
+    app.command()(command)
+for command in (held, approve, refuse):
+    app.command()(command)
+for command in (allocate, expire):
     app.command()(command)
 for command in (revoke, reinstate, adjust, limits, close, reopen):
     # A negative amount to adjust by is no option.

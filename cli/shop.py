@@ -90,7 +90,8 @@ class Shop:
             assert found is not None
             account_id: UUID = found[0]
             linked = conn.execute(
-                "select stripe_customer_id from billing.customers where account_id = %s and deleted_at is null",
+                "select stripe_customer_id from billing.customers "
+                "where account_id = %s and deleted_at is null and duplicate_of is null",
                 [account_id],
             ).fetchone()
             if linked is not None and self._knows(linked[0]):

@@ -70,6 +70,14 @@ class SyncPayment:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordCard:
+    stripe_customer_id: str
+    livemode: bool
+    card_fingerprint: str
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RecordFraudWarning:
     warning: EarlyFraudWarning
     stripe_customer_id: str | None
@@ -86,6 +94,7 @@ Command = (
     | SyncInvoice
     | SyncCheckoutSession
     | SyncPayment
+    | RecordCard
     | RecordFraudWarning
 )
 

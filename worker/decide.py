@@ -9,6 +9,7 @@ from datetime import datetime
 
 from worker.commands import (
     Command,
+    RecordCard,
     RecordFraudWarning,
     SyncCheckoutSession,
     SyncCustomer,
@@ -25,6 +26,7 @@ from worker.objects import (
     Customer,
     EarlyFraudWarning,
     Invoice,
+    PaymentMethod,
     Price,
     Product,
     StripeEvent,
@@ -80,6 +82,8 @@ def sync(found: StripeObject, as_of: datetime, *, is_fetched: bool) -> Command:
             return SyncPayment(found, as_of)
         case EarlyFraudWarning():
             raise UnknownShape("an early fraud warning says too little without its charge")
+        case PaymentMethod():
+            raise UnknownShape("a payment method has no row here")
 
 
 def _object_as_of_event(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
@@ -95,6 +99,18 @@ def _customer_deleted(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Comm
     if not isinstance(event.object, Customer):
         raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
     return [SyncCustomer(replace(event.object, is_deleted=True), event.created_at)]
+
+
+def _card_seen(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
+    method = event.object
+    if not isinstance(method, PaymentMethod):
+        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    if method.stripe_customer_id is None or method.card_fingerprint is None:
+        return []
+    # A renewed card has a number of its own, which its payment method did not have from the start.
+    is_renewed = event.type == "payment_method.automatically_updated"
+    seen_at = event.created_at if is_renewed else method.created_at
+    return [RecordCard(method.stripe_customer_id, method.livemode, method.card_fingerprint, seen_at)]
 
 
 def _fraud_warning(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
@@ -128,11 +144,19 @@ DECIDERS: dict[str, Decider] = {
     "customer.subscription.deleted": _object_as_of_event,
     "customer.subscription.paused": _object_as_of_event,
     "customer.subscription.resumed": _object_as_of_event,
+    "customer.subscription.pending_update_applied": _object_as_of_event,
+    "customer.subscription.pending_update_expired": _object_as_of_event,
     "invoice.paid": _object_as_of_event,
     "invoice.payment_failed": _object_as_of_event,
+    "invoice.payment_action_required": _object_as_of_event,
+    "invoice.finalization_failed": _object_as_of_event,
+    "invoice.marked_uncollectible": _object_as_of_event,
+    "invoice.voided": _object_as_of_event,
     "checkout.session.completed": _object_as_of_event,
     "charge.succeeded": _object_as_of_event,
     "charge.refunded": _object_as_of_event,
+    "payment_method.attached": _card_seen,
+    "payment_method.automatically_updated": _card_seen,
     "radar.early_fraud_warning.created": _fraud_warning,
 }
 
@@ -141,11 +165,14 @@ IGNORED: dict[str, str] = {
     "invoice.payment_succeeded": "invoice.paid tells the same, and of invoices paid out of band too",
     "invoice.created": "nothing is owed or paid yet",
     "invoice.finalized": "nothing is paid yet",
-    "invoice.updated": "invoice.paid and invoice.payment_failed tell what matters",
+    "invoice.updated": "invoice.paid, invoice.payment_failed and what ends an invoice tell what matters",
     "invoice.upcoming": "nothing has happened yet",
+    "customer.subscription.trial_will_end": "customer.subscription.updated tells when the trial is over or changed",
     "payment_intent.created": "charge.succeeded tells when money moved",
     "payment_intent.succeeded": "charge.succeeded tells the same",
     "charge.updated": "charge.succeeded and charge.refunded tell what matters",
+    "payment_method.detached": "a card that was seen stays seen",
+    "payment_method.updated": "a card keeps its number, and so its fingerprint",
 }
 
 

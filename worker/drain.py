@@ -4,22 +4,24 @@ A batch is applied in one transaction. When Postgres refuses it, the same jobs a
 event never takes its neighbours down. Stripe is read only between transactions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import psycopg
 import structlog
 from psycopg import Connection
 
-from worker import inbox
+from worker import inbox, metrics
 from worker.apply import Job, apply
+from worker.commands import Command
 from worker.decide import Fetched, decide, needs, reason_to_ignore, sync
 from worker.errors import BillingError, UnknownShape
 from worker.failures import outcome_of_billing_error, outcome_of_database_error
 from worker.fetch import StripeReader
 from worker.inbox import Message
-from worker.normalise import normalise
+from worker.normalise import is_known_api_version, normalise
 from worker.objects import StripeEvent
 from worker.outcomes import Dead, Ignored, Outcome, Refetch
 
@@ -64,6 +66,9 @@ def _bring(conn: Connection[Any], stripe: StripeReader, jobs: Sequence[Job]) -> 
 
 
 def _normalise(message: Message) -> StripeEvent | Outcome:
+    if message.read_ct == 1 and not is_known_api_version(message.api_version):
+        metrics.count_unknown_api_version(message.api_version)
+        _warn_of_api_version(message.api_version)
     reason = reason_to_ignore(message.type)
     if reason is not None:
         return Ignored(reason)
@@ -73,6 +78,12 @@ def _normalise(message: Message) -> StripeEvent | Outcome:
         return Dead(str(error))
     except Exception as error:
         return _bug(message, error)
+
+
+@cache
+def _warn_of_api_version(api_version: str | None) -> None:
+    # Once for each version: an endpoint sends all of its events in one.
+    log.warning("api_version_unknown", api_version=api_version, hint="upgrade the worker")
 
 
 def _decide(
@@ -86,8 +97,12 @@ def _decide(
         if isinstance(answer, BillingError):
             return Job(message, outcome=outcome_of_billing_error(answer, message.read_ct))
         answers[stripe_id] = answer
+    return _job(message, lambda: decide(event, answers))
+
+
+def _job(message: Message, commands: Callable[[], list[Command]]) -> Job:
     try:
-        return Job(message, commands=decide(event, answers))
+        return Job(message, commands=commands())
     except UnknownShape as error:
         return Job(message, outcome=Dead(str(error)))
     except Exception as error:
@@ -127,7 +142,7 @@ def _raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
 def _settle_ties(
     conn: Connection[Any], stripe: StripeReader, jobs: Sequence[Job], outcomes: Sequence[Outcome]
 ) -> list[Outcome]:
-    """Where two states are of the same second, read the object from Stripe and apply that instead."""
+    """Where only Stripe can tell which of two states is later, read the object and apply that instead."""
     ties = {outcome.stripe_id for outcome in outcomes if isinstance(outcome, Refetch)}
     if not ties:
         return list(outcomes)
@@ -143,12 +158,12 @@ def _settle_ties(
 def _settle_tie(conn: Connection[Any], job: Job, tie: Refetch, answer: Fetched | BillingError) -> Outcome:
     if isinstance(answer, BillingError):
         settled = Job(job.message, outcome=outcome_of_billing_error(answer, job.message.read_ct))
+    elif answer.as_of <= job.message.created_at:
+        # Stripe answered within the very second in question, or by a clock that is behind: only a later answer can
+        # settle it.
+        settled = Job(job.message, outcome=tie)
     else:
-        settled = Job(job.message, commands=[sync(answer.object, answer.as_of, is_fetched=True)])
-        if answer.as_of <= job.message.created_at:
-            # Stripe answered within the very second in question, or by a clock that is behind: only a later
-            # answer can settle it.
-            settled = Job(job.message, outcome=tie)
+        settled = _job(job.message, lambda: [sync(answer.object, answer.as_of, is_fetched=True)])
     outcome = _apply_alone(conn, settled)
     if isinstance(outcome, Refetch) and settled.outcome is None:
         apply(conn, [Job(job.message, outcome=tie)])

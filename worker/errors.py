@@ -22,3 +22,7 @@ class StripeUnavailable(BillingError):
 
 class StripeRefused(BillingError):
     """Stripe will not answer this question, however often it is asked."""
+
+
+class StripeGone(StripeRefused):
+    """Stripe no longer has an object of a kind that can be deleted there."""

@@ -4,8 +4,8 @@ import random
 
 import psycopg
 
-from worker.errors import BillingError, StripeUnavailable
-from worker.outcomes import Dead, Outcome, Parked, RetryLater
+from worker.errors import BillingError, StripeGone, StripeUnavailable
+from worker.outcomes import Dead, Done, Outcome, Parked, RetryLater
 
 # About two hours of trying: 2, 4, 8 … seconds, at most 15 minutes apart.
 ATTEMPTS_MAX = 15
@@ -38,10 +38,15 @@ def outcome_of_database_error(error: psycopg.Error, attempts: int) -> Outcome:
 
 
 def outcome_of_billing_error(error: BillingError, read_ct: int) -> Outcome:
-    """How an attempt ended that never came to the database. Waiting for Stripe is excused however long it takes."""
-    if isinstance(error, StripeUnavailable):
-        return RetryLater(min(backoff_seconds(read_ct), STRIPE_BACKOFF_MAX_SECONDS), str(error), excused=True)
-    return Dead(str(error))
+    """How an attempt ended that Stripe's answer decided. Waiting for Stripe is excused however long it takes."""
+    match error:
+        case StripeUnavailable():
+            delay_seconds = min(backoff_seconds(read_ct), STRIPE_BACKOFF_MAX_SECONDS)
+            return RetryLater(delay_seconds, str(error), excused=True)
+        case StripeGone():
+            return Done()  # what the event tells is over, as with any older state
+        case _:
+            return Dead(str(error))
 
 
 def retry_or_bury(reason: str, attempts: int) -> Outcome:

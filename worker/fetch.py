@@ -8,7 +8,7 @@ from typing import Any, cast
 import stripe
 
 from worker.decide import Fetched
-from worker.errors import BillingError, StripeRefused, StripeUnavailable, UnknownShape
+from worker.errors import BillingError, StripeGone, StripeRefused, StripeUnavailable, UnknownShape
 from worker.normalise import normalise_object
 from worker.shapes import Node
 
@@ -26,7 +26,17 @@ _PATHS = {
     "in": "/v1/invoices/",
     "ch": "/v1/charges/",
     "py": "/v1/charges/",
+    "re": "/v1/refunds/",
+    "pyr": "/v1/refunds/",
+    "dp": "/v1/disputes/",
+    "du": "/v1/disputes/",
+    "pi": "/v1/payment_intents/",
+    "inpay": "/v1/invoice_payments/",
+    "pm": "/v1/payment_methods/",
 }
+# What can be deleted in Stripe, so that 404 is an answer like any other. The rest is kept for ever: there it means the
+# key of another account or mode.
+_DELETABLE = {"cus", "prod", "price"}
 
 
 class StripeReader:
@@ -64,7 +74,7 @@ class StripeReader:
             return StripeUnavailable(f"reading {stripe_id} from Stripe: {type(error).__name__}: {error}")
 
     def _read(self, stripe_id: str) -> Fetched:
-        path = _PATHS.get(stripe_id.split("_", 1)[0])
+        path = _PATHS.get(_kind(stripe_id))
         if path is None:
             raise UnknownShape(f"{stripe_id} is the id of no kind of object that is read from Stripe")
         body, date = self._get(path + stripe_id)
@@ -73,7 +83,10 @@ class StripeReader:
         found = normalise_object(Node(body, stripe_id))
         if found is None:
             raise UnknownShape(f"{stripe_id} is no object that is of use here")
-        return Fetched(found, parsedate_to_datetime(date))
+        as_of = parsedate_to_datetime(date)
+        if as_of.tzinfo is None:
+            raise StripeUnavailable(f"reading {stripe_id} from Stripe: its Date is none, or several: {date}")
+        return Fetched(found, as_of)
 
     def _complete(self, body: dict[str, Any], key: str) -> None:
         # A list within an object holds its first members; the rest is read page by page.
@@ -105,6 +118,10 @@ class StripeReader:
         return self._client
 
 
+def _kind(stripe_id: str) -> str:
+    return stripe_id.split("_", 1)[0]
+
+
 def _classify(stripe_id: str, error: stripe.StripeError) -> BillingError:
     text = f"reading {stripe_id} from Stripe: {error.user_message or error}"
     match error:
@@ -113,6 +130,8 @@ def _classify(stripe_id: str, error: stripe.StripeError) -> BillingError:
         case stripe.AuthenticationError() | stripe.PermissionError():
             # The event is good, the key is not: it waits for a person to mend the key, however long that takes.
             return StripeUnavailable(f"{text} (check STRIPE_API_KEY and its permissions)")
+        case stripe.InvalidRequestError(http_status=404) if _kind(stripe_id) in _DELETABLE:
+            return StripeGone(text)
         case stripe.InvalidRequestError():
             return StripeRefused(text)
         case _:

@@ -65,9 +65,7 @@ def settle(conn: Connection[Any], outcomes: Sequence[tuple[Message, Outcome]]) -
             case RetryLater(delay_seconds, reason, excused):
                 _delay(conn, message, delay_seconds, reason, excused)
             case Refetch(stripe_id):
-                reason = (
-                    f"{stripe_id} changed twice within a second; Stripe is asked again which state is later"
-                )
+                reason = f"only Stripe can tell which state of {stripe_id} is later; it is asked again"
                 _delay(conn, message, REFETCH_DELAY_SECONDS, reason, excused=True)
     if final:
         conn.execute(

@@ -8,6 +8,9 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 from worker.outcomes import Outcome
 
 EVENTS = Counter("till_events_total", "Attempts at Stripe events, by how they ended.", ["outcome"])
+UNKNOWN_API_VERSIONS = Counter(
+    "till_unknown_api_versions_total", "Events of an API version that is not known here.", ["api_version"]
+)
 BATCH_SECONDS = Histogram(
     "till_batch_seconds",
     "Time from reading a batch to its end.",
@@ -16,6 +19,15 @@ BATCH_SECONDS = Histogram(
 RECONNECTS = Counter("till_reconnects_total", "Times that the connection to Postgres was lost.")
 DUE = Counter(
     "till_due_total", "Holds and lots that the worker's clock found due, by what became of them.", ["what"]
+)
+SLOTS_GRANTED = Counter(
+    "till_slots_granted_total", "Months of a subscription that the worker's clock granted."
+)
+CREDITS_ALLOCATED = Counter(
+    "till_credits_allocated_total", "Credits that the worker's clock granted for them."
+)
+ALLOCATIONS_REFUSED = Counter(
+    "till_allocations_refused_total", "Times that Postgres refused to grant the months that have begun."
 )
 CREDITS_EXPIRED = Counter("till_credits_expired_total", "Credits that the worker's clock expired.")
 SWEEPS_REFUSED = Counter("till_sweeps_refused_total", "Times that Postgres refused to sweep what is due.")
@@ -31,6 +43,17 @@ def count(outcomes: Iterable[Outcome]) -> None:
     """Count attempts by the kind of their outcome: done, ignored, parked, dead, retrylater, refetch."""
     for outcome in outcomes:
         EVENTS.labels(type(outcome).__name__.lower()).inc()
+
+
+def count_unknown_api_version(api_version: str | None) -> None:
+    """Count an event whose API version is newer than those that are known, malformed, or "null"."""
+    UNKNOWN_API_VERSIONS.labels(api_version or "null").inc()
+
+
+def count_allocated(slots_granted: int, credits_granted: Decimal) -> None:
+    """Count what the clock granted in one chunk; what a paid invoice or a change grants by itself is not among it."""
+    SLOTS_GRANTED.inc(slots_granted)
+    CREDITS_ALLOCATED.inc(float(credits_granted))
 
 
 def count_due(holds_expired: int, lots_opened: int, lots_expired: int, credits_expired: Decimal) -> None:

@@ -1,7 +1,8 @@
-"""A message's text → a frozen StripeEvent with our own dataclasses.
+"""A message's text → a frozen StripeEvent with our own dataclasses, the same whatever the API version.
 
-Only what the product uses is read. A body that lacks it, or has it in another type, is an UnknownShape with the
-path that was wrong: it goes to the dead letters with that reason, never past us in silence.
+Which version a body is of is told by its keys, never by the version that it names. Only what the product uses is
+read. A body that lacks it, or has it in another type, is an UnknownShape with the path that was wrong: it goes to
+the dead letters with that reason, never past us in silence.
 """
 
 import json
@@ -11,11 +12,9 @@ from typing import Any, TypeVar
 
 from worker.errors import UnknownShape
 from worker.inbox import Message
+from worker.normalise_money import READERS, invoice_payment_of
 from worker.objects import (
-    Charge,
-    CheckoutSession,
     Customer,
-    EarlyFraudWarning,
     Invoice,
     InvoiceLine,
     Price,
@@ -29,23 +28,40 @@ from worker.shapes import Node
 
 T = TypeVar("T")
 
+# The families of API versions whose shapes are known here. A version that is older than the first has a date only.
+API_FAMILIES = ("acacia", "basil", "clover", "dahlia", "endive")
+_FIRST_FAMILY_FROM = "2024-09-30"
+_API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\w+))?")
+
 # After an even number of backslashes, which stand for themselves.
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def normalise(message: Message) -> StripeEvent:
     """Read a message's event. Raises UnknownShape."""
-    body = Node(_parse(message.payload), "event")
+    node = Node(_parse(message.payload), "event").child("data").child("object")
+    found = normalise_object(node)
     return StripeEvent(
         id=message.event_id,
         type=message.type,
+        api_version=message.api_version,
         created_at=message.created_at,
-        object=normalise_object(body.child("data").child("object")),
+        object=found,
+        invoice_payment=invoice_payment_of(node) if isinstance(found, Invoice) else None,
     )
 
 
+def is_known_api_version(api_version: str | None) -> bool:
+    """Whether bodies of that version were known when this was written. They are read either way, by their keys."""
+    match = _API_VERSION.fullmatch(api_version or "")
+    if match is None:
+        return False
+    date, family = match.groups()
+    return date < _FIRST_FAMILY_FROM if family is None else family in API_FAMILIES
+
+
 def normalise_object(node: Node) -> StripeObject | None:
-    """Read one Stripe object by its `object` field; None for a kind that we have no use for."""
+    """Read one Stripe object by its `object` field; None for a kind that no command takes."""
     read = _READERS.get(node.text("object"))
     return None if read is None else read(node)
 
@@ -133,30 +149,31 @@ def _subscription(node: Node) -> Subscription:
         is_collection_paused=node.child_or_none("pause_collection") is not None,
         metadata=node.mapping("metadata"),
         started_at=node.moment("start_date"),
-        items=_whole_list(node, "items", _subscription_item),
+        items=_whole_list(node, "items", lambda item: _subscription_item(item, node)),
     )
 
 
-def _subscription_item(node: Node) -> SubscriptionItem:
+def _subscription_item(node: Node, subscription: Node) -> SubscriptionItem:
     price = node.child("price")
+    # Before basil a subscription had one period for all of its items.
+    is_shared = not node.has("current_period_start") and subscription.has("current_period_start")
+    period = subscription if is_shared else node
     return SubscriptionItem(
         stripe_subscription_item_id=node.text("id"),
         stripe_price_id=price.text("id"),
         stripe_product_id=price.reference_or_none("product"),
         quantity=node.number_or_none("quantity"),
-        current_period_start=node.moment("current_period_start"),
-        current_period_end=node.moment("current_period_end"),
+        current_period_start=period.moment("current_period_start"),
+        current_period_end=period.moment("current_period_end"),
     )
 
 
 def _invoice(node: Node) -> Invoice:
-    parent = node.present_child_or_none("parent")
-    details = parent and parent.child_or_none("subscription_details")
     transitions = node.child_or_none("status_transitions")
     return Invoice(
         stripe_invoice_id=node.text("id"),
         stripe_customer_id=node.reference_or_none("customer"),
-        stripe_subscription_id=details and details.reference_or_none("subscription"),
+        stripe_subscription_id=_subscription_of_invoice(node),
         livemode=node.flag("livemode"),
         status=node.text("status"),
         billing_reason=node.text_or_none("billing_reason"),
@@ -174,86 +191,57 @@ def _invoice(node: Node) -> Invoice:
     )
 
 
+def _subscription_of_invoice(node: Node) -> str | None:
+    if node.which("parent", "subscription") == "subscription":  # before basil
+        return node.reference_or_none("subscription")
+    parent = node.child_or_none("parent")
+    details = parent and parent.child_or_none("subscription_details")
+    return details and details.reference_or_none("subscription")
+
+
 def _invoice_line(node: Node) -> InvoiceLine:
-    parent = node.present_child_or_none("parent")
-    kind = parent and parent.text("type")
-    item = parent.child(kind) if parent and kind == "subscription_item_details" else None
-    details = parent.child(kind) if parent and kind == "invoice_item_details" else item
-    pricing = node.present_child_or_none("pricing")
-    price = pricing and pricing.child_or_none("price_details")
+    subscription_id, item_id, is_proration = _parent_of_line(node)
     period = node.child("period")
     return InvoiceLine(
         stripe_line_id=node.text("id"),
-        stripe_subscription_item_id=item and item.text("subscription_item"),
-        stripe_price_id=price and price.reference("price"),
+        stripe_subscription_id=subscription_id,
+        stripe_subscription_item_id=item_id,
+        stripe_price_id=_price_of_line(node),
         amount=node.number("amount"),
         quantity=node.number_or_none("quantity"),
-        is_proration=details is not None and details.flag("proration"),
+        is_proration=is_proration,
         period_start=period.moment("start"),
         period_end=period.moment("end"),
     )
 
 
-def _charge(node: Node) -> Charge:
-    outcome = node.child_or_none("outcome")
-    method = node.child_or_none("payment_method_details")
-    card = method and method.child_or_none("card")
-    return Charge(
-        stripe_charge_id=node.text("id"),
-        stripe_payment_intent_id=node.reference_or_none("payment_intent"),
-        stripe_customer_id=node.reference_or_none("customer"),
-        livemode=node.flag("livemode"),
-        status=node.text("status"),
-        currency=node.text("currency"),
-        amount=node.number("amount"),
-        amount_refunded=node.number("amount_refunded"),
-        is_disputed=node.flag("disputed"),
-        risk_level=outcome and outcome.text_or_none("risk_level"),
-        risk_score=outcome and outcome.number_or_none("risk_score"),
-        card_fingerprint=card and card.text_or_none("fingerprint"),
-        failure_code=node.text_or_none("failure_code"),
-        receipt_url=node.text_or_none("receipt_url"),
-        charged_at=node.moment("created"),
-    )
+def _parent_of_line(node: Node) -> tuple[str | None, str | None, bool]:
+    """Subscription, subscription item, and whether the line is a proration."""
+    subscription_id = node.reference_or_none("subscription")
+    if node.which("parent", "type") == "type":  # before basil
+        return subscription_id, node.text_or_none("subscription_item"), node.flag("proration")
+    parent = node.child_or_none("parent")
+    kind = parent and parent.text("type")
+    if parent is None or kind not in ("subscription_item_details", "invoice_item_details"):
+        return subscription_id, None, False
+    details = parent.child(kind)
+    item_id = details.text("subscription_item") if kind == "subscription_item_details" else None
+    return details.reference_or_none("subscription") or subscription_id, item_id, details.flag("proration")
 
 
-def _checkout_session(node: Node) -> CheckoutSession:
-    return CheckoutSession(
-        stripe_checkout_session_id=node.text("id"),
-        stripe_customer_id=node.reference_or_none("customer"),
-        livemode=node.flag("livemode"),
-        mode=node.text("mode"),
-        status=node.text("status"),
-        payment_status=node.text("payment_status"),
-        client_reference_id=node.text_or_none("client_reference_id"),
-        stripe_subscription_id=node.reference_or_none("subscription"),
-        stripe_invoice_id=node.reference_or_none("invoice"),
-        stripe_payment_intent_id=node.reference_or_none("payment_intent"),
-        stripe_payment_link_id=node.reference_or_none("payment_link"),
-        currency=node.text_or_none("currency"),
-        amount_total=node.number_or_none("amount_total"),
-    )
+def _price_of_line(node: Node) -> str | None:
+    if node.which("pricing", "price", "plan") != "pricing":  # before basil
+        return node.reference_or_none("price") or node.reference_or_none("plan")
+    pricing = node.child_or_none("pricing")
+    details = pricing and pricing.child_or_none("price_details")
+    return details and details.reference("price")
 
 
-def _early_fraud_warning(node: Node) -> EarlyFraudWarning:
-    return EarlyFraudWarning(
-        stripe_early_fraud_warning_id=node.text("id"),
-        stripe_charge_id=node.reference("charge"),
-        stripe_payment_intent_id=node.reference_or_none("payment_intent"),
-        livemode=node.flag("livemode"),
-        fraud_type=node.text("fraud_type"),
-        actionable=node.flag("actionable"),
-        warned_at=node.moment("created"),
-    )
-
-
-_READERS = {
+_READERS: dict[str, Callable[[Node], StripeObject]] = {
     "customer": _customer,
     "product": _product,
     "price": _price,
     "subscription": _subscription,
     "invoice": _invoice,
-    "charge": _charge,
-    "checkout.session": _checkout_session,
-    "radar.early_fraud_warning": _early_fraud_warning,
+    **READERS,
 }

@@ -77,6 +77,7 @@ class Subscription:
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
     stripe_line_id: str
+    stripe_subscription_id: str | None
     stripe_subscription_item_id: str | None
     stripe_price_id: str | None
     amount: int
@@ -154,16 +155,105 @@ class EarlyFraudWarning:
     warned_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class PaymentIntent:
+    stripe_payment_intent_id: str
+    stripe_customer_id: str | None
+    stripe_charge_id: str | None
+    stripe_payment_method_id: str | None
+    livemode: bool
+    status: str
+    currency: str
+    amount: int
+    amount_received: int
+    failure_code: str | None
+    metadata: dict[str, str]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicePayment:
+    """Which payment paid which invoice: an intent, or a charge that belongs to none.
+
+    Without an id of its own when an invoice of an API version told it that had no such objects.
+    """
+
+    stripe_invoice_payment_id: str | None
+    stripe_invoice_id: str
+    stripe_payment_intent_id: str | None
+    stripe_charge_id: str | None
+    livemode: bool
+    status: str
+    currency: str
+    amount_paid: int | None
+    paid_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Stripe tells no livemode of a refund."""
+
+    stripe_refund_id: str
+    stripe_charge_id: str | None
+    stripe_payment_intent_id: str | None
+    status: str
+    currency: str
+    amount: int
+    reason: str | None
+    failure_reason: str | None
+    refunded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    stripe_dispute_id: str
+    stripe_charge_id: str
+    stripe_payment_intent_id: str | None
+    livemode: bool
+    status: str
+    currency: str
+    amount: int
+    reason: str
+    evidence_due_at: datetime | None
+    disputed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentMethod:
+    stripe_payment_method_id: str
+    stripe_customer_id: str | None
+    livemode: bool
+    type: str
+    card_fingerprint: str | None
+    created_at: datetime
+
+
+# What a command takes.
 StripeObject = (
-    Customer | Product | Price | Subscription | Invoice | Charge | CheckoutSession | EarlyFraudWarning
+    Customer
+    | Product
+    | Price
+    | Subscription
+    | Invoice
+    | Charge
+    | CheckoutSession
+    | EarlyFraudWarning
+    | PaymentMethod
 )
+# What can be read, and no command takes yet.
+MoneyObject = PaymentIntent | InvoicePayment | Refund | Dispute
 
 
 @dataclass(frozen=True, slots=True)
 class StripeEvent:
-    """An event as the worker sees it; `object` is None for a kind that it has no use for."""
+    """An event as the worker sees it; `object` is None for a kind that no command takes.
+
+    `invoice_payment` is what an invoice itself tells of its payment, as it did before 2025-03-31.basil.
+    """
 
     id: str
     type: str
+    api_version: str | None
     created_at: datetime
     object: StripeObject | None
+    invoice_payment: InvoicePayment | None

@@ -42,7 +42,10 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True)
 class Refetch:
-    """Only Stripe can tell whether the event or the row is later: read the object and apply that."""
+    """Only Stripe can tell whether the event or the row is later: read the object and apply that.
+
+    They are of one second, or the event calls itself newer and tells what was so before.
+    """
 
     stripe_id: str
 

@@ -69,13 +69,18 @@ class Node:
     def child_or_none(self, key: str) -> "Node | None":
         return None if self.value.get(key) is None else self.child(key)
 
-    def present_child_or_none(self, key: str) -> "Node | None":
-        """Null is an answer, a key that is missing is another shape, such as that of an older API version."""
-        if key not in self.value:
-            raise UnknownShape(
-                f"{self.path}.{key} is missing: the webhook endpoint must have API version 2025-03-31.basil or newer"
-            )
-        return self.child_or_none(key)
+    def has(self, key: str) -> bool:
+        """Whether the key is there at all. Null is an answer; a key that is missing is another shape."""
+        return key in self.value
+
+    def which(self, *keys: str) -> str:
+        """The first of the keys that is there: each is of another API version, so none is a shape that is unknown."""
+        for key in keys:
+            if self.has(key):
+                return key
+        raise UnknownShape(
+            f"{self.path} lacks {' and '.join(keys)}: no API version that is known here has that shape"
+        )
 
     def children(self, key: str) -> "list[Node]":
         """The members of a Stripe list object."""

@@ -1,13 +1,14 @@
 -- Customers: which Stripe customer belongs to which account.
 --
--- Invariant: an account has at most one living customer in each mode, and a customer never changes its account. The
--- link is made by the app's own server or by us, never by what an event, its metadata or a URL says.
--- A customer that Stripe told us of first waits here with no account until it is linked.
+-- Invariant: an account has at most one living customer in each mode, duplicates apart, and a customer never changes its
+-- account. The link is made by the app's own server or by us, never by what an event, its metadata or a URL says.
+-- A customer that Stripe told us of first waits here with no account until it is linked, or merged into one that is.
 
 create table billing.customers (
     id bigint generated always as identity primary key,
     stripe_customer_id text unique,
     account_id uuid references billing.accounts (id),
+    duplicate_of text references billing.customers (stripe_customer_id),
     livemode boolean not null,
     email text,
     name text,
@@ -17,10 +18,15 @@ create table billing.customers (
     deleted_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    constraint customer_is_known_to_us_or_to_stripe check (account_id is not null or stripe_customer_id is not null)
+    constraint customer_is_known_to_us_or_to_stripe check (account_id is not null or stripe_customer_id is not null),
+    constraint customer_is_no_duplicate_of_itself check (duplicate_of <> stripe_customer_id),
+    constraint duplicates_have_an_account check (duplicate_of is null or account_id is not null)
 );
 
-create unique index customers_account on billing.customers (account_id, livemode) where deleted_at is null;
+create unique index customers_account on billing.customers (account_id, livemode)
+where deleted_at is null and duplicate_of is null;
+create index customers_of_account on billing.customers (account_id);
+create index customers_duplicates on billing.customers (duplicate_of) where duplicate_of is not null;
 
 alter table billing.customers enable row level security;
 
@@ -65,4 +71,5 @@ revoke all on function billing._account_of_customer from public, anon, authentic
 
 comment on table billing.customers is 'Stripe customers and the accounts they belong to.';
 comment on column billing.customers.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
-comment on column billing.customers.account_id is 'Null while Stripe knows the customer and we don''t; set once, by link_customer.';
+comment on column billing.customers.account_id is 'Null while Stripe knows the customer and we don''t; set once, by link_customer or merge_customer.';
+comment on column billing.customers.duplicate_of is 'The customer that the account really has, when this is another of the same person; set by merge_customer.';

@@ -34,6 +34,8 @@ create table billing.plans (
     rollover text not null default 'all',
     rollover_periods integer,
     rollover_cap bigint,
+    proration_credits text not null default 'delta',
+    cancel_credits text not null default 'period_end',
     features jsonb not null default '{}',
     metadata jsonb not null default '{}',
     as_of timestamptz not null default '-infinity',
@@ -50,6 +52,8 @@ create table billing.plans (
     constraint rollover_periods_are_positive check (rollover_periods > 0),
     constraint rollover_cap_comes_with_the_rule check ((rollover = 'cap') = (rollover_cap is not null)),
     constraint rollover_cap_is_not_negative check (rollover_cap >= 0),
+    constraint proration_credits_is_known check (proration_credits in ('none', 'delta', 'full')),
+    constraint cancel_credits_is_known check (cancel_credits in ('period_end', 'stop')),
     constraint features_are_an_object check (jsonb_typeof(features) = 'object')
 );
 
@@ -95,7 +99,7 @@ grant select (stripe_product_id, livemode, name, description, active) on billing
 grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
     recurring_interval, recurring_interval_count, usage_type, initial_credits, monthly_credits, trial_credits,
-    rollover, rollover_periods, rollover_cap, features
+    rollover, rollover_periods, rollover_cap, proration_credits, cancel_credits, features
 ) on billing.plans to anon, authenticated;
 grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount, pack_credits
@@ -109,4 +113,6 @@ comment on column billing.plans.initial_credits is 'Granted once for each accoun
 comment on column billing.plans.monthly_credits is 'Granted for each paid month, for each seat of a licensed price.';
 comment on column billing.plans.trial_credits is 'Granted once for each account and product, when a trial starts.';
 comment on column billing.plans.rollover is 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
+comment on column billing.plans.proration_credits is 'What a change to this plan within a paid period gives at once: delta (by the days left, less what the plan before gave for them), full (a whole month), none.';
+comment on column billing.plans.cancel_credits is 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';

@@ -1,8 +1,9 @@
 -- Subscriptions and their items, as Stripe last told us.
 --
 -- Invariant: a row never moves to an older state, and a final status (canceled, incomplete_expired) is not left by an
--- event. Periods belong to items; a subscription has none of its own. Credits are never derived from these rows alone,
--- only from paid invoice lines. Clients read their own; only functions write.
+-- event. The rows hold facts of the latest state and nothing that depends on the order in which states came: the items
+-- are those that it has, the others are gone. Periods belong to items; a subscription has none of its own. Credits are
+-- never derived from these rows alone. Clients read their own; only functions write.
 
 create table billing.subscriptions (
     stripe_subscription_id text primary key,
@@ -18,7 +19,7 @@ create table billing.subscriptions (
     ended_at timestamptz,
     trial_start timestamptz,
     trial_end timestamptz,
-    collection_paused_at timestamptz,
+    is_collection_paused boolean not null default false,
     metadata jsonb not null default '{}',
     started_at timestamptz not null,
     as_of timestamptz not null,
@@ -40,7 +41,6 @@ create table billing.subscription_items (
     quantity bigint,
     current_period_start timestamptz not null,
     current_period_end timestamptz not null,
-    removed_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     constraint quantity_is_not_negative check (quantity >= 0),
@@ -71,5 +71,5 @@ grant select on billing.subscriptions, billing.subscription_items to authenticat
 comment on table billing.subscriptions is 'Stripe subscriptions.';
 comment on column billing.subscriptions.account_id is 'Null while the customer is linked to no account.';
 comment on column billing.subscriptions.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
-comment on column billing.subscriptions.collection_paused_at is 'When pause_collection was first seen; independent of status.';
-comment on table billing.subscription_items is 'What a subscription consists of: a price, a quantity and a current period each.';
+comment on column billing.subscriptions.is_collection_paused is 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';
+comment on table billing.subscription_items is 'What a subscription consists of in its latest state: a price, a quantity and a current period each.';

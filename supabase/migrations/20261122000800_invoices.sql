@@ -40,11 +40,13 @@ create table billing.invoice_lines (
     quantity bigint,
     is_proration boolean not null,
     period_start timestamptz not null,
-    period_end timestamptz not null
+    period_end timestamptz not null,
+    is_waiting boolean not null default false
 );
 
 create index invoice_lines_invoice on billing.invoice_lines (stripe_invoice_id);
 create index invoice_lines_item on billing.invoice_lines (stripe_subscription_item_id);
+create index invoice_lines_waiting on billing.invoice_lines (stripe_invoice_id) where is_waiting;
 
 create table billing.invoice_payments (
     stripe_invoice_payment_id text primary key,
@@ -124,6 +126,7 @@ to service_role;
 
 comment on table billing.invoices is 'Stripe invoices; amounts in minor units of currency.';
 comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid for, and for which period.';
+comment on column billing.invoice_lines.is_waiting is 'Paid, but only the subscription can tell what for, and it is not known here yet.';
 comment on column billing.invoice_lines.quantity is 'Seats of a licensed price; usage of a metered one.';
 comment on table billing.invoice_payments is 'Which payment paid which invoice.';
 comment on table billing.checkout_sessions is 'Stripe Checkout Sessions that ended.';

@@ -158,35 +158,6 @@ add constraint credit_entries_hold_id_fkey foreign key (hold_id) references bill
 create index credit_entries_hold on billing.credit_entries (hold_id) where hold_id is not null;
 create index credit_entries_reverses on billing.credit_entries (reverses_entry_id) where reverses_entry_id is not null;
 
--- What a paid period of a subscription item promises: a slot of monthly credits for each month in it.
-create table billing.credit_schedules (
-    stripe_subscription_item_id text not null,
-    period_start timestamptz not null,
-    period_end timestamptz not null,
-    account_id uuid not null references billing.accounts (id),
-    stripe_subscription_id text not null,
-    stripe_invoice_id text not null references billing.invoices (stripe_invoice_id),
-    stripe_price_id text not null,
-    quantity bigint not null,
-    slots_granted integer not null default 0,
-    next_slot_at timestamptz,
-    disarmed_at timestamptz,
-    disarmed_reason text,
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
-    primary key (stripe_subscription_item_id, period_start),
-    constraint period_ends_after_it_starts check (period_end > period_start),
-    constraint quantity_is_positive check (quantity > 0),
-    constraint next_slot_is_within_the_period check (next_slot_at >= period_start and next_slot_at < period_end),
-    constraint disarmed_schedules_say_why check ((disarmed_at is null) = (disarmed_reason is null))
-);
-
-create index credit_schedules_due on billing.credit_schedules (next_slot_at)
-where next_slot_at is not null and disarmed_at is null;
-create index credit_schedules_account on billing.credit_schedules (account_id);
-create index credit_schedules_subscription on billing.credit_schedules (stripe_subscription_id);
-create index credit_schedules_invoice on billing.credit_schedules (stripe_invoice_id);
-
 create function billing.tg_accounts__open_balance()
 returns trigger
 language plpgsql
@@ -242,12 +213,11 @@ alter table billing.credit_grants enable row level security;
 alter table billing.credit_consumptions enable row level security;
 alter table billing.credit_holds enable row level security;
 alter table billing.credit_hold_lots enable row level security;
-alter table billing.credit_schedules enable row level security;
 
 revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
 revoke all on
     billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_consumptions,
-    billing.credit_holds, billing.credit_hold_lots, billing.credit_schedules
+    billing.credit_holds, billing.credit_hold_lots
 from public, anon, authenticated, service_role;
 
 create policy credit_balances_select_own on billing.credit_balances
@@ -273,7 +243,7 @@ grant select on
 to authenticated;
 grant select on
     billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_consumptions,
-    billing.credit_holds, billing.credit_hold_lots, billing.credit_schedules
+    billing.credit_holds, billing.credit_hold_lots
 to service_role;
 
 comment on table billing.credit_balances is 'The balance of each account: one row that every movement locks.';
@@ -299,4 +269,3 @@ comment on table billing.credit_consumptions is 'Which entry took how many credi
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
 comment on table billing.credit_hold_lots is 'The lots that a hold has pinned, and how much of each it still pins.';
-comment on table billing.credit_schedules is 'Paid periods of subscription items and the monthly slots granted of them.';

@@ -244,8 +244,10 @@ begin
 end
 $$;
 
--- Expires what an item's months have left beyond a cap, the oldest first, as a new month of it begins.
-create function billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint)
+-- Expires what an item's earlier months have left beyond a cap, the oldest first, as a month of it begins.
+create function billing._expire_beyond_cap(
+    account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamptz
+)
 returns void
 language plpgsql
 volatile
@@ -262,12 +264,14 @@ begin
     from billing.credit_grants
     where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
         and credit_grants.source = 'stripe.monthly_allocation'
-        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id;
+        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
+        and credit_grants.effective_at < _expire_beyond_cap.slot_start;
     for v_lot in
         select * from billing.credit_grants
         where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
             and credit_grants.source = 'stripe.monthly_allocation'
             and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
+            and credit_grants.effective_at < _expire_beyond_cap.slot_start
             and credit_grants.remaining > credit_grants.held
         order by credit_grants.effective_at, credit_grants.id
     loop

@@ -58,6 +58,27 @@ exception when invalid_text_representation then
 end
 $$;
 
+create function billing._declared_choice(plan billing.plans, product billing.products, key text, choices text[])
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    v_text text := coalesce(
+        (_declared_choice.plan).metadata ->> _declared_choice.key,
+        (_declared_choice.product).metadata ->> _declared_choice.key
+    );
+begin
+    if v_text is null or v_text = any (_declared_choice.choices) then
+        return v_text;
+    end if;
+    raise exception 'metadata % of % is "%", not one of %', _declared_choice.key,
+        (_declared_choice.plan).stripe_price_id, v_text, array_to_string(_declared_choice.choices, ', ')
+        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+end
+$$;
+
 -- Reads what a plan's metadata and its product's metadata declare; what they don't mention stays as it is.
 create function billing._resolve_plan(stripe_price_id text)
 returns void
@@ -69,6 +90,8 @@ declare
     v_plan billing.plans;
     v_product billing.products;
     v_rollover text;
+    v_proration text;
+    v_cancel text;
     v_features jsonb;
 begin
     select * into strict v_plan from billing.plans where plans.stripe_price_id = _resolve_plan.stripe_price_id;
@@ -81,6 +104,8 @@ begin
             v_plan.stripe_price_id, v_rollover
             using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
     end if;
+    v_proration := billing._declared_choice(v_plan, v_product, 'credits_on_proration', array['none', 'delta', 'full']);
+    v_cancel := billing._declared_choice(v_plan, v_product, 'credits_on_cancel', array['period_end', 'stop']);
     v_features := billing._declared_features(
         v_plan.stripe_price_id, coalesce(v_plan.metadata ->> 'features', v_product.metadata ->> 'features')
     );
@@ -101,9 +126,33 @@ begin
             when v_rollover is null then v_plan.rollover_cap
             when v_rollover ^@ 'cap:' then split_part(v_rollover, ':', 2)::bigint
         end,
+        proration_credits = coalesce(v_proration, v_plan.proration_credits),
+        cancel_credits = coalesce(v_cancel, v_plan.cancel_credits),
         features = coalesce(v_features, v_plan.features),
         updated_at = now()
     where plans.stripe_price_id = _resolve_plan.stripe_price_id;
+end
+$$;
+
+-- Trials of a plan that began before its price or product was here, of customers that were linked in between.
+create function billing._settle_trials(stripe_price_id text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    perform billing._settle_subscription(subscriptions.stripe_subscription_id)
+    from billing.plans
+    join billing.subscription_items as items on items.stripe_price_id = plans.stripe_price_id
+    join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
+    where plans.stripe_price_id = _settle_trials.stripe_price_id and plans.trial_credits > 0
+        and subscriptions.status = 'trialing' and subscriptions.account_id is not null
+        and not exists (
+            select from billing.credit_grants
+            where credit_grants.account_id = subscriptions.account_id and credit_grants.source = 'stripe.trial'
+        )
+    order by subscriptions.account_id;
 end
 $$;
 
@@ -145,6 +194,8 @@ begin
     end if;
 
     perform billing._resolve_plan(plans.stripe_price_id) from billing.plans
+    where plans.stripe_product_id = sync_product.stripe_product_id;
+    perform billing._settle_trials(plans.stripe_price_id) from billing.plans
     where plans.stripe_product_id = sync_product.stripe_product_id;
     perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
     return 'applied';
@@ -230,13 +281,15 @@ begin
     end if;
 
     perform billing._resolve_plan(sync_price.stripe_price_id);
+    perform billing._settle_trials(sync_price.stripe_price_id);
     perform billing._retry_events_waiting_for(sync_price.stripe_price_id);
     return 'applied';
 end
 $$;
 
 revoke all on function
-    billing._refused, billing._declared_credits, billing._declared_features, billing._resolve_plan,
+    billing._refused, billing._declared_credits, billing._declared_features, billing._declared_choice,
+    billing._resolve_plan, billing._settle_trials,
     billing.sync_product, billing.sync_price
 from public, anon, authenticated, service_role;
 grant execute on function

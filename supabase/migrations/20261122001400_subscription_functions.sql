@@ -1,107 +1,50 @@
--- Customers and subscriptions from Stripe → their rows here.
+-- Subscriptions from Stripe → their rows here.
 --
--- Invariant: a customer is linked to an account by the app's own server, once; a final status is left only for what
--- Stripe itself answered (is_fetched), never for what an event says.
+-- Invariant: of two states the newer stands; a final status, or what a newer state cannot have undone, is given up only
+-- for what Stripe itself answered (is_fetched), never for what an event says. An answer is always taken, so that asking
+-- comes to an end.
 --
--- sync_subscription by billing_worker; link_customer by service_role (the app's own server).
+-- sync_subscription by billing_worker.
 
-create function billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean default null)
-returns void
+-- True when a state that calls itself newer denies what is known already: Stripe may tell an old state again, as an event
+-- of its own. Judged by what moves one way only, so that ordinary events need no asking; where a change is allowed but
+-- rare (a trial for an active subscription, a shorter period), asking does no harm.
+-- Volatile: it must see the items that were committed while the upsert waited for the row.
+create function billing._is_a_step_back(held billing.subscriptions, offered billing.subscriptions, items jsonb)
+returns boolean
 language plpgsql
 volatile
-security definer
 set search_path = ''
 as $$
 declare
-    v_livemode boolean := coalesce(link_customer.livemode, billing.is_livemode());
-    v_customer billing.customers;
+    v_held billing.subscriptions := _is_a_step_back.held;
+    v_offered billing.subscriptions := _is_a_step_back.offered;
 begin
-    -- No key update: two links of one account wait for each other, rows that refer to the account don't.
-    perform from billing.accounts where accounts.id = link_customer.account_id for no key update;
-    if not found then
-        perform billing._raise_no_account(link_customer.account_id);
-    elsif link_customer.stripe_customer_id is null or link_customer.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
-        raise exception '"%" is not the id of a Stripe customer', link_customer.stripe_customer_id
-            using errcode = 'TB018', hint = 'Pass the id that Stripe gave, such as cus_NffrFeUfNV2Hib.';
+    if v_offered.ended_at is not null then
+        return false;  -- nothing comes after an end
     end if;
-
-    perform billing._lock_arrival(link_customer.stripe_customer_id);
-    insert into billing.customers (stripe_customer_id, livemode)
-    values (link_customer.stripe_customer_id, v_livemode)
-    on conflict do nothing;
-    -- Waits for whoever is about to use the answer "linked to nobody" (_account_of_customer), so that the updates below
-    -- see what was written with it.
-    select * into strict v_customer from billing.customers
-    where customers.stripe_customer_id = link_customer.stripe_customer_id
-    for update;
-
-    if v_customer.account_id = link_customer.account_id then
-        return;
-    elsif v_customer.account_id is not null then
-        raise exception 'customer % belongs to another account', link_customer.stripe_customer_id
-            using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
-    elsif exists (
-        select from billing.customers
-        where customers.account_id = link_customer.account_id and customers.livemode = v_livemode
-            and customers.deleted_at is null
-    ) then
-        raise exception 'account % has a customer already', link_customer.account_id
-            using errcode = 'TB018', hint = 'Use the customer that billing.customers names for this account.';
-    end if;
-
-    update billing.customers set account_id = link_customer.account_id, linked_at = now(), updated_at = now()
-    where customers.stripe_customer_id = link_customer.stripe_customer_id;
-
-    -- What Stripe told us of this customer before anyone was linked now has an account.
-    update billing.subscriptions set account_id = link_customer.account_id
-    where subscriptions.stripe_customer_id = link_customer.stripe_customer_id;
-    update billing.invoices set account_id = link_customer.account_id
-    where invoices.stripe_customer_id = link_customer.stripe_customer_id;
-    update billing.checkout_sessions set account_id = link_customer.account_id
-    where checkout_sessions.stripe_customer_id = link_customer.stripe_customer_id;
-    update billing.payments set account_id = link_customer.account_id
-    where payments.stripe_customer_id = link_customer.stripe_customer_id;
-    update billing.fraud_warnings set account_id = link_customer.account_id
-    where fraud_warnings.stripe_customer_id = link_customer.stripe_customer_id;
-    perform billing._freeze_on_warning(fraud_warnings) from billing.fraud_warnings
-    where fraud_warnings.stripe_customer_id = link_customer.stripe_customer_id and fraud_warnings.status = 'open';
-    perform billing._retry_events_waiting_for(link_customer.stripe_customer_id);
-end
-$$;
-
--- A customer that was deleted in Stripe stays here with its account, for the books; the account may have a new one then.
-create function billing.sync_customer(
-    stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = ''
-as $$
-declare
-    v_as_of timestamptz;
-begin
-    insert into billing.customers as held (stripe_customer_id, livemode, email, name, deleted_at, as_of)
-    values (
-        sync_customer.stripe_customer_id, sync_customer.livemode, sync_customer.email, sync_customer.name,
-        case when sync_customer.is_deleted then sync_customer.as_of end, sync_customer.as_of
-    )
-    on conflict on constraint customers_stripe_customer_id_key do update
-    set email = excluded.email,
-        name = excluded.name,
-        deleted_at = coalesce(held.deleted_at, excluded.deleted_at),
-        as_of = excluded.as_of,
-        updated_at = now()
-    -- Deletion is the last thing that happens to a customer, also within one second.
-    where held.as_of < excluded.as_of or held.deleted_at is null and excluded.deleted_at is not null;
-
-    if not found then
-        select customers.as_of into strict v_as_of from billing.customers
-        where customers.stripe_customer_id = sync_customer.stripe_customer_id;
-        return billing._refused(v_as_of, sync_customer.as_of);
-    end if;
-    return 'applied';
+    return coalesce(
+        v_held.ended_at is not null
+        or v_offered.status in ('incomplete', 'incomplete_expired')
+            and v_held.status not in ('incomplete', 'incomplete_expired')
+        or v_offered.status = 'trialing' and v_held.status not in ('incomplete', 'trialing')
+        or coalesce(v_offered.trial_start, '-infinity') < v_held.trial_start
+        or coalesce(v_offered.trial_end, '-infinity') < v_held.trial_end
+            and (v_offered.trial_end is null or v_offered.status = 'trialing')
+        -- A cancellation asked for at a time when, as we know, there was none, or before the one that we know of.
+        or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
+        or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
+            and v_offered.trial_end is not distinct from v_held.trial_end
+        or v_offered.billing_cycle_anchor = v_held.billing_cycle_anchor
+            and (
+                select min((item ->> 'current_period_end')::timestamptz)
+                from jsonb_array_elements(_is_a_step_back.items) as item
+            ) < (
+                select min(subscription_items.current_period_end) from billing.subscription_items
+                where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
+            ),
+        false
+    );
 end
 $$;
 
@@ -122,7 +65,7 @@ declare
 begin
     insert into billing.subscriptions as held (
         stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor,
-        cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, collection_paused_at,
+        cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
         metadata, started_at, as_of
     )
     values (
@@ -131,8 +74,8 @@ begin
         sync_subscription.livemode, sync_subscription.status, sync_subscription.currency,
         sync_subscription.billing_cycle_anchor, sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
         sync_subscription.canceled_at, sync_subscription.ended_at, sync_subscription.trial_start,
-        sync_subscription.trial_end, case when sync_subscription.is_collection_paused then sync_subscription.as_of end,
-        sync_subscription.metadata, sync_subscription.started_at, sync_subscription.as_of
+        sync_subscription.trial_end, sync_subscription.is_collection_paused, sync_subscription.metadata,
+        sync_subscription.started_at, sync_subscription.as_of
     )
     on conflict on constraint subscriptions_pkey do update
     set status = excluded.status,
@@ -144,16 +87,15 @@ begin
         ended_at = excluded.ended_at,
         trial_start = excluded.trial_start,
         trial_end = excluded.trial_end,
-        collection_paused_at = case
-            when sync_subscription.is_collection_paused then coalesce(held.collection_paused_at, excluded.as_of)
-        end,
+        is_collection_paused = excluded.is_collection_paused,
         metadata = excluded.metadata,
         as_of = excluded.as_of,
         updated_at = now()
     where held.as_of < excluded.as_of
         and (
-            sync_subscription.is_fetched or held.status not in ('canceled', 'incomplete_expired')
-            or held.status = excluded.status
+            sync_subscription.is_fetched
+            or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
+            and not billing._is_a_step_back(held, excluded, sync_subscription.items)
         );
 
     if not found then
@@ -179,28 +121,26 @@ begin
         quantity = excluded.quantity,
         current_period_start = excluded.current_period_start,
         current_period_end = excluded.current_period_end,
-        removed_at = null,
         updated_at = now();
 
-    update billing.subscription_items
-    set removed_at = sync_subscription.as_of, updated_at = now()
+    delete from billing.subscription_items
     where subscription_items.stripe_subscription_id = sync_subscription.stripe_subscription_id
-        and subscription_items.removed_at is null
         and not exists (
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
+    perform billing._settle_subscription(sync_subscription.stripe_subscription_id);
     return 'applied';
 end
 $$;
 
-revoke all on function billing.link_customer, billing.sync_customer, billing.sync_subscription
-from public, anon, authenticated, service_role;
-grant execute on function billing.link_customer(uuid, text, boolean) to service_role;
-grant execute on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) to billing_worker;
+revoke all on function billing._is_a_step_back, billing.sync_subscription from public, anon, authenticated, service_role;
 grant execute on function billing.sync_subscription(
     text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
     timestamptz, boolean, jsonb, timestamptz, jsonb, timestamptz, boolean
 ) to billing_worker;
 
-comment on function billing.link_customer(uuid, text, boolean) is 'Binds a Stripe customer to an account, once and for ever; events that waited for it go on. Call it from the server that made the customer.';
+comment on function billing.sync_subscription(
+    text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
+    timestamptz, boolean, jsonb, timestamptz, jsonb, timestamptz, boolean
+) is 'A Stripe subscription as of a moment: applied, stale or refetch.';

@@ -1,4 +1,5 @@
--- Charges and early fraud warnings from Stripe → their rows here, and a frozen account when the risk is highest.
+-- Charges and early fraud warnings from Stripe → their rows here, the cards that were charged, and a frozen account when
+-- the risk is highest.
 --
 -- Invariant: a warning freezes an account once, when it first arrives (or its customer is linked): a replay does not
 -- freeze an account that an administrator has opened again. Called by billing_worker.
@@ -15,6 +16,7 @@ security definer
 set search_path = ''
 as $$
 declare
+    v_payment billing.payments;
     v_as_of timestamptz;
 begin
     insert into billing.payments as held (
@@ -41,12 +43,20 @@ begin
         receipt_url = excluded.receipt_url,
         as_of = excluded.as_of,
         updated_at = now()
-    where held.as_of < excluded.as_of;
+    where held.as_of < excluded.as_of
+    returning * into v_payment;
 
     if not found then
         select payments.as_of into strict v_as_of from billing.payments
         where payments.stripe_charge_id = sync_payment.stripe_charge_id;
         return billing._refused(v_as_of, sync_payment.as_of);
+    end if;
+    -- A card that was declined is nobody's: whoever stole its number may have tried it.
+    if v_payment.card_fingerprint is not null and v_payment.stripe_customer_id is not null
+        and v_payment.status <> 'failed' then
+        perform billing._record_card(
+            v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
+        );
     end if;
     return 'applied';
 end

@@ -107,7 +107,7 @@ select
     subscriptions.ended_at
 from billing.subscriptions
 join billing.subscription_items as items
-    on items.stripe_subscription_id = subscriptions.stripe_subscription_id and items.removed_at is null;
+    on items.stripe_subscription_id = subscriptions.stripe_subscription_id;
 
 revoke all on public.credit_balance, public.credit_history, public.billing_plans, public.billing_subscription
 from public, anon, authenticated, service_role;

@@ -160,6 +160,37 @@ def test_reports_add_up(till: Any, credits: Credits, email: str) -> None:
     assert "closing" in till("credits", "statement", email).stdout
 
 
+def test_credits_of_a_card_that_was_seen_before_are_listed_approved_and_refused(
+    till: Any, run: Any, credits: Credits, shop: Shop
+) -> None:
+    price = shop.plan(f"Plan {uuid4().hex}", unit_amount=1900, initial_credits=500, monthly_credits=0)
+    first, second, third = (f"{uuid4().hex}@example.com" for _ in range(3))
+    for email in (first, second, third):
+        shop.subscribe(shop.sign_up(email), price, payment_method="pm_card_jcb")
+        shop.settle()
+    assert [credits("balance", email)["balance"] for email in (first, second, third)] == [500, 0, 0]
+
+    waiting = {row["email"]: row for row in credits("held")}
+    assert first not in waiting
+    assert {waiting[email]["matched_email"] for email in (second, third)} == {first}
+    assert (waiting[second]["kind"], waiting[second]["amount"]) == ("initial", 500)
+    listed = till("credits", "held").stdout
+    assert "card seen before on" in listed
+    assert second in listed
+
+    approve = ("approve", waiting[second]["id"], "--reason", "A couple")
+    approved = credits(*approve)
+    assert (approved["status"], approved["reviewed_by"]) == ("approved", getpass.getuser())
+    assert credits(*approve) == approved
+    refused = credits("refuse", waiting[third]["id"], "--reason", "Thrice", "--actor", "ada")
+    assert (refused["status"], refused["reviewed_by"]) == ("refused", "ada")
+    assert [credits("balance", email)["balance"] for email in (second, third)] == [500, 0]
+    assert {second, third}.isdisjoint(row["email"] for row in credits("held"))
+    assert "A couple" in till("credits", "held", "--status", "approved").stdout
+    assert third in till("credits", "held", "--status", "refused", "--limit", "1").stdout
+    assert "TB038" in run("refuse", waiting[second]["id"], "--reason", "No", expect=1).err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -168,6 +199,8 @@ def test_reports_add_up(till: Any, credits: Credits, email: str) -> None:
         (["refund", "999999999"], "TB026"),
         (["revoke", "999999999", "--reason", "x"], "TB026"),
         (["close", "{email}", "--reason", ""], "TB028"),
+        (["approve", "999999999", "--reason", "x"], "TB037"),
+        (["refuse", "999999999", "--reason", ""], "TB028"),
         (["limits", "{email}", "--cap", "5"], "TB031"),
         (["transfer", "{email}", "{email}", "5"], "TB030"),
         (["hold", "{email}", "1", "--expires-in", "soon"], "interval"),
@@ -187,6 +220,9 @@ def test_a_refusal_is_one_line(run: Any, email: str, arguments: list[str], says:
         ["capture", "no-uuid"],
         ["revoke", "1"],
         ["revoke", "1", "--reason", "x", "--policy", "shrug"],
+        ["approve", "1"],
+        ["refuse", "--reason", "x"],
+        ["held", "--status", "forgotten"],
         ["adjust", "x", "-5", "--raeson", "y"],
         ["limits", "x", "--no-cap", "--cap", "1"],
     ],

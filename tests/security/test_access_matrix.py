@@ -44,6 +44,8 @@ PLAN_COLUMNS = [
     "rollover",
     "rollover_periods",
     "rollover_cap",
+    "proration_credits",
+    "cancel_credits",
     "features",
 ]
 PRODUCT_COLUMNS = ["stripe_product_id", "livemode", "name", "description", "active"]
@@ -53,6 +55,7 @@ PRODUCT_COLUMNS = ["stripe_product_id", "livemode", "name", "description", "acti
 READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.account_members": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "billing.accounts": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.card_fingerprints": {"service_role": EVERYTHING},
     "billing.checkout_sessions": {"service_role": EVERYTHING},
     "billing.clock": {},
     "billing.credit_balances": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
@@ -67,6 +70,7 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     },
     "billing.credit_reinstatements": {"service_role": EVERYTHING},
     "billing.credit_revocations": {"service_role": EVERYTHING},
+    "billing.credit_prorations": {"service_role": EVERYTHING},
     "billing.credit_schedules": {"service_role": EVERYTHING},
     "billing.customers": {
         "authenticated": ["account_id", "livemode", "email", "name", "created_at"],
@@ -74,6 +78,7 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     },
     "billing.disputes": {"service_role": EVERYTHING},
     "billing.fraud_warnings": {"service_role": EVERYTHING},
+    "billing.held_credits": {"service_role": EVERYTHING},
     "billing.invoice_lines": {"service_role": EVERYTHING},
     "billing.invoice_payments": {"service_role": EVERYTHING},
     "billing.invoices": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
@@ -108,6 +113,7 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.subscriptions": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "pgmq.a_stripe_events": {},
     "pgmq.q_stripe_events": {},
+    "public.billing_entitlements": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "public.billing_plans": {"anon": EVERYTHING, "authenticated": EVERYTHING, "service_role": EVERYTHING},
     "public.billing_subscription": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "public.credit_balance": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
@@ -116,21 +122,28 @@ READERS: dict[str, dict[str, list[str] | None]] = {
 
 # Function → who may execute it. Private ones (_name) and triggers (tg_name) are for nobody and not listed.
 EXECUTORS: dict[str, set[str]] = {
+    "billing.account_entitlements": {"authenticated", "service_role"},
     "billing.available_when_settled": {"authenticated", "service_role"},
     "billing.current_time": {"anon", "authenticated", "service_role", "billing_worker"},
     "billing.delay_stripe_event": {"billing_worker"},
     "billing.ensure_account": {"service_role"},
+    "billing.allocate_due_credits": {"billing_worker", "service_role"},
     "billing.expire_due_credits": {"billing_worker", "service_role"},
+    "billing.use_pg_cron": set(),
     "billing.grant_credits": {"service_role"},
+    "billing.has_feature": {"authenticated", "service_role"},
     "billing.is_livemode": {"anon", "authenticated", "service_role", "billing_worker"},
     "billing.link_customer": {"service_role"},
+    "billing.merge_customer": {"service_role"},
     "public.ensure_account": {"service_role"},
     "public.link_customer": {"service_role"},
+    "public.merge_customer": {"service_role"},
     "billing.sync_customer": {"billing_worker"},
     "billing.lock_stripe_events": {"billing_worker"},
     "billing.my_account_ids": {"authenticated"},
     "billing.read_stripe_events": {"billing_worker"},
     "billing.receive_stripe_event": {"billing_receiver", "service_role"},
+    "billing.record_card": {"billing_worker"},
     "billing.record_fraud_warning": {"billing_worker"},
     "billing.retry_stripe_event": {"service_role"},
     "billing.settle_stripe_events": {"billing_worker"},
@@ -145,6 +158,7 @@ EXECUTORS: dict[str, set[str]] = {
     "public.credit_statement": {"authenticated", "service_role"},
     "public.credit_usage": {"authenticated", "service_role"},
     "public.grant_credits": {"service_role"},
+    "public.has_feature": {"authenticated", "service_role"},
     "public.spend_credits": {"service_role"},
 } | {
     # What moves credits otherwise, and its twin: the app's own server only.
@@ -160,6 +174,7 @@ EXECUTORS: dict[str, set[str]] = {
         "reinstate_grant",
         "release_hold",
         "reopen_account",
+        "review_held_credits",
         "revoke_grant",
         "schedule_credits",
         "set_credit_limits",

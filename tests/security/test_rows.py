@@ -38,6 +38,7 @@ OWN_ROWS = {
     "billing.credit_grants": "account_id",
     "billing.credit_holds": "account_id",
     "billing.credit_hold_lots": "hold_id",
+    "public.billing_entitlements": "account_id",
     "public.credit_balance": "account_id",
     "public.credit_history": "account_id",
     "public.billing_subscription": "account_id",
@@ -52,7 +53,7 @@ def customer_with_everything(database: Database, conn: Connection, name: str) ->
     customer = {"stripe_customer_id": f"cus_{name}"}
     subscription = {"stripe_subscription_id": f"sub_{name}"}
     link(conn, account_id, f"cus_{name}")
-    sync_price(conn, metadata={"monthly_credits": "100"})
+    sync_price(conn, metadata={"monthly_credits": "100", "features": '{"projects": true}'})
     sync_subscription(conn, **customer, **subscription, items=[item(f"si_{name}")])
     paid = line(f"il_{name}", stripe_subscription_item_id=f"si_{name}")
     sync_invoice(conn, **customer, **subscription, stripe_invoice_id=f"in_{name}", lines=[paid])

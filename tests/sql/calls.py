@@ -417,6 +417,12 @@ def set_limits(conn: Connection, account_id: UUID | None, **limits: Any) -> Row:
     return call(conn, "set_credit_limits", account_id=account_id, **limits)
 
 
+def allocate(conn: Connection, **more: Any) -> Row:
+    """Grants the slots that are due; its counts."""
+    row = call(conn, "allocate_due_credits", **more)
+    return row | {"credits_granted": int(row["credits_granted"])}
+
+
 def expire_due(conn: Connection, **arguments: Any) -> Row:
     return call(conn, "expire_due_credits", **arguments)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.sql.calls import JANUARY, SECOND, Connection, Row, fetch, link, sync_price, value
+from tests.sql.calls import JANUARY, SECOND, Connection, Row, call, fetch, link, sync_price, value
 from tests.sql.races import blocked
 from tests.sql.test_stripe_events import event, queued, read, receive, settle
 from tests.support import Database
@@ -23,14 +23,20 @@ def link_arrives(conn: Connection, account: UUID) -> object:
     return link(conn, account)
 
 
+def merge_arrives(conn: Connection, account: UUID) -> object:
+    link(conn, account, "cus_kept")
+    return call(conn, "merge_customer", stripe_customer_id="cus_1", duplicate_of="cus_kept")
+
+
 # What is waited for, how the event waits, who brings it, and how.
 ARRIVALS = pytest.mark.parametrize(
     ("stripe_id", "status", "role", "arrive"),
     [
         ("price_1", "dead", "billing_worker", price_arrives),
         ("cus_1", "parked", "service_role", link_arrives),
+        ("cus_1", "parked", "service_role", merge_arrives),
     ],
-    ids=["plan", "link"],
+    ids=["plan", "link", "merge"],
 )
 
 

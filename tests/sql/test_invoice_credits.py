@@ -18,6 +18,7 @@ from tests.sql.calls import (
     entries,
     fetch,
     fetch_one,
+    item,
     line,
     link,
     lots,
@@ -177,6 +178,8 @@ def test_trial_grants_trial_credits_once_and_the_paid_period_the_rest(
 ) -> None:
     sell(worker, initial_credits=50, monthly_credits=100, trial_credits=10)
     sync_invoice(worker, amount_paid=0, total=0, lines=[line(amount=0)])
+    assert entries(conn, customer) == []  # it may be a free plan: the subscription tells
+    sync_subscription(worker, status="trialing", trial_start=JANUARY, trial_end=FEBRUARY)
     assert entries(conn, customer) == [("grant", 10)]
     assert fetch_one(conn, "select source, idempotency_key from billing.credit_entries") == {
         "source": "stripe.trial",
@@ -184,6 +187,14 @@ def test_trial_grants_trial_credits_once_and_the_paid_period_the_rest(
     }
 
     second_trial = line("il_t", stripe_subscription_item_id="si_2", amount=0)
+    sync_subscription(
+        worker,
+        stripe_subscription_id="sub_2",
+        status="trialing",
+        trial_start=JANUARY,
+        trial_end=FEBRUARY,
+        items=[item("si_2")],
+    )
     sync_invoice(worker, stripe_invoice_id="in_t", stripe_subscription_id="sub_2", lines=[second_trial])
     assert entries(conn, customer) == [("grant", 10)]
 
@@ -202,7 +213,106 @@ def test_trial_without_trial_credits_grants_nothing(
 def test_free_plan_is_no_trial(worker: Connection, conn: Connection, customer: UUID) -> None:
     sync_price(worker, unit_amount=0, metadata={"monthly_credits": "5", "trial_credits": "1"})
     sync_invoice(worker, lines=[line(amount=0)])
+    sync_subscription(worker)
     assert entries(conn, customer) == [("grant", 5)]
+
+
+def test_trial_without_an_invoice_gives_its_credits_with_the_subscription(
+    worker: Connection, conn: Connection, customer: UUID
+) -> None:
+    sell(worker, monthly_credits=100, trial_credits=10)
+    for seconds in range(2):
+        sync_subscription(
+            worker,
+            status="trialing",
+            trial_start=JANUARY,
+            trial_end=FEBRUARY,
+            as_of=JANUARY + seconds * SECOND,
+        )
+    assert entries(conn, customer) == [("grant", 10)]
+    sync_subscription(worker, trial_start=JANUARY, trial_end=FEBRUARY, as_of=FEBRUARY)
+    sync_invoice(worker, **next_month())
+    assert entries(conn, customer) == [("grant", 10), ("grant", 100)]
+
+
+def test_credits_declared_later_pay_nothing_for_months_gone_by(
+    worker: Connection, conn: Connection, customer: UUID
+) -> None:
+    sync_product(worker)
+    sync_price(worker)
+    sync_invoice(worker)
+    sync_price(worker, metadata={"monthly_credits": "100"}, as_of=JANUARY + SECOND)
+    for seconds in range(2):
+        sync_subscription(worker, as_of=JANUARY + seconds * SECOND)
+    assert entries(conn, customer) == []
+    sync_invoice(worker, **next_month())
+    assert entries(conn, customer) == [("grant", 100)]
+
+
+def test_trial_linked_before_its_price_arrives_gets_its_credits_with_the_price(
+    app: Connection, worker: Connection, conn: Connection, account: UUID
+) -> None:
+    sync_subscription(worker, status="trialing", trial_start=JANUARY, trial_end=FEBRUARY)
+    link(app, account, "cus_1")
+    assert entries(conn, account) == []
+    sell(worker, monthly_credits=100, trial_credits=10)
+    assert entries(conn, account) == [("grant", 10)]
+    sync_price(worker, metadata={"trial_credits": "20"}, as_of=JANUARY + SECOND)
+    assert entries(conn, account) == [("grant", 10)]
+
+
+@pytest.mark.parametrize("is_told_first", ["earlier", "later"])
+def test_initial_credits_are_those_of_the_earliest_paid_period(
+    worker: Connection, conn: Connection, customer: UUID, is_told_first: str
+) -> None:
+    """The second plan of the product gives more or less; whichever is told first, the first period counts."""
+    for first, second in [(50, 80), (80, 50), (50, 0)]:
+        product = f"prod_{first}_{second}"
+        for price, credits in [(f"price_a_{product}", first), (f"price_b_{product}", second)]:
+            sync_price(
+                worker,
+                stripe_price_id=price,
+                stripe_product_id=product,
+                metadata={"initial_credits": str(credits), "monthly_credits": "1"},
+            )
+        january = {
+            "stripe_invoice_id": f"in_a_{product}",
+            "stripe_subscription_id": f"sub_{product}",
+            "lines": [
+                line(
+                    f"il_a_{product}",
+                    stripe_subscription_item_id=f"si_{product}",
+                    stripe_price_id=f"price_a_{product}",
+                )
+            ],
+        }
+        february = {
+            "stripe_invoice_id": f"in_b_{product}",
+            "stripe_subscription_id": f"sub_{product}",
+            "billing_reason": "subscription_cycle",
+            "lines": [
+                line(
+                    f"il_b_{product}",
+                    stripe_subscription_item_id=f"si_{product}",
+                    stripe_price_id=f"price_b_{product}",
+                    period_start=FEBRUARY,
+                    period_end=MARCH,
+                )
+            ],
+        }
+        order = [january, february] if is_told_first == "earlier" else [february, january]
+        for invoice in order:
+            sync_invoice(worker, **invoice)
+        given = fetch_one(
+            conn,
+            "select sum(remaining) as credits, min(stripe_invoice_id) as invoice from billing.credit_grants "
+            "where source = 'stripe.subscription' and idempotency_key like %s",
+            [f"%{product}%"],
+        )
+        assert given["credits"] == first
+        if second:
+            assert given["invoice"] == f"in_a_{product}"
+    assert discrepancies(conn) == []
 
 
 @pytest.mark.parametrize("unit_amount", [2000, None])
@@ -292,6 +402,7 @@ def test_rollover_says_when_monthly_credits_expire(
 ) -> None:
     sell(worker, initial_credits=50, monthly_credits=100, credits_rollover=rule)
     sync_invoice(worker)
+    sync_subscription(worker)
     initial, monthly = lots(conn, customer)
     assert monthly["expires_at"] == expires_at
     assert initial["expires_at"] is None
@@ -312,46 +423,6 @@ def test_no_more_than_the_cap_is_carried_into_the_next_month(
     assert entries(conn, customer) == moves
     assert [lot["remaining"] for lot in lots(conn, customer)] == [30, 100, 100]
     assert discrepancies(conn) == []
-
-
-def test_first_month_of_a_year_is_granted_and_the_rest_is_scheduled(
-    worker: Connection, conn: Connection, customer: UUID
-) -> None:
-    yearly = {"monthly_credits": "100", "credits_rollover": "none"}
-    sync_price(worker, recurring_interval="year", metadata=yearly)
-    year_end = datetime(2027, 1, 1, tzinfo=UTC)
-    sync_invoice(worker, lines=[line(period_end=year_end)])
-    assert [(lot["amount"], lot["expires_at"]) for lot in lots(conn, customer)] == [(100, FEBRUARY)]
-    schedule = fetch_one(conn, "select slots_granted, next_slot_at, period_end from billing.credit_schedules")
-    assert schedule == {"slots_granted": 1, "next_slot_at": FEBRUARY, "period_end": year_end}
-
-
-@pytest.mark.parametrize("days", [7, 28])
-def test_period_shorter_than_a_month_is_one_slot(
-    worker: Connection, conn: Connection, customer: UUID, days: int
-) -> None:
-    sell(worker, monthly_credits=100, credits_rollover="none")
-    end = JANUARY + timedelta(days=days)
-    sync_invoice(worker, lines=[line(period_end=end)])
-    assert [lot["expires_at"] for lot in lots(conn, customer)] == [end]
-    assert value(conn, "select next_slot_at from billing.credit_schedules") is None
-
-
-def test_weeks_give_the_credits_of_a_month_once_a_month(
-    worker: Connection, conn: Connection, customer: UUID
-) -> None:
-    weekly = {"monthly_credits": "100", "credits_rollover": "none"}
-    sync_price(worker, recurring_interval="week", metadata=weekly)
-    for week in range(6):
-        start = JANUARY + timedelta(weeks=week)
-        sync_invoice(
-            worker,
-            stripe_invoice_id=f"in_w{week}",
-            billing_reason="subscription_cycle",
-            lines=[line(f"il_w{week}", period_start=start, period_end=start + timedelta(weeks=1))],
-        )
-    given = [(lot["effective_at"], lot["expires_at"]) for lot in lots(conn, customer)]
-    assert given == [(JANUARY, FEBRUARY), (JANUARY + timedelta(weeks=5), FEBRUARY + timedelta(days=32))]
 
 
 def test_period_paid_ahead_of_time_is_open_at_once(
@@ -418,27 +489,6 @@ def test_month_of_31_days_is_one_slot_to_its_end(
     sync_invoice(worker, lines=[line(period_start=start, period_end=end)])
     assert [lot["expires_at"] for lot in lots(conn, customer)] == [end]
     assert value(conn, "select next_slot_at from billing.credit_schedules") is None
-
-
-def test_new_period_by_a_change_of_plan_gives_what_the_cut_month_has_not(
-    worker: Connection, conn: Connection, customer: UUID
-) -> None:
-    """Free to paid, to yearly and back: the customer gets the difference once, and nothing for going to and fro."""
-    sync_price(worker, stripe_price_id="price_free", unit_amount=0, metadata={"monthly_credits": "10"})
-    sell(worker, monthly_credits=100)
-    sync_invoice(worker, lines=[line("il_f", stripe_price_id="price_free", amount=0)])
-    for number in (1, 2):
-        start = JANUARY + timedelta(days=number)
-        sync_invoice(
-            worker,
-            stripe_invoice_id=f"in_{number}",
-            billing_reason="subscription_update",
-            lines=[
-                line(f"il_{number}", period_start=start, period_end=start + timedelta(days=31)),
-                line(f"il_p{number}", amount=-5, is_proration=True),
-            ],
-        )
-    assert entries(conn, customer) == [("grant", 10), ("grant", 90)]
 
 
 def test_grants_to_an_account_that_is_closed_are_refused(

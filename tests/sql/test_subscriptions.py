@@ -1,7 +1,9 @@
-"""Subscriptions and their items: the newest state is kept, ties are settled by Stripe, what ended stays ended."""
+"""Subscriptions and their items: the newest state stands, what ended stays ended, Stripe is asked when in doubt."""
 
+from datetime import datetime, timedelta
 from itertools import permutations
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -11,13 +13,17 @@ from tests.sql.calls import (
     MARCH,
     SECOND,
     Connection,
+    Row,
+    balance,
     fetch,
     fetch_one,
     item,
+    link,
+    sync_price,
     sync_subscription,
     value,
 )
-from tests.sql.races import at_once
+from tests.sql.races import at_once, blocked
 from tests.support import Database
 
 
@@ -26,8 +32,8 @@ def status(conn: Connection) -> str:
 
 
 def items(conn: Connection) -> dict[str, Any]:
-    """Item → quantity, of those that are there."""
-    rows = fetch(conn, "select * from billing.subscription_items where removed_at is null")
+    """Item → quantity."""
+    rows = fetch(conn, "select * from billing.subscription_items")
     return {row["stripe_subscription_item_id"]: row["quantity"] for row in rows}
 
 
@@ -62,9 +68,12 @@ def test_states_in_any_order_leave_the_last(
     assert status(conn) == "past_due"
 
 
+@pytest.mark.parametrize("ended_at", [JANUARY, None])
 @pytest.mark.parametrize("final", ["canceled", "incomplete_expired"])
-def test_no_event_leaves_a_final_status(worker: Connection, conn: Connection, final: str) -> None:
-    sync_subscription(worker, status=final, ended_at=JANUARY)
+def test_no_event_leaves_a_final_status(
+    worker: Connection, conn: Connection, final: str, ended_at: datetime | None
+) -> None:
+    sync_subscription(worker, status=final, ended_at=ended_at)
     assert sync_subscription(worker, status="active", as_of=JANUARY + SECOND) == "refetch"
     assert status(conn) == final
 
@@ -82,18 +91,33 @@ def test_what_stripe_itself_answers_leaves_a_final_status(worker: Connection, co
     assert status(conn) == "active"
 
 
-def test_item_that_is_gone_is_removed_and_comes_back(worker: Connection, conn: Connection) -> None:
+def test_item_that_is_gone_is_gone_and_may_come_back(worker: Connection, conn: Connection) -> None:
     sync_subscription(worker, items=[item("si_1"), item("si_2", quantity=3)])
     assert items(conn) == {"si_1": 1, "si_2": 3}
 
     removal = JANUARY + SECOND
     sync_subscription(worker, items=[item("si_2", quantity=4)], as_of=removal)
     assert items(conn) == {"si_2": 4}
-    query = "select removed_at from billing.subscription_items where stripe_subscription_item_id = 'si_1'"
-    assert value(conn, query) == removal
 
     sync_subscription(worker, items=[item("si_2"), item("si_1", quantity=2)], as_of=removal + SECOND)
     assert items(conn) == {"si_1": 2, "si_2": 1}
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
+def test_rows_hold_the_latest_state_and_no_trace_of_the_order(
+    worker: Connection, conn: Connection, order: tuple[int, ...]
+) -> None:
+    states: list[dict[str, Any]] = [
+        {"items": [item("si_1")]},
+        {"items": [item("si_1"), item("si_2")], "is_collection_paused": True},
+        {"items": [item("si_3")], "is_collection_paused": True},
+        {"items": [item("si_2", quantity=5)]},
+    ]
+    for position in order:
+        sync_subscription(worker, as_of=JANUARY + position * SECOND, **states[position])
+    assert items(conn) == {"si_2": 5}
+    held = fetch_one(conn, "select is_collection_paused, as_of from billing.subscriptions")
+    assert (held["is_collection_paused"], held["as_of"]) == (False, JANUARY + 3 * SECOND)
 
 
 def test_removal_of_an_item_leaves_other_subscriptions_alone(worker: Connection, conn: Connection) -> None:
@@ -116,14 +140,23 @@ def test_metered_item_has_no_quantity(worker: Connection, conn: Connection) -> N
     assert items(conn) == {"si_1": None}
 
 
-def test_pause_is_dated_by_when_it_was_first_seen_and_ends(worker: Connection, conn: Connection) -> None:
-    paused_at = "select collection_paused_at from billing.subscriptions"
+def test_pause_of_collection_is_kept_beside_the_status(worker: Connection, conn: Connection) -> None:
+    held = "select status, is_collection_paused from billing.subscriptions"
     sync_subscription(worker, is_collection_paused=True)
-    assert value(conn, paused_at) == JANUARY
-    sync_subscription(worker, is_collection_paused=True, as_of=JANUARY + SECOND)
-    assert value(conn, paused_at) == JANUARY
-    sync_subscription(worker, as_of=JANUARY + 2 * SECOND)
-    assert value(conn, paused_at) is None
+    assert tuple(fetch_one(conn, held).values()) == ("active", True)
+    sync_subscription(worker, as_of=JANUARY + SECOND)
+    assert tuple(fetch_one(conn, held).values()) == ("active", False)
+
+
+def test_new_state_brings_the_credits_that_it_calls_for(
+    app: Connection, worker: Connection, account: UUID
+) -> None:
+    link(app, account)
+    sync_price(worker, metadata={"trial_credits": "7"})
+    assert sync_subscription(worker, **TRIAL) == "applied"
+    assert balance(app, account) == 7
+    assert sync_subscription(worker, **TRIAL, as_of=JANUARY + SECOND) == "applied"
+    assert balance(app, account) == 7
 
 
 def test_subscription_of_a_customer_that_nobody_linked_has_no_account(
@@ -145,3 +178,140 @@ def test_states_from_two_workers_at_once_leave_the_newest(database: Database, co
     assert answers in (["applied", "applied"], ["stale", "applied"])
     assert status(conn) == "active"
     assert items(conn) == {"si_1": 1}
+
+
+DAY = timedelta(days=1)
+MONTH = {"current_period_start": FEBRUARY, "current_period_end": MARCH}
+TRIAL = {
+    "status": "trialing",
+    "trial_start": JANUARY,
+    "trial_end": FEBRUARY,
+    "billing_cycle_anchor": FEBRUARY,
+}
+CONVERTED = TRIAL | {"status": "active", "items": [item(**MONTH)]}
+
+# What is held (since JANUARY), and what a later event tells that cannot be so any more.
+STEPS_BACK: dict[str, tuple[Row, Row]] = {
+    "begins anew": ({}, {"status": "incomplete"}),
+    "begins anew from a pause": ({"status": "paused"}, {"status": "incomplete"}),
+    "expires though it was paid": ({"status": "past_due"}, {"status": "incomplete_expired"}),
+    "trial after its end": (CONVERTED, TRIAL | {"items": [item(**MONTH)]}),
+    "trial that was none": (CONVERTED, {"items": [item(**MONTH)], "billing_cycle_anchor": FEBRUARY}),
+    "trial before it was extended": (TRIAL | {"trial_end": MARCH}, TRIAL),
+    "trial before the last one": (CONVERTED, CONVERTED | {"trial_start": JANUARY - DAY}),
+    "period before": ({"items": [item(**MONTH)]}, {}),
+    "period before of one item of two": (
+        {"items": [item(**MONTH), item("si_2", **MONTH)]},
+        {"items": [item()]},
+    ),
+    "period before of an item that is gone": ({"items": [item("si_2", **MONTH)]}, {"items": [item("si_1")]}),
+    "anchor before it was reset": ({"billing_cycle_anchor": JANUARY + DAY}, {}),
+    "cancellation that was taken back": ({}, {"canceled_at": JANUARY - DAY, "cancel_at_period_end": True}),
+    "cancellation before the last one": (
+        {"canceled_at": JANUARY - SECOND, "cancel_at": MARCH},
+        {"canceled_at": JANUARY - DAY, "cancel_at": FEBRUARY},
+    ),
+    "end that is lost": ({"status": "canceled", "ended_at": JANUARY}, {"status": "canceled"}),
+}
+
+
+def rows(conn: Connection) -> list[Row]:
+    """All that is held of subscriptions and their items."""
+    return [
+        *fetch(conn, "select * from billing.subscriptions"),
+        *fetch(conn, "select * from billing.subscription_items order by stripe_subscription_item_id"),
+    ]
+
+
+@pytest.mark.parametrize(("held", "offered"), list(STEPS_BACK.values()), ids=list(STEPS_BACK))
+def test_old_state_told_anew_asks_stripe_and_changes_nothing(
+    worker: Connection, conn: Connection, held: Row, offered: Row
+) -> None:
+    sync_subscription(worker, **held)
+    before = rows(conn)
+    assert sync_subscription(worker, **offered, as_of=JANUARY + DAY) == "refetch"
+    assert rows(conn) == before
+    # Told again and again it stays so: it never wears a state down.
+    assert sync_subscription(worker, **offered, as_of=JANUARY + 2 * DAY) == "refetch"
+    assert rows(conn) == before
+
+
+@pytest.mark.parametrize(("held", "offered"), list(STEPS_BACK.values()), ids=list(STEPS_BACK))
+def test_what_stripe_itself_answers_is_taken_though_it_is_a_step_back(
+    worker: Connection, conn: Connection, held: Row, offered: Row
+) -> None:
+    sync_subscription(worker, **held)
+    assert sync_subscription(worker, **offered, as_of=JANUARY + DAY, is_fetched=True) == "applied"
+    assert value(conn, "select as_of from billing.subscriptions") == JANUARY + DAY
+
+
+@pytest.mark.parametrize(("held", "offered"), list(STEPS_BACK.values()), ids=list(STEPS_BACK))
+def test_old_state_in_its_own_event_is_stale_without_asking(
+    worker: Connection, held: Row, offered: Row
+) -> None:
+    sync_subscription(worker, **held)
+    assert sync_subscription(worker, **offered, as_of=JANUARY - SECOND) == "stale"
+
+
+STEPS_ON: dict[str, tuple[Row, Row]] = {
+    "first payment": ({"status": "incomplete"}, {}),
+    "first payment that never came": ({"status": "incomplete"}, {"status": "incomplete_expired"}),
+    "trial that begins": ({"status": "incomplete"}, TRIAL),
+    "trial that converts": (TRIAL, CONVERTED),
+    "trial that is extended": (TRIAL, TRIAL | {"trial_end": MARCH, "billing_cycle_anchor": MARCH}),
+    "trial that ends early": (
+        TRIAL,
+        TRIAL | {"status": "active", "trial_end": JANUARY + DAY, "billing_cycle_anchor": JANUARY + DAY},
+    ),
+    "renewal": ({}, {"items": [item(**MONTH)]}),
+    "failed renewal": ({"items": [item(**MONTH)]}, {"items": [item(**MONTH)], "status": "past_due"}),
+    "recovery": ({"status": "past_due"}, {}),
+    "unpaid": ({"status": "past_due"}, {"status": "unpaid"}),
+    "recovery from unpaid": ({"status": "unpaid"}, {}),
+    "pause": ({}, {"status": "paused"}),
+    "resumption": ({"status": "paused"}, {}),
+    "pause of collection that ends": ({"is_collection_paused": True}, {}),
+    "other quantity": ({}, {"items": [item(quantity=7)]}),
+    "other price": ({}, {"items": [item(stripe_price_id="price_2")]}),
+    "month to year": (
+        {},
+        {
+            "billing_cycle_anchor": JANUARY + DAY,
+            "items": [item(current_period_start=JANUARY + DAY, current_period_end=JANUARY + 366 * DAY)],
+        },
+    ),
+    "year to month": (
+        {"items": [item(current_period_end=JANUARY + 365 * DAY)]},
+        {"billing_cycle_anchor": JANUARY + DAY, "items": [item(current_period_start=JANUARY + DAY)]},
+    ),
+    "item swapped for another": ({"items": [item("si_1")]}, {"items": [item("si_2")]}),
+    "all items gone": ({}, {"items": []}),
+    "cancellation": ({}, {"canceled_at": JANUARY + SECOND, "cancel_at_period_end": True}),
+    "cancellation taken back": ({"canceled_at": JANUARY, "cancel_at_period_end": True}, {}),
+    "change after a cancellation": (
+        {"canceled_at": JANUARY - DAY, "cancel_at": MARCH},
+        {"canceled_at": JANUARY - DAY, "cancel_at": MARCH, "items": [item(quantity=7)]},
+    ),
+    "cancellation asked for anew": ({"canceled_at": JANUARY}, {"canceled_at": JANUARY + SECOND}),
+    "end": ({}, {"status": "canceled", "canceled_at": JANUARY - DAY, "ended_at": JANUARY + SECOND}),
+    "end of the trial": (TRIAL, TRIAL | {"status": "canceled", "ended_at": FEBRUARY}),
+}
+
+
+@pytest.mark.parametrize(("held", "offered"), list(STEPS_ON.values()), ids=list(STEPS_ON))
+def test_what_may_well_come_later_needs_no_asking(worker: Connection, held: Row, offered: Row) -> None:
+    sync_subscription(worker, **held)
+    assert sync_subscription(worker, **offered, as_of=JANUARY + DAY) == "applied"
+
+
+def test_step_back_is_judged_by_what_was_committed_while_it_waited(
+    database: Database, worker: Connection, conn: Connection
+) -> None:
+    sync_subscription(worker)
+    with database.connect("billing_worker", autocommit=False) as renewing:
+        sync_subscription(renewing, items=[item(**MONTH)], as_of=JANUARY + SECOND)
+        late = JANUARY + DAY
+        with blocked(worker, conn, lambda: sync_subscription(worker, as_of=late)) as told_anew:
+            renewing.commit()
+            assert told_anew.result() == "refetch"
+    assert value(conn, "select current_period_end from billing.subscription_items") == MARCH

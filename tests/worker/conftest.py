@@ -1,6 +1,7 @@
 """A project with a plan and customers, and a worker's connection to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -77,27 +78,22 @@ class Shop:
         assert self.app.execute(queued).fetchall() == self.app.execute(messages).fetchall()
 
 
-@pytest.fixture
-def open_shop(database: Database) -> Iterator[Callable[[StripeReader], Shop]]:
-    connections: list[psycopg.Connection[Any]] = []
-
-    def make(stripe: StripeReader) -> Shop:
-        connections.extend([database.connect(), connect(Settings(database.url))])
-        connections[1].execute("set statement_timeout = '10s'")  # a stall fails a test instead of hanging it
-        shop = Shop(database, *connections, stripe)
+@contextmanager
+def opened(database: Database, stripe: StripeReader) -> Iterator[Shop]:
+    """A shop with one plan in a database."""
+    with database.connect() as app, connect(Settings(database.url)) as worker:
+        worker.execute("set statement_timeout = '10s'")  # a stall fails a test instead of hanging it
+        shop = Shop(database, app, worker, stripe)
         shop.receive(*catalogue())
         assert len(shop.drain()) == 2
-        return shop
-
-    yield make
-    for connection in connections:
-        connection.close()
+        yield shop
 
 
 @pytest.fixture
-def shop(open_shop: Callable[[StripeReader], Shop]) -> Shop:
+def shop(database: Database) -> Iterator[Shop]:
     """A project with one plan, whose worker has no key to read from Stripe with."""
-    return open_shop(StripeReader(None, None))
+    with opened(database, StripeReader(None, None)) as shop:
+        yield shop
 
 
 @pytest.fixture
@@ -107,6 +103,7 @@ def stripe() -> Iterator[StripeStub]:
 
 
 @pytest.fixture
-def shop_with_stripe(open_shop: Callable[[StripeReader], Shop], stripe: StripeStub) -> Shop:
+def shop_with_stripe(database: Database, stripe: StripeStub) -> Iterator[Shop]:
     """The same, with a Stripe to read from."""
-    return open_shop(StripeReader("sk_test_1", stripe.url))
+    with opened(database, StripeReader("sk_test_1", stripe.url)) as shop:
+        yield shop

@@ -11,7 +11,7 @@ import psycopg
 from worker.inbox import Message
 
 API_VERSION = "2026-10-28.endive"
-MONTH_SECONDS = 31 * 86_400
+MONTH_SECONDS = 31 * 86_400  # of January
 JANUARY = 1_767_225_600  # 2026-01-01T00:00:00Z
 INITIAL_CREDITS = 100
 MONTHLY_CREDITS = 50
@@ -26,6 +26,7 @@ class Event:
     created: int = JANUARY
     id: str = field(default_factory=lambda: f"evt_{uuid4().hex}")
     body: str | None = None
+    api_version: str | None = API_VERSION
 
     @property
     def payload(self) -> str:
@@ -36,7 +37,7 @@ class Event:
                 "id": self.id,
                 "object": "event",
                 "type": self.type,
-                "api_version": API_VERSION,
+                "api_version": self.api_version,
                 "created": self.created,
                 "livemode": False,
                 "data": {"object": self.object},
@@ -50,18 +51,23 @@ def receive(conn: psycopg.Connection[Any], *events: Event) -> None:
         conn.execute(
             "select billing.receive_stripe_event(event_id => %s, type => %s, api_version => %s, created => %s, "
             "livemode => false, payload => %s)",
-            [event.id, event.type, API_VERSION, event.created, event.payload],
+            [event.id, event.type, event.api_version, event.created, event.payload],
         )
 
 
 def message(event: Event) -> Message:
     """What the queue would hand to the worker."""
     created_at = datetime.fromtimestamp(event.created, UTC)
-    return Message(1, 1, 1, event.id, event.type, API_VERSION, created_at, event.payload)
+    return Message(1, 1, 1, event.id, event.type, event.api_version, created_at, event.payload)
 
 
 def moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def start_of(month: int) -> int:
+    """When month 0 (January 2026), 1, 2 … begins."""
+    return int(datetime(2026 + month // 12, 1 + month % 12, 1, tzinfo=UTC).timestamp())
 
 
 def customer(**more: Any) -> dict[str, Any]:
@@ -160,8 +166,8 @@ def invoice(n: int = 1, month: int = 0, **changes: Any) -> dict[str, Any]:
         "attempt_count": 1,
         "next_payment_attempt": None,
         "hosted_invoice_url": "https://invoice.stripe.com/i/1",
-        "created": JANUARY + month * MONTH_SECONDS,
-        "status_transitions": {"paid_at": JANUARY + month * MONTH_SECONDS},
+        "created": start_of(month),
+        "status_transitions": {"paid_at": start_of(month)},
         "parent": {
             "type": "subscription_details",
             "subscription_details": {"subscription": f"sub_{n}"},
@@ -183,10 +189,15 @@ def invoice_line(n: int = 1, month: int = 0, **changes: Any) -> dict[str, Any]:
         "quantity": 1,
         "parent": {
             "type": "subscription_item_details",
-            "subscription_item_details": {"subscription_item": f"si_{n}", "proration": False},
+            "subscription_item_details": {
+                "subscription": f"sub_{n}",
+                "subscription_item": f"si_{n}",
+                "proration": False,
+            },
         },
         "pricing": {"type": "price_details", "price_details": {"price": "price_pro", "product": "prod_pro"}},
-        "period": {"start": JANUARY + month * MONTH_SECONDS, "end": JANUARY + (month + 1) * MONTH_SECONDS},
+        "subscription": f"sub_{n}",
+        "period": {"start": start_of(month), "end": start_of(month + 1)},
     } | changes
 
 
@@ -203,9 +214,84 @@ def charge(n: int = 1, **changes: Any) -> dict[str, Any]:
         "amount_refunded": 0,
         "disputed": False,
         "outcome": {"risk_level": "normal", "risk_score": 20},
-        "payment_method_details": {"type": "card", "card": {"fingerprint": "finger"}},
+        "payment_method_details": {"type": "card", "card": {"fingerprint": f"finger_{n}"}},
         "failure_code": None,
         "receipt_url": None,
+        "created": JANUARY,
+    } | changes
+
+
+def refund(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"re_{n}",
+        "object": "refund",
+        "charge": f"ch_{n}",
+        "payment_intent": f"pi_{n}",
+        "status": "succeeded",
+        "currency": "usd",
+        "amount": 1000,
+        "reason": None,
+        "failure_reason": None,
+        "created": JANUARY,
+    } | changes
+
+
+def dispute(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"du_{n}",
+        "object": "dispute",
+        "livemode": False,
+        "charge": f"ch_{n}",
+        "payment_intent": f"pi_{n}",
+        "status": "needs_response",
+        "currency": "usd",
+        "amount": 1000,
+        "reason": "fraudulent",
+        "evidence_details": {"due_by": JANUARY + MONTH_SECONDS},
+        "created": JANUARY,
+    } | changes
+
+
+def payment_intent(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"pi_{n}",
+        "object": "payment_intent",
+        "livemode": False,
+        "customer": f"cus_{n}",
+        "latest_charge": f"ch_{n}",
+        "payment_method": f"pm_{n}",
+        "status": "succeeded",
+        "currency": "usd",
+        "amount": 1000,
+        "amount_received": 900,
+        "last_payment_error": None,
+        "metadata": {},
+        "created": JANUARY,
+    } | changes
+
+
+def invoice_payment(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"inpay_{n}",
+        "object": "invoice_payment",
+        "livemode": False,
+        "invoice": f"in_{n}_0",
+        "payment": {"type": "payment_intent", "payment_intent": f"pi_{n}"},
+        "status": "paid",
+        "currency": "usd",
+        "amount_paid": 1000,
+        "status_transitions": {"paid_at": JANUARY, "canceled_at": None},
+    } | changes
+
+
+def payment_method(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"pm_{n}",
+        "object": "payment_method",
+        "livemode": False,
+        "customer": f"cus_{n}",
+        "type": "card",
+        "card": {"fingerprint": f"finger_{n}"},
         "created": JANUARY,
     } | changes
 

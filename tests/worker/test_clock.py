@@ -1,4 +1,4 @@
-"""What is due goes by the worker's clock alone: in chunks, between batches, whatever Postgres says."""
+"""What is due comes and goes by the worker's clock alone: in chunks, between batches, whatever Postgres says."""
 
 import threading
 import time
@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from tests.sql.calls import grant, hold, move_clock, value
+from tests.sql.subscribers import A_MONTH, CREDITS, let_a_month_begin, subscribe_by_the_year
 from tests.support import Database
 from tests.worker.conftest import Shop
 from tests.worker.events import paid
@@ -34,6 +35,12 @@ def accounts(shop: Shop) -> list[UUID]:
         grant(shop.app, account, 10, expires_at=soon)
         grant(shop.app, account, 5)
     return found
+
+
+@pytest.fixture
+def subscribers(shop: Shop) -> list[UUID]:
+    """Three accounts that have paid for a year and have a month's credits."""
+    return subscribe_by_the_year(shop.database, shop.app, 3)
 
 
 @contextmanager
@@ -77,11 +84,41 @@ def test_what_is_due_goes_without_any_movement(shop: Shop, accounts: list[UUID])
     shop.assert_sound()
 
 
+def test_months_are_granted_without_any_event(shop: Shop, subscribers: list[UUID]) -> None:
+    slots, credits = figure("till_slots_granted_total"), figure("till_credits_allocated_total")
+    let_a_month_begin(shop.database)
+    with running_worker(shop.database):
+        until(lambda: [shop.balance(account) for account in subscribers] == [2 * CREDITS] * 3)
+        until(lambda: figure("till_credits_allocated_total") == credits + 3 * CREDITS)
+    assert figure("till_slots_granted_total") == slots + 3
+    shop.assert_sound()
+
+
+def test_full_chunk_of_months_is_followed_at_once_by_another_and_by_no_sweep(
+    shop: Shop, subscribers: list[UUID], accounts: list[UUID]
+) -> None:
+    clock = Clock(allocated_max=2)
+    assert clock.tick(shop.worker, 100.0) is False
+    let_a_month_begin(shop.database)
+    assert clock.tick(shop.worker, 100.0 + CLOCK_SECONDS) is True
+    assert sorted(shop.balance(account) for account in subscribers) == [CREDITS, 2 * CREDITS, 2 * CREDITS]
+    soon = value(shop.app, "select billing.current_time() + interval '10 minutes'")
+    grant(shop.app, accounts[0], 1, expires_at=soon)
+    with shop.database.connect(admin=True) as admin:
+        move_clock(admin, A_MONTH + LEEWAY)
+    assert clock.tick(shop.worker, 100.0 + CLOCK_SECONDS) is False
+    assert [shop.balance(account) for account in subscribers] == [2 * CREDITS] * 3
+    assert shop.balance(accounts[0]) == 6, "it was swept before its time"
+    assert clock.tick(shop.worker, 100.0 + 2 * CLOCK_SECONDS) is False
+    assert shop.balance(accounts[0]) == 5
+    shop.assert_sound()
+
+
 def test_a_full_chunk_is_followed_at_once_and_the_last_one_waits_for_the_next_tick(
     shop: Shop, accounts: list[UUID]
 ) -> None:
     let_it_be_due(shop)
-    clock = Clock(accounts_max=2)
+    clock = Clock(swept_max=2)
     assert clock.tick(shop.worker, 100.0) is True
     assert sorted(shop.balance(account) for account in accounts) == [5, 5, 15]
     assert clock.tick(shop.worker, 100.0) is False
@@ -98,7 +135,9 @@ def test_between_ticks_nothing_is_asked(shop: Shop) -> None:
         clock.tick(shop.worker, 100.0 + CLOCK_SECONDS)
 
 
-def test_nothing_due_is_one_query_that_writes_nothing(shop: Shop, accounts: list[UUID]) -> None:
+def test_nothing_due_is_two_queries_that_write_nothing(
+    shop: Shop, accounts: list[UUID], subscribers: list[UUID]
+) -> None:
     asked: list[Any] = []
 
     class Cursor(psycopg.Cursor[Any]):
@@ -109,7 +148,7 @@ def test_nothing_due_is_one_query_that_writes_nothing(shop: Shop, accounts: list
     shop.worker.cursor_factory = Cursor
     with shop.worker.transaction():
         assert Clock().tick(shop.worker, 100.0) is False
-        assert len(asked) == 1
+        assert len(asked) == 2
         written = shop.worker.execute("select pg_current_xact_id_if_assigned()").fetchone()
     assert written == (None,)
 
@@ -143,6 +182,47 @@ def test_a_refusal_is_logged_and_events_are_drained_all_the_same(shop: Shop, acc
     assert [shop.balance(account) for account in accounts[1:]] == [15, 15]
     clock.tick(shop.worker, 100.0 + CLOCK_SECONDS)
     assert [shop.balance(account) for account in accounts[1:]] == [5, 5]
+    shop.assert_sound()
+
+
+def test_months_are_granted_where_sweeping_is_refused_and_the_other_way_round(
+    shop: Shop, accounts: list[UUID], subscribers: list[UUID]
+) -> None:
+    let_a_month_begin(shop.database)
+    clock = Clock(allocated_max=2, swept_max=1)
+    refused = figure("till_allocations_refused_total"), figure("till_sweeps_refused_total")
+    shop.app.execute("revoke execute on function billing.allocate_due_credits from billing_worker")
+    with capture_logs() as logs:
+        assert clock.tick(shop.worker, 100.0) is True
+        assert clock.tick(shop.worker, 100.0) is True
+    # What was refused waits for its next turn, though there is more to sweep at once.
+    assert [(line["event"], line["sqlstate"]) for line in logs] == [("allocation_refused", "42501")]
+    assert sorted(shop.balance(account) for account in accounts) == [5, 5, 15]
+    assert [shop.balance(account) for account in subscribers] == [CREDITS] * 3
+
+    shop.app.execute("grant execute on function billing.allocate_due_credits to billing_worker")
+    shop.app.execute("revoke execute on function billing.expire_due_credits from billing_worker")
+    with capture_logs() as logs:
+        assert clock.tick(shop.worker, 100.0 + CLOCK_SECONDS) is True
+        assert clock.tick(shop.worker, 100.0 + CLOCK_SECONDS) is False
+    assert [(line["event"], line["sqlstate"]) for line in logs] == [("sweep_refused", "42501")]
+    assert [shop.balance(account) for account in subscribers] == [2 * CREDITS] * 3
+    assert figure("till_allocations_refused_total") == refused[0] + 1
+    assert figure("till_sweeps_refused_total") == refused[1] + 1
+    shop.assert_sound()
+
+
+def test_account_in_use_gets_its_month_later(shop: Shop, subscribers: list[UUID]) -> None:
+    let_a_month_begin(shop.database)
+    clock = Clock()
+    with shop.app.transaction():
+        shop.app.execute(
+            "select from billing.credit_balances where account_id = %s for update", [subscribers[0]]
+        )
+        assert clock.tick(shop.worker, 100.0) is False
+    assert [shop.balance(account) for account in subscribers] == [CREDITS, 2 * CREDITS, 2 * CREDITS]
+    clock.tick(shop.worker, 100.0 + CLOCK_SECONDS)
+    assert shop.balance(subscribers[0]) == 2 * CREDITS
     shop.assert_sound()
 
 

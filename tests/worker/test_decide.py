@@ -8,6 +8,7 @@ import pytest
 from tests.worker import events
 from tests.worker.events import JANUARY, Event, message, moment
 from worker.commands import (
+    RecordCard,
     RecordFraudWarning,
     SyncCheckoutSession,
     SyncCustomer,
@@ -35,11 +36,23 @@ CALLS: list[tuple[str, dict[str, Any], type]] = [
     ("price.updated", events.price(), SyncPrice),
     ("invoice.paid", events.invoice(), SyncInvoice),
     ("invoice.payment_failed", events.invoice(status="open"), SyncInvoice),
+    ("invoice.payment_action_required", events.invoice(status="open"), SyncInvoice),
+    ("invoice.finalization_failed", events.invoice(status="draft"), SyncInvoice),
+    ("invoice.marked_uncollectible", events.invoice(status="uncollectible"), SyncInvoice),
+    ("invoice.voided", events.invoice(status="void"), SyncInvoice),
     ("checkout.session.completed", events.checkout_session(), SyncCheckoutSession),
     ("charge.succeeded", events.charge(), SyncPayment),
     ("charge.refunded", events.charge(amount_refunded=1000), SyncPayment),
 ]
-SUBSCRIPTION_EVENTS = ["created", "updated", "deleted", "paused", "resumed"]
+SUBSCRIPTION_EVENTS = [
+    "created",
+    "updated",
+    "deleted",
+    "paused",
+    "resumed",
+    "pending_update_applied",
+    "pending_update_expired",
+]
 
 
 def parse(body: dict[str, Any]) -> StripeObject:
@@ -65,6 +78,25 @@ def test_an_object_becomes_what_it_was_when_the_event_happened(
 def test_a_subscription_told_by_an_event_is_not_called_fetched(change: str) -> None:
     event = normalise(message(Event(f"customer.subscription.{change}", events.subscription())))
     assert decide(event, {}) == [SyncSubscription(parse(events.subscription()), AS_OF, is_fetched=False)]
+
+
+def test_a_card_is_seen_when_its_payment_method_was_made() -> None:
+    body = events.payment_method(created=JANUARY - 60)
+    event = normalise(message(Event("payment_method.attached", body)))
+    assert needs(event) == []
+    assert decide(event, {}) == [RecordCard("cus_1", False, "finger_1", moment(JANUARY - 60))]
+
+
+def test_a_renewed_card_is_seen_when_it_was_renewed() -> None:
+    body = events.payment_method(created=JANUARY - 60)
+    event = normalise(message(Event("payment_method.automatically_updated", body)))
+    assert decide(event, {}) == [RecordCard("cus_1", False, "finger_1", AS_OF)]
+
+
+@pytest.mark.parametrize("lacking", [{"customer": None}, {"type": "link", "card": None}])
+def test_a_payment_method_of_nobody_or_without_a_card_calls_for_nothing(lacking: dict[str, Any]) -> None:
+    event = normalise(message(Event("payment_method.attached", events.payment_method(**lacking))))
+    assert decide(event, {}) == []
 
 
 def test_a_fraud_warning_takes_customer_and_risk_from_its_charge() -> None:
@@ -117,6 +149,7 @@ def test_every_type_is_either_handled_or_ignored_for_a_reason() -> None:
     assert DECIDERS.keys() & IGNORED.keys() == set()
     assert [reason_to_ignore(event_type) for event_type in DECIDERS] == [None] * len(DECIDERS)
     assert all(reason_to_ignore(event_type) for event_type in IGNORED)
+    assert IGNORED["customer.subscription.trial_will_end"]
     assert reason_to_ignore("foo.bar") == "events of type foo.bar mean nothing to this version"
 
 

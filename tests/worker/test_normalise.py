@@ -10,7 +10,20 @@ from tests.worker import events
 from tests.worker.events import Event, message, moment
 from worker.errors import UnknownShape
 from worker.normalise import normalise
-from worker.objects import Invoice, InvoiceLine, Subscription, SubscriptionItem
+from worker.normalise_money import MONEY_READERS, READERS
+from worker.objects import (
+    Dispute,
+    Invoice,
+    InvoiceLine,
+    InvoicePayment,
+    MoneyObject,
+    PaymentIntent,
+    PaymentMethod,
+    Refund,
+    Subscription,
+    SubscriptionItem,
+)
+from worker.shapes import Node
 
 BODIES: dict[str, dict[str, Any]] = {
     "product.created": events.product(),
@@ -54,6 +67,12 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("invoice.paid", "lines.has_more", None, "lines.has_more is missing or null"),
     ("invoice.paid", "lines.data.0", None, "lines.data[0] is missing or null, an object was expected"),
     ("invoice.paid", "lines.data.0.period.end", None, "lines.data[0].period.end is missing or null"),
+    (
+        "invoice.paid",
+        "lines.data.0.parent.subscription_item_details.subscription_item",
+        None,
+        "lines.data[0].parent.subscription_item_details.subscription_item is missing or null",
+    ),
     ("charge.succeeded", "outcome", "normal", "outcome is text, an object was expected"),
     ("charge.succeeded", "amount_refunded", None, "amount_refunded is missing or null"),
     ("checkout.session.completed", "payment_status", None, "payment_status is missing or null"),
@@ -109,6 +128,7 @@ def test_an_invoice_is_read_field_by_field() -> None:
         lines=(
             InvoiceLine(
                 stripe_line_id="il_1_0",
+                stripe_subscription_id="sub_1",
                 stripe_subscription_item_id="si_1",
                 stripe_price_id="price_pro",
                 amount=1000,
@@ -209,12 +229,64 @@ def test_text_that_only_looks_unstorable_is_read(text: str) -> None:
     assert found.hosted_invoice_url == text
 
 
-@pytest.mark.parametrize("key", ["parent", "lines"])
-def test_an_invoice_of_an_older_api_version_is_refused_by_the_key_it_lacks(key: str) -> None:
-    body = events.invoice()
-    if key == "parent":
-        del body["parent"]
-    else:
-        del body["lines"]["data"][0]["parent"]
-    with pytest.raises(UnknownShape, match=r"parent is missing: the webhook endpoint must have API version"):
-        normalise(message(Event("invoice.paid", body)))
+AT = moment(events.JANUARY)
+MONEY: list[tuple[dict[str, Any], MoneyObject | PaymentMethod]] = [
+    (
+        events.payment_intent(metadata={"pack": "1"}),
+        PaymentIntent(
+            "pi_1", "cus_1", "ch_1", "pm_1", False, "succeeded", "usd", 1000, 900, None, {"pack": "1"}, AT
+        ),
+    ),
+    (
+        events.payment_intent(
+            customer=None, latest_charge=None, last_payment_error={"code": "card_declined"}
+        ),
+        PaymentIntent(
+            "pi_1", None, None, "pm_1", False, "succeeded", "usd", 1000, 900, "card_declined", {}, AT
+        ),
+    ),
+    (
+        events.invoice_payment(),
+        InvoicePayment("inpay_1", "in_1_0", "pi_1", None, False, "paid", "usd", 1000, AT),
+    ),
+    (
+        events.invoice_payment(
+            status="open",
+            amount_paid=None,
+            payment={"type": "charge", "charge": "ch_1"},
+            status_transitions={},
+        ),
+        InvoicePayment("inpay_1", "in_1_0", None, "ch_1", False, "open", "usd", None, None),
+    ),
+    (
+        events.refund(reason="fraudulent", status="failed", failure_reason="lost_or_stolen_card"),
+        Refund("re_1", "ch_1", "pi_1", "failed", "usd", 1000, "fraudulent", "lost_or_stolen_card", AT),
+    ),
+    (
+        events.dispute(),
+        Dispute(
+            "du_1",
+            "ch_1",
+            "pi_1",
+            False,
+            "needs_response",
+            "usd",
+            1000,
+            "fraudulent",
+            moment(events.JANUARY + events.MONTH_SECONDS),
+            AT,
+        ),
+    ),
+    (events.payment_method(), PaymentMethod("pm_1", "cus_1", False, "card", "finger_1", AT)),
+    (
+        events.payment_method(type="link", card=None, customer=None),
+        PaymentMethod("pm_1", None, False, "link", None, AT),
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), MONEY)
+def test_what_moves_money_is_read_field_by_field(
+    body: dict[str, Any], expected: MoneyObject | PaymentMethod
+) -> None:
+    assert (READERS | MONEY_READERS)[body["object"]](Node(body, "body")) == expected

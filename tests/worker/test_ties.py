@@ -1,4 +1,4 @@
-"""Two states of one object within a second, lists cut short, and warnings: what only Stripe can tell."""
+"""States of one second, old states told anew, lists cut short, and warnings: what only Stripe can tell."""
 
 from itertools import permutations
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from tests.worker import events
 from tests.worker.conftest import Shop
-from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTH_SECONDS, MONTHLY_CREDITS, Event, paid
+from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTHLY_CREDITS, Event, paid, start_of
 from tests.worker.stripe_stub import StripeStub
 from worker.outcomes import Dead, Done, Refetch, RetryLater
 
@@ -99,6 +99,27 @@ def test_stripe_being_away_delays_the_event_and_never_buries_it(
     shop.assert_sound()
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("customer", events.customer()),
+        ("product", events.product(name="Later")),
+        ("price", events.price(nickname="Later")),
+    ],
+)
+def test_what_was_deleted_in_stripe_meanwhile_needs_no_person(
+    shop_with_stripe: Shop, stripe: StripeStub, kind: str, body: dict[str, Any]
+) -> None:
+    shop = shop_with_stripe
+    created, updated = Event(f"{kind}.created", body), Event(f"{kind}.updated", body)
+    shop.outcome(created)
+    asked = len(stripe.asked)
+    assert shop.outcome(updated) == Done()
+    assert len(stripe.asked) == asked + 1
+    assert shop.status(updated) == "applied"
+    shop.assert_sound()
+
+
 def test_an_object_that_stripe_does_not_have_makes_the_event_dead(shop_with_stripe: Shop) -> None:
     shop = shop_with_stripe
     shop.outcome(update(1))
@@ -139,6 +160,72 @@ def test_an_event_cannot_bring_a_cancelled_subscription_back(
     assert shop.value("select status from billing.subscriptions") == "canceled"
 
 
+OLD_STATES: dict[str, dict[str, Any]] = {
+    "created": {"status": "incomplete"},
+    "in its trial": {"status": "trialing", "trial_start": JANUARY, "trial_end": JANUARY + 9},
+    "a period before": {},
+}
+
+
+@pytest.mark.parametrize("old", list(OLD_STATES.values()), ids=list(OLD_STATES))
+def test_an_old_state_told_in_an_event_of_its_own_does_not_stand(
+    shop_with_stripe: Shop, stripe: StripeStub, old: dict[str, Any]
+) -> None:
+    shop = shop_with_stripe
+    renewed = {"items": items_of(month=1)}
+    shop.outcome(update(1, **renewed))
+    stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": "1"}, **renewed))
+    for again in range(3):
+        told = update(0, JANUARY + 100 * (again + 1), **old)
+        stripe.now = told.created + 10
+        assert shop.outcome(told) == Done()
+        assert (held(shop), len(stripe.asked)) == ("1", again + 1)
+    assert shop.value("select status from billing.subscriptions") == "active"
+    shop.assert_sound()
+
+
+def test_an_old_state_that_stripe_confirms_stands(shop_with_stripe: Shop, stripe: StripeStub) -> None:
+    shop = shop_with_stripe
+    shop.outcome(update(1, items=items_of(month=1)))
+    stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": "2"}))
+    assert shop.outcome(update(2, JANUARY + 5)) == Done()
+    assert (held(shop), stripe.asked) == ("2", ["/v1/subscriptions/sub_1"])
+    ended = "select extract(epoch from current_period_end)::bigint from billing.subscription_items"
+    assert shop.value(ended) == start_of(1)
+    shop.assert_sound()
+
+
+def test_an_old_state_told_this_very_second_is_settled_in_the_next(
+    shop_with_stripe: Shop, stripe: StripeStub
+) -> None:
+    shop = shop_with_stripe
+    shop.outcome(update(1))
+    stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": "1"}))
+    stripe.now = JANUARY + 5
+    told = update(0, JANUARY + 5, status="incomplete")
+    assert shop.outcome(told) == Refetch("sub_1")
+    assert (shop.status(told), held(shop)) == ("queued", "1")
+    stripe.now += 1
+    shop.make_due()
+    assert [item.outcome for item in shop.drain()] == [Done()]
+    assert (shop.status(told), held(shop)) == ("applied", "1")
+    shop.assert_sound()
+
+
+def items_of(month: int) -> dict[str, Any]:
+    """The one item of a subscription, in month 0, 1, 2 …"""
+    return {
+        "object": "list",
+        "has_more": False,
+        "url": "/v1/subscription_items?subscription=sub_1",
+        "data": [
+            events.subscription_item(
+                current_period_start=start_of(month), current_period_end=start_of(month + 1)
+            )
+        ],
+    }
+
+
 def test_a_long_invoice_is_read_page_by_page_before_it_is_applied(
     shop_with_stripe: Shop, stripe: StripeStub
 ) -> None:
@@ -155,7 +242,7 @@ def test_a_long_invoice_is_read_page_by_page_before_it_is_applied(
 
 
 def period(month: int) -> dict[str, int]:
-    return {"start": JANUARY + month * MONTH_SECONDS, "end": JANUARY + (month + 1) * MONTH_SECONDS}
+    return {"start": start_of(month), "end": start_of(month + 1)}
 
 
 @pytest.mark.parametrize(("risk_level", "is_frozen"), [("highest", True), ("elevated", False), (None, False)])

@@ -1,0 +1,293 @@
+-- The guard of what is given once: initial and trial credits, and not to one person by way of several accounts.
+--
+-- Invariant: once for each account and product (or each account: settings.initial_credits_per), whatever the key; and
+-- where a card of the account was seen on another account before, by settings.seen_card_policy: given all the same, held
+-- for an administrator, or refused. The earlier account is the one where Stripe saw the card first, by the times of its
+-- cards and charges (the smaller id where they are equal), so every order of events ends alike.
+--
+-- card_fingerprints   which cards Stripe saw on which customer, and so on which account
+-- held_credits        initial and trial credits that wait for an administrator, were approved or refused
+-- Only functions write; service_role reads, clients none of it. Private: _grant_once, for what pays for such credits.
+
+alter table billing.settings
+add column initial_credits_per text not null default 'product',
+add column seen_card_policy text not null default 'hold',
+add constraint initial_credits_per_is_known check (initial_credits_per in ('product', 'account')),
+add constraint seen_card_policy_is_known check (seen_card_policy in ('grant', 'hold', 'refuse'));
+
+create table billing.card_fingerprints (
+    card_fingerprint text not null,
+    stripe_customer_id text not null references billing.customers (stripe_customer_id),
+    account_id uuid references billing.accounts (id),
+    first_seen_at timestamptz not null,
+    created_at timestamptz not null default now(),
+    primary key (stripe_customer_id, card_fingerprint)
+);
+
+create index card_fingerprints_seen on billing.card_fingerprints (card_fingerprint, first_seen_at, account_id);
+create index card_fingerprints_account on billing.card_fingerprints (account_id);
+
+create table billing.held_credits (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    kind text not null,
+    amount billing.positive_credits not null,
+    card_fingerprint text not null,
+    matched_account_id uuid not null references billing.accounts (id),
+    status text not null default 'pending',
+    reason text,
+    reviewed_by text,
+    reviewed_at timestamptz,
+    idempotency_key billing.idempotency_key not null,
+    source text not null,
+    reference_id text,
+    description text,
+    stripe_invoice_id text,
+    stripe_subscription_item_id text,
+    stripe_price_id text,
+    revocation_id bigint references billing.credit_revocations (id),
+    held_at timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint kind_is_known check (kind in ('initial', 'trial')),
+    constraint status_is_known check (status in ('pending', 'approved', 'refused')),
+    constraint accounts_differ check (matched_account_id <> account_id),
+    constraint reviews_say_who_and_why
+    check ((reviewed_at is null) = (reviewed_by is null) and (reviewed_at is null) = (reason is null)),
+    constraint reviewed_credits_are_pending_no_more check (status <> 'pending' or reviewed_at is null),
+    constraint credits_are_approved_by_somebody check (status <> 'approved' or reviewed_at is not null)
+);
+
+create unique index held_credits_key on billing.held_credits (idempotency_key);
+create index held_credits_account on billing.held_credits (account_id);
+create index held_credits_matched_account on billing.held_credits (matched_account_id);
+create index held_credits_revocation on billing.held_credits (revocation_id) where revocation_id is not null;
+create index held_credits_pending on billing.held_credits (held_at) where status = 'pending';
+
+alter table billing.card_fingerprints enable row level security;
+alter table billing.held_credits enable row level security;
+
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.card_fingerprints, billing.held_credits from public, anon, authenticated, service_role;
+grant select on billing.card_fingerprints, billing.held_credits to service_role;
+
+-- The key of what is given once (kind: initial or trial).
+create function billing._once_key(kind text, account_id uuid, stripe_product_id text)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select case settings.initial_credits_per
+        when 'account' then format('%s:%s', _once_key.kind, _once_key.account_id)
+        else format('%s:%s:%s', _once_key.kind, _once_key.account_id, _once_key.stripe_product_id)
+    end
+    from billing.settings
+$$;
+
+-- Whether such credits were given or held under whatever key, so that the setting can be changed at any time: by the
+-- kind that the key names, and the product of the price.
+create function billing._was_given(account_id uuid, kind text, stripe_price_id text)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select exists (
+        select from (
+            select credit_grants.idempotency_key, credit_grants.stripe_price_id from billing.credit_grants
+            where credit_grants.account_id = _was_given.account_id and credit_grants.key_space = 'stripe'
+            union all
+            select held_credits.idempotency_key, held_credits.stripe_price_id from billing.held_credits
+            where held_credits.account_id = _was_given.account_id
+        ) as given
+        left join billing.plans on plans.stripe_price_id = given.stripe_price_id
+        where split_part(given.idempotency_key, ':', 1) = _was_given.kind and (
+            settings.initial_credits_per = 'account'
+            or plans.stripe_product_id = (
+                select mine.stripe_product_id from billing.plans as mine
+                where mine.stripe_price_id = _was_given.stripe_price_id
+            )
+        )
+    )
+    from billing.settings
+$$;
+
+-- Where a card of the account was seen first, if that was another account and earlier. A card that was approved for the
+-- account says nothing any more (but for held_for: what is held for it already stays held), nor does one that the
+-- account came to use a month after the credits.
+create function billing._seen_card(account_id uuid, granted_at timestamptz, held_for text default null)
+returns billing.card_fingerprints
+language sql
+stable
+set search_path = ''
+as $$
+    select earlier.*
+    from (
+        select card_fingerprints.card_fingerprint, min(card_fingerprints.first_seen_at) as first_seen_at
+        from billing.card_fingerprints
+        where card_fingerprints.account_id = _seen_card.account_id
+        group by 1
+    ) as mine
+    cross join lateral (
+        select others.* from billing.card_fingerprints as others
+        where others.card_fingerprint = mine.card_fingerprint and others.account_id <> _seen_card.account_id
+            and (others.first_seen_at, others.account_id) < (mine.first_seen_at, _seen_card.account_id)
+        order by others.first_seen_at, others.account_id
+        limit 1
+    ) as earlier
+    where mine.first_seen_at <= _seen_card.granted_at + interval '30 days' and (
+        mine.card_fingerprint = _seen_card.held_for
+        or not exists (
+            select from billing.held_credits
+            where held_credits.account_id = _seen_card.account_id and held_credits.status = 'approved'
+                and held_credits.card_fingerprint = mine.card_fingerprint
+        )
+    )
+    order by earlier.first_seen_at, earlier.account_id, earlier.card_fingerprint
+    limit 1
+$$;
+
+-- Holds credits, or refuses them, by the policy, and has the administrators told. The new row's id.
+create function billing._set_aside(held billing.held_credits)
+returns bigint
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_held billing.held_credits := _set_aside.held;
+begin
+    insert into billing.held_credits (
+        account_id, kind, amount, card_fingerprint, matched_account_id, status, idempotency_key, source, reference_id,
+        description, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, held_at
+    )
+    select
+        v_held.account_id, v_held.kind, v_held.amount, v_held.card_fingerprint, v_held.matched_account_id,
+        case settings.seen_card_policy when 'refuse' then 'refused' else 'pending' end, v_held.idempotency_key,
+        v_held.source, v_held.reference_id, v_held.description, v_held.stripe_invoice_id,
+        v_held.stripe_subscription_item_id, v_held.stripe_price_id, billing.current_time()
+    from billing.settings
+    returning * into v_held;
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    values (
+        v_held.account_id, 'administrators', 'credits_held', 'credits_held:' || v_held.id,
+        jsonb_build_object(
+            'held_credits_id', v_held.id, 'kind', v_held.kind, 'amount', v_held.amount, 'status', v_held.status,
+            'matched_account_id', v_held.matched_account_id
+        )
+    );
+    return v_held.id;
+end
+$$;
+
+-- Start of the first period that an invoice pays for of an item.
+create function billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text)
+returns timestamptz
+language sql
+stable
+set search_path = ''
+as $$
+    select min(invoice_lines.period_start) from billing.invoice_lines
+    where invoice_lines.stripe_invoice_id = _paid_from.stripe_invoice_id and not invoice_lines.is_proration
+        and invoice_lines.stripe_subscription_item_id = _paid_from.stripe_subscription_item_id
+$$;
+
+-- Grants initial or trial credits, or holds them. Repeating it does nothing, whatever became of them; only what waits
+-- for an administrator goes over to an earlier paid period, as the lot would.
+create function billing._grant_once(
+    account_id uuid, kind text, idempotency_key text, amount bigint, source text, reference_id text, description text,
+    stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_held billing.held_credits;
+    v_seen billing.card_fingerprints;
+begin
+    perform billing._lock_balance(_grant_once.account_id);
+    select * into v_held from billing.held_credits where held_credits.idempotency_key = _grant_once.idempotency_key;
+    if found then
+        update billing.held_credits
+        set amount = _grant_once.amount,
+            reference_id = _grant_once.reference_id,
+            description = _grant_once.description,
+            stripe_invoice_id = _grant_once.stripe_invoice_id,
+            stripe_subscription_item_id = _grant_once.stripe_subscription_item_id,
+            stripe_price_id = _grant_once.stripe_price_id,
+            updated_at = now()
+        where held_credits.id = v_held.id and held_credits.reviewed_at is null
+            and billing._paid_from(_grant_once.stripe_invoice_id, _grant_once.stripe_subscription_item_id)
+                < billing._paid_from(v_held.stripe_invoice_id, v_held.stripe_subscription_item_id);
+        return;
+    elsif exists (
+        select from billing.credit_grants
+        where credit_grants.idempotency_key = _grant_once.idempotency_key and credit_grants.key_space = 'stripe'
+    ) or billing._was_given(_grant_once.account_id, _grant_once.kind, _grant_once.stripe_price_id) then
+        return;
+    elsif (select settings.seen_card_policy <> 'grant' from billing.settings) then
+        v_seen := billing._seen_card(_grant_once.account_id, billing.current_time());
+    end if;
+
+    if v_seen.card_fingerprint is null then
+        perform billing._grant_credits(
+            account_id => _grant_once.account_id,
+            amount => _grant_once.amount,
+            key_space => 'stripe',
+            idempotency_key => _grant_once.idempotency_key,
+            source => _grant_once.source,
+            reference_id => _grant_once.reference_id,
+            description => _grant_once.description,
+            stripe_invoice_id => _grant_once.stripe_invoice_id,
+            stripe_subscription_item_id => _grant_once.stripe_subscription_item_id,
+            stripe_price_id => _grant_once.stripe_price_id
+        );
+        return;
+    end if;
+    perform billing._check_open(_grant_once.account_id);
+    v_held.account_id := _grant_once.account_id;
+    v_held.kind := _grant_once.kind;
+    v_held.amount := _grant_once.amount;
+    v_held.card_fingerprint := v_seen.card_fingerprint;
+    v_held.matched_account_id := v_seen.account_id;
+    v_held.idempotency_key := _grant_once.idempotency_key;
+    v_held.source := _grant_once.source;
+    v_held.reference_id := _grant_once.reference_id;
+    v_held.description := _grant_once.description;
+    v_held.stripe_invoice_id := _grant_once.stripe_invoice_id;
+    v_held.stripe_subscription_item_id := _grant_once.stripe_subscription_item_id;
+    v_held.stripe_price_id := _grant_once.stripe_price_id;
+    perform billing._set_aside(v_held);
+end
+$$;
+
+-- Whether credits that are given once wait for an administrator, or were refused without one.
+create function billing._is_held(idempotency_key text)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select exists (
+        select from billing.held_credits
+        where held_credits.idempotency_key = _is_held.idempotency_key and held_credits.status <> 'approved'
+    )
+$$;
+
+revoke all on function
+    billing._once_key, billing._was_given, billing._seen_card, billing._set_aside, billing._paid_from,
+    billing._grant_once, billing._is_held
+from public, anon, authenticated, service_role;
+
+comment on column billing.settings.initial_credits_per is 'Initial and trial credits are given once for each account and product, or once for each account.';
+comment on column billing.settings.seen_card_policy is 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse.';
+comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached to it, or charged.';
+comment on column billing.card_fingerprints.account_id is 'The customer''s account, null while it is linked to none.';
+comment on column billing.card_fingerprints.first_seen_at is 'By Stripe''s time, not ours: the earliest that we were told of.';
+comment on table billing.held_credits is 'Initial and trial credits of accounts whose card was seen on another account before. The key is one of what was paid for (key space stripe), the rest what they are granted with.';
+comment on column billing.held_credits.card_fingerprint is 'The card that was seen on matched_account_id before.';
+comment on column billing.held_credits.status is 'pending: waits for an administrator. approved, refused: by reviewed_by, or refused by the policy where that is null.';
+comment on column billing.held_credits.revocation_id is 'What took them back, where they had been granted before the card was told of.';

@@ -1,0 +1,131 @@
+-- Entitlements: what an account may use, by the plans it subscribes to.
+--
+-- Features are declared in the metadata `features` of a price (plans.features). They count while the subscription's
+-- status is active or trialing, and past_due too unless the settings say not; a pause of collection leaves the status
+-- as it is, and so the features. Whether a plan is still on sale makes no difference to those who subscribe to it.
+--
+-- Invariant: users learn of their own accounts only, also inside a security definer function of the app's own; whom
+-- row level security does not hold back (service_role, postgres) learns of all. Nothing is kept: what is asked for is
+-- worked out from what Stripe last told us.
+--
+-- For authenticated and service_role. Policies: with check ((select billing.has_feature('projects'))).
+
+alter table billing.settings add column past_due_keeps_features boolean not null default true;
+
+-- By the role that the session has taken: in a security definer function current_user is the function's owner.
+create function billing._sees_every_account()
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select exists (
+        select from pg_catalog.pg_roles
+        where pg_roles.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user)
+            and (pg_roles.rolbypassrls or pg_roles.rolsuper)
+    )
+$$;
+
+-- The rules, in one place. Security definer: users can't read archived plans, settings, or who was deleted in Stripe.
+create function billing.account_entitlements(account_id uuid)
+returns table (feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
+language sql
+stable
+security definer
+set search_path = ''
+rows 10
+as $$
+    select features.key, features.value, subscriptions.stripe_subscription_id, items.stripe_price_id
+    from billing.settings
+    join billing.subscriptions on subscriptions.livemode = settings.livemode
+    join billing.customers
+        on customers.stripe_customer_id = subscriptions.stripe_customer_id and customers.deleted_at is null
+    join billing.subscription_items as items
+        on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+    join billing.plans on plans.stripe_price_id = items.stripe_price_id
+    cross join lateral jsonb_each(plans.features) as features
+    where subscriptions.account_id = account_entitlements.account_id
+        and (
+            subscriptions.status in ('active', 'trialing')
+            or subscriptions.status = 'past_due' and settings.past_due_keeps_features
+        )
+        and features.value not in ('false', 'null', '0')
+        and (
+            account_entitlements.account_id = any (array(select billing.my_account_ids()))
+            or (select billing._sees_every_account())
+        )
+$$;
+
+-- Security definer: service_role, who has no accounts, may not ask for its accounts.
+create function billing.has_feature(feature text)
+returns boolean
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select exists (
+        select from billing.my_account_ids() as mine (account_id)
+        cross join lateral billing.account_entitlements(mine.account_id) as granted
+        where granted.feature = has_feature.feature
+    )
+$$;
+
+create function billing.has_feature(feature text, account_id uuid)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select exists (
+        select from billing.account_entitlements(has_feature.account_id) as granted
+        where granted.feature = has_feature.feature
+    )
+$$;
+
+create function public.has_feature(feature text)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select billing.has_feature(has_feature.feature)
+$$;
+
+create function public.has_feature(feature text, account_id uuid)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select billing.has_feature(has_feature.feature, has_feature.account_id)
+$$;
+
+revoke all on function
+    billing._sees_every_account(), billing.account_entitlements(uuid),
+    billing.has_feature(text), billing.has_feature(text, uuid),
+    public.has_feature(text), public.has_feature(text, uuid)
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.account_entitlements(uuid),
+    billing.has_feature(text), billing.has_feature(text, uuid),
+    public.has_feature(text), public.has_feature(text, uuid)
+to authenticated, service_role;
+
+-- Whose rows there are is said by the policy on subscriptions, and said again by the function.
+create view public.billing_entitlements with (security_invoker = on) as
+select
+    subscribers.account_id, granted.feature, granted.value, granted.stripe_subscription_id, granted.stripe_price_id
+from (select distinct subscriptions.account_id from billing.subscriptions) as subscribers
+cross join lateral billing.account_entitlements(subscribers.account_id) as granted;
+
+revoke all on public.billing_entitlements from public, anon, authenticated, service_role;
+grant select on public.billing_entitlements to authenticated, service_role;
+
+comment on column billing.settings.past_due_keeps_features is 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
+comment on function billing.account_entitlements(uuid) is 'What an account may use; of another''s account nothing, unless row level security does not hold the caller back.';
+comment on function billing.has_feature(text) is 'True when one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
+comment on function billing.has_feature(text, uuid) is 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
+comment on function public.has_feature(text) is 'True when one of the signed-in user''s accounts has the feature.';
+comment on function public.has_feature(text, uuid) is 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
+comment on view public.billing_entitlements is 'Features of my accounts: one row for each feature of a price that the account subscribes to.';

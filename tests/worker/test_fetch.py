@@ -1,0 +1,106 @@
+"""Stripe ids → where they are read, and what becomes of answers that cannot be used."""
+
+from typing import Any
+
+import pytest
+
+from tests.worker import events
+from tests.worker.conftest import Shop
+from tests.worker.events import JANUARY, Event
+from tests.worker.stripe_stub import StripeStub
+from worker.decide import Fetched
+from worker.errors import StripeUnavailable
+from worker.fetch import StripeReader
+from worker.normalise import normalise_object
+from worker.outcomes import Dead, Done, RetryLater
+from worker.shapes import Node
+
+DATE = "Thu, 01 Jan 2026 00:01:00"
+WRONG_DATES = {
+    "without a zone": DATE,
+    "of an unknown zone": f"{DATE} -0000",
+    "twice": f"{DATE} GMT\r\nDate: {DATE} GMT",
+    "twice in one": f"{DATE} GMT, {DATE} GMT",
+    "no date": "soon",
+    "empty": "",
+    "of an impossible zone": f"{DATE} +9999",
+}
+
+
+def spoil_dates(monkeypatch: pytest.MonkeyPatch, date: str) -> None:
+    def spoiled(*_: Any, **__: Any) -> str:
+        return date
+
+    monkeypatch.setattr("tests.worker.stripe_stub.format_datetime", spoiled)
+
+
+@pytest.mark.parametrize(
+    ("stripe_id", "path"),
+    [
+        ("cus_1", "customers"),
+        ("prod_1", "products"),
+        ("price_1", "prices"),
+        ("sub_1", "subscriptions"),
+        ("in_1", "invoices"),
+        ("ch_1", "charges"),
+        ("py_1", "charges"),
+        ("re_1", "refunds"),
+        ("pyr_1", "refunds"),
+        ("dp_1", "disputes"),
+        ("du_1", "disputes"),
+        ("pi_1", "payment_intents"),
+        ("inpay_1", "invoice_payments"),
+        ("pm_1", "payment_methods"),
+    ],
+)
+def test_an_id_tells_where_its_object_is_read(stripe: StripeStub, stripe_id: str, path: str) -> None:
+    StripeReader("sk_test_1", stripe.url).fetch([stripe_id])
+    assert stripe.asked == [f"/v1/{path}/{stripe_id}"]
+
+
+def test_an_answer_is_of_the_second_that_its_date_names(stripe: StripeStub) -> None:
+    stripe.put("customers/cus_1", events.customer())
+    answer = StripeReader("sk_test_1", stripe.url).fetch(["cus_1"])["cus_1"]
+    assert answer == Fetched(normalise_object(Node(events.customer(), "body")), events.moment(stripe.now))
+
+
+@pytest.mark.parametrize("date", WRONG_DATES.values(), ids=WRONG_DATES)
+def test_an_answer_whose_date_is_not_plain_is_no_answer(
+    stripe: StripeStub, monkeypatch: pytest.MonkeyPatch, date: str
+) -> None:
+    spoil_dates(monkeypatch, date)
+    stripe.put("customers/cus_1", events.customer())
+    answer = StripeReader("sk_test_1", stripe.url).fetch(["cus_1"])["cus_1"]
+    assert isinstance(answer, StripeUnavailable)
+    assert "cus_1" in str(answer)
+
+
+def update(number: int) -> Event:
+    return Event("customer.subscription.updated", events.subscription(metadata={"update": str(number)}))
+
+
+def test_a_tie_waits_while_stripes_answers_have_no_plain_date(
+    shop_with_stripe: Shop, stripe: StripeStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, event = shop_with_stripe, update(2)
+    stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": "2"}))
+    shop.outcome(update(1))
+    with monkeypatch.context() as spoiled:
+        spoil_dates(spoiled, WRONG_DATES["twice"])
+        assert isinstance(shop.outcome(event), RetryLater)
+        assert shop.status(event) == "queued"
+    shop.make_due()
+    assert [item.outcome for item in shop.drain()] == [Done()]
+    shop.assert_sound()
+
+
+def test_a_tie_that_stripe_answers_with_another_kind_is_dead_and_takes_nobody_with_it(
+    shop_with_stripe: Shop, stripe: StripeStub
+) -> None:
+    shop, tie = shop_with_stripe, update(2)
+    stripe.put("subscriptions/sub_1", events.fraud_warning(created=JANUARY))
+    shop.outcome(update(1))
+    outcome = shop.outcome(tie)
+    assert isinstance(outcome, Dead)
+    assert "without its charge" in outcome.reason
+    shop.assert_sound()

@@ -1,0 +1,229 @@
+"""One life of a subscription, in five shapes and in any order: the same rows and the same balance.
+
+The local Stripe plays it: sign-up, trial, conversion, upgrade, failed renewal, recovery, pause, resume, cancel. Then its
+events arrive as older versions of the API show them, shuffled, some twice, some lost at first and told later.
+`LIFE_ORDERS=200` plays as many orders for each shape as a release needs; a run of the suite plays a few.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from cli.local.postgres import Postgres
+from cli.local.scaffold import DefaultGrants, clone_database
+from cli.local.stripe.versions import BORN, event_in_version
+from tests.conftest import _database
+from tests.stripe.conftest import KEY, Local, _serve
+from tests.support import Database, account_of, create_user
+from tests.worker.conftest import Shop, opened
+from tests.worker.events import Event
+from worker.fetch import StripeReader
+
+VERSIONS = [
+    "2025-02-24.acacia",
+    "2025-08-27.basil",
+    "2026-02-25.clover",
+    "2026-08-26.dahlia",
+    "2026-10-28.endive",
+]
+ORDERS = int(os.environ.get("LIFE_ORDERS", "2"))
+PORTION = 13
+DAY = 86_400
+SIGN_UP = int(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp())
+
+# What must be the same, whatever the order: all but when we learned of it, in which order entries were written, and
+# from which month on slots are counted (the grid is the same).
+ROWS = """
+select 'subscription' as what, stripe_subscription_id as id, jsonb_build_array(
+    status, currency, billing_cycle_anchor, cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start,
+    trial_end, is_collection_paused, metadata, started_at
+) as facts from billing.subscriptions
+union all select 'item', stripe_subscription_item_id, jsonb_build_array(
+    stripe_subscription_id, stripe_price_id, quantity, current_period_start, current_period_end
+) from billing.subscription_items
+union all select 'invoice', stripe_invoice_id, jsonb_build_array(
+    stripe_subscription_id, status, billing_reason, total, amount_due, amount_paid, attempt_count,
+    next_payment_attempt_at, paid_at
+) from billing.invoices
+union all select 'line', stripe_invoice_id || stripe_subscription_item_id || amount, jsonb_build_array(
+    stripe_price_id, quantity, is_proration, period_start, period_end
+) from billing.invoice_lines
+union all select 'payment', stripe_charge_id, jsonb_build_array(status, amount, amount_refunded, is_disputed)
+from billing.payments
+union all select 'customer', stripe_customer_id, jsonb_build_array(email, account_id is null, deleted_at)
+from billing.customers
+union all select 'lot', regexp_replace(idempotency_key, '[0-9a-f]{8}-[0-9a-f-]{27}', 'account'), jsonb_build_array(
+    amount, remaining, held, source, reference_id, expires_at, stripe_invoice_id, stripe_subscription_item_id,
+    stripe_price_id, case when source not in ('stripe.trial', 'stripe.subscription') then effective_at end
+) from billing.credit_grants
+union all select 'schedule', stripe_subscription_item_id || stripe_invoice_id || period_start, jsonb_build_array(
+    period_end, is_change, stripe_price_id, quantity, deducted, ends_at, slots_granted, next_slot_at,
+    disarmed_reason
+) from billing.credit_schedules
+union all select 'change', stripe_invoice_id, jsonb_build_array(policy, net, granted, changed_at, slot_end)
+from billing.credit_prorations
+union all select 'balance', '', jsonb_build_array(balance, held, debt, withheld, next_due_at) from billing.credit_balances
+order by 1, 2, 3
+"""
+
+
+@dataclass
+class Life:
+    """The events of a life, oldest first, as the newest version of the API shows them."""
+
+    local: Local
+    customer_id: str
+    events: list[dict[str, Any]]
+
+    def shown(self, version: str) -> list[Event]:
+        """The life's events as an endpoint of that version got them."""
+        bodies = [
+            event_in_version(self.local.world, event, version)
+            for event in self.events
+            if version[:10] >= BORN.get(event["data"]["object"]["object"], "")
+        ]
+        return [
+            Event(
+                body["type"],
+                body["data"]["object"],
+                created=body["created"],
+                id=body["id"],
+                api_version=body["api_version"],
+            )
+            for body in bodies
+        ]
+
+
+@pytest.fixture(scope="module")
+def life() -> Iterator[Life]:
+    with contextmanager(_serve)(None) as local:
+        customer_id = live(local)
+        yield Life(local, customer_id, list(local.world.events.bodies()))
+
+
+def live(local: Local) -> str:
+    """From sign-up to cancellation; each step a while after the one before, as Stripe's clock tells it."""
+    stripe, world = local.client, local.world
+    world.pretended_time = SIGN_UP
+    product = stripe.products.create({"name": "Pro"})
+    plan = {"product": product.id, "currency": "usd", "recurring": {"interval": "month"}}
+    credits = {"initial_credits": "50", "trial_credits": "10"}
+    basic = stripe.prices.create(plan | {"unit_amount": 1000, "metadata": credits | {"monthly_credits": "100"}})
+    pro = stripe.prices.create(
+        plan
+        | {
+            "unit_amount": 3000,
+            "metadata": credits | {"monthly_credits": "300", "credits_rollover": "periods:1"},
+        }
+    )
+    clock = stripe.test_helpers.test_clocks.create({"frozen_time": SIGN_UP}).id
+    customer = local.customer(test_clock=clock).id
+
+    def after(days: int) -> None:
+        world.pretended_time = SIGN_UP + days * DAY
+        local.advance(clock, SIGN_UP + days * DAY)
+        world.pretended_time += 60
+
+    def pay_with(card: str) -> None:
+        method = stripe.payment_methods.attach(card, {"customer": customer})
+        stripe.customers.update(customer, {"invoice_settings": {"default_payment_method": method.id}})
+
+    subscription = stripe.subscriptions.create(
+        {"customer": customer, "items": [{"price": basic.id}], "trial_period_days": 14}
+    )
+    after(15)  # the trial converts
+    after(20)
+    upgrade = {"id": subscription["items"].data[0].id, "price": pro.id}
+    stripe.subscriptions.update(
+        subscription.id, {"items": [upgrade], "proration_behavior": "always_invoice"}
+    )
+    pay_with("pm_card_chargeCustomerFail")
+    after(45)  # the renewal fails
+    pay_with("pm_card_visa")
+    stripe.invoices.pay(stripe.subscriptions.retrieve(subscription.id).latest_invoice)
+    after(50)
+    stripe.subscriptions.pause(subscription.id, {"type": "subscription"})
+    after(90)
+    stripe.subscriptions.resume(subscription.id)
+    after(125)
+    stripe.subscriptions.cancel(subscription.id)
+    after(126)
+    return customer
+
+
+def play(shop: Shop, life: Life, told: list[Event]) -> list[Any]:
+    """The rows that a stream of events ends in."""
+    account = account_of(shop.app, create_user(shop.database))
+    shop.app.execute("select billing.link_customer(%s, %s)", [account, life.customer_id])
+    for start in range(0, len(told), PORTION):
+        shop.receive(*told[start : start + PORTION])
+        shop.drain()
+    while shop.value("select count(*) from pgmq.q_stripe_events where read_ct < 10"):
+        shop.make_due()
+        shop.drain()
+    shop.app.execute("select billing.allocate_due_credits()")
+    shop.app.execute("select billing.expire_due_credits()")
+    unsettled = "select type, status, last_error from billing.stripe_events where status not in ('applied', 'ignored')"
+    assert shop.app.execute(unsettled).fetchall() == []
+    shop.assert_sound()
+    return shop.app.execute(ROWS).fetchall()
+
+
+def shuffled(told: list[Event], seed: str) -> list[Event]:
+    """The same events in another order: some of them twice, some of them only after all the others."""
+    chance = random.Random(seed)
+    lost = set(chance.sample(range(len(told)), len(told) // 8))
+    stream = [event for number, event in enumerate(told) if number not in lost]
+    stream += chance.choices(told, k=len(told) // 4)
+    chance.shuffle(stream)
+    replayed = [told[number] for number in lost]
+    chance.shuffle(replayed)
+    return stream + replayed
+
+
+@pytest.fixture(scope="module")
+def expected(server: Postgres, template: Callable[[DefaultGrants], str], life: Life) -> list[Any]:
+    """The rows that the newest version's events end in, told in order."""
+    with (
+        _database(server, lambda name: clone_database(server, template("none"), name)) as database,
+        opened(database, StripeReader(KEY, life.local.url)) as shop,
+    ):
+        return play(shop, life, life.shown(VERSIONS[-1]))
+
+
+@pytest.fixture
+def shop(database: Database, life: Life) -> Iterator[Shop]:
+    """A shop whose worker reads from the Stripe that the life was lived at."""
+    with opened(database, StripeReader(KEY, life.local.url)) as shop:
+        yield shop
+
+
+def test_life_gives_what_was_paid_for(expected: list[Any]) -> None:
+    lots = {(facts[3], facts[0]) for what, _, facts in expected if what == "lot"}
+    assert {("stripe.trial", 10), ("stripe.subscription", 50), ("stripe.monthly_allocation", 100)} <= lots
+    assert ("stripe.monthly_allocation", 300) in lots
+    assert any(source == "stripe.proration" for source, _ in lots)
+    (status,) = {facts[0] for what, _, facts in expected if what == "subscription"}
+    assert status == "canceled"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_life_in_order_ends_the_same_in_every_shape(
+    shop: Shop, life: Life, expected: list[Any], version: str
+) -> None:
+    assert play(shop, life, life.shown(version)) == expected
+
+
+@pytest.mark.parametrize("seed", range(ORDERS))
+@pytest.mark.parametrize("version", VERSIONS)
+def test_life_in_any_order_ends_the_same(
+    shop: Shop, life: Life, expected: list[Any], version: str, seed: int
+) -> None:
+    told = shuffled(life.shown(version), f"{version}/{seed}")
+    assert play(shop, life, told) == expected, f"{version}, seed {seed}"
