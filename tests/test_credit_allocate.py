@@ -48,6 +48,7 @@ def run(database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Run `till credits` within this process: its stdout and stderr."""
     monkeypatch.setenv("POSTGRES_URL", database.url)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=20s")  # a stall fails a test instead of hanging it
 
     def run(*arguments: object, expect: int = 0) -> Any:
         monkeypatch.setattr(sys, "argv", ["till", "credits", *map(str, arguments)])

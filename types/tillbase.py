@@ -75,6 +75,30 @@ class BillingAccountsUpdate(TypedDict):
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
+class BillingCardFingerprints(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    card_fingerprint: str = Field(alias="card_fingerprint")
+    created_at: datetime.datetime = Field(alias="created_at")
+    first_seen_at: datetime.datetime = Field(alias="first_seen_at")
+    stripe_customer_id: str = Field(alias="stripe_customer_id")
+
+
+class BillingCardFingerprintsInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    card_fingerprint: Annotated[str, Field(alias="card_fingerprint")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    first_seen_at: Annotated[datetime.datetime, Field(alias="first_seen_at")]
+    stripe_customer_id: Annotated[str, Field(alias="stripe_customer_id")]
+
+
+class BillingCardFingerprintsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    card_fingerprint: NotRequired[Annotated[str, Field(alias="card_fingerprint")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    first_seen_at: NotRequired[Annotated[datetime.datetime, Field(alias="first_seen_at")]]
+    stripe_customer_id: NotRequired[Annotated[str, Field(alias="stripe_customer_id")]]
+
+
 class BillingCheckoutSessions(BaseModel):
     account_id: Optional[uuid.UUID] = Field(alias="account_id")
     amount_total: Optional[int] = Field(alias="amount_total")
@@ -485,6 +509,51 @@ class BillingCreditPacksUpdate(TypedDict):
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
+class BillingCreditProrations(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    changed_at: datetime.datetime = Field(alias="changed_at")
+    created_at: datetime.datetime = Field(alias="created_at")
+    granted: int = Field(alias="granted")
+    net: int = Field(alias="net")
+    policy: str = Field(alias="policy")
+    slot_end: datetime.datetime = Field(alias="slot_end")
+    stripe_invoice_id: str = Field(alias="stripe_invoice_id")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    stripe_subscription_id: str = Field(alias="stripe_subscription_id")
+    stripe_subscription_item_id: str = Field(alias="stripe_subscription_item_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingCreditProrationsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    changed_at: Annotated[datetime.datetime, Field(alias="changed_at")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    granted: NotRequired[Annotated[int, Field(alias="granted")]]
+    net: Annotated[int, Field(alias="net")]
+    policy: Annotated[str, Field(alias="policy")]
+    slot_end: Annotated[datetime.datetime, Field(alias="slot_end")]
+    stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    stripe_subscription_id: Annotated[str, Field(alias="stripe_subscription_id")]
+    stripe_subscription_item_id: Annotated[str, Field(alias="stripe_subscription_item_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCreditProrationsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    changed_at: NotRequired[Annotated[datetime.datetime, Field(alias="changed_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    granted: NotRequired[Annotated[int, Field(alias="granted")]]
+    net: NotRequired[Annotated[int, Field(alias="net")]]
+    policy: NotRequired[Annotated[str, Field(alias="policy")]]
+    slot_end: NotRequired[Annotated[datetime.datetime, Field(alias="slot_end")]]
+    stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
+    stripe_subscription_item_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_item_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
 class BillingCreditReinstatements(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
     actor: str = Field(alias="actor")
@@ -580,9 +649,13 @@ class BillingCreditRevocationsUpdate(TypedDict):
 
 class BillingCreditSchedules(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
+    anchor: datetime.datetime = Field(alias="anchor")
     created_at: datetime.datetime = Field(alias="created_at")
-    disarmed_at: Optional[datetime.datetime] = Field(alias="disarmed_at")
+    deducted: int = Field(alias="deducted")
     disarmed_reason: Optional[str] = Field(alias="disarmed_reason")
+    ends_at: datetime.datetime = Field(alias="ends_at")
+    is_change: bool = Field(alias="is_change")
+    last_slot_at: Optional[datetime.datetime] = Field(alias="last_slot_at")
     next_slot_at: Optional[datetime.datetime] = Field(alias="next_slot_at")
     period_end: datetime.datetime = Field(alias="period_end")
     period_start: datetime.datetime = Field(alias="period_start")
@@ -597,9 +670,13 @@ class BillingCreditSchedules(BaseModel):
 
 class BillingCreditSchedulesInsert(TypedDict):
     account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    anchor: Annotated[datetime.datetime, Field(alias="anchor")]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
-    disarmed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="disarmed_at")]]
+    deducted: NotRequired[Annotated[int, Field(alias="deducted")]]
     disarmed_reason: NotRequired[Annotated[Optional[str], Field(alias="disarmed_reason")]]
+    ends_at: Annotated[datetime.datetime, Field(alias="ends_at")]
+    is_change: Annotated[bool, Field(alias="is_change")]
+    last_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_slot_at")]]
     next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
     period_end: Annotated[datetime.datetime, Field(alias="period_end")]
     period_start: Annotated[datetime.datetime, Field(alias="period_start")]
@@ -614,9 +691,13 @@ class BillingCreditSchedulesInsert(TypedDict):
 
 class BillingCreditSchedulesUpdate(TypedDict):
     account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    anchor: NotRequired[Annotated[datetime.datetime, Field(alias="anchor")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
-    disarmed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="disarmed_at")]]
+    deducted: NotRequired[Annotated[int, Field(alias="deducted")]]
     disarmed_reason: NotRequired[Annotated[Optional[str], Field(alias="disarmed_reason")]]
+    ends_at: NotRequired[Annotated[datetime.datetime, Field(alias="ends_at")]]
+    is_change: NotRequired[Annotated[bool, Field(alias="is_change")]]
+    last_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_slot_at")]]
     next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
     period_end: NotRequired[Annotated[datetime.datetime, Field(alias="period_end")]]
     period_start: NotRequired[Annotated[datetime.datetime, Field(alias="period_start")]]
@@ -634,6 +715,7 @@ class BillingCustomers(BaseModel):
     as_of: datetime.datetime = Field(alias="as_of")
     created_at: datetime.datetime = Field(alias="created_at")
     deleted_at: Optional[datetime.datetime] = Field(alias="deleted_at")
+    duplicate_of: Optional[str] = Field(alias="duplicate_of")
     email: Optional[str] = Field(alias="email")
     id: int = Field(alias="id")
     linked_at: Optional[datetime.datetime] = Field(alias="linked_at")
@@ -649,6 +731,7 @@ class BillingCustomersInsert(TypedDict):
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     deleted_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deleted_at")]]
+    duplicate_of: NotRequired[Annotated[Optional[str], Field(alias="duplicate_of")]]
     email: NotRequired[Annotated[Optional[str], Field(alias="email")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
     linked_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="linked_at")]]
@@ -664,6 +747,7 @@ class BillingCustomersUpdate(TypedDict):
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     deleted_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deleted_at")]]
+    duplicate_of: NotRequired[Annotated[Optional[str], Field(alias="duplicate_of")]]
     email: NotRequired[Annotated[Optional[str], Field(alias="email")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
     linked_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="linked_at")]]
@@ -782,9 +866,86 @@ class BillingFraudWarningsUpdate(TypedDict):
     warned_at: NotRequired[Annotated[datetime.datetime, Field(alias="warned_at")]]
 
 
+class BillingHeldCredits(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    amount: int = Field(alias="amount")
+    card_fingerprint: str = Field(alias="card_fingerprint")
+    created_at: datetime.datetime = Field(alias="created_at")
+    description: Optional[str] = Field(alias="description")
+    held_at: datetime.datetime = Field(alias="held_at")
+    id: int = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    kind: str = Field(alias="kind")
+    matched_account_id: uuid.UUID = Field(alias="matched_account_id")
+    reason: Optional[str] = Field(alias="reason")
+    reference_id: Optional[str] = Field(alias="reference_id")
+    reviewed_at: Optional[datetime.datetime] = Field(alias="reviewed_at")
+    reviewed_by: Optional[str] = Field(alias="reviewed_by")
+    revocation_id: Optional[int] = Field(alias="revocation_id")
+    source: str = Field(alias="source")
+    status: str = Field(alias="status")
+    stripe_invoice_id: Optional[str] = Field(alias="stripe_invoice_id")
+    stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
+    stripe_subscription_item_id: Optional[str] = Field(alias="stripe_subscription_item_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingHeldCreditsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    amount: Annotated[int, Field(alias="amount")]
+    card_fingerprint: Annotated[str, Field(alias="card_fingerprint")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    held_at: Annotated[datetime.datetime, Field(alias="held_at")]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    kind: Annotated[str, Field(alias="kind")]
+    matched_account_id: Annotated[uuid.UUID, Field(alias="matched_account_id")]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    reference_id: NotRequired[Annotated[Optional[str], Field(alias="reference_id")]]
+    reviewed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="reviewed_at")]]
+    reviewed_by: NotRequired[Annotated[Optional[str], Field(alias="reviewed_by")]]
+    revocation_id: NotRequired[Annotated[Optional[int], Field(alias="revocation_id")]]
+    source: Annotated[str, Field(alias="source")]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_invoice_id")]]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+    stripe_subscription_item_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_subscription_item_id")]
+    ]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingHeldCreditsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    card_fingerprint: NotRequired[Annotated[str, Field(alias="card_fingerprint")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    held_at: NotRequired[Annotated[datetime.datetime, Field(alias="held_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    kind: NotRequired[Annotated[str, Field(alias="kind")]]
+    matched_account_id: NotRequired[Annotated[uuid.UUID, Field(alias="matched_account_id")]]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    reference_id: NotRequired[Annotated[Optional[str], Field(alias="reference_id")]]
+    reviewed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="reviewed_at")]]
+    reviewed_by: NotRequired[Annotated[Optional[str], Field(alias="reviewed_by")]]
+    revocation_id: NotRequired[Annotated[Optional[int], Field(alias="revocation_id")]]
+    source: NotRequired[Annotated[str, Field(alias="source")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_invoice_id")]]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+    stripe_subscription_item_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_subscription_item_id")]
+    ]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
 class BillingInvoiceLines(BaseModel):
     amount: int = Field(alias="amount")
     is_proration: bool = Field(alias="is_proration")
+    is_waiting: bool = Field(alias="is_waiting")
     period_end: datetime.datetime = Field(alias="period_end")
     period_start: datetime.datetime = Field(alias="period_start")
     quantity: Optional[int] = Field(alias="quantity")
@@ -797,6 +958,7 @@ class BillingInvoiceLines(BaseModel):
 class BillingInvoiceLinesInsert(TypedDict):
     amount: Annotated[int, Field(alias="amount")]
     is_proration: Annotated[bool, Field(alias="is_proration")]
+    is_waiting: NotRequired[Annotated[bool, Field(alias="is_waiting")]]
     period_end: Annotated[datetime.datetime, Field(alias="period_end")]
     period_start: Annotated[datetime.datetime, Field(alias="period_start")]
     quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
@@ -811,6 +973,7 @@ class BillingInvoiceLinesInsert(TypedDict):
 class BillingInvoiceLinesUpdate(TypedDict):
     amount: NotRequired[Annotated[int, Field(alias="amount")]]
     is_proration: NotRequired[Annotated[bool, Field(alias="is_proration")]]
+    is_waiting: NotRequired[Annotated[bool, Field(alias="is_waiting")]]
     period_end: NotRequired[Annotated[datetime.datetime, Field(alias="period_end")]]
     period_start: NotRequired[Annotated[datetime.datetime, Field(alias="period_start")]]
     quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
@@ -1072,6 +1235,7 @@ class BillingPaymentsUpdate(TypedDict):
 class BillingPlans(BaseModel):
     active: bool = Field(alias="active")
     as_of: datetime.datetime = Field(alias="as_of")
+    cancel_credits: str = Field(alias="cancel_credits")
     created_at: datetime.datetime = Field(alias="created_at")
     currency: str = Field(alias="currency")
     features: JsonValue = Field(alias="features")
@@ -1081,6 +1245,7 @@ class BillingPlans(BaseModel):
     metadata: JsonValue = Field(alias="metadata")
     monthly_credits: int = Field(alias="monthly_credits")
     nickname: Optional[str] = Field(alias="nickname")
+    proration_credits: str = Field(alias="proration_credits")
     recurring_interval: str = Field(alias="recurring_interval")
     recurring_interval_count: int = Field(alias="recurring_interval_count")
     rollover: str = Field(alias="rollover")
@@ -1097,6 +1262,7 @@ class BillingPlans(BaseModel):
 class BillingPlansInsert(TypedDict):
     active: NotRequired[Annotated[bool, Field(alias="active")]]
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    cancel_credits: NotRequired[Annotated[str, Field(alias="cancel_credits")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
     features: NotRequired[Annotated[JsonValue, Field(alias="features")]]
@@ -1106,6 +1272,7 @@ class BillingPlansInsert(TypedDict):
     metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
     monthly_credits: NotRequired[Annotated[int, Field(alias="monthly_credits")]]
     nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
+    proration_credits: NotRequired[Annotated[str, Field(alias="proration_credits")]]
     recurring_interval: NotRequired[Annotated[str, Field(alias="recurring_interval")]]
     recurring_interval_count: NotRequired[Annotated[int, Field(alias="recurring_interval_count")]]
     rollover: NotRequired[Annotated[str, Field(alias="rollover")]]
@@ -1122,6 +1289,7 @@ class BillingPlansInsert(TypedDict):
 class BillingPlansUpdate(TypedDict):
     active: NotRequired[Annotated[bool, Field(alias="active")]]
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    cancel_credits: NotRequired[Annotated[str, Field(alias="cancel_credits")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
     features: NotRequired[Annotated[JsonValue, Field(alias="features")]]
@@ -1131,6 +1299,7 @@ class BillingPlansUpdate(TypedDict):
     metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
     monthly_credits: NotRequired[Annotated[int, Field(alias="monthly_credits")]]
     nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
+    proration_credits: NotRequired[Annotated[str, Field(alias="proration_credits")]]
     recurring_interval: NotRequired[Annotated[str, Field(alias="recurring_interval")]]
     recurring_interval_count: NotRequired[Annotated[int, Field(alias="recurring_interval_count")]]
     rollover: NotRequired[Annotated[str, Field(alias="rollover")]]
@@ -1275,19 +1444,28 @@ class BillingReviewsUpdate(TypedDict):
 
 class BillingSettings(BaseModel):
     id: bool = Field(alias="id")
+    initial_credits_per: str = Field(alias="initial_credits_per")
     livemode: bool = Field(alias="livemode")
+    past_due_keeps_features: bool = Field(alias="past_due_keeps_features")
+    seen_card_policy: Optional[str] = Field(alias="seen_card_policy")
     updated_at: datetime.datetime = Field(alias="updated_at")
 
 
 class BillingSettingsInsert(TypedDict):
     id: NotRequired[Annotated[bool, Field(alias="id")]]
+    initial_credits_per: NotRequired[Annotated[str, Field(alias="initial_credits_per")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    past_due_keeps_features: NotRequired[Annotated[bool, Field(alias="past_due_keeps_features")]]
+    seen_card_policy: NotRequired[Annotated[Optional[str], Field(alias="seen_card_policy")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
 class BillingSettingsUpdate(TypedDict):
     id: NotRequired[Annotated[bool, Field(alias="id")]]
+    initial_credits_per: NotRequired[Annotated[str, Field(alias="initial_credits_per")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    past_due_keeps_features: NotRequired[Annotated[bool, Field(alias="past_due_keeps_features")]]
+    seen_card_policy: NotRequired[Annotated[Optional[str], Field(alias="seen_card_policy")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
@@ -1344,7 +1522,6 @@ class BillingSubscriptionItems(BaseModel):
     current_period_end: datetime.datetime = Field(alias="current_period_end")
     current_period_start: datetime.datetime = Field(alias="current_period_start")
     quantity: Optional[int] = Field(alias="quantity")
-    removed_at: Optional[datetime.datetime] = Field(alias="removed_at")
     stripe_price_id: str = Field(alias="stripe_price_id")
     stripe_product_id: Optional[str] = Field(alias="stripe_product_id")
     stripe_subscription_id: str = Field(alias="stripe_subscription_id")
@@ -1357,7 +1534,6 @@ class BillingSubscriptionItemsInsert(TypedDict):
     current_period_end: Annotated[datetime.datetime, Field(alias="current_period_end")]
     current_period_start: Annotated[datetime.datetime, Field(alias="current_period_start")]
     quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
-    removed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="removed_at")]]
     stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
     stripe_product_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_product_id")]]
     stripe_subscription_id: Annotated[str, Field(alias="stripe_subscription_id")]
@@ -1370,7 +1546,6 @@ class BillingSubscriptionItemsUpdate(TypedDict):
     current_period_end: NotRequired[Annotated[datetime.datetime, Field(alias="current_period_end")]]
     current_period_start: NotRequired[Annotated[datetime.datetime, Field(alias="current_period_start")]]
     quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
-    removed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="removed_at")]]
     stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
     stripe_product_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_product_id")]]
     stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
@@ -1385,10 +1560,10 @@ class BillingSubscriptions(BaseModel):
     cancel_at: Optional[datetime.datetime] = Field(alias="cancel_at")
     cancel_at_period_end: bool = Field(alias="cancel_at_period_end")
     canceled_at: Optional[datetime.datetime] = Field(alias="canceled_at")
-    collection_paused_at: Optional[datetime.datetime] = Field(alias="collection_paused_at")
     created_at: datetime.datetime = Field(alias="created_at")
     currency: Optional[str] = Field(alias="currency")
     ended_at: Optional[datetime.datetime] = Field(alias="ended_at")
+    is_collection_paused: bool = Field(alias="is_collection_paused")
     livemode: bool = Field(alias="livemode")
     metadata: JsonValue = Field(alias="metadata")
     started_at: datetime.datetime = Field(alias="started_at")
@@ -1407,12 +1582,10 @@ class BillingSubscriptionsInsert(TypedDict):
     cancel_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="cancel_at")]]
     cancel_at_period_end: NotRequired[Annotated[bool, Field(alias="cancel_at_period_end")]]
     canceled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canceled_at")]]
-    collection_paused_at: NotRequired[
-        Annotated[Optional[datetime.datetime], Field(alias="collection_paused_at")]
-    ]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
     ended_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="ended_at")]]
+    is_collection_paused: NotRequired[Annotated[bool, Field(alias="is_collection_paused")]]
     livemode: Annotated[bool, Field(alias="livemode")]
     metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
     started_at: Annotated[datetime.datetime, Field(alias="started_at")]
@@ -1431,12 +1604,10 @@ class BillingSubscriptionsUpdate(TypedDict):
     cancel_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="cancel_at")]]
     cancel_at_period_end: NotRequired[Annotated[bool, Field(alias="cancel_at_period_end")]]
     canceled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canceled_at")]]
-    collection_paused_at: NotRequired[
-        Annotated[Optional[datetime.datetime], Field(alias="collection_paused_at")]
-    ]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
     ended_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="ended_at")]]
+    is_collection_paused: NotRequired[Annotated[bool, Field(alias="is_collection_paused")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
     started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
@@ -1452,6 +1623,14 @@ class BillingLedgerDiscrepancies(BaseModel):
     account_id: Optional[uuid.UUID] = Field(alias="account_id")
     detail: Optional[str] = Field(alias="detail")
     invariant: Optional[str] = Field(alias="invariant")
+
+
+class PublicBillingEntitlements(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    feature: Optional[str] = Field(alias="feature")
+    stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
+    stripe_subscription_id: Optional[str] = Field(alias="stripe_subscription_id")
+    value: Optional[JsonValue] = Field(alias="value")
 
 
 class PublicBillingPlans(BaseModel):

@@ -75,6 +75,46 @@ export type Database = {
         };
         Relationships: [];
       };
+      "card_fingerprints": {
+        Row: {
+          "account_id": string | null;
+          "card_fingerprint": string;
+          "created_at": string;
+          "first_seen_at": string;
+          "stripe_customer_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id"?: string | null;
+          "card_fingerprint": string;
+          "created_at"?: string;
+          "first_seen_at": string;
+          "stripe_customer_id": string;
+        };
+        Update: {
+          "account_id"?: string | null;
+          "card_fingerprint"?: string;
+          "created_at"?: string;
+          "first_seen_at"?: string;
+          "stripe_customer_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "card_fingerprints_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "card_fingerprints_stripe_customer_id_fkey";
+            columns: ["stripe_customer_id"];
+            isOneToOne: false;
+            referencedRelation: "customers";
+            referencedColumns: ["stripe_customer_id"];
+          },
+        ];
+      };
       "checkout_sessions": {
         Row: {
           "account_id": string | null;
@@ -590,6 +630,67 @@ export type Database = {
           },
         ];
       };
+      "credit_prorations": {
+        Row: {
+          "account_id": string;
+          "changed_at": string;
+          "created_at": string;
+          "granted": number;
+          "net": number;
+          "policy": string;
+          "slot_end": string;
+          "stripe_invoice_id": string;
+          "stripe_price_id": string;
+          "stripe_subscription_id": string;
+          "stripe_subscription_item_id": string;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "changed_at": string;
+          "created_at"?: string;
+          "granted"?: number;
+          "net": number;
+          "policy": string;
+          "slot_end": string;
+          "stripe_invoice_id": string;
+          "stripe_price_id": string;
+          "stripe_subscription_id": string;
+          "stripe_subscription_item_id": string;
+          "updated_at"?: string;
+        };
+        Update: {
+          "account_id"?: string;
+          "changed_at"?: string;
+          "created_at"?: string;
+          "granted"?: number;
+          "net"?: number;
+          "policy"?: string;
+          "slot_end"?: string;
+          "stripe_invoice_id"?: string;
+          "stripe_price_id"?: string;
+          "stripe_subscription_id"?: string;
+          "stripe_subscription_item_id"?: string;
+          "updated_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "credit_prorations_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_prorations_stripe_invoice_id_fkey";
+            columns: ["stripe_invoice_id"];
+            isOneToOne: true;
+            referencedRelation: "invoices";
+            referencedColumns: ["stripe_invoice_id"];
+          },
+        ];
+      };
       "credit_reinstatements": {
         Row: {
           "account_id": string;
@@ -732,9 +833,13 @@ export type Database = {
       "credit_schedules": {
         Row: {
           "account_id": string;
+          "anchor": string;
           "created_at": string;
-          "disarmed_at": string | null;
+          "deducted": number;
           "disarmed_reason": string | null;
+          "ends_at": string;
+          "is_change": boolean;
+          "last_slot_at": string | null;
           "next_slot_at": string | null;
           "period_end": string;
           "period_start": string;
@@ -749,9 +854,13 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           "account_id": string;
+          "anchor": string;
           "created_at"?: string;
-          "disarmed_at"?: string | null;
+          "deducted"?: number;
           "disarmed_reason"?: string | null;
+          "ends_at": string;
+          "is_change": boolean;
+          "last_slot_at"?: string | null;
           "next_slot_at"?: string | null;
           "period_end": string;
           "period_start": string;
@@ -765,9 +874,13 @@ export type Database = {
         };
         Update: {
           "account_id"?: string;
+          "anchor"?: string;
           "created_at"?: string;
-          "disarmed_at"?: string | null;
+          "deducted"?: number;
           "disarmed_reason"?: string | null;
+          "ends_at"?: string;
+          "is_change"?: boolean;
+          "last_slot_at"?: string | null;
           "next_slot_at"?: string | null;
           "period_end"?: string;
           "period_start"?: string;
@@ -802,6 +915,7 @@ export type Database = {
           "as_of": string;
           "created_at": string;
           "deleted_at": string | null;
+          "duplicate_of": string | null;
           "email": string | null;
           "id": number;
           "linked_at": string | null;
@@ -817,6 +931,7 @@ export type Database = {
           "as_of"?: string;
           "created_at"?: string;
           "deleted_at"?: string | null;
+          "duplicate_of"?: string | null;
           "email"?: string | null;
           "id"?: never;
           "linked_at"?: string | null;
@@ -831,6 +946,7 @@ export type Database = {
           "as_of"?: string;
           "created_at"?: string;
           "deleted_at"?: string | null;
+          "duplicate_of"?: string | null;
           "email"?: string | null;
           "id"?: never;
           "linked_at"?: string | null;
@@ -847,6 +963,13 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: "accounts";
             referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "customers_duplicate_of_fkey";
+            columns: ["duplicate_of"];
+            isOneToOne: false;
+            referencedRelation: "customers";
+            referencedColumns: ["stripe_customer_id"];
           },
         ];
       };
@@ -976,10 +1099,107 @@ export type Database = {
           },
         ];
       };
+      "held_credits": {
+        Row: {
+          "account_id": string;
+          "amount": number;
+          "card_fingerprint": string;
+          "created_at": string;
+          "description": string | null;
+          "held_at": string;
+          "id": number;
+          "idempotency_key": string;
+          "kind": string;
+          "matched_account_id": string;
+          "reason": string | null;
+          "reference_id": string | null;
+          "reviewed_at": string | null;
+          "reviewed_by": string | null;
+          "revocation_id": number | null;
+          "source": string;
+          "status": string;
+          "stripe_invoice_id": string | null;
+          "stripe_price_id": string | null;
+          "stripe_subscription_item_id": string | null;
+          "updated_at": string;
+          "_set_aside": number | null;
+        };
+        ComputedFields: "_set_aside";
+        Insert: {
+          "account_id": string;
+          "amount": number;
+          "card_fingerprint": string;
+          "created_at"?: string;
+          "description"?: string | null;
+          "held_at": string;
+          "id"?: never;
+          "idempotency_key": string;
+          "kind": string;
+          "matched_account_id": string;
+          "reason"?: string | null;
+          "reference_id"?: string | null;
+          "reviewed_at"?: string | null;
+          "reviewed_by"?: string | null;
+          "revocation_id"?: number | null;
+          "source": string;
+          "status"?: string;
+          "stripe_invoice_id"?: string | null;
+          "stripe_price_id"?: string | null;
+          "stripe_subscription_item_id"?: string | null;
+          "updated_at"?: string;
+        };
+        Update: {
+          "account_id"?: string;
+          "amount"?: number;
+          "card_fingerprint"?: string;
+          "created_at"?: string;
+          "description"?: string | null;
+          "held_at"?: string;
+          "id"?: never;
+          "idempotency_key"?: string;
+          "kind"?: string;
+          "matched_account_id"?: string;
+          "reason"?: string | null;
+          "reference_id"?: string | null;
+          "reviewed_at"?: string | null;
+          "reviewed_by"?: string | null;
+          "revocation_id"?: number | null;
+          "source"?: string;
+          "status"?: string;
+          "stripe_invoice_id"?: string | null;
+          "stripe_price_id"?: string | null;
+          "stripe_subscription_item_id"?: string | null;
+          "updated_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "held_credits_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "held_credits_matched_account_id_fkey";
+            columns: ["matched_account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "held_credits_revocation_id_fkey";
+            columns: ["revocation_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_revocations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "invoice_lines": {
         Row: {
           "amount": number;
           "is_proration": boolean;
+          "is_waiting": boolean;
           "period_end": string;
           "period_start": string;
           "quantity": number | null;
@@ -992,6 +1212,7 @@ export type Database = {
         Insert: {
           "amount": number;
           "is_proration": boolean;
+          "is_waiting"?: boolean;
           "period_end": string;
           "period_start": string;
           "quantity"?: number | null;
@@ -1003,6 +1224,7 @@ export type Database = {
         Update: {
           "amount"?: number;
           "is_proration"?: boolean;
+          "is_waiting"?: boolean;
           "period_end"?: string;
           "period_start"?: string;
           "quantity"?: number | null;
@@ -1074,8 +1296,14 @@ export type Database = {
           "subtotal": number;
           "total": number;
           "updated_at": string;
+          "_check_linked": undefined | null;
+          "_grant_paid_lines": undefined | null;
+          "_net_of_changes": number | null;
         };
-        ComputedFields: never;
+        ComputedFields:
+          | "_check_linked"
+          | "_grant_paid_lines"
+          | "_net_of_changes";
         Insert: {
           "account_id"?: string | null;
           "amount_due": number;
@@ -1311,6 +1539,7 @@ export type Database = {
         Row: {
           "active": boolean;
           "as_of": string;
+          "cancel_credits": string;
           "created_at": string;
           "currency": string;
           "features": NonNullable<Json>;
@@ -1320,6 +1549,7 @@ export type Database = {
           "metadata": NonNullable<Json>;
           "monthly_credits": number;
           "nickname": string | null;
+          "proration_credits": string;
           "recurring_interval": string;
           "recurring_interval_count": number;
           "rollover": string;
@@ -1331,12 +1561,14 @@ export type Database = {
           "unit_amount": number | null;
           "updated_at": string;
           "usage_type": string;
+          "_months": number | null;
           "_plan_name": string | null;
         };
-        ComputedFields: "_plan_name";
+        ComputedFields: "_months" | "_plan_name";
         Insert: {
           "active"?: boolean;
           "as_of"?: string;
+          "cancel_credits"?: string;
           "created_at"?: string;
           "currency"?: string;
           "features"?: NonNullable<Json>;
@@ -1346,6 +1578,7 @@ export type Database = {
           "metadata"?: NonNullable<Json>;
           "monthly_credits"?: number;
           "nickname"?: string | null;
+          "proration_credits"?: string;
           "recurring_interval"?: string;
           "recurring_interval_count"?: number;
           "rollover"?: string;
@@ -1361,6 +1594,7 @@ export type Database = {
         Update: {
           "active"?: boolean;
           "as_of"?: string;
+          "cancel_credits"?: string;
           "created_at"?: string;
           "currency"?: string;
           "features"?: NonNullable<Json>;
@@ -1370,6 +1604,7 @@ export type Database = {
           "metadata"?: NonNullable<Json>;
           "monthly_credits"?: number;
           "nickname"?: string | null;
+          "proration_credits"?: string;
           "recurring_interval"?: string;
           "recurring_interval_count"?: number;
           "rollover"?: string;
@@ -1535,18 +1770,27 @@ export type Database = {
       "settings": {
         Row: {
           "id": boolean;
+          "initial_credits_per": string;
           "livemode": boolean;
+          "past_due_keeps_features": boolean;
+          "seen_card_policy": string | null;
           "updated_at": string;
         };
         ComputedFields: never;
         Insert: {
           "id"?: boolean;
+          "initial_credits_per"?: string;
           "livemode"?: boolean;
+          "past_due_keeps_features"?: boolean;
+          "seen_card_policy"?: string | null;
           "updated_at"?: string;
         };
         Update: {
           "id"?: boolean;
+          "initial_credits_per"?: string;
           "livemode"?: boolean;
+          "past_due_keeps_features"?: boolean;
+          "seen_card_policy"?: string | null;
           "updated_at"?: string;
         };
         Relationships: [];
@@ -1606,7 +1850,6 @@ export type Database = {
           "current_period_end": string;
           "current_period_start": string;
           "quantity": number | null;
-          "removed_at": string | null;
           "stripe_price_id": string;
           "stripe_product_id": string | null;
           "stripe_subscription_id": string;
@@ -1619,7 +1862,6 @@ export type Database = {
           "current_period_end": string;
           "current_period_start": string;
           "quantity"?: number | null;
-          "removed_at"?: string | null;
           "stripe_price_id": string;
           "stripe_product_id"?: string | null;
           "stripe_subscription_id": string;
@@ -1631,7 +1873,6 @@ export type Database = {
           "current_period_end"?: string;
           "current_period_start"?: string;
           "quantity"?: number | null;
-          "removed_at"?: string | null;
           "stripe_price_id"?: string;
           "stripe_product_id"?: string | null;
           "stripe_subscription_id"?: string;
@@ -1656,10 +1897,10 @@ export type Database = {
           "cancel_at": string | null;
           "cancel_at_period_end": boolean;
           "canceled_at": string | null;
-          "collection_paused_at": string | null;
           "created_at": string;
           "currency": string | null;
           "ended_at": string | null;
+          "is_collection_paused": boolean;
           "livemode": boolean;
           "metadata": NonNullable<Json>;
           "started_at": string;
@@ -1669,8 +1910,10 @@ export type Database = {
           "trial_end": string | null;
           "trial_start": string | null;
           "updated_at": string;
+          "_arm_schedules": undefined | null;
+          "_grant_trial": undefined | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_arm_schedules" | "_grant_trial";
         Insert: {
           "account_id"?: string | null;
           "as_of": string;
@@ -1678,10 +1921,10 @@ export type Database = {
           "cancel_at"?: string | null;
           "cancel_at_period_end"?: boolean;
           "canceled_at"?: string | null;
-          "collection_paused_at"?: string | null;
           "created_at"?: string;
           "currency"?: string | null;
           "ended_at"?: string | null;
+          "is_collection_paused"?: boolean;
           "livemode": boolean;
           "metadata"?: NonNullable<Json>;
           "started_at": string;
@@ -1699,10 +1942,10 @@ export type Database = {
           "cancel_at"?: string | null;
           "cancel_at_period_end"?: boolean;
           "canceled_at"?: string | null;
-          "collection_paused_at"?: string | null;
           "created_at"?: string;
           "currency"?: string | null;
           "ended_at"?: string | null;
+          "is_collection_paused"?: boolean;
           "livemode"?: boolean;
           "metadata"?: NonNullable<Json>;
           "started_at"?: string;
@@ -1747,18 +1990,94 @@ export type Database = {
         Args: { "livemode": boolean; "stripe_customer_id": string };
         Returns: string;
       };
-      "_apply_paid_lines": {
+      "_adopt_customer": {
+        Args: { "account_id": string; "stripe_customer_id": string };
+        Returns: undefined;
+      };
+      "_allocate_slots": {
+        Args: { "account_ids": (string)[]; "as_of": string };
+        Returns: {
+          "credits_granted": number;
+          "slots_granted": number;
+        }[];
+      };
+      "_anchor_of_period": {
         Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          "period_end": string;
+          "period_start": string;
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
           >;
-          "lines": Json;
+          "subscription": Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
+      "_arm_schedules": {
+        Args: {
+          "subscription": Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
         };
         Returns: undefined;
       };
       "_burn_lots": {
         Args: { "account_id": string; "amount": number; "entry_id": number };
+        Returns: undefined;
+      };
+      "_change_ends": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "line": Omit<
+            Database["billing"]["Tables"]["invoice_lines"]["Row"],
+            Database["billing"]["Tables"]["invoice_lines"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
+      "_change_starts": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "line": Omit<
+            Database["billing"]["Tables"]["invoice_lines"]["Row"],
+            Database["billing"]["Tables"]["invoice_lines"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
+      "_changes": {
+        Args: { "stripe_invoice_id": string };
+        Returns: {
+          "amount": number;
+          "is_proration": boolean;
+          "is_waiting": boolean;
+          "period_end": string;
+          "period_start": string;
+          "quantity": number | null;
+          "stripe_invoice_id": string;
+          "stripe_line_id": string;
+          "stripe_price_id": string | null;
+          "stripe_subscription_item_id": string | null;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "invoice_lines";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      "_check_customer_id": {
+        Args: { "stripe_customer_id": string };
         Returns: undefined;
       };
       "_check_expires_in": {
@@ -1782,6 +2101,15 @@ export type Database = {
         Args: { "account_id": string; "idempotency_key": string };
         Returns: undefined;
       };
+      "_check_linked": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       "_check_may_spend": {
         Args: { "account_id": string };
         Returns: undefined;
@@ -1799,6 +2127,18 @@ export type Database = {
       "_checked_limit": {
         Args: { "amount": number; "name": string };
         Returns: number;
+      };
+      "_correct_grant": {
+        Args: {
+          "amount": number;
+          "idempotency_key": string;
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+          "reason": string;
+        };
+        Returns: undefined;
       };
       "_count_spend": {
         Args: {
@@ -1831,6 +2171,21 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_declared_choice": {
+        Args: {
+          "choices": (string)[];
+          "key": string;
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "product": Omit<
+            Database["billing"]["Tables"]["products"]["Row"],
+            Database["billing"]["Tables"]["products"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
       "_declared_credits": {
         Args: {
           "key": string;
@@ -1861,9 +2216,14 @@ export type Database = {
         Args: {
           "account_id": string;
           "cap": number;
+          "slot_start": string;
           "stripe_subscription_item_id": string;
         };
         Returns: undefined;
+      };
+      "_first_slot": {
+        Args: { "anchor": string; "from_moment": string };
+        Returns: string;
       };
       "_freeze_on_warning": {
         Args: {
@@ -1874,22 +2234,15 @@ export type Database = {
         };
         Returns: undefined;
       };
-      "_given_in_this_month": {
+      "_give_held": {
         Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-          "plan": Omit<
-            Database["billing"]["Tables"]["plans"]["Row"],
-            Database["billing"]["Tables"]["plans"]["ComputedFields"]
-          >;
-          "schedule": Omit<
-            Database["billing"]["Tables"]["credit_schedules"]["Row"],
-            Database["billing"]["Tables"]["credit_schedules"]["ComputedFields"]
+          "actor": string;
+          "held": Omit<
+            Database["billing"]["Tables"]["held_credits"]["Row"],
+            Database["billing"]["Tables"]["held_credits"]["ComputedFields"]
           >;
         };
-        Returns: number;
+        Returns: undefined;
       };
       "_grant_credits": {
         Args: {
@@ -1940,24 +2293,55 @@ export type Database = {
           isSetofReturn: false;
         };
       };
-      "_grant_paid_period": {
+      "_grant_due_slots": {
+        Args: { "as_of": string; "stripe_subscription_id": string };
+        Returns: {
+          "credits": number;
+          "slots": number;
+        }[];
+      };
+      "_grant_initial": {
         Args: {
-          "amount": number;
           "invoice": Omit<
             Database["billing"]["Tables"]["invoices"]["Row"],
             Database["billing"]["Tables"]["invoices"]["ComputedFields"]
           >;
-          "period_end": string;
           "period_start": string;
-          "quantity": number;
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "stripe_subscription_item_id": string;
+        };
+        Returns: undefined;
+      };
+      "_grant_once": {
+        Args: {
+          "account_id": string;
+          "amount": number;
+          "description": string;
+          "idempotency_key": string;
+          "kind": string;
+          "reference_id": string;
+          "source": string;
+          "stripe_invoice_id": string;
           "stripe_price_id": string;
           "stripe_subscription_item_id": string;
         };
         Returns: undefined;
       };
+      "_grant_paid_lines": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       "_grant_slot": {
         Args: {
-          "already_granted": number;
+          "amount": number;
           "plan": Omit<
             Database["billing"]["Tables"]["plans"]["Row"],
             Database["billing"]["Tables"]["plans"]["ComputedFields"]
@@ -1971,7 +2355,35 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_grant_trial": {
+        Args: {
+          "subscription": Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_grant_trial_of_plan": {
+        Args: {
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "stripe_subscription_item_id": string;
+          "subscription": Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_grant_waiting_periods": {
+        Args: { "stripe_subscription_id": string };
+        Returns: undefined;
+      };
       "_has_arrived": { Args: { "stripe_id": string }; Returns: boolean };
+      "_has_pg_cron": { Args: Record<PropertyKey, never>; Returns: boolean };
       "_in_running_period": {
         Args: {
           "balance": Omit<
@@ -2003,21 +2415,26 @@ export type Database = {
         };
       };
       "_invoice_rank": { Args: { "status": string }; Returns: number };
-      "_is_trial": {
+      "_is_a_step_back": {
         Args: {
-          "amount": number;
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          "held": Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
           >;
-          "period_start": string;
-          "plan": Omit<
-            Database["billing"]["Tables"]["plans"]["Row"],
-            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          "items": Json;
+          "offered": Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
           >;
         };
         Returns: boolean;
       };
+      "_is_held": { Args: { "idempotency_key": string }; Returns: boolean };
+      "_judge_card": {
+        Args: { "account_id": string; "card_fingerprint": string };
+        Returns: undefined;
+      };
+      "_judge_credits": { Args: { "account_id": string }; Returns: undefined };
       "_lock_arrival": { Args: { "stripe_id": string }; Returns: undefined };
       "_lock_balance": {
         Args: { "account_id": string };
@@ -2040,6 +2457,38 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "credit_balances";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "_lock_card": {
+        Args: { "card_fingerprint": string };
+        Returns: undefined;
+      };
+      "_lock_customer": {
+        Args: {
+          "account_id": string;
+          "livemode": boolean;
+          "stripe_customer_id": string;
+        };
+        Returns: {
+          "account_id": string | null;
+          "as_of": string;
+          "created_at": string;
+          "deleted_at": string | null;
+          "duplicate_of": string | null;
+          "email": string | null;
+          "id": number;
+          "linked_at": string | null;
+          "livemode": boolean;
+          "metadata": NonNullable<Json>;
+          "name": string | null;
+          "stripe_customer_id": string | null;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "customers";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -2094,6 +2543,32 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_months": {
+        Args: {
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
+      "_net_of_changes": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
+      "_once_key": {
+        Args: {
+          "account_id": string;
+          "kind": string;
+          "stripe_product_id": string;
+        };
+        Returns: string;
+      };
       "_open_lot": {
         Args: {
           "entry": Omit<
@@ -2133,6 +2608,22 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_open_period": {
+        Args: {
+          "amount": number;
+          "deduct": number;
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "period_end": string;
+          "period_start": string;
+          "quantity": number;
+          "stripe_price_id": string;
+          "stripe_subscription_item_id": string;
+        };
+        Returns: number;
+      };
       "_open_scheduled_lot": {
         Args: {
           "lot": Omit<
@@ -2143,6 +2634,26 @@ export type Database = {
         Returns: undefined;
       };
       "_open_shortfall": { Args: { "grant_id": number }; Returns: number };
+      "_opening_credits": {
+        Args: {
+          "period_end": string;
+          "period_start": string;
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "quantity": number;
+          "slot_end": string;
+        };
+        Returns: number;
+      };
+      "_paid_from": {
+        Args: {
+          "stripe_invoice_id": string;
+          "stripe_subscription_item_id": string;
+        };
+        Returns: string;
+      };
       "_plan_name": {
         Args: {
           "plan": Omit<
@@ -2151,6 +2662,58 @@ export type Database = {
           >;
         };
         Returns: string;
+      };
+      "_plan_of_line": {
+        Args: { "stripe_id": string; "stripe_price_id": string };
+        Returns: {
+          "active": boolean;
+          "as_of": string;
+          "cancel_credits": string;
+          "created_at": string;
+          "currency": string;
+          "features": NonNullable<Json>;
+          "initial_credits": number;
+          "livemode": boolean;
+          "lookup_key": string | null;
+          "metadata": NonNullable<Json>;
+          "monthly_credits": number;
+          "nickname": string | null;
+          "proration_credits": string;
+          "recurring_interval": string;
+          "recurring_interval_count": number;
+          "rollover": string;
+          "rollover_cap": number | null;
+          "rollover_periods": number | null;
+          "stripe_price_id": string;
+          "stripe_product_id": string;
+          "trial_credits": number;
+          "unit_amount": number | null;
+          "updated_at": string;
+          "usage_type": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "plans";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "_proration_of_line": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "line": Omit<
+            Database["billing"]["Tables"]["invoice_lines"]["Row"],
+            Database["billing"]["Tables"]["invoice_lines"]["ComputedFields"]
+          >;
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
       };
       "_raise_insufficient": {
         Args: { "account_id": string; "available": number; "needed": number };
@@ -2162,6 +2725,40 @@ export type Database = {
       };
       "_raise_no_account": {
         Args: { "account_id": string };
+        Returns: undefined;
+      };
+      "_record_card": {
+        Args: {
+          "account_id": string;
+          "card_fingerprint": string;
+          "seen_at": string;
+          "stripe_customer_id": string;
+        };
+        Returns: string;
+      };
+      "_record_cards_of_customer": {
+        Args: { "account_id": string; "stripe_customer_id": string };
+        Returns: undefined;
+      };
+      "_record_changes": {
+        Args: {
+          "deducted": number;
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "net": number;
+        };
+        Returns: undefined;
+      };
+      "_record_lines": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "lines": Json;
+        };
         Returns: undefined;
       };
       "_refused": {
@@ -2294,6 +2891,53 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_seats": {
+        Args: {
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "quantity": number;
+        };
+        Returns: number;
+      };
+      "_seen_card": {
+        Args: {
+          "account_id": string;
+          "granted_at": string;
+          "held_for"?: string;
+        };
+        Returns: {
+          "account_id": string | null;
+          "card_fingerprint": string;
+          "created_at": string;
+          "first_seen_at": string;
+          "stripe_customer_id": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "card_fingerprints";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "_seen_card_policy": {
+        Args: Record<PropertyKey, never>;
+        Returns: string;
+      };
+      "_sees_every_account": {
+        Args: Record<PropertyKey, never>;
+        Returns: boolean;
+      };
+      "_set_aside": {
+        Args: {
+          "held": Omit<
+            Database["billing"]["Tables"]["held_credits"]["Row"],
+            Database["billing"]["Tables"]["held_credits"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
       "_settle_due": {
         Args: { "account_ids": (string)[]; "as_of": string };
         Returns: {
@@ -2335,6 +2979,50 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_settle_prorations": {
+        Args: { "stripe_subscription_id": string };
+        Returns: undefined;
+      };
+      "_settle_subscription": {
+        Args: { "stripe_subscription_id": string };
+        Returns: undefined;
+      };
+      "_settle_subscriptions_of": {
+        Args: { "stripe_customer_id": string };
+        Returns: undefined;
+      };
+      "_settle_trials": {
+        Args: { "stripe_price_id": string };
+        Returns: undefined;
+      };
+      "_share_of_slots": {
+        Args: {
+          "from_moment": string;
+          "slot_end": string;
+          "to_moment": string;
+        };
+        Returns: number;
+      };
+      "_slot": { Args: { "anchor": string; "k": number }; Returns: string };
+      "_slot_end": {
+        Args: { "anchor": string; "moment": string };
+        Returns: string;
+      };
+      "_slot_expiry": {
+        Args: {
+          "anchor": string;
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "slot_end": string;
+        };
+        Returns: string;
+      };
+      "_slot_number": {
+        Args: { "anchor": string; "moment": string };
+        Returns: number;
+      };
       "_spend_all": {
         Args: { "account_id": string; "spends": Json };
         Returns: undefined;
@@ -2347,6 +3035,19 @@ export type Database = {
           >;
         };
         Returns: number;
+      };
+      "_take_back": {
+        Args: {
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+          "seen": Omit<
+            Database["billing"]["Tables"]["card_fingerprints"]["Row"],
+            Database["billing"]["Tables"]["card_fingerprints"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
       };
       "_take_credits": {
         Args: {
@@ -2391,6 +3092,14 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_was_given": {
+        Args: {
+          "account_id": string;
+          "kind": string;
+          "stripe_price_id": string;
+        };
+        Returns: boolean;
+      };
       "_withhold": {
         Args: {
           "amount": number;
@@ -2405,6 +3114,15 @@ export type Database = {
       "_without_repeats": {
         Args: { "account_id": string; "spends": Json };
         Returns: Json;
+      };
+      "account_entitlements": {
+        Args: { "account_id": string };
+        Returns: {
+          "feature": string;
+          "stripe_price_id": string;
+          "stripe_subscription_id": string;
+          "value": Json;
+        }[];
       };
       "adjust_credits": {
         Args: {
@@ -2442,6 +3160,14 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "allocate_due_credits": {
+        Args: { "accounts_max"?: number; "as_of"?: string };
+        Returns: {
+          "accounts": number;
+          "credits_granted": number;
+          "slots_granted": number;
+        }[];
       };
       "available_when_settled": {
         Args: {
@@ -2596,6 +3322,12 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "has_feature":
+        | { Args: { "feature": string }; Returns: boolean }
+        | {
+          Args: { "account_id": string; "feature": string };
+          Returns: boolean;
+        };
       "hold_credits": {
         Args: {
           "account_id": string;
@@ -2642,6 +3374,10 @@ export type Database = {
         Args: { "event_ids": (string)[]; "stripe_customer_ids": (string)[] };
         Returns: undefined;
       };
+      "merge_customer": {
+        Args: { "duplicate_of": string; "stripe_customer_id": string };
+        Returns: undefined;
+      };
       "my_account_ids": { Args: Record<PropertyKey, never>; Returns: string[] };
       "read_stripe_events": {
         Args: { "batch_size": number; "visibility_seconds": number };
@@ -2664,6 +3400,15 @@ export type Database = {
           "livemode": boolean;
           "payload": string;
           "type": string;
+        };
+        Returns: string;
+      };
+      "record_card": {
+        Args: {
+          "card_fingerprint": string;
+          "livemode": boolean;
+          "seen_at": string;
+          "stripe_customer_id": string;
         };
         Returns: string;
       };
@@ -2793,6 +3538,43 @@ export type Database = {
         };
       };
       "retry_stripe_event": { Args: { "event_id": string }; Returns: string };
+      "review_held_credits": {
+        Args: {
+          "actor": string;
+          "decision": string;
+          "id": number;
+          "reason": string;
+        };
+        Returns: {
+          "account_id": string;
+          "amount": number;
+          "card_fingerprint": string;
+          "created_at": string;
+          "description": string | null;
+          "held_at": string;
+          "id": number;
+          "idempotency_key": string;
+          "kind": string;
+          "matched_account_id": string;
+          "reason": string | null;
+          "reference_id": string | null;
+          "reviewed_at": string | null;
+          "reviewed_by": string | null;
+          "revocation_id": number | null;
+          "source": string;
+          "status": string;
+          "stripe_invoice_id": string | null;
+          "stripe_price_id": string | null;
+          "stripe_subscription_item_id": string | null;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "held_credits";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "revoke_grant": {
         Args: {
           "actor": string;
@@ -3142,6 +3924,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "use_pg_cron": { Args: Record<PropertyKey, never>; Returns: undefined };
     };
     Enums: {
       [_ in never]: never;
@@ -3155,6 +3938,17 @@ export type Database = {
       [_ in never]: never;
     };
     Views: {
+      "billing_entitlements": {
+        Row: {
+          "account_id": string | null;
+          "feature": string | null;
+          "stripe_price_id": string | null;
+          "stripe_subscription_id": string | null;
+          "value": Json | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
       "billing_plans": {
         Row: {
           "currency": string;
@@ -3366,6 +4160,12 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "has_feature":
+        | { Args: { "feature": string }; Returns: boolean }
+        | {
+          Args: { "account_id": string; "feature": string };
+          Returns: boolean;
+        };
       "hold_credits": {
         Args: {
           "account_id": string;
@@ -3390,6 +4190,10 @@ export type Database = {
           "livemode"?: boolean;
           "stripe_customer_id": string;
         };
+        Returns: undefined;
+      };
+      "merge_customer": {
+        Args: { "duplicate_of": string; "stripe_customer_id": string };
         Returns: undefined;
       };
       "refund_spend": {
@@ -3440,6 +4244,21 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "review_held_credits": {
+        Args: {
+          "actor": string;
+          "decision": string;
+          "id": number;
+          "reason": string;
+        };
+        Returns: Database["billing"]["Tables"]["held_credits"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "held_credits";
           isOneToOne: true;
           isSetofReturn: false;
         };

@@ -136,6 +136,28 @@ begin
 end
 $$;
 
+-- Takes back up to an amount of a lot that events, told of later, make worth less; what is gone of it is recorded.
+create function billing._correct_grant(lot billing.credit_grants, amount bigint, idempotency_key text, reason text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_amount bigint := least(_correct_grant.amount, (_correct_grant.lot).amount - coalesce((
+        select sum(credit_revocations.requested - credit_revocations.reinstated) from billing.credit_revocations
+        where credit_revocations.grant_id = (_correct_grant.lot).id
+    ), 0));
+begin
+    if v_amount > 0 then
+        perform billing._revoke_grant(
+            _correct_grant.lot, v_amount, 'stripe', _correct_grant.idempotency_key, 'clamp_and_record',
+            _correct_grant.reason, 'tillbase'
+        );
+    end if;
+end
+$$;
+
 create function billing.revoke_grant(
     grant_id bigint,
     amount numeric,
@@ -194,7 +216,8 @@ end
 $$;
 
 revoke all on function
-    billing._spent_of_lot, billing._open_shortfall, billing._revoke_grant, billing.revoke_grant
+    billing._spent_of_lot, billing._open_shortfall, billing._revoke_grant, billing._correct_grant,
+    billing.revoke_grant
 from public, anon, authenticated, service_role;
 grant execute on function billing.revoke_grant(bigint, numeric, text, text, text, text) to service_role;
 

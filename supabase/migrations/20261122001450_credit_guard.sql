@@ -11,7 +11,7 @@
 
 alter table billing.settings
 add column initial_credits_per text not null default 'product',
-add column seen_card_policy text not null default 'hold',
+add column seen_card_policy text,
 add constraint initial_credits_per_is_known check (initial_credits_per in ('product', 'account')),
 add constraint seen_card_policy_is_known check (seen_card_policy in ('grant', 'hold', 'refuse'));
 
@@ -70,6 +70,18 @@ alter table billing.held_credits enable row level security;
 revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
 revoke all on billing.card_fingerprints, billing.held_credits from public, anon, authenticated, service_role;
 grant select on billing.card_fingerprints, billing.held_credits to service_role;
+
+-- What becomes of credits of an account whose card was seen on another. Stripe's test cards have one fingerprint each for
+-- everybody, so in test mode it is said, or nothing is held.
+create function billing._seen_card_policy()
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select coalesce(settings.seen_card_policy, case when settings.livemode then 'hold' else 'grant' end)
+    from billing.settings
+$$;
 
 -- The key of what is given once (kind: initial or trial).
 create function billing._once_key(kind text, account_id uuid, stripe_product_id text)
@@ -164,7 +176,7 @@ begin
     )
     select
         v_held.account_id, v_held.kind, v_held.amount, v_held.card_fingerprint, v_held.matched_account_id,
-        case settings.seen_card_policy when 'refuse' then 'refused' else 'pending' end, v_held.idempotency_key,
+        case billing._seen_card_policy() when 'refuse' then 'refused' else 'pending' end, v_held.idempotency_key,
         v_held.source, v_held.reference_id, v_held.description, v_held.stripe_invoice_id,
         v_held.stripe_subscription_item_id, v_held.stripe_price_id, billing.current_time()
     from billing.settings
@@ -228,7 +240,7 @@ begin
         where credit_grants.idempotency_key = _grant_once.idempotency_key and credit_grants.key_space = 'stripe'
     ) or billing._was_given(_grant_once.account_id, _grant_once.kind, _grant_once.stripe_price_id) then
         return;
-    elsif (select settings.seen_card_policy <> 'grant' from billing.settings) then
+    elsif billing._seen_card_policy() <> 'grant' then
         v_seen := billing._seen_card(_grant_once.account_id, billing.current_time());
     end if;
 
@@ -278,12 +290,12 @@ as $$
 $$;
 
 revoke all on function
-    billing._once_key, billing._was_given, billing._seen_card, billing._set_aside, billing._paid_from,
+    billing._seen_card_policy, billing._once_key, billing._was_given, billing._seen_card, billing._set_aside, billing._paid_from,
     billing._grant_once, billing._is_held
 from public, anon, authenticated, service_role;
 
 comment on column billing.settings.initial_credits_per is 'Initial and trial credits are given once for each account and product, or once for each account.';
-comment on column billing.settings.seen_card_policy is 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse.';
+comment on column billing.settings.seen_card_policy is 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse. Null: hold in live mode, grant in test mode, where cards are everybody''s.';
 comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached to it, or charged.';
 comment on column billing.card_fingerprints.account_id is 'The customer''s account, null while it is linked to none.';
 comment on column billing.card_fingerprints.first_seen_at is 'By Stripe''s time, not ours: the earliest that we were told of.';

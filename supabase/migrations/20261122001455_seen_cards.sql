@@ -36,6 +36,13 @@ begin
     if v_held.revocation_id is not null then
         select * into strict v_revocation from billing.credit_revocations
         where credit_revocations.id = v_held.revocation_id;
+        -- The lot goes over to the period that it is held for.
+        update billing.credit_grants
+        set stripe_invoice_id = v_held.stripe_invoice_id,
+            stripe_subscription_item_id = v_held.stripe_subscription_item_id,
+            stripe_price_id = v_held.stripe_price_id,
+            reference_id = v_held.reference_id
+        where credit_grants.id = v_revocation.grant_id;
         -- What was left with the account counts, and what somebody gave back by hand.
         v_left := v_held.amount - (v_revocation.requested - v_revocation.taken) - v_revocation.reinstated;
         if least(v_left, v_revocation.taken - v_revocation.reinstated) > 0 then
@@ -142,7 +149,7 @@ begin
         end if;
     end loop;
 
-    if (select settings.seen_card_policy = 'grant' from billing.settings) then
+    if billing._seen_card_policy() = 'grant' then
         return;
     end if;
     for v_lot in
@@ -184,11 +191,9 @@ declare
     v_account_id uuid;
 begin
     for v_account_id in
-        select _judge_card.account_id
-        union
-        select card_fingerprints.account_id from billing.card_fingerprints
+        select distinct card_fingerprints.account_id from billing.card_fingerprints
         where card_fingerprints.card_fingerprint = _judge_card.card_fingerprint
-            and card_fingerprints.first_seen_at >= v_first_seen_at and card_fingerprints.account_id is not null
+            and card_fingerprints.account_id is not null and card_fingerprints.first_seen_at >= v_first_seen_at
         order by 1
     loop
         perform billing._judge_credits(v_account_id);

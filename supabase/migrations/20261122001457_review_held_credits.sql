@@ -17,7 +17,7 @@ begin
     perform billing._check_reason(review_held_credits.reason, review_held_credits.actor);
     if v_status is null then
         raise exception 'decision % is not known', coalesce(review_held_credits.decision, 'null')
-            using errcode = 'TB036', hint = 'Use approve or refuse.';
+            using errcode = 'TB034', hint = 'Use approve or refuse.';
     end if;
     select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
     if found then
@@ -27,12 +27,12 @@ begin
     end if;
     if not found then
         raise exception 'no credits are held under %', coalesce(review_held_credits.id::text, 'null')
-            using errcode = 'TB037', hint = 'List what is held with `till credits held`.';
+            using errcode = 'TB035', hint = 'List what is held with `till credits held`.';
     elsif v_held.reviewed_at is not null and v_held.status = v_status then
         return v_held;
     elsif v_held.reviewed_at is not null then
         raise exception 'held credits % were % by %', v_held.id, v_held.status, v_held.reviewed_by
-            using errcode = 'TB038', hint = 'What was decided stays: grant credits, or revoke them, by hand.';
+            using errcode = 'TB036', hint = 'What was decided stays: grant credits, or revoke them, by hand.';
     elsif v_status = 'approved' then
         perform billing._check_open(v_held.account_id);
         perform billing._give_held(v_held, review_held_credits.actor);

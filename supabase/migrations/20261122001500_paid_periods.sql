@@ -141,7 +141,7 @@ declare
 begin
     select * into v_lot from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
-    if not found then
+    if not found or billing._is_held(v_key) then
         if v_plan.initial_credits > 0 then
             perform billing._grant_once(
                 account_id => v_invoice.account_id,
@@ -185,9 +185,9 @@ begin
             stripe_price_id => v_plan.stripe_price_id
         );
     elsif v_plan.initial_credits < v_lot.amount then
-        perform billing._revoke_grant(
-            v_lot, v_lot.amount - v_plan.initial_credits, 'stripe', v_key || ':' || v_invoice.stripe_invoice_id,
-            'clamp_and_record', 'An earlier paid period gives fewer initial credits', 'tillbase'
+        perform billing._correct_grant(
+            v_lot, v_lot.amount - v_plan.initial_credits, v_key || ':' || v_invoice.stripe_invoice_id,
+            'An earlier paid period gives fewer initial credits'
         );
     end if;
 end

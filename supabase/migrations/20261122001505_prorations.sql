@@ -193,10 +193,9 @@ begin
                 order by credit_grants.id
             loop
                 exit when v_taken = 0;
-                perform billing._revoke_grant(
-                    v_lot, least(v_taken, v_lot.amount), 'stripe',
-                    format('proration:%s:%s:%s', v_change.stripe_invoice_id, v_worth, v_lot.id), 'clamp_and_record',
-                    'An earlier change of the plan was told of later', 'tillbase'
+                perform billing._correct_grant(
+                    v_lot, v_taken, format('proration:%s:%s:%s', v_change.stripe_invoice_id, v_worth, v_lot.id),
+                    'An earlier change of the plan was told of later'
                 );
                 v_taken := v_taken - least(v_taken, v_lot.amount);
             end loop;

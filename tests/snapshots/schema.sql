@@ -48,80 +48,333 @@ begin
 end
 $$;
 
-CREATE TABLE billing.invoices (
-    stripe_invoice_id text NOT NULL,
-    stripe_customer_id text,
-    account_id uuid,
-    stripe_subscription_id text,
-    livemode boolean NOT NULL,
-    status text NOT NULL,
-    billing_reason text,
-    currency text NOT NULL,
-    subtotal bigint NOT NULL,
-    total bigint NOT NULL,
-    amount_due bigint NOT NULL,
-    amount_paid bigint NOT NULL,
-    attempt_count integer DEFAULT 0 NOT NULL,
-    next_payment_attempt_at timestamp with time zone,
-    hosted_invoice_url text,
-    invoiced_at timestamp with time zone NOT NULL,
-    paid_at timestamp with time zone,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['draft'::text, 'open'::text, 'uncollectible'::text, 'paid'::text, 'void'::text])))
-);
+CREATE FUNCTION billing._adopt_customer(stripe_customer_id text, account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    update billing.customers
+    set account_id = _adopt_customer.account_id, linked_at = coalesce(customers.linked_at, now()), updated_at = now()
+    where customers.stripe_customer_id = _adopt_customer.stripe_customer_id;
 
-COMMENT ON TABLE billing.invoices IS 'Stripe invoices; amounts in minor units of currency.';
+    update billing.subscriptions set account_id = _adopt_customer.account_id
+    where subscriptions.stripe_customer_id = _adopt_customer.stripe_customer_id;
+    update billing.invoices set account_id = _adopt_customer.account_id
+    where invoices.stripe_customer_id = _adopt_customer.stripe_customer_id;
+    update billing.checkout_sessions set account_id = _adopt_customer.account_id
+    where checkout_sessions.stripe_customer_id = _adopt_customer.stripe_customer_id;
+    update billing.payments set account_id = _adopt_customer.account_id
+    where payments.stripe_customer_id = _adopt_customer.stripe_customer_id;
+    update billing.fraud_warnings set account_id = _adopt_customer.account_id
+    where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id;
 
-CREATE FUNCTION billing._apply_paid_lines(invoice billing.invoices, lines jsonb) RETURNS void
+    perform billing._freeze_on_warning(fraud_warnings) from billing.fraud_warnings
+    where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id and fraud_warnings.status = 'open';
+    perform billing._record_cards_of_customer(_adopt_customer.stripe_customer_id, _adopt_customer.account_id);
+    perform billing._settle_subscriptions_of(_adopt_customer.stripe_customer_id);
+    perform billing._retry_events_waiting_for(_adopt_customer.stripe_customer_id);
+end
+$$;
+
+CREATE FUNCTION billing._allocate_slots(account_ids uuid[], as_of timestamp with time zone) RETURNS TABLE(slots_granted bigint, credits_granted numeric)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-    v_period record;
+    v_now timestamptz := billing.current_time();
+    v_alone text[];
+    v_alone_slots bigint;
+    v_alone_credits numeric;
 begin
-    insert into billing.invoice_lines (
-        stripe_line_id, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, amount, quantity,
-        is_proration, period_start, period_end
-    )
-    select
-        line.stripe_line_id, (_apply_paid_lines.invoice).stripe_invoice_id, line.stripe_subscription_item_id,
-        line.stripe_price_id, line.amount, line.quantity, line.is_proration, line.period_start, line.period_end
-    from jsonb_to_recordset(_apply_paid_lines.lines) as line (
-        stripe_line_id text, stripe_subscription_item_id text, stripe_price_id text, amount bigint, quantity bigint,
-        is_proration boolean, period_start timestamptz, period_end timestamptz
-    )
-    on conflict do nothing;
-
-    -- A manual invoice is no new month; a change of plan is one only by lines that are no proration.
-    if (_apply_paid_lines.invoice).billing_reason is null
-        or (_apply_paid_lines.invoice).billing_reason
-            not in ('subscription_create', 'subscription_cycle', 'subscription_update')
-    then
-        return;
-    end if;
-
-    -- Tiers make several lines of one item and period.
-    for v_period in
+    with due as (
         select
-            invoice_lines.stripe_subscription_item_id, invoice_lines.stripe_price_id, invoice_lines.period_start,
-            invoice_lines.period_end, sum(invoice_lines.quantity)::bigint as quantity,
-            sum(invoice_lines.amount)::bigint as amount
-        from billing.invoice_lines
-        where invoice_lines.stripe_invoice_id = (_apply_paid_lines.invoice).stripe_invoice_id
-            and invoice_lines.stripe_subscription_item_id is not null
-            and not invoice_lines.is_proration
-            and invoice_lines.period_end > invoice_lines.period_start
-        group by 1, 2, 3, 4
-        order by 1, 3
-    loop
-        perform billing._grant_paid_period(
-            _apply_paid_lines.invoice, v_period.stripe_subscription_item_id, v_period.stripe_price_id,
-            v_period.quantity, v_period.amount, v_period.period_start, v_period.period_end
-        );
-    end loop;
+            schedules.stripe_subscription_id, schedules.account_id,
+            bool_or(
+                balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap'
+                or balances.balance > 4611686018427387904 or plans.monthly_credits * schedules.quantity > 1000000000000
+            ) as is_alone
+        from billing.credit_schedules as schedules
+        join billing.credit_balances as balances on balances.account_id = schedules.account_id
+        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
+        where schedules.account_id = any (_allocate_slots.account_ids)
+            and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
+        group by schedules.stripe_subscription_id, schedules.account_id
+    )
+    select array_agg(due.stripe_subscription_id order by due.account_id, due.stripe_subscription_id) into v_alone
+    from due where due.is_alone;
+    select coalesce(sum(granted.slots), 0), coalesce(sum(granted.credits), 0) into v_alone_slots, v_alone_credits
+    from unnest(v_alone) as stripe_subscription_id
+    cross join lateral billing._grant_due_slots(stripe_subscription_id, _allocate_slots.as_of) as granted;
+
+    with
+    due as materialized (
+        select
+            schedules.*, plans.monthly_credits * schedules.quantity as amount, plans.rollover, plans.rollover_periods,
+            'Monthly subscription credits for ' || coalesce(plans.nickname, products.name) as description,
+            schedules.anchor at time zone 'utc' as anchor_utc,
+            billing._slot_number(schedules.anchor, schedules.next_slot_at) as k
+        from billing.credit_schedules as schedules
+        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
+        join billing.products on products.stripe_product_id = plans.stripe_product_id
+        where schedules.account_id = any (_allocate_slots.account_ids)
+            and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
+    ),
+    slots as materialized (
+        select
+            due.*, slot.starts, slot.number,
+            (due.anchor_utc + make_interval(months => slot.number + 1)) at time zone 'utc' as slot_end,
+            'monthly:' || due.stripe_subscription_item_id || ':'
+                || to_char(slot.starts at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as key
+        from due
+        cross join lateral (
+            select number, (due.anchor_utc + make_interval(months => number)) at time zone 'utc' as starts
+            from generate_series(due.k, billing._slot_number(due.anchor, _allocate_slots.as_of)) as number
+        ) as slot
+        where slot.starts <= _allocate_slots.as_of and slot.starts < due.ends_at
+    ),
+    fresh as materialized (
+        select
+            slots.*,
+            sum(slots.amount) over (
+                partition by slots.account_id order by slots.starts, slots.stripe_subscription_item_id
+            ) as so_far,
+            case slots.rollover
+                when 'none' then slots.slot_end
+                when 'periods' then (
+                    slots.anchor_utc + make_interval(months => slots.number + 1 + slots.rollover_periods)
+                ) at time zone 'utc'
+            end as expires_at
+        from slots
+        where slots.amount > 0 and not exists (
+            select from billing.credit_grants
+            where credit_grants.idempotency_key = slots.key and credit_grants.key_space = 'stripe'
+        )
+    ),
+    written as (
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
+            occurred_at
+        )
+        select
+            fresh.account_id, 'grant', fresh.amount, balances.balance + fresh.so_far, 'stripe.monthly_allocation',
+            fresh.stripe_subscription_id, fresh.description, 'stripe', fresh.key, v_now
+        from fresh
+        join billing.credit_balances as balances on balances.account_id = fresh.account_id
+        order by fresh.account_id, fresh.starts, fresh.stripe_subscription_item_id
+        returning credit_entries.id, credit_entries.idempotency_key
+    ),
+    opened as (
+        insert into billing.credit_grants (
+            account_id, entry_id, amount, remaining, effective_at, expires_at, source, reference_id, key_space,
+            idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id
+        )
+        select
+            fresh.account_id, written.id, fresh.amount, fresh.amount, fresh.starts, fresh.expires_at,
+            'stripe.monthly_allocation', fresh.stripe_subscription_id, 'stripe', fresh.key, fresh.stripe_invoice_id,
+            fresh.stripe_subscription_item_id, fresh.stripe_price_id
+        from fresh
+        join written on written.idempotency_key = fresh.key
+    ),
+    raised as (
+        update billing.credit_balances
+        set balance = credit_balances.balance + totals.amount,
+            next_due_at = least(credit_balances.next_due_at, totals.expires_at),
+            updated_at = now()
+        from (
+            select fresh.account_id, sum(fresh.amount) as amount, min(fresh.expires_at) as expires_at
+            from fresh group by fresh.account_id
+        ) as totals
+        where credit_balances.account_id = totals.account_id
+    ),
+    moved as (
+        update billing.credit_schedules
+        set last_slot_at = done.last_slot_at,
+            slots_granted = credit_schedules.slots_granted + done.slots,
+            next_slot_at = case when done.slot_end < credit_schedules.ends_at then done.slot_end end,
+            updated_at = now()
+        from (
+            select
+                slots.stripe_subscription_item_id, slots.stripe_invoice_id, slots.period_start,
+                max(slots.starts) as last_slot_at, max(slots.slot_end) as slot_end, count(*) as slots
+            from slots group by 1, 2, 3
+        ) as done
+        where credit_schedules.stripe_subscription_item_id = done.stripe_subscription_item_id
+            and credit_schedules.stripe_invoice_id = done.stripe_invoice_id
+            and credit_schedules.period_start = done.period_start
+    )
+    select count(*) + v_alone_slots, coalesce(sum(fresh.amount), 0) + v_alone_credits
+    into slots_granted, credits_granted from fresh;
+    return next;
 end
+$$;
+
+CREATE TABLE billing.plans (
+    stripe_price_id text NOT NULL,
+    stripe_product_id text NOT NULL,
+    livemode boolean DEFAULT false NOT NULL,
+    active boolean DEFAULT true NOT NULL,
+    lookup_key text,
+    nickname text,
+    currency text DEFAULT 'usd'::text NOT NULL,
+    unit_amount bigint,
+    recurring_interval text DEFAULT 'month'::text NOT NULL,
+    recurring_interval_count integer DEFAULT 1 NOT NULL,
+    usage_type text DEFAULT 'licensed'::text NOT NULL,
+    initial_credits bigint DEFAULT 0 NOT NULL,
+    monthly_credits bigint DEFAULT 0 NOT NULL,
+    trial_credits bigint DEFAULT 0 NOT NULL,
+    rollover text DEFAULT 'all'::text NOT NULL,
+    rollover_periods integer,
+    rollover_cap bigint,
+    proration_credits text DEFAULT 'delta'::text NOT NULL,
+    cancel_credits text DEFAULT 'period_end'::text NOT NULL,
+    features jsonb DEFAULT '{}'::jsonb NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT cancel_credits_is_known CHECK ((cancel_credits = ANY (ARRAY['period_end'::text, 'stop'::text]))),
+    CONSTRAINT features_are_an_object CHECK ((jsonb_typeof(features) = 'object'::text)),
+    CONSTRAINT initial_credits_are_not_negative CHECK ((initial_credits >= 0)),
+    CONSTRAINT monthly_credits_are_not_negative CHECK ((monthly_credits >= 0)),
+    CONSTRAINT proration_credits_is_known CHECK ((proration_credits = ANY (ARRAY['none'::text, 'delta'::text, 'full'::text]))),
+    CONSTRAINT recurring_interval_count_is_positive CHECK ((recurring_interval_count > 0)),
+    CONSTRAINT recurring_interval_is_known CHECK ((recurring_interval = ANY (ARRAY['day'::text, 'week'::text, 'month'::text, 'year'::text]))),
+    CONSTRAINT rollover_cap_comes_with_the_rule CHECK (((rollover = 'cap'::text) = (rollover_cap IS NOT NULL))),
+    CONSTRAINT rollover_cap_is_not_negative CHECK ((rollover_cap >= 0)),
+    CONSTRAINT rollover_is_known CHECK ((rollover = ANY (ARRAY['none'::text, 'all'::text, 'periods'::text, 'cap'::text]))),
+    CONSTRAINT rollover_periods_are_positive CHECK ((rollover_periods > 0)),
+    CONSTRAINT rollover_periods_come_with_the_rule CHECK (((rollover = 'periods'::text) = (rollover_periods IS NOT NULL))),
+    CONSTRAINT trial_credits_are_not_negative CHECK ((trial_credits >= 0)),
+    CONSTRAINT usage_type_is_known CHECK ((usage_type = ANY (ARRAY['licensed'::text, 'metered'::text])))
+);
+
+COMMENT ON TABLE billing.plans IS 'Recurring Stripe prices and the credits they are worth.';
+
+COMMENT ON COLUMN billing.plans.unit_amount IS 'Minor units of currency for one unit; null for tiered prices.';
+
+COMMENT ON COLUMN billing.plans.initial_credits IS 'Granted once for each account and product, with the first paid period.';
+
+COMMENT ON COLUMN billing.plans.monthly_credits IS 'Granted for each paid month, for each seat of a licensed price.';
+
+COMMENT ON COLUMN billing.plans.trial_credits IS 'Granted once for each account and product, when a trial starts.';
+
+COMMENT ON COLUMN billing.plans.rollover IS 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
+
+COMMENT ON COLUMN billing.plans.proration_credits IS 'What a change to this plan within a paid period gives at once: delta (by the days left, less what the plan before gave for them), full (a whole month), none.';
+
+COMMENT ON COLUMN billing.plans.cancel_credits IS 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
+
+CREATE TABLE billing.subscriptions (
+    stripe_subscription_id text NOT NULL,
+    stripe_customer_id text NOT NULL,
+    account_id uuid,
+    livemode boolean NOT NULL,
+    status text NOT NULL,
+    currency text,
+    billing_cycle_anchor timestamp with time zone NOT NULL,
+    cancel_at timestamp with time zone,
+    cancel_at_period_end boolean DEFAULT false NOT NULL,
+    canceled_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    trial_start timestamp with time zone,
+    trial_end timestamp with time zone,
+    is_collection_paused boolean DEFAULT false NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['incomplete'::text, 'incomplete_expired'::text, 'trialing'::text, 'active'::text, 'past_due'::text, 'canceled'::text, 'unpaid'::text, 'paused'::text])))
+);
+
+COMMENT ON TABLE billing.subscriptions IS 'Stripe subscriptions.';
+
+COMMENT ON COLUMN billing.subscriptions.account_id IS 'Null while the customer is linked to no account.';
+
+COMMENT ON COLUMN billing.subscriptions.is_collection_paused IS 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';
+
+COMMENT ON COLUMN billing.subscriptions.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
+
+CREATE FUNCTION billing._anchor_of_period(plan billing.plans, subscription billing.subscriptions, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select case
+        when (_anchor_of_period.plan).recurring_interval in ('day', 'week')
+            or billing._first_slot((_anchor_of_period.subscription).billing_cycle_anchor, _anchor_of_period.period_end)
+                = _anchor_of_period.period_end
+            then (_anchor_of_period.subscription).billing_cycle_anchor
+        when billing._slot(_anchor_of_period.period_start, billing._months(_anchor_of_period.plan))
+            = _anchor_of_period.period_end
+            then _anchor_of_period.period_start
+        else _anchor_of_period.period_end
+    end
+$$;
+
+CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    with facts as (
+        select
+            schedules.stripe_subscription_item_id, schedules.stripe_invoice_id, schedules.period_start,
+            -- The anchor of today, unless it was reset since: then the old one, which the period itself shows.
+            case
+                when plans.recurring_interval in ('day', 'week')
+                    or billing._first_slot((_arm_schedules.subscription).billing_cycle_anchor, schedules.period_end)
+                        = schedules.period_end
+                    then (_arm_schedules.subscription).billing_cycle_anchor
+                else schedules.anchor
+            end as anchor,
+            greatest(schedules.period_start, least(
+                schedules.period_end,
+                lead(schedules.period_start) over (
+                    partition by schedules.stripe_subscription_item_id
+                    order by schedules.period_start, schedules.is_change, invoices.invoiced_at, schedules.stripe_invoice_id
+                ),
+                (_arm_schedules.subscription).ended_at,
+                case when plans.cancel_credits = 'stop' then (_arm_schedules.subscription).canceled_at end
+            )) as ends_at,
+            case
+                when (_arm_schedules.subscription).status in ('paused', 'unpaid') then (_arm_schedules.subscription).status
+                when (_arm_schedules.subscription).status in ('incomplete', 'incomplete_expired') then 'incomplete'
+                when (_arm_schedules.subscription).is_collection_paused then 'collection_paused'
+                when customers.deleted_at is not null then 'customer_deleted'
+                when items.stripe_subscription_item_id is null then 'item_removed'
+            end as disarmed_reason
+        from billing.credit_schedules as schedules
+        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
+        join billing.invoices on invoices.stripe_invoice_id = schedules.stripe_invoice_id
+        join billing.customers on customers.stripe_customer_id = (_arm_schedules.subscription).stripe_customer_id
+        left join billing.subscription_items as items
+            on items.stripe_subscription_item_id = schedules.stripe_subscription_item_id
+        where schedules.stripe_subscription_id = (_arm_schedules.subscription).stripe_subscription_id
+    ),
+    armed as (
+        select
+            facts.stripe_subscription_item_id, facts.stripe_invoice_id, facts.period_start, facts.anchor, facts.ends_at,
+            facts.disarmed_reason,
+            billing._first_slot(
+                facts.anchor, coalesce(schedules.last_slot_at + interval '1 microsecond', facts.period_start)
+            ) as next_slot_at
+        from facts
+        join billing.credit_schedules as schedules using (stripe_subscription_item_id, stripe_invoice_id, period_start)
+    )
+    update billing.credit_schedules as schedules
+    set anchor = armed.anchor,
+        ends_at = armed.ends_at,
+        disarmed_reason = armed.disarmed_reason,
+        next_slot_at = case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end,
+        updated_at = now()
+    from armed
+    where schedules.stripe_subscription_item_id = armed.stripe_subscription_item_id
+        and schedules.stripe_invoice_id = armed.stripe_invoice_id
+        and schedules.period_start = armed.period_start
+        and (schedules.anchor, schedules.ends_at, schedules.disarmed_reason, schedules.next_slot_at) is distinct from (
+            armed.anchor, armed.ends_at, armed.disarmed_reason,
+            case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end
+        )
 $$;
 
 CREATE FUNCTION billing._burn_lots(account_id uuid, entry_id bigint, amount bigint) RETURNS void
@@ -158,6 +411,90 @@ begin
     end if;
 end
 $$;
+
+CREATE TABLE billing.invoice_lines (
+    stripe_line_id text NOT NULL,
+    stripe_invoice_id text NOT NULL,
+    stripe_subscription_item_id text,
+    stripe_price_id text,
+    amount bigint NOT NULL,
+    quantity bigint,
+    is_proration boolean NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    is_waiting boolean DEFAULT false NOT NULL
+);
+
+COMMENT ON TABLE billing.invoice_lines IS 'Lines of paid invoices: what was paid for, and for which period.';
+
+COMMENT ON COLUMN billing.invoice_lines.quantity IS 'Seats of a licensed price; usage of a metered one.';
+
+COMMENT ON COLUMN billing.invoice_lines.is_waiting IS 'Paid, but only the subscription can tell what for, and it is not known here yet.';
+
+CREATE TABLE billing.invoices (
+    stripe_invoice_id text NOT NULL,
+    stripe_customer_id text,
+    account_id uuid,
+    stripe_subscription_id text,
+    livemode boolean NOT NULL,
+    status text NOT NULL,
+    billing_reason text,
+    currency text NOT NULL,
+    subtotal bigint NOT NULL,
+    total bigint NOT NULL,
+    amount_due bigint NOT NULL,
+    amount_paid bigint NOT NULL,
+    attempt_count integer DEFAULT 0 NOT NULL,
+    next_payment_attempt_at timestamp with time zone,
+    hosted_invoice_url text,
+    invoiced_at timestamp with time zone NOT NULL,
+    paid_at timestamp with time zone,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['draft'::text, 'open'::text, 'uncollectible'::text, 'paid'::text, 'void'::text])))
+);
+
+COMMENT ON TABLE billing.invoices IS 'Stripe invoices; amounts in minor units of currency.';
+
+CREATE FUNCTION billing._change_ends(invoice billing.invoices, line billing.invoice_lines) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select least(
+        (_change_ends.line).period_end,
+        billing._first_slot((_change_ends.line).period_end, billing._change_starts(_change_ends.invoice, _change_ends.line))
+    )
+$$;
+
+CREATE FUNCTION billing._change_starts(invoice billing.invoices, line billing.invoice_lines) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select greatest((_change_starts.line).period_start, (_change_starts.invoice).invoiced_at)
+$$;
+
+CREATE FUNCTION billing._changes(stripe_invoice_id text) RETURNS SETOF billing.invoice_lines
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select * from billing.invoice_lines
+    where invoice_lines.stripe_invoice_id = _changes.stripe_invoice_id and invoice_lines.is_proration
+        and invoice_lines.stripe_subscription_item_id is not null and invoice_lines.amount <> 0
+        and invoice_lines.period_end > invoice_lines.period_start
+$$;
+
+CREATE FUNCTION billing._check_customer_id(stripe_customer_id text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $_$
+begin
+    if _check_customer_id.stripe_customer_id is null or _check_customer_id.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
+        raise exception '"%" is not the id of a Stripe customer', coalesce(_check_customer_id.stripe_customer_id, 'null')
+            using errcode = 'TB018', hint = 'Pass the id that Stripe gave, such as cus_NffrFeUfNV2Hib.';
+    end if;
+end
+$_$;
 
 CREATE FUNCTION billing._check_expires_in(expires_in interval) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -231,6 +568,20 @@ begin
             and credit_entries.idempotency_key = _check_key_is_new.idempotency_key
     ) then
         perform billing._raise_key_reused(_check_key_is_new.idempotency_key);
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_linked(invoice billing.invoices) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if (_check_linked.invoice).account_id is null then
+        raise exception 'customer % of invoice % is linked to no account',
+            (_check_linked.invoice).stripe_customer_id, (_check_linked.invoice).stripe_invoice_id
+            using errcode = 'TB011', detail = (_check_linked.invoice).stripe_customer_id,
+            hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
     end if;
 end
 $$;
@@ -319,6 +670,59 @@ begin
 end
 $$;
 
+CREATE TABLE billing.credit_grants (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    entry_id bigint,
+    amount billing.positive_credits NOT NULL,
+    remaining bigint NOT NULL,
+    held bigint DEFAULT 0 NOT NULL,
+    priority integer DEFAULT 100 NOT NULL,
+    effective_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    closed_at timestamp with time zone,
+    source text NOT NULL,
+    reference_id text,
+    description text,
+    key_space billing.key_space NOT NULL,
+    idempotency_key billing.idempotency_key NOT NULL,
+    stripe_invoice_id text,
+    stripe_subscription_item_id text,
+    stripe_price_id text,
+    stripe_checkout_session_id text,
+    stripe_payment_intent_id text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT expires_after_it_takes_effect CHECK ((expires_at > effective_at)),
+    CONSTRAINT held_remaining_and_amount_ascend CHECK (((0 <= held) AND (held <= remaining) AND (remaining <= (amount)::bigint))),
+    CONSTRAINT only_open_lots_hold_credits CHECK (((remaining = 0) OR ((entry_id IS NOT NULL) AND (closed_at IS NULL))))
+)
+WITH (fillfactor='80');
+
+COMMENT ON TABLE billing.credit_grants IS 'Lots of credits: what is left of each grant and what paid for it.';
+
+COMMENT ON COLUMN billing.credit_grants.entry_id IS 'The entry that opened the lot; null until a scheduled lot takes effect.';
+
+COMMENT ON COLUMN billing.credit_grants.held IS 'Part of remaining that open holds have pinned.';
+
+CREATE FUNCTION billing._correct_grant(lot billing.credit_grants, amount bigint, idempotency_key text, reason text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_amount bigint := least(_correct_grant.amount, (_correct_grant.lot).amount - coalesce((
+        select sum(credit_revocations.requested - credit_revocations.reinstated) from billing.credit_revocations
+        where credit_revocations.grant_id = (_correct_grant.lot).id
+    ), 0));
+begin
+    if v_amount > 0 then
+        perform billing._revoke_grant(
+            _correct_grant.lot, v_amount, 'stripe', _correct_grant.idempotency_key, 'clamp_and_record',
+            _correct_grant.reason, 'tillbase'
+        );
+    end if;
+end
+$$;
+
 CREATE TABLE billing.credit_balances (
     account_id uuid NOT NULL,
     balance bigint DEFAULT 0 NOT NULL,
@@ -375,6 +779,39 @@ begin
     end if;
     v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
     return v_balance;
+end
+$$;
+
+CREATE TABLE billing.products (
+    stripe_product_id text NOT NULL,
+    livemode boolean NOT NULL,
+    name text NOT NULL,
+    description text,
+    active boolean DEFAULT true NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.products IS 'Stripe products.';
+
+CREATE FUNCTION billing._declared_choice(plan billing.plans, product billing.products, key text, choices text[]) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_text text := coalesce(
+        (_declared_choice.plan).metadata ->> _declared_choice.key,
+        (_declared_choice.product).metadata ->> _declared_choice.key
+    );
+begin
+    if v_text is null or v_text = any (_declared_choice.choices) then
+        return v_text;
+    end if;
+    raise exception 'metadata % of % is "%", not one of %', _declared_choice.key,
+        (_declared_choice.plan).stripe_price_id, v_text, array_to_string(_declared_choice.choices, ', ')
+        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
 end
 $$;
 
@@ -462,7 +899,7 @@ CREATE FUNCTION billing._ended_hold(capture billing.credit_entries, hold billing
     )
 $$;
 
-CREATE FUNCTION billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint) RETURNS void
+CREATE FUNCTION billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -477,12 +914,14 @@ begin
     from billing.credit_grants
     where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
         and credit_grants.source = 'stripe.monthly_allocation'
-        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id;
+        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
+        and credit_grants.effective_at < _expire_beyond_cap.slot_start;
     for v_lot in
         select * from billing.credit_grants
         where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
             and credit_grants.source = 'stripe.monthly_allocation'
             and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
+            and credit_grants.effective_at < _expire_beyond_cap.slot_start
             and credit_grants.remaining > credit_grants.held
         order by credit_grants.effective_at, credit_grants.id
     loop
@@ -511,6 +950,20 @@ begin
     update billing.credit_balances set balance = v_balance.balance, updated_at = now()
     where credit_balances.account_id = _expire_beyond_cap.account_id;
 end
+$$;
+
+CREATE FUNCTION billing._first_slot(anchor timestamp with time zone, from_moment timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select case
+        when slot.start >= _first_slot.from_moment then slot.start
+        else billing._slot(_first_slot.anchor, slot.k + 1)
+    end
+    from (
+        select number.k, billing._slot(_first_slot.anchor, number.k) as start
+        from (select billing._slot_number(_first_slot.anchor, _first_slot.from_moment) as k) as number
+    ) as slot
 $$;
 
 CREATE TABLE billing.fraud_warnings (
@@ -548,92 +1001,92 @@ CREATE FUNCTION billing._freeze_on_warning(warning billing.fraud_warnings) RETUR
         and accounts.id = (_freeze_on_warning.warning).account_id
 $$;
 
-CREATE TABLE billing.credit_schedules (
-    stripe_subscription_item_id text NOT NULL,
-    period_start timestamp with time zone NOT NULL,
-    period_end timestamp with time zone NOT NULL,
+CREATE TABLE billing.held_credits (
+    id bigint NOT NULL,
     account_id uuid NOT NULL,
-    stripe_subscription_id text NOT NULL,
-    stripe_invoice_id text NOT NULL,
-    stripe_price_id text NOT NULL,
-    quantity bigint NOT NULL,
-    slots_granted integer DEFAULT 0 NOT NULL,
-    next_slot_at timestamp with time zone,
-    disarmed_at timestamp with time zone,
-    disarmed_reason text,
+    kind text NOT NULL,
+    amount billing.positive_credits NOT NULL,
+    card_fingerprint text NOT NULL,
+    matched_account_id uuid NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    reason text,
+    reviewed_by text,
+    reviewed_at timestamp with time zone,
+    idempotency_key billing.idempotency_key NOT NULL,
+    source text NOT NULL,
+    reference_id text,
+    description text,
+    stripe_invoice_id text,
+    stripe_subscription_item_id text,
+    stripe_price_id text,
+    revocation_id bigint,
+    held_at timestamp with time zone NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT disarmed_schedules_say_why CHECK (((disarmed_at IS NULL) = (disarmed_reason IS NULL))),
-    CONSTRAINT next_slot_is_within_the_period CHECK (((next_slot_at >= period_start) AND (next_slot_at < period_end))),
-    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
-    CONSTRAINT quantity_is_positive CHECK ((quantity > 0))
+    CONSTRAINT accounts_differ CHECK ((matched_account_id <> account_id)),
+    CONSTRAINT credits_are_approved_by_somebody CHECK (((status <> 'approved'::text) OR (reviewed_at IS NOT NULL))),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['initial'::text, 'trial'::text]))),
+    CONSTRAINT reviewed_credits_are_pending_no_more CHECK (((status <> 'pending'::text) OR (reviewed_at IS NULL))),
+    CONSTRAINT reviews_say_who_and_why CHECK ((((reviewed_at IS NULL) = (reviewed_by IS NULL)) AND ((reviewed_at IS NULL) = (reason IS NULL)))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['pending'::text, 'approved'::text, 'refused'::text])))
 );
 
-COMMENT ON TABLE billing.credit_schedules IS 'Paid periods of subscription items and the monthly slots granted of them.';
+COMMENT ON TABLE billing.held_credits IS 'Initial and trial credits of accounts whose card was seen on another account before. The key is one of what was paid for (key space stripe), the rest what they are granted with.';
 
-CREATE TABLE billing.plans (
-    stripe_price_id text NOT NULL,
-    stripe_product_id text NOT NULL,
-    livemode boolean DEFAULT false NOT NULL,
-    active boolean DEFAULT true NOT NULL,
-    lookup_key text,
-    nickname text,
-    currency text DEFAULT 'usd'::text NOT NULL,
-    unit_amount bigint,
-    recurring_interval text DEFAULT 'month'::text NOT NULL,
-    recurring_interval_count integer DEFAULT 1 NOT NULL,
-    usage_type text DEFAULT 'licensed'::text NOT NULL,
-    initial_credits bigint DEFAULT 0 NOT NULL,
-    monthly_credits bigint DEFAULT 0 NOT NULL,
-    trial_credits bigint DEFAULT 0 NOT NULL,
-    rollover text DEFAULT 'all'::text NOT NULL,
-    rollover_periods integer,
-    rollover_cap bigint,
-    features jsonb DEFAULT '{}'::jsonb NOT NULL,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT features_are_an_object CHECK ((jsonb_typeof(features) = 'object'::text)),
-    CONSTRAINT initial_credits_are_not_negative CHECK ((initial_credits >= 0)),
-    CONSTRAINT monthly_credits_are_not_negative CHECK ((monthly_credits >= 0)),
-    CONSTRAINT recurring_interval_count_is_positive CHECK ((recurring_interval_count > 0)),
-    CONSTRAINT recurring_interval_is_known CHECK ((recurring_interval = ANY (ARRAY['day'::text, 'week'::text, 'month'::text, 'year'::text]))),
-    CONSTRAINT rollover_cap_comes_with_the_rule CHECK (((rollover = 'cap'::text) = (rollover_cap IS NOT NULL))),
-    CONSTRAINT rollover_cap_is_not_negative CHECK ((rollover_cap >= 0)),
-    CONSTRAINT rollover_is_known CHECK ((rollover = ANY (ARRAY['none'::text, 'all'::text, 'periods'::text, 'cap'::text]))),
-    CONSTRAINT rollover_periods_are_positive CHECK ((rollover_periods > 0)),
-    CONSTRAINT rollover_periods_come_with_the_rule CHECK (((rollover = 'periods'::text) = (rollover_periods IS NOT NULL))),
-    CONSTRAINT trial_credits_are_not_negative CHECK ((trial_credits >= 0)),
-    CONSTRAINT usage_type_is_known CHECK ((usage_type = ANY (ARRAY['licensed'::text, 'metered'::text])))
-);
+COMMENT ON COLUMN billing.held_credits.card_fingerprint IS 'The card that was seen on matched_account_id before.';
 
-COMMENT ON TABLE billing.plans IS 'Recurring Stripe prices and the credits they are worth.';
+COMMENT ON COLUMN billing.held_credits.status IS 'pending: waits for an administrator. approved, refused: by reviewed_by, or refused by the policy where that is null.';
 
-COMMENT ON COLUMN billing.plans.unit_amount IS 'Minor units of currency for one unit; null for tiered prices.';
+COMMENT ON COLUMN billing.held_credits.revocation_id IS 'What took them back, where they had been granted before the card was told of.';
 
-COMMENT ON COLUMN billing.plans.initial_credits IS 'Granted once for each account and product, with the first paid period.';
-
-COMMENT ON COLUMN billing.plans.monthly_credits IS 'Granted for each paid month, for each seat of a licensed price.';
-
-COMMENT ON COLUMN billing.plans.trial_credits IS 'Granted once for each account and product, when a trial starts.';
-
-COMMENT ON COLUMN billing.plans.rollover IS 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
-
-CREATE FUNCTION billing._given_in_this_month(invoice billing.invoices, plan billing.plans, schedule billing.credit_schedules) RETURNS bigint
-    LANGUAGE sql STABLE
+CREATE FUNCTION billing._give_held(held billing.held_credits, actor text) RETURNS void
+    LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
-    select coalesce(sum(credit_grants.amount), 0)::bigint from billing.credit_grants
-    where (
-            (_given_in_this_month.invoice).billing_reason = 'subscription_update'
-            or (_given_in_this_month.plan).recurring_interval in ('day', 'week')
-        )
-        and credit_grants.account_id = (_given_in_this_month.schedule).account_id
-        and credit_grants.stripe_subscription_item_id = (_given_in_this_month.schedule).stripe_subscription_item_id
-        and credit_grants.source = 'stripe.monthly_allocation'
-        and credit_grants.effective_at > (_given_in_this_month.schedule).period_start - interval '1 month'
-        and credit_grants.effective_at < (_given_in_this_month.schedule).period_start
+declare
+    v_held billing.held_credits := _give_held.held;
+    v_revocation billing.credit_revocations;
+    v_left bigint := v_held.amount;
+begin
+    if v_held.revocation_id is not null then
+        select * into strict v_revocation from billing.credit_revocations
+        where credit_revocations.id = v_held.revocation_id;
+        -- The lot goes over to the period that it is held for.
+        update billing.credit_grants
+        set stripe_invoice_id = v_held.stripe_invoice_id,
+            stripe_subscription_item_id = v_held.stripe_subscription_item_id,
+            stripe_price_id = v_held.stripe_price_id,
+            reference_id = v_held.reference_id
+        where credit_grants.id = v_revocation.grant_id;
+        -- What was left with the account counts, and what somebody gave back by hand.
+        v_left := v_held.amount - (v_revocation.requested - v_revocation.taken) - v_revocation.reinstated;
+        if least(v_left, v_revocation.taken - v_revocation.reinstated) > 0 then
+            perform billing._reinstate(
+                v_revocation, least(v_left, v_revocation.taken - v_revocation.reinstated), 'system',
+                'approved:' || v_held.id, 'Held credits approved', _give_held.actor
+            );
+        end if;
+        -- The rest is what an earlier paid period gives more than the lot had.
+        v_left := v_held.amount - v_revocation.requested;
+        if v_left <= 0 then
+            return;
+        end if;
+    end if;
+    perform billing._grant_credits(
+        account_id => v_held.account_id,
+        amount => v_left,
+        key_space => 'stripe',
+        idempotency_key => v_held.idempotency_key
+            || case when v_held.revocation_id is null then '' else ':' || v_held.stripe_invoice_id end,
+        source => v_held.source,
+        reference_id => v_held.reference_id,
+        description => v_held.description,
+        stripe_invoice_id => v_held.stripe_invoice_id,
+        stripe_subscription_item_id => v_held.stripe_subscription_item_id,
+        stripe_price_id => v_held.stripe_price_id,
+        actor => _give_held.actor
+    );
+end
 $$;
 
 CREATE FUNCTION billing._grant_credits(account_id uuid, amount bigint, key_space text, idempotency_key text, source text, reference_id text, description text, metadata jsonb DEFAULT '{}'::jsonb, priority integer DEFAULT 100, effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, stripe_subscription_item_id text DEFAULT NULL::text, stripe_price_id text DEFAULT NULL::text, stripe_checkout_session_id text DEFAULT NULL::text, stripe_payment_intent_id text DEFAULT NULL::text, kind text DEFAULT 'grant'::text, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
@@ -701,149 +1154,388 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._grant_paid_period(invoice billing.invoices, stripe_subscription_item_id text, stripe_price_id text, quantity bigint, amount bigint, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS void
+CREATE FUNCTION billing._grant_due_slots(stripe_subscription_id text, as_of timestamp with time zone) RETURNS TABLE(slots bigint, credits numeric)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-    v_invoice billing.invoices := _grant_paid_period.invoice;
-    v_plan billing.plans;
     v_schedule billing.credit_schedules;
+    v_plan billing.plans;
     v_slot_end timestamptz;
-    v_initial_key text;
 begin
-    if _grant_paid_period.stripe_price_id is null then
-        raise exception 'a line of invoice % names no price', v_invoice.stripe_invoice_id
-            using errcode = 'TB010', detail = v_invoice.stripe_invoice_id,
-            hint = 'Grant by hand what was paid for.';
-    end if;
-    select * into v_plan from billing.plans where plans.stripe_price_id = _grant_paid_period.stripe_price_id;
-    if not found then
-        raise exception 'price % of invoice % is no plan here', _grant_paid_period.stripe_price_id, v_invoice.stripe_invoice_id
-            using errcode = 'TB010', detail = _grant_paid_period.stripe_price_id,
-            hint = 'Update the price in Stripe (its event brings it here) or add it to billing.plans, then retry the event.';
-    elsif v_plan.usage_type = 'licensed' and _grant_paid_period.quantity = 0 then
-        return;
-    elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 then
-        -- The product may declare what the price doesn't, and it is not here yet: sync_price made a placeholder.
-        perform from billing.products
-        where products.stripe_product_id = v_plan.stripe_product_id and products.as_of = '-infinity'
-            and products.name = products.stripe_product_id;
-        if not found then
-            return;
-        end if;
-        raise exception 'product % of price % is not here yet', v_plan.stripe_product_id, v_plan.stripe_price_id
-            using errcode = 'TB010', detail = v_plan.stripe_product_id,
-            hint = 'Update the product in Stripe: its event brings it here, and this event then goes on by itself.';
-    elsif v_invoice.account_id is null then
-        raise exception 'customer % of invoice % is linked to no account', v_invoice.stripe_customer_id, v_invoice.stripe_invoice_id
-            using errcode = 'TB011', detail = v_invoice.stripe_customer_id,
-            hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
-    end if;
+    slots := 0;
+    credits := 0;
+    loop
+        select * into v_schedule from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = _grant_due_slots.stripe_subscription_id
+            and credit_schedules.next_slot_at <= _grant_due_slots.as_of and credit_schedules.disarmed_reason is null
+        order by credit_schedules.next_slot_at, credit_schedules.stripe_subscription_item_id
+        limit 1;
+        exit when not found;
+        select * into strict v_plan from billing.plans where plans.stripe_price_id = v_schedule.stripe_price_id;
+        v_slot_end := billing._slot_end(v_schedule.anchor, v_schedule.next_slot_at);
+        perform billing._grant_slot(
+            v_schedule, v_plan, v_schedule.next_slot_at, v_slot_end, v_plan.monthly_credits * v_schedule.quantity
+        );
+        slots := slots + 1;
+        credits := credits + v_plan.monthly_credits * v_schedule.quantity;
+        update billing.credit_schedules
+        set last_slot_at = v_schedule.next_slot_at,
+            slots_granted = v_schedule.slots_granted + 1,
+            next_slot_at = case when v_slot_end < v_schedule.ends_at then v_slot_end end,
+            updated_at = now()
+        where credit_schedules.stripe_subscription_item_id = v_schedule.stripe_subscription_item_id
+            and credit_schedules.stripe_invoice_id = v_schedule.stripe_invoice_id
+            and credit_schedules.period_start = v_schedule.period_start;
+    end loop;
+    return next;
+end
+$$;
 
-    -- A period of a month is one slot, however many days its month has. Months are counted in UTC, as at Stripe.
-    v_slot_end := case
-        when v_plan.recurring_interval = 'month' and v_plan.recurring_interval_count = 1
-            then _grant_paid_period.period_end
-        else (_grant_paid_period.period_start at time zone 'utc' + interval '1 month') at time zone 'utc'
-    end;
-
-    if billing._is_trial(v_invoice, v_plan, _grant_paid_period.amount, _grant_paid_period.period_start) then
-        if v_plan.trial_credits > 0 then
-            perform billing._grant_credits(
+CREATE FUNCTION billing._grant_initial(invoice billing.invoices, plan billing.plans, stripe_subscription_item_id text, period_start timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_invoice billing.invoices := _grant_initial.invoice;
+    v_plan billing.plans := _grant_initial.plan;
+    v_key text := billing._once_key('initial', v_invoice.account_id, v_plan.stripe_product_id);
+    v_lot billing.credit_grants;
+begin
+    select * into v_lot from billing.credit_grants
+    where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
+    if not found or billing._is_held(v_key) then
+        if v_plan.initial_credits > 0 then
+            perform billing._grant_once(
                 account_id => v_invoice.account_id,
-                amount => v_plan.trial_credits,
-                key_space => 'stripe',
-                idempotency_key => pg_catalog.format('trial:%s:%s', v_invoice.account_id, v_plan.stripe_product_id),
-                source => 'stripe.trial',
+                kind => 'initial',
+                idempotency_key => v_key,
+                amount => v_plan.initial_credits,
+                source => 'stripe.subscription',
                 reference_id => v_invoice.stripe_subscription_id,
-                description => 'Trial credits for ' || billing._plan_name(v_plan),
+                description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
                 stripe_invoice_id => v_invoice.stripe_invoice_id,
-                stripe_subscription_item_id => _grant_paid_period.stripe_subscription_item_id,
+                stripe_subscription_item_id => _grant_initial.stripe_subscription_item_id,
                 stripe_price_id => v_plan.stripe_price_id
             );
         end if;
         return;
+    elsif v_lot.stripe_invoice_id = v_invoice.stripe_invoice_id or _grant_initial.period_start >= (
+        select min(invoice_lines.period_start) from billing.invoice_lines
+        where invoice_lines.stripe_invoice_id = v_lot.stripe_invoice_id and not invoice_lines.is_proration
+            and invoice_lines.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
+    ) then
+        return;
     end if;
 
-    -- Looked up first, because every renewal but the first would only find the key used.
-    v_initial_key := pg_catalog.format('initial:%s:%s', v_invoice.account_id, v_plan.stripe_product_id);
-    if v_plan.initial_credits > 0 and not exists (
-        select from billing.credit_grants
-        where credit_grants.idempotency_key = v_initial_key and credit_grants.key_space = 'stripe'
-    ) then
+    update billing.credit_grants
+    set stripe_invoice_id = v_invoice.stripe_invoice_id,
+        stripe_subscription_item_id = _grant_initial.stripe_subscription_item_id,
+        stripe_price_id = v_plan.stripe_price_id,
+        reference_id = v_invoice.stripe_subscription_id
+    where credit_grants.id = v_lot.id;
+    if v_plan.initial_credits > v_lot.amount then
         perform billing._grant_credits(
             account_id => v_invoice.account_id,
-            amount => v_plan.initial_credits,
+            amount => v_plan.initial_credits - v_lot.amount,
             key_space => 'stripe',
-            idempotency_key => v_initial_key,
+            idempotency_key => v_key || ':' || v_invoice.stripe_invoice_id,
             source => 'stripe.subscription',
             reference_id => v_invoice.stripe_subscription_id,
             description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
             stripe_invoice_id => v_invoice.stripe_invoice_id,
-            stripe_subscription_item_id => _grant_paid_period.stripe_subscription_item_id,
+            stripe_subscription_item_id => _grant_initial.stripe_subscription_item_id,
             stripe_price_id => v_plan.stripe_price_id
         );
-    end if;
-
-    if v_plan.monthly_credits > 0 then
-        insert into billing.credit_schedules (
-            stripe_subscription_item_id, period_start, period_end, account_id, stripe_subscription_id,
-            stripe_invoice_id, stripe_price_id, quantity, slots_granted, next_slot_at
-        )
-        values (
-            _grant_paid_period.stripe_subscription_item_id, _grant_paid_period.period_start,
-            _grant_paid_period.period_end, v_invoice.account_id, v_invoice.stripe_subscription_id,
-            v_invoice.stripe_invoice_id, v_plan.stripe_price_id,
-            -- The quantity of a metered line is usage, not seats.
-            case v_plan.usage_type when 'metered' then 1 else greatest(_grant_paid_period.quantity, 1) end,
-            1, case when v_slot_end < _grant_paid_period.period_end then v_slot_end end
-        )
-        on conflict on constraint credit_schedules_pkey do nothing
-        returning * into v_schedule;
-        if found then
-            perform billing._grant_slot(
-                v_schedule, v_plan, v_schedule.period_start, v_slot_end,
-                billing._given_in_this_month(v_invoice, v_plan, v_schedule)
-            );
-        end if;
+    elsif v_plan.initial_credits < v_lot.amount then
+        perform billing._correct_grant(
+            v_lot, v_lot.amount - v_plan.initial_credits, v_key || ':' || v_invoice.stripe_invoice_id,
+            'An earlier paid period gives fewer initial credits'
+        );
     end if;
 end
 $$;
 
-CREATE FUNCTION billing._grant_slot(schedule billing.credit_schedules, plan billing.plans, slot_start timestamp with time zone, slot_end timestamp with time zone, already_granted bigint) RETURNS void
+CREATE FUNCTION billing._grant_once(account_id uuid, kind text, idempotency_key text, amount bigint, source text, reference_id text, description text, stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_held billing.held_credits;
+    v_seen billing.card_fingerprints;
+begin
+    perform billing._lock_balance(_grant_once.account_id);
+    select * into v_held from billing.held_credits where held_credits.idempotency_key = _grant_once.idempotency_key;
+    if found then
+        update billing.held_credits
+        set amount = _grant_once.amount,
+            reference_id = _grant_once.reference_id,
+            description = _grant_once.description,
+            stripe_invoice_id = _grant_once.stripe_invoice_id,
+            stripe_subscription_item_id = _grant_once.stripe_subscription_item_id,
+            stripe_price_id = _grant_once.stripe_price_id,
+            updated_at = now()
+        where held_credits.id = v_held.id and held_credits.reviewed_at is null
+            and billing._paid_from(_grant_once.stripe_invoice_id, _grant_once.stripe_subscription_item_id)
+                < billing._paid_from(v_held.stripe_invoice_id, v_held.stripe_subscription_item_id);
+        return;
+    elsif exists (
+        select from billing.credit_grants
+        where credit_grants.idempotency_key = _grant_once.idempotency_key and credit_grants.key_space = 'stripe'
+    ) or billing._was_given(_grant_once.account_id, _grant_once.kind, _grant_once.stripe_price_id) then
+        return;
+    elsif billing._seen_card_policy() <> 'grant' then
+        v_seen := billing._seen_card(_grant_once.account_id, billing.current_time());
+    end if;
+
+    if v_seen.card_fingerprint is null then
+        perform billing._grant_credits(
+            account_id => _grant_once.account_id,
+            amount => _grant_once.amount,
+            key_space => 'stripe',
+            idempotency_key => _grant_once.idempotency_key,
+            source => _grant_once.source,
+            reference_id => _grant_once.reference_id,
+            description => _grant_once.description,
+            stripe_invoice_id => _grant_once.stripe_invoice_id,
+            stripe_subscription_item_id => _grant_once.stripe_subscription_item_id,
+            stripe_price_id => _grant_once.stripe_price_id
+        );
+        return;
+    end if;
+    perform billing._check_open(_grant_once.account_id);
+    v_held.account_id := _grant_once.account_id;
+    v_held.kind := _grant_once.kind;
+    v_held.amount := _grant_once.amount;
+    v_held.card_fingerprint := v_seen.card_fingerprint;
+    v_held.matched_account_id := v_seen.account_id;
+    v_held.idempotency_key := _grant_once.idempotency_key;
+    v_held.source := _grant_once.source;
+    v_held.reference_id := _grant_once.reference_id;
+    v_held.description := _grant_once.description;
+    v_held.stripe_invoice_id := _grant_once.stripe_invoice_id;
+    v_held.stripe_subscription_item_id := _grant_once.stripe_subscription_item_id;
+    v_held.stripe_price_id := _grant_once.stripe_price_id;
+    perform billing._set_aside(v_held);
+end
+$$;
+
+CREATE FUNCTION billing._grant_paid_lines(invoice billing.invoices) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_invoice billing.invoices := _grant_paid_lines.invoice;
+    v_net numeric := billing._net_of_changes(v_invoice);
+    v_deduct bigint := greatest(-floor(v_net), 0);
+    v_deducted bigint := 0;
+    v_period record;
+begin
+    -- A manual invoice is no new month; lines of a change of plan that are no proration are one.
+    if v_invoice.billing_reason
+        in ('subscription_create', 'subscription_cycle', 'subscription_update', 'quote_accept', 'subscription')
+    then
+        -- Tiers make several lines of one item and period.
+        for v_period in
+            select
+                invoice_lines.stripe_subscription_item_id, invoice_lines.stripe_price_id, invoice_lines.period_start,
+                invoice_lines.period_end, sum(invoice_lines.quantity)::bigint as quantity,
+                sum(invoice_lines.amount)::bigint as amount
+            from billing.invoice_lines
+            where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
+                and invoice_lines.stripe_subscription_item_id is not null
+                and not invoice_lines.is_proration
+                and invoice_lines.period_end > invoice_lines.period_start
+            group by 1, 2, 3, 4
+            order by 1, 3
+        loop
+            v_deducted := v_deducted + billing._open_period(
+                v_invoice, v_period.stripe_subscription_item_id, v_period.stripe_price_id, v_period.quantity,
+                v_period.amount, v_period.period_start, v_period.period_end,
+                case when v_invoice.billing_reason = 'subscription_update' then v_deduct - v_deducted else 0 end
+            );
+        end loop;
+    end if;
+    if v_invoice.stripe_subscription_id is not null then
+        perform billing._record_changes(v_invoice, v_net, v_deducted);
+    end if;
+end
+$$;
+
+CREATE TABLE billing.credit_schedules (
+    stripe_subscription_item_id text NOT NULL,
+    stripe_invoice_id text NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    is_change boolean NOT NULL,
+    account_id uuid NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    quantity bigint NOT NULL,
+    deducted bigint DEFAULT 0 NOT NULL,
+    anchor timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    slots_granted integer DEFAULT 0 NOT NULL,
+    last_slot_at timestamp with time zone,
+    next_slot_at timestamp with time zone,
+    disarmed_reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'item_removed'::text, 'customer_deleted'::text]))),
+    CONSTRAINT ends_within_the_period CHECK (((ends_at >= period_start) AND (ends_at <= period_end))),
+    CONSTRAINT next_slot_is_within_what_was_paid_for CHECK (((next_slot_at >= period_start) AND (next_slot_at < ends_at))),
+    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
+    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
+);
+
+COMMENT ON TABLE billing.credit_schedules IS 'Stretches of time that were paid for, by subscription item, and the monthly slots granted of them.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether a change within a paid period made it, not a period of its own.';
+
+COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 0: the item was changed or taken away, and gives nothing from here on.';
+
+COMMENT ON COLUMN billing.credit_schedules.deducted IS 'Credits that its first slot gave less, because the slot that it cut short had given them.';
+
+COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Slots start a whole number of months (UTC) from it.';
+
+COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No slot starts from here on: the period is over, another stretch goes on, or the subscription has ended.';
+
+COMMENT ON COLUMN billing.credit_schedules.last_slot_at IS 'Start of the last slot that was granted or found granted.';
+
+COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next slot; null: none is left, or the subscription is not known yet.';
+
+CREATE FUNCTION billing._grant_slot(schedule billing.credit_schedules, plan billing.plans, slot_start timestamp with time zone, slot_end timestamp with time zone, amount bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_schedule billing.credit_schedules := _grant_slot.schedule;
+    v_plan billing.plans := _grant_slot.plan;
+    v_key text := format(
+        'monthly:%s:%s', v_schedule.stripe_subscription_item_id,
+        to_char(_grant_slot.slot_start at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+    );
+    v_granted bigint;
+    v_invoice_id text;
+    v_later timestamptz;
+begin
+    select credit_grants.stripe_invoice_id into v_invoice_id from billing.credit_grants
+    where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
+    if found then
+        v_granted := (
+            select sum(credit_grants.amount) from billing.credit_grants
+            where credit_grants.account_id = v_schedule.account_id
+                and (credit_grants.idempotency_key = v_key or credit_grants.idempotency_key ^@ (v_key || ':'))
+        );
+    end if;
+    if v_invoice_id = v_schedule.stripe_invoice_id or _grant_slot.amount <= coalesce(v_granted, 0) then
+        return;
+    elsif v_plan.rollover = 'cap' then
+        perform billing._expire_beyond_cap(
+            v_schedule.account_id, v_schedule.stripe_subscription_item_id, v_plan.rollover_cap, _grant_slot.slot_start
+        );
+    end if;
+    perform billing._grant_credits(
+        account_id => v_schedule.account_id,
+        amount => _grant_slot.amount - coalesce(v_granted, 0),
+        key_space => 'stripe',
+        idempotency_key => case
+            when v_granted is null then v_key else v_key || ':' || v_schedule.stripe_invoice_id
+        end,
+        source => 'stripe.monthly_allocation',
+        reference_id => v_schedule.stripe_subscription_id,
+        description => 'Monthly subscription credits for ' || billing._plan_name(v_plan),
+        effective_at => least(_grant_slot.slot_start, billing.current_time()),
+        expires_at => billing._slot_expiry(v_plan, v_schedule.anchor, _grant_slot.slot_end),
+        stripe_invoice_id => v_schedule.stripe_invoice_id,
+        stripe_subscription_item_id => v_schedule.stripe_subscription_item_id,
+        stripe_price_id => v_schedule.stripe_price_id
+    );
+    if v_plan.rollover = 'cap' then
+        -- Slots that began later may be here already: what they could carry over includes this one.
+        for v_later in
+            select credit_grants.effective_at from billing.credit_grants
+            where credit_grants.account_id = v_schedule.account_id
+                and credit_grants.stripe_subscription_item_id = v_schedule.stripe_subscription_item_id
+                and credit_grants.source = 'stripe.monthly_allocation'
+                and credit_grants.effective_at > _grant_slot.slot_start
+            order by credit_grants.effective_at
+        loop
+            perform billing._expire_beyond_cap(
+                v_schedule.account_id, v_schedule.stripe_subscription_item_id, v_plan.rollover_cap, v_later
+            );
+        end loop;
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._grant_trial(subscription billing.subscriptions) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_item billing.subscription_items;
+begin
+    if (_grant_trial.subscription).status = 'trialing' then
+        for v_item in
+            select * from billing.subscription_items
+            where subscription_items.stripe_subscription_id = (_grant_trial.subscription).stripe_subscription_id
+            order by subscription_items.stripe_subscription_item_id
+        loop
+            perform billing._grant_trial_of_plan(
+                _grant_trial.subscription,
+                billing._plan_of_line((_grant_trial.subscription).stripe_subscription_id, v_item.stripe_price_id),
+                v_item.stripe_subscription_item_id
+            );
+        end loop;
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._grant_trial_of_plan(subscription billing.subscriptions, plan billing.plans, stripe_subscription_item_id text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
-    if (_grant_slot.plan).monthly_credits * (_grant_slot.schedule).quantity <= _grant_slot.already_granted then
-        return;
-    elsif (_grant_slot.plan).rollover = 'cap' then
-        perform billing._expire_beyond_cap(
-            (_grant_slot.schedule).account_id, (_grant_slot.schedule).stripe_subscription_item_id,
-            (_grant_slot.plan).rollover_cap
+    if (_grant_trial_of_plan.plan).trial_credits > 0 then
+        perform billing._grant_once(
+            account_id => (_grant_trial_of_plan.subscription).account_id,
+            kind => 'trial',
+            idempotency_key => billing._once_key(
+                'trial', (_grant_trial_of_plan.subscription).account_id, (_grant_trial_of_plan.plan).stripe_product_id
+            ),
+            amount => (_grant_trial_of_plan.plan).trial_credits,
+            source => 'stripe.trial',
+            reference_id => (_grant_trial_of_plan.subscription).stripe_subscription_id,
+            description => 'Trial credits for ' || billing._plan_name(_grant_trial_of_plan.plan),
+            stripe_invoice_id => null,
+            stripe_subscription_item_id => _grant_trial_of_plan.stripe_subscription_item_id,
+            stripe_price_id => (_grant_trial_of_plan.plan).stripe_price_id
         );
     end if;
-    perform billing._grant_credits(
-        account_id => (_grant_slot.schedule).account_id,
-        amount => (_grant_slot.plan).monthly_credits * (_grant_slot.schedule).quantity - _grant_slot.already_granted,
-        key_space => 'stripe',
-        idempotency_key => pg_catalog.format(
-            'monthly:%s:%s', (_grant_slot.schedule).stripe_subscription_item_id,
-            to_char(_grant_slot.slot_start at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ),
-        source => 'stripe.monthly_allocation',
-        reference_id => (_grant_slot.schedule).stripe_subscription_id,
-        description => 'Monthly subscription credits for ' || billing._plan_name(_grant_slot.plan),
-        effective_at => least(_grant_slot.slot_start, billing.current_time()),
-        expires_at => case (_grant_slot.plan).rollover
-            when 'none' then _grant_slot.slot_end
-            when 'periods' then _grant_slot.slot_end + make_interval(months => (_grant_slot.plan).rollover_periods)
-        end,
-        stripe_invoice_id => (_grant_slot.schedule).stripe_invoice_id,
-        stripe_subscription_item_id => (_grant_slot.schedule).stripe_subscription_item_id,
-        stripe_price_id => (_grant_slot.schedule).stripe_price_id
-    );
+end
+$$;
+
+CREATE FUNCTION billing._grant_waiting_periods(stripe_subscription_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_invoice billing.invoices;
+begin
+    for v_invoice in
+        select * from billing.invoices
+        where invoices.stripe_subscription_id = _grant_waiting_periods.stripe_subscription_id
+            and exists (
+                select from billing.invoice_lines
+                where invoice_lines.stripe_invoice_id = invoices.stripe_invoice_id and invoice_lines.is_waiting
+            )
+        order by invoices.invoiced_at, invoices.stripe_invoice_id
+    loop
+        update billing.invoice_lines set is_waiting = false
+        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id and invoice_lines.is_waiting;
+        perform billing._grant_paid_lines(v_invoice);
+    end loop;
 end
 $$;
 
@@ -861,6 +1553,13 @@ CREATE FUNCTION billing._has_arrived(stripe_id text) RETURNS boolean
             select from billing.customers
             where customers.stripe_customer_id = _has_arrived.stripe_id and customers.account_id is not null
         )
+$$;
+
+CREATE FUNCTION billing._has_pg_cron() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select coalesce(has_function_privilege(to_regprocedure('cron.schedule(text, text, text)'), 'execute'), false)
 $$;
 
 CREATE FUNCTION billing._in_running_period(balance billing.credit_balances) RETURNS billing.credit_balances
@@ -886,25 +1585,135 @@ CREATE FUNCTION billing._invoice_rank(status text) RETURNS integer
     select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
 $$;
 
-CREATE FUNCTION billing._is_trial(invoice billing.invoices, plan billing.plans, amount bigint, period_start timestamp with time zone) RETURNS boolean
-    LANGUAGE plpgsql STABLE
+CREATE FUNCTION billing._is_a_step_back(held billing.subscriptions, offered billing.subscriptions, items jsonb) RETURNS boolean
+    LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-    v_subscription billing.subscriptions;
+    v_held billing.subscriptions := _is_a_step_back.held;
+    v_offered billing.subscriptions := _is_a_step_back.offered;
 begin
-    if _is_trial.amount <> 0 then
-        return false;
+    if v_offered.ended_at is not null then
+        return false;  -- nothing comes after an end
     end if;
-    select * into v_subscription from billing.subscriptions
-    where subscriptions.stripe_subscription_id = (_is_trial.invoice).stripe_subscription_id;
-    if found then
-        return coalesce(
-            _is_trial.period_start >= v_subscription.trial_start and _is_trial.period_start < v_subscription.trial_end,
-            false
-        );
+    return coalesce(
+        v_held.ended_at is not null
+        or v_offered.status in ('incomplete', 'incomplete_expired')
+            and v_held.status not in ('incomplete', 'incomplete_expired')
+        or v_offered.status = 'trialing' and v_held.status not in ('incomplete', 'trialing')
+        or coalesce(v_offered.trial_start, '-infinity') < v_held.trial_start
+        or coalesce(v_offered.trial_end, '-infinity') < v_held.trial_end
+            and (v_offered.trial_end is null or v_offered.status = 'trialing')
+        -- A cancellation asked for at a time when, as we know, there was none, or before the one that we know of.
+        or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
+        or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
+            and v_offered.trial_end is not distinct from v_held.trial_end
+        or v_offered.billing_cycle_anchor = v_held.billing_cycle_anchor
+            and (
+                select min((item ->> 'current_period_end')::timestamptz)
+                from jsonb_array_elements(_is_a_step_back.items) as item
+            ) < (
+                select min(subscription_items.current_period_end) from billing.subscription_items
+                where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
+            ),
+        false
+    );
+end
+$$;
+
+CREATE FUNCTION billing._is_held(idempotency_key text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select exists (
+        select from billing.held_credits
+        where held_credits.idempotency_key = _is_held.idempotency_key and held_credits.status <> 'approved'
+    )
+$$;
+
+CREATE FUNCTION billing._judge_card(card_fingerprint text, account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_first_seen_at timestamptz := (
+        select min(card_fingerprints.first_seen_at) from billing.card_fingerprints
+        where card_fingerprints.card_fingerprint = _judge_card.card_fingerprint
+            and card_fingerprints.account_id = _judge_card.account_id
+    );
+    v_account_id uuid;
+begin
+    for v_account_id in
+        select distinct card_fingerprints.account_id from billing.card_fingerprints
+        where card_fingerprints.card_fingerprint = _judge_card.card_fingerprint
+            and card_fingerprints.account_id is not null and card_fingerprints.first_seen_at >= v_first_seen_at
+        order by 1
+    loop
+        perform billing._judge_credits(v_account_id);
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._judge_credits(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_held billing.held_credits;
+    v_lot record;
+    v_seen billing.card_fingerprints;
+begin
+    perform billing._lock_balance(_judge_credits.account_id);
+    if exists (
+        select from billing.accounts where accounts.id = _judge_credits.account_id and accounts.closed_at is not null
+    ) then
+        return;
     end if;
-    return (_is_trial.plan).usage_type = 'licensed' and (_is_trial.plan).unit_amount is distinct from 0;
+
+    for v_held in
+        select * from billing.held_credits
+        where held_credits.account_id = _judge_credits.account_id and held_credits.reviewed_at is null
+        order by held_credits.id
+    loop
+        v_seen := billing._seen_card(_judge_credits.account_id, v_held.held_at, v_held.card_fingerprint);
+        if v_seen.card_fingerprint is not null then
+            update billing.held_credits
+            set card_fingerprint = v_seen.card_fingerprint, matched_account_id = v_seen.account_id, updated_at = now()
+            where held_credits.id = v_held.id
+                and (held_credits.card_fingerprint, held_credits.matched_account_id)
+                    <> (v_seen.card_fingerprint, v_seen.account_id);
+        else
+            -- Its own card turned out to be the earlier one: as if nothing had been held.
+            perform billing._give_held(v_held, 'tillbase');
+            delete from billing.held_credits where held_credits.id = v_held.id;
+            delete from billing.notifications
+            where notifications.dedupe_key = 'credits_held:' || v_held.id and notifications.status = 'queued';
+        end if;
+    end loop;
+
+    if billing._seen_card_policy() = 'grant' then
+        return;
+    end if;
+    for v_lot in
+        select credit_grants as lot, credit_entries.occurred_at as granted_at
+        from billing.credit_grants
+        join billing.credit_entries on credit_entries.id = credit_grants.entry_id
+        where credit_grants.account_id = _judge_credits.account_id and credit_grants.key_space = 'stripe'
+            and split_part(credit_grants.idempotency_key, ':', 1) in ('initial', 'trial')
+            and not exists (
+                select from billing.held_credits where held_credits.idempotency_key = credit_grants.idempotency_key
+            )
+            and credit_grants.amount > (
+                select coalesce(sum(credit_revocations.requested - credit_revocations.reinstated), 0)
+                from billing.credit_revocations where credit_revocations.grant_id = credit_grants.id
+            )
+        order by credit_grants.id
+    loop
+        v_seen := billing._seen_card(_judge_credits.account_id, v_lot.granted_at);
+        if v_seen.card_fingerprint is not null then
+            perform billing._take_back(v_lot.lot, v_seen);
+        end if;
+    end loop;
 end
 $$;
 
@@ -929,6 +1738,62 @@ begin
         perform billing._raise_no_account(_lock_balance.account_id);
     end if;
     return v_balance;
+end
+$$;
+
+CREATE FUNCTION billing._lock_card(card_fingerprint text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billing.card:' || _lock_card.card_fingerprint, 0))
+$$;
+
+CREATE TABLE billing.customers (
+    id bigint NOT NULL,
+    stripe_customer_id text,
+    account_id uuid,
+    duplicate_of text,
+    livemode boolean NOT NULL,
+    email text,
+    name text,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    linked_at timestamp with time zone,
+    deleted_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT customer_is_known_to_us_or_to_stripe CHECK (((account_id IS NOT NULL) OR (stripe_customer_id IS NOT NULL))),
+    CONSTRAINT customer_is_no_duplicate_of_itself CHECK ((duplicate_of <> stripe_customer_id)),
+    CONSTRAINT duplicates_have_an_account CHECK (((duplicate_of IS NULL) OR (account_id IS NOT NULL)))
+);
+
+COMMENT ON TABLE billing.customers IS 'Stripe customers and the accounts they belong to.';
+
+COMMENT ON COLUMN billing.customers.account_id IS 'Null while Stripe knows the customer and we don''t; set once, by link_customer or merge_customer.';
+
+COMMENT ON COLUMN billing.customers.duplicate_of IS 'The customer that the account really has, when this is another of the same person; set by merge_customer.';
+
+COMMENT ON COLUMN billing.customers.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
+
+CREATE FUNCTION billing._lock_customer(stripe_customer_id text, account_id uuid, livemode boolean) RETURNS billing.customers
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_customer billing.customers;
+begin
+    perform billing._lock_arrival(_lock_customer.stripe_customer_id);
+    insert into billing.customers (stripe_customer_id, livemode)
+    values (_lock_customer.stripe_customer_id, _lock_customer.livemode)
+    on conflict do nothing;
+    select * into strict v_customer from billing.customers
+    where customers.stripe_customer_id = _lock_customer.stripe_customer_id
+    for update;
+    if v_customer.account_id <> _lock_customer.account_id then
+        raise exception 'customer % belongs to another account', v_customer.stripe_customer_id
+            using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
+    end if;
+    return v_customer;
 end
 $$;
 
@@ -965,39 +1830,34 @@ begin
 end
 $$;
 
-CREATE TABLE billing.credit_grants (
-    id bigint NOT NULL,
-    account_id uuid NOT NULL,
-    entry_id bigint,
-    amount billing.positive_credits NOT NULL,
-    remaining bigint NOT NULL,
-    held bigint DEFAULT 0 NOT NULL,
-    priority integer DEFAULT 100 NOT NULL,
-    effective_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone,
-    closed_at timestamp with time zone,
-    source text NOT NULL,
-    reference_id text,
-    description text,
-    key_space billing.key_space NOT NULL,
-    idempotency_key billing.idempotency_key NOT NULL,
-    stripe_invoice_id text,
-    stripe_subscription_item_id text,
-    stripe_price_id text,
-    stripe_checkout_session_id text,
-    stripe_payment_intent_id text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT expires_after_it_takes_effect CHECK ((expires_at > effective_at)),
-    CONSTRAINT held_remaining_and_amount_ascend CHECK (((0 <= held) AND (held <= remaining) AND (remaining <= (amount)::bigint))),
-    CONSTRAINT only_open_lots_hold_credits CHECK (((remaining = 0) OR ((entry_id IS NOT NULL) AND (closed_at IS NULL))))
-)
-WITH (fillfactor='80');
+CREATE FUNCTION billing._months(plan billing.plans) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select (_months.plan).recurring_interval_count * case (_months.plan).recurring_interval
+        when 'year' then 12 when 'month' then 1
+    end
+$$;
 
-COMMENT ON TABLE billing.credit_grants IS 'Lots of credits: what is left of each grant and what paid for it.';
+CREATE FUNCTION billing._net_of_changes(invoice billing.invoices) RETURNS numeric
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select sum(billing._proration_of_line(_net_of_changes.invoice, changes, plans))
+    from billing._changes((_net_of_changes.invoice).stripe_invoice_id) as changes
+    join billing.plans on plans.stripe_price_id = changes.stripe_price_id
+$$;
 
-COMMENT ON COLUMN billing.credit_grants.entry_id IS 'The entry that opened the lot; null until a scheduled lot takes effect.';
-
-COMMENT ON COLUMN billing.credit_grants.held IS 'Part of remaining that open holds have pinned.';
+CREATE FUNCTION billing._once_key(kind text, account_id uuid, stripe_product_id text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select case settings.initial_credits_per
+        when 'account' then format('%s:%s', _once_key.kind, _once_key.account_id)
+        else format('%s:%s:%s', _once_key.kind, _once_key.account_id, _once_key.stripe_product_id)
+    end
+    from billing.settings
+$$;
 
 CREATE FUNCTION billing._open_lot(entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
     LANGUAGE plpgsql
@@ -1067,6 +1927,85 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._open_period(invoice billing.invoices, stripe_subscription_item_id text, stripe_price_id text, quantity bigint, amount bigint, period_start timestamp with time zone, period_end timestamp with time zone, deduct bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_invoice billing.invoices := _open_period.invoice;
+    v_plan billing.plans := billing._plan_of_line(v_invoice.stripe_invoice_id, _open_period.stripe_price_id);
+    v_subscription billing.subscriptions;
+    v_schedule billing.credit_schedules;
+    v_slot_end timestamptz;
+    v_opening bigint;
+begin
+    if v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0
+        or v_plan.usage_type = 'licensed' and _open_period.quantity = 0 then
+        return 0;
+    end if;
+    perform billing._check_linked(v_invoice);
+    select * into v_subscription from billing.subscriptions
+    where subscriptions.stripe_subscription_id = v_invoice.stripe_subscription_id;
+    if not found and (
+        _open_period.amount = 0 or v_plan.rollover = 'periods'
+        or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
+    ) then
+        update billing.invoice_lines set is_waiting = true
+        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
+            and invoice_lines.stripe_subscription_item_id = _open_period.stripe_subscription_item_id
+            and invoice_lines.period_start = _open_period.period_start and not invoice_lines.is_proration;
+        return 0;  -- _grant_waiting_periods comes back to it
+    elsif _open_period.amount = 0 and _open_period.period_start >= v_subscription.trial_start
+        and _open_period.period_start < v_subscription.trial_end then
+        perform billing._grant_trial_of_plan(v_subscription, v_plan, _open_period.stripe_subscription_item_id);
+        return 0;
+    end if;
+    perform billing._grant_initial(
+        v_invoice, v_plan, _open_period.stripe_subscription_item_id, _open_period.period_start
+    );
+    if v_plan.monthly_credits = 0 then
+        return 0;
+    end if;
+
+    select * into v_schedule from billing.credit_schedules
+    where credit_schedules.stripe_subscription_item_id = _open_period.stripe_subscription_item_id
+        and credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
+        and credit_schedules.period_start = _open_period.period_start;
+    if found then
+        return v_schedule.deducted;
+    end if;
+    v_schedule.anchor := billing._anchor_of_period(
+        v_plan, v_subscription, _open_period.period_start, _open_period.period_end
+    );
+    v_slot_end := least(billing._slot_end(v_schedule.anchor, _open_period.period_start), _open_period.period_end);
+    v_schedule.quantity := billing._seats(v_plan, _open_period.quantity);
+    v_opening := case
+        -- A week or a day opens no slot by itself: one may start in it.
+        when v_plan.recurring_interval in ('day', 'week') then 0
+        else billing._opening_credits(
+            v_plan, v_schedule.quantity, _open_period.period_start, _open_period.period_end, v_slot_end
+        )
+    end;
+    v_schedule.deducted := least(v_opening, _open_period.deduct);
+    insert into billing.credit_schedules (
+        stripe_subscription_item_id, stripe_invoice_id, period_start, period_end, is_change, account_id,
+        stripe_subscription_id, stripe_price_id, quantity, deducted, anchor, ends_at, slots_granted, last_slot_at
+    )
+    values (
+        _open_period.stripe_subscription_item_id, v_invoice.stripe_invoice_id, _open_period.period_start,
+        _open_period.period_end, false, v_invoice.account_id, v_invoice.stripe_subscription_id, v_plan.stripe_price_id,
+        v_schedule.quantity, v_schedule.deducted, v_schedule.anchor, _open_period.period_end,
+        case when v_plan.recurring_interval in ('day', 'week') then 0 else 1 end,
+        case when v_plan.recurring_interval not in ('day', 'week') then _open_period.period_start end
+    )
+    returning * into v_schedule;
+    perform billing._grant_slot(
+        v_schedule, v_plan, v_schedule.period_start, v_slot_end, v_opening - v_schedule.deducted
+    );
+    return v_schedule.deducted;
+end
+$$;
+
 CREATE FUNCTION billing._open_scheduled_lot(lot billing.credit_grants) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -1100,12 +2039,84 @@ CREATE FUNCTION billing._open_shortfall(grant_id bigint) RETURNS bigint
     from billing.credit_revocations where credit_revocations.grant_id = _open_shortfall.grant_id
 $$;
 
+CREATE FUNCTION billing._opening_credits(plan billing.plans, quantity bigint, period_start timestamp with time zone, period_end timestamp with time zone, slot_end timestamp with time zone) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select case
+        when billing._slot(_opening_credits.period_start, billing._months(_opening_credits.plan))
+            = _opening_credits.period_end
+            or billing._slot(_opening_credits.period_end, -billing._months(_opening_credits.plan))
+            = _opening_credits.period_start
+            or (_opening_credits.plan).proration_credits = 'full'
+            then (_opening_credits.plan).monthly_credits * _opening_credits.quantity
+        when (_opening_credits.plan).proration_credits = 'none' then 0
+        else floor(
+            (_opening_credits.plan).monthly_credits * _opening_credits.quantity * billing._share_of_slots(
+                _opening_credits.slot_end, _opening_credits.period_start, _opening_credits.slot_end
+            )
+        )::bigint
+    end
+$$;
+
+CREATE FUNCTION billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select min(invoice_lines.period_start) from billing.invoice_lines
+    where invoice_lines.stripe_invoice_id = _paid_from.stripe_invoice_id and not invoice_lines.is_proration
+        and invoice_lines.stripe_subscription_item_id = _paid_from.stripe_subscription_item_id
+$$;
+
 CREATE FUNCTION billing._plan_name(plan billing.plans) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
     select coalesce((_plan_name.plan).nickname, products.name) from billing.products
     where products.stripe_product_id = (_plan_name.plan).stripe_product_id
+$$;
+
+CREATE FUNCTION billing._plan_of_line(stripe_id text, stripe_price_id text) RETURNS billing.plans
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_plan billing.plans;
+begin
+    if _plan_of_line.stripe_price_id is null then
+        raise exception 'a line of % names no price', _plan_of_line.stripe_id
+            using errcode = 'TB010', detail = _plan_of_line.stripe_id, hint = 'Grant by hand what was paid for.';
+    end if;
+    select * into v_plan from billing.plans where plans.stripe_price_id = _plan_of_line.stripe_price_id;
+    if not found then
+        raise exception 'price % of % is no plan here', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
+            using errcode = 'TB010', detail = _plan_of_line.stripe_price_id,
+            hint = 'Update the price in Stripe (its event brings it here) or add it to billing.plans, then retry the event.';
+    elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and exists (
+        -- The product may declare what the price doesn't, and it is not here yet: sync_price made a placeholder.
+        select from billing.products
+        where products.stripe_product_id = v_plan.stripe_product_id and products.as_of = '-infinity'
+            and products.name = products.stripe_product_id
+    ) then
+        raise exception 'product % of price % is not here yet', v_plan.stripe_product_id, v_plan.stripe_price_id
+            using errcode = 'TB010', detail = v_plan.stripe_product_id,
+            hint = 'Update the product in Stripe: its event brings it here, and this event then goes on by itself.';
+    end if;
+    return v_plan;
+end
+$$;
+
+CREATE FUNCTION billing._proration_of_line(invoice billing.invoices, line billing.invoice_lines, plan billing.plans) RETURNS numeric
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select sign((_proration_of_line.line).amount)
+        * (_proration_of_line.plan).monthly_credits
+        * billing._seats(_proration_of_line.plan, (_proration_of_line.line).quantity)
+        * billing._share_of_slots(
+            (_proration_of_line.line).period_end, (_proration_of_line.line).period_start,
+            billing._change_ends((_proration_of_line.invoice), (_proration_of_line.line))
+        )
 $$;
 
 CREATE FUNCTION billing._raise_insufficient(account_id uuid, available numeric, needed numeric) RETURNS void
@@ -1137,6 +2148,135 @@ begin
     raise exception 'there is no account %', coalesce(_raise_no_account.account_id::text, 'null')
         using errcode = 'TB004', hint = 'Use the id of a row in billing.accounts, not the id of the user.';
 end
+$$;
+
+CREATE FUNCTION billing._record_card(stripe_customer_id text, account_id uuid, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    if exists (
+        select from billing.card_fingerprints
+        where card_fingerprints.stripe_customer_id = _record_card.stripe_customer_id
+            and card_fingerprints.card_fingerprint = _record_card.card_fingerprint
+            and card_fingerprints.first_seen_at <= _record_card.seen_at
+    ) then
+        return 'stale';
+    elsif _record_card.account_id is not null then
+        perform billing._lock_balance(_record_card.account_id);
+    end if;
+    perform billing._lock_card(_record_card.card_fingerprint);
+    insert into billing.card_fingerprints as held (card_fingerprint, stripe_customer_id, account_id, first_seen_at)
+    values (
+        _record_card.card_fingerprint, _record_card.stripe_customer_id, _record_card.account_id, _record_card.seen_at
+    )
+    on conflict on constraint card_fingerprints_pkey do update
+    set first_seen_at = least(held.first_seen_at, excluded.first_seen_at);
+    if _record_card.account_id is not null then
+        perform billing._judge_card(_record_card.card_fingerprint, _record_card.account_id);
+    end if;
+    return 'applied';
+end
+$$;
+
+CREATE FUNCTION billing._record_cards_of_customer(stripe_customer_id text, account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_card_fingerprint text;
+begin
+    perform billing._lock_balance(_record_cards_of_customer.account_id);
+    for v_card_fingerprint in
+        select card_fingerprints.card_fingerprint from billing.card_fingerprints
+        where card_fingerprints.stripe_customer_id = _record_cards_of_customer.stripe_customer_id
+        order by 1
+    loop
+        perform billing._lock_card(v_card_fingerprint);
+        update billing.card_fingerprints set account_id = _record_cards_of_customer.account_id
+        where card_fingerprints.stripe_customer_id = _record_cards_of_customer.stripe_customer_id
+            and card_fingerprints.card_fingerprint = v_card_fingerprint;
+        perform billing._judge_card(v_card_fingerprint, _record_cards_of_customer.account_id);
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._record_changes(invoice billing.invoices, net numeric, deducted bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_invoice billing.invoices := _record_changes.invoice;
+    v_to billing.invoice_lines;
+    v_plan billing.plans;
+    v_full bigint;
+begin
+    perform billing._plan_of_line(v_invoice.stripe_invoice_id, changes.stripe_price_id)
+    from billing._changes(v_invoice.stripe_invoice_id) as changes;
+    select sum(plans.monthly_credits * billing._seats(plans, changes.quantity)) filter (where changes.amount > 0) into v_full
+    from billing._changes(v_invoice.stripe_invoice_id) as changes
+    join billing.plans on plans.stripe_price_id = changes.stripe_price_id
+    having max(plans.monthly_credits) > 0;
+    if not found then
+        return;
+    end if;
+    perform billing._check_linked(v_invoice);
+
+    -- Where one item is taken away and added in one change, what was added goes on.
+    insert into billing.credit_schedules (
+        stripe_subscription_item_id, stripe_invoice_id, period_start, period_end, is_change, account_id,
+        stripe_subscription_id, stripe_price_id, quantity, anchor, ends_at
+    )
+    select
+        changes.stripe_subscription_item_id, v_invoice.stripe_invoice_id, billing._change_starts(v_invoice, changes),
+        changes.period_end, true, v_invoice.account_id, v_invoice.stripe_subscription_id, plans.stripe_price_id,
+        case when changes.amount > 0 then billing._seats(plans, changes.quantity) else 0 end, changes.period_end,
+        changes.period_end
+    from billing._changes(v_invoice.stripe_invoice_id) as changes
+    join billing.plans on plans.stripe_price_id = changes.stripe_price_id
+    where billing._change_starts(v_invoice, changes) < changes.period_end
+    order by changes.amount > 0 desc, changes.stripe_line_id
+    on conflict do nothing;
+
+    select * into v_to from billing._changes(v_invoice.stripe_invoice_id) as changes
+    order by changes.amount > 0 desc, abs(changes.amount) desc, changes.stripe_line_id
+    limit 1;
+    select * into strict v_plan from billing.plans where plans.stripe_price_id = v_to.stripe_price_id;
+    insert into billing.credit_prorations as held (
+        stripe_invoice_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, policy, net,
+        changed_at, slot_end
+    )
+    values (
+        v_invoice.stripe_invoice_id, v_invoice.account_id, v_invoice.stripe_subscription_id,
+        v_to.stripe_subscription_item_id, v_to.stripe_price_id, v_plan.proration_credits,
+        case v_plan.proration_credits
+            when 'delta' then floor(_record_changes.net) + _record_changes.deducted
+            when 'full' then coalesce(v_full, 0)
+            else 0
+        end,
+        v_invoice.invoiced_at, billing._slot_end(v_to.period_end, billing._change_starts(v_invoice, v_to))
+    )
+    on conflict on constraint credit_prorations_pkey do update set net = excluded.net, updated_at = now()
+    where held.net <> excluded.net;
+end
+$$;
+
+CREATE FUNCTION billing._record_lines(invoice billing.invoices, lines jsonb) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    insert into billing.invoice_lines (
+        stripe_line_id, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, amount, quantity,
+        is_proration, period_start, period_end
+    )
+    select
+        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_item_id,
+        line.stripe_price_id, line.amount, line.quantity, line.is_proration, line.period_start, line.period_end
+    from jsonb_to_recordset(_record_lines.lines) as line (
+        stripe_line_id text, stripe_subscription_item_id text, stripe_price_id text, amount bigint, quantity bigint,
+        is_proration boolean, period_start timestamptz, period_end timestamptz
+    )
+    on conflict do nothing
 $$;
 
 CREATE FUNCTION billing._refused(held_as_of timestamp with time zone, offered_as_of timestamp with time zone) RETURNS text
@@ -1331,6 +2471,8 @@ declare
     v_plan billing.plans;
     v_product billing.products;
     v_rollover text;
+    v_proration text;
+    v_cancel text;
     v_features jsonb;
 begin
     select * into strict v_plan from billing.plans where plans.stripe_price_id = _resolve_plan.stripe_price_id;
@@ -1343,6 +2485,8 @@ begin
             v_plan.stripe_price_id, v_rollover
             using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
     end if;
+    v_proration := billing._declared_choice(v_plan, v_product, 'credits_on_proration', array['none', 'delta', 'full']);
+    v_cancel := billing._declared_choice(v_plan, v_product, 'credits_on_cancel', array['period_end', 'stop']);
     v_features := billing._declared_features(
         v_plan.stripe_price_id, coalesce(v_plan.metadata ->> 'features', v_product.metadata ->> 'features')
     );
@@ -1363,6 +2507,8 @@ begin
             when v_rollover is null then v_plan.rollover_cap
             when v_rollover ^@ 'cap:' then split_part(v_rollover, ':', 2)::bigint
         end,
+        proration_credits = coalesce(v_proration, v_plan.proration_credits),
+        cancel_credits = coalesce(v_cancel, v_plan.cancel_credits),
         features = coalesce(v_features, v_plan.features),
         updated_at = now()
     where plans.stripe_price_id = _resolve_plan.stripe_price_id;
@@ -1550,6 +2696,106 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._seats(plan billing.plans, quantity bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select case when (_seats.plan).usage_type = 'metered' then 1 else coalesce(_seats.quantity, 1) end
+$$;
+
+CREATE TABLE billing.card_fingerprints (
+    card_fingerprint text NOT NULL,
+    stripe_customer_id text NOT NULL,
+    account_id uuid,
+    first_seen_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.card_fingerprints IS 'Cards that Stripe saw on a customer: attached to it, or charged.';
+
+COMMENT ON COLUMN billing.card_fingerprints.account_id IS 'The customer''s account, null while it is linked to none.';
+
+COMMENT ON COLUMN billing.card_fingerprints.first_seen_at IS 'By Stripe''s time, not ours: the earliest that we were told of.';
+
+CREATE FUNCTION billing._seen_card(account_id uuid, granted_at timestamp with time zone, held_for text DEFAULT NULL::text) RETURNS billing.card_fingerprints
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select earlier.*
+    from (
+        select card_fingerprints.card_fingerprint, min(card_fingerprints.first_seen_at) as first_seen_at
+        from billing.card_fingerprints
+        where card_fingerprints.account_id = _seen_card.account_id
+        group by 1
+    ) as mine
+    cross join lateral (
+        select others.* from billing.card_fingerprints as others
+        where others.card_fingerprint = mine.card_fingerprint and others.account_id <> _seen_card.account_id
+            and (others.first_seen_at, others.account_id) < (mine.first_seen_at, _seen_card.account_id)
+        order by others.first_seen_at, others.account_id
+        limit 1
+    ) as earlier
+    where mine.first_seen_at <= _seen_card.granted_at + interval '30 days' and (
+        mine.card_fingerprint = _seen_card.held_for
+        or not exists (
+            select from billing.held_credits
+            where held_credits.account_id = _seen_card.account_id and held_credits.status = 'approved'
+                and held_credits.card_fingerprint = mine.card_fingerprint
+        )
+    )
+    order by earlier.first_seen_at, earlier.account_id, earlier.card_fingerprint
+    limit 1
+$$;
+
+CREATE FUNCTION billing._seen_card_policy() RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select coalesce(settings.seen_card_policy, case when settings.livemode then 'hold' else 'grant' end)
+    from billing.settings
+$$;
+
+CREATE FUNCTION billing._sees_every_account() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select exists (
+        select from pg_catalog.pg_roles
+        where pg_roles.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user)
+            and (pg_roles.rolbypassrls or pg_roles.rolsuper)
+    )
+$$;
+
+CREATE FUNCTION billing._set_aside(held billing.held_credits) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_held billing.held_credits := _set_aside.held;
+begin
+    insert into billing.held_credits (
+        account_id, kind, amount, card_fingerprint, matched_account_id, status, idempotency_key, source, reference_id,
+        description, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, held_at
+    )
+    select
+        v_held.account_id, v_held.kind, v_held.amount, v_held.card_fingerprint, v_held.matched_account_id,
+        case billing._seen_card_policy() when 'refuse' then 'refused' else 'pending' end, v_held.idempotency_key,
+        v_held.source, v_held.reference_id, v_held.description, v_held.stripe_invoice_id,
+        v_held.stripe_subscription_item_id, v_held.stripe_price_id, billing.current_time()
+    from billing.settings
+    returning * into v_held;
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    values (
+        v_held.account_id, 'administrators', 'credits_held', 'credits_held:' || v_held.id,
+        jsonb_build_object(
+            'held_credits_id', v_held.id, 'kind', v_held.kind, 'amount', v_held.amount, 'status', v_held.status,
+            'matched_account_id', v_held.matched_account_id
+        )
+    );
+    return v_held.id;
+end
+$$;
+
 CREATE FUNCTION billing._settle_due(account_ids uuid[], as_of timestamp with time zone) RETURNS TABLE(holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -1693,6 +2939,198 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._settle_prorations(stripe_subscription_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_change billing.credit_prorations;
+    v_plan billing.plans;
+    v_lot billing.credit_grants;
+    v_carried bigint := 0;
+    v_worth bigint;
+    v_taken bigint;
+begin
+    for v_change in
+        select * from billing.credit_prorations
+        where credit_prorations.stripe_subscription_id = _settle_prorations.stripe_subscription_id
+        order by credit_prorations.changed_at, credit_prorations.stripe_invoice_id
+    loop
+        if v_change.policy = 'delta' then
+            v_worth := greatest(v_change.net + v_carried, 0);
+            v_carried := least(v_change.net + v_carried, 0);
+        else
+            v_worth := v_change.net;
+        end if;
+        continue when v_worth = v_change.granted;
+        select * into strict v_plan from billing.plans where plans.stripe_price_id = v_change.stripe_price_id;
+        if v_worth > v_change.granted then
+            perform billing._grant_credits(
+                account_id => v_change.account_id,
+                amount => v_worth - v_change.granted,
+                key_space => 'stripe',
+                -- A whole month once for each plan and slot, however often it is changed to.
+                idempotency_key => case v_change.policy
+                    when 'full' then format(
+                        'proration:%s:%s:%s', v_change.stripe_subscription_item_id, v_change.stripe_price_id,
+                        to_char(v_change.slot_end at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                    )
+                    else format('proration:%s:%s', v_change.stripe_invoice_id, v_worth)
+                end,
+                source => 'stripe.proration',
+                reference_id => v_change.stripe_subscription_id,
+                description => 'Subscription credits for the change to ' || billing._plan_name(v_plan),
+                effective_at => least(v_change.changed_at, billing.current_time()),
+                expires_at => billing._slot_expiry(v_plan, v_change.slot_end, v_change.slot_end),
+                stripe_invoice_id => v_change.stripe_invoice_id,
+                stripe_subscription_item_id => v_change.stripe_subscription_item_id,
+                stripe_price_id => v_change.stripe_price_id
+            );
+        else
+            v_taken := v_change.granted - v_worth;
+            for v_lot in
+                select * from billing.credit_grants
+                where credit_grants.stripe_invoice_id = v_change.stripe_invoice_id
+                    and credit_grants.source = 'stripe.proration'
+                order by credit_grants.id
+            loop
+                exit when v_taken = 0;
+                perform billing._correct_grant(
+                    v_lot, v_taken, format('proration:%s:%s:%s', v_change.stripe_invoice_id, v_worth, v_lot.id),
+                    'An earlier change of the plan was told of later'
+                );
+                v_taken := v_taken - least(v_taken, v_lot.amount);
+            end loop;
+        end if;
+        update billing.credit_prorations set granted = v_worth, updated_at = now()
+        where credit_prorations.stripe_invoice_id = v_change.stripe_invoice_id;
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._settle_subscription(stripe_subscription_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_subscription billing.subscriptions;
+begin
+    select * into v_subscription from billing.subscriptions
+    where subscriptions.stripe_subscription_id = _settle_subscription.stripe_subscription_id;
+    if v_subscription.account_id is null then
+        return;  -- not known yet, or linked to nobody: whatever brings that calls again
+    end if;
+    perform billing._lock_balance(v_subscription.account_id);
+    if exists (
+        select from billing.accounts where accounts.id = v_subscription.account_id and accounts.closed_at is not null
+    ) then
+        -- Nothing can be granted to it, and what Stripe tells of its subscriptions must be kept all the same.
+        perform billing._arm_schedules(v_subscription);
+        return;
+    end if;
+    perform billing._grant_trial(v_subscription);
+    perform billing._grant_waiting_periods(v_subscription.stripe_subscription_id);
+    perform billing._arm_schedules(v_subscription);
+    perform billing._grant_due_slots(v_subscription.stripe_subscription_id, billing.current_time());
+    perform billing._settle_prorations(v_subscription.stripe_subscription_id);
+end
+$$;
+
+CREATE FUNCTION billing._settle_subscriptions_of(stripe_customer_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_subscription_id text;
+begin
+    for v_subscription_id in
+        select subscriptions.stripe_subscription_id from billing.subscriptions
+        where subscriptions.stripe_customer_id = _settle_subscriptions_of.stripe_customer_id
+        order by 1
+    loop
+        begin
+            perform billing._settle_subscription(v_subscription_id);
+        exception when sqlstate 'TB010' then
+            null;
+        end;
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._settle_trials(stripe_price_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._settle_subscription(subscriptions.stripe_subscription_id)
+    from billing.plans
+    join billing.subscription_items as items on items.stripe_price_id = plans.stripe_price_id
+    join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
+    where plans.stripe_price_id = _settle_trials.stripe_price_id and plans.trial_credits > 0
+        and subscriptions.status = 'trialing' and subscriptions.account_id is not null
+        and not exists (
+            select from billing.credit_grants
+            where credit_grants.account_id = subscriptions.account_id and credit_grants.source = 'stripe.trial'
+        )
+    order by subscriptions.account_id;
+end
+$$;
+
+CREATE FUNCTION billing._share_of_slots(slot_end timestamp with time zone, from_moment timestamp with time zone, to_moment timestamp with time zone) RETURNS numeric
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select coalesce(sum(
+        extract(epoch from least(slots.ends, _share_of_slots.to_moment) - greatest(slots.starts, _share_of_slots.from_moment))
+        / extract(epoch from slots.ends - slots.starts)
+    ), 0)
+    from (
+        select
+            billing._slot(_share_of_slots.slot_end, -number - 1) as starts,
+            billing._slot(_share_of_slots.slot_end, -number) as ends
+        from generate_series(0, billing._slot_number(_share_of_slots.from_moment, _share_of_slots.slot_end)) as number
+    ) as slots
+    where slots.ends > _share_of_slots.from_moment and slots.starts < _share_of_slots.to_moment
+$$;
+
+CREATE FUNCTION billing._slot(anchor timestamp with time zone, k integer) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select (_slot.anchor at time zone 'utc' + make_interval(months => _slot.k)) at time zone 'utc'
+$$;
+
+CREATE FUNCTION billing._slot_end(anchor timestamp with time zone, moment timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select billing._first_slot(_slot_end.anchor, _slot_end.moment + interval '1 microsecond')
+$$;
+
+CREATE FUNCTION billing._slot_expiry(plan billing.plans, anchor timestamp with time zone, slot_end timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select case (_slot_expiry.plan).rollover
+        when 'none' then _slot_expiry.slot_end
+        when 'periods' then billing._slot(
+            _slot_expiry.anchor,
+            billing._slot_number(_slot_expiry.anchor, _slot_expiry.slot_end) + (_slot_expiry.plan).rollover_periods
+        )
+    end
+$$;
+
+CREATE FUNCTION billing._slot_number(anchor timestamp with time zone, moment timestamp with time zone) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select (12 * (extract(year from months.of_moment) - extract(year from months.of_anchor))
+        + extract(month from months.of_moment) - extract(month from months.of_anchor))::integer
+    from (
+        select _slot_number.anchor at time zone 'utc' as of_anchor, _slot_number.moment at time zone 'utc' as of_moment
+    ) as months
+$$;
+
 CREATE FUNCTION billing._spend_all(account_id uuid, spends jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -1807,6 +3245,38 @@ CREATE FUNCTION billing._spent_of_lot(lot billing.credit_grants) RETURNS bigint
         )
 $$;
 
+CREATE FUNCTION billing._take_back(lot billing.credit_grants, seen billing.card_fingerprints) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_lot billing.credit_grants := _take_back.lot;
+    v_held billing.held_credits;
+    v_revocation billing.credit_revocations;
+begin
+    v_held.account_id := v_lot.account_id;
+    v_held.kind := split_part(v_lot.idempotency_key, ':', 1);
+    v_held.card_fingerprint := (_take_back.seen).card_fingerprint;
+    v_held.matched_account_id := (_take_back.seen).account_id;
+    v_held.idempotency_key := v_lot.idempotency_key;
+    v_held.source := v_lot.source;
+    v_held.reference_id := v_lot.reference_id;
+    select credit_entries.description into v_held.description from billing.credit_entries
+    where credit_entries.id = v_lot.entry_id;
+    v_held.stripe_invoice_id := v_lot.stripe_invoice_id;
+    v_held.stripe_subscription_item_id := v_lot.stripe_subscription_item_id;
+    v_held.stripe_price_id := v_lot.stripe_price_id;
+    select v_lot.amount - coalesce(sum(credit_revocations.requested - credit_revocations.reinstated), 0)
+    into v_held.amount
+    from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
+    v_held.id := billing._set_aside(v_held);
+    v_revocation := billing._revoke_grant(
+        v_lot, null, 'system', 'held:' || v_held.id, 'clamp_and_record', 'Held for review', 'tillbase'
+    );
+    update billing.held_credits set revocation_id = v_revocation.id where held_credits.id = v_held.id;
+end
+$$;
+
 CREATE FUNCTION billing._take_credits(balance billing.credit_balances, kind text, amount bigint, idempotency_key text, source text, description text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text, reference_id text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -1833,6 +3303,30 @@ begin
     where credit_balances.account_id = v_balance.account_id;
     return v_entry;
 end
+$$;
+
+CREATE FUNCTION billing._was_given(account_id uuid, kind text, stripe_price_id text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select exists (
+        select from (
+            select credit_grants.idempotency_key, credit_grants.stripe_price_id from billing.credit_grants
+            where credit_grants.account_id = _was_given.account_id and credit_grants.key_space = 'stripe'
+            union all
+            select held_credits.idempotency_key, held_credits.stripe_price_id from billing.held_credits
+            where held_credits.account_id = _was_given.account_id
+        ) as given
+        left join billing.plans on plans.stripe_price_id = given.stripe_price_id
+        where split_part(given.idempotency_key, ':', 1) = _was_given.kind and (
+            settings.initial_credits_per = 'account'
+            or plans.stripe_product_id = (
+                select mine.stripe_product_id from billing.plans as mine
+                where mine.stripe_price_id = _was_given.stripe_price_id
+            )
+        )
+    )
+    from billing.settings
 $$;
 
 CREATE FUNCTION billing._withhold(entry billing.credit_entries, grant_id bigint, amount bigint) RETURNS void
@@ -1907,6 +3401,33 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.account_entitlements(account_id uuid) RETURNS TABLE(feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
+    SET search_path TO ''
+    AS $$
+    select features.key, features.value, subscriptions.stripe_subscription_id, items.stripe_price_id
+    from billing.settings
+    join billing.subscriptions on subscriptions.livemode = settings.livemode
+    join billing.customers
+        on customers.stripe_customer_id = subscriptions.stripe_customer_id and customers.deleted_at is null
+    join billing.subscription_items as items
+        on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+    join billing.plans on plans.stripe_price_id = items.stripe_price_id
+    cross join lateral jsonb_each(plans.features) as features
+    where subscriptions.account_id = account_entitlements.account_id
+        and (
+            subscriptions.status in ('active', 'trialing')
+            or subscriptions.status = 'past_due' and settings.past_due_keeps_features
+        )
+        and features.value not in ('false', 'null', '0')
+        and (
+            account_entitlements.account_id = any (array(select billing.my_account_ids()))
+            or (select billing._sees_every_account())
+        )
+$$;
+
+COMMENT ON FUNCTION billing.account_entitlements(account_id uuid) IS 'What an account may use; of another''s account nothing, unless row level security does not hold the caller back.';
+
 CREATE FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -1953,6 +3474,53 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone) IS 'Adds or (amount below zero) takes credits by hand, with a reason and an actor; once for each idempotency key.';
+
+CREATE FUNCTION billing.allocate_due_credits(as_of timestamp with time zone DEFAULT NULL::timestamp with time zone, accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, slots_granted bigint, credits_granted numeric)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_as_of timestamptz := coalesce(allocate_due_credits.as_of, billing.current_time());
+    v_chunk constant integer := 10000;
+    v_account_ids uuid[];
+    v_granted record;
+begin
+    if v_as_of > billing.current_time() then
+        raise exception 'as_of % is still to come', v_as_of
+            using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is granted.';
+    end if;
+    accounts := 0;
+    slots_granted := 0;
+    credits_granted := 0;
+    loop
+        select array_agg(due.account_id) into v_account_ids from (
+            select credit_balances.account_id from billing.credit_balances
+            where credit_balances.account_id in (
+                select credit_schedules.account_id from billing.credit_schedules
+                join billing.accounts on accounts.id = credit_schedules.account_id
+                where credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null
+                    and accounts.closed_at is null
+                order by credit_schedules.next_slot_at
+                limit greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0)
+            )
+            order by credit_balances.account_id
+            for update skip locked
+        ) as due;
+        exit when v_account_ids is null;
+        -- What is due otherwise comes first: lots expire before this month's open.
+        perform billing._settle_due(array_agg(credit_balances.account_id), v_as_of) from billing.credit_balances
+        where credit_balances.account_id = any (v_account_ids) and credit_balances.next_due_at <= v_as_of
+        having count(*) > 0;
+        select * into v_granted from billing._allocate_slots(v_account_ids, v_as_of);
+        accounts := accounts + cardinality(v_account_ids);
+        slots_granted := slots_granted + v_granted.slots_granted;
+        credits_granted := credits_granted + v_granted.credits_granted;
+    end loop;
+    return next;
+end
+$$;
+
+COMMENT ON FUNCTION billing.allocate_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Grants every monthly slot that has begun by as_of (null: now) of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
 
 CREATE FUNCTION billing.available_when_settled(balance billing.credit_balances) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -2311,6 +3879,31 @@ $$;
 
 COMMENT ON FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text, source text, reference_id text, expires_at timestamp with time zone, priority integer, metadata jsonb) IS 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots of a lower priority number are spent first.';
 
+CREATE FUNCTION billing.has_feature(feature text) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    select exists (
+        select from billing.my_account_ids() as mine (account_id)
+        cross join lateral billing.account_entitlements(mine.account_id) as granted
+        where granted.feature = has_feature.feature
+    )
+$$;
+
+COMMENT ON FUNCTION billing.has_feature(feature text) IS 'True when one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
+
+CREATE FUNCTION billing.has_feature(feature text, account_id uuid) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select exists (
+        select from billing.account_entitlements(has_feature.account_id) as granted
+        where granted.feature = has_feature.feature
+    )
+$$;
+
+COMMENT ON FUNCTION billing.has_feature(feature text, account_id uuid) IS 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
+
 CREATE FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2395,63 +3988,31 @@ COMMENT ON FUNCTION billing.is_livemode() IS 'True when this installation expect
 CREATE FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
-    AS $_$
+    AS $$
 declare
-    v_livemode boolean := coalesce(link_customer.livemode, billing.is_livemode());
     v_customer billing.customers;
 begin
-    -- No key update: two links of one account wait for each other, rows that refer to the account don't.
-    perform from billing.accounts where accounts.id = link_customer.account_id for no key update;
-    if not found then
-        perform billing._raise_no_account(link_customer.account_id);
-    elsif link_customer.stripe_customer_id is null or link_customer.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
-        raise exception '"%" is not the id of a Stripe customer', link_customer.stripe_customer_id
-            using errcode = 'TB018', hint = 'Pass the id that Stripe gave, such as cus_NffrFeUfNV2Hib.';
-    end if;
-
-    perform billing._lock_arrival(link_customer.stripe_customer_id);
-    insert into billing.customers (stripe_customer_id, livemode)
-    values (link_customer.stripe_customer_id, v_livemode)
-    on conflict do nothing;
-    -- Waits for whoever is about to use the answer "linked to nobody" (_account_of_customer), so that the updates below
-    -- see what was written with it.
-    select * into strict v_customer from billing.customers
-    where customers.stripe_customer_id = link_customer.stripe_customer_id
-    for update;
-
-    if v_customer.account_id = link_customer.account_id then
+    perform billing._lock_balance(link_customer.account_id);
+    perform billing._check_customer_id(link_customer.stripe_customer_id);
+    v_customer := billing._lock_customer(
+        link_customer.stripe_customer_id, link_customer.account_id,
+        coalesce(link_customer.livemode, billing.is_livemode())
+    );
+    if v_customer.account_id is not null then
         return;
-    elsif v_customer.account_id is not null then
-        raise exception 'customer % belongs to another account', link_customer.stripe_customer_id
-            using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
-    elsif exists (
+    -- A deleted one is linked for what it paid before; it takes nobody's place.
+    elsif v_customer.deleted_at is null and exists (
         select from billing.customers
-        where customers.account_id = link_customer.account_id and customers.livemode = v_livemode
-            and customers.deleted_at is null
+        where customers.account_id = link_customer.account_id and customers.livemode = v_customer.livemode
+            and customers.deleted_at is null and customers.duplicate_of is null
     ) then
         raise exception 'account % has a customer already', link_customer.account_id
-            using errcode = 'TB018', hint = 'Use the customer that billing.customers names for this account.';
+            using errcode = 'TB018',
+            hint = 'Use the customer that billing.customers names for this account, or billing.merge_customer(stripe_customer_id, duplicate_of) when both are the same person.';
     end if;
-
-    update billing.customers set account_id = link_customer.account_id, linked_at = now(), updated_at = now()
-    where customers.stripe_customer_id = link_customer.stripe_customer_id;
-
-    -- What Stripe told us of this customer before anyone was linked now has an account.
-    update billing.subscriptions set account_id = link_customer.account_id
-    where subscriptions.stripe_customer_id = link_customer.stripe_customer_id;
-    update billing.invoices set account_id = link_customer.account_id
-    where invoices.stripe_customer_id = link_customer.stripe_customer_id;
-    update billing.checkout_sessions set account_id = link_customer.account_id
-    where checkout_sessions.stripe_customer_id = link_customer.stripe_customer_id;
-    update billing.payments set account_id = link_customer.account_id
-    where payments.stripe_customer_id = link_customer.stripe_customer_id;
-    update billing.fraud_warnings set account_id = link_customer.account_id
-    where fraud_warnings.stripe_customer_id = link_customer.stripe_customer_id;
-    perform billing._freeze_on_warning(fraud_warnings) from billing.fraud_warnings
-    where fraud_warnings.stripe_customer_id = link_customer.stripe_customer_id and fraud_warnings.status = 'open';
-    perform billing._retry_events_waiting_for(link_customer.stripe_customer_id);
+    perform billing._adopt_customer(link_customer.stripe_customer_id, link_customer.account_id);
 end
-$_$;
+$$;
 
 COMMENT ON FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean) IS 'Binds a Stripe customer to an account, once and for ever; events that waited for it go on. Call it from the server that made the customer.';
 
@@ -2475,6 +4036,53 @@ begin
     for update;
 end
 $$;
+
+CREATE FUNCTION billing.merge_customer(stripe_customer_id text, duplicate_of text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_kept billing.customers;
+    v_duplicate billing.customers;
+begin
+    perform billing._check_customer_id(merge_customer.stripe_customer_id);
+    perform billing._check_customer_id(merge_customer.duplicate_of);
+    if merge_customer.stripe_customer_id = merge_customer.duplicate_of then
+        raise exception 'customer % is no duplicate of itself', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Name the customer that the account keeps as duplicate_of.';
+    end if;
+
+    select * into v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
+    if v_kept.account_id is null then
+        raise exception 'customer % is linked to no account', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Link it first, with billing.link_customer(account_id, stripe_customer_id).';
+    end if;
+    -- An account once set stays; the rest of the row is read again under the lock that all links of the account take.
+    perform billing._lock_balance(v_kept.account_id);
+    select * into strict v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
+    v_duplicate := billing._lock_customer(merge_customer.stripe_customer_id, v_kept.account_id, v_kept.livemode);
+    if v_duplicate.duplicate_of = v_kept.stripe_customer_id then
+        return;
+    elsif v_kept.duplicate_of is not null then
+        raise exception 'customer % is a duplicate of % itself', v_kept.stripe_customer_id, v_kept.duplicate_of
+            using errcode = 'TB033', hint = pg_catalog.format('Merge into %s.', v_kept.duplicate_of);
+    elsif v_kept.deleted_at is not null then
+        raise exception 'customer % is deleted in Stripe', v_kept.stripe_customer_id
+            using errcode = 'TB033', hint = 'Link the other one to the account instead, with billing.link_customer.';
+    elsif v_kept.livemode <> v_duplicate.livemode then
+        raise exception 'customers % and % are of different modes', v_duplicate.stripe_customer_id, v_kept.stripe_customer_id
+            using errcode = 'TB033', hint = 'An account has one customer in test mode and one in live mode.';
+    end if;
+
+    update billing.customers
+    set account_id = v_kept.account_id, duplicate_of = v_kept.stripe_customer_id, updated_at = now()
+    where customers.stripe_customer_id = v_duplicate.stripe_customer_id
+        or customers.duplicate_of = v_duplicate.stripe_customer_id;
+    perform billing._adopt_customer(v_duplicate.stripe_customer_id, v_kept.account_id);
+end
+$$;
+
+COMMENT ON FUNCTION billing.merge_customer(stripe_customer_id text, duplicate_of text) IS 'Says that a Stripe customer is another of the same person: what it pays is the account''s too, and events that waited for it go on. Call it from the server that knows the person.';
 
 CREATE FUNCTION billing.my_account_ids() RETURNS SETOF uuid
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 2
@@ -2548,6 +4156,19 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.receive_stripe_event(event_id text, type text, api_version text, created bigint, livemode boolean, payload text) IS 'Stores a signed event and queues it: queued, duplicate or ignored. created is in Unix seconds.';
+
+CREATE FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    select billing._record_card(
+        record_card.stripe_customer_id,
+        billing._account_of_customer(record_card.stripe_customer_id, record_card.livemode),
+        record_card.card_fingerprint, record_card.seen_at
+    )
+$$;
+
+COMMENT ON FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) IS 'Stripe saw a card on a customer: applied, or stale where it was known to have seen it by then.';
 
 CREATE FUNCTION billing.record_fraud_warning(stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, fraud_type text, actionable boolean, warned_at timestamp with time zone, stripe_customer_id text, risk_level text, risk_score integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2749,6 +4370,52 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.retry_stripe_event(event_id text) IS 'Sends a dead, parked or ignored event to the queue again; any other is left alone. Returns the status.';
+
+CREATE FUNCTION billing.review_held_credits(id bigint, decision text, reason text, actor text) RETURNS billing.held_credits
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_held billing.held_credits;
+    v_status text := case review_held_credits.decision when 'approve' then 'approved' when 'refuse' then 'refused' end;
+begin
+    perform billing._check_reason(review_held_credits.reason, review_held_credits.actor);
+    if v_status is null then
+        raise exception 'decision % is not known', coalesce(review_held_credits.decision, 'null')
+            using errcode = 'TB034', hint = 'Use approve or refuse.';
+    end if;
+    select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
+    if found then
+        -- Read again under the lock that whatever holds or gives credits takes.
+        perform billing._lock_balance(v_held.account_id);
+        select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
+    end if;
+    if not found then
+        raise exception 'no credits are held under %', coalesce(review_held_credits.id::text, 'null')
+            using errcode = 'TB035', hint = 'List what is held with `till credits held`.';
+    elsif v_held.reviewed_at is not null and v_held.status = v_status then
+        return v_held;
+    elsif v_held.reviewed_at is not null then
+        raise exception 'held credits % were % by %', v_held.id, v_held.status, v_held.reviewed_by
+            using errcode = 'TB036', hint = 'What was decided stays: grant credits, or revoke them, by hand.';
+    elsif v_status = 'approved' then
+        perform billing._check_open(v_held.account_id);
+        perform billing._give_held(v_held, review_held_credits.actor);
+    end if;
+
+    update billing.held_credits
+    set status = v_status,
+        reason = review_held_credits.reason,
+        reviewed_by = review_held_credits.actor,
+        reviewed_at = billing.current_time(),
+        updated_at = now()
+    where held_credits.id = v_held.id
+    returning * into v_held;
+    return v_held;
+end
+$$;
+
+COMMENT ON FUNCTION billing.review_held_credits(id bigint, decision text, reason text, actor text) IS 'Approves or refuses credits that are held (decision: approve or refuse), once; the same decision again changes nothing. What was refused by the policy alone can still be approved.';
 
 CREATE FUNCTION billing.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text DEFAULT 'clamp_and_record'::text) RETURNS billing.credit_revocations
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3134,7 +4801,7 @@ CREATE FUNCTION billing.sync_customer(stripe_customer_id text, livemode boolean,
     SET search_path TO ''
     AS $$
 declare
-    v_as_of timestamptz;
+    v_held billing.customers;
 begin
     insert into billing.customers as held (stripe_customer_id, livemode, email, name, deleted_at, as_of)
     values (
@@ -3142,22 +4809,37 @@ begin
         case when sync_customer.is_deleted then sync_customer.as_of end, sync_customer.as_of
     )
     on conflict on constraint customers_stripe_customer_id_key do update
-    set email = excluded.email,
-        name = excluded.name,
-        deleted_at = coalesce(held.deleted_at, excluded.deleted_at),
-        as_of = excluded.as_of,
+    set email = case
+            when held.as_of > excluded.as_of then held.email
+            when sync_customer.is_deleted then coalesce(excluded.email, held.email)
+            else excluded.email
+        end,
+        name = case
+            when held.as_of > excluded.as_of then held.name
+            when sync_customer.is_deleted then coalesce(excluded.name, held.name)
+            else excluded.name
+        end,
+        deleted_at = least(held.deleted_at, excluded.deleted_at),
+        as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- Deletion is the last thing that happens to a customer, also within one second.
-    where held.as_of < excluded.as_of or held.deleted_at is null and excluded.deleted_at is not null;
+    -- Deletion is the last thing that happens to a customer, also within one second, and happened when it was first told.
+    where held.as_of < excluded.as_of or excluded.deleted_at < coalesce(held.deleted_at, 'infinity');
 
     if not found then
-        select customers.as_of into strict v_as_of from billing.customers
+        select * into strict v_held from billing.customers
         where customers.stripe_customer_id = sync_customer.stripe_customer_id;
-        return billing._refused(v_as_of, sync_customer.as_of);
+        return case
+            when sync_customer.is_deleted then 'stale'  -- it is deleted here too
+            else billing._refused(v_held.as_of, sync_customer.as_of)
+        end;
+    elsif sync_customer.is_deleted then
+        perform billing._settle_subscriptions_of(sync_customer.stripe_customer_id);
     end if;
     return 'applied';
 end
 $$;
+
+COMMENT ON FUNCTION billing.sync_customer(stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamp with time zone) IS 'A Stripe customer as of a moment: applied, stale or refetch.';
 
 CREATE FUNCTION billing.sync_invoice(stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text, billing_reason text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint, attempt_count integer, next_payment_attempt_at timestamp with time zone, hosted_invoice_url text, invoiced_at timestamp with time zone, paid_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3200,7 +4882,9 @@ begin
     if not found then
         return 'stale';
     elsif v_invoice.status = 'paid' then
-        perform billing._apply_paid_lines(v_invoice, sync_invoice.lines);
+        perform billing._record_lines(v_invoice, sync_invoice.lines);
+        perform billing._grant_paid_lines(v_invoice);
+        perform billing._settle_subscription(v_invoice.stripe_subscription_id);
     end if;
     return 'applied';
 end
@@ -3211,6 +4895,7 @@ CREATE FUNCTION billing.sync_payment(stripe_charge_id text, stripe_payment_inten
     SET search_path TO ''
     AS $$
 declare
+    v_payment billing.payments;
     v_as_of timestamptz;
 begin
     insert into billing.payments as held (
@@ -3237,12 +4922,20 @@ begin
         receipt_url = excluded.receipt_url,
         as_of = excluded.as_of,
         updated_at = now()
-    where held.as_of < excluded.as_of;
+    where held.as_of < excluded.as_of
+    returning * into v_payment;
 
     if not found then
         select payments.as_of into strict v_as_of from billing.payments
         where payments.stripe_charge_id = sync_payment.stripe_charge_id;
         return billing._refused(v_as_of, sync_payment.as_of);
+    end if;
+    -- A card that was declined is nobody's: whoever stole its number may have tried it.
+    if v_payment.card_fingerprint is not null and v_payment.stripe_customer_id is not null
+        and v_payment.status <> 'failed' then
+        perform billing._record_card(
+            v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
+        );
     end if;
     return 'applied';
 end
@@ -3320,6 +5013,7 @@ begin
     end if;
 
     perform billing._resolve_plan(sync_price.stripe_price_id);
+    perform billing._settle_trials(sync_price.stripe_price_id);
     perform billing._retry_events_waiting_for(sync_price.stripe_price_id);
     return 'applied';
 end
@@ -3360,6 +5054,8 @@ begin
 
     perform billing._resolve_plan(plans.stripe_price_id) from billing.plans
     where plans.stripe_product_id = sync_product.stripe_product_id;
+    perform billing._settle_trials(plans.stripe_price_id) from billing.plans
+    where plans.stripe_product_id = sync_product.stripe_product_id;
     perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
     return 'applied';
 end
@@ -3376,7 +5072,7 @@ declare
 begin
     insert into billing.subscriptions as held (
         stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor,
-        cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, collection_paused_at,
+        cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
         metadata, started_at, as_of
     )
     values (
@@ -3385,8 +5081,8 @@ begin
         sync_subscription.livemode, sync_subscription.status, sync_subscription.currency,
         sync_subscription.billing_cycle_anchor, sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
         sync_subscription.canceled_at, sync_subscription.ended_at, sync_subscription.trial_start,
-        sync_subscription.trial_end, case when sync_subscription.is_collection_paused then sync_subscription.as_of end,
-        sync_subscription.metadata, sync_subscription.started_at, sync_subscription.as_of
+        sync_subscription.trial_end, sync_subscription.is_collection_paused, sync_subscription.metadata,
+        sync_subscription.started_at, sync_subscription.as_of
     )
     on conflict on constraint subscriptions_pkey do update
     set status = excluded.status,
@@ -3398,16 +5094,15 @@ begin
         ended_at = excluded.ended_at,
         trial_start = excluded.trial_start,
         trial_end = excluded.trial_end,
-        collection_paused_at = case
-            when sync_subscription.is_collection_paused then coalesce(held.collection_paused_at, excluded.as_of)
-        end,
+        is_collection_paused = excluded.is_collection_paused,
         metadata = excluded.metadata,
         as_of = excluded.as_of,
         updated_at = now()
     where held.as_of < excluded.as_of
         and (
-            sync_subscription.is_fetched or held.status not in ('canceled', 'incomplete_expired')
-            or held.status = excluded.status
+            sync_subscription.is_fetched
+            or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
+            and not billing._is_a_step_back(held, excluded, sync_subscription.items)
         );
 
     if not found then
@@ -3433,20 +5128,20 @@ begin
         quantity = excluded.quantity,
         current_period_start = excluded.current_period_start,
         current_period_end = excluded.current_period_end,
-        removed_at = null,
         updated_at = now();
 
-    update billing.subscription_items
-    set removed_at = sync_subscription.as_of, updated_at = now()
+    delete from billing.subscription_items
     where subscription_items.stripe_subscription_id = sync_subscription.stripe_subscription_id
-        and subscription_items.removed_at is null
         and not exists (
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
+    perform billing._settle_subscription(sync_subscription.stripe_subscription_id);
     return 'applied';
 end
 $$;
+
+COMMENT ON FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, items jsonb, as_of timestamp with time zone, is_fetched boolean) IS 'A Stripe subscription as of a moment: applied, stale or refetch.';
 
 CREATE FUNCTION billing.tg_accounts__open_balance() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3592,6 +5287,30 @@ $$;
 
 COMMENT ON FUNCTION billing.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb) IS 'Moves credits to another account, once for each idempotency key of the giving one. Lots keep priority and expiry.';
 
+CREATE FUNCTION billing.use_pg_cron() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+    -- Some 0.25 ms each, and locked until the job has done them all: half a second at most.
+    v_accounts_max constant integer := 2000;
+    -- As text: a linter would miss a function that need not be there.
+    v_every_minute constant text := 'select cron.schedule($1, ''* * * * *'', $2)';
+begin
+    if not billing._has_pg_cron() then
+        raise exception 'pg_cron is not enabled in this database, or not for %', current_user
+            using errcode = 'feature_not_supported',
+                hint = 'Enable it (Supabase: Integrations, Cron), then call this again as postgres.';
+    end if;
+    execute v_every_minute using
+        'tillbase_allocate', format('select billing.allocate_due_credits(accounts_max => %s)', v_accounts_max);
+    execute v_every_minute using
+        'tillbase_expire', format('select billing.expire_due_credits(accounts_max => %s)', v_accounts_max);
+end
+$_$;
+
+COMMENT ON FUNCTION billing.use_pg_cron() IS 'Has pg_cron allocate and expire due credits once a minute: jobs tillbase_allocate and tillbase_expire. Safe to call again.';
+
 CREATE FUNCTION public.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE sql
     SET search_path TO ''
@@ -3709,6 +5428,24 @@ CREATE FUNCTION public.grant_credits(account_id uuid, amount numeric, idempotenc
     )
 $$;
 
+CREATE FUNCTION public.has_feature(feature text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select billing.has_feature(has_feature.feature)
+$$;
+
+COMMENT ON FUNCTION public.has_feature(feature text) IS 'True when one of the signed-in user''s accounts has the feature.';
+
+CREATE FUNCTION public.has_feature(feature text, account_id uuid) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select billing.has_feature(has_feature.feature, has_feature.account_id)
+$$;
+
+COMMENT ON FUNCTION public.has_feature(feature text, account_id uuid) IS 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
+
 CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE sql
     SET search_path TO ''
@@ -3724,6 +5461,13 @@ CREATE FUNCTION public.link_customer(account_id uuid, stripe_customer_id text, l
     SET search_path TO ''
     AS $$
     select billing.link_customer(link_customer.account_id, link_customer.stripe_customer_id, link_customer.livemode)
+$$;
+
+CREATE FUNCTION public.merge_customer(stripe_customer_id text, duplicate_of text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.merge_customer(merge_customer.stripe_customer_id, merge_customer.duplicate_of)
 $$;
 
 CREATE FUNCTION public.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
@@ -3761,6 +5505,15 @@ CREATE FUNCTION public.reopen_account(account_id uuid) RETURNS billing.accounts
     AS $$
     select billing.reopen_account(
         reopen_account.account_id
+    )
+$$;
+
+CREATE FUNCTION public.review_held_credits(id bigint, decision text, reason text, actor text) RETURNS billing.held_credits
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.review_held_credits(
+        review_held_credits.id, review_held_credits.decision, review_held_credits.reason, review_held_credits.actor
     )
 $$;
 
@@ -3924,6 +5677,27 @@ CREATE TABLE billing.credit_packs (
 
 COMMENT ON TABLE billing.credit_packs IS 'One-time Stripe prices and the credits they are worth.';
 
+CREATE TABLE billing.credit_prorations (
+    stripe_invoice_id text NOT NULL,
+    account_id uuid NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    stripe_subscription_item_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    policy text NOT NULL,
+    net bigint NOT NULL,
+    granted bigint DEFAULT 0 NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    slot_end timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT granted_is_not_negative CHECK ((granted >= 0)),
+    CONSTRAINT policy_is_known CHECK ((policy = ANY (ARRAY['none'::text, 'delta'::text, 'full'::text])))
+);
+
+COMMENT ON TABLE billing.credit_prorations IS 'What the changes of plan on one invoice are worth in credits for the slot that was running.';
+
+COMMENT ON COLUMN billing.credit_prorations.net IS 'Credits by the days left: of what was added less what was taken away. Below zero it counts against later changes.';
+
 ALTER TABLE billing.credit_reinstatements ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.credit_reinstatements_id_seq
     START WITH 1
@@ -3941,28 +5715,6 @@ ALTER TABLE billing.credit_revocations ALTER COLUMN id ADD GENERATED ALWAYS AS I
     NO MAXVALUE
     CACHE 1
 );
-
-CREATE TABLE billing.customers (
-    id bigint NOT NULL,
-    stripe_customer_id text,
-    account_id uuid,
-    livemode boolean NOT NULL,
-    email text,
-    name text,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    linked_at timestamp with time zone,
-    deleted_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT customer_is_known_to_us_or_to_stripe CHECK (((account_id IS NOT NULL) OR (stripe_customer_id IS NOT NULL)))
-);
-
-COMMENT ON TABLE billing.customers IS 'Stripe customers and the accounts they belong to.';
-
-COMMENT ON COLUMN billing.customers.account_id IS 'Null while Stripe knows the customer and we don''t; set once, by link_customer.';
-
-COMMENT ON COLUMN billing.customers.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
 
 ALTER TABLE billing.customers ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.customers_id_seq
@@ -3991,21 +5743,14 @@ CREATE TABLE billing.disputes (
 
 COMMENT ON TABLE billing.disputes IS 'Stripe disputes, inquiries included.';
 
-CREATE TABLE billing.invoice_lines (
-    stripe_line_id text NOT NULL,
-    stripe_invoice_id text NOT NULL,
-    stripe_subscription_item_id text,
-    stripe_price_id text,
-    amount bigint NOT NULL,
-    quantity bigint,
-    is_proration boolean NOT NULL,
-    period_start timestamp with time zone NOT NULL,
-    period_end timestamp with time zone NOT NULL
+ALTER TABLE billing.held_credits ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.held_credits_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
-
-COMMENT ON TABLE billing.invoice_lines IS 'Lines of paid invoices: what was paid for, and for which period.';
-
-COMMENT ON COLUMN billing.invoice_lines.quantity IS 'Seats of a licensed price; usage of a metered one.';
 
 CREATE TABLE billing.invoice_payments (
     stripe_invoice_payment_id text NOT NULL,
@@ -4282,20 +6027,6 @@ COMMENT ON TABLE billing.payments IS 'Stripe charges; amounts in minor units of 
 
 COMMENT ON COLUMN billing.payments.risk_level IS 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
 
-CREATE TABLE billing.products (
-    stripe_product_id text NOT NULL,
-    livemode boolean NOT NULL,
-    name text NOT NULL,
-    description text,
-    active boolean DEFAULT true NOT NULL,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-COMMENT ON TABLE billing.products IS 'Stripe products.';
-
 CREATE TABLE billing.refunds (
     stripe_refund_id text NOT NULL,
     stripe_charge_id text,
@@ -4336,12 +6067,23 @@ CREATE TABLE billing.settings (
     id boolean DEFAULT true NOT NULL,
     livemode boolean DEFAULT false NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    initial_credits_per text DEFAULT 'product'::text NOT NULL,
+    seen_card_policy text,
+    past_due_keeps_features boolean DEFAULT true NOT NULL,
+    CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
+    CONSTRAINT seen_card_policy_is_known CHECK ((seen_card_policy = ANY (ARRAY['grant'::text, 'hold'::text, 'refuse'::text]))),
     CONSTRAINT there_is_one_row CHECK (id)
 );
 
 COMMENT ON TABLE billing.settings IS 'What this installation is told by its owner; one row.';
 
 COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
+
+COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial and trial credits are given once for each account and product, or once for each account.';
+
+COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse. Null: hold in live mode, grant in test mode, where cards are everybody''s.';
+
+COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
 
 CREATE TABLE billing.stripe_events (
     stripe_event_id text NOT NULL,
@@ -4378,45 +6120,25 @@ CREATE TABLE billing.subscription_items (
     quantity bigint,
     current_period_start timestamp with time zone NOT NULL,
     current_period_end timestamp with time zone NOT NULL,
-    removed_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT current_period_ends_after_it_starts CHECK ((current_period_end >= current_period_start)),
     CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
 );
 
-COMMENT ON TABLE billing.subscription_items IS 'What a subscription consists of: a price, a quantity and a current period each.';
+COMMENT ON TABLE billing.subscription_items IS 'What a subscription consists of in its latest state: a price, a quantity and a current period each.';
 
-CREATE TABLE billing.subscriptions (
-    stripe_subscription_id text NOT NULL,
-    stripe_customer_id text NOT NULL,
-    account_id uuid,
-    livemode boolean NOT NULL,
-    status text NOT NULL,
-    currency text,
-    billing_cycle_anchor timestamp with time zone NOT NULL,
-    cancel_at timestamp with time zone,
-    cancel_at_period_end boolean DEFAULT false NOT NULL,
-    canceled_at timestamp with time zone,
-    ended_at timestamp with time zone,
-    trial_start timestamp with time zone,
-    trial_end timestamp with time zone,
-    collection_paused_at timestamp with time zone,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    started_at timestamp with time zone NOT NULL,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['incomplete'::text, 'incomplete_expired'::text, 'trialing'::text, 'active'::text, 'past_due'::text, 'canceled'::text, 'unpaid'::text, 'paused'::text])))
-);
+CREATE VIEW public.billing_entitlements WITH (security_invoker='on') AS
+ SELECT subscribers.account_id,
+    granted.feature,
+    granted.value,
+    granted.stripe_subscription_id,
+    granted.stripe_price_id
+   FROM (( SELECT DISTINCT subscriptions.account_id
+           FROM billing.subscriptions) subscribers
+     CROSS JOIN LATERAL billing.account_entitlements(subscribers.account_id) granted(feature, value, stripe_subscription_id, stripe_price_id));
 
-COMMENT ON TABLE billing.subscriptions IS 'Stripe subscriptions.';
-
-COMMENT ON COLUMN billing.subscriptions.account_id IS 'Null while the customer is linked to no account.';
-
-COMMENT ON COLUMN billing.subscriptions.collection_paused_at IS 'When pause_collection was first seen; independent of status.';
-
-COMMENT ON COLUMN billing.subscriptions.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
+COMMENT ON VIEW public.billing_entitlements IS 'Features of my accounts: one row for each feature of a price that the account subscribes to.';
 
 CREATE VIEW public.billing_plans WITH (security_invoker='on') AS
  SELECT plans.stripe_price_id,
@@ -4451,7 +6173,7 @@ CREATE VIEW public.billing_subscription WITH (security_invoker='on') AS
         END AS cancels_at,
     subscriptions.ended_at
    FROM (billing.subscriptions
-     JOIN billing.subscription_items items ON (((items.stripe_subscription_id = subscriptions.stripe_subscription_id) AND (items.removed_at IS NULL))));
+     JOIN billing.subscription_items items ON ((items.stripe_subscription_id = subscriptions.stripe_subscription_id)));
 
 COMMENT ON VIEW public.billing_subscription IS 'Subscriptions of my accounts: one row for each item.';
 
@@ -4490,6 +6212,9 @@ ALTER TABLE ONLY billing.account_members
 ALTER TABLE ONLY billing.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY billing.card_fingerprints
+    ADD CONSTRAINT card_fingerprints_pkey PRIMARY KEY (stripe_customer_id, card_fingerprint);
+
 ALTER TABLE ONLY billing.checkout_sessions
     ADD CONSTRAINT checkout_sessions_pkey PRIMARY KEY (stripe_checkout_session_id);
 
@@ -4517,6 +6242,9 @@ ALTER TABLE ONLY billing.credit_holds
 ALTER TABLE ONLY billing.credit_packs
     ADD CONSTRAINT credit_packs_pkey PRIMARY KEY (stripe_price_id);
 
+ALTER TABLE ONLY billing.credit_prorations
+    ADD CONSTRAINT credit_prorations_pkey PRIMARY KEY (stripe_invoice_id);
+
 ALTER TABLE ONLY billing.credit_reinstatements
     ADD CONSTRAINT credit_reinstatements_pkey PRIMARY KEY (id);
 
@@ -4524,7 +6252,7 @@ ALTER TABLE ONLY billing.credit_revocations
     ADD CONSTRAINT credit_revocations_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.credit_schedules
-    ADD CONSTRAINT credit_schedules_pkey PRIMARY KEY (stripe_subscription_item_id, period_start);
+    ADD CONSTRAINT credit_schedules_pkey PRIMARY KEY (stripe_subscription_item_id, stripe_invoice_id, period_start);
 
 ALTER TABLE ONLY billing.customers
     ADD CONSTRAINT customers_pkey PRIMARY KEY (id);
@@ -4537,6 +6265,9 @@ ALTER TABLE ONLY billing.disputes
 
 ALTER TABLE ONLY billing.fraud_warnings
     ADD CONSTRAINT fraud_warnings_pkey PRIMARY KEY (stripe_early_fraud_warning_id);
+
+ALTER TABLE ONLY billing.held_credits
+    ADD CONSTRAINT held_credits_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.invoice_lines
     ADD CONSTRAINT invoice_lines_pkey PRIMARY KEY (stripe_line_id);
@@ -4589,6 +6320,10 @@ CREATE INDEX accounts_owner ON billing.accounts USING btree (owner_id);
 
 CREATE UNIQUE INDEX accounts_personal_owner ON billing.accounts USING btree (owner_id) WHERE (kind = 'personal'::text);
 
+CREATE INDEX card_fingerprints_account ON billing.card_fingerprints USING btree (account_id);
+
+CREATE INDEX card_fingerprints_seen ON billing.card_fingerprints USING btree (card_fingerprint, first_seen_at, account_id);
+
 CREATE INDEX checkout_sessions_account ON billing.checkout_sessions USING btree (account_id);
 
 CREATE INDEX checkout_sessions_customer ON billing.checkout_sessions USING btree (stripe_customer_id);
@@ -4635,6 +6370,10 @@ CREATE INDEX credit_packs_lookup_key ON billing.credit_packs USING btree (lookup
 
 CREATE INDEX credit_packs_product ON billing.credit_packs USING btree (stripe_product_id);
 
+CREATE INDEX credit_prorations_account ON billing.credit_prorations USING btree (account_id);
+
+CREATE INDEX credit_prorations_subscription ON billing.credit_prorations USING btree (stripe_subscription_id, changed_at);
+
 CREATE INDEX credit_reinstatements_entry ON billing.credit_reinstatements USING btree (entry_id) WHERE (entry_id IS NOT NULL);
 
 CREATE UNIQUE INDEX credit_reinstatements_key ON billing.credit_reinstatements USING btree (account_id, key_space, idempotency_key);
@@ -4647,15 +6386,19 @@ CREATE INDEX credit_revocations_grant ON billing.credit_revocations USING btree 
 
 CREATE UNIQUE INDEX credit_revocations_key ON billing.credit_revocations USING btree (account_id, key_space, idempotency_key);
 
-CREATE INDEX credit_schedules_account ON billing.credit_schedules USING btree (account_id);
+CREATE INDEX credit_schedules_account ON billing.credit_schedules USING btree (account_id, next_slot_at) WHERE ((next_slot_at IS NOT NULL) AND (disarmed_reason IS NULL));
 
-CREATE INDEX credit_schedules_due ON billing.credit_schedules USING btree (next_slot_at) WHERE ((next_slot_at IS NOT NULL) AND (disarmed_at IS NULL));
+CREATE INDEX credit_schedules_due ON billing.credit_schedules USING btree (next_slot_at) WHERE ((next_slot_at IS NOT NULL) AND (disarmed_reason IS NULL));
 
 CREATE INDEX credit_schedules_invoice ON billing.credit_schedules USING btree (stripe_invoice_id);
 
 CREATE INDEX credit_schedules_subscription ON billing.credit_schedules USING btree (stripe_subscription_id);
 
-CREATE UNIQUE INDEX customers_account ON billing.customers USING btree (account_id, livemode) WHERE (deleted_at IS NULL);
+CREATE UNIQUE INDEX customers_account ON billing.customers USING btree (account_id, livemode) WHERE ((deleted_at IS NULL) AND (duplicate_of IS NULL));
+
+CREATE INDEX customers_duplicates ON billing.customers USING btree (duplicate_of) WHERE (duplicate_of IS NOT NULL);
+
+CREATE INDEX customers_of_account ON billing.customers USING btree (account_id);
 
 CREATE INDEX disputes_charge ON billing.disputes USING btree (stripe_charge_id);
 
@@ -4667,9 +6410,21 @@ CREATE INDEX fraud_warnings_customer ON billing.fraud_warnings USING btree (stri
 
 CREATE INDEX fraud_warnings_open ON billing.fraud_warnings USING btree (warned_at) WHERE (status = 'open'::text);
 
+CREATE INDEX held_credits_account ON billing.held_credits USING btree (account_id);
+
+CREATE UNIQUE INDEX held_credits_key ON billing.held_credits USING btree (idempotency_key);
+
+CREATE INDEX held_credits_matched_account ON billing.held_credits USING btree (matched_account_id);
+
+CREATE INDEX held_credits_pending ON billing.held_credits USING btree (held_at) WHERE (status = 'pending'::text);
+
+CREATE INDEX held_credits_revocation ON billing.held_credits USING btree (revocation_id) WHERE (revocation_id IS NOT NULL);
+
 CREATE INDEX invoice_lines_invoice ON billing.invoice_lines USING btree (stripe_invoice_id);
 
 CREATE INDEX invoice_lines_item ON billing.invoice_lines USING btree (stripe_subscription_item_id);
+
+CREATE INDEX invoice_lines_waiting ON billing.invoice_lines USING btree (stripe_invoice_id) WHERE is_waiting;
 
 CREATE INDEX invoice_payments_charge ON billing.invoice_payments USING btree (stripe_charge_id);
 
@@ -4748,6 +6503,12 @@ ALTER TABLE ONLY billing.account_members
 ALTER TABLE ONLY billing.accounts
     ADD CONSTRAINT accounts_owner_id_fkey FOREIGN KEY (owner_id) REFERENCES auth.users(id) ON DELETE SET NULL;
 
+ALTER TABLE ONLY billing.card_fingerprints
+    ADD CONSTRAINT card_fingerprints_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.card_fingerprints
+    ADD CONSTRAINT card_fingerprints_stripe_customer_id_fkey FOREIGN KEY (stripe_customer_id) REFERENCES billing.customers(stripe_customer_id);
+
 ALTER TABLE ONLY billing.checkout_sessions
     ADD CONSTRAINT checkout_sessions_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
@@ -4781,6 +6542,12 @@ ALTER TABLE ONLY billing.credit_holds
 ALTER TABLE ONLY billing.credit_packs
     ADD CONSTRAINT credit_packs_stripe_product_id_fkey FOREIGN KEY (stripe_product_id) REFERENCES billing.products(stripe_product_id);
 
+ALTER TABLE ONLY billing.credit_prorations
+    ADD CONSTRAINT credit_prorations_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.credit_prorations
+    ADD CONSTRAINT credit_prorations_stripe_invoice_id_fkey FOREIGN KEY (stripe_invoice_id) REFERENCES billing.invoices(stripe_invoice_id);
+
 ALTER TABLE ONLY billing.credit_reinstatements
     ADD CONSTRAINT credit_reinstatements_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
@@ -4808,11 +6575,23 @@ ALTER TABLE ONLY billing.credit_schedules
 ALTER TABLE ONLY billing.customers
     ADD CONSTRAINT customers_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
+ALTER TABLE ONLY billing.customers
+    ADD CONSTRAINT customers_duplicate_of_fkey FOREIGN KEY (duplicate_of) REFERENCES billing.customers(stripe_customer_id);
+
 ALTER TABLE ONLY billing.fraud_warnings
     ADD CONSTRAINT fraud_warnings_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
 ALTER TABLE ONLY billing.fraud_warnings
     ADD CONSTRAINT fraud_warnings_stripe_customer_id_fkey FOREIGN KEY (stripe_customer_id) REFERENCES billing.customers(stripe_customer_id);
+
+ALTER TABLE ONLY billing.held_credits
+    ADD CONSTRAINT held_credits_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.held_credits
+    ADD CONSTRAINT held_credits_matched_account_id_fkey FOREIGN KEY (matched_account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.held_credits
+    ADD CONSTRAINT held_credits_revocation_id_fkey FOREIGN KEY (revocation_id) REFERENCES billing.credit_revocations(id);
 
 ALTER TABLE ONLY billing.invoice_lines
     ADD CONSTRAINT invoice_lines_stripe_invoice_id_fkey FOREIGN KEY (stripe_invoice_id) REFERENCES billing.invoices(stripe_invoice_id);
@@ -4855,6 +6634,8 @@ ALTER TABLE billing.accounts ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY accounts_select_own ON billing.accounts FOR SELECT TO authenticated USING ((id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
+ALTER TABLE billing.card_fingerprints ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.checkout_sessions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.clock ENABLE ROW LEVEL SECURITY;
@@ -4886,6 +6667,8 @@ ALTER TABLE billing.credit_packs ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_packs_select_users ON billing.credit_packs FOR SELECT TO authenticated USING ((active AND (livemode = ( SELECT billing.is_livemode() AS is_livemode))));
 
+ALTER TABLE billing.credit_prorations ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.credit_reinstatements ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.credit_revocations ENABLE ROW LEVEL SECURITY;
@@ -4899,6 +6682,8 @@ CREATE POLICY customers_select_own ON billing.customers FOR SELECT TO authentica
 ALTER TABLE billing.disputes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.fraud_warnings ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.held_credits ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.invoice_lines ENABLE ROW LEVEL SECURITY;
 

@@ -125,6 +125,8 @@ def people(
 ) -> Callable[[], list[Person]]:
     """Makes two people, in the order of their account ids, linked to nobody yet."""
 
+    policy(conn, "hold")  # which live mode is by default
+
     def make() -> list[Person]:
         accounts = sorted(account_of(conn, create_user(database)) for _ in range(2))
         return [Person(account, worker, app) for account in accounts]
@@ -200,6 +202,14 @@ def tell(events: Sequence[Event]) -> None:
 
 
 # Once for each account and product, or for each account.
+
+
+@pytest.mark.parametrize(("livemode", "is_held"), [(True, True), (False, False)])
+def test_nothing_is_held_in_test_mode_unless_the_settings_say_so(
+    conn: Connection, livemode: bool, is_held: bool
+) -> None:
+    conn.execute("update billing.settings set seen_card_policy = null, livemode = %s", [livemode])
+    assert value(conn, "select billing._seen_card_policy()") == ("hold" if is_held else "grant")
 
 
 def test_initial_credits_are_given_once_for_each_product(conn: Connection, ada: Person) -> None:
@@ -553,7 +563,8 @@ def test_held_credits_go_over_to_an_earlier_paid_period(
 
 
 @pytest.mark.parametrize(
-    ("spent", "earlier_amount", "left"), [(0, 30, 30), (20, 30, 10), (50, 30, 0), (20, 130, 110)]
+    ("spent", "by_hand", "earlier_amount", "left"),
+    [(0, 0, 30, 30), (20, 0, 30, 10), (50, 0, 30, 0), (20, 0, 130, 110), (0, 20, 30, 30), (20, 20, 130, 110)],
 )
 def test_credits_that_were_taken_back_go_over_to_an_earlier_paid_period(
     conn: Connection,
@@ -562,6 +573,7 @@ def test_credits_that_were_taken_back_go_over_to_an_earlier_paid_period(
     ada: Person,
     eve: Person,
     spent: int,
+    by_hand: int,
     earlier_amount: int,
     left: int,
 ) -> None:
@@ -587,9 +599,13 @@ def test_credits_that_were_taken_back_go_over_to_an_earlier_paid_period(
             for name in ("idempotency_key", "source", "reference_id", "stripe_subscription_item_id")
         },
     )
-    assert balance(conn, eve.account_id) == 0
+    if by_hand:
+        reinstate(app, value(conn, "select revocation_id from billing.held_credits"), by_hand)
+    assert balance(conn, eve.account_id) == by_hand
     review(app, held_id(conn, eve), "approve")
     assert balance(conn, eve.account_id) == left
+    paid_by = {(lot["stripe_invoice_id"], lot["stripe_price_id"]) for lot in lots(conn, eve.account_id)}
+    assert paid_by == {("in_january", "price_3")}
     assert discrepancies(conn) == []
 
 
@@ -691,7 +707,7 @@ def test_refusing_closes_the_matter(
     eve.pay()
     eve.attach("visa", JANUARY - SECOND)
     assert balance(conn, eve.account_id) == 0
-    with refused("TB038"):
+    with refused("TB036"):
         review(app, row["id"], "approve")
     assert discrepancies(conn) == []
 
@@ -703,7 +719,7 @@ def test_what_was_approved_is_not_refused_afterwards(
     eve.attach("visa", FEBRUARY)
     eve.pay()
     review(app, held_id(conn, eve), "approve")
-    with refused("TB038"):
+    with refused("TB036"):
         review(app, held_id(conn, eve), "refuse")
     assert balance(conn, eve.account_id) == INITIAL
 
@@ -739,7 +755,7 @@ def test_a_decision_is_approve_or_refuse(
     ada.attach("visa")
     eve.attach("visa", FEBRUARY)
     eve.pay()
-    with refused("TB036"):
+    with refused("TB034"):
         review(app, held_id(conn, eve), decision)
     assert held(conn, eve)[0]["status"] == "pending"
 
@@ -753,7 +769,7 @@ def test_a_review_says_who_and_why(app: Connection, missing: str, nothing: str |
 
 @pytest.mark.parametrize("id", [0, 4711, None])
 def test_there_is_nothing_to_review_under_an_unknown_id(app: Connection, id: int | None) -> None:
-    with refused("TB037"):
+    with refused("TB035"):
         review(app, id, "approve")
 
 
@@ -863,21 +879,20 @@ def test_a_link_that_commits_beside_a_sighting_is_seen(
 
 
 def test_two_administrators_at_once_give_once(
-    database: Database, conn: Connection, ada: Person, eve: Person
+    database: Database, conn: Connection, app: Connection, ada: Person, eve: Person
 ) -> None:
-    ada.attach("visa")
     eve.attach("visa", FEBRUARY)
     eve.pay()
+    ada.attach("visa")
     id = held_id(conn, eve)
-    with database.connect("service_role") as one, database.connect("service_role") as two:
-        results = at_once(
-            [
-                lambda: review(one, id, "approve", actor="one"),
-                lambda: review(two, id, "approve", actor="two"),
-            ]
-        )
-    assert results[0] == results[1]
+    with database.connect("service_role") as other, app.transaction():
+        first = review(app, id, "approve", actor="one")
+        with blocked(other, conn, lambda: review(other, id, "approve", actor="two")) as second:
+            app.execute("commit")
+            app.execute("begin")
+            assert second.result() == first
     assert balance(conn, eve.account_id) == INITIAL
+    assert value(conn, "select count(*) from billing.credit_reinstatements") == 1
 
 
 def test_two_workers_in_whatever_interleaving_end_alike(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -358,11 +359,13 @@ def test_capped_months_end_the_same_in_every_order(
 ) -> None:
     sell(worker, "month", credits_rollover="cap:30")
     months = [on(2026, month, 1) for month in range(1, 6)]
-    periods = list(zip(months, months[1:], strict=False))
+    periods = list(pairwise(months))
     sync_subscription(worker, billing_cycle_anchor=months[0], started_at=months[0])
     for number in [4, 1, 3, 2]:
         pay(worker, *periods[number - 1], number)
-    left = fetch(conn, "select effective_at, remaining from billing.credit_grants where remaining > 0 order by 1")
+    left = fetch(
+        conn, "select effective_at, remaining from billing.credit_grants where remaining > 0 order by 1"
+    )
     assert [(row["effective_at"], row["remaining"]) for row in left] == [(months[2], 30), (months[3], 100)]
     assert balance(conn, customer) == 130
     assert discrepancies(conn) == []
@@ -383,7 +386,12 @@ def test_slots_repay_what_is_owed_and_are_capped_one_by_one(
 
 
 def test_closed_account_is_left_out_and_holds_nobody_up(
-    database: Database, app: Connection, worker: Connection, conn: Connection, admin: Connection, customer: UUID
+    database: Database,
+    app: Connection,
+    worker: Connection,
+    conn: Connection,
+    admin: Connection,
+    customer: UUID,
 ) -> None:
     sell(worker)
     subscribe(worker)
@@ -427,7 +435,12 @@ def test_two_clocks_at_once_grant_each_slot_once(
 
 
 def test_no_more_accounts_than_asked_for_are_looked_at(
-    database: Database, app: Connection, worker: Connection, conn: Connection, admin: Connection, customer: UUID
+    database: Database,
+    app: Connection,
+    worker: Connection,
+    conn: Connection,
+    admin: Connection,
+    customer: UUID,
 ) -> None:
     sell(worker)
     subscribe(worker)
@@ -438,7 +451,10 @@ def test_no_more_accounts_than_asked_for_are_looked_at(
         own = item(f"si_{number}", current_period_start=START, current_period_end=YEAR_END)
         sync_subscription(worker, **names, billing_cycle_anchor=START, items=[own])
         paid = line(
-            f"il_{number}", stripe_subscription_item_id=f"si_{number}", period_start=START, period_end=YEAR_END
+            f"il_{number}",
+            stripe_subscription_item_id=f"si_{number}",
+            period_start=START,
+            period_end=YEAR_END,
         )
         pay(worker, START, YEAR_END, number, **names, lines=[paid])
     move_to(admin, on(2028, 3, 1))

@@ -137,7 +137,9 @@ def _serve(webhook_url: str | None) -> Iterator[Local]:
     listener.listen(128)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = create_app(webhook_url=webhook_url, webhook_secret=SECRET, seed=7, base_url=url)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", date_header=False, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", date_header=False, timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     until(lambda: server.started)

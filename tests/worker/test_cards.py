@@ -13,6 +13,11 @@ from worker.outcomes import Done, RetryLater
 CARD = {"fingerprint": "finger"}
 
 
+@pytest.fixture(autouse=True)
+def _as_in_live_mode(shop: Shop) -> None:
+    shop.app.execute("update billing.settings set seen_card_policy = 'hold'")
+
+
 def life(n: int, attached_at: int) -> list[Event]:
     """A customer's card, charge and first invoice."""
     charge = events.charge(n, payment_method_details={"type": "card", "card": CARD}, created=attached_at + 5)

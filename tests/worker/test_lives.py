@@ -1,7 +1,7 @@
 """One life of a subscription, in five shapes and in any order: the same rows and the same balance.
 
-The local Stripe plays it: sign-up, trial, conversion, upgrade, failed renewal, recovery, pause, resume, cancel. Then its
-events arrive as older versions of the API show them, shuffled, some twice, some lost at first and told later.
+The local Stripe plays it: sign-up, trial, conversion, upgrade, failed renewal, recovery, pause, resume, cancel. Then
+its events arrive as older versions of the API show them, shuffled, some twice, some lost at first and told later.
 `LIFE_ORDERS=200` plays as many orders for each shape as a release needs; a run of the suite plays a few.
 """
 
@@ -68,7 +68,8 @@ union all select 'schedule', stripe_subscription_item_id || stripe_invoice_id ||
 ) from billing.credit_schedules
 union all select 'change', stripe_invoice_id, jsonb_build_array(policy, net, granted, changed_at, slot_end)
 from billing.credit_prorations
-union all select 'balance', '', jsonb_build_array(balance, held, debt, withheld, next_due_at) from billing.credit_balances
+union all select 'balance', '', jsonb_build_array(balance, held, debt, withheld, next_due_at)
+from billing.credit_balances
 order by 1, 2, 3
 """
 
@@ -114,7 +115,9 @@ def live(local: Local) -> str:
     product = stripe.products.create({"name": "Pro"})
     plan = {"product": product.id, "currency": "usd", "recurring": {"interval": "month"}}
     credits = {"initial_credits": "50", "trial_credits": "10"}
-    basic = stripe.prices.create(plan | {"unit_amount": 1000, "metadata": credits | {"monthly_credits": "100"}})
+    basic = stripe.prices.create(
+        plan | {"unit_amount": 1000, "metadata": credits | {"monthly_credits": "100"}}
+    )
     pro = stripe.prices.create(
         plan
         | {
@@ -140,9 +143,7 @@ def live(local: Local) -> str:
     after(15)  # the trial converts
     after(20)
     upgrade = {"id": subscription["items"].data[0].id, "price": pro.id}
-    stripe.subscriptions.update(
-        subscription.id, {"items": [upgrade], "proration_behavior": "always_invoice"}
-    )
+    stripe.subscriptions.update(subscription.id, {"items": [upgrade], "proration_behavior": "always_invoice"})
     pay_with("pm_card_chargeCustomerFail")
     after(45)  # the renewal fails
     pay_with("pm_card_visa")
