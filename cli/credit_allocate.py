@@ -88,7 +88,7 @@ def in_chunks(
 
 
 def _perform(work: Work, as_of: datetime | None, chunk: int, *, as_json: bool) -> None:
-    done: Counter[str] = Counter()
+    done: Counter[str] = Counter(accounts=0)
     with connect() as conn:
         query = "select coalesce(%(as_of)s, billing.current_time()) as moment"
         moment: datetime = row(conn, query, {"as_of": utc(as_of)})["moment"]
@@ -104,16 +104,17 @@ def _perform(work: Work, as_of: datetime | None, chunk: int, *, as_json: bool) -
             except KeyboardInterrupt:
                 pass
             except psycopg.Error as error:
-                before = f" Accounts done before it: {done['accounts']:,}." if done["accounts"] else ""
-                raise CliError(refusal(error) + before) from None
+                if not done["accounts"]:
+                    raise
+                raise CliError(f"{refusal(error)} Accounts done before it: {done['accounts']:,}.") from None
         seconds = round(time.monotonic() - started, 1)
         left = _accounts_due(conn, work, moment)
 
     if as_json:
         print_json({**done, "seconds": seconds, "accounts_left": left})
-    elif done["accounts"] or left:
+    elif done["accounts"]:
         print_rows([{**done, "seconds": seconds}], as_json=False, empty="", numbers=(*done, "seconds"))
-    else:
+    elif not left:
         err.print("nothing is due", style="dim")
     if stop.is_set():
         stopped = f"stopped: what is counted is committed; accounts left for the next time: {left:,}"

@@ -67,7 +67,21 @@ begin
     update billing.accounts set closed_at = billing.current_time(), updated_at = now()
     where accounts.id = close_account.account_id
     returning * into v_account;
+    perform billing._settle_subscriptions_of_account(close_account.account_id);
     return v_account;
+end
+$$;
+
+-- A closed account's months of credits wait; those that it paid for come when it is opened again.
+create function billing._settle_subscriptions_of_account(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    perform billing._settle_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
+    where subscriptions.account_id = _settle_subscriptions_of_account.account_id;
 end
 $$;
 
@@ -85,15 +99,17 @@ begin
     update billing.accounts set closed_at = null, updated_at = now()
     where accounts.id = reopen_account.account_id
     returning * into v_account;
+    perform billing._settle_subscriptions_of_account(reopen_account.account_id);
     return v_account;
 end
 $$;
 
-revoke all on function billing.close_account, billing.reopen_account from public, anon, authenticated, service_role;
+revoke all on function billing.close_account, billing._settle_subscriptions_of_account, billing.reopen_account
+from public, anon, authenticated, service_role;
 grant execute on function
     billing.close_account(uuid, text, text),
     billing.reopen_account(uuid)
 to service_role;
 
 comment on function billing.close_account(uuid, text, text) is 'Closes an account: holds released, what is left forfeited, what is owed written off. Nothing moves until it is opened again.';
-comment on function billing.reopen_account(uuid) is 'Opens a closed account again, with nothing in it.';
+comment on function billing.reopen_account(uuid) is 'Opens a closed account again, with nothing in it but the months of credits that it has paid for and that fell due meanwhile.';

@@ -27,13 +27,15 @@ create table billing.credit_schedules (
     disarmed_reason text,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    primary key (stripe_subscription_item_id, stripe_invoice_id, period_start),
+    primary key (stripe_subscription_item_id, stripe_invoice_id, period_start, is_change),
     constraint period_ends_after_it_starts check (period_end > period_start),
     constraint ends_within_the_period check (ends_at between period_start and period_end),
     constraint quantity_is_not_negative check (quantity >= 0),
     constraint next_slot_is_within_what_was_paid_for check (next_slot_at >= period_start and next_slot_at < ends_at),
     constraint disarmed_reason_is_known check (
-        disarmed_reason in ('paused', 'collection_paused', 'unpaid', 'incomplete', 'item_removed', 'customer_deleted')
+        disarmed_reason in (
+            'paused', 'collection_paused', 'unpaid', 'incomplete', 'item_removed', 'customer_deleted', 'account_closed'
+        )
     )
 );
 

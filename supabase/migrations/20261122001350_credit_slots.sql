@@ -87,7 +87,7 @@ set search_path = ''
 as $$
     with facts as (
         select
-            schedules.stripe_subscription_item_id, schedules.stripe_invoice_id, schedules.period_start,
+            schedules.stripe_subscription_item_id, schedules.stripe_invoice_id, schedules.period_start, schedules.is_change,
             -- The anchor of today, unless it was reset since: then the old one, which the period itself shows.
             case
                 when plans.recurring_interval in ('day', 'week')
@@ -106,6 +106,7 @@ as $$
                 case when plans.cancel_credits = 'stop' then (_arm_schedules.subscription).canceled_at end
             )) as ends_at,
             case
+                when accounts.closed_at is not null then 'account_closed'
                 when (_arm_schedules.subscription).status in ('paused', 'unpaid') then (_arm_schedules.subscription).status
                 when (_arm_schedules.subscription).status in ('incomplete', 'incomplete_expired') then 'incomplete'
                 when (_arm_schedules.subscription).is_collection_paused then 'collection_paused'
@@ -115,6 +116,7 @@ as $$
         from billing.credit_schedules as schedules
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         join billing.invoices on invoices.stripe_invoice_id = schedules.stripe_invoice_id
+        join billing.accounts on accounts.id = schedules.account_id
         join billing.customers on customers.stripe_customer_id = (_arm_schedules.subscription).stripe_customer_id
         left join billing.subscription_items as items
             on items.stripe_subscription_item_id = schedules.stripe_subscription_item_id
@@ -122,13 +124,15 @@ as $$
     ),
     armed as (
         select
-            facts.stripe_subscription_item_id, facts.stripe_invoice_id, facts.period_start, facts.anchor, facts.ends_at,
-            facts.disarmed_reason,
+            facts.stripe_subscription_item_id, facts.stripe_invoice_id, facts.period_start, facts.is_change, facts.anchor,
+            facts.ends_at, facts.disarmed_reason,
             billing._first_slot(
                 facts.anchor, coalesce(schedules.last_slot_at + interval '1 microsecond', facts.period_start)
             ) as next_slot_at
         from facts
-        join billing.credit_schedules as schedules using (stripe_subscription_item_id, stripe_invoice_id, period_start)
+        join billing.credit_schedules as schedules using (
+            stripe_subscription_item_id, stripe_invoice_id, period_start, is_change
+        )
     )
     update billing.credit_schedules as schedules
     set anchor = armed.anchor,
@@ -139,19 +143,19 @@ as $$
     from armed
     where schedules.stripe_subscription_item_id = armed.stripe_subscription_item_id
         and schedules.stripe_invoice_id = armed.stripe_invoice_id
-        and schedules.period_start = armed.period_start
+        and schedules.period_start = armed.period_start and schedules.is_change = armed.is_change
         and (schedules.anchor, schedules.ends_at, schedules.disarmed_reason, schedules.next_slot_at) is distinct from (
             armed.anchor, armed.ends_at, armed.disarmed_reason,
             case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end
         )
 $$;
 
--- Grants one slot. Its start is part of its key, so invoice and clock can both try. Where a change that was paid late
--- finds the slot granted at the old price, the difference is granted beside it.
+-- Grants one slot; how many credits it gave. Its start is part of its key, so invoice and clock can both try. Where a
+-- change that was paid late finds the slot granted at the old price, the difference is granted beside it.
 create function billing._grant_slot(
     schedule billing.credit_schedules, plan billing.plans, slot_start timestamptz, slot_end timestamptz, amount bigint
 )
-returns void
+returns bigint
 language plpgsql
 volatile
 set search_path = ''
@@ -177,7 +181,7 @@ begin
         );
     end if;
     if v_invoice_id = v_schedule.stripe_invoice_id or _grant_slot.amount <= coalesce(v_granted, 0) then
-        return;
+        return 0;
     elsif v_plan.rollover = 'cap' then
         perform billing._expire_beyond_cap(
             v_schedule.account_id, v_schedule.stripe_subscription_item_id, v_plan.rollover_cap, _grant_slot.slot_start
@@ -214,6 +218,7 @@ begin
             );
         end loop;
     end if;
+    return _grant_slot.amount - coalesce(v_granted, 0);
 end
 $$;
 
@@ -233,7 +238,8 @@ as $$
     end
 $$;
 
--- Grants a subscription's slots that have begun by now, the oldest first.
+-- Grants a subscription's slots that have begun by now, the oldest first. What would pass the largest balance waits until
+-- there is room.
 create function billing._grant_due_slots(stripe_subscription_id text, as_of timestamptz)
 returns table (slots bigint, credits numeric)
 language plpgsql
@@ -244,6 +250,7 @@ declare
     v_schedule billing.credit_schedules;
     v_plan billing.plans;
     v_slot_end timestamptz;
+    v_granted bigint;
 begin
     slots := 0;
     credits := 0;
@@ -255,12 +262,16 @@ begin
         limit 1;
         exit when not found;
         select * into strict v_plan from billing.plans where plans.stripe_price_id = v_schedule.stripe_price_id;
+        exit when v_plan.monthly_credits::numeric * v_schedule.quantity > 9223372036854775807 - (
+            select credit_balances.balance::numeric from billing.credit_balances
+            where credit_balances.account_id = v_schedule.account_id
+        );
         v_slot_end := billing._slot_end(v_schedule.anchor, v_schedule.next_slot_at);
-        perform billing._grant_slot(
+        v_granted := billing._grant_slot(
             v_schedule, v_plan, v_schedule.next_slot_at, v_slot_end, v_plan.monthly_credits * v_schedule.quantity
         );
-        slots := slots + 1;
-        credits := credits + v_plan.monthly_credits * v_schedule.quantity;
+        slots := slots + (v_granted > 0)::integer;
+        credits := credits + v_granted;
         update billing.credit_schedules
         set last_slot_at = v_schedule.next_slot_at,
             slots_granted = v_schedule.slots_granted + 1,
@@ -268,7 +279,8 @@ begin
             updated_at = now()
         where credit_schedules.stripe_subscription_item_id = v_schedule.stripe_subscription_item_id
             and credit_schedules.stripe_invoice_id = v_schedule.stripe_invoice_id
-            and credit_schedules.period_start = v_schedule.period_start;
+            and credit_schedules.period_start = v_schedule.period_start
+            and credit_schedules.is_change = v_schedule.is_change;
     end loop;
     return next;
 end

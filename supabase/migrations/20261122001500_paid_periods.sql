@@ -253,7 +253,7 @@ begin
     select * into v_schedule from billing.credit_schedules
     where credit_schedules.stripe_subscription_item_id = _open_period.stripe_subscription_item_id
         and credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
-        and credit_schedules.period_start = _open_period.period_start;
+        and credit_schedules.period_start = _open_period.period_start and not credit_schedules.is_change;
     if found then
         return v_schedule.deducted;
     end if;
@@ -269,7 +269,9 @@ begin
             v_plan, v_schedule.quantity, _open_period.period_start, _open_period.period_end, v_slot_end
         )
     end;
-    v_schedule.deducted := least(v_opening, _open_period.deduct);
+    v_schedule.deducted := case
+        when v_plan.proration_credits = 'delta' then least(v_opening, _open_period.deduct) else 0
+    end;
     insert into billing.credit_schedules (
         stripe_subscription_item_id, stripe_invoice_id, period_start, period_end, is_change, account_id,
         stripe_subscription_id, stripe_price_id, quantity, deducted, anchor, ends_at, slots_granted, last_slot_at

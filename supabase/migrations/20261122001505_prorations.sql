@@ -95,6 +95,13 @@ begin
     from billing._changes(v_invoice.stripe_invoice_id) as changes
     join billing.plans on plans.stripe_price_id = changes.stripe_price_id
     where billing._change_starts(v_invoice, changes) < changes.period_end
+        -- A new period of the item goes on where the old one is cut.
+        and not exists (
+            select from billing.invoice_lines
+            where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id and not invoice_lines.is_proration
+                and invoice_lines.stripe_subscription_item_id = changes.stripe_subscription_item_id
+                and invoice_lines.period_end > billing._change_starts(v_invoice, changes)
+        )
     order by changes.amount > 0 desc, changes.stripe_line_id
     on conflict do nothing;
 

@@ -10,7 +10,7 @@
 -- Grants the due slots of accounts whose balance rows the caller has locked. Accounts that owe something, and plans whose
 -- carried-over credits are capped, go slot by slot: there a grant is more than a new lot.
 create function billing._allocate_slots(account_ids uuid[], as_of timestamptz)
-returns table (slots_granted bigint, credits_granted numeric)
+returns table (accounts_done bigint, slots_granted bigint, credits_granted numeric)
 language plpgsql
 volatile
 set search_path = ''
@@ -26,7 +26,8 @@ begin
             schedules.stripe_subscription_id, schedules.account_id,
             bool_or(
                 balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap'
-                or balances.balance > 4611686018427387904 or plans.monthly_credits * schedules.quantity > 1000000000000
+                or balances.balance > 4611686018427387904
+                or plans.monthly_credits::numeric * schedules.quantity > 1000000000000
             ) as is_alone
         from billing.credit_schedules as schedules
         join billing.credit_balances as balances on balances.account_id = schedules.account_id
@@ -53,6 +54,7 @@ begin
         join billing.products on products.stripe_product_id = plans.stripe_product_id
         where schedules.account_id = any (_allocate_slots.account_ids)
             and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
+            and schedules.stripe_subscription_id <> all (coalesce(v_alone, '{}'))
     ),
     slots as materialized (
         select
@@ -129,16 +131,21 @@ begin
             updated_at = now()
         from (
             select
-                slots.stripe_subscription_item_id, slots.stripe_invoice_id, slots.period_start,
+                slots.stripe_subscription_item_id, slots.stripe_invoice_id, slots.period_start, slots.is_change,
                 max(slots.starts) as last_slot_at, max(slots.slot_end) as slot_end, count(*) as slots
-            from slots group by 1, 2, 3
+            from slots group by 1, 2, 3, 4
         ) as done
         where credit_schedules.stripe_subscription_item_id = done.stripe_subscription_item_id
             and credit_schedules.stripe_invoice_id = done.stripe_invoice_id
-            and credit_schedules.period_start = done.period_start
+            and credit_schedules.period_start = done.period_start and credit_schedules.is_change = done.is_change
     )
     select count(*) + v_alone_slots, coalesce(sum(fresh.amount), 0) + v_alone_credits
     into slots_granted, credits_granted from fresh;
+    accounts_done := cardinality(_allocate_slots.account_ids) - (
+        select count(distinct schedules.account_id) from billing.credit_schedules as schedules
+        where schedules.account_id = any (_allocate_slots.account_ids)
+            and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
+    );
     return next;
 end
 $$;
@@ -164,18 +171,14 @@ begin
     slots_granted := 0;
     credits_granted := 0;
     loop
-        select array_agg(due.account_id) into v_account_ids from (
-            select credit_balances.account_id from billing.credit_balances
-            where credit_balances.account_id in (
-                select credit_schedules.account_id from billing.credit_schedules
-                join billing.accounts on accounts.id = credit_schedules.account_id
-                where credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null
-                    and accounts.closed_at is null
-                order by credit_schedules.next_slot_at
-                limit greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0)
-            )
-            order by credit_balances.account_id
-            for update skip locked
+        -- An account that somebody else has locked is left to them, or to the next call; nobody waits, so nobody deadlocks.
+        select array_agg(distinct due.account_id) into v_account_ids from (
+            select credit_balances.account_id from billing.credit_schedules
+            join billing.credit_balances on credit_balances.account_id = credit_schedules.account_id
+            where credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null
+            order by credit_schedules.next_slot_at
+            limit greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0)
+            for update of credit_balances skip locked
         ) as due;
         exit when v_account_ids is null;
         -- What is due otherwise comes first: lots expire before this month's open.
@@ -183,9 +186,10 @@ begin
         where credit_balances.account_id = any (v_account_ids) and credit_balances.next_due_at <= v_as_of
         having count(*) > 0;
         select * into v_granted from billing._allocate_slots(v_account_ids, v_as_of);
-        accounts := accounts + cardinality(v_account_ids);
+        accounts := accounts + v_granted.accounts_done;
         slots_granted := slots_granted + v_granted.slots_granted;
         credits_granted := credits_granted + v_granted.credits_granted;
+        exit when v_granted.accounts_done = 0;  -- only such are left as have no room for more
     end loop;
     return next;
 end

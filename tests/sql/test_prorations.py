@@ -244,7 +244,7 @@ def test_changes_billed_with_the_next_invoice_count_for_the_month_that_is_over(
     assert {lot["amount"] for lot in lots(conn, customer)} == {100, 200, 500}
 
 
-@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+@pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
 def test_new_period_by_a_change_of_plan_is_less_what_the_cut_month_gave(
     worker: Connection, conn: Connection, customer: UUID, order: tuple[int, ...]
 ) -> None:
@@ -270,25 +270,42 @@ def test_new_period_by_a_change_of_plan_is_less_what_the_cut_month_gave(
         )
         invoices.append(change(number, at, cut, {"plan": old}, None))
         invoices[-1]["lines"].append(begins)
-    subscribe(worker)
-    sync_subscription(
-        worker,
-        billing_cycle_anchor=NOON + hour,
-        as_of=NOON + 2 * hour,
-        items=[
+    state = {
+        "billing_cycle_anchor": NOON + hour,
+        "as_of": NOON + 2 * hour,
+        "items": [
             item(
                 stripe_price_id="price_basic",
                 current_period_start=NOON + hour,
                 current_period_end=(NOON + hour).replace(month=7),
             )
         ],
-    )
-    told = [invoices[0], invoices[1], change(3, NOON, JULY, None, None)]
+    }
+    first = {"stripe_invoice_id": "in_0", "invoiced_at": START, "as_of": START}
+    first["lines"] = [line("il_0", stripe_price_id="price_basic", period_start=START, period_end=JULY)]
+    told = [
+        lambda: sync_invoice(worker, **first),
+        lambda: sync_invoice(worker, **invoices[0]),
+        lambda: sync_invoice(worker, **invoices[1]),
+        lambda: sync_subscription(worker, **state),
+    ]
     for index in order:
-        sync_invoice(worker, **told[index])
+        told[index]()
     # June, then a month less the half of June that was given; an hour of the last one is less than a credit.
     assert balance(conn, customer) == 100 + 50
     assert discrepancies(conn) == []
+
+
+@pytest.mark.parametrize(("policy", "credits"), [("delta", 50), ("full", 100), ("none", 100)])
+def test_plan_s_policy_says_what_a_new_period_is_less(
+    worker: Connection, conn: Connection, customer: UUID, policy: str, credits: int
+) -> None:
+    sell(worker, credits_on_proration=policy)
+    subscribe(worker, "free")
+    invoice = change(1, NOON, JULY, {"plan": "basic"}, None)
+    begins = line("il_n", stripe_price_id="price_basic", period_start=NOON, period_end=NOON.replace(month=7))
+    sync_invoice(worker, **(invoice | {"lines": [*invoice["lines"], begins]}))
+    assert balance(conn, customer) == CREDITS["free"] + credits
 
 
 def test_change_between_plans_without_credits_needs_no_account(worker: Connection, conn: Connection) -> None:

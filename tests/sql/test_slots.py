@@ -18,6 +18,7 @@ from tests.sql.calls import (
     discrepancies,
     expire_due,
     fetch,
+    grant,
     item,
     line,
     link,
@@ -110,6 +111,28 @@ def slot_keys(conn: Connection) -> list[str]:
     keys = [row["at"] for row in fetch(conn, query)]
     assert all(key.endswith("T12:00:00Z") for key in keys)
     return [key[:10] for key in keys]
+
+
+def subscribe_others(
+    database: Database, app: Connection, worker: Connection, admin: Connection
+) -> list[UUID]:
+    """Three more accounts with a year each."""
+    accounts = []
+    for number in range(2, 5):
+        account = account_of(admin, create_user(database))
+        accounts.append(account)
+        link(app, account, f"cus_{number}")
+        names = {"stripe_subscription_id": f"sub_{number}", "stripe_customer_id": f"cus_{number}"}
+        own = item(f"si_{number}", current_period_start=START, current_period_end=YEAR_END)
+        sync_subscription(worker, **names, billing_cycle_anchor=START, items=[own])
+        paid = line(
+            f"il_{number}",
+            stripe_subscription_item_id=f"si_{number}",
+            period_start=START,
+            period_end=YEAR_END,
+        )
+        pay(worker, START, YEAR_END, number, **names, lines=[paid])
+    return accounts
 
 
 LEAP_YEAR = [
@@ -417,8 +440,49 @@ def test_state_of_a_closed_account_s_subscription_is_kept_and_grants_nothing(
     call(app, "close_account", account_id=customer, reason="a test", actor="test")
     assert changes(cancel_at_period_end=True) == "applied"
     assert slot_keys(conn) == LEAP_YEAR[:1]
+    assert value(conn, "select disarmed_reason from billing.credit_schedules") == "account_closed"
     call(app, "reopen_account", account_id=customer)
-    assert allocate(worker)["slots_granted"] == 2
+    assert slot_keys(conn) == LEAP_YEAR[:3]
+
+
+def test_account_without_room_for_more_holds_nobody_up(
+    database: Database,
+    app: Connection,
+    worker: Connection,
+    conn: Connection,
+    admin: Connection,
+    customer: UUID,
+) -> None:
+    sell(worker)
+    subscribe(worker)
+    others = subscribe_others(database, app, worker, admin)
+    grant(app, customer, 2**63 - 1 - 100)
+    move_to(admin, on(2028, 3, 1))
+    assert allocate(worker) == {"accounts": 3, "slots_granted": 3, "credits_granted": 300}
+    assert [balance(conn, account) for account in others] == [200] * 3
+    assert allocate(worker, accounts_max=1)["slots_granted"] == 0
+    spend(app, customer, 100)
+    assert allocate(worker)["slots_granted"] == 1
+    assert discrepancies(conn) == []
+
+
+def test_accounts_that_are_locked_make_room_for_others(
+    database: Database,
+    app: Connection,
+    worker: Connection,
+    conn: Connection,
+    admin: Connection,
+    customer: UUID,
+) -> None:
+    sell(worker)
+    subscribe(worker)
+    subscribe_others(database, app, worker, admin)
+    move_to(admin, on(2028, 3, 1))
+    with database.connect() as busy, busy.transaction():
+        busy.execute("select from billing.credit_balances where account_id = %s for update", [customer])
+        assert allocate(worker, accounts_max=3) == {"accounts": 3, "slots_granted": 3, "credits_granted": 300}
+        assert allocate(worker, accounts_max=3)["accounts"] == 0
+    assert allocate(worker, accounts_max=3)["accounts"] == 1
 
 
 def test_two_clocks_at_once_grant_each_slot_once(
@@ -444,19 +508,7 @@ def test_no_more_accounts_than_asked_for_are_looked_at(
 ) -> None:
     sell(worker)
     subscribe(worker)
-    for number in range(2, 5):
-        account = account_of(admin, create_user(database))
-        link(app, account, f"cus_{number}")
-        names = {"stripe_subscription_id": f"sub_{number}", "stripe_customer_id": f"cus_{number}"}
-        own = item(f"si_{number}", current_period_start=START, current_period_end=YEAR_END)
-        sync_subscription(worker, **names, billing_cycle_anchor=START, items=[own])
-        paid = line(
-            f"il_{number}",
-            stripe_subscription_item_id=f"si_{number}",
-            period_start=START,
-            period_end=YEAR_END,
-        )
-        pay(worker, START, YEAR_END, number, **names, lines=[paid])
+    subscribe_others(database, app, worker, admin)
     move_to(admin, on(2028, 3, 1))
     assert [allocate(worker, accounts_max=3)["accounts"] for _ in range(3)] == [3, 1, 0]
     assert allocate(worker, accounts_max=0)["accounts"] == 0
