@@ -39,17 +39,18 @@ bench: $(STAMP) ## Speed as ratios to a floor measured in the same run → bench
 fmt: $(STAMP) ## Format Python and TypeScript
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
-	@$(BIN)/deno fmt --quiet supabase/functions cli/local/functions.ts
+	@$(BIN)/deno fmt --quiet supabase/functions cli/local/functions.ts cli/local/data_api tests/local/*.ts
 
 lint: $(STAMP) ## Formatting and lint, nothing changed
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/deno fmt --quiet --check supabase/functions cli/local/functions.ts
-	@$(BIN)/deno lint --quiet supabase/functions cli/local/functions.ts
+	@$(BIN)/deno fmt --quiet --check supabase/functions cli/local/functions.ts cli/local/data_api tests/local/*.ts
+	@$(BIN)/deno lint --quiet supabase/functions cli/local/functions.ts cli/local/data_api tests/local/*.ts
 
 typecheck: $(STAMP) ## Pyright, strict, on worker and cli; deno check on the functions
 	@$(BIN)/pyright
 	@for f in supabase/functions/*/deno.json; do $(BIN)/deno check --quiet --no-lock --config $$f $$(dirname $$f)/*.ts supabase/functions/_shared/*.ts || exit 1; done
+	@$(BIN)/deno check --quiet --config cli/local/data_api/deno.json cli/local/data_api/*.ts
 
 snapshots: $(STAMP) ## Write schema.sql, access.txt and the CLI help anew
 	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py --update-snapshots

@@ -6,7 +6,7 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -15,7 +15,11 @@ from cli.database import setting
 from cli.output import CliError, err, out
 from cli.paths import state_directory
 
+if TYPE_CHECKING:
+    from cli.local.stack import Stack
+
 WATCH_SECONDS = 0.5
+DATA_API_SECONDS = 15
 
 
 class Part(StrEnum):
@@ -42,6 +46,7 @@ def dev(
     stripe_port: Port = None,
     functions_port: Port = None,
     metrics_port: Port = None,
+    api_port: Port = None,
 ) -> None:
     """Run the local stack: Postgres, Stripe, the edge functions, the worker. Ctrl-C stops all of it.
 
@@ -53,7 +58,7 @@ def dev(
 
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
-    ports = Ports(postgres_port, stripe_port, functions_port, metrics_port)
+    ports = Ports(postgres_port, stripe_port, functions_port, metrics_port, api_port)
     dead = None
     with err.status("starting") as status:
         stack = Stack.start(
@@ -65,6 +70,7 @@ def dev(
             report=status.update,
         )
     with stack, suppress(KeyboardInterrupt):
+        warn_of_the_data_api(stack)
         _print_settings(stack.settings)
         if env_file is not None:
             write_env_file(env_file, stack.settings)
@@ -92,6 +98,14 @@ def token(
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def warn_of_the_data_api(stack: "Stack") -> None:
+    """It alone may fail without the rest: its packages come over the network when it starts for the first time."""
+    with err.status("loading the Data API"):
+        trouble = stack.data_api.trouble(DATA_API_SECONDS) if stack.data_api else None
+    if trouble:
+        err.print(f"warning: {escape(trouble)}", style="bold yellow", soft_wrap=True)
 
 
 def _print_settings(settings: dict[str, str]) -> None:

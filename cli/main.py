@@ -6,7 +6,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from cli import credits, demo, dev, events, trigger
+from cli import credits, demo, dev, events, plans, testdata, trigger
 from cli.output import err
 from worker.errors import BillingError
 
@@ -22,6 +22,8 @@ app.command()(dev.token)
 app.command()(trigger.trigger)
 app.add_typer(credits.app, name="credits")
 app.add_typer(events.app, name="events")
+app.add_typer(plans.app, name="plans")
+app.add_typer(testdata.app, name="testdata")
 
 worker_app = typer.Typer(no_args_is_help=True, help="The process that drains the queue of Stripe events.")
 app.add_typer(worker_app, name="worker")

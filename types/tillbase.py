@@ -99,6 +99,88 @@ class BillingCardFingerprintsUpdate(TypedDict):
     stripe_customer_id: NotRequired[Annotated[str, Field(alias="stripe_customer_id")]]
 
 
+class BillingCheckoutLineItems(BaseModel):
+    amount_total: int = Field(alias="amount_total")
+    created_at: datetime.datetime = Field(alias="created_at")
+    declares_credits: bool = Field(alias="declares_credits")
+    quantity: Optional[int] = Field(alias="quantity")
+    stripe_checkout_session_id: str = Field(alias="stripe_checkout_session_id")
+    stripe_line_item_id: str = Field(alias="stripe_line_item_id")
+    stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
+
+
+class BillingCheckoutLineItemsInsert(TypedDict):
+    amount_total: Annotated[int, Field(alias="amount_total")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    declares_credits: Annotated[bool, Field(alias="declares_credits")]
+    quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
+    stripe_checkout_session_id: Annotated[str, Field(alias="stripe_checkout_session_id")]
+    stripe_line_item_id: Annotated[str, Field(alias="stripe_line_item_id")]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+
+
+class BillingCheckoutLineItemsUpdate(TypedDict):
+    amount_total: NotRequired[Annotated[int, Field(alias="amount_total")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    declares_credits: NotRequired[Annotated[bool, Field(alias="declares_credits")]]
+    quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
+    stripe_checkout_session_id: NotRequired[Annotated[str, Field(alias="stripe_checkout_session_id")]]
+    stripe_line_item_id: NotRequired[Annotated[str, Field(alias="stripe_line_item_id")]]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+
+
+class BillingCheckoutRequests(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    created_at: datetime.datetime = Field(alias="created_at")
+    discarded_at: Optional[datetime.datetime] = Field(alias="discarded_at")
+    expired_at: Optional[datetime.datetime] = Field(alias="expired_at")
+    id: uuid.UUID = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    livemode: bool = Field(alias="livemode")
+    params: JsonValue = Field(alias="params")
+    quantity: Optional[int] = Field(alias="quantity")
+    stripe_checkout_session_id: Optional[str] = Field(alias="stripe_checkout_session_id")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    superseded_at: Optional[datetime.datetime] = Field(alias="superseded_at")
+    user_id: Optional[uuid.UUID] = Field(alias="user_id")
+
+
+class BillingCheckoutRequestsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    discarded_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="discarded_at")]]
+    expired_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expired_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    params: Annotated[JsonValue, Field(alias="params")]
+    quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
+    stripe_checkout_session_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_checkout_session_id")]
+    ]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    superseded_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="superseded_at")]]
+    user_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="user_id")]]
+
+
+class BillingCheckoutRequestsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    discarded_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="discarded_at")]]
+    expired_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expired_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    params: NotRequired[Annotated[JsonValue, Field(alias="params")]]
+    quantity: NotRequired[Annotated[Optional[int], Field(alias="quantity")]]
+    stripe_checkout_session_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_checkout_session_id")]
+    ]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    superseded_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="superseded_at")]]
+    user_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="user_id")]]
+
+
 class BillingCheckoutSessions(BaseModel):
     account_id: Optional[uuid.UUID] = Field(alias="account_id")
     amount_total: Optional[int] = Field(alias="amount_total")
@@ -186,6 +268,7 @@ class BillingCreditBalances(BaseModel):
     low_balance_threshold: Optional[int] = Field(alias="low_balance_threshold")
     next_due_at: Optional[datetime.datetime] = Field(alias="next_due_at")
     overdraft: int = Field(alias="overdraft")
+    recharge_below: Optional[int] = Field(alias="recharge_below")
     spend_cap: Optional[int] = Field(alias="spend_cap")
     spend_cap_period: Optional[str] = Field(alias="spend_cap_period")
     spend_period_start: Optional[datetime.datetime] = Field(alias="spend_period_start")
@@ -203,6 +286,7 @@ class BillingCreditBalancesInsert(TypedDict):
     low_balance_threshold: NotRequired[Annotated[Optional[int], Field(alias="low_balance_threshold")]]
     next_due_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_due_at")]]
     overdraft: NotRequired[Annotated[int, Field(alias="overdraft")]]
+    recharge_below: NotRequired[Annotated[Optional[int], Field(alias="recharge_below")]]
     spend_cap: NotRequired[Annotated[Optional[int], Field(alias="spend_cap")]]
     spend_cap_period: NotRequired[Annotated[Optional[str], Field(alias="spend_cap_period")]]
     spend_period_start: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="spend_period_start")]]
@@ -220,6 +304,7 @@ class BillingCreditBalancesUpdate(TypedDict):
     low_balance_threshold: NotRequired[Annotated[Optional[int], Field(alias="low_balance_threshold")]]
     next_due_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_due_at")]]
     overdraft: NotRequired[Annotated[int, Field(alias="overdraft")]]
+    recharge_below: NotRequired[Annotated[Optional[int], Field(alias="recharge_below")]]
     spend_cap: NotRequired[Annotated[Optional[int], Field(alias="spend_cap")]]
     spend_cap_period: NotRequired[Annotated[Optional[str], Field(alias="spend_cap_period")]]
     spend_period_start: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="spend_period_start")]]
@@ -707,6 +792,45 @@ class BillingCreditSchedulesUpdate(TypedDict):
     stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
     stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
     stripe_subscription_item_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_item_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCustomerClaims(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    created_at: datetime.datetime = Field(alias="created_at")
+    email: Optional[str] = Field(alias="email")
+    idempotency_key: str = Field(alias="idempotency_key")
+    keyed_at: datetime.datetime = Field(alias="keyed_at")
+    livemode: bool = Field(alias="livemode")
+    may_exist: bool = Field(alias="may_exist")
+    stripe_customer_id: Optional[str] = Field(alias="stripe_customer_id")
+    token: uuid.UUID = Field(alias="token")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingCustomerClaimsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    email: NotRequired[Annotated[Optional[str], Field(alias="email")]]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    keyed_at: NotRequired[Annotated[datetime.datetime, Field(alias="keyed_at")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    may_exist: NotRequired[Annotated[bool, Field(alias="may_exist")]]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    token: NotRequired[Annotated[uuid.UUID, Field(alias="token")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCustomerClaimsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    email: NotRequired[Annotated[Optional[str], Field(alias="email")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    keyed_at: NotRequired[Annotated[datetime.datetime, Field(alias="keyed_at")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    may_exist: NotRequired[Annotated[bool, Field(alias="may_exist")]]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    token: NotRequired[Annotated[uuid.UUID, Field(alias="token")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
@@ -1349,6 +1473,129 @@ class BillingProductsUpdate(TypedDict):
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
+class BillingRechargeSettings(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    check_again_at: Optional[datetime.datetime] = Field(alias="check_again_at")
+    created_at: datetime.datetime = Field(alias="created_at")
+    is_paused: bool = Field(alias="is_paused")
+    monthly_cap_amount: Optional[int] = Field(alias="monthly_cap_amount")
+    monthly_cap_count: Optional[int] = Field(alias="monthly_cap_count")
+    paused_at: Optional[datetime.datetime] = Field(alias="paused_at")
+    paused_reason: Optional[str] = Field(alias="paused_reason")
+    return_url: Optional[str] = Field(alias="return_url")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    threshold: int = Field(alias="threshold")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingRechargeSettingsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    check_again_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="check_again_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    is_paused: NotRequired[Annotated[bool, Field(alias="is_paused")]]
+    monthly_cap_amount: NotRequired[Annotated[Optional[int], Field(alias="monthly_cap_amount")]]
+    monthly_cap_count: NotRequired[Annotated[Optional[int], Field(alias="monthly_cap_count")]]
+    paused_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="paused_at")]]
+    paused_reason: NotRequired[Annotated[Optional[str], Field(alias="paused_reason")]]
+    return_url: NotRequired[Annotated[Optional[str], Field(alias="return_url")]]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    threshold: Annotated[int, Field(alias="threshold")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingRechargeSettingsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    check_again_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="check_again_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    is_paused: NotRequired[Annotated[bool, Field(alias="is_paused")]]
+    monthly_cap_amount: NotRequired[Annotated[Optional[int], Field(alias="monthly_cap_amount")]]
+    monthly_cap_count: NotRequired[Annotated[Optional[int], Field(alias="monthly_cap_count")]]
+    paused_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="paused_at")]]
+    paused_reason: NotRequired[Annotated[Optional[str], Field(alias="paused_reason")]]
+    return_url: NotRequired[Annotated[Optional[str], Field(alias="return_url")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    threshold: NotRequired[Annotated[int, Field(alias="threshold")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingRecharges(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    action_url: Optional[str] = Field(alias="action_url")
+    amount: int = Field(alias="amount")
+    attempts: int = Field(alias="attempts")
+    claimed_at: datetime.datetime = Field(alias="claimed_at")
+    created_at: datetime.datetime = Field(alias="created_at")
+    credits: int = Field(alias="credits")
+    currency: str = Field(alias="currency")
+    first_attempt_at: Optional[datetime.datetime] = Field(alias="first_attempt_at")
+    id: uuid.UUID = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    is_final: bool = Field(alias="is_final")
+    last_error: Optional[str] = Field(alias="last_error")
+    next_attempt_at: Optional[datetime.datetime] = Field(alias="next_attempt_at")
+    reason: Optional[str] = Field(alias="reason")
+    return_url: Optional[str] = Field(alias="return_url")
+    settled_at: Optional[datetime.datetime] = Field(alias="settled_at")
+    status: str = Field(alias="status")
+    stripe_customer_id: str = Field(alias="stripe_customer_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+    stripe_payment_method_id: Optional[str] = Field(alias="stripe_payment_method_id")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingRechargesInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    action_url: NotRequired[Annotated[Optional[str], Field(alias="action_url")]]
+    amount: Annotated[int, Field(alias="amount")]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    claimed_at: Annotated[datetime.datetime, Field(alias="claimed_at")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    credits: Annotated[int, Field(alias="credits")]
+    currency: Annotated[str, Field(alias="currency")]
+    first_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="first_attempt_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    is_final: NotRequired[Annotated[bool, Field(alias="is_final")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    return_url: NotRequired[Annotated[Optional[str], Field(alias="return_url")]]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_customer_id: Annotated[str, Field(alias="stripe_customer_id")]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_payment_method_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_method_id")]]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingRechargesUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    action_url: NotRequired[Annotated[Optional[str], Field(alias="action_url")]]
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    claimed_at: NotRequired[Annotated[datetime.datetime, Field(alias="claimed_at")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    credits: NotRequired[Annotated[int, Field(alias="credits")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    first_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="first_attempt_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    is_final: NotRequired[Annotated[bool, Field(alias="is_final")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    return_url: NotRequired[Annotated[Optional[str], Field(alias="return_url")]]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_customer_id: NotRequired[Annotated[str, Field(alias="stripe_customer_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_payment_method_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_method_id")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
 class BillingRefunds(BaseModel):
     amount: int = Field(alias="amount")
     as_of: datetime.datetime = Field(alias="as_of")
@@ -1443,29 +1690,50 @@ class BillingReviewsUpdate(TypedDict):
 
 
 class BillingSettings(BaseModel):
+    allow_promotion_codes: bool = Field(alias="allow_promotion_codes")
+    allowed_redirect_origins: List[str] = Field(alias="allowed_redirect_origins")
+    automatic_tax: bool = Field(alias="automatic_tax")
+    checkout_branding: Optional[JsonValue] = Field(alias="checkout_branding")
     id: bool = Field(alias="id")
     initial_credits_per: str = Field(alias="initial_credits_per")
     livemode: bool = Field(alias="livemode")
+    max_checkout_quantity: int = Field(alias="max_checkout_quantity")
+    one_subscription_per: str = Field(alias="one_subscription_per")
     past_due_keeps_features: bool = Field(alias="past_due_keeps_features")
     seen_card_policy: Optional[str] = Field(alias="seen_card_policy")
+    site_url: Optional[str] = Field(alias="site_url")
     updated_at: datetime.datetime = Field(alias="updated_at")
 
 
 class BillingSettingsInsert(TypedDict):
+    allow_promotion_codes: NotRequired[Annotated[bool, Field(alias="allow_promotion_codes")]]
+    allowed_redirect_origins: NotRequired[Annotated[List[str], Field(alias="allowed_redirect_origins")]]
+    automatic_tax: NotRequired[Annotated[bool, Field(alias="automatic_tax")]]
+    checkout_branding: NotRequired[Annotated[Optional[JsonValue], Field(alias="checkout_branding")]]
     id: NotRequired[Annotated[bool, Field(alias="id")]]
     initial_credits_per: NotRequired[Annotated[str, Field(alias="initial_credits_per")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    max_checkout_quantity: NotRequired[Annotated[int, Field(alias="max_checkout_quantity")]]
+    one_subscription_per: NotRequired[Annotated[str, Field(alias="one_subscription_per")]]
     past_due_keeps_features: NotRequired[Annotated[bool, Field(alias="past_due_keeps_features")]]
     seen_card_policy: NotRequired[Annotated[Optional[str], Field(alias="seen_card_policy")]]
+    site_url: NotRequired[Annotated[Optional[str], Field(alias="site_url")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
 class BillingSettingsUpdate(TypedDict):
+    allow_promotion_codes: NotRequired[Annotated[bool, Field(alias="allow_promotion_codes")]]
+    allowed_redirect_origins: NotRequired[Annotated[List[str], Field(alias="allowed_redirect_origins")]]
+    automatic_tax: NotRequired[Annotated[bool, Field(alias="automatic_tax")]]
+    checkout_branding: NotRequired[Annotated[Optional[JsonValue], Field(alias="checkout_branding")]]
     id: NotRequired[Annotated[bool, Field(alias="id")]]
     initial_credits_per: NotRequired[Annotated[str, Field(alias="initial_credits_per")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    max_checkout_quantity: NotRequired[Annotated[int, Field(alias="max_checkout_quantity")]]
+    one_subscription_per: NotRequired[Annotated[str, Field(alias="one_subscription_per")]]
     past_due_keeps_features: NotRequired[Annotated[bool, Field(alias="past_due_keeps_features")]]
     seen_card_policy: NotRequired[Annotated[Optional[str], Field(alias="seen_card_policy")]]
+    site_url: NotRequired[Annotated[Optional[str], Field(alias="site_url")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 

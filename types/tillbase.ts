@@ -115,6 +115,103 @@ export type Database = {
           },
         ];
       };
+      "checkout_line_items": {
+        Row: {
+          "amount_total": number;
+          "created_at": string;
+          "declares_credits": boolean;
+          "quantity": number | null;
+          "stripe_checkout_session_id": string;
+          "stripe_line_item_id": string;
+          "stripe_price_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "amount_total": number;
+          "created_at"?: string;
+          "declares_credits": boolean;
+          "quantity"?: number | null;
+          "stripe_checkout_session_id": string;
+          "stripe_line_item_id": string;
+          "stripe_price_id"?: string | null;
+        };
+        Update: {
+          "amount_total"?: number;
+          "created_at"?: string;
+          "declares_credits"?: boolean;
+          "quantity"?: number | null;
+          "stripe_checkout_session_id"?: string;
+          "stripe_line_item_id"?: string;
+          "stripe_price_id"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName:
+              "checkout_line_items_stripe_checkout_session_id_fkey";
+            columns: ["stripe_checkout_session_id"];
+            isOneToOne: false;
+            referencedRelation: "checkout_sessions";
+            referencedColumns: ["stripe_checkout_session_id"];
+          },
+        ];
+      };
+      "checkout_requests": {
+        Row: {
+          "account_id": string;
+          "created_at": string;
+          "discarded_at": string | null;
+          "expired_at": string | null;
+          "id": string;
+          "idempotency_key": string;
+          "livemode": boolean;
+          "params": NonNullable<Json>;
+          "quantity": number | null;
+          "stripe_checkout_session_id": string | null;
+          "stripe_price_id": string;
+          "superseded_at": string | null;
+          "user_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "created_at"?: string;
+          "discarded_at"?: string | null;
+          "expired_at"?: string | null;
+          "id"?: string;
+          "idempotency_key": string;
+          "livemode": boolean;
+          "params": NonNullable<Json>;
+          "quantity"?: number | null;
+          "stripe_checkout_session_id"?: string | null;
+          "stripe_price_id": string;
+          "superseded_at"?: string | null;
+          "user_id"?: string | null;
+        };
+        Update: {
+          "account_id"?: string;
+          "created_at"?: string;
+          "discarded_at"?: string | null;
+          "expired_at"?: string | null;
+          "id"?: string;
+          "idempotency_key"?: string;
+          "livemode"?: boolean;
+          "params"?: NonNullable<Json>;
+          "quantity"?: number | null;
+          "stripe_checkout_session_id"?: string | null;
+          "stripe_price_id"?: string;
+          "superseded_at"?: string | null;
+          "user_id"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "checkout_requests_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "checkout_sessions": {
         Row: {
           "account_id": string | null;
@@ -135,8 +232,9 @@ export type Database = {
           "stripe_payment_link_id": string | null;
           "stripe_subscription_id": string | null;
           "updated_at": string;
+          "_grant_packs": undefined | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_grant_packs";
         Insert: {
           "account_id"?: string | null;
           "amount_total"?: number | null;
@@ -220,6 +318,7 @@ export type Database = {
           "low_balance_threshold": number | null;
           "next_due_at": string | null;
           "overdraft": number;
+          "recharge_below": number | null;
           "spend_cap": number | null;
           "spend_cap_period": string | null;
           "spend_period_start": string | null;
@@ -235,6 +334,7 @@ export type Database = {
             "low_balance_threshold": number | null;
             "next_due_at": string | null;
             "overdraft": number;
+            "recharge_below": number | null;
             "spend_cap": number | null;
             "spend_cap_period": string | null;
             "spend_period_start": string | null;
@@ -254,6 +354,7 @@ export type Database = {
           "low_balance_threshold"?: number | null;
           "next_due_at"?: string | null;
           "overdraft"?: number;
+          "recharge_below"?: number | null;
           "spend_cap"?: number | null;
           "spend_cap_period"?: string | null;
           "spend_period_start"?: string | null;
@@ -270,6 +371,7 @@ export type Database = {
           "low_balance_threshold"?: number | null;
           "next_due_at"?: string | null;
           "overdraft"?: number;
+          "recharge_below"?: number | null;
           "spend_cap"?: number | null;
           "spend_cap_period"?: string | null;
           "spend_period_start"?: string | null;
@@ -906,6 +1008,54 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: "invoices";
             referencedColumns: ["stripe_invoice_id"];
+          },
+        ];
+      };
+      "customer_claims": {
+        Row: {
+          "account_id": string;
+          "created_at": string;
+          "email": string | null;
+          "idempotency_key": string;
+          "keyed_at": string;
+          "livemode": boolean;
+          "may_exist": boolean;
+          "stripe_customer_id": string | null;
+          "token": string;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "created_at"?: string;
+          "email"?: string | null;
+          "idempotency_key": string;
+          "keyed_at"?: string;
+          "livemode": boolean;
+          "may_exist"?: boolean;
+          "stripe_customer_id"?: string | null;
+          "token"?: string;
+          "updated_at"?: string;
+        };
+        Update: {
+          "account_id"?: string;
+          "created_at"?: string;
+          "email"?: string | null;
+          "idempotency_key"?: string;
+          "keyed_at"?: string;
+          "livemode"?: boolean;
+          "may_exist"?: boolean;
+          "stripe_customer_id"?: string | null;
+          "token"?: string;
+          "updated_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "customer_claims_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
           },
         ];
       };
@@ -1664,6 +1814,154 @@ export type Database = {
         };
         Relationships: [];
       };
+      "recharge_settings": {
+        Row: {
+          "account_id": string;
+          "check_again_at": string | null;
+          "created_at": string;
+          "is_paused": boolean;
+          "monthly_cap_amount": number | null;
+          "monthly_cap_count": number | null;
+          "paused_at": string | null;
+          "paused_reason": string | null;
+          "return_url": string | null;
+          "stripe_price_id": string;
+          "threshold": number;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "check_again_at"?: string | null;
+          "created_at"?: string;
+          "is_paused"?: boolean;
+          "monthly_cap_amount"?: number | null;
+          "monthly_cap_count"?: number | null;
+          "paused_at"?: string | null;
+          "paused_reason"?: string | null;
+          "return_url"?: string | null;
+          "stripe_price_id": string;
+          "threshold": number;
+          "updated_at"?: string;
+        };
+        Update: {
+          "account_id"?: string;
+          "check_again_at"?: string | null;
+          "created_at"?: string;
+          "is_paused"?: boolean;
+          "monthly_cap_amount"?: number | null;
+          "monthly_cap_count"?: number | null;
+          "paused_at"?: string | null;
+          "paused_reason"?: string | null;
+          "return_url"?: string | null;
+          "stripe_price_id"?: string;
+          "threshold"?: number;
+          "updated_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "recharge_settings_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: true;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "recharge_settings_stripe_price_id_fkey";
+            columns: ["stripe_price_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_packs";
+            referencedColumns: ["stripe_price_id"];
+          },
+        ];
+      };
+      "recharges": {
+        Row: {
+          "account_id": string;
+          "action_url": string | null;
+          "amount": number;
+          "attempts": number;
+          "claimed_at": string;
+          "created_at": string;
+          "credits": number;
+          "currency": string;
+          "first_attempt_at": string | null;
+          "id": string;
+          "idempotency_key": string;
+          "is_final": boolean;
+          "last_error": string | null;
+          "next_attempt_at": string | null;
+          "reason": string | null;
+          "return_url": string | null;
+          "settled_at": string | null;
+          "status": string;
+          "stripe_customer_id": string;
+          "stripe_payment_intent_id": string | null;
+          "stripe_payment_method_id": string | null;
+          "stripe_price_id": string;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "action_url"?: string | null;
+          "amount": number;
+          "attempts"?: number;
+          "claimed_at": string;
+          "created_at"?: string;
+          "credits": number;
+          "currency": string;
+          "first_attempt_at"?: string | null;
+          "id"?: string;
+          "idempotency_key"?: never;
+          "is_final"?: boolean;
+          "last_error"?: string | null;
+          "next_attempt_at"?: string | null;
+          "reason"?: string | null;
+          "return_url"?: string | null;
+          "settled_at"?: string | null;
+          "status"?: string;
+          "stripe_customer_id": string;
+          "stripe_payment_intent_id"?: string | null;
+          "stripe_payment_method_id"?: string | null;
+          "stripe_price_id": string;
+          "updated_at"?: string;
+        };
+        Update: {
+          "account_id"?: string;
+          "action_url"?: string | null;
+          "amount"?: number;
+          "attempts"?: number;
+          "claimed_at"?: string;
+          "created_at"?: string;
+          "credits"?: number;
+          "currency"?: string;
+          "first_attempt_at"?: string | null;
+          "id"?: string;
+          "idempotency_key"?: never;
+          "is_final"?: boolean;
+          "last_error"?: string | null;
+          "next_attempt_at"?: string | null;
+          "reason"?: string | null;
+          "return_url"?: string | null;
+          "settled_at"?: string | null;
+          "status"?: string;
+          "stripe_customer_id"?: string;
+          "stripe_payment_intent_id"?: string | null;
+          "stripe_payment_method_id"?: string | null;
+          "stripe_price_id"?: string;
+          "updated_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "recharges_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "refunds": {
         Row: {
           "amount": number;
@@ -1769,28 +2067,49 @@ export type Database = {
       };
       "settings": {
         Row: {
+          "allow_promotion_codes": boolean;
+          "allowed_redirect_origins": (string)[];
+          "automatic_tax": boolean;
+          "checkout_branding": Json | null;
           "id": boolean;
           "initial_credits_per": string;
           "livemode": boolean;
+          "max_checkout_quantity": number;
+          "one_subscription_per": string;
           "past_due_keeps_features": boolean;
           "seen_card_policy": string | null;
+          "site_url": string | null;
           "updated_at": string;
         };
         ComputedFields: never;
         Insert: {
+          "allow_promotion_codes"?: boolean;
+          "allowed_redirect_origins"?: (string)[];
+          "automatic_tax"?: boolean;
+          "checkout_branding"?: Json | null;
           "id"?: boolean;
           "initial_credits_per"?: string;
           "livemode"?: boolean;
+          "max_checkout_quantity"?: number;
+          "one_subscription_per"?: string;
           "past_due_keeps_features"?: boolean;
           "seen_card_policy"?: string | null;
+          "site_url"?: string | null;
           "updated_at"?: string;
         };
         Update: {
+          "allow_promotion_codes"?: boolean;
+          "allowed_redirect_origins"?: (string)[];
+          "automatic_tax"?: boolean;
+          "checkout_branding"?: Json | null;
           "id"?: boolean;
           "initial_credits_per"?: string;
           "livemode"?: boolean;
+          "max_checkout_quantity"?: number;
+          "one_subscription_per"?: string;
           "past_due_keeps_features"?: boolean;
           "seen_card_policy"?: string | null;
+          "site_url"?: string | null;
           "updated_at"?: string;
         };
         Relationships: [];
@@ -1990,6 +2309,10 @@ export type Database = {
         Args: { "livemode": boolean; "stripe_customer_id": string };
         Returns: string;
       };
+      "_account_to_bill": {
+        Args: { "account_id": string; "user_id": string };
+        Returns: string;
+      };
       "_adopt_customer": {
         Args: { "account_id": string; "stripe_customer_id": string };
         Returns: undefined;
@@ -1997,6 +2320,7 @@ export type Database = {
       "_allocate_slots": {
         Args: { "account_ids": (string)[]; "as_of": string };
         Returns: {
+          "accounts_done": number;
           "credits_granted": number;
           "slots_granted": number;
         }[];
@@ -2016,6 +2340,8 @@ export type Database = {
         };
         Returns: string;
       };
+      "_are_origins": { Args: { "urls": (string)[] }; Returns: boolean };
+      "_arm_recharge": { Args: { "account_id": string }; Returns: undefined };
       "_arm_schedules": {
         Args: {
           "subscription": Omit<
@@ -2088,6 +2414,10 @@ export type Database = {
         Args: { "expires_at": string; "opens_at": string };
         Returns: undefined;
       };
+      "_check_few_requests": {
+        Args: { "account_id": string };
+        Returns: undefined;
+      };
       "_check_held": {
         Args: {
           "hold": Omit<
@@ -2114,9 +2444,27 @@ export type Database = {
         Args: { "account_id": string };
         Returns: undefined;
       };
+      "_check_not_subscribed": {
+        Args: {
+          "account_id": string;
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       "_check_open": { Args: { "account_id": string }; Returns: undefined };
       "_check_reason": {
         Args: { "actor": string; "reason": string };
+        Returns: undefined;
+      };
+      "_check_recharges_again": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
+      };
+      "_check_redirect": {
+        Args: { "parameter": string; "url": string };
         Returns: undefined;
       };
       "_check_request": {
@@ -2128,6 +2476,15 @@ export type Database = {
         Args: { "amount": number; "name": string };
         Returns: number;
       };
+      "_checked_quantity": {
+        Args: { "is_metered": boolean; "quantity": number };
+        Returns: number;
+      };
+      "_claim_customer": {
+        Args: { "account_id": string; "livemode": boolean };
+        Returns: Json;
+      };
+      "_claim_recharge": { Args: { "account_id": string }; Returns: undefined };
       "_correct_grant": {
         Args: {
           "amount": number;
@@ -2157,6 +2514,7 @@ export type Database = {
           "low_balance_threshold": number | null;
           "next_due_at": string | null;
           "overdraft": number;
+          "recharge_below": number | null;
           "spend_cap": number | null;
           "spend_cap_period": string | null;
           "spend_period_start": string | null;
@@ -2233,6 +2591,10 @@ export type Database = {
           >;
         };
         Returns: undefined;
+      };
+      "_fresh_stripe_key": {
+        Args: { "id": string; "purpose": string };
+        Returns: string;
       };
       "_give_held": {
         Args: {
@@ -2330,6 +2692,15 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_grant_packs": {
+        Args: {
+          "session": Omit<
+            Database["billing"]["Tables"]["checkout_sessions"]["Row"],
+            Database["billing"]["Tables"]["checkout_sessions"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       "_grant_paid_lines": {
         Args: {
           "invoice": Omit<
@@ -2353,7 +2724,7 @@ export type Database = {
           "slot_end": string;
           "slot_start": string;
         };
-        Returns: undefined;
+        Returns: number;
       };
       "_grant_trial": {
         Args: {
@@ -2400,6 +2771,7 @@ export type Database = {
           "low_balance_threshold": number | null;
           "next_due_at": string | null;
           "overdraft": number;
+          "recharge_below": number | null;
           "spend_cap": number | null;
           "spend_cap_period": string | null;
           "spend_period_start": string | null;
@@ -2430,6 +2802,17 @@ export type Database = {
         Returns: boolean;
       };
       "_is_held": { Args: { "idempotency_key": string }; Returns: boolean };
+      "_is_one_too_many": {
+        Args: {
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "stripe_price_id": string;
+          "stripe_product_id": string;
+        };
+        Returns: boolean;
+      };
       "_judge_card": {
         Args: { "account_id": string; "card_fingerprint": string };
         Returns: undefined;
@@ -2447,6 +2830,7 @@ export type Database = {
           "low_balance_threshold": number | null;
           "next_due_at": string | null;
           "overdraft": number;
+          "recharge_below": number | null;
           "spend_cap": number | null;
           "spend_cap_period": string | null;
           "spend_period_start": string | null;
@@ -2518,6 +2902,40 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_lock_recharge": {
+        Args: { "recharge_id": string };
+        Returns: {
+          "account_id": string;
+          "action_url": string | null;
+          "amount": number;
+          "attempts": number;
+          "claimed_at": string;
+          "created_at": string;
+          "credits": number;
+          "currency": string;
+          "first_attempt_at": string | null;
+          "id": string;
+          "idempotency_key": string;
+          "is_final": boolean;
+          "last_error": string | null;
+          "next_attempt_at": string | null;
+          "reason": string | null;
+          "return_url": string | null;
+          "settled_at": string | null;
+          "status": string;
+          "stripe_customer_id": string;
+          "stripe_payment_intent_id": string | null;
+          "stripe_payment_method_id": string | null;
+          "stripe_price_id": string;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "recharges";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "_lock_settled_balance": {
         Args: { "account_id": string };
         Returns: {
@@ -2529,6 +2947,7 @@ export type Database = {
           "low_balance_threshold": number | null;
           "next_due_at": string | null;
           "overdraft": number;
+          "recharge_below": number | null;
           "spend_cap": number | null;
           "spend_cap_period": string | null;
           "spend_period_start": string | null;
@@ -2560,6 +2979,10 @@ export type Database = {
           >;
         };
         Returns: number;
+      };
+      "_obstacle_to_recharge": {
+        Args: { "account_id": string };
+        Returns: string;
       };
       "_once_key": {
         Args: {
@@ -2647,12 +3070,27 @@ export type Database = {
         };
         Returns: number;
       };
+      "_origin_of": { Args: { "url": string }; Returns: string };
       "_paid_from": {
         Args: {
           "stripe_invoice_id": string;
           "stripe_subscription_item_id": string;
         };
         Returns: string;
+      };
+      "_pause_recharge": {
+        Args: { "account_id": string; "reason": string };
+        Returns: undefined;
+      };
+      "_pay_recharge": {
+        Args: {
+          "recharge": Omit<
+            Database["billing"]["Tables"]["recharges"]["Row"],
+            Database["billing"]["Tables"]["recharges"]["ComputedFields"]
+          >;
+          "stripe_payment_intent_id": string;
+        };
+        Returns: undefined;
       };
       "_plan_name": {
         Args: {
@@ -2697,6 +3135,22 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_portal_flow": {
+        Args: {
+          "flow": string;
+          "return_url": string;
+          "stripe_customer_id": string;
+        };
+        Returns: Json;
+      };
+      "_price_on_sale": {
+        Args: { "pack": string; "plan": string };
+        Returns: {
+          "is_metered": boolean;
+          "stripe_price_id": string;
+          "stripe_product_id": string;
+        }[];
       };
       "_proration_of_line": {
         Args: {
@@ -2991,6 +3445,10 @@ export type Database = {
         Args: { "stripe_customer_id": string };
         Returns: undefined;
       };
+      "_settle_subscriptions_of_account": {
+        Args: { "account_id": string };
+        Returns: undefined;
+      };
       "_settle_trials": {
         Args: { "stripe_price_id": string };
         Returns: undefined;
@@ -3035,6 +3493,27 @@ export type Database = {
           >;
         };
         Returns: number;
+      };
+      "_stop_recharge": {
+        Args: {
+          "audience": string;
+          "recharge": Omit<
+            Database["billing"]["Tables"]["recharges"]["Row"],
+            Database["billing"]["Tables"]["recharges"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_supersede_requests": {
+        Args: {
+          "account_id": string;
+          "idempotency_key": string;
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+        };
+        Returns: Json;
       };
       "_take_back": {
         Args: {
@@ -3100,6 +3579,7 @@ export type Database = {
         };
         Returns: boolean;
       };
+      "_with_session_id": { Args: { "url": string }; Returns: string };
       "_withhold": {
         Args: {
           "amount": number;
@@ -3236,6 +3716,14 @@ export type Database = {
         };
       };
       "current_time": { Args: Record<PropertyKey, never>; Returns: string };
+      "delay_recharge": {
+        Args: {
+          "delay_seconds": number;
+          "reason": string;
+          "recharge_id": string;
+        };
+        Returns: undefined;
+      };
       "delay_stripe_event": {
         Args: {
           "delay_seconds": number;
@@ -3244,6 +3732,10 @@ export type Database = {
           "msg_id": number;
           "reason": string;
         };
+        Returns: undefined;
+      };
+      "discard_checkout_key": {
+        Args: { "idempotency_key": string };
         Returns: undefined;
       };
       "ensure_account": { Args: { "user_id": string }; Returns: string };
@@ -3362,6 +3854,14 @@ export type Database = {
         };
       };
       "is_livemode": { Args: Record<PropertyKey, never>; Returns: boolean };
+      "link_checkout_customer": {
+        Args: {
+          "account_id": string;
+          "claim_token": string;
+          "stripe_customer_id": string;
+        };
+        Returns: string;
+      };
       "link_customer": {
         Args: {
           "account_id": string;
@@ -3379,6 +3879,36 @@ export type Database = {
         Returns: undefined;
       };
       "my_account_ids": { Args: Record<PropertyKey, never>; Returns: string[] };
+      "note_checkout_session": {
+        Args: {
+          "expired"?: (string)[];
+          "idempotency_key": string;
+          "stripe_checkout_session_id": string;
+        };
+        Returns: boolean;
+      };
+      "prepare_checkout": {
+        Args: {
+          "account_id"?: string;
+          "cancel_url": string;
+          "pack": string;
+          "plan": string;
+          "quantity": number;
+          "save_card"?: boolean;
+          "success_url": string;
+          "user_id": string;
+        };
+        Returns: Json;
+      };
+      "prepare_portal": {
+        Args: {
+          "account_id"?: string;
+          "flow": string;
+          "return_url": string;
+          "user_id": string;
+        };
+        Returns: Json;
+      };
       "read_stripe_events": {
         Args: { "batch_size": number; "visibility_seconds": number };
         Returns: {
@@ -3666,6 +4196,7 @@ export type Database = {
           "low_balance_threshold": number | null;
           "next_due_at": string | null;
           "overdraft": number;
+          "recharge_below": number | null;
           "spend_cap": number | null;
           "spend_cap_period": string | null;
           "spend_period_start": string | null;
@@ -3679,6 +4210,50 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "set_recharge": {
+        Args: {
+          "account_id": string;
+          "is_paused"?: boolean;
+          "monthly_cap_amount"?: number;
+          "monthly_cap_count"?: number;
+          "return_url"?: string;
+          "stripe_price_id": string;
+          "threshold": number;
+        };
+        Returns: {
+          "account_id": string;
+          "check_again_at": string | null;
+          "created_at": string;
+          "is_paused": boolean;
+          "monthly_cap_amount": number | null;
+          "monthly_cap_count": number | null;
+          "paused_at": string | null;
+          "paused_reason": string | null;
+          "return_url": string | null;
+          "stripe_price_id": string;
+          "threshold": number;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "recharge_settings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "settle_recharge": {
+        Args: {
+          "action_url": string;
+          "audience": string;
+          "is_final": boolean;
+          "reason": string;
+          "recharge_id": string;
+          "status": string;
+          "stripe_payment_intent_id": string;
+          "stripe_payment_method_id": string;
+        };
+        Returns: string;
       };
       "settle_stripe_events": {
         Args: {
@@ -3765,6 +4340,7 @@ export type Database = {
           "as_of": string;
           "client_reference_id": string;
           "currency": string;
+          "lines": Json;
           "livemode": boolean;
           "mode": string;
           "payment_status": string;
@@ -3833,6 +4409,24 @@ export type Database = {
         };
         Returns: string;
       };
+      "sync_payment_intent": {
+        Args: {
+          "amount": number;
+          "amount_received": number;
+          "as_of": string;
+          "created_at": string;
+          "currency": string;
+          "failure_code": string;
+          "livemode": boolean;
+          "metadata": Json;
+          "status": string;
+          "stripe_charge_id": string;
+          "stripe_customer_id": string;
+          "stripe_payment_intent_id": string;
+          "stripe_payment_method_id": string;
+        };
+        Returns: string;
+      };
       "sync_price": {
         Args: {
           "active": boolean;
@@ -3886,6 +4480,22 @@ export type Database = {
           "trial_start": string;
         };
         Returns: string;
+      };
+      "take_recharges": {
+        Args: { "lease_seconds": number; "recharges_max": number };
+        Returns: {
+          "age_seconds": number;
+          "amount": number;
+          "attempts": number;
+          "barred": (string)[];
+          "currency": string;
+          "first_attempt_at": string;
+          "id": string;
+          "return_url": string;
+          "stripe_customer_id": string;
+          "stripe_payment_intent_id": string;
+          "stripe_price_id": string;
+        }[];
       };
       "transfer_credits": {
         Args: {
@@ -4312,6 +4922,24 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "credit_balances";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "set_recharge": {
+        Args: {
+          "account_id": string;
+          "is_paused"?: boolean;
+          "monthly_cap_amount"?: number;
+          "monthly_cap_count"?: number;
+          "return_url"?: string;
+          "stripe_price_id": string;
+          "threshold": number;
+        };
+        Returns: Database["billing"]["Tables"]["recharge_settings"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "recharge_settings";
           isOneToOne: true;
           isSetofReturn: false;
         };

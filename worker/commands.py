@@ -20,6 +20,7 @@ from worker.objects import (
     Customer,
     EarlyFraudWarning,
     Invoice,
+    PaymentIntent,
     Price,
     Product,
     Subscription,
@@ -70,6 +71,12 @@ class SyncPayment:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncPaymentIntent:
+    intent: PaymentIntent
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RecordCard:
     stripe_customer_id: str
     livemode: bool
@@ -94,6 +101,7 @@ Command = (
     | SyncInvoice
     | SyncCheckoutSession
     | SyncPayment
+    | SyncPaymentIntent
     | RecordCard
     | RecordFraudWarning
 )

@@ -15,6 +15,7 @@ from worker.commands import (
     SyncCustomer,
     SyncInvoice,
     SyncPayment,
+    SyncPaymentIntent,
     SyncPrice,
     SyncProduct,
     SyncSubscription,
@@ -26,6 +27,7 @@ from worker.objects import (
     Customer,
     EarlyFraudWarning,
     Invoice,
+    PaymentIntent,
     PaymentMethod,
     Price,
     Product,
@@ -59,6 +61,9 @@ def needs(event: StripeEvent) -> list[str]:
             return [invoice.stripe_invoice_id]  # an event's body holds the first lines only
         case Subscription(items=None) as subscription:
             return [subscription.stripe_subscription_id]
+        case CheckoutSession(mode="payment", status="complete", lines=None) as session:
+            # No event says what was bought.
+            return [] if session.payment_status == "unpaid" else [session.stripe_checkout_session_id]
         case _:
             return []
 
@@ -80,6 +85,8 @@ def sync(found: StripeObject, as_of: datetime, *, is_fetched: bool) -> Command:
             return SyncCheckoutSession(found, as_of)
         case Charge():
             return SyncPayment(found, as_of)
+        case PaymentIntent():
+            return SyncPaymentIntent(found, as_of)
         case EarlyFraudWarning():
             raise UnknownShape("an early fraud warning says too little without its charge")
         case PaymentMethod():
@@ -153,6 +160,10 @@ DECIDERS: dict[str, Decider] = {
     "invoice.marked_uncollectible": _object_as_of_event,
     "invoice.voided": _object_as_of_event,
     "checkout.session.completed": _object_as_of_event,
+    "checkout.session.async_payment_succeeded": _object_as_of_event,
+    "payment_intent.succeeded": _object_as_of_event,
+    "payment_intent.payment_failed": _object_as_of_event,
+    "payment_intent.canceled": _object_as_of_event,
     "charge.succeeded": _object_as_of_event,
     "charge.refunded": _object_as_of_event,
     "payment_method.attached": _card_seen,
@@ -168,8 +179,8 @@ IGNORED: dict[str, str] = {
     "invoice.updated": "invoice.paid, invoice.payment_failed and what ends an invoice tell what matters",
     "invoice.upcoming": "nothing has happened yet",
     "customer.subscription.trial_will_end": "customer.subscription.updated tells when the trial is over or changed",
+    "checkout.session.async_payment_failed": "nothing was paid, as its completion said",
     "payment_intent.created": "charge.succeeded tells when money moved",
-    "payment_intent.succeeded": "charge.succeeded tells the same",
     "charge.updated": "charge.succeeded and charge.refunded tell what matters",
     "payment_method.detached": "a card that was seen stays seen",
     "payment_method.updated": "a card keeps its number, and so its fingerprint",

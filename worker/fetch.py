@@ -20,6 +20,7 @@ PARALLEL_REQUESTS = 6
 
 _PATHS = {
     "cus": "/v1/customers/",
+    "cs": "/v1/checkout/sessions/",
     "prod": "/v1/products/",
     "price": "/v1/prices/",
     "sub": "/v1/subscriptions/",
@@ -34,6 +35,8 @@ _PATHS = {
     "inpay": "/v1/invoice_payments/",
     "pm": "/v1/payment_methods/",
 }
+# What Stripe leaves out unless it is asked for.
+_EXPANDED = {"cs": ["line_items.data.price.product"]}
 # What can be deleted in Stripe, so that 404 is an answer like any other. The rest is kept for ever: there it means the
 # key of another account or mode.
 _DELETABLE = {"cus", "prod", "price"}
@@ -77,8 +80,9 @@ class StripeReader:
         path = _PATHS.get(_kind(stripe_id))
         if path is None:
             raise UnknownShape(f"{stripe_id} is the id of no kind of object that is read from Stripe")
-        body, date = self._get(path + stripe_id)
-        for key in ("lines", "items"):
+        expanded = _EXPANDED.get(_kind(stripe_id))
+        body, date = self._get(path + stripe_id, {"expand": expanded} if expanded else None)
+        for key in ("lines", "items", "line_items"):
             self._complete(body, key)
         found = normalise_object(Node(body, stripe_id))
         if found is None:

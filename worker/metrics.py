@@ -31,6 +31,9 @@ ALLOCATIONS_REFUSED = Counter(
 )
 CREDITS_EXPIRED = Counter("till_credits_expired_total", "Credits that the worker's clock expired.")
 SWEEPS_REFUSED = Counter("till_sweeps_refused_total", "Times that Postgres refused to sweep what is due.")
+RECHARGES = Counter(
+    "till_recharges_total", "Attempts at automatic recharges, by the status that they ended in.", ["outcome"]
+)
 CONNECTED = Gauge("till_connected", "1 while the worker is connected to Postgres.")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from worker.objects import (
     Charge,
+    CheckoutLineItem,
     CheckoutSession,
     Dispute,
     EarlyFraudWarning,
@@ -15,6 +16,9 @@ from worker.objects import (
     StripeObject,
 )
 from worker.shapes import Node
+
+# Metadata that makes a one-time price a credit pack.
+PACK_CREDITS = "pack_credits"
 
 
 def invoice_payment_of(invoice: Node) -> InvoicePayment | None:
@@ -154,7 +158,32 @@ def _checkout_session(node: Node) -> CheckoutSession:
         stripe_payment_link_id=node.reference_or_none("payment_link"),
         currency=node.text_or_none("currency"),
         amount_total=node.number_or_none("amount_total"),
+        lines=_checkout_line_items(node),
     )
+
+
+def _checkout_line_items(session: Node) -> tuple[CheckoutLineItem, ...] | None:
+    listing = session.child_or_none("line_items")
+    if listing is None or listing.flag("has_more"):
+        return None
+    return tuple(
+        CheckoutLineItem(
+            stripe_line_item_id=item.text("id"),
+            stripe_price_id=item.reference_or_none("price"),
+            quantity=item.number_or_none("quantity"),
+            amount_total=item.number("amount_total"),
+            declares_credits=_declares_credits(item.child_or_none("price")),
+        )
+        for item in session.children("line_items")
+    )
+
+
+def _declares_credits(price: Node | None) -> bool:
+    """By the metadata of the price, else of its product; a product that was not read might."""
+    if price is None or PACK_CREDITS in price.mapping("metadata"):
+        return price is not None
+    product = price.value.get("product")
+    return isinstance(product, str) or PACK_CREDITS in price.child("product").mapping("metadata")
 
 
 def _early_fraud_warning(node: Node) -> EarlyFraudWarning:
@@ -172,13 +201,13 @@ def _early_fraud_warning(node: Node) -> EarlyFraudWarning:
 READERS: dict[str, Callable[[Node], StripeObject]] = {
     "charge": _charge,
     "checkout.session": _checkout_session,
+    "payment_intent": _payment_intent,
     "payment_method": _payment_method,
     "radar.early_fraud_warning": _early_fraud_warning,
 }
 
 # Each joins READERS, and its class StripeObject, with the command that takes it.
 MONEY_READERS: dict[str, Callable[[Node], MoneyObject]] = {
-    "payment_intent": _payment_intent,
     "invoice_payment": _invoice_payment,
     "refund": _refund,
     "dispute": _dispute,

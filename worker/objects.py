@@ -128,7 +128,18 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckoutLineItem:
+    stripe_line_item_id: str
+    stripe_price_id: str | None
+    quantity: int | None
+    amount_total: int
+    declares_credits: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CheckoutSession:
+    """No event carries the lines: only a session that was read from Stripe has them."""
+
     stripe_checkout_session_id: str
     stripe_customer_id: str | None
     livemode: bool
@@ -142,6 +153,7 @@ class CheckoutSession:
     stripe_payment_link_id: str | None
     currency: str | None
     amount_total: int | None
+    lines: tuple[CheckoutLineItem, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +250,11 @@ StripeObject = (
     | Charge
     | CheckoutSession
     | EarlyFraudWarning
+    | PaymentIntent
     | PaymentMethod
 )
 # What can be read, and no command takes yet.
-MoneyObject = PaymentIntent | InvoicePayment | Refund | Dispute
+MoneyObject = InvoicePayment | Refund | Dispute
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The long-lived process: drain, grant and sweep what is due, wait, reconnect, and stop when told to, all in hand finished."""
+"""The long-lived process: drain, grant and sweep what is due, recharge, wait, reconnect, stop with all in hand done."""
 
 import logging
 import random
@@ -19,6 +19,7 @@ from worker.clock import Clock
 from worker.drain import Settled, drain
 from worker.fetch import StripeReader
 from worker.outcomes import Dead, Parked, RetryLater
+from worker.recharge import Charger, Recharger
 from worker.settings import Settings
 
 IDLE_SECONDS = 0.2
@@ -40,6 +41,7 @@ log = structlog.stdlib.get_logger()
 def run(settings: Settings, stop: threading.Event) -> None:
     """Drain the queue until `stop` is set. Survives the loss of its connection, and of Postgres."""
     stripe = StripeReader(settings.stripe_api_key, settings.stripe_api_base)
+    recharger = Recharger(Charger(settings.stripe_api_key, settings.stripe_api_base).charge)
     delay_seconds = RECONNECT_FIRST_SECONDS
     while not stop.is_set():
         try:
@@ -47,7 +49,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 log.info("connected")
                 metrics.CONNECTED.set(1)
                 delay_seconds = RECONNECT_FIRST_SECONDS
-                _drain_until(conn, stripe, stop)
+                _drain_until(conn, stripe, recharger, stop)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             metrics.RECONNECTS.inc()
             log.warning("connection_lost", error=_one_line(error), retry_in_seconds=round(delay_seconds, 1))
@@ -61,6 +63,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         metrics.CONNECTED.set(0)
         stop.wait(delay_seconds * random.uniform(0.5, 1.0))  # noqa: S311
         delay_seconds = min(delay_seconds * 2, RECONNECT_MAX_SECONDS)
+    recharger.close()
 
 
 def main(settings: Settings) -> None:
@@ -115,15 +118,20 @@ def connect(settings: Settings) -> Connection[Any]:
     return conn
 
 
-def _drain_until(conn: Connection[Any], stripe: StripeReader, stop: threading.Event) -> None:
+def _drain_until(
+    conn: Connection[Any], stripe: StripeReader, recharger: Recharger, stop: threading.Event
+) -> None:
     clock = Clock()
     while not stop.is_set():
         with metrics.BATCH_SECONDS.time():
             settled = drain(conn, stripe)
         _report(settled)
         is_behind = not stop.is_set() and clock.tick(conn, time.monotonic())
+        if not stop.is_set():
+            recharger.tick(conn, time.monotonic())
         if not settled and not is_behind:
             stop.wait(IDLE_SECONDS)
+    recharger.finish(conn)
 
 
 def _report(settled: Iterable[Settled]) -> None:

@@ -7,47 +7,20 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from deno import find_deno_bin  # pyright: ignore[reportMissingTypeStubs]
 
+from cli.local.deno_process import DenoProcess, deno_environment, spawn
 from cli.local.errors import LocalStackError
 
 RUNNER = Path(__file__).with_name("functions.ts")
 HOST = "127.0.0.1"
 PREFIX = "/functions/v1"
-STOP_SECONDS = 5
 POLL_SECONDS = 0.02
 
 # The first start downloads the functions' npm packages.
 READY_SECONDS = 120
-
-# What Deno itself needs: where its cache is, which certificates and which registry it trusts. Nothing else of
-# our environment reaches the functions, just as on Supabase they see only what was set for them.
-DENO_VARIABLES = (
-    "DENO_DIR",
-    "DENO_TLS_CA_STORE",
-    "DENO_CERT",
-    "DENO_NO_UPDATE_CHECK",
-    "HOME",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "LOCALAPPDATA",
-    "NO_COLOR",
-    "NO_PROXY",
-    "NPM_CONFIG_REGISTRY",
-    "PATH",
-    "SSL_CERT_DIR",
-    "SSL_CERT_FILE",
-    "SYSTEMROOT",
-    "TMPDIR",
-    "USERPROFILE",
-    "XDG_CACHE_HOME",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-)
 
 
 class FunctionsError(LocalStackError):
@@ -111,18 +84,15 @@ def functions_command(
         functions_directory.as_uri(),
         *function_names(functions_directory),
     ]
-    inherited = {name: os.environ[name] for name in DENO_VARIABLES if name in os.environ}
-    # A company's proxy signs with a certificate that only the system's store knows.
-    return argv, {"DENO_TLS_CA_STORE": "system,mozilla"} | inherited | dict(environment)
+    return argv, deno_environment() | dict(environment)
 
 
-class EdgeFunctions:
-    """The process that serves them. It ends with whoever started it, in whatever way that one ends."""
+class EdgeFunctions(DenoProcess):
+    """The process that serves them."""
 
     def __init__(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
         """For `start`."""
-        self._process = process
-        self.log_path = log_path
+        super().__init__(process, log_path)
         self.port = 0
         self.failures: dict[str, str] = {}
         """Function → why it could not be loaded; it answers 503."""
@@ -144,17 +114,7 @@ class EdgeFunctions:
         """
         argv, env = functions_command(functions_directory, state_directory, port or 0, environment)
         log_path = state_directory.absolute() / "functions.log"
-        with log_path.open("wb") as log:
-            process = subprocess.Popen(
-                argv,
-                env=env,
-                cwd=state_directory,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches only us, and we stop it when its turn comes
-            )
-        functions = cls(process, log_path)
+        functions = cls(spawn(argv, env, log_path), log_path)
         try:
             functions._wait_ready(timeout_seconds)
         except BaseException:  # Ctrl-C too must leave nothing behind
@@ -162,41 +122,10 @@ class EdgeFunctions:
             raise
         return functions
 
-    def stop(self) -> None:
-        """Stop and wait until the process is gone."""
-        if self._process.stdin:
-            self._process.stdin.close()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
     @property
     def url(self) -> str:
         """What comes before `/<name>`."""
         return f"http://{HOST}:{self.port}{PREFIX}"
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the process is alive."""
-        return self._process.poll() is None
-
-    def log_tail(self, lines: int = 40) -> str:
-        """The last lines of the log."""
-        return "\n".join(self._log().splitlines()[-lines:])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _wait_ready(self, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
@@ -209,7 +138,7 @@ class EdgeFunctions:
 
     def _is_ready(self) -> bool:
         # Announced even when it was given: on a taken port a stranger would answer.
-        self.port = self._announced_port()
+        self.port = self.announced_port()
         if not self.port:
             return False
         connection = http.client.HTTPConnection(HOST, self.port, timeout=READY_SECONDS)
@@ -222,16 +151,6 @@ class EdgeFunctions:
             connection.close()
         self.failures = {name: failure for name, failure in health.items() if failure is not None}
         return True
-
-    def _announced_port(self) -> int:
-        """The runner's first line of output; before it there may be what Deno says of its downloads."""
-        for line in self._log().splitlines():
-            if line.startswith('{"listening":'):
-                return int(json.loads(line)["listening"])
-        return 0
-
-    def _log(self) -> str:
-        return self.log_path.read_text(encoding="utf-8", errors="replace")
 
 
 def _imports(deno_json: Path) -> dict[str, str]:

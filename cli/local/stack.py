@@ -1,6 +1,8 @@
 """The local stack: Postgres with the migrations, the Stripe emulator, the edge functions and the worker, as one.
 
     Stripe emulator ──webhooks──▶ edge functions ──▶ Postgres ◀── worker
+                                                        ▲
+                                        clients ──▶ Data API
 
 Started in the order of dependency, stopped in the opposite one; nothing outlives the process that started it.
 """
@@ -11,8 +13,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, LiteralString, Self
 
+import psycopg
+
+from cli.local.data_api import DataApi, api_keys
 from cli.local.env_file import write_env_file
 from cli.local.errors import LocalStackError
 from cli.local.functions import EdgeFunctions
@@ -21,11 +26,21 @@ from cli.local.postgres import Postgres
 from cli.local.postgres_data import delete_data
 from cli.local.processes import HOST, Process, free_port
 from cli.local.scaffold import create_database
-from cli.local.tokens import SigningKeys
+from cli.local.tokens import ISSUER, SigningKeys
 from cli.paths import migrations_directory, supabase_directory
 
 Part = Literal["database", "stripe"]
 API_KEY = "sk_test_tillbase_local"
+
+# Where an app under development usually lives (Next.js, Vite), and where examples lead. The owner's own settings are
+# left alone.
+_ALLOW_LOCAL_APPS: LiteralString = """
+    update billing.settings
+    set site_url = 'http://localhost:3000',
+        allowed_redirect_origins =
+            '{http://127.0.0.1:3000,http://localhost:5173,http://127.0.0.1:5173,https://example.com}'
+    where site_url is null and allowed_redirect_origins = '{}'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,7 @@ class Ports:
     stripe: int | None = None
     functions: int | None = None
     metrics: int | None = None
+    data_api: int | None = None
 
 
 class Stack:
@@ -43,11 +59,14 @@ class Stack:
 
     def __init__(self, state_directory: Path, ports: Ports, report: Callable[[str], None]) -> None:
         self._state = state_directory
+        # Known before Stripe is started: the functions start first, because Stripe is told where they are.
+        self._stripe_port = ports.stripe or free_port()
         self._ports = ports
         self._report = report
         self._exit = ExitStack()
         self.settings: dict[str, str] = {}
-        self.parts: dict[str, Process | Postgres | EdgeFunctions] = {}
+        self.parts: dict[str, Process | Postgres | EdgeFunctions | DataApi] = {}
+        self.data_api: DataApi | None = None
 
     @classmethod
     def start(
@@ -67,6 +86,7 @@ class Stack:
             if only != "stripe":
                 stack._start_database(fresh=fresh, with_migrations=with_migrations, durable=durable)
             if only is None:
+                stack._start_data_api()
                 stack._start_functions()
             if only != "database":
                 stack._start_stripe()
@@ -106,12 +126,25 @@ class Stack:
         if with_migrations:
             self._report("applying the migrations")
             migrate(server.url(), migrations_directory())
+            with psycopg.connect(server.url(), prepare_threshold=None) as connection:
+                connection.execute(_ALLOW_LOCAL_APPS)
         self.parts["Postgres"] = server
         self.settings |= {
             "DATABASE_URL": server.admin_url(),
             "POSTGRES_URL": server.url(),
             "TILL_STATE": str(self._state),
         }
+
+    def _start_data_api(self) -> None:
+        """First of those that need Postgres: it loads while the others start, and nothing waits for it."""
+        self._report("starting the Data API")
+        keys = SigningKeys.load(self._state)
+        settings = api_keys(keys) | {"SUPABASE_JWKS": keys.jwks()}
+        environment = {"POSTGRES_URL": self.settings["POSTGRES_URL"], **settings}
+        self.data_api = DataApi.start(self._state, environment, port=self._ports.data_api)
+        self._exit.callback(self.data_api.stop)
+        self.parts["the Data API"] = self.data_api
+        self.settings |= {"SUPABASE_URL": self.data_api.url, **settings}
 
     def _start_functions(self) -> None:
         self._report("starting the edge functions")
@@ -123,7 +156,10 @@ class Stack:
             {
                 "SUPABASE_DB_URL": self.settings["POSTGRES_URL"],
                 "SUPABASE_JWKS": jwks,
+                "BILLING_JWT_ISSUER": ISSUER,
                 "STRIPE_WEBHOOK_SECRET": secret,
+                "STRIPE_API_BASE": f"http://{HOST}:{self._stripe_port}",
+                "STRIPE_API_KEY": API_KEY,
             },
             port=self._ports.functions,
         )
@@ -131,6 +167,8 @@ class Stack:
         for name, failure in functions.failures.items():
             raise LocalStackError(f"the edge function {name} cannot be loaded: {failure.splitlines()[0]}")
         self.parts["the edge functions"] = functions
+        if self.data_api:
+            self.data_api.serve_functions(functions.url)
         self.settings |= {
             "FUNCTIONS_URL": functions.url,
             "WEBHOOK_URL": f"{functions.url}/stripe-webhook",
@@ -140,7 +178,7 @@ class Stack:
 
     def _start_stripe(self) -> None:
         self._report("starting Stripe")
-        port = self._ports.stripe or free_port()
+        port = self._stripe_port
         webhook = (
             [
                 "--webhook-url",

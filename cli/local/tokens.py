@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 KEY_FILE = "jwks-private.json"
+ISSUER = "http://127.0.0.1/auth/v1"
 _ALGORITHM = "ES256"
 _SIGN_UP: LiteralString = """
     insert into auth.users (
@@ -55,7 +56,7 @@ class SigningKeys:
         *,
         expires_in_seconds: int = 3600,
         now: float | None = None,
-        issuer: str = "http://127.0.0.1/auth/v1",
+        issuer: str = ISSUER,
     ) -> str:
         """A token as after a password sign-in; `now` in seconds since the epoch, by default the clock's."""
         issued_at = int(time.time() if now is None else now)

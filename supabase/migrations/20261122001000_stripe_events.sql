@@ -174,7 +174,7 @@ begin
 end
 $$;
 
--- True when what a set-aside event waits for is here: the plan of a price, a product, the account of a customer.
+-- True when what a set-aside event waits for is here: the plan or pack of a price, a product, the account of a customer.
 create function billing._has_arrived(stripe_id text)
 returns boolean
 language sql
@@ -183,6 +183,7 @@ set search_path = ''
 as $$
     select
         exists (select from billing.plans where plans.stripe_price_id = _has_arrived.stripe_id)
+        or exists (select from billing.credit_packs where credit_packs.stripe_price_id = _has_arrived.stripe_id)
         or exists (
             select from billing.products
             where products.stripe_product_id = _has_arrived.stripe_id and products.as_of > '-infinity'

@@ -1,11 +1,109 @@
--- Checkout Sessions from Stripe → their rows here.
+-- Checkout Sessions from Stripe → their rows here, and credits for the packs that they paid for.
 --
--- Invariant: a session ends once, and is paid once. Called by billing_worker.
+-- Invariant: a session ends once, and is paid once; a paid session of mode payment grants its packs once
+-- (pack:{checkout session}), whichever of its events tells of it. What was bought is what Stripe answers when it is asked
+-- for the session's line items: events don't carry them, and the session's metadata says nothing here. Lines that are no
+-- pack and declare no credits are the app's own business. A price that declares credits and is no pack here (TB010) or a customer that is linked to no account (TB011) stops the whole event, and DETAIL names what is missing; so does a
+-- guest (TB055), for whom a person must decide.
+--
+-- Called by billing_worker. service_role reads what was bought.
 
+create table billing.checkout_line_items (
+    stripe_line_item_id text primary key,
+    stripe_checkout_session_id text not null references billing.checkout_sessions (stripe_checkout_session_id),
+    stripe_price_id text,
+    quantity bigint,
+    amount_total bigint not null,
+    declares_credits boolean not null,
+    created_at timestamptz not null default now()
+);
+
+create index checkout_line_items_session on billing.checkout_line_items (stripe_checkout_session_id);
+
+alter table billing.checkout_line_items enable row level security;
+
+revoke all on billing.checkout_line_items from public, anon, authenticated, service_role;
+grant select on billing.checkout_line_items to service_role;
+
+-- Grants the packs of a paid session; as often as you like.
+create function billing._grant_packs(session billing.checkout_sessions)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_session billing.checkout_sessions := _grant_packs.session;
+    v_missing text;
+    v_credits numeric;
+    v_prices text[];
+    v_names text;
+begin
+    if not exists (
+        select from billing.checkout_line_items as items
+        left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+            and (items.declares_credits or credit_packs.stripe_price_id is not null)
+    ) then
+        return;
+    elsif v_session.account_id is null and v_session.stripe_customer_id is null then
+        raise exception 'a guest paid for %: nobody can tell whose the credits are', v_session.stripe_checkout_session_id
+            using errcode = 'TB055',
+            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
+    elsif v_session.account_id is null then
+        raise exception 'customer % of % is linked to no account',
+            v_session.stripe_customer_id, v_session.stripe_checkout_session_id
+            using errcode = 'TB011', detail = v_session.stripe_customer_id,
+            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
+    end if;
+    -- Two sessions at once, or an account that no customer of the batch told of.
+    perform billing._lock_balance(v_session.account_id);
+
+    select items.stripe_price_id into v_missing
+    from billing.checkout_line_items as items
+    left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+        and credit_packs.stripe_price_id is null and items.declares_credits
+    order by 1
+    limit 1;
+    if found then
+        raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
+            using errcode = 'TB010', detail = v_missing,
+            hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
+    end if;
+
+    select
+        sum(credit_packs.pack_credits * coalesce(items.quantity, 1)::numeric),
+        array_agg(distinct credit_packs.stripe_price_id),
+        string_agg(distinct coalesce(credit_packs.nickname, products.name), ', ')
+    into v_credits, v_prices, v_names
+    from billing.checkout_line_items as items
+    join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+    join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
+    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id;
+    perform billing._grant_credits(
+        account_id => v_session.account_id,
+        amount => billing._checked_amount(v_credits),
+        key_space => 'stripe',
+        idempotency_key => 'pack:' || v_session.stripe_checkout_session_id,
+        source => 'stripe.pack',
+        reference_id => v_session.stripe_checkout_session_id,
+        description => v_names,
+        stripe_invoice_id => v_session.stripe_invoice_id,
+        -- Of several packs the line items tell.
+        stripe_price_id => case when cardinality(v_prices) = 1 then v_prices[1] end,
+        stripe_checkout_session_id => v_session.stripe_checkout_session_id,
+        stripe_payment_intent_id => v_session.stripe_payment_intent_id
+    );
+end
+$$;
+
+-- lines is null where they were not read: an event has none, and only a paid session of mode payment needs them.
 create function billing.sync_checkout_session(
     stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text,
     payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text,
-    stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, as_of timestamptz
+    stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, lines jsonb,
+    as_of timestamptz
 )
 returns text
 language plpgsql
@@ -13,6 +111,8 @@ volatile
 security definer
 set search_path = ''
 as $$
+declare
+    v_session billing.checkout_sessions;
 begin
     insert into billing.checkout_sessions as held (
         stripe_checkout_session_id, stripe_customer_id, account_id, livemode, mode, status, payment_status,
@@ -31,22 +131,52 @@ begin
         sync_checkout_session.as_of
     )
     on conflict on constraint checkout_sessions_pkey do update
-    set status = excluded.status,
+    -- Completing a session may make its customer.
+    set stripe_customer_id = coalesce(held.stripe_customer_id, excluded.stripe_customer_id),
+        account_id = coalesce(held.account_id, excluded.account_id),
+        status = excluded.status,
         payment_status = excluded.payment_status,
-        stripe_subscription_id = excluded.stripe_subscription_id,
-        stripe_invoice_id = excluded.stripe_invoice_id,
-        stripe_payment_intent_id = excluded.stripe_payment_intent_id,
-        completed_at = coalesce(held.completed_at, excluded.completed_at),
+        stripe_subscription_id = coalesce(excluded.stripe_subscription_id, held.stripe_subscription_id),
+        stripe_invoice_id = coalesce(excluded.stripe_invoice_id, held.stripe_invoice_id),
+        stripe_payment_intent_id = coalesce(excluded.stripe_payment_intent_id, held.stripe_payment_intent_id),
+        amount_total = coalesce(excluded.amount_total, held.amount_total),
+        -- The earliest that was told, whichever event came first.
+        completed_at = least(held.completed_at, excluded.completed_at),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- A session only moves forward: it ends once, and is paid once.
+    -- A session only moves forward: it ends once, and is paid once. Opened without anything to pay, it may still come to
+    -- be paid; paid, it never comes to be free.
     where (held.status = 'open' or held.status = excluded.status)
-        and (held.payment_status = 'unpaid' or held.payment_status = excluded.payment_status);
-    return case when found then 'applied' else 'stale' end;
+        and (held.payment_status = 'unpaid' or held.payment_status = excluded.payment_status or held.status = 'open')
+    returning * into v_session;
+
+    if not found then
+        return 'stale';
+    elsif v_session.mode = 'payment' and v_session.status = 'complete' and v_session.payment_status <> 'unpaid'
+        and sync_checkout_session.lines is not null
+    then
+        insert into billing.checkout_line_items (
+            stripe_line_item_id, stripe_checkout_session_id, stripe_price_id, quantity, amount_total, declares_credits
+        )
+        select
+            line.stripe_line_item_id, v_session.stripe_checkout_session_id, line.stripe_price_id, line.quantity,
+            line.amount_total, line.declares_credits
+        from jsonb_to_recordset(sync_checkout_session.lines) as line (
+            stripe_line_item_id text, stripe_price_id text, quantity bigint, amount_total bigint,
+            declares_credits boolean
+        )
+        on conflict do nothing;
+        perform billing._grant_packs(v_session);
+    end if;
+    return 'applied';
 end
 $$;
 
-revoke all on function billing.sync_checkout_session from public, anon, authenticated, service_role;
+revoke all on function billing._grant_packs, billing.sync_checkout_session from public, anon, authenticated, service_role;
 grant execute on function billing.sync_checkout_session(
-    text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz
+    text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, jsonb, timestamptz
 ) to billing_worker;
+
+comment on table billing.checkout_line_items is 'What was bought in a paid Checkout Session of mode payment, as Stripe answered when it was asked.';
+comment on column billing.checkout_line_items.declares_credits is 'Whether the price or its product has pack_credits in its metadata: else the line is no pack of ours.';
+comment on column billing.checkout_line_items.amount_total is 'What was paid for the line, discounts taken off; minor units of the session''s currency.';

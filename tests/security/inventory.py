@@ -7,7 +7,15 @@ import psycopg
 Connection = psycopg.Connection[Any]
 
 # Everybody who can be on the other end of a connection, and PUBLIC for whoever comes later.
-ROLES = ["public", "anon", "authenticated", "service_role", "billing_receiver", "billing_worker"]
+ROLES = [
+    "public",
+    "anon",
+    "authenticated",
+    "service_role",
+    "billing_checkout",
+    "billing_receiver",
+    "billing_worker",
+]
 VERBS = ["select", "insert", "update", "delete", "truncate", "references", "trigger", "maintain"]
 
 # Ours: all of `billing`, what postgres owns in `public`, and the queue's two tables.

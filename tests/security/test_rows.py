@@ -38,6 +38,8 @@ OWN_ROWS = {
     "billing.credit_grants": "account_id",
     "billing.credit_holds": "account_id",
     "billing.credit_hold_lots": "hold_id",
+    "billing.recharge_settings": "account_id",
+    "billing.recharges": "account_id",
     "public.billing_entitlements": "account_id",
     "public.credit_balance": "account_id",
     "public.credit_history": "account_id",
@@ -58,6 +60,8 @@ def customer_with_everything(database: Database, conn: Connection, name: str) ->
     paid = line(f"il_{name}", stripe_subscription_item_id=f"si_{name}")
     sync_invoice(conn, **customer, **subscription, stripe_invoice_id=f"in_{name}", lines=[paid])
     sync_payment(conn, **customer, stripe_charge_id=f"ch_{name}")
+    sync_price(conn, stripe_price_id="price_pack", type="one_time", metadata={"pack_credits": "500"})
+    call(conn, "set_recharge", account_id=account_id, threshold=1000, stripe_price_id="price_pack")
     spend(conn, account_id, 1)
     conn.execute("insert into billing.account_members values (%s, %s, 'owner')", [account_id, user_id])
     call(conn, "hold_credits", account_id=account_id, amount=1, idempotency_key="job")

@@ -48,6 +48,35 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._account_to_bill(user_id uuid, account_id uuid) RETURNS uuid
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    if not exists (
+        select from auth.users
+        where users.id = _account_to_bill.user_id and users.deleted_at is null
+            and coalesce(users.banned_until, '-infinity') <= now()
+    ) then
+        raise exception 'this user does not exist any more'
+            using errcode = 'TB040', hint = 'Sign in again.';
+    elsif _account_to_bill.account_id is null then
+        return billing.ensure_account(_account_to_bill.user_id);
+    elsif not exists (
+        select from billing.accounts
+        where accounts.id = _account_to_bill.account_id and accounts.owner_id = _account_to_bill.user_id
+    ) and not exists (
+        select from billing.account_members
+        where account_members.account_id = _account_to_bill.account_id
+            and account_members.user_id = _account_to_bill.user_id and account_members.role in ('owner', 'admin')
+    ) then
+        raise exception 'this user cannot buy for that account'
+            using errcode = 'TB041', hint = 'Owners and admins of an account can; leave account_id out for one''s own.';
+    end if;
+    return _account_to_bill.account_id;
+end
+$$;
+
 CREATE FUNCTION billing._adopt_customer(stripe_customer_id text, account_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -76,7 +105,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._allocate_slots(account_ids uuid[], as_of timestamp with time zone) RETURNS TABLE(slots_granted bigint, credits_granted numeric)
+CREATE FUNCTION billing._allocate_slots(account_ids uuid[], as_of timestamp with time zone) RETURNS TABLE(accounts_done bigint, slots_granted bigint, credits_granted numeric)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -91,7 +120,8 @@ begin
             schedules.stripe_subscription_id, schedules.account_id,
             bool_or(
                 balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap'
-                or balances.balance > 4611686018427387904 or plans.monthly_credits * schedules.quantity > 1000000000000
+                or balances.balance > 4611686018427387904
+                or plans.monthly_credits::numeric * schedules.quantity > 1000000000000
             ) as is_alone
         from billing.credit_schedules as schedules
         join billing.credit_balances as balances on balances.account_id = schedules.account_id
@@ -118,6 +148,7 @@ begin
         join billing.products on products.stripe_product_id = plans.stripe_product_id
         where schedules.account_id = any (_allocate_slots.account_ids)
             and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
+            and schedules.stripe_subscription_id <> all (coalesce(v_alone, '{}'))
     ),
     slots as materialized (
         select
@@ -194,16 +225,21 @@ begin
             updated_at = now()
         from (
             select
-                slots.stripe_subscription_item_id, slots.stripe_invoice_id, slots.period_start,
+                slots.stripe_subscription_item_id, slots.stripe_invoice_id, slots.period_start, slots.is_change,
                 max(slots.starts) as last_slot_at, max(slots.slot_end) as slot_end, count(*) as slots
-            from slots group by 1, 2, 3
+            from slots group by 1, 2, 3, 4
         ) as done
         where credit_schedules.stripe_subscription_item_id = done.stripe_subscription_item_id
             and credit_schedules.stripe_invoice_id = done.stripe_invoice_id
-            and credit_schedules.period_start = done.period_start
+            and credit_schedules.period_start = done.period_start and credit_schedules.is_change = done.is_change
     )
     select count(*) + v_alone_slots, coalesce(sum(fresh.amount), 0) + v_alone_credits
     into slots_granted, credits_granted from fresh;
+    accounts_done := cardinality(_allocate_slots.account_ids) - (
+        select count(distinct schedules.account_id) from billing.credit_schedules as schedules
+        where schedules.account_id = any (_allocate_slots.account_ids)
+            and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
+    );
     return next;
 end
 $$;
@@ -312,13 +348,38 @@ CREATE FUNCTION billing._anchor_of_period(plan billing.plans, subscription billi
     end
 $$;
 
+CREATE FUNCTION billing._are_origins(urls text[]) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select coalesce(bool_and(billing._origin_of(url) is not distinct from url), true)
+    from unnest(_are_origins.urls) as url
+$$;
+
+CREATE FUNCTION billing._arm_recharge(account_id uuid) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    update billing.credit_balances
+    set recharge_below = (
+        select recharge_settings.threshold from billing.recharge_settings
+        where recharge_settings.account_id = _arm_recharge.account_id and not recharge_settings.is_paused
+            and not exists (
+                select from billing.recharges
+                where recharges.account_id = _arm_recharge.account_id
+                    and recharges.status in ('claimed', 'charging', 'requires_action')
+            )
+    )
+    where credit_balances.account_id = _arm_recharge.account_id
+$$;
+
 CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
     with facts as (
         select
-            schedules.stripe_subscription_item_id, schedules.stripe_invoice_id, schedules.period_start,
+            schedules.stripe_subscription_item_id, schedules.stripe_invoice_id, schedules.period_start, schedules.is_change,
             -- The anchor of today, unless it was reset since: then the old one, which the period itself shows.
             case
                 when plans.recurring_interval in ('day', 'week')
@@ -337,6 +398,7 @@ CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETUR
                 case when plans.cancel_credits = 'stop' then (_arm_schedules.subscription).canceled_at end
             )) as ends_at,
             case
+                when accounts.closed_at is not null then 'account_closed'
                 when (_arm_schedules.subscription).status in ('paused', 'unpaid') then (_arm_schedules.subscription).status
                 when (_arm_schedules.subscription).status in ('incomplete', 'incomplete_expired') then 'incomplete'
                 when (_arm_schedules.subscription).is_collection_paused then 'collection_paused'
@@ -346,6 +408,7 @@ CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETUR
         from billing.credit_schedules as schedules
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         join billing.invoices on invoices.stripe_invoice_id = schedules.stripe_invoice_id
+        join billing.accounts on accounts.id = schedules.account_id
         join billing.customers on customers.stripe_customer_id = (_arm_schedules.subscription).stripe_customer_id
         left join billing.subscription_items as items
             on items.stripe_subscription_item_id = schedules.stripe_subscription_item_id
@@ -353,13 +416,15 @@ CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETUR
     ),
     armed as (
         select
-            facts.stripe_subscription_item_id, facts.stripe_invoice_id, facts.period_start, facts.anchor, facts.ends_at,
-            facts.disarmed_reason,
+            facts.stripe_subscription_item_id, facts.stripe_invoice_id, facts.period_start, facts.is_change, facts.anchor,
+            facts.ends_at, facts.disarmed_reason,
             billing._first_slot(
                 facts.anchor, coalesce(schedules.last_slot_at + interval '1 microsecond', facts.period_start)
             ) as next_slot_at
         from facts
-        join billing.credit_schedules as schedules using (stripe_subscription_item_id, stripe_invoice_id, period_start)
+        join billing.credit_schedules as schedules using (
+            stripe_subscription_item_id, stripe_invoice_id, period_start, is_change
+        )
     )
     update billing.credit_schedules as schedules
     set anchor = armed.anchor,
@@ -370,7 +435,7 @@ CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETUR
     from armed
     where schedules.stripe_subscription_item_id = armed.stripe_subscription_item_id
         and schedules.stripe_invoice_id = armed.stripe_invoice_id
-        and schedules.period_start = armed.period_start
+        and schedules.period_start = armed.period_start and schedules.is_change = armed.is_change
         and (schedules.anchor, schedules.ends_at, schedules.disarmed_reason, schedules.next_slot_at) is distinct from (
             armed.anchor, armed.ends_at, armed.disarmed_reason,
             case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end
@@ -521,6 +586,22 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._check_few_requests(account_id uuid) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if (
+        select count(*) >= 30 from billing.checkout_requests
+        where checkout_requests.account_id = _check_few_requests.account_id
+            and checkout_requests.created_at > now() - interval '10 minutes'
+    ) then
+        raise exception 'too many checkouts were begun for this account'
+            using errcode = 'TB049', hint = 'Try again in ten minutes.';
+    end if;
+end
+$$;
+
 CREATE TABLE billing.credit_holds (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     account_id uuid NOT NULL,
@@ -603,6 +684,38 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._check_not_subscribed(account_id uuid, plan billing.plans) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if exists (
+        select from billing.subscriptions
+        join billing.subscription_items as items
+            on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+        where subscriptions.account_id = _check_not_subscribed.account_id
+            and subscriptions.livemode = (_check_not_subscribed.plan).livemode
+            and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
+            and billing._is_one_too_many(_check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
+    ) or exists (
+        select from billing.checkout_requests as requests
+        join billing.checkout_sessions as sessions
+            on sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
+        left join billing.subscriptions
+            on subscriptions.stripe_subscription_id = sessions.stripe_subscription_id
+        where requests.account_id = _check_not_subscribed.account_id
+            and requests.livemode = (_check_not_subscribed.plan).livemode
+            and sessions.mode = 'subscription' and sessions.status = 'complete'
+            and coalesce(subscriptions.status, 'incomplete') = 'incomplete'
+            and requests.created_at > now() - interval '2 days'
+            and billing._is_one_too_many(_check_not_subscribed.plan, requests.stripe_price_id, null)
+    ) then
+        raise exception 'there is a subscription already: use the portal to change it'
+            using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides what is one too many.';
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._check_open(account_id uuid) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -623,6 +736,45 @@ begin
     if coalesce(length(_check_reason.reason), 0) = 0 or coalesce(length(_check_reason.actor), 0) = 0 then
         raise exception 'reason or actor is missing'
             using errcode = 'TB028', hint = 'Say why, and who does it: it is written beside the entry for ever.';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_recharges_again() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_account_id uuid;
+begin
+    for v_account_id in
+        select recharge_settings.account_id from billing.recharge_settings
+        where recharge_settings.check_again_at <= billing.current_time()
+        order by recharge_settings.check_again_at
+        limit 100
+    loop
+        perform from billing.credit_balances where credit_balances.account_id = v_account_id for update skip locked;
+        continue when not found;
+        update billing.recharge_settings set check_again_at = null, updated_at = now()
+        where recharge_settings.account_id = v_account_id;
+        perform billing._arm_recharge(v_account_id);
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._check_redirect(parameter text, url text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if _check_redirect.url is null or length(_check_redirect.url) > 2000 or not exists (
+        select from billing.settings
+        where billing._origin_of(_check_redirect.url)
+            = any (settings.allowed_redirect_origins || billing._origin_of(settings.site_url))
+    ) then
+        raise exception '% does not lead to this app', _check_redirect.parameter
+            using errcode = 'TB044',
+            hint = 'Set billing.settings.site_url, or add the origin (https://app.example.com) to allowed_redirect_origins.';
     end if;
 end
 $$;
@@ -667,6 +819,158 @@ begin
             using errcode = 'TB005', hint = 'Pass credits as a whole number.';
     end if;
     return _checked_limit.amount::bigint;
+end
+$$;
+
+CREATE FUNCTION billing._checked_quantity(quantity numeric, is_metered boolean) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_most bigint := case
+        when _checked_quantity.is_metered then 1
+        else (select settings.max_checkout_quantity from billing.settings)
+    end;
+begin
+    if coalesce(_checked_quantity.quantity, 1) not between 1 and v_most or _checked_quantity.quantity % 1 <> 0 then
+        raise exception 'quantity is not a whole number from 1 to %', v_most
+            using errcode = 'TB043', hint = 'billing.settings.max_checkout_quantity is the limit.';
+    end if;
+    return case when not _checked_quantity.is_metered then coalesce(_checked_quantity.quantity, 1) end;
+end
+$$;
+
+CREATE FUNCTION billing._claim_customer(account_id uuid, livemode boolean) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_claim billing.customer_claims;
+    v_customer_id text;
+    v_email text := (
+        select users.email from billing.accounts join auth.users on users.id = accounts.owner_id
+        where accounts.id = _claim_customer.account_id
+    );
+begin
+    insert into billing.customer_claims (account_id, livemode, email, idempotency_key)
+    values (
+        _claim_customer.account_id, _claim_customer.livemode, v_email,
+        billing._fresh_stripe_key('customer', _claim_customer.account_id)
+    )
+    on conflict on constraint customer_claims_pkey do nothing;
+    select * into strict v_claim from billing.customer_claims
+    where customer_claims.account_id = _claim_customer.account_id and customer_claims.livemode = _claim_customer.livemode
+    for update;
+
+    select customers.stripe_customer_id into v_customer_id from billing.customers
+    where customers.account_id = _claim_customer.account_id and customers.livemode = _claim_customer.livemode
+        and customers.deleted_at is null and customers.duplicate_of is null;
+    if v_customer_id is not null then
+        return jsonb_build_object('id', v_customer_id);
+    end if;
+
+    -- A customer that we linked and that was deleted in Stripe since, or a key that Stripe is about to forget.
+    if v_claim.stripe_customer_id is not null or v_claim.keyed_at < now() - interval '23 hours' then
+        update billing.customer_claims
+        set token = case when v_claim.stripe_customer_id is null then v_claim.token else gen_random_uuid() end,
+            email = case when v_claim.stripe_customer_id is null then v_claim.email else v_email end,
+            may_exist = v_claim.stripe_customer_id is null,
+            stripe_customer_id = null,
+            idempotency_key = billing._fresh_stripe_key('customer', v_claim.account_id),
+            keyed_at = now(), updated_at = now()
+        where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode
+        returning * into v_claim;
+    end if;
+
+    return jsonb_build_object(
+        'account_id', v_claim.account_id,
+        'token', v_claim.token,
+        'idempotency_key', v_claim.idempotency_key,
+        'params', jsonb_strip_nulls(jsonb_build_object(
+            'email', v_claim.email,
+            'metadata', jsonb_build_object('account_id', v_claim.account_id, 'tillbase_claim', v_claim.token)
+        )),
+        'lookup', case
+            when not v_claim.may_exist then null
+            when v_claim.email is not null then jsonb_build_object('email', v_claim.email, 'limit', 100)
+            else jsonb_build_object(
+                'created', jsonb_build_object('gte', extract(epoch from v_claim.created_at)::bigint - 300), 'limit', 100
+            )
+        end
+    );
+end
+$$;
+
+CREATE FUNCTION billing._claim_recharge(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_now timestamptz := billing.current_time();
+    v_month timestamptz := date_trunc('month', billing.current_time(), 'UTC');
+    v_settings billing.recharge_settings;
+    v_account billing.accounts;
+    v_pack billing.credit_packs;
+    v_customer_id text;
+    v_obstacle text;
+    v_count bigint;
+    v_amount numeric;
+begin
+    select * into v_settings from billing.recharge_settings
+    where recharge_settings.account_id = _claim_recharge.account_id and not recharge_settings.is_paused
+    for update;
+    if not found then
+        return;
+    end if;
+    select * into strict v_account from billing.accounts where accounts.id = v_settings.account_id;
+    select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_settings.stripe_price_id;
+    select customers.stripe_customer_id into v_customer_id from billing.customers
+    where customers.account_id = v_settings.account_id and customers.livemode = billing.is_livemode()
+        and customers.deleted_at is null and customers.duplicate_of is null;
+
+    v_obstacle := case
+        when v_account.closed_at is not null then 'account_closed'
+        when v_customer_id is null then 'no_customer'
+        when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 then 'no_pack'
+    end;
+    if v_obstacle is not null then
+        perform billing._pause_recharge(v_account.id, v_obstacle);
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        values (
+            v_account.id, 'administrators', 'recharge_paused',
+            format('recharge_paused:%s:%s', v_account.id, pg_current_xact_id()),
+            jsonb_build_object('reason', v_obstacle, 'stripe_price_id', v_settings.stripe_price_id)
+        )
+        on conflict (dedupe_key) do nothing;
+        return;
+    elsif v_account.frozen_at is not null then
+        update billing.recharge_settings set check_again_at = v_now + interval '1 hour', updated_at = now()
+        where recharge_settings.account_id = v_account.id;
+        return;
+    end if;
+
+    select count(*), coalesce(sum(recharges.amount), 0) into v_count, v_amount from billing.recharges
+    where recharges.account_id = v_account.id and recharges.status <> 'failed' and recharges.claimed_at >= v_month;
+    if v_count >= v_settings.monthly_cap_count or v_amount + v_pack.unit_amount > v_settings.monthly_cap_amount then
+        update billing.recharge_settings
+        set check_again_at = ((v_month at time zone 'UTC') + interval '1 month') at time zone 'UTC', updated_at = now()
+        where recharge_settings.account_id = v_account.id;
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        values (
+            v_account.id, 'customer', 'recharge_capped',
+            format('recharge_capped:%s:%s', v_account.id, to_char(v_month at time zone 'UTC', 'YYYY-MM')),
+            jsonb_build_object('count', v_count, 'amount', v_amount, 'currency', v_pack.currency)
+        )
+        on conflict (dedupe_key) do nothing;
+        return;
+    end if;
+    insert into billing.recharges (
+        account_id, stripe_customer_id, stripe_price_id, credits, amount, currency, return_url, claimed_at
+    )
+    values (
+        v_account.id, v_customer_id, v_pack.stripe_price_id, v_pack.pack_credits, v_pack.unit_amount, v_pack.currency,
+        coalesce(v_settings.return_url, (select settings.site_url from billing.settings)), v_now
+    );
 end
 $$;
 
@@ -738,6 +1042,7 @@ CREATE TABLE billing.credit_balances (
     low_balance_threshold bigint,
     is_low boolean DEFAULT false NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    recharge_below bigint,
     CONSTRAINT only_the_balance_is_negative CHECK ((LEAST(held, debt, withheld, overdraft, spend_cap, low_balance_threshold) >= 0)),
     CONSTRAINT spend_cap_comes_with_its_period CHECK ((((spend_cap IS NULL) = (spend_cap_period IS NULL)) AND (spend_cap_period = ANY (ARRAY['day'::text, 'week'::text, 'month'::text]))))
 )
@@ -764,6 +1069,8 @@ COMMENT ON COLUMN billing.credit_balances.spent_in_period IS 'Credits spent sinc
 COMMENT ON COLUMN billing.credit_balances.low_balance_threshold IS 'When what is available falls below it the customer is told, once for each fall.';
 
 COMMENT ON COLUMN billing.credit_balances.is_low IS 'Whether it was below the threshold when last seen.';
+
+COMMENT ON COLUMN billing.credit_balances.recharge_below IS 'When what is available falls below it a credit pack is bought; null while nothing watches.';
 
 CREATE FUNCTION billing._count_spend(balance billing.credit_balances, amount bigint) RETURNS billing.credit_balances
     LANGUAGE plpgsql STABLE
@@ -1001,6 +1308,13 @@ CREATE FUNCTION billing._freeze_on_warning(warning billing.fraud_warnings) RETUR
         and accounts.id = (_freeze_on_warning.warning).account_id
 $$;
 
+CREATE FUNCTION billing._fresh_stripe_key(purpose text, id uuid) RETURNS text
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select pg_catalog.format('tillbase:%s:%s:%s', _fresh_stripe_key.purpose, _fresh_stripe_key.id, gen_random_uuid())
+$$;
+
 CREATE TABLE billing.held_credits (
     id bigint NOT NULL,
     account_id uuid NOT NULL,
@@ -1162,6 +1476,7 @@ declare
     v_schedule billing.credit_schedules;
     v_plan billing.plans;
     v_slot_end timestamptz;
+    v_granted bigint;
 begin
     slots := 0;
     credits := 0;
@@ -1173,12 +1488,16 @@ begin
         limit 1;
         exit when not found;
         select * into strict v_plan from billing.plans where plans.stripe_price_id = v_schedule.stripe_price_id;
+        exit when v_plan.monthly_credits::numeric * v_schedule.quantity > 9223372036854775807 - (
+            select credit_balances.balance::numeric from billing.credit_balances
+            where credit_balances.account_id = v_schedule.account_id
+        );
         v_slot_end := billing._slot_end(v_schedule.anchor, v_schedule.next_slot_at);
-        perform billing._grant_slot(
+        v_granted := billing._grant_slot(
             v_schedule, v_plan, v_schedule.next_slot_at, v_slot_end, v_plan.monthly_credits * v_schedule.quantity
         );
-        slots := slots + 1;
-        credits := credits + v_plan.monthly_credits * v_schedule.quantity;
+        slots := slots + (v_granted > 0)::integer;
+        credits := credits + v_granted;
         update billing.credit_schedules
         set last_slot_at = v_schedule.next_slot_at,
             slots_granted = v_schedule.slots_granted + 1,
@@ -1186,7 +1505,8 @@ begin
             updated_at = now()
         where credit_schedules.stripe_subscription_item_id = v_schedule.stripe_subscription_item_id
             and credit_schedules.stripe_invoice_id = v_schedule.stripe_invoice_id
-            and credit_schedules.period_start = v_schedule.period_start;
+            and credit_schedules.period_start = v_schedule.period_start
+            and credit_schedules.is_change = v_schedule.is_change;
     end loop;
     return next;
 end
@@ -1320,6 +1640,104 @@ begin
 end
 $$;
 
+CREATE TABLE billing.checkout_sessions (
+    stripe_checkout_session_id text NOT NULL,
+    stripe_customer_id text,
+    account_id uuid,
+    livemode boolean NOT NULL,
+    mode text NOT NULL,
+    status text NOT NULL,
+    payment_status text NOT NULL,
+    client_reference_id text,
+    stripe_subscription_id text,
+    stripe_invoice_id text,
+    stripe_payment_intent_id text,
+    stripe_payment_link_id text,
+    currency text,
+    amount_total bigint,
+    completed_at timestamp with time zone,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT mode_is_known CHECK ((mode = ANY (ARRAY['payment'::text, 'setup'::text, 'subscription'::text]))),
+    CONSTRAINT payment_status_is_known CHECK ((payment_status = ANY (ARRAY['unpaid'::text, 'paid'::text, 'no_payment_required'::text]))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['open'::text, 'complete'::text, 'expired'::text])))
+);
+
+COMMENT ON TABLE billing.checkout_sessions IS 'Stripe Checkout Sessions that ended.';
+
+COMMENT ON COLUMN billing.checkout_sessions.client_reference_id IS 'As it came; the payer may have edited it, so it links nothing by itself.';
+
+CREATE FUNCTION billing._grant_packs(session billing.checkout_sessions) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_session billing.checkout_sessions := _grant_packs.session;
+    v_missing text;
+    v_credits numeric;
+    v_prices text[];
+    v_names text;
+begin
+    if not exists (
+        select from billing.checkout_line_items as items
+        left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+            and (items.declares_credits or credit_packs.stripe_price_id is not null)
+    ) then
+        return;
+    elsif v_session.account_id is null and v_session.stripe_customer_id is null then
+        raise exception 'a guest paid for %: nobody can tell whose the credits are', v_session.stripe_checkout_session_id
+            using errcode = 'TB055',
+            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
+    elsif v_session.account_id is null then
+        raise exception 'customer % of % is linked to no account',
+            v_session.stripe_customer_id, v_session.stripe_checkout_session_id
+            using errcode = 'TB011', detail = v_session.stripe_customer_id,
+            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
+    end if;
+    -- Two sessions at once, or an account that no customer of the batch told of.
+    perform billing._lock_balance(v_session.account_id);
+
+    select items.stripe_price_id into v_missing
+    from billing.checkout_line_items as items
+    left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+        and credit_packs.stripe_price_id is null and items.declares_credits
+    order by 1
+    limit 1;
+    if found then
+        raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
+            using errcode = 'TB010', detail = v_missing,
+            hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
+    end if;
+
+    select
+        sum(credit_packs.pack_credits * coalesce(items.quantity, 1)::numeric),
+        array_agg(distinct credit_packs.stripe_price_id),
+        string_agg(distinct coalesce(credit_packs.nickname, products.name), ', ')
+    into v_credits, v_prices, v_names
+    from billing.checkout_line_items as items
+    join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+    join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
+    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id;
+    perform billing._grant_credits(
+        account_id => v_session.account_id,
+        amount => billing._checked_amount(v_credits),
+        key_space => 'stripe',
+        idempotency_key => 'pack:' || v_session.stripe_checkout_session_id,
+        source => 'stripe.pack',
+        reference_id => v_session.stripe_checkout_session_id,
+        description => v_names,
+        stripe_invoice_id => v_session.stripe_invoice_id,
+        -- Of several packs the line items tell.
+        stripe_price_id => case when cardinality(v_prices) = 1 then v_prices[1] end,
+        stripe_checkout_session_id => v_session.stripe_checkout_session_id,
+        stripe_payment_intent_id => v_session.stripe_payment_intent_id
+    );
+end
+$$;
+
 CREATE FUNCTION billing._grant_paid_lines(invoice billing.invoices) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -1381,7 +1799,7 @@ CREATE TABLE billing.credit_schedules (
     disarmed_reason text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'item_removed'::text, 'customer_deleted'::text]))),
+    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'item_removed'::text, 'customer_deleted'::text, 'account_closed'::text]))),
     CONSTRAINT ends_within_the_period CHECK (((ends_at >= period_start) AND (ends_at <= period_end))),
     CONSTRAINT next_slot_is_within_what_was_paid_for CHECK (((next_slot_at >= period_start) AND (next_slot_at < ends_at))),
     CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
@@ -1404,7 +1822,7 @@ COMMENT ON COLUMN billing.credit_schedules.last_slot_at IS 'Start of the last sl
 
 COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next slot; null: none is left, or the subscription is not known yet.';
 
-CREATE FUNCTION billing._grant_slot(schedule billing.credit_schedules, plan billing.plans, slot_start timestamp with time zone, slot_end timestamp with time zone, amount bigint) RETURNS void
+CREATE FUNCTION billing._grant_slot(schedule billing.credit_schedules, plan billing.plans, slot_start timestamp with time zone, slot_end timestamp with time zone, amount bigint) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -1429,7 +1847,7 @@ begin
         );
     end if;
     if v_invoice_id = v_schedule.stripe_invoice_id or _grant_slot.amount <= coalesce(v_granted, 0) then
-        return;
+        return 0;
     elsif v_plan.rollover = 'cap' then
         perform billing._expire_beyond_cap(
             v_schedule.account_id, v_schedule.stripe_subscription_item_id, v_plan.rollover_cap, _grant_slot.slot_start
@@ -1466,6 +1884,7 @@ begin
             );
         end loop;
     end if;
+    return _grant_slot.amount - coalesce(v_granted, 0);
 end
 $$;
 
@@ -1545,6 +1964,7 @@ CREATE FUNCTION billing._has_arrived(stripe_id text) RETURNS boolean
     AS $$
     select
         exists (select from billing.plans where plans.stripe_price_id = _has_arrived.stripe_id)
+        or exists (select from billing.credit_packs where credit_packs.stripe_price_id = _has_arrived.stripe_id)
         or exists (
             select from billing.products
             where products.stripe_product_id = _has_arrived.stripe_id and products.as_of > '-infinity'
@@ -1629,6 +2049,22 @@ CREATE FUNCTION billing._is_held(idempotency_key text) RETURNS boolean
         select from billing.held_credits
         where held_credits.idempotency_key = _is_held.idempotency_key and held_credits.status <> 'approved'
     )
+$$;
+
+CREATE FUNCTION billing._is_one_too_many(plan billing.plans, stripe_price_id text, stripe_product_id text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select case settings.one_subscription_per
+        when 'account' then true
+        when 'product' then coalesce(
+            (select plans.stripe_product_id from billing.plans where plans.stripe_price_id = _is_one_too_many.stripe_price_id),
+            _is_one_too_many.stripe_product_id
+        ) = (_is_one_too_many.plan).stripe_product_id
+        when 'price' then _is_one_too_many.stripe_price_id = (_is_one_too_many.plan).stripe_price_id
+        else false
+    end
+    from billing.settings
 $$;
 
 CREATE FUNCTION billing._judge_card(card_fingerprint text, account_id uuid) RETURNS void
@@ -1815,6 +2251,68 @@ begin
 end
 $$;
 
+CREATE TABLE billing.recharges (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    account_id uuid NOT NULL,
+    status text DEFAULT 'claimed'::text NOT NULL,
+    stripe_customer_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    credits billing.positive_credits NOT NULL,
+    amount bigint NOT NULL,
+    currency text NOT NULL,
+    return_url text,
+    idempotency_key text GENERATED ALWAYS AS ((id)::text) STORED NOT NULL,
+    stripe_payment_intent_id text,
+    stripe_payment_method_id text,
+    reason text,
+    is_final boolean DEFAULT false NOT NULL,
+    action_url text,
+    attempts integer DEFAULT 0 NOT NULL,
+    last_error text,
+    next_attempt_at timestamp with time zone DEFAULT now(),
+    first_attempt_at timestamp with time zone,
+    claimed_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_positive CHECK ((amount > 0)),
+    CONSTRAINT failed_recharges_say_why CHECK (((status <> ALL (ARRAY['failed'::text, 'requires_action'::text])) OR (reason IS NOT NULL))),
+    CONSTRAINT paid_recharges_name_their_payment CHECK (((status <> 'paid'::text) OR (stripe_payment_intent_id IS NOT NULL))),
+    CONSTRAINT settled_recharges_are_due_no_more CHECK (((status = ANY (ARRAY['claimed'::text, 'charging'::text])) OR (next_attempt_at IS NULL))),
+    CONSTRAINT settled_recharges_say_when CHECK (((status = ANY (ARRAY['paid'::text, 'failed'::text])) = (settled_at IS NOT NULL))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['claimed'::text, 'charging'::text, 'paid'::text, 'failed'::text, 'requires_action'::text])))
+);
+
+COMMENT ON TABLE billing.recharges IS 'Packs bought by themselves, each at most one payment; amounts in minor units of currency.';
+
+COMMENT ON COLUMN billing.recharges.idempotency_key IS 'What Stripe is asked with, however often: the recharge''s id.';
+
+COMMENT ON COLUMN billing.recharges.reason IS 'Why it failed or must be authenticated: Stripe''s decline code or code.';
+
+COMMENT ON COLUMN billing.recharges.is_final IS 'The card was refused for good: the same payment method is never charged by itself again.';
+
+COMMENT ON COLUMN billing.recharges.action_url IS 'Where the customer authenticates the payment; it is the bank''s page.';
+
+COMMENT ON COLUMN billing.recharges.next_attempt_at IS 'When the worker is to take it, again if need be; null when there is nothing to do but wait, or it is settled.';
+
+CREATE FUNCTION billing._lock_recharge(recharge_id uuid) RETURNS billing.recharges
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_recharge billing.recharges;
+begin
+    select * into v_recharge from billing.recharges where recharges.id = _lock_recharge.recharge_id;
+    if not found then
+        raise exception 'there is no recharge %', coalesce(_lock_recharge.recharge_id::text, 'null')
+            using errcode = 'TB054', hint = 'Pass the id of a row of billing.recharges.';
+    end if;
+    perform billing._lock_balance(v_recharge.account_id);
+    select * into strict v_recharge from billing.recharges where recharges.id = _lock_recharge.recharge_id for update;
+    return v_recharge;
+end
+$$;
+
 CREATE FUNCTION billing._lock_settled_balance(account_id uuid) RETURNS billing.credit_balances
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -1846,6 +2344,22 @@ CREATE FUNCTION billing._net_of_changes(invoice billing.invoices) RETURNS numeri
     select sum(billing._proration_of_line(_net_of_changes.invoice, changes, plans))
     from billing._changes((_net_of_changes.invoice).stripe_invoice_id) as changes
     join billing.plans on plans.stripe_price_id = changes.stripe_price_id
+$$;
+
+CREATE FUNCTION billing._obstacle_to_recharge(account_id uuid) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select case
+        when accounts.closed_at is not null then 'account_closed'
+        when accounts.frozen_at is not null then 'account_frozen'
+        when recharge_settings.is_paused then 'paused'
+        when credit_balances.balance - credit_balances.held >= recharge_settings.threshold then 'not_needed'
+    end
+    from billing.recharge_settings
+    join billing.accounts on accounts.id = recharge_settings.account_id
+    join billing.credit_balances on credit_balances.account_id = recharge_settings.account_id
+    where recharge_settings.account_id = _obstacle_to_recharge.account_id
 $$;
 
 CREATE FUNCTION billing._once_key(kind text, account_id uuid, stripe_product_id text) RETURNS text
@@ -1970,7 +2484,7 @@ begin
     select * into v_schedule from billing.credit_schedules
     where credit_schedules.stripe_subscription_item_id = _open_period.stripe_subscription_item_id
         and credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
-        and credit_schedules.period_start = _open_period.period_start;
+        and credit_schedules.period_start = _open_period.period_start and not credit_schedules.is_change;
     if found then
         return v_schedule.deducted;
     end if;
@@ -1986,7 +2500,9 @@ begin
             v_plan, v_schedule.quantity, _open_period.period_start, _open_period.period_end, v_slot_end
         )
     end;
-    v_schedule.deducted := least(v_opening, _open_period.deduct);
+    v_schedule.deducted := case
+        when v_plan.proration_credits = 'delta' then least(v_opening, _open_period.deduct) else 0
+    end;
     insert into billing.credit_schedules (
         stripe_subscription_item_id, stripe_invoice_id, period_start, period_end, is_change, account_id,
         stripe_subscription_id, stripe_price_id, quantity, deducted, anchor, ends_at, slots_granted, last_slot_at
@@ -2059,6 +2575,22 @@ CREATE FUNCTION billing._opening_credits(plan billing.plans, quantity bigint, pe
     end
 $$;
 
+CREATE FUNCTION billing._origin_of(url text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $_$
+    select parts[1] || '://' || lower(parts[2])
+        || case when parts[3]::integer = case parts[1] when 'https' then 443 else 80 end then '' else ':' || parts[3] end
+    from (
+        select array[found[1], found[2], coalesce(found[3], case found[1] when 'https' then '443' else '80' end)] as parts
+        from pg_catalog.regexp_match(
+            _origin_of.url,
+            '^(https?)://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[::1\])(?::([1-9][0-9]{0,4}))?(?:[/?#][!-\[\]-~]*)?$'
+        ) as found
+        where found is not null
+    ) as address
+$_$;
+
 CREATE FUNCTION billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -2066,6 +2598,51 @@ CREATE FUNCTION billing._paid_from(stripe_invoice_id text, stripe_subscription_i
     select min(invoice_lines.period_start) from billing.invoice_lines
     where invoice_lines.stripe_invoice_id = _paid_from.stripe_invoice_id and not invoice_lines.is_proration
         and invoice_lines.stripe_subscription_item_id = _paid_from.stripe_subscription_item_id
+$$;
+
+CREATE FUNCTION billing._pause_recharge(account_id uuid, reason text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    update billing.recharge_settings
+    set is_paused = true, paused_reason = _pause_recharge.reason, paused_at = billing.current_time(),
+        check_again_at = null, updated_at = now()
+    where recharge_settings.account_id = _pause_recharge.account_id and not recharge_settings.is_paused
+$$;
+
+CREATE FUNCTION billing._pay_recharge(recharge billing.recharges, stripe_payment_intent_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_recharge billing.recharges := _pay_recharge.recharge;
+begin
+    update billing.recharges
+    set status = 'paid', stripe_payment_intent_id = _pay_recharge.stripe_payment_intent_id, reason = null,
+        is_final = false, action_url = null, next_attempt_at = null, settled_at = billing.current_time(),
+        updated_at = now()
+    where recharges.id = v_recharge.id;
+    perform billing._grant_credits(
+        account_id => v_recharge.account_id,
+        amount => v_recharge.credits,
+        key_space => 'stripe',
+        idempotency_key => 'recharge:' || _pay_recharge.stripe_payment_intent_id,
+        source => 'stripe.recharge',
+        reference_id => v_recharge.id::text,
+        description => (
+            select coalesce(credit_packs.nickname, products.name) from billing.credit_packs
+            join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
+            where credit_packs.stripe_price_id = v_recharge.stripe_price_id
+        ),
+        stripe_price_id => v_recharge.stripe_price_id,
+        stripe_payment_intent_id => _pay_recharge.stripe_payment_intent_id
+    );
+    -- The customer has authenticated it: what this recharge had paused goes on.
+    update billing.recharge_settings set is_paused = false, paused_reason = null, paused_at = null, updated_at = now()
+    where recharge_settings.account_id = v_recharge.account_id and recharge_settings.is_paused
+        and recharge_settings.paused_reason = v_recharge.reason;
+    perform billing._arm_recharge(v_recharge.account_id);
+end
 $$;
 
 CREATE FUNCTION billing._plan_name(plan billing.plans) RETURNS text
@@ -2103,6 +2680,81 @@ begin
             hint = 'Update the product in Stripe: its event brings it here, and this event then goes on by itself.';
     end if;
     return v_plan;
+end
+$$;
+
+CREATE FUNCTION billing._portal_flow(stripe_customer_id text, flow text, return_url text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_type text := case _portal_flow.flow
+        when 'cancel' then 'subscription_cancel'
+        when 'update_plan' then 'subscription_update'
+        when 'update_card' then 'payment_method_update'
+    end;
+    v_subscription_id text;
+begin
+    if _portal_flow.flow is null then
+        return null;
+    elsif v_type is null then
+        raise exception 'there is no such flow'
+            using errcode = 'TB048', hint = 'Flows are cancel, update_plan and update_card.';
+    elsif _portal_flow.flow <> 'update_card' then
+        select subscriptions.stripe_subscription_id into v_subscription_id from billing.subscriptions
+        where subscriptions.stripe_customer_id = _portal_flow.stripe_customer_id
+            and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
+            and (
+                _portal_flow.flow <> 'cancel'
+                or subscriptions.cancel_at is null and not subscriptions.cancel_at_period_end
+            )
+        order by subscriptions.started_at desc, subscriptions.stripe_subscription_id
+        limit 1;
+        if v_subscription_id is null then
+            raise exception 'there is no subscription to %', case _portal_flow.flow when 'cancel' then 'cancel' else 'change' end
+                using errcode = 'TB047', hint = 'Leave flow out for the portal''s own page.';
+        end if;
+    end if;
+    return jsonb_strip_nulls(jsonb_build_object(
+        'type', v_type,
+        v_type, case when v_subscription_id is not null then jsonb_build_object('subscription', v_subscription_id) end,
+        'after_completion', case when _portal_flow.return_url is not null then
+            jsonb_build_object('type', 'redirect', 'redirect', jsonb_build_object('return_url', _portal_flow.return_url))
+        end
+    ));
+end
+$$;
+
+CREATE FUNCTION billing._price_on_sale(plan text, pack text) RETURNS TABLE(stripe_price_id text, stripe_product_id text, is_metered boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if (_price_on_sale.plan is null) = (_price_on_sale.pack is null) then
+        raise exception 'either a plan or a pack is to be named'
+            using errcode = 'TB048', hint = 'Pass the lookup key or the price id of one of them.';
+    end if;
+    return query
+    select price.stripe_price_id, price.stripe_product_id, price.is_metered
+    from (
+        select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.lookup_key,
+            plans.as_of, 'plan'
+        from billing.plans where plans.active and plans.livemode = billing.is_livemode()
+        union all
+        select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, credit_packs.lookup_key,
+            credit_packs.as_of, 'pack'
+        from billing.credit_packs where credit_packs.active and credit_packs.livemode = billing.is_livemode()
+    ) as price (stripe_price_id, stripe_product_id, is_metered, lookup_key, as_of, kind)
+    join billing.products on products.stripe_product_id = price.stripe_product_id and products.active
+    where price.kind = case when _price_on_sale.plan is null then 'pack' else 'plan' end
+        and coalesce(_price_on_sale.plan, _price_on_sale.pack) in (price.stripe_price_id, price.lookup_key)
+    -- A lookup key moves from price to price in Stripe; until both are told of, the newer one has it.
+    order by price.stripe_price_id = coalesce(_price_on_sale.plan, _price_on_sale.pack) desc, price.as_of desc
+    limit 1;
+    if not found then
+        raise exception 'there is no such % on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
+            using errcode = 'TB042', hint = 'Look at public.billing_plans; a new price is known once the worker saw its event.';
+    end if;
 end
 $$;
 
@@ -2235,6 +2887,13 @@ begin
     from billing._changes(v_invoice.stripe_invoice_id) as changes
     join billing.plans on plans.stripe_price_id = changes.stripe_price_id
     where billing._change_starts(v_invoice, changes) < changes.period_end
+        -- A new period of the item goes on where the old one is cut.
+        and not exists (
+            select from billing.invoice_lines
+            where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id and not invoice_lines.is_proration
+                and invoice_lines.stripe_subscription_item_id = changes.stripe_subscription_item_id
+                and invoice_lines.period_end > billing._change_starts(v_invoice, changes)
+        )
     order by changes.amount > 0 desc, changes.stripe_line_id
     on conflict do nothing;
 
@@ -3057,6 +3716,16 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._settle_subscriptions_of_account(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._settle_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
+    where subscriptions.account_id = _settle_subscriptions_of_account.account_id;
+end
+$$;
+
 CREATE FUNCTION billing._settle_trials(stripe_price_id text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -3245,6 +3914,60 @@ CREATE FUNCTION billing._spent_of_lot(lot billing.credit_grants) RETURNS bigint
         )
 $$;
 
+CREATE FUNCTION billing._stop_recharge(recharge billing.recharges, audience text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_recharge billing.recharges := _stop_recharge.recharge;
+    v_kind text := case v_recharge.status when 'requires_action' then 'recharge_requires_action' else 'recharge_failed' end;
+begin
+    update billing.recharges
+    set status = v_recharge.status, reason = v_recharge.reason, is_final = v_recharge.is_final,
+        stripe_payment_intent_id = v_recharge.stripe_payment_intent_id,
+        stripe_payment_method_id = v_recharge.stripe_payment_method_id, action_url = v_recharge.action_url,
+        next_attempt_at = null, settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
+        updated_at = now()
+    where recharges.id = v_recharge.id;
+    perform billing._pause_recharge(v_recharge.account_id, v_recharge.reason);
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    values (
+        v_recharge.account_id, _stop_recharge.audience, v_kind, format('%s:%s', v_kind, v_recharge.id),
+        jsonb_build_object(
+            'recharge_id', v_recharge.id, 'reason', v_recharge.reason, 'amount', v_recharge.amount,
+            'currency', v_recharge.currency, 'credits', v_recharge.credits, 'url', v_recharge.action_url,
+            'stripe_payment_intent_id', v_recharge.stripe_payment_intent_id
+        )
+    )
+    on conflict (dedupe_key) do nothing;
+end
+$$;
+
+CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text) RETURNS jsonb
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    with superseded as (
+        update billing.checkout_requests as requests
+        set discarded_at = coalesce(requests.discarded_at, now()),
+            superseded_at = coalesce(requests.superseded_at, now())
+        where requests.account_id = _supersede_requests.account_id
+            and requests.livemode = (_supersede_requests.plan).livemode
+            and requests.idempotency_key <> _supersede_requests.idempotency_key
+            and requests.params ->> 'mode' = 'subscription'
+            and requests.created_at > now() - interval '25 hours' and requests.expired_at is null
+            and billing._is_one_too_many(_supersede_requests.plan, requests.stripe_price_id, null)
+            and not exists (
+                select from billing.checkout_sessions as sessions
+                where sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
+                    and sessions.status <> 'open'
+            )
+        returning requests.stripe_checkout_session_id
+    )
+    select coalesce(jsonb_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '[]') from superseded
+    where stripe_checkout_session_id is not null
+$$;
+
 CREATE FUNCTION billing._take_back(lot billing.credit_grants, seen billing.card_fingerprints) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -3327,6 +4050,19 @@ CREATE FUNCTION billing._was_given(account_id uuid, kind text, stripe_price_id t
         )
     )
     from billing.settings
+$$;
+
+CREATE FUNCTION billing._with_session_id(url text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select case
+        when pg_catalog.strpos(_with_session_id.url, '{CHECKOUT_SESSION_ID}') > 0 then _with_session_id.url
+        else pg_catalog.regexp_replace(
+            _with_session_id.url, '^([^#]*)',
+            '\1' || case when _with_session_id.url ~ '^[^#]*\?' then '&' else '?' end || 'session_id={CHECKOUT_SESSION_ID}'
+        )
+    end
 $$;
 
 CREATE FUNCTION billing._withhold(entry billing.credit_entries, grant_id bigint, amount bigint) RETURNS void
@@ -3493,18 +4229,14 @@ begin
     slots_granted := 0;
     credits_granted := 0;
     loop
-        select array_agg(due.account_id) into v_account_ids from (
-            select credit_balances.account_id from billing.credit_balances
-            where credit_balances.account_id in (
-                select credit_schedules.account_id from billing.credit_schedules
-                join billing.accounts on accounts.id = credit_schedules.account_id
-                where credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null
-                    and accounts.closed_at is null
-                order by credit_schedules.next_slot_at
-                limit greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0)
-            )
-            order by credit_balances.account_id
-            for update skip locked
+        -- An account that somebody else has locked is left to them, or to the next call; nobody waits, so nobody deadlocks.
+        select array_agg(distinct due.account_id) into v_account_ids from (
+            select credit_balances.account_id from billing.credit_schedules
+            join billing.credit_balances on credit_balances.account_id = credit_schedules.account_id
+            where credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null
+            order by credit_schedules.next_slot_at
+            limit greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0)
+            for update of credit_balances skip locked
         ) as due;
         exit when v_account_ids is null;
         -- What is due otherwise comes first: lots expire before this month's open.
@@ -3512,9 +4244,10 @@ begin
         where credit_balances.account_id = any (v_account_ids) and credit_balances.next_due_at <= v_as_of
         having count(*) > 0;
         select * into v_granted from billing._allocate_slots(v_account_ids, v_as_of);
-        accounts := accounts + cardinality(v_account_ids);
+        accounts := accounts + v_granted.accounts_done;
         slots_granted := slots_granted + v_granted.slots_granted;
         credits_granted := credits_granted + v_granted.credits_granted;
+        exit when v_granted.accounts_done = 0;  -- only such are left as have no room for more
     end loop;
     return next;
 end
@@ -3757,6 +4490,7 @@ begin
     update billing.accounts set closed_at = billing.current_time(), updated_at = now()
     where accounts.id = close_account.account_id
     returning * into v_account;
+    perform billing._settle_subscriptions_of_account(close_account.account_id);
     return v_account;
 end
 $$;
@@ -3772,6 +4506,21 @@ $$;
 
 COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: now(), later in a local stack whose clock was moved.';
 
+CREATE FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET lock_timeout TO '500ms'
+    AS $$
+    update billing.recharges
+    set next_attempt_at = now() + make_interval(secs => delay_recharge.delay_seconds),
+        last_error = delay_recharge.reason,
+        updated_at = now()
+    where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging'
+        and recharges.next_attempt_at is not null
+$$;
+
+COMMENT ON FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) IS 'Puts off a recharge of which Stripe gave no answer.';
+
 CREATE FUNCTION billing.delay_stripe_event(msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -3786,6 +4535,24 @@ begin
     perform pgmq.set_vt('stripe_events', delay_stripe_event.msg_id, delay_stripe_event.delay_seconds);
 end
 $$;
+
+CREATE FUNCTION billing.discard_checkout_key(idempotency_key text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    update billing.checkout_requests set discarded_at = now()
+    where checkout_requests.idempotency_key = discard_checkout_key.idempotency_key
+        and checkout_requests.discarded_at is null;
+    update billing.customer_claims
+    set idempotency_key = billing._fresh_stripe_key('customer', customer_claims.account_id),
+        keyed_at = now(), may_exist = true, updated_at = now()
+    where customer_claims.idempotency_key = discard_checkout_key.idempotency_key
+        and customer_claims.stripe_customer_id is null;
+end
+$$;
+
+COMMENT ON FUNCTION billing.discard_checkout_key(idempotency_key text) IS 'Gives up an Idempotency-Key that Stripe answers with a failure.';
 
 CREATE FUNCTION billing.ensure_account(user_id uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3985,6 +4752,39 @@ $$;
 
 COMMENT ON FUNCTION billing.is_livemode() IS 'True when this installation expects real money.';
 
+CREATE FUNCTION billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_claim billing.customer_claims;
+    v_customer_id text;
+begin
+    perform billing._lock_balance(link_checkout_customer.account_id);
+    select * into v_claim from billing.customer_claims
+    where customer_claims.account_id = link_checkout_customer.account_id
+        and customer_claims.token = link_checkout_customer.claim_token
+    for update;
+    if not found then
+        raise exception 'account % has no such claim to a customer', link_checkout_customer.account_id
+            using errcode = 'TB018', hint = 'Ask billing.prepare_checkout for the claim of the day.';
+    end if;
+
+    select customers.stripe_customer_id into v_customer_id from billing.customers
+    where customers.account_id = v_claim.account_id and customers.livemode = v_claim.livemode
+        and customers.deleted_at is null and customers.duplicate_of is null;
+    if v_customer_id is null then
+        perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
+        v_customer_id := link_checkout_customer.stripe_customer_id;
+    end if;
+    update billing.customer_claims set stripe_customer_id = v_customer_id, may_exist = false, updated_at = now()
+    where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode;
+    return v_customer_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text) IS 'Links the customer that was made for a claim; the customer that the account has.';
+
 CREATE FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -4094,6 +4894,145 @@ CREATE FUNCTION billing.my_account_ids() RETURNS SETOF uuid
 $$;
 
 COMMENT ON FUNCTION billing.my_account_ids() IS 'The accounts of the signed-in user. Policies: account_id = any (array(select billing.my_account_ids())).';
+
+CREATE FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[] DEFAULT '{}'::text[]) RETURNS boolean
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    update billing.checkout_requests set expired_at = now()
+    where checkout_requests.stripe_checkout_session_id = any (note_checkout_session.expired)
+        and checkout_requests.expired_at is null;
+    update billing.checkout_requests
+    set stripe_checkout_session_id = note_checkout_session.stripe_checkout_session_id
+    where checkout_requests.idempotency_key = note_checkout_session.idempotency_key
+    returning checkout_requests.superseded_at is null
+$$;
+
+COMMENT ON FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[]) IS 'Notes the session that Stripe opened for a request, and those that were expired for it.';
+
+CREATE FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean DEFAULT false, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_settings billing.settings;
+    v_account_id uuid := billing._account_to_bill(prepare_checkout.user_id, prepare_checkout.account_id);
+    v_price record;
+    v_plan billing.plans;
+    v_quantity bigint;
+    v_success_url text;
+    v_cancel_url text;
+    v_customer jsonb;
+    v_params jsonb;
+    v_key text;
+begin
+    select * into strict v_settings from billing.settings;
+    perform billing._check_may_spend(v_account_id);
+    select * into strict v_price from billing._price_on_sale(prepare_checkout.plan, prepare_checkout.pack);
+    v_quantity := billing._checked_quantity(prepare_checkout.quantity, v_price.is_metered);
+    v_success_url := coalesce(prepare_checkout.success_url, v_settings.site_url);
+    v_cancel_url := coalesce(prepare_checkout.cancel_url, v_settings.site_url, v_success_url);
+    perform billing._check_redirect('success_url', v_success_url);
+    perform billing._check_redirect('cancel_url', v_cancel_url);
+    if prepare_checkout.plan is not null then
+        select * into strict v_plan from billing.plans where plans.stripe_price_id = v_price.stripe_price_id;
+        perform billing._check_not_subscribed(v_account_id, v_plan);
+    end if;
+
+    v_params := jsonb_strip_nulls(jsonb_build_object(
+        'mode', case when prepare_checkout.plan is null then 'payment' else 'subscription' end,
+        'line_items', jsonb_build_array(jsonb_build_object('price', v_price.stripe_price_id, 'quantity', v_quantity)),
+        'success_url', billing._with_session_id(v_success_url),
+        'cancel_url', v_cancel_url,
+        'billing_address_collection', 'auto',
+        'allow_promotion_codes', case when v_settings.allow_promotion_codes then true end,
+        'automatic_tax', case when v_settings.automatic_tax then '{"enabled": true}'::jsonb end,
+        -- Stripe takes the address that the tax depends on from the customer, so it must be allowed to put it there.
+        'customer_update', case when v_settings.automatic_tax then '{"address": "auto", "name": "auto"}'::jsonb end,
+        'branding_settings', v_settings.checkout_branding,
+        -- For people who look at Stripe's Dashboard; nothing is ever read from it.
+        'metadata', jsonb_build_object('account_id', v_account_id),
+        'subscription_data', case when prepare_checkout.plan is not null then
+            jsonb_build_object('metadata', jsonb_build_object('account_id', v_account_id))
+        end,
+        'payment_intent_data', case when prepare_checkout.pack is not null then jsonb_build_object(
+            'metadata', jsonb_build_object('account_id', v_account_id),
+            'setup_future_usage', case when prepare_checkout.save_card then 'off_session' end
+        ) end
+    ));
+
+    -- From here to the commit the clicks of an account come one after the other.
+    v_customer := billing._claim_customer(v_account_id, v_settings.livemode);
+    select requests.idempotency_key into v_key from billing.checkout_requests as requests
+    left join billing.checkout_sessions as sessions
+        on sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
+    where requests.account_id = v_account_id and requests.livemode = v_settings.livemode
+        and requests.params = v_params and requests.discarded_at is null
+        and requests.created_at > now() - interval '10 minutes'
+        and coalesce(sessions.status, 'open') = 'open'
+    order by requests.created_at desc
+    limit 1;
+    if v_key is null then
+        perform billing._check_few_requests(v_account_id);
+        v_key := billing._fresh_stripe_key('checkout', v_account_id);
+        insert into billing.checkout_requests (
+            account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
+        )
+        values (
+            v_account_id, prepare_checkout.user_id, v_settings.livemode, v_price.stripe_price_id, v_quantity, v_params,
+            v_key
+        );
+    end if;
+
+    return jsonb_build_object(
+        'livemode', v_settings.livemode,
+        'customer', v_customer,
+        'session', jsonb_build_object('params', v_params, 'idempotency_key', v_key),
+        'superseded', case
+            when prepare_checkout.plan is null then '[]'::jsonb
+            else billing._supersede_requests(v_account_id, v_plan, v_key)
+        end
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean, account_id uuid) IS 'Judges what a user wants to buy; what to send to Stripe for it.';
+
+CREATE FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_settings billing.settings;
+    v_account_id uuid := billing._account_to_bill(prepare_portal.user_id, prepare_portal.account_id);
+    v_return_url text;
+    v_customer_id text;
+begin
+    select * into strict v_settings from billing.settings;
+    if prepare_portal.return_url is not null then
+        perform billing._check_redirect('return_url', prepare_portal.return_url);
+    end if;
+    v_return_url := coalesce(prepare_portal.return_url, v_settings.site_url);
+
+    select customers.stripe_customer_id into v_customer_id from billing.customers
+    where customers.account_id = v_account_id and customers.livemode = v_settings.livemode
+        and customers.deleted_at is null and customers.duplicate_of is null;
+    if v_customer_id is null then
+        raise exception 'nothing was bought for this account yet'
+            using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
+    end if;
+    return jsonb_build_object(
+        'livemode', v_settings.livemode,
+        'params', jsonb_strip_nulls(jsonb_build_object(
+            'customer', v_customer_id,
+            'return_url', v_return_url,
+            'flow_data', billing._portal_flow(v_customer_id, prepare_portal.flow, v_return_url)
+        ))
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'What to send to Stripe for a session of an account''s customer portal.';
 
 CREATE FUNCTION billing.read_stripe_events(visibility_seconds integer, batch_size integer) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4335,11 +5274,12 @@ begin
     update billing.accounts set closed_at = null, updated_at = now()
     where accounts.id = reopen_account.account_id
     returning * into v_account;
+    perform billing._settle_subscriptions_of_account(reopen_account.account_id);
     return v_account;
 end
 $$;
 
-COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Opens a closed account again, with nothing in it.';
+COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Opens a closed account again, with nothing in it but the months of credits that it has paid for and that fell due meanwhile.';
 
 CREATE FUNCTION billing.retry_stripe_event(event_id text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4566,6 +5506,144 @@ $$;
 
 COMMENT ON FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric, spend_cap numeric, spend_cap_period text, low_balance_threshold numeric) IS 'Sets all limits of an account: what is left out is no overdraft, no cap, no warning.';
 
+CREATE TABLE billing.recharge_settings (
+    account_id uuid NOT NULL,
+    threshold bigint NOT NULL,
+    stripe_price_id text NOT NULL,
+    monthly_cap_amount bigint,
+    monthly_cap_count integer,
+    return_url text,
+    is_paused boolean DEFAULT false NOT NULL,
+    paused_reason text,
+    paused_at timestamp with time zone,
+    check_again_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT monthly_cap_amount_is_positive CHECK ((monthly_cap_amount > 0)),
+    CONSTRAINT monthly_cap_count_is_positive CHECK ((monthly_cap_count > 0)),
+    CONSTRAINT paused_settings_say_why_and_when CHECK (((is_paused = (paused_reason IS NOT NULL)) AND (is_paused = (paused_at IS NOT NULL)))),
+    CONSTRAINT threshold_is_positive CHECK ((threshold > 0))
+);
+
+COMMENT ON TABLE billing.recharge_settings IS 'What accounts have agreed to be charged by themselves.';
+
+COMMENT ON COLUMN billing.recharge_settings.threshold IS 'Credits: a pack is bought when fewer are available.';
+
+COMMENT ON COLUMN billing.recharge_settings.monthly_cap_amount IS 'At most so much in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';
+
+COMMENT ON COLUMN billing.recharge_settings.monthly_cap_count IS 'At most so many recharges in a calendar month (UTC); null: no cap.';
+
+COMMENT ON COLUMN billing.recharge_settings.return_url IS 'Where the customer comes back to from the bank''s page, when a payment must be authenticated; settings.site_url if null.';
+
+COMMENT ON COLUMN billing.recharge_settings.paused_reason IS 'paused: by the app. Else why the last recharge failed: a Stripe code, or no_customer, no_pack, no_payment_method, account_closed, no_answer.';
+
+COMMENT ON COLUMN billing.recharge_settings.check_again_at IS 'When it is looked at again without any movement: the cap''s month is over, or the account may be frozen no more.';
+
+CREATE FUNCTION billing.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric DEFAULT NULL::numeric, monthly_cap_count integer DEFAULT 10, is_paused boolean DEFAULT false, return_url text DEFAULT NULL::text) RETURNS billing.recharge_settings
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+    v_settings billing.recharge_settings;
+begin
+    perform billing._lock_balance(set_recharge.account_id);
+    perform billing._check_open(set_recharge.account_id);
+    if not coalesce(set_recharge.threshold between 1 and 1000000000000000, false)
+        or set_recharge.threshold <> trunc(set_recharge.threshold) then
+        raise exception 'threshold is %, not a whole number of credits from 1 to 1000000000000000',
+            coalesce(set_recharge.threshold::text, 'null')
+            using errcode = 'TB005', hint = 'Pass credits as a whole number; to stop, pass is_paused => true.';
+    elsif set_recharge.monthly_cap_amount not between 1 and 1000000000000000
+        or set_recharge.monthly_cap_amount <> trunc(set_recharge.monthly_cap_amount)
+        or set_recharge.monthly_cap_count < 1 then
+        raise exception 'a monthly cap is not a whole number from 1 on'
+            using errcode = 'TB052',
+            hint = 'monthly_cap_amount is in minor units of the pack''s currency, monthly_cap_count a number of recharges; null is no cap.';
+    elsif set_recharge.return_url !~ '^https?://[^[:space:]]+$' then
+        raise exception 'return_url is no address'
+            using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
+    elsif not exists (
+        select from billing.credit_packs
+        where credit_packs.stripe_price_id = set_recharge.stripe_price_id and credit_packs.active
+            and credit_packs.unit_amount > 0 and credit_packs.livemode = billing.is_livemode()
+    ) then
+        raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
+            using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
+    elsif not exists (
+        select from billing.customers
+        where customers.account_id = set_recharge.account_id and customers.stripe_customer_id is not null
+            and customers.livemode = billing.is_livemode() and customers.deleted_at is null
+            and customers.duplicate_of is null
+    ) then
+        raise exception 'account % has no Stripe customer', set_recharge.account_id
+            using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
+    end if;
+
+    insert into billing.recharge_settings as held (
+        account_id, threshold, stripe_price_id, monthly_cap_amount, monthly_cap_count, return_url, is_paused,
+        paused_reason, paused_at
+    )
+    values (
+        set_recharge.account_id, set_recharge.threshold::bigint, set_recharge.stripe_price_id,
+        set_recharge.monthly_cap_amount::bigint, set_recharge.monthly_cap_count, set_recharge.return_url,
+        coalesce(set_recharge.is_paused, false), case when set_recharge.is_paused then 'paused' end,
+        case when set_recharge.is_paused then billing.current_time() end
+    )
+    on conflict on constraint recharge_settings_pkey do update
+    set threshold = excluded.threshold, stripe_price_id = excluded.stripe_price_id,
+        monthly_cap_amount = excluded.monthly_cap_amount, monthly_cap_count = excluded.monthly_cap_count,
+        return_url = excluded.return_url, is_paused = excluded.is_paused, paused_reason = excluded.paused_reason,
+        paused_at = excluded.paused_at, check_again_at = null, updated_at = now()
+    returning * into v_settings;
+    -- Whoever switches it on again gives up what still waits for an authentication. Paid all the same, it is granted.
+    if not v_settings.is_paused then
+        update billing.recharges
+        set status = 'failed', settled_at = billing.current_time(), updated_at = now()
+        where recharges.account_id = v_settings.account_id and recharges.status = 'requires_action';
+    end if;
+    perform billing._arm_recharge(v_settings.account_id);
+    return v_settings;
+end
+$_$;
+
+COMMENT ON FUNCTION billing.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric, monthly_cap_count integer, is_paused boolean, return_url text) IS 'Agrees to buy a credit pack with the customer''s default payment method whenever fewer credits than threshold are available; what is left out is no cap by amount, ten recharges a month, not paused. Calling it again changes it, and ends a pause.';
+
+CREATE FUNCTION billing.settle_recharge(recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET lock_timeout TO '500ms'
+    AS $$
+declare
+    v_recharge billing.recharges := billing._lock_recharge(settle_recharge.recharge_id);
+begin
+    if settle_recharge.status = 'paid' and v_recharge.status <> 'paid' then
+        perform billing._pay_recharge(v_recharge, settle_recharge.stripe_payment_intent_id);
+        return 'paid';
+    elsif v_recharge.status <> 'charging' then
+        return v_recharge.status;  -- an event was faster, or another worker
+    elsif settle_recharge.status = 'charging' then
+        -- Its event ends it; should that be lost, Stripe is asked again.
+        update billing.recharges
+        set stripe_payment_intent_id = settle_recharge.stripe_payment_intent_id,
+            stripe_payment_method_id = settle_recharge.stripe_payment_method_id,
+            next_attempt_at = now() + interval '6 hours', updated_at = now()
+        where recharges.id = v_recharge.id;
+        return 'charging';
+    end if;
+    v_recharge.status := settle_recharge.status;
+    v_recharge.reason := settle_recharge.reason;
+    v_recharge.is_final := settle_recharge.is_final;
+    v_recharge.action_url := settle_recharge.action_url;
+    v_recharge.stripe_payment_intent_id :=
+        coalesce(settle_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
+    v_recharge.stripe_payment_method_id := settle_recharge.stripe_payment_method_id;
+    perform billing._stop_recharge(v_recharge, settle_recharge.audience);
+    return v_recharge.status;
+end
+$$;
+
+COMMENT ON FUNCTION billing.settle_recharge(recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) IS 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';
+
 CREATE FUNCTION billing.settle_stripe_events(msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -4759,10 +5837,12 @@ $_$;
 
 COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';
 
-CREATE FUNCTION billing.sync_checkout_session(stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text, payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, as_of timestamp with time zone) RETURNS text
+CREATE FUNCTION billing.sync_checkout_session(stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text, payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
+declare
+    v_session billing.checkout_sessions;
 begin
     insert into billing.checkout_sessions as held (
         stripe_checkout_session_id, stripe_customer_id, account_id, livemode, mode, status, payment_status,
@@ -4781,18 +5861,44 @@ begin
         sync_checkout_session.as_of
     )
     on conflict on constraint checkout_sessions_pkey do update
-    set status = excluded.status,
+    -- Completing a session may make its customer.
+    set stripe_customer_id = coalesce(held.stripe_customer_id, excluded.stripe_customer_id),
+        account_id = coalesce(held.account_id, excluded.account_id),
+        status = excluded.status,
         payment_status = excluded.payment_status,
-        stripe_subscription_id = excluded.stripe_subscription_id,
-        stripe_invoice_id = excluded.stripe_invoice_id,
-        stripe_payment_intent_id = excluded.stripe_payment_intent_id,
-        completed_at = coalesce(held.completed_at, excluded.completed_at),
+        stripe_subscription_id = coalesce(excluded.stripe_subscription_id, held.stripe_subscription_id),
+        stripe_invoice_id = coalesce(excluded.stripe_invoice_id, held.stripe_invoice_id),
+        stripe_payment_intent_id = coalesce(excluded.stripe_payment_intent_id, held.stripe_payment_intent_id),
+        amount_total = coalesce(excluded.amount_total, held.amount_total),
+        -- The earliest that was told, whichever event came first.
+        completed_at = least(held.completed_at, excluded.completed_at),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- A session only moves forward: it ends once, and is paid once.
+    -- A session only moves forward: it ends once, and is paid once. Opened without anything to pay, it may still come to
+    -- be paid; paid, it never comes to be free.
     where (held.status = 'open' or held.status = excluded.status)
-        and (held.payment_status = 'unpaid' or held.payment_status = excluded.payment_status);
-    return case when found then 'applied' else 'stale' end;
+        and (held.payment_status = 'unpaid' or held.payment_status = excluded.payment_status or held.status = 'open')
+    returning * into v_session;
+
+    if not found then
+        return 'stale';
+    elsif v_session.mode = 'payment' and v_session.status = 'complete' and v_session.payment_status <> 'unpaid'
+        and sync_checkout_session.lines is not null
+    then
+        insert into billing.checkout_line_items (
+            stripe_line_item_id, stripe_checkout_session_id, stripe_price_id, quantity, amount_total, declares_credits
+        )
+        select
+            line.stripe_line_item_id, v_session.stripe_checkout_session_id, line.stripe_price_id, line.quantity,
+            line.amount_total, line.declares_credits
+        from jsonb_to_recordset(sync_checkout_session.lines) as line (
+            stripe_line_item_id text, stripe_price_id text, quantity bigint, amount_total bigint,
+            declares_credits boolean
+        )
+        on conflict do nothing;
+        perform billing._grant_packs(v_session);
+    end if;
+    return 'applied';
 end
 $$;
 
@@ -4940,6 +6046,54 @@ begin
     return 'applied';
 end
 $$;
+
+CREATE FUNCTION billing.sync_payment_intent(stripe_payment_intent_id text, stripe_customer_id text, stripe_charge_id text, stripe_payment_method_id text, livemode boolean, status text, currency text, amount bigint, amount_received bigint, failure_code text, metadata jsonb, created_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_recharge billing.recharges;
+    v_is_known boolean;
+begin
+    select * into v_recharge from billing.recharges
+    where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
+    if not found then
+        -- Stripe's event may be faster than its answer, or the answer lost. What the metadata names must fit.
+        select * into v_recharge from billing.recharges
+        where recharges.idempotency_key = sync_payment_intent.metadata ->> 'recharge_id';
+    end if;
+    if v_recharge.id is null then
+        return 'applied';
+    end if;
+    v_recharge := billing._lock_recharge(v_recharge.id);
+    v_is_known := coalesce(v_recharge.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id, false);
+    if (v_recharge.stripe_customer_id, v_recharge.amount, v_recharge.currency) is distinct from
+        (sync_payment_intent.stripe_customer_id, sync_payment_intent.amount, sync_payment_intent.currency)
+        or v_recharge.stripe_payment_intent_id is not null and not v_is_known
+        or v_recharge.status = 'paid'
+    then
+        return 'applied';
+    end if;
+
+    if sync_payment_intent.status = 'succeeded' then
+        if sync_payment_intent.amount_received >= v_recharge.amount then
+            perform billing._pay_recharge(v_recharge, sync_payment_intent.stripe_payment_intent_id);
+        end if;
+    -- A decline at once is told by the answer to the worker, whose id of the intent is written with it.
+    elsif v_is_known and (
+        sync_payment_intent.status = 'canceled' and v_recharge.status in ('charging', 'requires_action')
+        or sync_payment_intent.status = 'requires_payment_method' and v_recharge.status = 'charging'
+    ) then
+        v_recharge.status := 'failed';
+        v_recharge.reason := coalesce(sync_payment_intent.failure_code, sync_payment_intent.status);
+        v_recharge.action_url := null;
+        perform billing._stop_recharge(v_recharge, 'customer');
+    end if;
+    return 'applied';
+end
+$$;
+
+COMMENT ON FUNCTION billing.sync_payment_intent(stripe_payment_intent_id text, stripe_customer_id text, stripe_charge_id text, stripe_payment_method_id text, livemode boolean, status text, currency text, amount bigint, amount_received bigint, failure_code text, metadata jsonb, created_at timestamp with time zone, as_of timestamp with time zone) IS 'A Stripe payment intent: where it is a recharge''s, what became of that. Always applied.';
 
 CREATE FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5143,6 +6297,62 @@ $$;
 
 COMMENT ON FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, items jsonb, as_of timestamp with time zone, is_fetched boolean) IS 'A Stripe subscription as of a moment: applied, stale or refetch.';
 
+CREATE FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) RETURNS TABLE(id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text, stripe_payment_intent_id text, attempts integer, first_attempt_at timestamp with time zone, age_seconds double precision, barred text[])
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_recharge billing.recharges;
+    v_obstacle text;
+begin
+    perform billing._check_recharges_again();
+    for v_recharge in
+        select * from billing.recharges
+        where recharges.next_attempt_at <= now()
+        order by recharges.next_attempt_at
+        limit take_recharges.recharges_max
+        for update skip locked
+    loop
+        v_obstacle := case
+            when v_recharge.status = 'claimed' then billing._obstacle_to_recharge(v_recharge.account_id)
+        end;
+        if v_obstacle is not null then
+            perform from billing.credit_balances
+            where credit_balances.account_id = v_recharge.account_id
+            for update skip locked;
+            continue when not found;
+            update billing.recharges
+            set status = 'failed', reason = v_obstacle, next_attempt_at = null, settled_at = billing.current_time(),
+                updated_at = now()
+            where recharges.id = v_recharge.id;
+            perform billing._arm_recharge(v_recharge.account_id);
+            continue;
+        end if;
+
+        update billing.recharges
+        set status = 'charging',
+            attempts = v_recharge.attempts + 1,
+            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()),
+            next_attempt_at = now() + make_interval(secs => take_recharges.lease_seconds),
+            updated_at = now()
+        where recharges.id = v_recharge.id
+        returning * into v_recharge;
+        return query select
+            v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
+            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_recharge.attempts,
+            v_recharge.first_attempt_at,
+            extract(epoch from now() - v_recharge.first_attempt_at)::double precision,
+            array(
+                select distinct refused.stripe_payment_method_id from billing.recharges as refused
+                where refused.account_id = v_recharge.account_id and refused.is_final
+                    and refused.stripe_payment_method_id is not null
+            );
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) IS 'Recharges that are due, taken by the caller for lease_seconds: each is one payment, asked for with its id as the idempotency key.';
+
 CREATE FUNCTION billing.tg_accounts__open_balance() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -5192,6 +6402,32 @@ begin
         )
         on conflict (dedupe_key) do nothing;
     end if;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_credit_balances__recharge() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    update billing.credit_balances set recharge_below = null
+    where credit_balances.account_id = new.account_id
+        and credit_balances.balance - credit_balances.held < credit_balances.recharge_below;
+    if found then
+        perform billing._claim_recharge(new.account_id);
+    end if;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_credit_packs__arrive() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._lock_arrival(new.stripe_price_id);
+    perform billing._retry_events_waiting_for(new.stripe_price_id);
     return null;
 end
 $$;
@@ -5548,6 +6784,18 @@ CREATE FUNCTION public.set_credit_limits(account_id uuid, overdraft numeric DEFA
     )
 $$;
 
+CREATE FUNCTION public.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric DEFAULT NULL::numeric, monthly_cap_count integer DEFAULT 10, is_paused boolean DEFAULT false, return_url text DEFAULT NULL::text) RETURNS billing.recharge_settings
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.set_recharge(
+        set_recharge.account_id, set_recharge.threshold, set_recharge.stripe_price_id, set_recharge.monthly_cap_amount,
+        set_recharge.monthly_cap_count, set_recharge.is_paused, set_recharge.return_url
+    )
+$$;
+
+COMMENT ON FUNCTION public.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric, monthly_cap_count integer, is_paused boolean, return_url text) IS 'Agrees to buy a credit pack with the customer''s default payment method whenever fewer credits than threshold are available.';
+
 CREATE FUNCTION public.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE sql
     SET search_path TO ''
@@ -5587,33 +6835,49 @@ CREATE TABLE billing.account_members (
 
 COMMENT ON TABLE billing.account_members IS 'Who belongs to a team account.';
 
-CREATE TABLE billing.checkout_sessions (
+CREATE TABLE billing.checkout_line_items (
+    stripe_line_item_id text NOT NULL,
     stripe_checkout_session_id text NOT NULL,
-    stripe_customer_id text,
-    account_id uuid,
-    livemode boolean NOT NULL,
-    mode text NOT NULL,
-    status text NOT NULL,
-    payment_status text NOT NULL,
-    client_reference_id text,
-    stripe_subscription_id text,
-    stripe_invoice_id text,
-    stripe_payment_intent_id text,
-    stripe_payment_link_id text,
-    currency text,
-    amount_total bigint,
-    completed_at timestamp with time zone,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT mode_is_known CHECK ((mode = ANY (ARRAY['payment'::text, 'setup'::text, 'subscription'::text]))),
-    CONSTRAINT payment_status_is_known CHECK ((payment_status = ANY (ARRAY['unpaid'::text, 'paid'::text, 'no_payment_required'::text]))),
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['open'::text, 'complete'::text, 'expired'::text])))
+    stripe_price_id text,
+    quantity bigint,
+    amount_total bigint NOT NULL,
+    declares_credits boolean NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE billing.checkout_sessions IS 'Stripe Checkout Sessions that ended.';
+COMMENT ON TABLE billing.checkout_line_items IS 'What was bought in a paid Checkout Session of mode payment, as Stripe answered when it was asked.';
 
-COMMENT ON COLUMN billing.checkout_sessions.client_reference_id IS 'As it came; the payer may have edited it, so it links nothing by itself.';
+COMMENT ON COLUMN billing.checkout_line_items.amount_total IS 'What was paid for the line, discounts taken off; minor units of the session''s currency.';
+
+COMMENT ON COLUMN billing.checkout_line_items.declares_credits IS 'Whether the price or its product has pack_credits in its metadata: else the line is no pack of ours.';
+
+CREATE TABLE billing.checkout_requests (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    account_id uuid NOT NULL,
+    user_id uuid,
+    livemode boolean NOT NULL,
+    stripe_price_id text NOT NULL,
+    quantity bigint,
+    params jsonb NOT NULL,
+    idempotency_key text NOT NULL,
+    stripe_checkout_session_id text,
+    discarded_at timestamp with time zone,
+    superseded_at timestamp with time zone,
+    expired_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT params_are_an_object CHECK ((jsonb_typeof(params) = 'object'::text)),
+    CONSTRAINT quantity_is_positive CHECK ((quantity > 0))
+);
+
+COMMENT ON TABLE billing.checkout_requests IS 'What users asked checkout for, and the session that Stripe opened for it.';
+
+COMMENT ON COLUMN billing.checkout_requests.params IS 'What Stripe was sent, without the customer.';
+
+COMMENT ON COLUMN billing.checkout_requests.discarded_at IS 'Since when the idempotency key is good for nothing; the next click is a new request.';
+
+COMMENT ON COLUMN billing.checkout_requests.superseded_at IS 'Since when another plan was asked for, which excludes this one.';
+
+COMMENT ON COLUMN billing.checkout_requests.expired_at IS 'When we closed the session, because another took its place.';
 
 CREATE TABLE billing.clock (
     id boolean DEFAULT true NOT NULL,
@@ -5715,6 +6979,27 @@ ALTER TABLE billing.credit_revocations ALTER COLUMN id ADD GENERATED ALWAYS AS I
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE billing.customer_claims (
+    account_id uuid NOT NULL,
+    livemode boolean NOT NULL,
+    token uuid DEFAULT gen_random_uuid() NOT NULL,
+    idempotency_key text NOT NULL,
+    keyed_at timestamp with time zone DEFAULT now() NOT NULL,
+    may_exist boolean DEFAULT false NOT NULL,
+    email text,
+    stripe_customer_id text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.customer_claims IS 'The Stripe customer that an account is getting, or got, by checkout.';
+
+COMMENT ON COLUMN billing.customer_claims.token IS 'In the metadata of the customer that we made for this claim, and nowhere else.';
+
+COMMENT ON COLUMN billing.customer_claims.keyed_at IS 'Since when the idempotency key is in use; Stripe forgets it after a day.';
+
+COMMENT ON COLUMN billing.customer_claims.may_exist IS 'Whether Stripe may have made the customer under an earlier key without our learning of it.';
 
 ALTER TABLE billing.customers ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.customers_id_seq
@@ -6070,8 +7355,20 @@ CREATE TABLE billing.settings (
     initial_credits_per text DEFAULT 'product'::text NOT NULL,
     seen_card_policy text,
     past_due_keeps_features boolean DEFAULT true NOT NULL,
+    site_url text,
+    allowed_redirect_origins text[] DEFAULT '{}'::text[] NOT NULL,
+    one_subscription_per text DEFAULT 'product'::text NOT NULL,
+    max_checkout_quantity bigint DEFAULT 100 NOT NULL,
+    allow_promotion_codes boolean DEFAULT true NOT NULL,
+    automatic_tax boolean DEFAULT false NOT NULL,
+    checkout_branding jsonb,
+    CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
     CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
+    CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
+    CONSTRAINT one_subscription_per_is_known CHECK ((one_subscription_per = ANY (ARRAY['price'::text, 'product'::text, 'account'::text, 'none'::text]))),
+    CONSTRAINT redirect_origins_are_origins CHECK (billing._are_origins(allowed_redirect_origins)),
     CONSTRAINT seen_card_policy_is_known CHECK ((seen_card_policy = ANY (ARRAY['grant'::text, 'hold'::text, 'refuse'::text]))),
+    CONSTRAINT site_url_is_a_web_address CHECK (((site_url IS NULL) OR (billing._origin_of(site_url) IS NOT NULL))),
     CONSTRAINT there_is_one_row CHECK (id)
 );
 
@@ -6084,6 +7381,20 @@ COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial and trial cre
 COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse. Null: hold in live mode, grant in test mode, where cards are everybody''s.';
 
 COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
+
+COMMENT ON COLUMN billing.settings.site_url IS 'Where the app lives; users come back here from Stripe unless they are sent elsewhere.';
+
+COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) that users may be sent back to.';
+
+COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Whom checkout sends to the portal instead: subscribers of the same price, of the same product, of anything (account), or nobody (none).';
+
+COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The most units of a price that one checkout may be for.';
+
+COMMENT ON COLUMN billing.settings.allow_promotion_codes IS 'Whether checkout has a field for promotion codes.';
+
+COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe works out the tax at checkout (Stripe Tax must be set up).';
+
+COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null for those of the Stripe account.';
 
 CREATE TABLE billing.stripe_events (
     stripe_event_id text NOT NULL,
@@ -6215,6 +7526,18 @@ ALTER TABLE ONLY billing.accounts
 ALTER TABLE ONLY billing.card_fingerprints
     ADD CONSTRAINT card_fingerprints_pkey PRIMARY KEY (stripe_customer_id, card_fingerprint);
 
+ALTER TABLE ONLY billing.checkout_line_items
+    ADD CONSTRAINT checkout_line_items_pkey PRIMARY KEY (stripe_line_item_id);
+
+ALTER TABLE ONLY billing.checkout_requests
+    ADD CONSTRAINT checkout_requests_idempotency_key_key UNIQUE (idempotency_key);
+
+ALTER TABLE ONLY billing.checkout_requests
+    ADD CONSTRAINT checkout_requests_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.checkout_requests
+    ADD CONSTRAINT checkout_requests_stripe_checkout_session_id_key UNIQUE (stripe_checkout_session_id);
+
 ALTER TABLE ONLY billing.checkout_sessions
     ADD CONSTRAINT checkout_sessions_pkey PRIMARY KEY (stripe_checkout_session_id);
 
@@ -6252,7 +7575,13 @@ ALTER TABLE ONLY billing.credit_revocations
     ADD CONSTRAINT credit_revocations_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.credit_schedules
-    ADD CONSTRAINT credit_schedules_pkey PRIMARY KEY (stripe_subscription_item_id, stripe_invoice_id, period_start);
+    ADD CONSTRAINT credit_schedules_pkey PRIMARY KEY (stripe_subscription_item_id, stripe_invoice_id, period_start, is_change);
+
+ALTER TABLE ONLY billing.customer_claims
+    ADD CONSTRAINT customer_claims_idempotency_key_key UNIQUE (idempotency_key);
+
+ALTER TABLE ONLY billing.customer_claims
+    ADD CONSTRAINT customer_claims_pkey PRIMARY KEY (account_id, livemode);
 
 ALTER TABLE ONLY billing.customers
     ADD CONSTRAINT customers_pkey PRIMARY KEY (id);
@@ -6296,6 +7625,12 @@ ALTER TABLE ONLY billing.plans
 ALTER TABLE ONLY billing.products
     ADD CONSTRAINT products_pkey PRIMARY KEY (stripe_product_id);
 
+ALTER TABLE ONLY billing.recharge_settings
+    ADD CONSTRAINT recharge_settings_pkey PRIMARY KEY (account_id);
+
+ALTER TABLE ONLY billing.recharges
+    ADD CONSTRAINT recharges_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.refunds
     ADD CONSTRAINT refunds_pkey PRIMARY KEY (stripe_refund_id);
 
@@ -6323,6 +7658,12 @@ CREATE UNIQUE INDEX accounts_personal_owner ON billing.accounts USING btree (own
 CREATE INDEX card_fingerprints_account ON billing.card_fingerprints USING btree (account_id);
 
 CREATE INDEX card_fingerprints_seen ON billing.card_fingerprints USING btree (card_fingerprint, first_seen_at, account_id);
+
+CREATE INDEX checkout_line_items_session ON billing.checkout_line_items USING btree (stripe_checkout_session_id);
+
+CREATE INDEX checkout_requests_account ON billing.checkout_requests USING btree (account_id, created_at);
+
+CREATE INDEX checkout_requests_user ON billing.checkout_requests USING btree (user_id);
 
 CREATE INDEX checkout_sessions_account ON billing.checkout_sessions USING btree (account_id);
 
@@ -6458,6 +7799,20 @@ CREATE INDEX plans_lookup_key ON billing.plans USING btree (lookup_key) WHERE (l
 
 CREATE INDEX plans_product ON billing.plans USING btree (stripe_product_id);
 
+CREATE INDEX recharge_settings_check_again ON billing.recharge_settings USING btree (check_again_at) WHERE (check_again_at IS NOT NULL);
+
+CREATE INDEX recharge_settings_price ON billing.recharge_settings USING btree (stripe_price_id);
+
+CREATE INDEX recharges_account ON billing.recharges USING btree (account_id, claimed_at);
+
+CREATE INDEX recharges_due ON billing.recharges USING btree (next_attempt_at) WHERE (next_attempt_at IS NOT NULL);
+
+CREATE UNIQUE INDEX recharges_key ON billing.recharges USING btree (idempotency_key);
+
+CREATE UNIQUE INDEX recharges_payment_intent ON billing.recharges USING btree (stripe_payment_intent_id) WHERE (stripe_payment_intent_id IS NOT NULL);
+
+CREATE UNIQUE INDEX recharges_under_way ON billing.recharges USING btree (account_id) WHERE (status = ANY (ARRAY['claimed'::text, 'charging'::text, 'requires_action'::text]));
+
 CREATE INDEX refunds_charge ON billing.refunds USING btree (stripe_charge_id);
 
 CREATE INDEX refunds_payment_intent ON billing.refunds USING btree (stripe_payment_intent_id);
@@ -6488,11 +7843,15 @@ CREATE TRIGGER tg_credit_balances__kept BEFORE DELETE OR TRUNCATE ON billing.cre
 
 CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.low_balance_threshold IS NOT NULL) AND (new.is_low IS DISTINCT FROM ((new.balance - new.held) < new.low_balance_threshold)))) EXECUTE FUNCTION billing.tg_credit_balances__low_balance();
 
+CREATE CONSTRAINT TRIGGER tg_credit_balances__recharge AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.recharge_below IS NOT NULL) AND ((new.balance - new.held) < new.recharge_below))) EXECUTE FUNCTION billing.tg_credit_balances__recharge();
+
 CREATE TRIGGER tg_credit_consumptions__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_consumptions FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
 CREATE TRIGGER tg_credit_entries__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_entries FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
 CREATE TRIGGER tg_credit_grants__kept BEFORE DELETE OR TRUNCATE ON billing.credit_grants FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
+
+CREATE TRIGGER tg_credit_packs__arrive AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_packs__arrive();
 
 ALTER TABLE ONLY billing.account_members
     ADD CONSTRAINT account_members_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id) ON DELETE CASCADE;
@@ -6508,6 +7867,15 @@ ALTER TABLE ONLY billing.card_fingerprints
 
 ALTER TABLE ONLY billing.card_fingerprints
     ADD CONSTRAINT card_fingerprints_stripe_customer_id_fkey FOREIGN KEY (stripe_customer_id) REFERENCES billing.customers(stripe_customer_id);
+
+ALTER TABLE ONLY billing.checkout_line_items
+    ADD CONSTRAINT checkout_line_items_stripe_checkout_session_id_fkey FOREIGN KEY (stripe_checkout_session_id) REFERENCES billing.checkout_sessions(stripe_checkout_session_id);
+
+ALTER TABLE ONLY billing.checkout_requests
+    ADD CONSTRAINT checkout_requests_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.checkout_requests
+    ADD CONSTRAINT checkout_requests_user_id_fkey FOREIGN KEY (user_id) REFERENCES auth.users(id) ON DELETE SET NULL;
 
 ALTER TABLE ONLY billing.checkout_sessions
     ADD CONSTRAINT checkout_sessions_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
@@ -6572,6 +7940,9 @@ ALTER TABLE ONLY billing.credit_schedules
 ALTER TABLE ONLY billing.credit_schedules
     ADD CONSTRAINT credit_schedules_stripe_invoice_id_fkey FOREIGN KEY (stripe_invoice_id) REFERENCES billing.invoices(stripe_invoice_id);
 
+ALTER TABLE ONLY billing.customer_claims
+    ADD CONSTRAINT customer_claims_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
 ALTER TABLE ONLY billing.customers
     ADD CONSTRAINT customers_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
@@ -6614,6 +7985,15 @@ ALTER TABLE ONLY billing.payments
 ALTER TABLE ONLY billing.plans
     ADD CONSTRAINT plans_stripe_product_id_fkey FOREIGN KEY (stripe_product_id) REFERENCES billing.products(stripe_product_id);
 
+ALTER TABLE ONLY billing.recharge_settings
+    ADD CONSTRAINT recharge_settings_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.recharge_settings
+    ADD CONSTRAINT recharge_settings_stripe_price_id_fkey FOREIGN KEY (stripe_price_id) REFERENCES billing.credit_packs(stripe_price_id);
+
+ALTER TABLE ONLY billing.recharges
+    ADD CONSTRAINT recharges_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
 ALTER TABLE ONLY billing.reviews
     ADD CONSTRAINT reviews_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
@@ -6635,6 +8015,10 @@ ALTER TABLE billing.accounts ENABLE ROW LEVEL SECURITY;
 CREATE POLICY accounts_select_own ON billing.accounts FOR SELECT TO authenticated USING ((id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
 ALTER TABLE billing.card_fingerprints ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.checkout_line_items ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.checkout_requests ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.checkout_sessions ENABLE ROW LEVEL SECURITY;
 
@@ -6675,6 +8059,8 @@ ALTER TABLE billing.credit_revocations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.credit_schedules ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE billing.customer_claims ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.customers ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY customers_select_own ON billing.customers FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
@@ -6708,6 +8094,14 @@ CREATE POLICY plans_select_everyone ON billing.plans FOR SELECT TO anon, authent
 ALTER TABLE billing.products ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY products_select_everyone ON billing.products FOR SELECT TO anon, authenticated USING ((active AND (livemode = ( SELECT billing.is_livemode() AS is_livemode))));
+
+ALTER TABLE billing.recharge_settings ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY recharge_settings_select_own ON billing.recharge_settings FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+
+ALTER TABLE billing.recharges ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY recharges_select_own ON billing.recharges FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
 ALTER TABLE billing.refunds ENABLE ROW LEVEL SECURITY;
 

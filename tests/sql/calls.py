@@ -260,6 +260,7 @@ def sync_checkout_session(conn: Connection, **more: Any) -> str:
         "stripe_payment_link_id": None,
         "currency": "usd",
         "amount_total": 2000,
+        "lines": None,
         "as_of": JANUARY,
     }
     return answer(conn, "sync_checkout_session", **_merged(arguments, more))

@@ -165,9 +165,9 @@ def test_arrival_told_again_sends_nothing_again(conn: Connection, worker: Connec
     assert value(conn, "select count(*) from pgmq.a_stripe_events") == 1
 
 
-def test_one_time_price_is_no_plan_and_wakes_nobody(
+def test_one_time_price_that_is_no_pack_wakes_nobody(
     conn: Connection, worker: Connection, message: Row
 ) -> None:
     settle(worker, message, "dead", "no plan", "price_1")
-    sync_price(worker, type="one_time", metadata={"pack_credits": "5"})
+    sync_price(worker, type="one_time")
     assert event(conn)["status"] == "dead"

@@ -1,0 +1,155 @@
+"""Plans, steps and changes → tables for people."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from cli.output import err
+from cli.tables import print_table
+
+if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
+    from cli.plan_changes import Step
+    from cli.plan_sync import Synced
+
+_NAMED_MAX = 5
+_STYLES = {
+    "create": "green", "change": "yellow", "archive": "red", "same": "dim", "not in file": "dim",
+    "new": "green", "changed": "yellow",
+}  # fmt: skip
+# Currencies whose minor unit is not a hundredth: https://docs.stripe.com/currencies
+_WITHOUT_MINOR = {
+    "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"
+}  # fmt: skip
+_WITH_THOUSANDTHS = {"bhd", "jod", "kwd", "omr", "tnd"}
+
+
+def print_plans(plans: Iterable[Mapping[str, Any]]) -> None:
+    """Plans and packs as they are in the database; those off sale are dim."""
+    print_table(
+        ("lookup key", "name", "price", "interval", "rollover", "active", "credits", "features"),
+        (
+            (
+                "" if plan["active"] else "dim",
+                (
+                    plan["lookup_key"] or plan["stripe_price_id"],
+                    " · ".join(filter(None, (plan["product"], plan["nickname"]))),
+                    price_text(plan["unit_amount"], plan["currency"]),
+                    _interval(plan),
+                    plan["rollover"],
+                    "yes" if plan["active"] else "no",
+                    _credits(plan),
+                    _features(plan["features"]),
+                ),
+            )
+            for plan in plans
+        ),
+        wrapped=("credits", "features"),
+        numbers=("price",),
+    )
+
+
+def print_steps(planned: "Sequence[Step]") -> None:
+    """What a push does to Stripe."""
+    print_table(
+        ("in Stripe", "what", "key", "Stripe id", "difference"),
+        (
+            (
+                _STYLES[step.action],
+                (
+                    step.action,
+                    step.kind,
+                    step.key,
+                    step.stripe_id,
+                    "\n".join(_difference(*difference) for difference in step.differences),
+                ),
+            )
+            for step in planned
+        ),
+        wrapped=("difference",),
+    )
+
+
+def print_changes(result: "Synced") -> None:
+    """What a sync changed on stdout; what it refused, and what Stripe does not have, on stderr."""
+    if result.changes:
+        print_table(
+            ("here", "what", "key", "Stripe id", "difference"),
+            (
+                (
+                    _STYLES[change["change"]],
+                    (
+                        change["change"],
+                        change["kind"],
+                        change["lookup_key"],
+                        change["stripe_id"],
+                        _what_changed(change),
+                    ),
+                )
+                for change in result.changes
+            ),
+            wrapped=("difference",),
+        )
+    for refused in result.refused:
+        named = " ".join(filter(None, (refused["stripe_id"], refused["lookup_key"])))
+        told = escape(f"{named}: {refused['reason']}")
+        err.print(
+            f"[bold red]refused:[/] {told}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if result.missing:
+        shown = ", ".join(result.missing[:_NAMED_MAX]) + (", …" if len(result.missing) > _NAMED_MAX else "")
+        err.print(
+            f"in the database and not in this Stripe account: {len(result.missing):,} ({shown})",
+            style="yellow", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def price_text(unit_amount: int | None, currency: str) -> str:
+    """1900 usd → 19.00 usd; a price of tiers or parts of a cent has no one amount."""
+    if unit_amount is None:
+        return f"varies {currency}"
+    digits = 0 if currency in _WITHOUT_MINOR else 3 if currency in _WITH_THOUSANDTHS else 2
+    whole, rest = divmod(unit_amount, 10**digits)
+    return f"{whole:,}{f'.{rest:0{digits}}' if digits else ''} {currency}"
+
+
+def _what_changed(change: Mapping[str, Any]) -> str:
+    now: Mapping[str, Any] = change["now"]
+    if change["change"] == "new" and change["kind"] == "product":
+        return now["name"]
+    if change["change"] == "new":
+        price = price_text(now["unit_amount"], now["currency"])
+        price += f" / {_interval(now)}" if "recurring_interval" in now else ""
+        return " · ".join(filter(None, (price, _credits(now))))
+    return "\n".join(
+        _difference(name, _text(before), _text(after))
+        for name, (before, after) in change["differences"].items()
+    )
+
+
+def _difference(name: str, before: str | None, after: str | None) -> str:
+    return f"{name}: {after}" if before is None else f"{name}: {before} → {after or 'nothing'}"
+
+
+def _text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _interval(plan: Mapping[str, Any]) -> str:
+    interval, count = plan.get("recurring_interval"), plan.get("recurring_interval_count")
+    return "once" if interval is None else interval if count == 1 else f"{count} {interval}s"
+
+
+def _credits(plan: Mapping[str, Any]) -> str:
+    parts = (("initial_credits", "at first"), ("monthly_credits", "a month"), ("trial_credits", "in trial"))
+    if plan.get("pack_credits") is not None:
+        return f"{plan['pack_credits']:,}"
+    return ", ".join(f"{plan[key]:,} {when}" for key, when in parts if plan[key])
+
+
+def _features(features: Mapping[str, Any] | None) -> str:
+    granted = {name: value for name, value in (features or {}).items() if value not in (None, False, 0)}
+    return ", ".join(name if value is True else f"{name} {_text(value)}" for name, value in granted.items())

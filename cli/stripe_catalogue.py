@@ -1,0 +1,223 @@
+"""Stripe's products and prices: read page by page with the Date of each answer, made once however often asked."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, cast
+
+import stripe
+from stripe.params import PriceCreateParams, PriceUpdateParams, ProductCreateParams, ProductUpdateParams
+
+from cli.database import setting
+from cli.output import CliError
+from worker.settings import Settings
+
+Body = dict[str, Any]
+ObjectKind = Literal["product", "price"]
+
+PAGE = 100  # the most that Stripe gives
+REQUEST_TIMEOUT_SECONDS = 20
+REQUEST_RETRIES = 2
+KEYS_TRIED_MAX = 5
+
+_PATHS: dict[ObjectKind, str] = {"product": "/v1/products", "price": "/v1/prices"}
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One object as Stripe answered it, and the Date of that answer."""
+
+    kind: ObjectKind
+    body: Body
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All products and prices of an account, active and archived, by their ids."""
+
+    products: dict[str, Read] = field(default_factory=dict[str, Read])
+    prices: dict[str, Read] = field(default_factory=dict[str, Read])
+
+    def __iter__(self) -> Iterator[Read]:
+        """Products first: what a price declares is completed by its product."""
+        yield from self.products.values()
+        yield from self.prices.values()
+
+    def __len__(self) -> int:
+        return len(self.products) + len(self.prices)
+
+
+class StripeAccount:
+    """The account of STRIPE_API_KEY."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.stripe_api_key is None:
+            raise CliError(
+                "STRIPE_API_KEY is not set: export a key that may read and write products and prices"
+            )
+        self._http = stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS)
+        self._client = stripe.StripeClient(
+            settings.stripe_api_key,
+            base_addresses={"api": settings.stripe_api_base} if settings.stripe_api_base else None,
+            max_network_retries=REQUEST_RETRIES,
+            http_client=self._http,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def read_catalogue(self, on_page: Callable[[int], None]) -> Catalogue:
+        """Every product and price. `on_page` is told how many objects a page had."""
+        found = Catalogue()
+        kinds: tuple[tuple[ObjectKind, dict[str, Read]], ...] = (
+            ("product", found.products),
+            ("price", found.prices),
+        )
+        for kind, objects in kinds:
+            for page in self._pages(kind):
+                objects |= {read.body["id"]: read for read in page}
+                on_page(len(page))
+        return found
+
+    def read(self, kind: ObjectKind, stripe_id: str) -> Read | None:
+        """One object; None when it is gone."""
+        try:
+            body, as_of = self._get(f"{_PATHS[kind]}/{stripe_id}")
+        except stripe.InvalidRequestError as error:
+            if error.http_status == 404:
+                return None
+            raise
+        return None if body.get("deleted") else Read(kind, body, as_of)
+
+    def create_product(self, params: ProductCreateParams) -> str:
+        """Make a product, once however often it is asked; returns its id."""
+        return self._once(
+            "product", params, lambda key: self._client.v1.products.create(params, {"idempotency_key": key})
+        )
+
+    def create_price(self, params: PriceCreateParams) -> str:
+        """Make a price, once however often it is asked; returns its id."""
+        return self._once(
+            "price", params, lambda key: self._client.v1.prices.create(params, {"idempotency_key": key})
+        )
+
+    def update_product(self, stripe_id: str, params: ProductUpdateParams) -> None:
+        self._client.v1.products.update(stripe_id, params)
+
+    def update_price(self, stripe_id: str, params: PriceUpdateParams) -> None:
+        self._client.v1.prices.update(stripe_id, params)
+
+    def _pages(self, kind: ObjectKind) -> Generator[list[Read]]:
+        params: dict[str, Any] = {"limit": PAGE}
+        if kind == "price":
+            params["expand"] = ["data.currency_options"]
+        while True:
+            body, as_of = self._get(_PATHS[kind], params)
+            members: list[Body] = body["data"]
+            yield [Read(kind, member, as_of) for member in members]
+            if not body["has_more"] or not members:
+                return
+            params["starting_after"] = members[-1]["id"]
+
+    def _get(self, path: str, params: Mapping[str, Any] | None = None) -> tuple[Body, datetime]:
+        # raw_request, for only the raw answer has both the Date and a body that the worker's normaliser reads.
+        client: Any = self._client
+        response = client.raw_request("get", path, **(params or {}))
+        as_of = parsedate_to_datetime(response.headers["Date"])
+        if as_of.tzinfo is None:
+            raise CliError(f"Stripe's answer has no Date that can be read: {response.headers['Date']}")
+        return response.data, as_of
+
+    def _once(
+        self,
+        kind: ObjectKind,
+        params: Mapping[str, Any],
+        create: Callable[[str], stripe.Product | stripe.Price],
+    ) -> str:
+        for key in idempotency_keys(kind, params):
+            try:
+                made = create(key)
+            except stripe.APIError as error:
+                if _is_replay(error.headers):
+                    continue
+                raise
+            if not _is_replay(made.last_response.headers if made.last_response else None) or self._stands(
+                kind, made.id, params
+            ):
+                return made.id
+        raise CliError("Stripe repeats an old answer instead of making anything: try again in 24 hours")
+
+    def _stands(self, kind: ObjectKind, stripe_id: str, params: Mapping[str, Any]) -> bool:
+        found = self.read(kind, stripe_id)
+        return found is not None and (
+            kind == "product" or found.body.get("lookup_key") == params.get("lookup_key")
+        )
+
+
+def stripe_settings() -> Settings:
+    """Which database and which Stripe: both of the environment, else both of the local stack of this directory.
+
+    Never one of each, or a local Stripe's prices would come into a database of another place.
+    """
+    names = ("POSTGRES_URL", "STRIPE_API_KEY")
+    told = [name for name in names if os.environ.get(name, "").strip()]
+    if len(told) == 1:
+        [missing] = set(names) - set(told)
+        raise CliError(
+            f"{missing} is not set beside {told[0]}: export both, or neither to use the local stack"
+        )
+    if told:
+        return Settings.from_env(os.environ)
+    return Settings.from_env({name: setting(name) for name in (*names, "STRIPE_API_BASE")})
+
+
+def idempotency_keys(kind: ObjectKind, params: Mapping[str, Any]) -> Iterator[str]:
+    """The keys to make an object with, in turn.
+
+    The first is the same in every process, so that a repeat after a cut, and a push at the same time, get the answer
+    of the first one. Stripe keeps answers for a day, its own failures among them, and whatever became of the object
+    since: an answer that is repeated and no longer true calls for the next key.
+    """
+    digest = hashlib.sha256(json.dumps([kind, params], sort_keys=True).encode()).hexdigest()[:40]
+    for turn in range(1, KEYS_TRIED_MAX + 1):
+        yield f"till-plans-{digest}-{turn}"
+
+
+def _is_replay(headers: Mapping[str, str] | None) -> bool:
+    told = {name.lower(): value for name, value in (headers or {}).items()}
+    return told.get("idempotent-replayed", "").lower() == "true"
+
+
+@contextmanager
+def stripe_account(settings: Settings) -> Generator[StripeAccount]:
+    """The account; what Stripe refuses while it is used is one line that says what to do."""
+    account = StripeAccount(settings)
+    try:
+        yield account
+    except stripe.StripeError as error:
+        raise CliError(refusal(error)) from None
+    finally:
+        account.close()
+
+
+def refusal(error: stripe.StripeError) -> str:
+    """What Stripe refused, on one line."""
+    text = " ".join(str(error.user_message or error).split())
+    match error:
+        case stripe.AuthenticationError() | stripe.PermissionError():
+            return f"Stripe refused the key: {text} (check STRIPE_API_KEY and its permissions)"
+        case stripe.InvalidRequestError() | stripe.IdempotencyError():
+            return f"Stripe refused: {text}"
+        case _:
+            return f"Stripe could not be asked: {text}; try again"
+
+
+def metadata_of(body: Body) -> dict[str, str]:
+    """An object's metadata, empty where it has none."""
+    return cast("dict[str, str]", body.get("metadata") or {})

@@ -1,0 +1,147 @@
+-- Claims: an account's right to one Stripe customer, from the first click to the link.
+--
+-- Invariant: however many clicks there are at once, and whatever breaks between Stripe's answer and our link, an account
+-- gets one customer. All clicks send the claim's own parameters under the claim's own Idempotency-Key, so Stripe makes
+-- one customer and tells of it again; the claim's token in the customer's metadata, which nobody but us can have put
+-- there, finds it when Stripe has forgotten the key (after a day) or keeps answering it with a failure.
+--
+-- Called by billing_checkout. Private: _claim_customer.
+
+create table billing.customer_claims (
+    account_id uuid not null references billing.accounts (id),
+    livemode boolean not null,
+    token uuid not null default gen_random_uuid(),
+    idempotency_key text not null unique,
+    keyed_at timestamptz not null default now(),
+    may_exist boolean not null default false,
+    email text,
+    stripe_customer_id text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    primary key (account_id, livemode)
+);
+
+alter table billing.customer_claims enable row level security;
+
+revoke all on billing.customer_claims from public, anon, authenticated, service_role;
+grant select on billing.customer_claims to service_role;
+
+-- A key that no request has carried yet.
+create function billing._fresh_stripe_key(purpose text, id uuid)
+returns text
+language sql
+volatile
+set search_path = ''
+as $$
+    select pg_catalog.format('tillbase:%s:%s:%s', _fresh_stripe_key.purpose, _fresh_stripe_key.id, gen_random_uuid())
+$$;
+
+-- The account's customer: {"id"}, or how to make it: {"account_id", "token", "params", "idempotency_key", "lookup"};
+-- lookup says where to look for one with the token first, null when there can be none. Holds the claim's lock.
+create function billing._claim_customer(account_id uuid, livemode boolean)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_claim billing.customer_claims;
+    v_customer_id text;
+    v_email text := (
+        select users.email from billing.accounts join auth.users on users.id = accounts.owner_id
+        where accounts.id = _claim_customer.account_id
+    );
+begin
+    insert into billing.customer_claims (account_id, livemode, email, idempotency_key)
+    values (
+        _claim_customer.account_id, _claim_customer.livemode, v_email,
+        billing._fresh_stripe_key('customer', _claim_customer.account_id)
+    )
+    on conflict on constraint customer_claims_pkey do nothing;
+    select * into strict v_claim from billing.customer_claims
+    where customer_claims.account_id = _claim_customer.account_id and customer_claims.livemode = _claim_customer.livemode
+    for update;
+
+    select customers.stripe_customer_id into v_customer_id from billing.customers
+    where customers.account_id = _claim_customer.account_id and customers.livemode = _claim_customer.livemode
+        and customers.deleted_at is null and customers.duplicate_of is null;
+    if v_customer_id is not null then
+        return jsonb_build_object('id', v_customer_id);
+    end if;
+
+    -- A customer that we linked and that was deleted in Stripe since, or a key that Stripe is about to forget.
+    if v_claim.stripe_customer_id is not null or v_claim.keyed_at < now() - interval '23 hours' then
+        update billing.customer_claims
+        set token = case when v_claim.stripe_customer_id is null then v_claim.token else gen_random_uuid() end,
+            email = case when v_claim.stripe_customer_id is null then v_claim.email else v_email end,
+            may_exist = v_claim.stripe_customer_id is null,
+            stripe_customer_id = null,
+            idempotency_key = billing._fresh_stripe_key('customer', v_claim.account_id),
+            keyed_at = now(), updated_at = now()
+        where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode
+        returning * into v_claim;
+    end if;
+
+    return jsonb_build_object(
+        'account_id', v_claim.account_id,
+        'token', v_claim.token,
+        'idempotency_key', v_claim.idempotency_key,
+        'params', jsonb_strip_nulls(jsonb_build_object(
+            'email', v_claim.email,
+            'metadata', jsonb_build_object('account_id', v_claim.account_id, 'tillbase_claim', v_claim.token)
+        )),
+        'lookup', case
+            when not v_claim.may_exist then null
+            when v_claim.email is not null then jsonb_build_object('email', v_claim.email, 'limit', 100)
+            else jsonb_build_object(
+                'created', jsonb_build_object('gte', extract(epoch from v_claim.created_at)::bigint - 300), 'limit', 100
+            )
+        end
+    );
+end
+$$;
+
+-- The customer that the account has now: the one given, unless it was linked to another in the meantime.
+create function billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_claim billing.customer_claims;
+    v_customer_id text;
+begin
+    perform billing._lock_balance(link_checkout_customer.account_id);
+    select * into v_claim from billing.customer_claims
+    where customer_claims.account_id = link_checkout_customer.account_id
+        and customer_claims.token = link_checkout_customer.claim_token
+    for update;
+    if not found then
+        raise exception 'account % has no such claim to a customer', link_checkout_customer.account_id
+            using errcode = 'TB018', hint = 'Ask billing.prepare_checkout for the claim of the day.';
+    end if;
+
+    select customers.stripe_customer_id into v_customer_id from billing.customers
+    where customers.account_id = v_claim.account_id and customers.livemode = v_claim.livemode
+        and customers.deleted_at is null and customers.duplicate_of is null;
+    if v_customer_id is null then
+        perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
+        v_customer_id := link_checkout_customer.stripe_customer_id;
+    end if;
+    update billing.customer_claims set stripe_customer_id = v_customer_id, may_exist = false, updated_at = now()
+    where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode;
+    return v_customer_id;
+end
+$$;
+
+revoke all on function billing._fresh_stripe_key, billing._claim_customer, billing.link_checkout_customer
+from public, anon, authenticated, service_role;
+grant execute on function billing.link_checkout_customer(uuid, uuid, text) to billing_checkout;
+
+comment on table billing.customer_claims is 'The Stripe customer that an account is getting, or got, by checkout.';
+comment on column billing.customer_claims.token is 'In the metadata of the customer that we made for this claim, and nowhere else.';
+comment on column billing.customer_claims.keyed_at is 'Since when the idempotency key is in use; Stripe forgets it after a day.';
+comment on column billing.customer_claims.may_exist is 'Whether Stripe may have made the customer under an earlier key without our learning of it.';
+comment on function billing.link_checkout_customer(uuid, uuid, text) is 'Links the customer that was made for a claim; the customer that the account has.';

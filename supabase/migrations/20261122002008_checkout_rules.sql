@@ -1,0 +1,116 @@
+-- Checkout's rules: who may buy for an account, what is on sale, and at how many units.
+--
+-- Invariant: everything that matters is judged here, by rows that clients cannot write. Prices are Stripe's and plans are
+-- ours; nothing that a client sends is an amount.
+--
+-- Private: all of it; prepare_checkout and prepare_portal judge by it.
+
+-- The account that a user buys for: their own, or one they own or administer. By the user's row, because a token
+-- outlives its user.
+create function billing._account_to_bill(user_id uuid, account_id uuid)
+returns uuid
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    if not exists (
+        select from auth.users
+        where users.id = _account_to_bill.user_id and users.deleted_at is null
+            and coalesce(users.banned_until, '-infinity') <= now()
+    ) then
+        raise exception 'this user does not exist any more'
+            using errcode = 'TB040', hint = 'Sign in again.';
+    elsif _account_to_bill.account_id is null then
+        return billing.ensure_account(_account_to_bill.user_id);
+    elsif not exists (
+        select from billing.accounts
+        where accounts.id = _account_to_bill.account_id and accounts.owner_id = _account_to_bill.user_id
+    ) and not exists (
+        select from billing.account_members
+        where account_members.account_id = _account_to_bill.account_id
+            and account_members.user_id = _account_to_bill.user_id and account_members.role in ('owner', 'admin')
+    ) then
+        raise exception 'this user cannot buy for that account'
+            using errcode = 'TB041', hint = 'Owners and admins of an account can; leave account_id out for one''s own.';
+    end if;
+    return _account_to_bill.account_id;
+end
+$$;
+
+-- The plan or pack of this price id or lookup key that is on sale now.
+create function billing._price_on_sale(plan text, pack text)
+returns table (stripe_price_id text, stripe_product_id text, is_metered boolean)
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    if (_price_on_sale.plan is null) = (_price_on_sale.pack is null) then
+        raise exception 'either a plan or a pack is to be named'
+            using errcode = 'TB048', hint = 'Pass the lookup key or the price id of one of them.';
+    end if;
+    return query
+    select price.stripe_price_id, price.stripe_product_id, price.is_metered
+    from (
+        select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.lookup_key,
+            plans.as_of, 'plan'
+        from billing.plans where plans.active and plans.livemode = billing.is_livemode()
+        union all
+        select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, credit_packs.lookup_key,
+            credit_packs.as_of, 'pack'
+        from billing.credit_packs where credit_packs.active and credit_packs.livemode = billing.is_livemode()
+    ) as price (stripe_price_id, stripe_product_id, is_metered, lookup_key, as_of, kind)
+    join billing.products on products.stripe_product_id = price.stripe_product_id and products.active
+    where price.kind = case when _price_on_sale.plan is null then 'pack' else 'plan' end
+        and coalesce(_price_on_sale.plan, _price_on_sale.pack) in (price.stripe_price_id, price.lookup_key)
+    -- A lookup key moves from price to price in Stripe; until both are told of, the newer one has it.
+    order by price.stripe_price_id = coalesce(_price_on_sale.plan, _price_on_sale.pack) desc, price.as_of desc
+    limit 1;
+    if not found then
+        raise exception 'there is no such % on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
+            using errcode = 'TB042', hint = 'Look at public.billing_plans; a new price is known once the worker saw its event.';
+    end if;
+end
+$$;
+
+-- Whole units, as many as the owner allows; null where Stripe counts (metered prices).
+create function billing._checked_quantity(quantity numeric, is_metered boolean)
+returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_most bigint := case
+        when _checked_quantity.is_metered then 1
+        else (select settings.max_checkout_quantity from billing.settings)
+    end;
+begin
+    if coalesce(_checked_quantity.quantity, 1) not between 1 and v_most or _checked_quantity.quantity % 1 <> 0 then
+        raise exception 'quantity is not a whole number from 1 to %', v_most
+            using errcode = 'TB043', hint = 'billing.settings.max_checkout_quantity is the limit.';
+    end if;
+    return case when not _checked_quantity.is_metered then coalesce(_checked_quantity.quantity, 1) end;
+end
+$$;
+
+-- The URL with Stripe's placeholder for the session's id in its query, so that the page can say what was bought.
+create function billing._with_session_id(url text)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+    select case
+        when pg_catalog.strpos(_with_session_id.url, '{CHECKOUT_SESSION_ID}') > 0 then _with_session_id.url
+        else pg_catalog.regexp_replace(
+            _with_session_id.url, '^([^#]*)',
+            '\1' || case when _with_session_id.url ~ '^[^#]*\?' then '&' else '?' end || 'session_id={CHECKOUT_SESSION_ID}'
+        )
+    end
+$$;
+
+revoke all on function
+    billing._account_to_bill, billing._price_on_sale, billing._checked_quantity, billing._with_session_id
+from public, anon, authenticated, service_role;

@@ -1,0 +1,178 @@
+-- The calls of the edge function `checkout`: prepare, (link the customer: link_checkout_customer), record; or discard.
+--
+-- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by the same click.
+--
+-- Called by billing_checkout. Private: _check_few_requests.
+
+-- Each request opens a session in Stripe, which allows few in a second and for all users together.
+create function billing._check_few_requests(account_id uuid)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    if (
+        select count(*) >= 30 from billing.checkout_requests
+        where checkout_requests.account_id = _check_few_requests.account_id
+            and checkout_requests.created_at > now() - interval '10 minutes'
+    ) then
+        raise exception 'too many checkouts were begun for this account'
+            using errcode = 'TB049', hint = 'Try again in ten minutes.';
+    end if;
+end
+$$;
+
+-- {"livemode", "customer": see _claim_customer, "session": {"params", "idempotency_key"}, "superseded": sessions to expire
+-- first}. Asked again within ten minutes it answers the same, until the session has ended.
+create function billing.prepare_checkout(
+    user_id uuid,
+    plan text,
+    pack text,
+    quantity numeric,
+    success_url text,
+    cancel_url text,
+    save_card boolean default false,
+    account_id uuid default null
+)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_settings billing.settings;
+    v_account_id uuid := billing._account_to_bill(prepare_checkout.user_id, prepare_checkout.account_id);
+    v_price record;
+    v_plan billing.plans;
+    v_quantity bigint;
+    v_success_url text;
+    v_cancel_url text;
+    v_customer jsonb;
+    v_params jsonb;
+    v_key text;
+begin
+    select * into strict v_settings from billing.settings;
+    perform billing._check_may_spend(v_account_id);
+    select * into strict v_price from billing._price_on_sale(prepare_checkout.plan, prepare_checkout.pack);
+    v_quantity := billing._checked_quantity(prepare_checkout.quantity, v_price.is_metered);
+    v_success_url := coalesce(prepare_checkout.success_url, v_settings.site_url);
+    v_cancel_url := coalesce(prepare_checkout.cancel_url, v_settings.site_url, v_success_url);
+    perform billing._check_redirect('success_url', v_success_url);
+    perform billing._check_redirect('cancel_url', v_cancel_url);
+    if prepare_checkout.plan is not null then
+        select * into strict v_plan from billing.plans where plans.stripe_price_id = v_price.stripe_price_id;
+        perform billing._check_not_subscribed(v_account_id, v_plan);
+    end if;
+
+    v_params := jsonb_strip_nulls(jsonb_build_object(
+        'mode', case when prepare_checkout.plan is null then 'payment' else 'subscription' end,
+        'line_items', jsonb_build_array(jsonb_build_object('price', v_price.stripe_price_id, 'quantity', v_quantity)),
+        'success_url', billing._with_session_id(v_success_url),
+        'cancel_url', v_cancel_url,
+        'billing_address_collection', 'auto',
+        'allow_promotion_codes', case when v_settings.allow_promotion_codes then true end,
+        'automatic_tax', case when v_settings.automatic_tax then '{"enabled": true}'::jsonb end,
+        -- Stripe takes the address that the tax depends on from the customer, so it must be allowed to put it there.
+        'customer_update', case when v_settings.automatic_tax then '{"address": "auto", "name": "auto"}'::jsonb end,
+        'branding_settings', v_settings.checkout_branding,
+        -- For people who look at Stripe's Dashboard; nothing is ever read from it.
+        'metadata', jsonb_build_object('account_id', v_account_id),
+        'subscription_data', case when prepare_checkout.plan is not null then
+            jsonb_build_object('metadata', jsonb_build_object('account_id', v_account_id))
+        end,
+        'payment_intent_data', case when prepare_checkout.pack is not null then jsonb_build_object(
+            'metadata', jsonb_build_object('account_id', v_account_id),
+            'setup_future_usage', case when prepare_checkout.save_card then 'off_session' end
+        ) end
+    ));
+
+    -- From here to the commit the clicks of an account come one after the other.
+    v_customer := billing._claim_customer(v_account_id, v_settings.livemode);
+    select requests.idempotency_key into v_key from billing.checkout_requests as requests
+    left join billing.checkout_sessions as sessions
+        on sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
+    where requests.account_id = v_account_id and requests.livemode = v_settings.livemode
+        and requests.params = v_params and requests.discarded_at is null
+        and requests.created_at > now() - interval '10 minutes'
+        and coalesce(sessions.status, 'open') = 'open'
+    order by requests.created_at desc
+    limit 1;
+    if v_key is null then
+        perform billing._check_few_requests(v_account_id);
+        v_key := billing._fresh_stripe_key('checkout', v_account_id);
+        insert into billing.checkout_requests (
+            account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
+        )
+        values (
+            v_account_id, prepare_checkout.user_id, v_settings.livemode, v_price.stripe_price_id, v_quantity, v_params,
+            v_key
+        );
+    end if;
+
+    return jsonb_build_object(
+        'livemode', v_settings.livemode,
+        'customer', v_customer,
+        'session', jsonb_build_object('params', v_params, 'idempotency_key', v_key),
+        'superseded', case
+            when prepare_checkout.plan is null then '[]'::jsonb
+            else billing._supersede_requests(v_account_id, v_plan, v_key)
+        end
+    );
+end
+$$;
+
+-- False when another plan was asked for in the meantime: then this session is to be expired too.
+create function billing.note_checkout_session(
+    idempotency_key text, stripe_checkout_session_id text, expired text[] default '{}'
+)
+returns boolean
+language sql
+volatile
+security definer
+set search_path = ''
+as $$
+    update billing.checkout_requests set expired_at = now()
+    where checkout_requests.stripe_checkout_session_id = any (note_checkout_session.expired)
+        and checkout_requests.expired_at is null;
+    update billing.checkout_requests
+    set stripe_checkout_session_id = note_checkout_session.stripe_checkout_session_id
+    where checkout_requests.idempotency_key = note_checkout_session.idempotency_key
+    returning checkout_requests.superseded_at is null
+$$;
+
+-- Stripe keeps the first answer to a key, also a failure: after one the next click needs another key. Only the key that
+-- failed is given up, so many clicks that failed together give up one.
+create function billing.discard_checkout_key(idempotency_key text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+    update billing.checkout_requests set discarded_at = now()
+    where checkout_requests.idempotency_key = discard_checkout_key.idempotency_key
+        and checkout_requests.discarded_at is null;
+    update billing.customer_claims
+    set idempotency_key = billing._fresh_stripe_key('customer', customer_claims.account_id),
+        keyed_at = now(), may_exist = true, updated_at = now()
+    where customer_claims.idempotency_key = discard_checkout_key.idempotency_key
+        and customer_claims.stripe_customer_id is null;
+end
+$$;
+
+revoke all on function
+    billing.prepare_checkout, billing._check_few_requests, billing.note_checkout_session,
+    billing.discard_checkout_key
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid),
+    billing.note_checkout_session(text, text, text[]),
+    billing.discard_checkout_key(text)
+to billing_checkout;
+
+comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; what to send to Stripe for it.';
+comment on function billing.note_checkout_session(text, text, text[]) is 'Notes the session that Stripe opened for a request, and those that were expired for it.';
+comment on function billing.discard_checkout_key(text) is 'Gives up an Idempotency-Key that Stripe answers with a failure.';

@@ -1,0 +1,147 @@
+-- Claiming a recharge when a balance falls below the threshold.
+--
+-- Invariant: a claim is made in the transaction of the movement, once for each fall: it disarms the balance, and only the
+-- end of the recharge arms it again. A claim never fails a movement. Caps count what was not refused, by calendar month
+-- (UTC).
+--
+-- Private. Locks: the account's balance before anything else of it.
+
+create function billing._pause_recharge(account_id uuid, reason text)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    update billing.recharge_settings
+    set is_paused = true, paused_reason = _pause_recharge.reason, paused_at = billing.current_time(),
+        check_again_at = null, updated_at = now()
+    where recharge_settings.account_id = _pause_recharge.account_id and not recharge_settings.is_paused
+$$;
+
+-- Lets the balance be watched, unless the settings are paused or a recharge is under way. A balance that is below the
+-- threshold already is one that falls. The caller holds the balance's lock.
+create function billing._arm_recharge(account_id uuid)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    update billing.credit_balances
+    set recharge_below = (
+        select recharge_settings.threshold from billing.recharge_settings
+        where recharge_settings.account_id = _arm_recharge.account_id and not recharge_settings.is_paused
+            and not exists (
+                select from billing.recharges
+                where recharges.account_id = _arm_recharge.account_id
+                    and recharges.status in ('claimed', 'charging', 'requires_action')
+            )
+    )
+    where credit_balances.account_id = _arm_recharge.account_id
+$$;
+
+-- What becomes of a fall below the threshold: a recharge, a pause, or another look later. The caller holds the balance's
+-- lock.
+create function billing._claim_recharge(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_now timestamptz := billing.current_time();
+    v_month timestamptz := date_trunc('month', billing.current_time(), 'UTC');
+    v_settings billing.recharge_settings;
+    v_account billing.accounts;
+    v_pack billing.credit_packs;
+    v_customer_id text;
+    v_obstacle text;
+    v_count bigint;
+    v_amount numeric;
+begin
+    select * into v_settings from billing.recharge_settings
+    where recharge_settings.account_id = _claim_recharge.account_id and not recharge_settings.is_paused
+    for update;
+    if not found then
+        return;
+    end if;
+    select * into strict v_account from billing.accounts where accounts.id = v_settings.account_id;
+    select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_settings.stripe_price_id;
+    select customers.stripe_customer_id into v_customer_id from billing.customers
+    where customers.account_id = v_settings.account_id and customers.livemode = billing.is_livemode()
+        and customers.deleted_at is null and customers.duplicate_of is null;
+
+    v_obstacle := case
+        when v_account.closed_at is not null then 'account_closed'
+        when v_customer_id is null then 'no_customer'
+        when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 then 'no_pack'
+    end;
+    if v_obstacle is not null then
+        perform billing._pause_recharge(v_account.id, v_obstacle);
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        values (
+            v_account.id, 'administrators', 'recharge_paused',
+            format('recharge_paused:%s:%s', v_account.id, pg_current_xact_id()),
+            jsonb_build_object('reason', v_obstacle, 'stripe_price_id', v_settings.stripe_price_id)
+        )
+        on conflict (dedupe_key) do nothing;
+        return;
+    elsif v_account.frozen_at is not null then
+        update billing.recharge_settings set check_again_at = v_now + interval '1 hour', updated_at = now()
+        where recharge_settings.account_id = v_account.id;
+        return;
+    end if;
+
+    select count(*), coalesce(sum(recharges.amount), 0) into v_count, v_amount from billing.recharges
+    where recharges.account_id = v_account.id and recharges.status <> 'failed' and recharges.claimed_at >= v_month;
+    if v_count >= v_settings.monthly_cap_count or v_amount + v_pack.unit_amount > v_settings.monthly_cap_amount then
+        update billing.recharge_settings
+        set check_again_at = ((v_month at time zone 'UTC') + interval '1 month') at time zone 'UTC', updated_at = now()
+        where recharge_settings.account_id = v_account.id;
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        values (
+            v_account.id, 'customer', 'recharge_capped',
+            format('recharge_capped:%s:%s', v_account.id, to_char(v_month at time zone 'UTC', 'YYYY-MM')),
+            jsonb_build_object('count', v_count, 'amount', v_amount, 'currency', v_pack.currency)
+        )
+        on conflict (dedupe_key) do nothing;
+        return;
+    end if;
+    insert into billing.recharges (
+        account_id, stripe_customer_id, stripe_price_id, credits, amount, currency, return_url, claimed_at
+    )
+    values (
+        v_account.id, v_customer_id, v_pack.stripe_price_id, v_pack.pack_credits, v_pack.unit_amount, v_pack.currency,
+        coalesce(v_settings.return_url, (select settings.site_url from billing.settings)), v_now
+    );
+end
+$$;
+
+-- At the end of the transaction, so that what falls and rises within one is no fall.
+create function billing.tg_credit_balances__recharge()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+    update billing.credit_balances set recharge_below = null
+    where credit_balances.account_id = new.account_id
+        and credit_balances.balance - credit_balances.held < credit_balances.recharge_below;
+    if found then
+        perform billing._claim_recharge(new.account_id);
+    end if;
+    return null;
+end
+$$;
+
+create constraint trigger tg_credit_balances__recharge
+after update on billing.credit_balances
+deferrable initially deferred
+for each row
+when (new.recharge_below is not null and new.balance - new.held < new.recharge_below)
+execute function billing.tg_credit_balances__recharge();
+
+revoke all on function
+    billing._pause_recharge, billing._arm_recharge, billing._claim_recharge, billing.tg_credit_balances__recharge
+from public, anon, authenticated, service_role;

@@ -1,0 +1,140 @@
+-- Taking recharges that are due, and putting off those of which Stripe gave no answer.
+--
+-- Invariant: a recharge is in the hands of one worker until its lease is over, and a claim that has no point any more is
+-- never charged. Called by billing_worker. take_recharges holds recharges before balances, the other way round than
+-- everybody else, and so never waits for a balance.
+
+-- Why a claim that nobody has charged yet has no point any more; null when it has.
+create function billing._obstacle_to_recharge(account_id uuid)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select case
+        when accounts.closed_at is not null then 'account_closed'
+        when accounts.frozen_at is not null then 'account_frozen'
+        when recharge_settings.is_paused then 'paused'
+        when credit_balances.balance - credit_balances.held >= recharge_settings.threshold then 'not_needed'
+    end
+    from billing.recharge_settings
+    join billing.accounts on accounts.id = recharge_settings.account_id
+    join billing.credit_balances on credit_balances.account_id = recharge_settings.account_id
+    where recharge_settings.account_id = _obstacle_to_recharge.account_id
+$$;
+
+-- Watches balances again whose cap's month is over, or that were frozen.
+create function billing._check_recharges_again()
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_account_id uuid;
+begin
+    for v_account_id in
+        select recharge_settings.account_id from billing.recharge_settings
+        where recharge_settings.check_again_at <= billing.current_time()
+        order by recharge_settings.check_again_at
+        limit 100
+    loop
+        perform from billing.credit_balances where credit_balances.account_id = v_account_id for update skip locked;
+        continue when not found;
+        update billing.recharge_settings set check_again_at = null, updated_at = now()
+        where recharge_settings.account_id = v_account_id;
+        perform billing._arm_recharge(v_account_id);
+    end loop;
+end
+$$;
+
+-- Takes recharges for a while: whoever is not heard of by then is thought to have died, and the same payment is asked for
+-- again with the same key. barred: payment methods of the customer that were refused for good.
+create function billing.take_recharges(recharges_max integer, lease_seconds integer)
+returns table (
+    id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text,
+    stripe_payment_intent_id text, attempts integer, first_attempt_at timestamptz, age_seconds double precision,
+    barred text[]
+)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_recharge billing.recharges;
+    v_obstacle text;
+begin
+    perform billing._check_recharges_again();
+    for v_recharge in
+        select * from billing.recharges
+        where recharges.next_attempt_at <= now()
+        order by recharges.next_attempt_at
+        limit take_recharges.recharges_max
+        for update skip locked
+    loop
+        v_obstacle := case
+            when v_recharge.status = 'claimed' then billing._obstacle_to_recharge(v_recharge.account_id)
+        end;
+        if v_obstacle is not null then
+            perform from billing.credit_balances
+            where credit_balances.account_id = v_recharge.account_id
+            for update skip locked;
+            continue when not found;
+            update billing.recharges
+            set status = 'failed', reason = v_obstacle, next_attempt_at = null, settled_at = billing.current_time(),
+                updated_at = now()
+            where recharges.id = v_recharge.id;
+            perform billing._arm_recharge(v_recharge.account_id);
+            continue;
+        end if;
+
+        update billing.recharges
+        set status = 'charging',
+            attempts = v_recharge.attempts + 1,
+            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()),
+            next_attempt_at = now() + make_interval(secs => take_recharges.lease_seconds),
+            updated_at = now()
+        where recharges.id = v_recharge.id
+        returning * into v_recharge;
+        return query select
+            v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
+            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_recharge.attempts,
+            v_recharge.first_attempt_at,
+            extract(epoch from now() - v_recharge.first_attempt_at)::double precision,
+            array(
+                select distinct refused.stripe_payment_method_id from billing.recharges as refused
+                where refused.account_id = v_recharge.account_id and refused.is_final
+                    and refused.stripe_payment_method_id is not null
+            );
+    end loop;
+end
+$$;
+
+-- Nothing is known of the payment: it is asked for again, after a while.
+create function billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text)
+returns void
+language sql
+volatile
+security definer
+set search_path = ''
+set lock_timeout = '500ms'
+as $$
+    update billing.recharges
+    set next_attempt_at = now() + make_interval(secs => delay_recharge.delay_seconds),
+        last_error = delay_recharge.reason,
+        updated_at = now()
+    where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging'
+        and recharges.next_attempt_at is not null
+$$;
+
+revoke all on function
+    billing._obstacle_to_recharge, billing._check_recharges_again, billing.take_recharges, billing.delay_recharge
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.take_recharges(integer, integer),
+    billing.delay_recharge(uuid, integer, text)
+to billing_worker;
+
+comment on function billing.take_recharges(integer, integer) is 'Recharges that are due, taken by the caller for lease_seconds: each is one payment, asked for with its id as the idempotency key.';
+comment on function billing.delay_recharge(uuid, integer, text) is 'Puts off a recharge of which Stripe gave no answer.';

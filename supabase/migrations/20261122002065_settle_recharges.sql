@@ -1,0 +1,150 @@
+-- What became of a recharge: paid, failed, waiting for the customer or for the bank.
+--
+-- Invariant: a recharge's pack is granted once (recharge:{payment intent}), by Stripe's answer or by its event, whichever
+-- comes first; a payment that succeeded is granted whatever was held of the recharge before. What fails pauses the
+-- settings and tells once.
+--
+-- Called by billing_worker. Locks: the account's balance before anything else of it.
+
+-- The caller holds the locks of balance and recharge.
+create function billing._pay_recharge(recharge billing.recharges, stripe_payment_intent_id text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_recharge billing.recharges := _pay_recharge.recharge;
+begin
+    update billing.recharges
+    set status = 'paid', stripe_payment_intent_id = _pay_recharge.stripe_payment_intent_id, reason = null,
+        is_final = false, action_url = null, next_attempt_at = null, settled_at = billing.current_time(),
+        updated_at = now()
+    where recharges.id = v_recharge.id;
+    perform billing._grant_credits(
+        account_id => v_recharge.account_id,
+        amount => v_recharge.credits,
+        key_space => 'stripe',
+        idempotency_key => 'recharge:' || _pay_recharge.stripe_payment_intent_id,
+        source => 'stripe.recharge',
+        reference_id => v_recharge.id::text,
+        description => (
+            select coalesce(credit_packs.nickname, products.name) from billing.credit_packs
+            join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
+            where credit_packs.stripe_price_id = v_recharge.stripe_price_id
+        ),
+        stripe_price_id => v_recharge.stripe_price_id,
+        stripe_payment_intent_id => _pay_recharge.stripe_payment_intent_id
+    );
+    -- The customer has authenticated it: what this recharge had paused goes on.
+    update billing.recharge_settings set is_paused = false, paused_reason = null, paused_at = null, updated_at = now()
+    where recharge_settings.account_id = v_recharge.account_id and recharge_settings.is_paused
+        and recharge_settings.paused_reason = v_recharge.reason;
+    perform billing._arm_recharge(v_recharge.account_id);
+end
+$$;
+
+-- Pauses the settings and tells once. The caller holds the locks of balance and recharge.
+create function billing._stop_recharge(recharge billing.recharges, audience text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_recharge billing.recharges := _stop_recharge.recharge;
+    v_kind text := case v_recharge.status when 'requires_action' then 'recharge_requires_action' else 'recharge_failed' end;
+begin
+    update billing.recharges
+    set status = v_recharge.status, reason = v_recharge.reason, is_final = v_recharge.is_final,
+        stripe_payment_intent_id = v_recharge.stripe_payment_intent_id,
+        stripe_payment_method_id = v_recharge.stripe_payment_method_id, action_url = v_recharge.action_url,
+        next_attempt_at = null, settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
+        updated_at = now()
+    where recharges.id = v_recharge.id;
+    perform billing._pause_recharge(v_recharge.account_id, v_recharge.reason);
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    values (
+        v_recharge.account_id, _stop_recharge.audience, v_kind, format('%s:%s', v_kind, v_recharge.id),
+        jsonb_build_object(
+            'recharge_id', v_recharge.id, 'reason', v_recharge.reason, 'amount', v_recharge.amount,
+            'currency', v_recharge.currency, 'credits', v_recharge.credits, 'url', v_recharge.action_url,
+            'stripe_payment_intent_id', v_recharge.stripe_payment_intent_id
+        )
+    )
+    on conflict (dedupe_key) do nothing;
+end
+$$;
+
+-- The recharge under its lock and its account's. TB054 when there is none.
+create function billing._lock_recharge(recharge_id uuid)
+returns billing.recharges
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_recharge billing.recharges;
+begin
+    select * into v_recharge from billing.recharges where recharges.id = _lock_recharge.recharge_id;
+    if not found then
+        raise exception 'there is no recharge %', coalesce(_lock_recharge.recharge_id::text, 'null')
+            using errcode = 'TB054', hint = 'Pass the id of a row of billing.recharges.';
+    end if;
+    perform billing._lock_balance(v_recharge.account_id);
+    select * into strict v_recharge from billing.recharges where recharges.id = _lock_recharge.recharge_id for update;
+    return v_recharge;
+end
+$$;
+
+-- The worker's queue must not wait for an app that holds the account in a transaction of its own: then 55P03, and it is
+-- settled later.
+--
+-- What Stripe answered. status: paid, failed, requires_action, or charging while the bank takes its time. Returns the
+-- status that the recharge has then.
+create function billing.settle_recharge(
+    recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text,
+    is_final boolean, action_url text, audience text
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set lock_timeout = '500ms'
+as $$
+declare
+    v_recharge billing.recharges := billing._lock_recharge(settle_recharge.recharge_id);
+begin
+    if settle_recharge.status = 'paid' and v_recharge.status <> 'paid' then
+        perform billing._pay_recharge(v_recharge, settle_recharge.stripe_payment_intent_id);
+        return 'paid';
+    elsif v_recharge.status <> 'charging' then
+        return v_recharge.status;  -- an event was faster, or another worker
+    elsif settle_recharge.status = 'charging' then
+        -- Its event ends it; should that be lost, Stripe is asked again.
+        update billing.recharges
+        set stripe_payment_intent_id = settle_recharge.stripe_payment_intent_id,
+            stripe_payment_method_id = settle_recharge.stripe_payment_method_id,
+            next_attempt_at = now() + interval '6 hours', updated_at = now()
+        where recharges.id = v_recharge.id;
+        return 'charging';
+    end if;
+    v_recharge.status := settle_recharge.status;
+    v_recharge.reason := settle_recharge.reason;
+    v_recharge.is_final := settle_recharge.is_final;
+    v_recharge.action_url := settle_recharge.action_url;
+    v_recharge.stripe_payment_intent_id :=
+        coalesce(settle_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
+    v_recharge.stripe_payment_method_id := settle_recharge.stripe_payment_method_id;
+    perform billing._stop_recharge(v_recharge, settle_recharge.audience);
+    return v_recharge.status;
+end
+$$;
+
+revoke all on function
+    billing._pay_recharge, billing._stop_recharge, billing._lock_recharge, billing.settle_recharge
+from public, anon, authenticated, service_role;
+grant execute on function billing.settle_recharge(uuid, text, text, text, text, boolean, text, text) to billing_worker;
+
+comment on function billing.settle_recharge(uuid, text, text, text, text, boolean, text, text) is 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';

@@ -1,0 +1,180 @@
+"""plans.toml: every mistake is a line that names the place, and what passes is what the database takes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from cli.plan_file import CHOICES, CREDITS_MAX, PLAN_METADATA, ROLLOVER, BadPlanFile, read_plan_file
+
+ROOT = Path(__file__).parents[1]
+GOOD = """
+[products.pro]
+name = "Pro"
+[plans.monthly]
+product = "pro"
+unit_amount = 1900
+currency = "usd"
+interval = "month"
+"""
+
+
+def mistakes(tmp_path: Path, text: str | bytes) -> list[str]:
+    path = tmp_path / "plans.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(BadPlanFile) as refused:
+        read_plan_file(path)
+    assert all("\n" not in mistake for mistake in refused.value.mistakes)
+    return [mistake.removeprefix(f"{path}:") for mistake in refused.value.mistakes]
+
+
+@pytest.mark.parametrize(
+    ("changed", "mistake"),
+    [
+        ('unit_amount = "19.00"', 'plans.monthly.unit_amount: is the text "19.00", not a whole number of minor units, '
+         "such as 1900 for 19.00"),
+        ("unit_amount = 19.5", "plans.monthly.unit_amount: is the number 19.5, not a whole number of minor units, such "
+         "as 1900 for 19.00"),
+        ("unit_amount = true", "plans.monthly.unit_amount: is true or false, not a whole number of minor units, such "
+         "as 1900 for 19.00"),
+        ("unit_amount = -1", "plans.monthly.unit_amount: is -1, not from 0 to 999999999999"),
+        ("", "plans.monthly.unit_amount: is missing"),
+        ("unit_amount = 1\ninitial_credits = -1",
+         "plans.monthly.initial_credits: is -1, not from 0 to 999999999999999999"),
+        ("unit_amount = 1\nmonthly_credits = 1.0",
+         "plans.monthly.monthly_credits: is the number 1.0, not a whole number of credits"),
+        ("unit_amount = 1\nmonthly_credit = 1",
+         "plans.monthly.monthly_credit: is not known here; did you mean monthly_credits?"),
+        ("unit_amount = 1\npack_credits = 1",
+         "plans.monthly.pack_credits: is not known here; did you mean trial_credits?"),
+        ('unit_amount = 1\ncredits_rollover = "periods:0"',
+         'plans.monthly.credits_rollover: is "periods:0", not none, all, periods:N or cap:N'),
+        ("unit_amount = 1\ncredits_rollover = 2", "plans.monthly.credits_rollover: is the number 2, not text"),
+        ('unit_amount = 1\ncredits_on_proration = "half"',
+         'plans.monthly.credits_on_proration: is "half", not one of delta, full, none'),
+        ('unit_amount = 1\ncredits_on_cancel = ""', "plans.monthly.credits_on_cancel: is empty"),
+        ("unit_amount = 1\nfeatures = []",
+         "plans.monthly.features: is a list, not a table such as { projects = true }"),
+        ("unit_amount = 1\nfeatures = { from = 2026-01-01 }",
+         "plans.monthly.features: holds a date, nan or inf, which JSON does not have"),
+        ("unit_amount = 1\nfeatures = { limit = inf }",
+         "plans.monthly.features: holds a date, nan or inf, which JSON does not have"),
+        (f'unit_amount = 1\nfeatures = {{ a = "{"x" * 500}" }}',
+         "plans.monthly.features: takes 508 characters as JSON; Stripe's metadata has room for 500"),
+        ("unit_amount = 1\ninterval_count = 37", "plans.monthly.interval_count: is 37, not from 1 to 36"),
+        ("unit_amount = 1\nactive = 1", "plans.monthly.active: is the number 1, not true or false"),
+        ('unit_amount = 1\nnickname = "\\u0000"',
+         "plans.monthly.nickname: holds a NUL character, which Postgres cannot store"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_plan(tmp_path: Path, changed: str, mistake: str) -> None:
+    assert mistakes(tmp_path, GOOD.replace("unit_amount = 1900", changed)) == [mistake]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "mistake"),
+    [
+        ('currency = "usd"', 'currency = "dollars"',
+         'plans.monthly.currency: is "dollars", not a three-letter code such as "usd"'),
+        ('interval = "month"', 'interval = "monthly"',
+         'plans.monthly.interval: is "monthly", not one of day, week, month, year'),
+        ('interval = "month"', "", "plans.monthly.interval: is missing"),
+        ('product = "pro"', 'product = "team"', "plans.monthly.product: there is no [products.team]"),
+        ('product = "pro"', "", "plans.monthly.product: is missing"),
+        ('name = "Pro"', "", "products.pro.name: is missing"),
+        ('name = "Pro"', 'name = "Pro"\nstripe_id = "a b"',
+         "products.pro.stripe_id: is no id of a Stripe product, such as prod_NWjs8kKbJWmuuc"),
+        ("[products.pro]", "[product.pro]", "product: is not known here; did you mean products?"),
+        ("[plans.monthly]", '[plans.""]', "plans.'': is no name"),
+        ("[plans.monthly]", f"[plans.{'a' * 201}]",
+         f"plans.{'a' * 201}: a lookup key has at most 200 characters"),
+    ],
+)  # fmt: skip
+def test_a_mistake_elsewhere(tmp_path: Path, before: str, after: str, mistake: str) -> None:
+    assert before in GOOD
+    assert mistake in mistakes(tmp_path, GOOD.replace(before, after))
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("unit_amount = 1900", "amount = 1900").replace('currency = "usd"', "currency = 1")
+    assert [mistake.split(":")[0] for mistake in mistakes(tmp_path, text)] == [
+        "plans.monthly.amount", "plans.monthly.currency", "plans.monthly.unit_amount"
+    ]  # fmt: skip
+
+
+def test_a_key_names_one_price(tmp_path: Path) -> None:
+    pack = '[packs.monthly]\nproduct = "pro"\nunit_amount = 1\ncurrency = "usd"\npack_credits = 1\n'
+    assert mistakes(tmp_path, GOOD + pack) == ["packs.monthly: is a plan too: a lookup key names one price"]
+    assert mistakes(tmp_path, GOOD + pack.replace("monthly", "p").replace("pack_credits = 1\n", "")) == [
+        "packs.p.pack_credits: is missing"
+    ]
+    assert mistakes(tmp_path, GOOD + pack.replace("monthly", "p").replace("pack_credits = 1", "pack_credits = 0")) == [
+        f"packs.p.pack_credits: is 0, not from 1 to {CREDITS_MAX}"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (b"\xff", "is no UTF-8 text"),
+        ("plans = 3", "plans: is the number 3; write [plans.<name>]"),
+        ("[plans]\nmonthly = 3", "plans.monthly: is the number 3; write [plans.<name>]"),
+        ("", "declares no plans and no packs: write [plans.<lookup key>]"),
+        (
+            '[products.a]\nname = "A"\nname = "B"',
+            "is no TOML: Cannot overwrite a value (at end of document)",
+        ),
+        ("a = [" * 5000, "is no TOML"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, mistake: str) -> None:
+    [told] = mistakes(tmp_path, text)
+    assert mistake in told
+
+
+def test_what_passes_here_passes_in_the_database(tmp_path: Path, conn: psycopg.Connection[Any]) -> None:
+    """The widest values of every key: `sync_price` takes them all; the ones beside them it refuses, and so do we."""
+    definition = conn.execute("select pg_get_functiondef('billing._resolve_plan'::regproc)").fetchone()
+    assert definition is not None
+    assert f"'^({ROLLOVER.pattern})$'" in definition[0]
+    for key, choices in CHOICES.items():
+        [declared] = re.findall(rf"'{key}', array\[(.*?)\]", definition[0].replace("ARRAY", "array"))
+        assert set(re.findall("'(.*?)'", declared)) == set(choices)
+    for key in ("initial_credits", "monthly_credits", "trial_credits"):
+        assert key in PLAN_METADATA
+        query = (
+            "select billing._declared_credits('price_1', %s, jsonb_build_object(%s::text, %s::text), '{}')"
+        )
+        assert conn.execute(query, [key, key, str(CREDITS_MAX)]).fetchone() == (CREDITS_MAX,)
+        with pytest.raises(psycopg.Error, match="not a whole number"):
+            conn.execute(query, [key, key, str(CREDITS_MAX + 1)])
+
+
+def test_the_example_of_the_documentation_is_good() -> None:
+    file = read_plan_file(ROOT / "docs/plans.toml")
+    assert {price.kind for price in file.prices.values()} == {"plan", "pack"}
+    assert (ROOT / "docs/plans.toml").read_text().strip() in (ROOT / "docs/plans.md").read_text()
+
+
+def test_mistakes_are_printed_one_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cli.main import main
+
+    path = tmp_path / "plans.toml"
+    path.write_text(GOOD.replace("1900", "[]").replace('"usd"', '"[/x]"'))
+    monkeypatch.setattr("sys.argv", ["till", "plans", "push", str(path), "--yes"])
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert exited.value.code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {path}:plans.monthly.currency: is \"[/x]\", not a three-letter code such as \"usd\"",
+        f"error: {path}:plans.monthly.unit_amount: is a list, not a whole number of minor units, such as 1900 for "
+        "19.00",
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["till", "plans", "push", str(tmp_path / "none.toml")])
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert exited.value.code == 2
