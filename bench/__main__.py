@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bench.allocate import allocate
 from bench.drain import drain
 from bench.expire import expire
 from bench.measure import Comparison, Row, Suite, measure
@@ -29,6 +30,7 @@ SUITES: Mapping[str, Callable[[Postgres], AbstractContextManager[Suite]]] = {
     "drain": drain,
     "spend": spend,
     "expire": expire,
+    "allocate": allocate,
 }
 
 

@@ -13,6 +13,8 @@ from cli.local.postgres import Postgres
 from cli.local.scaffold import create_database
 from cli.paths import migrations_directory
 
+MONTHLY_CREDITS = 500
+
 # Without triggers: signing up would open accounts with ids of their own.
 _SIGN_UP = """
 set session_replication_role = replica;
@@ -44,6 +46,71 @@ select
     key_space, idempotency_key
 from billing.credit_entries
 order by id;
+set session_replication_role = origin;
+"""
+# Everybody has a year's plan, and a month of it granted; the next began within the last day, in the order of sign-up.
+# Ids are as long as Stripe's, and ascend like those, which begin with the time; ours are random.
+_DUE_SLOTS = """
+set session_replication_role = replica;
+create temporary table subscribers as
+select
+    number, md5(number::text)::uuid as account_id, 'price_1MoBy5LkdIwHu7ixZhnattbh' as stripe_price_id,
+    lpad(to_hex(number), 6, '0') || substr(md5('stripe ' || number), 1, 8) as short_id,
+    lpad(to_hex(number), 6, '0') || substr(md5('stripe ' || number), 1, 18) as long_id,
+    date_trunc('second', now() - interval '1 month' - interval '1 day' * (1 - number / {subscribers}.0)) as anchor
+from generate_series(1, {subscribers}) as number;
+insert into billing.products (stripe_product_id, livemode, name) values ('prod_bench', false, 'Pro');
+insert into billing.plans (stripe_price_id, stripe_product_id, recurring_interval, monthly_credits)
+values ('price_1MoBy5LkdIwHu7ixZhnattbh', 'prod_bench', 'year', {credits});
+insert into billing.accounts (id) select account_id from subscribers order by number;
+insert into billing.credit_balances (account_id, balance) select account_id, {credits} from subscribers order by number;
+insert into billing.customers (stripe_customer_id, account_id, livemode)
+select 'cus_' || short_id, account_id, false from subscribers order by number;
+insert into billing.subscriptions
+    (stripe_subscription_id, stripe_customer_id, account_id, livemode, status, billing_cycle_anchor, started_at, as_of)
+select 'sub_' || long_id, 'cus_' || short_id, account_id, false, 'active', anchor, anchor, anchor
+from subscribers order by number;
+insert into billing.subscription_items (
+    stripe_subscription_item_id, stripe_subscription_id, stripe_price_id, stripe_product_id, quantity,
+    current_period_start, current_period_end
+)
+select
+    'si_' || short_id, 'sub_' || long_id, stripe_price_id, 'prod_bench', 1, anchor, anchor + interval '1 year'
+from subscribers order by number;
+insert into billing.invoices (
+    stripe_invoice_id, stripe_customer_id, account_id, stripe_subscription_id, livemode, status, currency, subtotal,
+    total, amount_due, amount_paid, invoiced_at, paid_at, as_of
+)
+select
+    'in_' || long_id, 'cus_' || short_id, account_id, 'sub_' || long_id, false, 'paid', 'usd', 29000,
+    29000, 29000, 29000, anchor, anchor, anchor
+from subscribers order by number;
+insert into billing.credit_schedules (
+    stripe_subscription_item_id, stripe_invoice_id, period_start, period_end, is_change, account_id,
+    stripe_subscription_id, stripe_price_id, quantity, anchor, ends_at, slots_granted, last_slot_at, next_slot_at
+)
+select
+    'si_' || short_id, 'in_' || long_id, anchor, anchor + interval '1 year', false, account_id,
+    'sub_' || long_id, stripe_price_id, 1, anchor, anchor + interval '1 year', 1, anchor, anchor + interval '1 month'
+from subscribers order by number;
+insert into billing.credit_entries (
+    account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key, occurred_at
+)
+select
+    account_id, 'grant', {credits}, {credits}, 'stripe.monthly_allocation', 'sub_' || long_id,
+    'Monthly subscription credits for Pro', 'stripe',
+    'monthly:si_' || short_id || ':' || to_char(anchor, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), anchor
+from subscribers order by number;
+insert into billing.credit_grants (
+    account_id, entry_id, amount, remaining, effective_at, source, reference_id, key_space, idempotency_key,
+    stripe_invoice_id, stripe_subscription_item_id, stripe_price_id
+)
+select
+    account_id, number, {credits}, {credits}, anchor, 'stripe.monthly_allocation', 'sub_' || long_id, 'stripe',
+    'monthly:si_' || short_id || ':' || to_char(anchor, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    'in_' || long_id, 'si_' || short_id, stripe_price_id
+from subscribers order by number;
+drop table subscribers;
 set session_replication_role = origin;
 """
 _CONSTRAINTS = """
@@ -79,6 +146,13 @@ def owe_expiries(server: Postgres, template: str, accounts: int, lots: int) -> N
     """A template of accounts with so many lots of 100 credits each, all due. Ids of lots: by lot, then by account."""
     with _migrated(server, template) as conn:
         conn.execute(_DUE_LOTS.format(accounts=accounts, lots=lots))
+        conn.execute("vacuum analyze")
+
+
+def owe_slots(server: Postgres, template: str, subscribers: int) -> None:
+    """A template of so many subscribers, with one monthly slot of MONTHLY_CREDITS each that is due."""
+    with _migrated(server, template) as conn:
+        conn.execute(_DUE_SLOTS.format(subscribers=subscribers, credits=MONTHLY_CREDITS))
         conn.execute("vacuum analyze")
 
 

@@ -1,11 +1,16 @@
 """Sides to compare → medians over interleaved rounds, as rows of a value and its floor."""
 
+import re
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-Unit = Literal["events/s", "spends/s", "lots/s", "rows/s", "ms"]
+import psycopg
+
+Unit = Literal["events/s", "spends/s", "lots/s", "rows/s", "slots/s", "users/s", "ms", "MB"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +24,18 @@ class Comparison:
 
     @property
     def less_is_better(self) -> bool:
-        return self.unit == "ms"
+        return self.unit in {"ms", "MB"}
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Sides that are measured in turn, each by a call that returns one figure, and the rows made of them.
+    """Sides that are measured in turn, each by a call, and the rows made of them.
 
-    A slow one says by `rounds_max` how often that may be at most.
+    A call returns the figure of its side; one that measures several things at once returns them all, by name. A slow
+    suite says by `rounds_max` how often it may be measured at most.
     """
 
-    sides: Mapping[str, Callable[[], float]]
+    sides: Mapping[str, Callable[[], float | Mapping[str, float]]]
     comparisons: Sequence[Comparison]
     rounds_max: int | None = None
 
@@ -50,13 +56,23 @@ class Row:
 def measure(suite: Suite, rounds: int, advance: Callable[[str], None]) -> list[Row]:
     """Every side once in each round, each round beginning with another side; `advance` hears each name first."""
     names = list(suite.sides)
-    figures: dict[str, list[float]] = {name: [] for name in names}
+    figures: defaultdict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
             advance(name)
-            figures[name].append(suite.sides[name]())
+            found = suite.sides[name]()
+            for of, figure in found.items() if isinstance(found, Mapping) else [(name, found)]:
+                figures[of].append(figure)
     return [_row(comparison, figures) for comparison in suite.comparisons]
+
+
+def peak_megabytes(conn: psycopg.Connection) -> float:
+    """The most memory that the server's process for the connection ever held, shared buffers included (Linux)."""
+    status = Path(f"/proc/{conn.info.backend_pid}/status").read_text(encoding="ascii")
+    found = re.search(r"^VmHWM:\s+([0-9]+) kB$", status, re.MULTILINE)
+    assert found is not None, status
+    return int(found[1]) / 1024
 
 
 def _row(comparison: Comparison, figures: Mapping[str, Sequence[float]]) -> Row:
