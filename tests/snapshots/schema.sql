@@ -111,88 +111,104 @@ CREATE FUNCTION billing._allocate_slots(account_ids uuid[], as_of timestamp with
     AS $$
 declare
     v_now timestamptz := billing.current_time();
+    v_month_number integer := 12 * date_part('year', _allocate_slots.as_of at time zone 'utc')
+        + date_part('month', _allocate_slots.as_of at time zone 'utc');
+    v_ids regclass := pg_get_serial_sequence('billing.credit_entries', 'id');
     v_alone text[];
     v_alone_slots bigint;
     v_alone_credits numeric;
 begin
-    with due as (
+    with
+    due as (
         select
-            schedules.stripe_subscription_id, schedules.account_id,
-            bool_or(
-                balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap'
+            schedules.stripe_subscription_item_id, schedules.stripe_invoice_id, schedules.period_start,
+            schedules.is_change, schedules.ends_at, schedules.account_id, schedules.stripe_subscription_id, schedules.stripe_price_id, balances.balance,
+            least(plans.monthly_credits::numeric * schedules.quantity, 1000000000001)::bigint as amount, plans.rollover,
+            plans.rollover_periods,
+            'Monthly subscription credits for ' || coalesce(plans.nickname, products.name) as description,
+            balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap'
                 or balances.balance > 4611686018427387904
-                or plans.monthly_credits::numeric * schedules.quantity > 1000000000000
-            ) as is_alone
+                or plans.monthly_credits::numeric * schedules.quantity > 1000000000000 as is_special,
+            schedules.anchor at time zone 'utc' as anchor_utc,
+            -- What _slot_number says, without a call for each row.
+            generate_series(
+                (
+                    12 * date_part('year', schedules.next_slot_at at time zone 'utc')
+                    + date_part('month', schedules.next_slot_at at time zone 'utc')
+                    - 12 * date_part('year', schedules.anchor at time zone 'utc')
+                    - date_part('month', schedules.anchor at time zone 'utc')
+                )::integer,
+                (
+                    v_month_number - 12 * date_part('year', schedules.anchor at time zone 'utc')
+                    - date_part('month', schedules.anchor at time zone 'utc')
+                )::integer
+            ) as number
         from billing.credit_schedules as schedules
         join billing.credit_balances as balances on balances.account_id = schedules.account_id
-        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
-        where schedules.account_id = any (_allocate_slots.account_ids)
-            and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
-        group by schedules.stripe_subscription_id, schedules.account_id
-    )
-    select array_agg(due.stripe_subscription_id order by due.account_id, due.stripe_subscription_id) into v_alone
-    from due where due.is_alone;
-    select coalesce(sum(granted.slots), 0), coalesce(sum(granted.credits), 0) into v_alone_slots, v_alone_credits
-    from unnest(v_alone) as stripe_subscription_id
-    cross join lateral billing._grant_due_slots(stripe_subscription_id, _allocate_slots.as_of) as granted;
-
-    with
-    due as materialized (
-        select
-            schedules.*, plans.monthly_credits * schedules.quantity as amount, plans.rollover, plans.rollover_periods,
-            'Monthly subscription credits for ' || coalesce(plans.nickname, products.name) as description,
-            schedules.anchor at time zone 'utc' as anchor_utc,
-            billing._slot_number(schedules.anchor, schedules.next_slot_at) as k
-        from billing.credit_schedules as schedules
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         join billing.products on products.stripe_product_id = plans.stripe_product_id
         where schedules.account_id = any (_allocate_slots.account_ids)
             and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
-            and schedules.stripe_subscription_id <> all (coalesce(v_alone, '{}'))
     ),
     slots as materialized (
         select
-            due.*, slot.starts, slot.number,
-            (due.anchor_utc + make_interval(months => slot.number + 1)) at time zone 'utc' as slot_end,
-            'monthly:' || due.stripe_subscription_item_id || ':'
-                || to_char(slot.starts at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as key
+            due.*, slot.starts, slot.ends, slot.key,
+            due.is_special or exists (
+                select from billing.credit_grants
+                where credit_grants.idempotency_key = slot.key and credit_grants.key_space = 'stripe'
+            ) as is_alone
         from due
         cross join lateral (
-            select number, (due.anchor_utc + make_interval(months => number)) at time zone 'utc' as starts
-            from generate_series(due.k, billing._slot_number(due.anchor, _allocate_slots.as_of)) as number
+            select
+                moments.starts, moments.ends,
+                'monthly:' || due.stripe_subscription_item_id || ':'
+                    || to_char(moments.starts at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as key
+            from (
+                select
+                    (due.anchor_utc + make_interval(months => due.number)) at time zone 'utc' as starts,
+                    (due.anchor_utc + make_interval(months => due.number + 1)) at time zone 'utc' as ends
+            ) as moments
         ) as slot
         where slot.starts <= _allocate_slots.as_of and slot.starts < due.ends_at
     ),
+    alone as materialized (
+        select distinct slots.account_id, slots.stripe_subscription_id from slots where slots.is_alone
+    ),
+    together as materialized (
+        select slots.* from slots
+        where slots.stripe_subscription_id not in (select alone.stripe_subscription_id from alone)
+    ),
     fresh as materialized (
         select
-            slots.*,
-            sum(slots.amount) over (
-                partition by slots.account_id order by slots.starts, slots.stripe_subscription_item_id
-            ) as so_far,
-            case slots.rollover
-                when 'none' then slots.slot_end
-                when 'periods' then (
-                    slots.anchor_utc + make_interval(months => slots.number + 1 + slots.rollover_periods)
-                ) at time zone 'utc'
-            end as expires_at
-        from slots
-        where slots.amount > 0 and not exists (
-            select from billing.credit_grants
-            where credit_grants.idempotency_key = slots.key and credit_grants.key_space = 'stripe'
-        )
+            nextval(v_ids) as entry_id, ordered.*,
+            sum(ordered.amount) over (
+                partition by ordered.account_id order by ordered.starts, ordered.stripe_subscription_item_id
+                rows unbounded preceding
+            ) as so_far
+        from (
+            select
+                together.*,
+                case together.rollover
+                    when 'none' then together.ends
+                    when 'periods' then (
+                        together.anchor_utc + make_interval(months => together.number + 1 + together.rollover_periods)
+                    ) at time zone 'utc'
+                end as expires_at
+            from together
+            where together.amount > 0
+            order by together.account_id, together.starts, together.stripe_subscription_item_id
+        ) as ordered
     ),
     written as (
         insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
+            id, account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
             occurred_at
         )
+        overriding system value
         select
-            fresh.account_id, 'grant', fresh.amount, balances.balance + fresh.so_far, 'stripe.monthly_allocation',
-            fresh.stripe_subscription_id, fresh.description, 'stripe', fresh.key, v_now
+            fresh.entry_id, fresh.account_id, 'grant', fresh.amount, fresh.balance + fresh.so_far,
+            'stripe.monthly_allocation', fresh.stripe_subscription_id, fresh.description, 'stripe', fresh.key, v_now
         from fresh
-        join billing.credit_balances as balances on balances.account_id = fresh.account_id
-        order by fresh.account_id, fresh.starts, fresh.stripe_subscription_item_id
-        returning credit_entries.id, credit_entries.idempotency_key
     ),
     opened as (
         insert into billing.credit_grants (
@@ -200,11 +216,10 @@ begin
             idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id
         )
         select
-            fresh.account_id, written.id, fresh.amount, fresh.amount, fresh.starts, fresh.expires_at,
+            fresh.account_id, fresh.entry_id, fresh.amount, fresh.amount, fresh.starts, fresh.expires_at,
             'stripe.monthly_allocation', fresh.stripe_subscription_id, 'stripe', fresh.key, fresh.stripe_invoice_id,
             fresh.stripe_subscription_item_id, fresh.stripe_price_id
         from fresh
-        join written on written.idempotency_key = fresh.key
     ),
     raised as (
         update billing.credit_balances
@@ -221,20 +236,30 @@ begin
         update billing.credit_schedules
         set last_slot_at = done.last_slot_at,
             slots_granted = credit_schedules.slots_granted + done.slots,
-            next_slot_at = case when done.slot_end < credit_schedules.ends_at then done.slot_end end,
+            next_slot_at = case when done.ends < credit_schedules.ends_at then done.ends end,
             updated_at = now()
         from (
             select
-                slots.stripe_subscription_item_id, slots.stripe_invoice_id, slots.period_start, slots.is_change,
-                max(slots.starts) as last_slot_at, max(slots.slot_end) as slot_end, count(*) as slots
-            from slots group by 1, 2, 3, 4
+                together.stripe_subscription_item_id, together.stripe_invoice_id, together.period_start,
+                together.is_change, max(together.starts) as last_slot_at, max(together.ends) as ends, count(*) as slots
+            from together group by 1, 2, 3, 4
         ) as done
         where credit_schedules.stripe_subscription_item_id = done.stripe_subscription_item_id
             and credit_schedules.stripe_invoice_id = done.stripe_invoice_id
             and credit_schedules.period_start = done.period_start and credit_schedules.is_change = done.is_change
     )
-    select count(*) + v_alone_slots, coalesce(sum(fresh.amount), 0) + v_alone_credits
-    into slots_granted, credits_granted from fresh;
+    select
+        (select count(*) from fresh), (select coalesce(sum(fresh.amount), 0) from fresh),
+        (select array_agg(alone.stripe_subscription_id order by alone.account_id, alone.stripe_subscription_id) from alone)
+    into slots_granted, credits_granted, v_alone;
+
+    if v_alone is not null then
+        select sum(granted.slots), sum(granted.credits) into v_alone_slots, v_alone_credits
+        from unnest(v_alone) as stripe_subscription_id
+        cross join lateral billing._grant_due_slots(stripe_subscription_id, _allocate_slots.as_of) as granted;
+        slots_granted := slots_granted + v_alone_slots;
+        credits_granted := credits_granted + v_alone_credits;
+    end if;
     accounts_done := cardinality(_allocate_slots.account_ids) - (
         select count(distinct schedules.account_id) from billing.credit_schedules as schedules
         where schedules.account_id = any (_allocate_slots.account_ids)
@@ -4214,11 +4239,15 @@ COMMENT ON FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idem
 CREATE FUNCTION billing.allocate_due_credits(as_of timestamp with time zone DEFAULT NULL::timestamp with time zone, accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, slots_granted bigint, credits_granted numeric)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_as_of timestamptz := coalesce(allocate_due_credits.as_of, billing.current_time());
     v_chunk constant integer := 10000;
+    v_spare constant integer := 1000;
+    v_limit integer;
     v_account_ids uuid[];
+    v_unsettled_ids uuid[];
     v_granted record;
 begin
     if v_as_of > billing.current_time() then
@@ -4229,20 +4258,29 @@ begin
     slots_granted := 0;
     credits_granted := 0;
     loop
-        -- An account that somebody else has locked is left to them, or to the next call; nobody waits, so nobody deadlocks.
+        v_limit := greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0);
+        -- First whom to grant to, then their locks: in one statement that would be a join, which reads all balances. Some
+        -- more than are wanted, because accounts that somebody else has locked are left to them, or to the next call.
         select array_agg(distinct due.account_id) into v_account_ids from (
-            select credit_balances.account_id from billing.credit_schedules
-            join billing.credit_balances on credit_balances.account_id = credit_schedules.account_id
+            select credit_schedules.account_id from billing.credit_schedules
             where credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null
             order by credit_schedules.next_slot_at
-            limit greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0)
-            for update of credit_balances skip locked
+            limit v_limit + v_spare
         ) as due;
+        select array_agg(locked.account_id), array_agg(locked.account_id) filter (where locked.next_due_at <= v_as_of)
+        into v_account_ids, v_unsettled_ids
+        from (
+            select credit_balances.account_id, credit_balances.next_due_at from billing.credit_balances
+            where credit_balances.account_id = any (v_account_ids)
+            order by credit_balances.account_id
+            limit v_limit
+            for update skip locked
+        ) as locked;
         exit when v_account_ids is null;
         -- What is due otherwise comes first: lots expire before this month's open.
-        perform billing._settle_due(array_agg(credit_balances.account_id), v_as_of) from billing.credit_balances
-        where credit_balances.account_id = any (v_account_ids) and credit_balances.next_due_at <= v_as_of
-        having count(*) > 0;
+        if v_unsettled_ids is not null then
+            perform billing._settle_due(v_unsettled_ids, v_as_of);
+        end if;
         select * into v_granted from billing._allocate_slots(v_account_ids, v_as_of);
         accounts := accounts + v_granted.accounts_done;
         slots_granted := slots_granted + v_granted.slots_granted;
