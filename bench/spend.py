@@ -37,6 +37,32 @@ insert into billing.credit_entries
 select account_id, 'spend', -1, balance, 'app', 'A job', 'caller', :client_id || '-' || :number, now() from moved
 returning id, balance_after;
 """
+# The same with all that a spend of a ledger with lots writes: the lot that pays, and which entry took from it.
+_SAME_WRITES = """
+with moved as (
+    update billing.credit_balances set balance = balance - 1, updated_at = now()
+    where account_id = md5(:account::text)::uuid and balance >= 1
+    returning account_id, balance
+),
+entry as (
+    insert into billing.credit_entries
+        (account_id, kind, amount, balance_after, source, description, key_space, idempotency_key, occurred_at)
+    select account_id, 'spend', -1, balance, 'app', 'A job', 'caller', :client_id || '-' || :number, now() from moved
+    returning id, balance_after
+),
+lot as (
+    update billing.credit_grants set remaining = remaining - 1
+    where id = (
+        select id from billing.credit_grants
+        where account_id = md5(:account::text)::uuid and closed_at is null and remaining > held
+        order by priority, expires_at, id limit 1
+    )
+    returning id
+)
+insert into billing.credit_consumptions (entry_id, grant_id, amount)
+select entry.id, lot.id, 1 from entry cross join lot
+returning entry_id;
+"""
 _BATCH = f"""
 select id, balance_after from billing.spend_credits_batch(spends => (
     select jsonb_agg(jsonb_build_object(
@@ -53,6 +79,10 @@ COMPARISONS = (
         for suffix in _CLIENTS
         for place, wanted in _WANTED.items()
     ),
+    *(
+        Comparison(f"spend_{place}_writes", f"spend_{place}_same_writes", "spends/s", wanted)
+        for place, wanted in _WANTED.items()
+    ),
     Comparison("spend_batch_50", floor="spend_hot_floor", unit="spends/s", wanted=8.00),
     balance.COMPARISON,
 )
@@ -67,7 +97,14 @@ def spend(server: Postgres) -> Iterator[Suite]:
         for place in _WANTED:
             name = f"spend_{place}{suffix}"
             sides[name] = lambda place=place, clients=clients: _one_by_one(server, place, clients)
-            sides[f"{name}_floor"] = lambda place=place, clients=clients: _bare(server, place, clients)
+            sides[f"{name}_floor"] = lambda place=place, clients=clients: _bare(
+                server, place, clients, _FLOOR
+            )
+    for place in _WANTED:
+        sides[f"spend_{place}_same_writes"] = lambda place=place: _bare(
+            server, place, _CLIENTS[""], _SAME_WRITES
+        )
+        sides[f"spend_{place}_writes"] = sides[f"spend_{place}"]
     with copy(server, TEMPLATE) as database, balance.sides(server, database, ACCOUNTS) as reads:
         yield Suite({**sides, **reads}, COMPARISONS)
 
@@ -80,13 +117,13 @@ def _one_by_one(server: Postgres, place: str, clients: int) -> float:
     return figure
 
 
-def _bare(server: Postgres, place: str, clients: int) -> float:
+def _bare(server: Postgres, place: str, clients: int, script: str) -> float:
     with (
         copy(server, TEMPLATE) as database,
         psycopg.connect(server.admin_url(database), autocommit=True) as conn,
     ):
         make_bare(conn)
-        figure, spends = run(server, database, _ACCOUNT[place] + _FLOOR, clients)
+        figure, spends = run(server, database, _ACCOUNT[place] + script, clients)
         check(conn, "spend", spends, bare=True)
     return figure
 
