@@ -24,7 +24,7 @@ from billing.accounts join auth.users on users.id = accounts.owner_id
 _RECEIVE = """
 with received as (
     insert into billing.stripe_events (stripe_event_id, type, api_version, livemode, payload, created_at)
-    select event.id, event.type, '', false, event.body, to_timestamp(event.created)
+    select event.id, event.type, event.body::jsonb ->> 'api_version', false, event.body, to_timestamp(event.created)
     from unnest(%s::text[], %s::text[], %s::bigint[], %s::text[]) as event (id, type, created, body)
     returning stripe_event_id
 )

@@ -11,8 +11,9 @@ from typing import Any
 
 API_VERSION = "2026-10-28.endive"
 STARTED_AT = 1_790_000_000
-MONTH_SECONDS = 30 * 86_400
-RENEWED_AT = STARTED_AT + MONTH_SECONDS
+# The months from 21 September and from 21 October.
+RENEWED_AT = STARTED_AT + 30 * 86_400
+ENDS_AT = RENEWED_AT + 31 * 86_400
 
 PRODUCT: dict[str, Any] = {
     "id": "prod_bench",
@@ -83,7 +84,7 @@ def history(pairs: int) -> Iterator[Event]:
 def stream(pairs: int, prefix: str) -> Iterator[Event]:
     """`pairs` updates and as many renewals, in turn; event ids begin with `prefix`."""
     for n in range(pairs):
-        update = _subscription(n) | {"cancel_at_period_end": True, "cancel_at": RENEWED_AT + MONTH_SECONDS}
+        update = _subscription(n) | {"cancel_at_period_end": True, "cancel_at": ENDS_AT}
         yield _event(f"{prefix}_update_{n}", "customer.subscription.updated", update, RENEWED_AT)
         renewal = _invoice(pairs + n, "subscription_cycle", RENEWED_AT)
         yield _event(f"{prefix}_paid_{n}", "invoice.paid", renewal, RENEWED_AT)
@@ -115,7 +116,7 @@ def _subscription(n: int) -> dict[str, Any]:
         "object": "subscription_item",
         "billing_thresholds": None,
         "created": STARTED_AT,
-        "current_period_end": STARTED_AT + MONTH_SECONDS,
+        "current_period_end": RENEWED_AT,
         "current_period_start": STARTED_AT,
         "discounts": [],
         "metadata": {},
@@ -184,7 +185,7 @@ def _invoice(n: int, billing_reason: str, period_start: int) -> dict[str, Any]:
             "subscription_item_details": item,
             "invoice_item_details": None,
         },
-        "period": {"start": period_start, "end": period_start + MONTH_SECONDS},
+        "period": {"start": period_start, "end": RENEWED_AT if period_start == STARTED_AT else ENDS_AT},
         "pricing": {
             "price_details": {"price": PRICE["id"], "product": PRODUCT["id"]},
             "type": "price_details",
