@@ -228,3 +228,30 @@ def test_life_in_any_order_ends_the_same(
 ) -> None:
     told = shuffled(life.shown(version), f"{version}/{seed}")
     assert play(shop, life, told) == expected, f"{version}, seed {seed}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_invoice_paid_by_bank_transfer_outside_stripe_gives_its_credits(
+    database: Database, version: str
+) -> None:
+    with contextmanager(_serve)(None) as local, opened(database, StripeReader(KEY, local.url)) as shop:
+        stripe = local.client
+        customer = local.customer(card=None).id
+        price = local.price(metadata={"initial_credits": "50", "monthly_credits": "100"})
+        order = {"customer": customer, "items": [{"price": price.id}]}
+        subscription = stripe.subscriptions.create(
+            order | {"collection_method": "send_invoice", "days_until_due": 30}
+        )
+        invoice = stripe.invoices.finalize_invoice(subscription.latest_invoice)
+        account = account_of(shop.app, create_user(database))
+        shop.app.execute("select billing.link_customer(%s, %s)", [account, customer])
+        told = Life(local, customer, list(local.world.events.bodies()))
+        shop.receive(*told.shown(version))
+        shop.drain()
+        assert shop.balance(account) == 0
+        stripe.invoices.pay(invoice.id, {"paid_out_of_band": True})
+        told.events = list(local.world.events.bodies())
+        shop.receive(*told.shown(version))
+        shop.drain()
+        assert shop.balance(account) == 150
+        shop.assert_sound()
