@@ -113,10 +113,8 @@ create constraint trigger tg_credit_balances__low_balance
 after update on billing.credit_balances
 deferrable initially deferred
 for each row
-when (
-    new.low_balance_threshold is not null
-    and new.is_low is distinct from (new.balance - new.held < new.low_balance_threshold)
-)
+-- Parsed for every update, so as short as can be: null, which no threshold makes it, is no.
+when (new.is_low <> (new.balance - new.held < new.low_balance_threshold))
 execute function billing.tg_credit_balances__low_balance();
 
 revoke all on function

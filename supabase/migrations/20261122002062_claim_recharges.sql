@@ -139,7 +139,8 @@ create constraint trigger tg_credit_balances__recharge
 after update on billing.credit_balances
 deferrable initially deferred
 for each row
-when (new.recharge_below is not null and new.balance - new.held < new.recharge_below)
+-- Parsed for every update, so as short as can be: null, which no threshold makes it, is no.
+when (new.balance - new.held < new.recharge_below)
 execute function billing.tg_credit_balances__recharge();
 
 revoke all on function

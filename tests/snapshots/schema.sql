@@ -7879,9 +7879,9 @@ CREATE TRIGGER tg_clock__local_only BEFORE INSERT OR DELETE OR UPDATE OR TRUNCAT
 
 CREATE TRIGGER tg_credit_balances__kept BEFORE DELETE OR TRUNCATE ON billing.credit_balances FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
-CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.low_balance_threshold IS NOT NULL) AND (new.is_low IS DISTINCT FROM ((new.balance - new.held) < new.low_balance_threshold)))) EXECUTE FUNCTION billing.tg_credit_balances__low_balance();
+CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.is_low <> ((new.balance - new.held) < new.low_balance_threshold))) EXECUTE FUNCTION billing.tg_credit_balances__low_balance();
 
-CREATE CONSTRAINT TRIGGER tg_credit_balances__recharge AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.recharge_below IS NOT NULL) AND ((new.balance - new.held) < new.recharge_below))) EXECUTE FUNCTION billing.tg_credit_balances__recharge();
+CREATE CONSTRAINT TRIGGER tg_credit_balances__recharge AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.balance - new.held) < new.recharge_below)) EXECUTE FUNCTION billing.tg_credit_balances__recharge();
 
 CREATE TRIGGER tg_credit_consumptions__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_consumptions FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
