@@ -28,7 +28,6 @@ TYPES = ROOT / "types"
 PROGRAMS = Path(__file__).parent / "types"
 TIMEOUT_SECONDS = 180
 DIFF_LINES_MAX = 40
-WITHOUT_PYDANTIC = "pydantic is not installed: types/tillbase.py is not tried"
 
 HEADERS = {
     "typescript": """\
@@ -128,7 +127,6 @@ def test_supabase_js_refuses_what_the_schema_has_not(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_pyright_accepts_the_types_and_refuses_what_the_schema_has_not(tmp_path: Path) -> None:
-    pytest.importorskip("pydantic", reason=WITHOUT_PYDANTIC)
     program = (PROGRAMS / "program.py").read_text()
     (tmp_path / "tillbase.py").write_text((TYPES / "tillbase.py").read_text())
     (tmp_path / "right.py").write_text(program)
@@ -149,7 +147,6 @@ def test_pyright_accepts_the_types_and_refuses_what_the_schema_has_not(tmp_path:
 @pytest.fixture(scope="module")
 def models() -> Iterator[ModuleType]:
     """types/tillbase.py, imported; there is a `types` in the standard library, so not by its name."""
-    pytest.importorskip("pydantic", reason=WITHOUT_PYDANTIC)
     spec = importlib.util.spec_from_file_location("tillbase", TYPES / "tillbase.py")
     assert spec is not None
     assert spec.loader is not None
