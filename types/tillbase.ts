@@ -2529,6 +2529,10 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_customer_of": {
+        Args: { "account_id": string; "livemode": boolean };
+        Returns: string;
+      };
       "_declared_choice": {
         Args: {
           "choices": (string)[];

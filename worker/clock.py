@@ -16,6 +16,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from worker import metrics
+from worker.failures import raise_if_lost
 
 CLOCK_SECONDS = 5.0
 # What one chunk locks, and so how long a batch may have to wait for it: some 30 ms. An account costs 0.25 ms to grant a
@@ -116,8 +117,7 @@ class _Chore:
         try:
             is_full = self.do_chunk(conn)
         except psycopg.Error as error:
-            if conn.closed or conn.broken:
-                raise
+            raise_if_lost(conn, error)
             self.refusals.inc()
             log.warning(
                 self.refusal,

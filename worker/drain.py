@@ -18,7 +18,7 @@ from worker.apply import Job, apply
 from worker.commands import Command
 from worker.decide import Fetched, decide, needs, reason_to_ignore, sync
 from worker.errors import BillingError, UnknownShape
-from worker.failures import outcome_of_billing_error, outcome_of_database_error
+from worker.failures import outcome_of_billing_error, outcome_of_database_error, raise_if_lost
 from worker.fetch import StripeReader
 from worker.inbox import Message
 from worker.normalise import is_known_api_version, normalise
@@ -120,7 +120,7 @@ def _apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
         try:
             return apply(conn, jobs)
         except psycopg.Error as error:
-            _raise_if_lost(conn, error)
+            raise_if_lost(conn, error)
             log.info("batch_split", size=len(jobs), sqlstate=error.sqlstate)
     return [_apply_alone(conn, job) for job in jobs]
 
@@ -129,14 +129,9 @@ def _apply_alone(conn: Connection[Any], job: Job) -> Outcome:
     try:
         return apply(conn, [job])[0]
     except psycopg.Error as error:
-        _raise_if_lost(conn, error)
+        raise_if_lost(conn, error)
         outcome = outcome_of_database_error(error, job.message.attempts)
     return apply(conn, [Job(job.message, outcome=outcome)])[0]
-
-
-def _raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
-    if conn.closed or conn.broken:
-        raise error
 
 
 def _settle_ties(

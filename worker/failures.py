@@ -1,8 +1,10 @@
 """An error while applying an event → how the attempt ended. Decided on codes, never on text."""
 
 import random
+from typing import Any
 
 import psycopg
+from psycopg import Connection
 
 from worker.errors import BillingError, StripeGone, StripeUnavailable
 from worker.outcomes import Dead, Done, Outcome, Parked, RetryLater
@@ -18,6 +20,12 @@ STRIPE_BACKOFF_MAX_SECONDS = 120
 _CONTENTION = {"40001", "40P01", "55P03"}
 _PLAN_IS_MISSING = "TB010"
 _CUSTOMER_IS_NOT_LINKED = "TB011"
+
+
+def raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
+    """Goes on with an error that took the connection with it; any other one is the caller's to judge."""
+    if conn.closed or conn.broken:
+        raise error
 
 
 def outcome_of_database_error(error: psycopg.Error, attempts: int) -> Outcome:

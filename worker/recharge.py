@@ -20,7 +20,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from worker import metrics
-from worker.failures import STRIPE_BACKOFF_MAX_SECONDS, backoff_seconds
+from worker.failures import STRIPE_BACKOFF_MAX_SECONDS, backoff_seconds, raise_if_lost
 
 RECHARGE_SECONDS = 1.0
 PARALLEL_CHARGES = 4
@@ -345,7 +345,7 @@ class Recharger:
         try:
             taken = take(conn, free)
         except psycopg.Error as error:
-            _raise_if_lost(conn, error)
+            raise_if_lost(conn, error)
             _log_refusal("recharges_not_taken", error)
             return
         for recharge in taken:
@@ -366,7 +366,7 @@ class Recharger:
             try:
                 outcome = settle(conn, recharge, answer)
             except psycopg.Error as error:
-                _raise_if_lost(conn, error)
+                raise_if_lost(conn, error)
                 _log_refusal("recharge_not_settled", error, recharge_id=str(recharge.id))
                 if error.sqlstate in _CONTENTION:
                     continue  # it stays in hand until the next tick
@@ -376,11 +376,6 @@ class Recharger:
                 metrics.RECHARGES.labels(outcome).inc()
                 _report(recharge, answer, outcome)
             del self._in_hand[future]
-
-
-def _raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
-    if conn.closed or conn.broken:
-        raise error
 
 
 def _log_refusal(event: str, error: psycopg.Error, **told: str) -> None:

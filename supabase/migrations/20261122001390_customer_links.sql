@@ -7,6 +7,18 @@
 --
 -- Called by service_role: the app's own server says whose a customer is.
 
+-- The customer that an account has at Stripe now; null before the first.
+create function billing._customer_of(account_id uuid, livemode boolean)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select customers.stripe_customer_id from billing.customers
+    where customers.account_id = _customer_of.account_id and customers.livemode = _customer_of.livemode
+        and customers.deleted_at is null and customers.duplicate_of is null
+$$;
+
 -- Refuses what is no id of a Stripe customer.
 create function billing._check_customer_id(stripe_customer_id text)
 returns void
@@ -123,11 +135,8 @@ begin
     if v_customer.account_id is not null then
         return;
     -- A deleted one is linked for what it paid before; it takes nobody's place.
-    elsif v_customer.deleted_at is null and exists (
-        select from billing.customers
-        where customers.account_id = link_customer.account_id and customers.livemode = v_customer.livemode
-            and customers.deleted_at is null and customers.duplicate_of is null
-    ) then
+    elsif v_customer.deleted_at is null
+        and billing._customer_of(link_customer.account_id, v_customer.livemode) is not null then
         raise exception 'account % has a customer already', link_customer.account_id
             using errcode = 'TB018',
             hint = 'Use the customer that billing.customers names for this account, or billing.merge_customer(stripe_customer_id, duplicate_of) when both are the same person.';
@@ -186,8 +195,8 @@ end
 $$;
 
 revoke all on function
-    billing._check_customer_id, billing._lock_customer, billing._adopt_customer, billing._settle_subscriptions_of,
-    billing.link_customer, billing.merge_customer
+    billing._customer_of, billing._check_customer_id, billing._lock_customer, billing._adopt_customer,
+    billing._settle_subscriptions_of, billing.link_customer, billing.merge_customer
 from public, anon, authenticated, service_role;
 grant execute on function billing.link_customer(uuid, text, boolean), billing.merge_customer(text, text) to service_role;
 

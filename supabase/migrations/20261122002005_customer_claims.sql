@@ -62,9 +62,7 @@ begin
     where customer_claims.account_id = _claim_customer.account_id and customer_claims.livemode = _claim_customer.livemode
     for update;
 
-    select customers.stripe_customer_id into v_customer_id from billing.customers
-    where customers.account_id = _claim_customer.account_id and customers.livemode = _claim_customer.livemode
-        and customers.deleted_at is null and customers.duplicate_of is null;
+    v_customer_id := billing._customer_of(_claim_customer.account_id, _claim_customer.livemode);
     if v_customer_id is not null then
         return jsonb_build_object('id', v_customer_id);
     end if;
@@ -123,9 +121,7 @@ begin
             using errcode = 'TB018', hint = 'Ask billing.prepare_checkout for the claim of the day.';
     end if;
 
-    select customers.stripe_customer_id into v_customer_id from billing.customers
-    where customers.account_id = v_claim.account_id and customers.livemode = v_claim.livemode
-        and customers.deleted_at is null and customers.duplicate_of is null;
+    v_customer_id := billing._customer_of(v_claim.account_id, v_claim.livemode);
     if v_customer_id is null then
         perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
         v_customer_id := link_checkout_customer.stripe_customer_id;

@@ -70,9 +70,7 @@ begin
     end if;
     v_return_url := coalesce(prepare_portal.return_url, v_settings.site_url);
 
-    select customers.stripe_customer_id into v_customer_id from billing.customers
-    where customers.account_id = v_account_id and customers.livemode = v_settings.livemode
-        and customers.deleted_at is null and customers.duplicate_of is null;
+    v_customer_id := billing._customer_of(v_account_id, v_settings.livemode);
     if v_customer_id is null then
         raise exception 'nothing was bought for this account yet'
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';

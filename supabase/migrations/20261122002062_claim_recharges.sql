@@ -66,9 +66,7 @@ begin
     end if;
     select * into strict v_account from billing.accounts where accounts.id = v_settings.account_id;
     select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_settings.stripe_price_id;
-    select customers.stripe_customer_id into v_customer_id from billing.customers
-    where customers.account_id = v_settings.account_id and customers.livemode = billing.is_livemode()
-        and customers.deleted_at is null and customers.duplicate_of is null;
+    v_customer_id := billing._customer_of(v_settings.account_id, billing.is_livemode());
 
     v_obstacle := case
         when v_account.closed_at is not null then 'account_closed'

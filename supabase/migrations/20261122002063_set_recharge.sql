@@ -44,12 +44,7 @@ begin
     ) then
         raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
             using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
-    elsif not exists (
-        select from billing.customers
-        where customers.account_id = set_recharge.account_id and customers.stripe_customer_id is not null
-            and customers.livemode = billing.is_livemode() and customers.deleted_at is null
-            and customers.duplicate_of is null
-    ) then
+    elsif billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
         raise exception 'account % has no Stripe customer', set_recharge.account_id
             using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
     end if;

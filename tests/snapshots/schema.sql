@@ -887,9 +887,7 @@ begin
     where customer_claims.account_id = _claim_customer.account_id and customer_claims.livemode = _claim_customer.livemode
     for update;
 
-    select customers.stripe_customer_id into v_customer_id from billing.customers
-    where customers.account_id = _claim_customer.account_id and customers.livemode = _claim_customer.livemode
-        and customers.deleted_at is null and customers.duplicate_of is null;
+    v_customer_id := billing._customer_of(_claim_customer.account_id, _claim_customer.livemode);
     if v_customer_id is not null then
         return jsonb_build_object('id', v_customer_id);
     end if;
@@ -949,9 +947,7 @@ begin
     end if;
     select * into strict v_account from billing.accounts where accounts.id = v_settings.account_id;
     select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_settings.stripe_price_id;
-    select customers.stripe_customer_id into v_customer_id from billing.customers
-    where customers.account_id = v_settings.account_id and customers.livemode = billing.is_livemode()
-        and customers.deleted_at is null and customers.duplicate_of is null;
+    v_customer_id := billing._customer_of(v_settings.account_id, billing.is_livemode());
 
     v_obstacle := case
         when v_account.closed_at is not null then 'account_closed'
@@ -1112,6 +1108,15 @@ begin
     v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
     return v_balance;
 end
+$$;
+
+CREATE FUNCTION billing._customer_of(account_id uuid, livemode boolean) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select customers.stripe_customer_id from billing.customers
+    where customers.account_id = _customer_of.account_id and customers.livemode = _customer_of.livemode
+        and customers.deleted_at is null and customers.duplicate_of is null
 $$;
 
 CREATE TABLE billing.products (
@@ -4808,9 +4813,7 @@ begin
             using errcode = 'TB018', hint = 'Ask billing.prepare_checkout for the claim of the day.';
     end if;
 
-    select customers.stripe_customer_id into v_customer_id from billing.customers
-    where customers.account_id = v_claim.account_id and customers.livemode = v_claim.livemode
-        and customers.deleted_at is null and customers.duplicate_of is null;
+    v_customer_id := billing._customer_of(v_claim.account_id, v_claim.livemode);
     if v_customer_id is null then
         perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
         v_customer_id := link_checkout_customer.stripe_customer_id;
@@ -4839,11 +4842,8 @@ begin
     if v_customer.account_id is not null then
         return;
     -- A deleted one is linked for what it paid before; it takes nobody's place.
-    elsif v_customer.deleted_at is null and exists (
-        select from billing.customers
-        where customers.account_id = link_customer.account_id and customers.livemode = v_customer.livemode
-            and customers.deleted_at is null and customers.duplicate_of is null
-    ) then
+    elsif v_customer.deleted_at is null
+        and billing._customer_of(link_customer.account_id, v_customer.livemode) is not null then
         raise exception 'account % has a customer already', link_customer.account_id
             using errcode = 'TB018',
             hint = 'Use the customer that billing.customers names for this account, or billing.merge_customer(stripe_customer_id, duplicate_of) when both are the same person.';
@@ -5052,9 +5052,7 @@ begin
     end if;
     v_return_url := coalesce(prepare_portal.return_url, v_settings.site_url);
 
-    select customers.stripe_customer_id into v_customer_id from billing.customers
-    where customers.account_id = v_account_id and customers.livemode = v_settings.livemode
-        and customers.deleted_at is null and customers.duplicate_of is null;
+    v_customer_id := billing._customer_of(v_account_id, v_settings.livemode);
     if v_customer_id is null then
         raise exception 'nothing was bought for this account yet'
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
@@ -5607,12 +5605,7 @@ begin
     ) then
         raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
             using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
-    elsif not exists (
-        select from billing.customers
-        where customers.account_id = set_recharge.account_id and customers.stripe_customer_id is not null
-            and customers.livemode = billing.is_livemode() and customers.deleted_at is null
-            and customers.duplicate_of is null
-    ) then
+    elsif billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
         raise exception 'account % has no Stripe customer', set_recharge.account_id
             using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
     end if;
