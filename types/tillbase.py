@@ -266,6 +266,7 @@ class BillingCreditBalances(BaseModel):
     held: int = Field(alias="held")
     is_low: bool = Field(alias="is_low")
     low_balance_threshold: Optional[int] = Field(alias="low_balance_threshold")
+    may_spend: bool = Field(alias="may_spend")
     next_due_at: Optional[datetime.datetime] = Field(alias="next_due_at")
     overdraft: int = Field(alias="overdraft")
     recharge_below: Optional[int] = Field(alias="recharge_below")
@@ -284,6 +285,7 @@ class BillingCreditBalancesInsert(TypedDict):
     held: NotRequired[Annotated[int, Field(alias="held")]]
     is_low: NotRequired[Annotated[bool, Field(alias="is_low")]]
     low_balance_threshold: NotRequired[Annotated[Optional[int], Field(alias="low_balance_threshold")]]
+    may_spend: NotRequired[Annotated[bool, Field(alias="may_spend")]]
     next_due_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_due_at")]]
     overdraft: NotRequired[Annotated[int, Field(alias="overdraft")]]
     recharge_below: NotRequired[Annotated[Optional[int], Field(alias="recharge_below")]]
@@ -302,6 +304,7 @@ class BillingCreditBalancesUpdate(TypedDict):
     held: NotRequired[Annotated[int, Field(alias="held")]]
     is_low: NotRequired[Annotated[bool, Field(alias="is_low")]]
     low_balance_threshold: NotRequired[Annotated[Optional[int], Field(alias="low_balance_threshold")]]
+    may_spend: NotRequired[Annotated[bool, Field(alias="may_spend")]]
     next_due_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_due_at")]]
     overdraft: NotRequired[Annotated[int, Field(alias="overdraft")]]
     recharge_below: NotRequired[Annotated[Optional[int], Field(alias="recharge_below")]]

@@ -316,6 +316,7 @@ export type Database = {
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
+          "may_spend": boolean;
           "next_due_at": string | null;
           "overdraft": number;
           "recharge_below": number | null;
@@ -332,6 +333,7 @@ export type Database = {
             "held": number;
             "is_low": boolean;
             "low_balance_threshold": number | null;
+            "may_spend": boolean;
             "next_due_at": string | null;
             "overdraft": number;
             "recharge_below": number | null;
@@ -352,6 +354,7 @@ export type Database = {
           "held"?: number;
           "is_low"?: boolean;
           "low_balance_threshold"?: number | null;
+          "may_spend"?: boolean;
           "next_due_at"?: string | null;
           "overdraft"?: number;
           "recharge_below"?: number | null;
@@ -369,6 +372,7 @@ export type Database = {
           "held"?: number;
           "is_low"?: boolean;
           "low_balance_threshold"?: number | null;
+          "may_spend"?: boolean;
           "next_due_at"?: string | null;
           "overdraft"?: number;
           "recharge_below"?: number | null;
@@ -563,22 +567,7 @@ export type Database = {
           "stripe_price_id"?: string | null;
           "stripe_subscription_item_id"?: string | null;
         };
-        Relationships: [
-          {
-            foreignKeyName: "credit_grants_account_id_fkey";
-            columns: ["account_id"];
-            isOneToOne: false;
-            referencedRelation: "accounts";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "credit_grants_entry_id_fkey";
-            columns: ["entry_id"];
-            isOneToOne: false;
-            referencedRelation: "credit_entries";
-            referencedColumns: ["id"];
-          },
-        ];
+        Relationships: [];
       };
       "credit_hold_lots": {
         Row: {
@@ -2353,7 +2342,7 @@ export type Database = {
       };
       "_burn_lots": {
         Args: { "account_id": string; "amount": number; "entry_id": number };
-        Returns: undefined;
+        Returns: number;
       };
       "_change_ends": {
         Args: {
@@ -2467,11 +2456,11 @@ export type Database = {
         Args: { "parameter": string; "url": string };
         Returns: undefined;
       };
-      "_check_request": {
-        Args: { "idempotency_key": string; "metadata": Json };
-        Returns: undefined;
-      };
       "_checked_amount": { Args: { "amount": number }; Returns: number };
+      "_checked_key": {
+        Args: { "idempotency_key": string; "metadata": Json };
+        Returns: string;
+      };
       "_checked_limit": {
         Args: { "amount": number; "name": string };
         Returns: number;
@@ -2512,6 +2501,7 @@ export type Database = {
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
+          "may_spend": boolean;
           "next_due_at": string | null;
           "overdraft": number;
           "recharge_below": number | null;
@@ -2773,6 +2763,7 @@ export type Database = {
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
+          "may_spend": boolean;
           "next_due_at": string | null;
           "overdraft": number;
           "recharge_below": number | null;
@@ -2832,6 +2823,7 @@ export type Database = {
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
+          "may_spend": boolean;
           "next_due_at": string | null;
           "overdraft": number;
           "recharge_below": number | null;
@@ -2949,6 +2941,7 @@ export type Database = {
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
+          "may_spend": boolean;
           "next_due_at": string | null;
           "overdraft": number;
           "recharge_below": number | null;
@@ -3183,6 +3176,10 @@ export type Database = {
       };
       "_raise_no_account": {
         Args: { "account_id": string };
+        Returns: undefined;
+      };
+      "_raise_unsound": {
+        Args: { "rule": string; "table_name": string };
         Returns: undefined;
       };
       "_record_card": {
@@ -4198,6 +4195,7 @@ export type Database = {
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
+          "may_spend": boolean;
           "next_due_at": string | null;
           "overdraft": number;
           "recharge_below": number | null;

@@ -20,21 +20,22 @@ begin
 end
 $$;
 
-create function billing._check_request(idempotency_key text, metadata jsonb)
-returns void
+create function billing._checked_key(idempotency_key text, metadata jsonb)
+returns text
 language plpgsql
 immutable
 set search_path = ''
 as $$
 begin
-    if _check_request.idempotency_key is null or length(_check_request.idempotency_key) not between 1 and 255 then
+    if _checked_key.idempotency_key is null or length(_checked_key.idempotency_key) not between 1 and 255 then
         raise exception 'idempotency_key has % characters, it needs 1 to 255',
-            coalesce(length(_check_request.idempotency_key), 0)
+            coalesce(length(_checked_key.idempotency_key), 0)
             using errcode = 'TB006', hint = 'Name what the credits are for, such as the id of the job or the order.';
-    elsif jsonb_typeof(_check_request.metadata) is distinct from 'object' then
-        raise exception 'metadata is %, it must be an object', coalesce(jsonb_typeof(_check_request.metadata), 'null')
+    elsif jsonb_typeof(_checked_key.metadata) is distinct from 'object' then
+        raise exception 'metadata is %, it must be an object', coalesce(jsonb_typeof(_checked_key.metadata), 'null')
             using errcode = 'TB007', hint = 'Pass a JSON object, such as {"job": "42"}.';
     end if;
+    return _checked_key.idempotency_key;
 end
 $$;
 
@@ -162,41 +163,43 @@ end
 $$;
 
 -- Takes an amount from the open lots, in their order, for an entry that is there already. The caller holds the lock and
--- has made sure that the lots hold it. What holds have pinned is left alone.
+-- has made sure that the lots hold it. What holds have pinned is left alone. Returns the amount.
 create function billing._burn_lots(account_id uuid, entry_id bigint, amount bigint)
-returns void
+returns bigint
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
-    v_lot record;
     v_left bigint := _burn_lots.amount;
+    v_lot_id bigint;
+    v_remaining bigint;
+    v_free bigint;
     v_taken bigint;
 begin
-    if v_left = 0 then
-        return;
-    end if;
-    for v_lot in
-        select credit_grants.id, credit_grants.remaining, credit_grants.held from billing.credit_grants
+    -- One by one rather than in a loop over a query, which would read on: the first lot is mostly enough.
+    while v_left > 0 loop
+        select credit_grants.id, credit_grants.remaining, credit_grants.remaining - credit_grants.held
+        into v_lot_id, v_remaining, v_free
+        from billing.credit_grants
         where credit_grants.account_id = _burn_lots.account_id
             and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
         order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-    loop
-        v_taken := least(v_left, v_lot.remaining - v_lot.held);
+        limit 1;
+        if not found then
+            raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
+                using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
+        end if;
+        v_taken := least(v_left, v_free);
         update billing.credit_grants
-        set remaining = v_lot.remaining - v_taken,
-            closed_at = case when v_lot.remaining = v_taken then billing.current_time() end
-        where credit_grants.id = v_lot.id;
+        set remaining = v_remaining - v_taken,
+            closed_at = case when v_remaining = v_taken then billing.current_time() end
+        where credit_grants.id = v_lot_id;
         insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (_burn_lots.entry_id, v_lot.id, v_taken);
+        values (_burn_lots.entry_id, v_lot_id, v_taken);
         v_left := v_left - v_taken;
-        exit when v_left = 0;
     end loop;
-    if v_left > 0 then
-        raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
-            using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
-    end if;
+    return _burn_lots.amount;
 end
 $$;
 
@@ -240,7 +243,7 @@ end
 $$;
 
 revoke all on function
-    billing._checked_amount, billing._check_request, billing._check_reason, billing._check_key_is_new,
+    billing._checked_amount, billing._checked_key, billing._check_reason, billing._check_key_is_new,
     billing._raise_no_account, billing._raise_key_reused, billing._lock_balance, billing._check_may_spend,
     billing._check_open, billing._raise_insufficient, billing._burn_lots, billing._in_running_period,
     billing._count_spend

@@ -123,7 +123,7 @@ security definer
 set search_path = ''
 as $$
 begin
-    perform billing._check_request(grant_credits.idempotency_key, grant_credits.metadata);
+    perform billing._checked_key(grant_credits.idempotency_key, grant_credits.metadata);
     return billing._grant_credits(
         account_id => grant_credits.account_id,
         amount => billing._checked_amount(grant_credits.amount),

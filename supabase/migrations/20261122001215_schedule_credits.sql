@@ -47,7 +47,7 @@ declare
     v_amount bigint := billing._checked_amount(schedule_credits.amount);
     v_lot billing.credit_grants;
 begin
-    perform billing._check_request(schedule_credits.idempotency_key, '{}');
+    perform billing._checked_key(schedule_credits.idempotency_key, '{}');
     perform billing._lock_balance(schedule_credits.account_id);
 
     select * into v_lot from billing.credit_grants

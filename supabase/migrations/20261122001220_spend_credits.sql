@@ -21,14 +21,14 @@ set search_path = ''
 as $$
 declare
     v_amount bigint := billing._checked_amount(spend_credits.amount);
+    v_key text := billing._checked_key(spend_credits.idempotency_key, spend_credits.metadata);
     v_up_to bigint := case when spend_credits.up_to then v_amount end;
     v_now timestamptz := billing.current_time();
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
     v_debt bigint;
+    v_burnt bigint;
 begin
-    perform billing._check_request(spend_credits.idempotency_key, spend_credits.metadata);
-
     select credit_balances.* into v_balance from billing.credit_balances
     where credit_balances.account_id = spend_credits.account_id
     for update;
@@ -39,7 +39,7 @@ begin
     select credit_entries.* into v_entry from billing.credit_entries
     where credit_entries.account_id = spend_credits.account_id
         and credit_entries.key_space = 'caller'
-        and credit_entries.idempotency_key = spend_credits.idempotency_key;
+        and credit_entries.idempotency_key = v_key;
     if found then
         if (
             v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
@@ -48,12 +48,14 @@ begin
             'spend', v_amount, v_up_to is not null, spend_credits.description, spend_credits.metadata,
             spend_credits.feature, spend_credits.reference_id
         ) then
-            perform billing._raise_key_reused(spend_credits.idempotency_key);
+            perform billing._raise_key_reused(v_key);
         end if;
         return v_entry;
     end if;
 
-    perform billing._check_may_spend(spend_credits.account_id);
+    if not v_balance.may_spend then
+        perform billing._check_may_spend(spend_credits.account_id);
+    end if;
     if v_balance.next_due_at <= v_now then
         v_balance := billing._lock_settled_balance(spend_credits.account_id);
     end if;
@@ -84,10 +86,11 @@ begin
     values (
         spend_credits.account_id, 'spend', -v_amount, v_balance.balance - v_amount, v_debt, v_up_to, 'app',
         spend_credits.reference_id, spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller',
-        spend_credits.idempotency_key, v_now
+        v_key, v_now
     )
     returning * into v_entry;
-    perform billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
+    -- Assigned rather than performed, which would start the executor for it.
+    v_burnt := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
 
     update billing.credit_balances
     set balance = v_entry.balance_after,

@@ -189,7 +189,7 @@ begin
         raise exception 'a spend of the batch has %, which is not known', v_key
             using errcode = 'TB023', hint = 'A spend has account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
     end if;
-    perform billing._check_request(spend.idempotency_key, coalesce(spend.metadata, '{}')),
+    perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
         billing._checked_amount(spend.amount)
     from jsonb_to_recordset(spend_credits_batch.spends) as spend (amount numeric, idempotency_key text, metadata jsonb);
 

@@ -24,7 +24,7 @@ declare
     v_balance billing.credit_balances;
     v_hold billing.credit_holds;
 begin
-    perform billing._check_request(hold_credits.idempotency_key, hold_credits.metadata);
+    perform billing._checked_key(hold_credits.idempotency_key, hold_credits.metadata);
     perform billing._lock_balance(hold_credits.account_id);
 
     select * into v_hold from billing.credit_holds
@@ -196,7 +196,7 @@ declare
     v_left bigint;
     v_taken bigint;
 begin
-    perform billing._check_request(capture_hold.idempotency_key, capture_hold.metadata);
+    perform billing._checked_key(capture_hold.idempotency_key, capture_hold.metadata);
     v_hold := billing._lock_hold(capture_hold.hold_id);
     v_amount := case when capture_hold.amount is not null then billing._checked_amount(capture_hold.amount) end;
 
@@ -285,7 +285,7 @@ as $$
 declare
     v_hold billing.credit_holds;
 begin
-    perform billing._check_request(release_hold.idempotency_key, '{}');
+    perform billing._checked_key(release_hold.idempotency_key, '{}');
     v_hold := billing._lock_hold(release_hold.hold_id);
     if v_hold.release_key = release_hold.idempotency_key then
         return v_hold;

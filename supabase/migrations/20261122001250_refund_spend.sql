@@ -115,7 +115,7 @@ declare
     v_balance billing.credit_balances;
     v_left bigint;
 begin
-    perform billing._check_request(refund_spend.idempotency_key, refund_spend.metadata);
+    perform billing._checked_key(refund_spend.idempotency_key, refund_spend.metadata);
     select * into v_spend from billing.credit_entries
     where credit_entries.id = refund_spend.entry_id and credit_entries.kind in ('spend', 'capture');
     if not found then

@@ -177,7 +177,7 @@ declare
     v_lot billing.credit_grants;
     v_revocation billing.credit_revocations;
 begin
-    perform billing._check_request(revoke_grant.idempotency_key, '{}');
+    perform billing._checked_key(revoke_grant.idempotency_key, '{}');
     perform billing._check_reason(revoke_grant.reason, revoke_grant.actor);
     if revoke_grant.shortfall_policy is null
         or revoke_grant.shortfall_policy not in ('clamp_and_record', 'allow_negative', 'block_future_grants') then

@@ -94,7 +94,7 @@ declare
     v_revocation billing.credit_revocations;
     v_reinstatement billing.credit_reinstatements;
 begin
-    perform billing._check_request(reinstate_grant.idempotency_key, '{}');
+    perform billing._checked_key(reinstate_grant.idempotency_key, '{}');
     perform billing._check_reason(reinstate_grant.reason, reinstate_grant.actor);
     select * into v_revocation from billing.credit_revocations where credit_revocations.id = reinstate_grant.revocation_id;
     if not found then

@@ -55,7 +55,7 @@ declare
     v_amount bigint := billing._checked_amount(abs(adjust_credits.amount));
     v_entry billing.credit_entries;
 begin
-    perform billing._check_request(adjust_credits.idempotency_key, '{}');
+    perform billing._checked_key(adjust_credits.idempotency_key, '{}');
     perform billing._check_reason(adjust_credits.reason, adjust_credits.actor);
     if adjust_credits.amount > 0 then
         return billing._grant_credits(

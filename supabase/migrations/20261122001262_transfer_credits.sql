@@ -23,7 +23,7 @@ declare
     v_out billing.credit_entries;
     v_lot record;
 begin
-    perform billing._check_request(transfer_credits.idempotency_key, transfer_credits.metadata);
+    perform billing._checked_key(transfer_credits.idempotency_key, transfer_credits.metadata);
     if transfer_credits.from_account_id = transfer_credits.to_account_id then
         raise exception 'account % cannot transfer to itself', transfer_credits.from_account_id
             using errcode = 'TB030', hint = 'Name another account to transfer to.';

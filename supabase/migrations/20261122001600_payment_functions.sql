@@ -65,16 +65,22 @@ $$;
 -- The account is frozen by a warning whose charge has the highest risk; one that is frozen already stays as it is.
 create function billing._freeze_on_warning(warning billing.fraud_warnings)
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
 as $$
-    update billing.accounts
-    set frozen_at = now(),
-        frozen_reason = 'early fraud warning ' || (_freeze_on_warning.warning).stripe_early_fraud_warning_id,
-        updated_at = now()
-    where (_freeze_on_warning.warning).risk_level = 'highest' and accounts.frozen_at is null
-        and accounts.id = (_freeze_on_warning.warning).account_id
+declare
+    v_warning billing.fraud_warnings := _freeze_on_warning.warning;
+begin
+    if v_warning.risk_level = 'highest' and v_warning.account_id is not null then
+        perform billing._lock_balance(v_warning.account_id);
+        update billing.accounts
+        set frozen_at = now(),
+            frozen_reason = 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id,
+            updated_at = now()
+        where accounts.id = v_warning.account_id and accounts.frozen_at is null;
+    end if;
+end
 $$;
 
 create function billing.record_fraud_warning(

@@ -53,6 +53,11 @@ from billing.accounts as a
 left join billing.credit_balances as b on b.account_id = a.id
 where b.account_id is null
 union all
+select b.account_id, 'balance_knows_who_may_spend', format('may_spend %s, the account says otherwise', b.may_spend)
+from billing.credit_balances as b
+join billing.accounts as a on a.id = b.account_id
+where b.may_spend <> (a.frozen_at is null and a.closed_at is null)
+union all
 select b.account_id, 'balance_is_the_sum_of_entries', format('balance %s, entries %s', b.balance, coalesce(e.total, 0))
 from billing.credit_balances as b
 left join entry_sums as e on e.account_id = b.account_id
@@ -142,6 +147,12 @@ select e.account_id, 'entry_has_a_balance', format('entry %s of an account that 
 from billing.credit_entries as e
 left join billing.credit_balances as b on b.account_id = e.account_id
 where b.account_id is null
+union all
+select g.account_id, 'lot_has_its_entry', format('lot %s: entry %s is not there, or of another account', g.id, g.entry_id)
+from billing.credit_grants as g
+left join billing.credit_entries as e on e.id = g.entry_id
+left join billing.credit_balances as b on b.account_id = g.account_id
+where g.entry_id is not null and e.account_id is distinct from g.account_id or b.account_id is null
 union all
 select
     coalesce(e.account_id, g.account_id), 'lineage_joins_entry_and_lot',

@@ -40,6 +40,7 @@ def run(*statements: str) -> Corrupt:
 # The lot of 100 has 66 left, of which 6 are held; the lot of 50 is whole. What else is off beside the invariant.
 CORRUPTIONS: dict[str, tuple[Corrupt, set[str]]] = {
     "account_has_a_balance": (run("insert into billing.accounts (kind) values ('team')"), set()),
+    "balance_knows_who_may_spend": (run("update billing.credit_balances set may_spend = false"), set()),
     "balance_is_the_sum_of_entries": (
         run("update billing.credit_balances set balance = balance + 1"),
         {"balance_is_what_remains_less_debt"},
@@ -63,7 +64,11 @@ CORRUPTIONS: dict[str, tuple[Corrupt, set[str]]] = {
             "update billing.credit_grants set held = 0",
             "delete from billing.accounts",
         ),
-        {"hold_pins_what_it_holds"},
+        {"hold_pins_what_it_holds", "lot_has_its_entry"},
+    ),
+    "lot_has_its_entry": (
+        run("update billing.credit_grants set entry_id = -1 where amount = 50"),
+        {"entry_is_accounted_for"},
     ),
     "lineage_joins_entry_and_lot": (
         run(

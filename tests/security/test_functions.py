@@ -56,6 +56,7 @@ SECURITY_DEFINERS = {
     "billing.sync_product",
     "billing.sync_subscription",
     "billing.take_recharges",
+    "billing.tg_accounts__may_spend",
     "billing.tg_accounts__open_balance",
     "billing.tg_credit_balances__low_balance",
     "billing.tg_credit_balances__recharge",

@@ -467,38 +467,40 @@ CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETUR
         )
 $$;
 
-CREATE FUNCTION billing._burn_lots(account_id uuid, entry_id bigint, amount bigint) RETURNS void
+CREATE FUNCTION billing._burn_lots(account_id uuid, entry_id bigint, amount bigint) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-    v_lot record;
     v_left bigint := _burn_lots.amount;
+    v_lot_id bigint;
+    v_remaining bigint;
+    v_free bigint;
     v_taken bigint;
 begin
-    if v_left = 0 then
-        return;
-    end if;
-    for v_lot in
-        select credit_grants.id, credit_grants.remaining, credit_grants.held from billing.credit_grants
+    -- One by one rather than in a loop over a query, which would read on: the first lot is mostly enough.
+    while v_left > 0 loop
+        select credit_grants.id, credit_grants.remaining, credit_grants.remaining - credit_grants.held
+        into v_lot_id, v_remaining, v_free
+        from billing.credit_grants
         where credit_grants.account_id = _burn_lots.account_id
             and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
         order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-    loop
-        v_taken := least(v_left, v_lot.remaining - v_lot.held);
+        limit 1;
+        if not found then
+            raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
+                using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
+        end if;
+        v_taken := least(v_left, v_free);
         update billing.credit_grants
-        set remaining = v_lot.remaining - v_taken,
-            closed_at = case when v_lot.remaining = v_taken then billing.current_time() end
-        where credit_grants.id = v_lot.id;
+        set remaining = v_remaining - v_taken,
+            closed_at = case when v_remaining = v_taken then billing.current_time() end
+        where credit_grants.id = v_lot_id;
         insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (_burn_lots.entry_id, v_lot.id, v_taken);
+        values (_burn_lots.entry_id, v_lot_id, v_taken);
         v_left := v_left - v_taken;
-        exit when v_left = 0;
     end loop;
-    if v_left > 0 then
-        raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
-            using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
-    end if;
+    return _burn_lots.amount;
 end
 $$;
 
@@ -804,22 +806,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._check_request(idempotency_key text, metadata jsonb) RETURNS void
-    LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
-    AS $$
-begin
-    if _check_request.idempotency_key is null or length(_check_request.idempotency_key) not between 1 and 255 then
-        raise exception 'idempotency_key has % characters, it needs 1 to 255',
-            coalesce(length(_check_request.idempotency_key), 0)
-            using errcode = 'TB006', hint = 'Name what the credits are for, such as the id of the job or the order.';
-    elsif jsonb_typeof(_check_request.metadata) is distinct from 'object' then
-        raise exception 'metadata is %, it must be an object', coalesce(jsonb_typeof(_check_request.metadata), 'null')
-            using errcode = 'TB007', hint = 'Pass a JSON object, such as {"job": "42"}.';
-    end if;
-end
-$$;
-
 CREATE FUNCTION billing._checked_amount(amount numeric) RETURNS bigint
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO ''
@@ -831,6 +817,23 @@ begin
     raise exception 'amount is %, not a whole number of credits from 1 to 9223372036854775807',
         coalesce(_checked_amount.amount::text, 'null')
         using errcode = 'TB005', hint = 'Pass credits as a positive whole number.';
+end
+$$;
+
+CREATE FUNCTION billing._checked_key(idempotency_key text, metadata jsonb) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if _checked_key.idempotency_key is null or length(_checked_key.idempotency_key) not between 1 and 255 then
+        raise exception 'idempotency_key has % characters, it needs 1 to 255',
+            coalesce(length(_checked_key.idempotency_key), 0)
+            using errcode = 'TB006', hint = 'Name what the credits are for, such as the id of the job or the order.';
+    elsif jsonb_typeof(_checked_key.metadata) is distinct from 'object' then
+        raise exception 'metadata is %, it must be an object', coalesce(jsonb_typeof(_checked_key.metadata), 'null')
+            using errcode = 'TB007', hint = 'Pass a JSON object, such as {"job": "42"}.';
+    end if;
+    return _checked_key.idempotency_key;
 end
 $$;
 
@@ -1016,10 +1019,7 @@ CREATE TABLE billing.credit_grants (
     stripe_price_id text,
     stripe_checkout_session_id text,
     stripe_payment_intent_id text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT expires_after_it_takes_effect CHECK ((expires_at > effective_at)),
-    CONSTRAINT held_remaining_and_amount_ascend CHECK (((0 <= held) AND (held <= remaining) AND (remaining <= (amount)::bigint))),
-    CONSTRAINT only_open_lots_hold_credits CHECK (((remaining = 0) OR ((entry_id IS NOT NULL) AND (closed_at IS NULL))))
+    created_at timestamp with time zone DEFAULT now() NOT NULL
 )
 WITH (fillfactor='80');
 
@@ -1055,6 +1055,7 @@ CREATE TABLE billing.credit_balances (
     debt bigint DEFAULT 0 NOT NULL,
     withheld bigint DEFAULT 0 NOT NULL,
     next_due_at timestamp with time zone,
+    may_spend boolean DEFAULT true NOT NULL,
     overdraft bigint DEFAULT 0 NOT NULL,
     spend_cap bigint,
     spend_cap_period text,
@@ -1063,9 +1064,7 @@ CREATE TABLE billing.credit_balances (
     low_balance_threshold bigint,
     is_low boolean DEFAULT false NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    recharge_below bigint,
-    CONSTRAINT only_the_balance_is_negative CHECK ((LEAST(held, debt, withheld, overdraft, spend_cap, low_balance_threshold) >= 0)),
-    CONSTRAINT spend_cap_comes_with_its_period CHECK ((((spend_cap IS NULL) = (spend_cap_period IS NULL)) AND (spend_cap_period = ANY (ARRAY['day'::text, 'week'::text, 'month'::text]))))
+    recharge_below bigint
 )
 WITH (fillfactor='70');
 
@@ -1080,6 +1079,8 @@ COMMENT ON COLUMN billing.credit_balances.debt IS 'Credits owed because somethin
 COMMENT ON COLUMN billing.credit_balances.withheld IS 'Credits that the next grants give up, because something already spent was taken back.';
 
 COMMENT ON COLUMN billing.credit_balances.next_due_at IS 'No lot opens or expires and no hold expires before this; null: none ever does.';
+
+COMMENT ON COLUMN billing.credit_balances.may_spend IS 'False while the account is frozen or closed; accounts says why.';
 
 COMMENT ON COLUMN billing.credit_balances.overdraft IS 'How far below zero spending may go.';
 
@@ -1205,14 +1206,7 @@ CREATE TABLE billing.credit_entries (
     key_space billing.key_space NOT NULL,
     idempotency_key billing.idempotency_key NOT NULL,
     occurred_at timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT amount_has_the_sign_of_its_kind CHECK (
-CASE
-    WHEN ((kind)::text = ANY (ARRAY['grant'::text, 'reinstatement'::text, 'refund'::text, 'transfer_in'::text])) THEN (amount > 0)
-    WHEN ((kind)::text = 'adjustment'::text) THEN (amount <> 0)
-    WHEN ((kind)::text = 'repayment'::text) THEN (amount = 0)
-    ELSE (amount < 0)
-END)
+    created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
 
@@ -1327,15 +1321,21 @@ CREATE TABLE billing.fraud_warnings (
 COMMENT ON TABLE billing.fraud_warnings IS 'Early fraud warnings, with the risk of their charge (a warning itself carries none).';
 
 CREATE FUNCTION billing._freeze_on_warning(warning billing.fraud_warnings) RETURNS void
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
-    update billing.accounts
-    set frozen_at = now(),
-        frozen_reason = 'early fraud warning ' || (_freeze_on_warning.warning).stripe_early_fraud_warning_id,
-        updated_at = now()
-    where (_freeze_on_warning.warning).risk_level = 'highest' and accounts.frozen_at is null
-        and accounts.id = (_freeze_on_warning.warning).account_id
+declare
+    v_warning billing.fraud_warnings := _freeze_on_warning.warning;
+begin
+    if v_warning.risk_level = 'highest' and v_warning.account_id is not null then
+        perform billing._lock_balance(v_warning.account_id);
+        update billing.accounts
+        set frozen_at = now(),
+            frozen_reason = 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id,
+            updated_at = now()
+        where accounts.id = v_warning.account_id and accounts.frozen_at is null;
+    end if;
+end
 $$;
 
 CREATE FUNCTION billing._fresh_stripe_key(purpose text, id uuid) RETURNS text
@@ -2832,6 +2832,17 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._raise_unsound(table_name text, rule text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+    raise exception 'new row for relation "%" violates check constraint "%"', _raise_unsound.table_name, _raise_unsound.rule
+        using errcode = 'check_violation', schema = 'billing', table = _raise_unsound.table_name,
+            constraint = _raise_unsound.rule;
+end
+$$;
+
 CREATE FUNCTION billing._record_card(stripe_customer_id text, account_id uuid, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -4202,7 +4213,7 @@ declare
     v_amount bigint := billing._checked_amount(abs(adjust_credits.amount));
     v_entry billing.credit_entries;
 begin
-    perform billing._check_request(adjust_credits.idempotency_key, '{}');
+    perform billing._checked_key(adjust_credits.idempotency_key, '{}');
     perform billing._check_reason(adjust_credits.reason, adjust_credits.actor);
     if adjust_credits.amount > 0 then
         return billing._grant_credits(
@@ -4374,7 +4385,7 @@ declare
     v_left bigint;
     v_taken bigint;
 begin
-    perform billing._check_request(capture_hold.idempotency_key, capture_hold.metadata);
+    perform billing._checked_key(capture_hold.idempotency_key, capture_hold.metadata);
     v_hold := billing._lock_hold(capture_hold.hold_id);
     v_amount := case when capture_hold.amount is not null then billing._checked_amount(capture_hold.amount) end;
 
@@ -4671,7 +4682,7 @@ CREATE FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempoten
     SET search_path TO ''
     AS $$
 begin
-    perform billing._check_request(grant_credits.idempotency_key, grant_credits.metadata);
+    perform billing._checked_key(grant_credits.idempotency_key, grant_credits.metadata);
     return billing._grant_credits(
         account_id => grant_credits.account_id,
         amount => billing._checked_amount(grant_credits.amount),
@@ -4723,7 +4734,7 @@ declare
     v_balance billing.credit_balances;
     v_hold billing.credit_holds;
 begin
-    perform billing._check_request(hold_credits.idempotency_key, hold_credits.metadata);
+    perform billing._checked_key(hold_credits.idempotency_key, hold_credits.metadata);
     perform billing._lock_balance(hold_credits.account_id);
 
     select * into v_hold from billing.credit_holds
@@ -5186,7 +5197,7 @@ declare
     v_balance billing.credit_balances;
     v_left bigint;
 begin
-    perform billing._check_request(refund_spend.idempotency_key, refund_spend.metadata);
+    perform billing._checked_key(refund_spend.idempotency_key, refund_spend.metadata);
     select * into v_spend from billing.credit_entries
     where credit_entries.id = refund_spend.entry_id and credit_entries.kind in ('spend', 'capture');
     if not found then
@@ -5240,7 +5251,7 @@ declare
     v_revocation billing.credit_revocations;
     v_reinstatement billing.credit_reinstatements;
 begin
-    perform billing._check_request(reinstate_grant.idempotency_key, '{}');
+    perform billing._checked_key(reinstate_grant.idempotency_key, '{}');
     perform billing._check_reason(reinstate_grant.reason, reinstate_grant.actor);
     select * into v_revocation from billing.credit_revocations where credit_revocations.id = reinstate_grant.revocation_id;
     if not found then
@@ -5279,7 +5290,7 @@ CREATE FUNCTION billing.release_hold(hold_id uuid, idempotency_key text) RETURNS
 declare
     v_hold billing.credit_holds;
 begin
-    perform billing._check_request(release_hold.idempotency_key, '{}');
+    perform billing._checked_key(release_hold.idempotency_key, '{}');
     v_hold := billing._lock_hold(release_hold.hold_id);
     if v_hold.release_key = release_hold.idempotency_key then
         return v_hold;
@@ -5402,7 +5413,7 @@ declare
     v_lot billing.credit_grants;
     v_revocation billing.credit_revocations;
 begin
-    perform billing._check_request(revoke_grant.idempotency_key, '{}');
+    perform billing._checked_key(revoke_grant.idempotency_key, '{}');
     perform billing._check_reason(revoke_grant.reason, revoke_grant.actor);
     if revoke_grant.shortfall_policy is null
         or revoke_grant.shortfall_policy not in ('clamp_and_record', 'allow_negative', 'block_future_grants') then
@@ -5450,7 +5461,7 @@ declare
     v_amount bigint := billing._checked_amount(schedule_credits.amount);
     v_lot billing.credit_grants;
 begin
-    perform billing._check_request(schedule_credits.idempotency_key, '{}');
+    perform billing._checked_key(schedule_credits.idempotency_key, '{}');
     perform billing._lock_balance(schedule_credits.account_id);
 
     select * into v_lot from billing.credit_grants
@@ -5715,14 +5726,14 @@ CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempoten
     AS $$
 declare
     v_amount bigint := billing._checked_amount(spend_credits.amount);
+    v_key text := billing._checked_key(spend_credits.idempotency_key, spend_credits.metadata);
     v_up_to bigint := case when spend_credits.up_to then v_amount end;
     v_now timestamptz := billing.current_time();
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
     v_debt bigint;
+    v_burnt bigint;
 begin
-    perform billing._check_request(spend_credits.idempotency_key, spend_credits.metadata);
-
     select credit_balances.* into v_balance from billing.credit_balances
     where credit_balances.account_id = spend_credits.account_id
     for update;
@@ -5733,7 +5744,7 @@ begin
     select credit_entries.* into v_entry from billing.credit_entries
     where credit_entries.account_id = spend_credits.account_id
         and credit_entries.key_space = 'caller'
-        and credit_entries.idempotency_key = spend_credits.idempotency_key;
+        and credit_entries.idempotency_key = v_key;
     if found then
         if (
             v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
@@ -5742,12 +5753,14 @@ begin
             'spend', v_amount, v_up_to is not null, spend_credits.description, spend_credits.metadata,
             spend_credits.feature, spend_credits.reference_id
         ) then
-            perform billing._raise_key_reused(spend_credits.idempotency_key);
+            perform billing._raise_key_reused(v_key);
         end if;
         return v_entry;
     end if;
 
-    perform billing._check_may_spend(spend_credits.account_id);
+    if not v_balance.may_spend then
+        perform billing._check_may_spend(spend_credits.account_id);
+    end if;
     if v_balance.next_due_at <= v_now then
         v_balance := billing._lock_settled_balance(spend_credits.account_id);
     end if;
@@ -5778,10 +5791,11 @@ begin
     values (
         spend_credits.account_id, 'spend', -v_amount, v_balance.balance - v_amount, v_debt, v_up_to, 'app',
         spend_credits.reference_id, spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller',
-        spend_credits.idempotency_key, v_now
+        v_key, v_now
     )
     returning * into v_entry;
-    perform billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
+    -- Assigned rather than performed, which would start the executor for it.
+    v_burnt := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
 
     update billing.credit_balances
     set balance = v_entry.balance_after,
@@ -5823,7 +5837,7 @@ begin
         raise exception 'a spend of the batch has %, which is not known', v_key
             using errcode = 'TB023', hint = 'A spend has account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
     end if;
-    perform billing._check_request(spend.idempotency_key, coalesce(spend.metadata, '{}')),
+    perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
         billing._checked_amount(spend.amount)
     from jsonb_to_recordset(spend_credits_batch.spends) as spend (amount numeric, idempotency_key text, metadata jsonb);
 
@@ -6384,6 +6398,17 @@ $$;
 
 COMMENT ON FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) IS 'Recharges that are due, taken by the caller for lease_seconds: each is one payment, asked for with its id as the idempotency key.';
 
+CREATE FUNCTION billing.tg_accounts__may_spend() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    update billing.credit_balances set may_spend = new.frozen_at is null and new.closed_at is null
+    where credit_balances.account_id = new.id;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_accounts__open_balance() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6452,6 +6477,57 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_credit_balances__sound() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    -- Null, where there is no cap or threshold, is no offence.
+    if least(new.held, new.debt, new.withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
+        perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
+    elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
+        or new.spend_cap_period not in ('day', 'week', 'month') then
+        perform billing._raise_unsound(tg_table_name, 'spend_cap_comes_with_its_period');
+    end if;
+    return new;
+end
+$$;
+
+CREATE FUNCTION billing.tg_credit_entries__sound() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    if (
+        case
+            when new.kind in ('grant', 'reinstatement', 'refund', 'transfer_in') then new.amount <= 0
+            when new.kind = 'adjustment' then new.amount = 0
+            when new.kind = 'repayment' then new.amount <> 0
+            else new.amount >= 0
+        end
+    ) then
+        perform billing._raise_unsound(tg_table_name, 'amount_has_the_sign_of_its_kind');
+    end if;
+    return new;
+end
+$$;
+
+CREATE FUNCTION billing.tg_credit_grants__sound() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    if new.held < 0 or new.held > new.remaining or new.remaining > new.amount then
+        perform billing._raise_unsound(tg_table_name, 'held_remaining_and_amount_ascend');
+    elsif new.remaining <> 0 and (new.entry_id is null or new.closed_at is not null) then
+        perform billing._raise_unsound(tg_table_name, 'only_open_lots_hold_credits');
+    elsif new.expires_at <= new.effective_at then
+        perform billing._raise_unsound(tg_table_name, 'expires_after_it_takes_effect');
+    end if;
+    return new;
+end
+$$;
+
 CREATE FUNCTION billing.tg_credit_packs__arrive() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6496,7 +6572,7 @@ declare
     v_out billing.credit_entries;
     v_lot record;
 begin
-    perform billing._check_request(transfer_credits.idempotency_key, transfer_credits.metadata);
+    perform billing._checked_key(transfer_credits.idempotency_key, transfer_credits.metadata);
     if transfer_credits.from_account_id = transfer_credits.to_account_id then
         raise exception 'account % cannot transfer to itself', transfer_credits.from_account_id
             using errcode = 'TB030', hint = 'Name another account to transfer to.';
@@ -7154,6 +7230,13 @@ CREATE VIEW billing.ledger_discrepancies WITH (security_invoker='on') AS
   WHERE (b.account_id IS NULL)
 UNION ALL
  SELECT b.account_id,
+    'balance_knows_who_may_spend'::text AS invariant,
+    format('may_spend %s, the account says otherwise'::text, b.may_spend) AS detail
+   FROM (billing.credit_balances b
+     JOIN billing.accounts a ON ((a.id = b.account_id)))
+  WHERE (b.may_spend <> ((a.frozen_at IS NULL) AND (a.closed_at IS NULL)))
+UNION ALL
+ SELECT b.account_id,
     'balance_is_the_sum_of_entries'::text AS invariant,
     format('balance %s, entries %s'::text, b.balance, COALESCE(e.total, (0)::numeric)) AS detail
    FROM (billing.credit_balances b
@@ -7255,6 +7338,14 @@ UNION ALL
    FROM (billing.credit_entries e
      LEFT JOIN billing.credit_balances b ON ((b.account_id = e.account_id)))
   WHERE (b.account_id IS NULL)
+UNION ALL
+ SELECT g.account_id,
+    'lot_has_its_entry'::text AS invariant,
+    format('lot %s: entry %s is not there, or of another account'::text, g.id, g.entry_id) AS detail
+   FROM ((billing.credit_grants g
+     LEFT JOIN billing.credit_entries e ON ((e.id = g.entry_id)))
+     LEFT JOIN billing.credit_balances b ON ((b.account_id = g.account_id)))
+  WHERE (((g.entry_id IS NOT NULL) AND (e.account_id IS DISTINCT FROM g.account_id)) OR (b.account_id IS NULL))
 UNION ALL
  SELECT COALESCE(e.account_id, g.account_id) AS account_id,
     'lineage_joins_entry_and_lot'::text AS invariant,
@@ -7866,6 +7957,8 @@ CREATE INDEX subscriptions_account ON billing.subscriptions USING btree (account
 
 CREATE INDEX subscriptions_customer ON billing.subscriptions USING btree (stripe_customer_id);
 
+CREATE TRIGGER tg_accounts__may_spend AFTER UPDATE OF frozen_at, closed_at ON billing.accounts FOR EACH ROW EXECUTE FUNCTION billing.tg_accounts__may_spend();
+
 CREATE TRIGGER tg_accounts__open_balance AFTER INSERT ON billing.accounts FOR EACH ROW EXECUTE FUNCTION billing.tg_accounts__open_balance();
 
 CREATE TRIGGER tg_clock__local_only BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON billing.clock FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_clock__local_only();
@@ -7876,11 +7969,17 @@ CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billin
 
 CREATE CONSTRAINT TRIGGER tg_credit_balances__recharge AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.balance - new.held) < new.recharge_below)) EXECUTE FUNCTION billing.tg_credit_balances__recharge();
 
+CREATE TRIGGER tg_credit_balances__sound BEFORE INSERT OR UPDATE ON billing.credit_balances FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balances__sound();
+
 CREATE TRIGGER tg_credit_consumptions__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_consumptions FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
 CREATE TRIGGER tg_credit_entries__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_entries FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
+CREATE TRIGGER tg_credit_entries__sound BEFORE INSERT ON billing.credit_entries FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_entries__sound();
+
 CREATE TRIGGER tg_credit_grants__kept BEFORE DELETE OR TRUNCATE ON billing.credit_grants FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
+
+CREATE TRIGGER tg_credit_grants__sound BEFORE INSERT OR UPDATE ON billing.credit_grants FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_grants__sound();
 
 CREATE TRIGGER tg_credit_packs__arrive AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_packs__arrive();
 
@@ -7922,12 +8021,6 @@ ALTER TABLE ONLY billing.credit_entries
 
 ALTER TABLE ONLY billing.credit_entries
     ADD CONSTRAINT credit_entries_reverses_entry_id_fkey FOREIGN KEY (reverses_entry_id) REFERENCES billing.credit_entries(id);
-
-ALTER TABLE ONLY billing.credit_grants
-    ADD CONSTRAINT credit_grants_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
-
-ALTER TABLE ONLY billing.credit_grants
-    ADD CONSTRAINT credit_grants_entry_id_fkey FOREIGN KEY (entry_id) REFERENCES billing.credit_entries(id);
 
 ALTER TABLE ONLY billing.credit_hold_lots
     ADD CONSTRAINT credit_hold_lots_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES billing.credit_grants(id);

@@ -100,6 +100,61 @@ def test_grants_and_spends_of_two_accounts_at_once_never_deadlock(
     assert discrepancies(app) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ("update billing.credit_balances set held = -1", "only_the_balance_is_negative"),
+        ("update billing.credit_balances set debt = -1", "only_the_balance_is_negative"),
+        ("update billing.credit_balances set withheld = -1", "only_the_balance_is_negative"),
+        ("update billing.credit_balances set overdraft = -1", "only_the_balance_is_negative"),
+        (
+            "update billing.credit_balances set spend_cap = -1, spend_cap_period = 'day'",
+            "only_the_balance_is_negative",
+        ),
+        ("update billing.credit_balances set low_balance_threshold = -1", "only_the_balance_is_negative"),
+        ("update billing.credit_balances set spend_cap = 1", "spend_cap_comes_with_its_period"),
+        ("update billing.credit_balances set spend_cap_period = 'day'", "spend_cap_comes_with_its_period"),
+        (
+            "update billing.credit_balances set spend_cap = 1, spend_cap_period = 'year'",
+            "spend_cap_comes_with_its_period",
+        ),
+        ("update billing.credit_grants set held = -1", "held_remaining_and_amount_ascend"),
+        ("update billing.credit_grants set held = remaining + 1", "held_remaining_and_amount_ascend"),
+        ("update billing.credit_grants set remaining = amount + 1", "held_remaining_and_amount_ascend"),
+        ("update billing.credit_grants set closed_at = now()", "only_open_lots_hold_credits"),
+        ("update billing.credit_grants set entry_id = null", "only_open_lots_hold_credits"),
+        ("update billing.credit_grants set expires_at = effective_at", "expires_after_it_takes_effect"),
+    ],
+)
+def test_row_that_cannot_be_is_refused_to_whoever_writes_it(
+    admin: Connection, app: Connection, account: UUID, change: str, rule: str
+) -> None:
+    grant(app, account, 10)
+    with pytest.raises(psycopg.errors.CheckViolation) as caught:
+        admin.execute(change.encode())
+    assert caught.value.diag.constraint_name == rule
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount"),
+    [
+        *((kind, -1) for kind in ("grant", "reinstatement", "refund", "transfer_in")),
+        *((kind, 1) for kind in ("spend", "capture", "expiry", "revocation", "transfer_out")),
+        *((kind, 0) for kind in ("grant", "spend", "adjustment")),
+        ("repayment", 1),
+    ],
+)
+def test_entry_has_the_sign_of_its_kind(admin: Connection, account: UUID, kind: str, amount: int) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation) as caught:
+        admin.execute(
+            "insert into billing.credit_entries "
+            "(account_id, kind, amount, balance_after, source, key_space, idempotency_key, occurred_at) "
+            "values (%s, %s, %s, 0, 'app', 'caller', 'key', now())",
+            [account, kind, amount],
+        )
+    assert caught.value.diag.constraint_name == "amount_has_the_sign_of_its_kind"
+
+
 def test_entries_of_an_account_are_numbered_in_the_order_of_their_balances(
     database: Database, app: Connection, account: UUID
 ) -> None:

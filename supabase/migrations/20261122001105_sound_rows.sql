@@ -1,0 +1,92 @@
+-- What a row of the ledger may be, beyond what the types of its columns say.
+--
+-- Invariant: every row that is written is judged, whoever writes it. By triggers, because Postgres parses the CHECKs of a
+-- table anew for every statement that writes to it, which was a quarter of a spend; a trigger is compiled once for a
+-- connection. Errors are those of a CHECK: 23514, with the rule's name.
+
+create function billing._raise_unsound(table_name text, rule text)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    raise exception 'new row for relation "%" violates check constraint "%"', _raise_unsound.table_name, _raise_unsound.rule
+        using errcode = 'check_violation', schema = 'billing', table = _raise_unsound.table_name,
+            constraint = _raise_unsound.rule;
+end
+$$;
+
+create function billing.tg_credit_balances__sound()
+returns trigger
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    -- Null, where there is no cap or threshold, is no offence.
+    if least(new.held, new.debt, new.withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
+        perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
+    elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
+        or new.spend_cap_period not in ('day', 'week', 'month') then
+        perform billing._raise_unsound(tg_table_name, 'spend_cap_comes_with_its_period');
+    end if;
+    return new;
+end
+$$;
+
+create trigger tg_credit_balances__sound
+before insert or update on billing.credit_balances
+for each row execute function billing.tg_credit_balances__sound();
+
+create function billing.tg_credit_entries__sound()
+returns trigger
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    if (
+        case
+            when new.kind in ('grant', 'reinstatement', 'refund', 'transfer_in') then new.amount <= 0
+            when new.kind = 'adjustment' then new.amount = 0
+            when new.kind = 'repayment' then new.amount <> 0
+            else new.amount >= 0
+        end
+    ) then
+        perform billing._raise_unsound(tg_table_name, 'amount_has_the_sign_of_its_kind');
+    end if;
+    return new;
+end
+$$;
+
+create trigger tg_credit_entries__sound
+before insert on billing.credit_entries
+for each row execute function billing.tg_credit_entries__sound();
+
+create function billing.tg_credit_grants__sound()
+returns trigger
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    if new.held < 0 or new.held > new.remaining or new.remaining > new.amount then
+        perform billing._raise_unsound(tg_table_name, 'held_remaining_and_amount_ascend');
+    elsif new.remaining <> 0 and (new.entry_id is null or new.closed_at is not null) then
+        perform billing._raise_unsound(tg_table_name, 'only_open_lots_hold_credits');
+    elsif new.expires_at <= new.effective_at then
+        perform billing._raise_unsound(tg_table_name, 'expires_after_it_takes_effect');
+    end if;
+    return new;
+end
+$$;
+
+create trigger tg_credit_grants__sound
+before insert or update on billing.credit_grants
+for each row execute function billing.tg_credit_grants__sound();
+
+revoke all on function
+    billing._raise_unsound, billing.tg_credit_balances__sound, billing.tg_credit_entries__sound,
+    billing.tg_credit_grants__sound
+from public, anon, authenticated, service_role;
