@@ -3,6 +3,103 @@
 -- Callable by service_role (the app's own server), inside the app's own transaction; clients never. Below zero only as
 -- far as the account's overdraft, which becomes debt that the next grant repays.
 
+-- A spend that is not plain: a key that was used before, an account where something is due or capped, too few credits.
+create function billing._spend_judged(
+    account_id uuid,
+    amount bigint,
+    idempotency_key text,
+    description text,
+    metadata jsonb,
+    feature text,
+    reference_id text,
+    up_to boolean
+)
+returns billing.credit_entries
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_amount bigint := _spend_judged.amount;
+    v_up_to bigint := case when _spend_judged.up_to then v_amount end;
+    v_now timestamptz := billing.current_time();
+    v_balance billing.credit_balances;
+    v_entry billing.credit_entries;
+    v_debt bigint;
+begin
+    select credit_balances.* into v_balance from billing.credit_balances
+    where credit_balances.account_id = _spend_judged.account_id
+    for update;
+    if not found then
+        perform billing._raise_no_account(_spend_judged.account_id);
+    end if;
+
+    select credit_entries.* into v_entry from billing.credit_entries
+    where credit_entries.account_id = _spend_judged.account_id
+        and credit_entries.key_space = 'caller'
+        and credit_entries.idempotency_key = _spend_judged.idempotency_key;
+    if found then
+        if (
+            v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
+            v_entry.metadata, v_entry.feature, v_entry.reference_id
+        ) is distinct from (
+            'spend', v_amount, v_up_to is not null, _spend_judged.description, _spend_judged.metadata,
+            _spend_judged.feature, _spend_judged.reference_id
+        ) then
+            perform billing._raise_key_reused(_spend_judged.idempotency_key);
+        end if;
+        return v_entry;
+    end if;
+
+    if not v_balance.may_spend then
+        perform billing._check_may_spend(_spend_judged.account_id);
+    end if;
+    if v_balance.next_due_at <= v_now then
+        v_balance := billing._lock_settled_balance(_spend_judged.account_id);
+    end if;
+    if v_up_to is not null then
+        v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
+        if v_balance.spend_cap is not null then
+            v_balance := billing._in_running_period(v_balance);
+            -- At least one, so that a cap that is used up is refused as such.
+            v_amount := least(v_amount, greatest(v_balance.spend_cap - v_balance.spent_in_period, 1));
+        end if;
+    end if;
+    if v_amount <= 0 or v_amount - v_balance.overdraft > v_balance.balance - v_balance.held then
+        perform billing._raise_insufficient(
+            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft,
+            _spend_judged.amount
+        );
+    end if;
+    if v_balance.spend_cap is not null then
+        v_balance := billing._count_spend(v_balance, v_amount);
+    end if;
+
+    -- Beyond what the lots hold (balance + debt) it is debt.
+    v_debt := greatest(v_amount - v_balance.debt - (v_balance.balance - v_balance.held), 0);
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, debt, up_to, source, reference_id, description, feature, metadata,
+        key_space, idempotency_key, occurred_at
+    )
+    values (
+        _spend_judged.account_id, 'spend', -v_amount, v_balance.balance - v_amount, v_debt, v_up_to, 'app',
+        _spend_judged.reference_id, _spend_judged.description, _spend_judged.feature, _spend_judged.metadata, 'caller',
+        _spend_judged.idempotency_key, v_now
+    )
+    returning * into v_entry;
+    perform billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
+
+    update billing.credit_balances
+    set balance = v_entry.balance_after,
+        debt = v_balance.debt + v_debt,
+        spent_in_period = v_balance.spent_in_period,
+        spend_period_start = v_balance.spend_period_start,
+        updated_at = now()
+    where credit_balances.account_id = v_entry.account_id;
+    return v_entry;
+end
+$$;
+
 create function billing.spend_credits(
     account_id uuid,
     amount numeric,
@@ -22,88 +119,46 @@ as $$
 declare
     v_amount bigint := billing._checked_amount(spend_credits.amount);
     v_key text := billing._checked_key(spend_credits.idempotency_key, spend_credits.metadata);
-    v_up_to bigint := case when spend_credits.up_to then v_amount end;
     v_now timestamptz := billing.current_time();
-    v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_debt bigint;
-    v_burnt bigint;
+    v_left bigint;
 begin
-    select credit_balances.* into v_balance from billing.credit_balances
-    where credit_balances.account_id = spend_credits.account_id
-    for update;
-    if not found then
-        perform billing._raise_no_account(spend_credits.account_id);
-    end if;
-
-    select credit_entries.* into v_entry from billing.credit_entries
-    where credit_entries.account_id = spend_credits.account_id
-        and credit_entries.key_space = 'caller'
-        and credit_entries.idempotency_key = v_key;
-    if found then
-        if (
-            v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
-            v_entry.metadata, v_entry.feature, v_entry.reference_id
-        ) is distinct from (
-            'spend', v_amount, v_up_to is not null, spend_credits.description, spend_credits.metadata,
-            spend_credits.feature, spend_credits.reference_id
-        ) then
-            perform billing._raise_key_reused(v_key);
-        end if;
-        return v_entry;
-    end if;
-
-    if not v_balance.may_spend then
-        perform billing._check_may_spend(spend_credits.account_id);
-    end if;
-    if v_balance.next_due_at <= v_now then
-        v_balance := billing._lock_settled_balance(spend_credits.account_id);
-    end if;
-    if v_up_to is not null then
-        v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
-        if v_balance.spend_cap is not null then
-            v_balance := billing._in_running_period(v_balance);
-            -- At least one, so that a cap that is used up is refused as such.
-            v_amount := least(v_amount, greatest(v_balance.spend_cap - v_balance.spent_in_period, 1));
-        end if;
-    end if;
-    if v_amount <= 0 or v_amount - v_balance.overdraft > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft,
-            spend_credits.amount
-        );
-    end if;
-    if v_balance.spend_cap is not null then
-        v_balance := billing._count_spend(v_balance, v_amount);
-    end if;
-
-    -- Beyond what the lots hold (balance + debt) it is debt.
-    v_debt := greatest(v_amount - v_balance.debt - (v_balance.balance - v_balance.held), 0);
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, up_to, source, reference_id, description, feature, metadata,
-        key_space, idempotency_key, occurred_at
-    )
-    values (
-        spend_credits.account_id, 'spend', -v_amount, v_balance.balance - v_amount, v_debt, v_up_to, 'app',
-        spend_credits.reference_id, spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller',
-        v_key, v_now
-    )
-    returning * into v_entry;
-    -- Assigned rather than performed, which would start the executor for it.
-    v_burnt := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
-
+    -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance.
     update billing.credit_balances
-    set balance = v_entry.balance_after,
-        debt = v_balance.debt + v_debt,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now()
-    where credit_balances.account_id = v_entry.account_id;
-    return v_entry;
+    set balance = credit_balances.balance - v_amount, updated_at = now()
+    where credit_balances.account_id = spend_credits.account_id
+        and not spend_credits.up_to and credit_balances.may_spend and credit_balances.spend_cap is null
+        and (credit_balances.next_due_at > v_now) is not false
+        and v_amount <= credit_balances.balance - credit_balances.held
+    returning credit_balances.balance into v_left;
+    if found then
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, key_space,
+            idempotency_key, occurred_at
+        )
+        values (
+            spend_credits.account_id, 'spend', -v_amount, v_left, 'app', spend_credits.reference_id,
+            spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller', v_key, v_now
+        )
+        on conflict do nothing
+        returning * into v_entry;
+        if found then
+            -- Assigned rather than performed, which would start the executor for it.
+            v_left := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount);
+            return v_entry;
+        end if;
+        -- The key was used before.
+        update billing.credit_balances set balance = credit_balances.balance + v_amount
+        where credit_balances.account_id = spend_credits.account_id;
+    end if;
+    return billing._spend_judged(
+        spend_credits.account_id, v_amount, v_key, spend_credits.description, spend_credits.metadata,
+        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+    );
 end
 $$;
 
-revoke all on function billing.spend_credits from public, anon, authenticated, service_role;
+revoke all on function billing._spend_judged, billing.spend_credits from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) to service_role;
 
 comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Refused below zero (TB001) and while frozen (TB003); with up_to it takes what there is. Call it inside your own transaction.';
