@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+TYPESCRIPT := supabase/functions cli/local/functions.ts cli/local/data_api tests/local/*.ts \
+	examples/web/*.ts examples/web/functions examples/web/page/*.js
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-.PHONY: help setup demo dev test test-fast chaos bench fmt lint typecheck check snapshots types clean
+.PHONY: help setup demo dev example pictures test test-fast chaos bench fmt lint typecheck check snapshots types clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +26,12 @@ demo: $(STAMP) ## The whole story on this machine, step by step
 dev: $(STAMP) ## The local stack: Postgres, Stripe, edge functions, worker
 	@$(BIN)/till dev
 
+example: $(STAMP) ## The example app on a fresh local stack: a shop to click through
+	@$(BIN)/till dev --example --fresh
+
+pictures: $(STAMP) ## Photograph the example app anew → docs/pictures (needs Chromium)
+	@$(BIN)/python -m pytest -q tests/browser --update-snapshots
+
 test: $(STAMP) ## Every test
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
@@ -39,18 +47,20 @@ bench: $(STAMP) ## Speed as ratios to a floor measured in the same run → bench
 fmt: $(STAMP) ## Format Python and TypeScript
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
-	@$(BIN)/deno fmt --quiet supabase/functions cli/local/functions.ts cli/local/data_api tests/local/*.ts
+	@$(BIN)/deno fmt --quiet $(TYPESCRIPT)
 
 lint: $(STAMP) ## Formatting and lint, nothing changed
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/deno fmt --quiet --check supabase/functions cli/local/functions.ts cli/local/data_api tests/local/*.ts
-	@$(BIN)/deno lint --quiet supabase/functions cli/local/functions.ts cli/local/data_api tests/local/*.ts
+	@$(BIN)/deno fmt --quiet --check $(TYPESCRIPT)
+	@$(BIN)/deno lint --quiet $(TYPESCRIPT)
 
 typecheck: $(STAMP) ## Pyright, strict, on worker and cli; deno check on the functions
 	@$(BIN)/pyright
 	@for f in supabase/functions/*/deno.json; do $(BIN)/deno check --quiet --no-lock --config $$f $$(dirname $$f)/*.ts supabase/functions/_shared/*.ts || exit 1; done
 	@$(BIN)/deno check --quiet --config cli/local/data_api/deno.json cli/local/data_api/*.ts
+	@$(BIN)/deno check --quiet --no-lock --config examples/web/deno.json examples/web/*.ts
+	@for f in examples/web/functions/*/deno.json; do $(BIN)/deno check --quiet --no-lock --config $$f $$(dirname $$f)/*.ts || exit 1; done
 
 snapshots: $(STAMP) ## Write schema.sql, access.txt and the CLI help anew
 	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py --update-snapshots

@@ -42,23 +42,35 @@ def dev(
         bool, typer.Option("--no-migrate", help="Leave the database without migrations.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the data of earlier runs first.")] = False,
+    example: Annotated[
+        bool, typer.Option("--example", help="Serve the example app, too: a shop to click through.")
+    ] = False,
     postgres_port: Port = None,
     stripe_port: Port = None,
     functions_port: Port = None,
     metrics_port: Port = None,
     api_port: Port = None,
+    dashboard_port: Port = None,
 ) -> None:
-    """Run the local stack: Postgres, Stripe, the edge functions, the worker. Ctrl-C stops all of it.
+    """Run the local stack: Postgres, Stripe, the edge functions, the worker, the dashboard. Ctrl-C stops all of it.
 
     Needs no Docker, no Node and no account. The database is kept in .till/ of this directory; Stripe starts anew.
     """
     # The stack's libraries come with the `local` extra: a server that only runs the worker does without.
+    from cli.example import Example, example_functions
     from cli.local.env_file import write_env_file
     from cli.local.stack import Ports, Stack
 
+    if example and (only or no_migrate):
+        raise typer.BadParameter("it needs the whole stack", param_hint="--example")
+    if example and not fresh and (state_directory() / "postgres").exists():
+        # The local Stripe starts anew, and the database would go on about customers and prices of the former one.
+        raise CliError(
+            "the example begins with an empty shop: add --fresh, which forgets the data of earlier runs"
+        )
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
-    ports = Ports(postgres_port, stripe_port, functions_port, metrics_port, api_port)
+    ports = Ports(postgres_port, stripe_port, functions_port, metrics_port, api_port, dashboard_port)
     dead = None
     with err.status("starting") as status:
         stack = Stack.start(
@@ -67,10 +79,14 @@ def dev(
             only=None if only is None else only.value,
             with_migrations=not no_migrate,
             fresh=fresh,
+            more_functions=[example_functions()] if example else [],
             report=status.update,
         )
     with stack, suppress(KeyboardInterrupt):
         warn_of_the_data_api(stack)
+        if example:
+            with err.status("opening the example"):
+                Example.start(stack)
         _print_settings(stack.settings)
         if env_file is not None:
             write_env_file(env_file, stack.settings)

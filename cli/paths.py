@@ -17,6 +17,12 @@ def migrations_directory() -> Path:
     return supabase_directory() / "migrations"
 
 
+def example_directory() -> Path:
+    """The example app: `examples/web/` of a checkout, else the copy that the wheel carries."""
+    checkout = _PACKAGE.parent / "examples" / "web"
+    return checkout if checkout.is_dir() else _PACKAGE / "_example"
+
+
 def state_directory() -> Path:
     """Where the local stack keeps its state: TILL_STATE, else `.till/` of the current directory; not created here."""
     return Path(os.environ.get("TILL_STATE") or Path.cwd() / ".till").absolute()

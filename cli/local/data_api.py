@@ -14,7 +14,9 @@ from deno import find_deno_bin  # pyright: ignore[reportMissingTypeStubs]
 
 from cli.local.deno_process import DenoProcess, deno_environment, spawn
 from cli.local.errors import LocalStackError
+from cli.local.postgres import Postgres
 from cli.local.processes import HOST
+from cli.local.scaffold import AUTH_ROLE
 from cli.local.tokens import ISSUER, SigningKeys
 
 SOURCE = Path(__file__).with_name("data_api")
@@ -34,7 +36,7 @@ class DataApi(DenoProcess):
     def start(cls, log_directory: Path, environment: Mapping[str, str], *, port: int | None = None) -> Self:
         """Serve on a free port unless given; returns once it listens, which is before its packages are there.
 
-        `environment`: POSTGRES_URL and what `api_keys` makes. Its log is `data-api.log` in `log_directory`.
+        `environment`: what `data_api_settings` makes. Its log is `data-api.log` in `log_directory`.
         """
         ours = {"LITE_TELEMETRY": "0", "NO_COLOR": "1", "TOKEN_ISSUER": ISSUER}
         log_directory.mkdir(parents=True, exist_ok=True)
@@ -89,8 +91,19 @@ class DataApi(DenoProcess):
         self.port = port
 
 
+def data_api_settings(server: Postgres, keys: SigningKeys, database: str = "postgres") -> dict[str, str]:
+    """All that it is told: a database, as whom to log in to it, the key that signs users in, and the API keys."""
+    return {
+        "POSTGRES_URL": server.url(database),
+        "AUTH_DB_URL": server.url(database, role=AUTH_ROLE),
+        "AUTH_SIGNING_KEY": json.dumps(keys.jwk),
+        "SUPABASE_JWKS": keys.jwks(),
+        **api_keys(keys),
+    }
+
+
 def api_keys(keys: SigningKeys) -> dict[str, str]:
-    """The settings that clients and the Data API share: the API keys, which last as long as the signing key."""
+    """What clients and the Data API share: the API keys, which last as long as the signing key."""
     return {
         "SUPABASE_PUBLISHABLE_KEY": f"sb_publishable_{_derived(keys, 'publishable')}",
         "SUPABASE_SECRET_KEY": f"sb_secret_{_derived(keys, 'secret')}",

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,38 +36,46 @@ def function_names(functions_directory: Path) -> list[str]:
     )
 
 
-def merged_import_map(functions_directory: Path) -> dict[str, Any]:
+def _function_folders(*directories: Path) -> list[Path]:
+    """The folder of each function. Raises FunctionsError when two have one name."""
+    folders = {name: directory / name for directory in directories for name in function_names(directory)}
+    if len(folders) < sum(len(function_names(directory)) for directory in directories):
+        raise FunctionsError("two edge functions have one name: rename one of them")
+    return list(folders.values())
+
+
+def merged_import_map(*directories: Path) -> dict[str, Any]:
     """The deno.json of each function, as one import map in which each function sees only its own imports.
 
     `_shared` belongs to all of them, so two functions that mean different things by one name are an error.
     """
     scopes: dict[str, dict[str, str]] = {}
     shared: dict[str, str] = {}
-    for name in function_names(functions_directory):
-        imports = _imports(functions_directory / name / "deno.json")
-        scopes[_folder_url(functions_directory / name)] = imports
+    for function in _function_folders(*directories):
+        imports = _imports(function / "deno.json")
+        scopes[_folder_url(function)] = imports
         for specifier, target in imports.items():
             if shared.setdefault(specifier, target) != target:
                 raise FunctionsError(
-                    f"{name}/deno.json maps {specifier} to {target}, another function to "
+                    f"{function.name}/deno.json maps {specifier} to {target}, another function to "
                     f"{shared[specifier]}: give both the same version"
                 )
-    for folder in functions_directory.glob("_*/"):
+    for folder in (folder for directory in directories for folder in directory.glob("_*/")):
         scopes[_folder_url(folder)] = shared
     return {"imports": {}, "scopes": scopes}
 
 
 def functions_command(
-    functions_directory: Path, state_directory: Path, port: int, environment: Mapping[str, str]
+    directories: Sequence[Path], state_directory: Path, port: int, environment: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
     """→ (argv, env) of the process. It ends when its standard input does, so give it a pipe.
 
     Port 0 takes a free one. Writes the merged import map to `state_directory`, and nothing beside it.
     """
-    functions_directory = functions_directory.resolve()
+    directories = [directory.resolve() for directory in directories]
     state_directory.mkdir(parents=True, exist_ok=True)
     import_map = state_directory.resolve() / "import_map.json"
-    import_map.write_text(json.dumps(merged_import_map(functions_directory), indent=2), encoding="utf-8")
+    import_map.write_text(json.dumps(merged_import_map(*directories), indent=2), encoding="utf-8")
     argv = [
         find_deno_bin(),
         "run",
@@ -78,11 +86,10 @@ def functions_command(
         f"--import-map={import_map}",
         "--allow-net",
         "--allow-env",
-        f"--allow-read={functions_directory}",
+        f"--allow-read={','.join(map(str, directories))}",
         str(RUNNER),
         str(port),
-        functions_directory.as_uri(),
-        *function_names(functions_directory),
+        *(folder.as_uri() for folder in _function_folders(*directories)),
     ]
     return argv, deno_environment() | dict(environment)
 
@@ -104,15 +111,17 @@ class EdgeFunctions(DenoProcess):
         state_directory: Path,
         environment: Mapping[str, str],
         *,
+        more: Sequence[Path] = (),
         port: int | None = None,
         timeout_seconds: float = READY_SECONDS,
     ) -> Self:
-        """Serve every function of the directory, on a free port unless given; returns once they answer.
+        """Serve every function of the directory and of `more`, on a free port unless given; returns once they answer.
 
         `environment` is all that the functions see of ours: SUPABASE_DB_URL, STRIPE_WEBHOOK_SECRET and so on.
         The log of Deno and of the functions is `functions.log` in `state_directory`.
         """
-        argv, env = functions_command(functions_directory, state_directory, port or 0, environment)
+        directories = [functions_directory, *more]
+        argv, env = functions_command(directories, state_directory, port or 0, environment)
         log_path = state_directory.absolute() / "functions.log"
         functions = cls(spawn(argv, env, log_path), log_path)
         try:

@@ -1,6 +1,6 @@
 /** http://127.0.0.1:PORT/functions/v1/<name> → the edge function of that name, as Supabase's gateway calls it. */
 
-// deno run … functions.ts PORT FUNCTIONS_DIRECTORY NAME…
+// deno run … functions.ts PORT URL_OF_A_FUNCTIONS_FOLDER…
 // Ends when its standard input does, so that it cannot outlive whoever started it, however that one died.
 
 type Handler = (
@@ -12,7 +12,8 @@ type Loaded = { handler: Handler } | { failure: string };
 const PREFIX = "/functions/v1/";
 const HEALTH = "_health";
 
-const [port, directory, ...names] = Deno.args;
+const [port, ...folders] = Deno.args;
+const names = folders.map((folder) => folder.split("/").at(-1)!);
 const listen = Deno.serve;
 const loaded = new Map<string, Loaded>();
 let served: Handler | undefined;
@@ -60,14 +61,15 @@ function announce(address: Deno.NetAddr): void {
 
 /** One after the other, because a call of Deno.serve does not tell which function it belongs to. */
 async function loadAll(): Promise<void> {
-  for (const name of names) loaded.set(name, await load(name));
+  for (const [index, name] of names.entries()) {
+    loaded.set(name, await load(name, folders[index]));
+  }
 }
 
-async function load(name: string): Promise<Loaded> {
+async function load(name: string, folder: string): Promise<Loaded> {
   served = undefined;
   try {
-    const entrypoint = new URL(`${name}/index.ts`, `${directory}/`).href;
-    const { default: exported } = await import(entrypoint);
+    const { default: exported } = await import(`${folder}/index.ts`);
     const handler = exported?.fetch?.bind(exported) ?? served;
     if (handler) return { handler };
     throw new Error("index.ts neither exports { fetch } nor calls Deno.serve");

@@ -10,6 +10,9 @@ from cli.local.postgres import OWNER_ROLE, Postgres
 
 DefaultGrants = Literal["none", "all"]
 
+# Owns auth.users: what Supabase Auth logs in as.
+AUTH_ROLE = "supabase_auth_admin"
+
 _SCAFFOLD = Path(__file__).with_name("scaffold.sql")
 _MAINTENANCE_DATABASE = "postgres"
 # What projects made before 2026-10-30 give away of everything that is made in `public`.
@@ -36,7 +39,7 @@ def scaffold(connection: psycopg.Connection, *, default_grants: DefaultGrants = 
 
 
 def create_database(server: Postgres, name: str, *, default_grants: DefaultGrants = "none") -> None:
-    """Make the database if it is missing, scaffold it, and let `postgres` own it and log in."""
+    """Make the database if it is missing, scaffold it, and let `postgres` own it; it and the auth server log in."""
     with psycopg.connect(server.admin_url(_MAINTENANCE_DATABASE), autocommit=True) as connection:
         if not connection.execute("select from pg_database where datname = %s", [name]).rowcount:
             connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
@@ -44,7 +47,11 @@ def create_database(server: Postgres, name: str, *, default_grants: DefaultGrant
         scaffold(connection, default_grants=default_grants)
         owner, database = sql.Identifier(OWNER_ROLE), sql.Identifier(name)
         connection.execute(sql.SQL("alter database {} owner to {}").format(database, owner))
-        connection.execute(sql.SQL("alter role {} password {}").format(owner, sql.Literal(server.password)))
+        for login in (OWNER_ROLE, AUTH_ROLE):
+            role = sql.Identifier(login)
+            connection.execute(
+                sql.SQL("alter role {} password {}").format(role, sql.Literal(server.password))
+            )
 
 
 def clone_database(server: Postgres, template: str, name: str) -> None:

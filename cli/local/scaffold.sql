@@ -85,6 +85,31 @@ create unique index if not exists users_email_partial_key on auth.users (email) 
 alter table auth.users enable row level security;
 grant all on auth.users to postgres;
 
+-- Who is signed in: of the auth server's columns those that the local sign-in fills.
+create table if not exists auth.sessions (
+    id uuid not null primary key,
+    user_id uuid not null references auth.users (id) on delete cascade,
+    created_at timestamptz,
+    updated_at timestamptz,
+    not_after timestamptz
+);
+create table if not exists auth.refresh_tokens (
+    id bigserial primary key,
+    token varchar(255) unique,
+    user_id varchar(255),
+    revoked boolean,
+    created_at timestamptz,
+    updated_at timestamptz,
+    parent varchar(255),
+    session_id uuid references auth.sessions (id) on delete cascade
+);
+create index if not exists sessions_user_id_idx on auth.sessions (user_id);
+create index if not exists refresh_tokens_parent_idx on auth.refresh_tokens (parent);
+create index if not exists refresh_tokens_session_id_idx on auth.refresh_tokens (session_id);
+alter table auth.sessions enable row level security;
+alter table auth.refresh_tokens enable row level security;
+grant all on auth.sessions, auth.refresh_tokens to postgres;
+
 -- Who is asking: the claims of the token that the Data API has verified, null outside a request.
 create or replace function auth.jwt() returns jsonb
 language sql stable

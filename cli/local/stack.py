@@ -1,4 +1,4 @@
-"""The local stack: Postgres with the migrations, the Stripe emulator, the edge functions and the worker, as one.
+"""The local stack: Postgres with the migrations, the Stripe emulator, the edge functions, the worker, the dashboard.
 
     Stripe emulator ──webhooks──▶ edge functions ──▶ Postgres ◀── worker
                                                         ▲
@@ -7,8 +7,9 @@
 Started in the order of dependency, stopped in the opposite one; nothing outlives the process that started it.
 """
 
+import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Literal, LiteralString, Self
 
 import psycopg
 
-from cli.local.data_api import DataApi, api_keys
+from cli.local.data_api import DataApi, api_keys, data_api_settings
+from cli.local.deno_process import DenoProcess
 from cli.local.env_file import write_env_file
 from cli.local.errors import LocalStackError
 from cli.local.functions import EdgeFunctions
@@ -52,6 +54,7 @@ class Ports:
     functions: int | None = None
     metrics: int | None = None
     data_api: int | None = None
+    dashboard: int | None = None
 
 
 class Stack:
@@ -65,7 +68,7 @@ class Stack:
         self._report = report
         self._exit = ExitStack()
         self.settings: dict[str, str] = {}
-        self.parts: dict[str, Process | Postgres | EdgeFunctions | DataApi] = {}
+        self.parts: dict[str, Process | Postgres | DenoProcess] = {}
         self.data_api: DataApi | None = None
 
     @classmethod
@@ -78,20 +81,25 @@ class Stack:
         with_migrations: bool = True,
         fresh: bool = False,
         durable: bool = True,
+        more_functions: Sequence[Path] = (),
         report: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """Start everything, or the part named; returns once all of it answers. `report` is told each step."""
+        """Start everything, or the part named; returns once all of it answers. `report` is told each step.
+
+        `more_functions`: folders of edge functions that are served beside ours, an app's own.
+        """
         stack = cls(state_directory.absolute(), ports, report)
         try:
             if only != "stripe":
                 stack._start_database(fresh=fresh, with_migrations=with_migrations, durable=durable)
             if only is None:
                 stack._start_data_api()
-                stack._start_functions()
+                stack._start_functions(more_functions)
             if only != "database":
                 stack._start_stripe()
             if only is None:
                 stack._start_worker()
+                stack._start_dashboard()
             write_env_file(stack._state / "env", stack.settings)
             stack._exit.callback((stack._state / "env").unlink, missing_ok=True)
         except BaseException:  # Ctrl-C too must leave nothing behind
@@ -102,6 +110,11 @@ class Stack:
     def stop(self) -> None:
         """Stop the parts, last started first."""
         self._exit.close()
+
+    def add(self, name: str, part: DenoProcess) -> None:
+        """One more process that belongs to it: stopped first, and missed when it ends by itself."""
+        self._exit.callback(part.stop)
+        self.parts[name] = part
 
     def first_dead(self) -> str | None:
         """Name of a part that has ended by itself, if any."""
@@ -139,28 +152,35 @@ class Stack:
         """First of those that need Postgres: it loads while the others start, and nothing waits for it."""
         self._report("starting the Data API")
         keys = SigningKeys.load(self._state)
-        settings = api_keys(keys) | {"SUPABASE_JWKS": keys.jwks()}
-        environment = {"POSTGRES_URL": self.settings["POSTGRES_URL"], **settings}
+        server = self.parts["Postgres"]
+        assert isinstance(server, Postgres)
+        environment = data_api_settings(server, keys)
         self.data_api = DataApi.start(self._state, environment, port=self._ports.data_api)
         self._exit.callback(self.data_api.stop)
         self.parts["the Data API"] = self.data_api
-        self.settings |= {"SUPABASE_URL": self.data_api.url, **settings}
+        self.settings |= {"SUPABASE_URL": self.data_api.url, "SUPABASE_JWKS": keys.jwks(), **api_keys(keys)}
 
-    def _start_functions(self) -> None:
+    def _start_functions(self, more: Sequence[Path]) -> None:
         self._report("starting the edge functions")
         secret = f"whsec_{secrets.token_hex(16)}"
-        jwks = SigningKeys.load(self._state).jwks()
         functions = EdgeFunctions.start(
             supabase_directory() / "functions",
             self._state / "functions",
             {
+                # As on Supabase, every function gets all of these.
+                "SUPABASE_URL": self.settings["SUPABASE_URL"],
+                "SUPABASE_PUBLISHABLE_KEYS": json.dumps(
+                    {"default": self.settings["SUPABASE_PUBLISHABLE_KEY"]}
+                ),
+                "SUPABASE_SECRET_KEYS": json.dumps({"default": self.settings["SUPABASE_SECRET_KEY"]}),
                 "SUPABASE_DB_URL": self.settings["POSTGRES_URL"],
-                "SUPABASE_JWKS": jwks,
+                "SUPABASE_JWKS": self.settings["SUPABASE_JWKS"],
                 "BILLING_JWT_ISSUER": ISSUER,
                 "STRIPE_WEBHOOK_SECRET": secret,
                 "STRIPE_API_BASE": f"http://{HOST}:{self._stripe_port}",
                 "STRIPE_API_KEY": API_KEY,
             },
+            more=more,
             port=self._ports.functions,
         )
         self._exit.callback(functions.stop)
@@ -173,7 +193,6 @@ class Stack:
             "FUNCTIONS_URL": functions.url,
             "WEBHOOK_URL": f"{functions.url}/stripe-webhook",
             "STRIPE_WEBHOOK_SECRET": secret,
-            "SUPABASE_JWKS": jwks,
         }
 
     def _start_stripe(self) -> None:
@@ -204,6 +223,15 @@ class Stack:
         }
         self._start_process("worker", ["worker"], environment, port, "/metrics")
         self.settings["WORKER_METRICS_URL"] = f"http://{HOST}:{port}/metrics"
+
+    def _start_dashboard(self) -> None:
+        self._report("starting the dashboard")
+        port = self._ports.dashboard or free_port()
+        token = secrets.token_urlsafe()
+        names = ("POSTGRES_URL", "WORKER_METRICS_URL")
+        environment = {name: self.settings[name] for name in names} | {"TILL_DASHBOARD_TOKEN": token}
+        self._start_process("dashboard", ["cli.dashboard", str(port)], environment, port, "/ready")
+        self.settings["DASHBOARD_URL"] = f"http://{HOST}:{port}/?token={token}"
 
     def _start_process(
         self, name: str, arguments: list[str], environment: dict[str, str], port: int, ready_path: str

@@ -195,3 +195,22 @@ def test_stop_leaves_no_process(tmp_path: Path) -> None:
     functions.stop()
     functions.stop()
     assert not functions.running
+
+
+def test_an_apps_own_functions_are_served_beside_ours_under_names_of_their_own(tmp_path: Path) -> None:
+    ours = write(tmp_path / "ours", {"one/index.ts": f"export default {{ fetch: {ECHO} }};"})
+    theirs = write(
+        tmp_path / "theirs",
+        {
+            "two/index.ts": 'import { answer } from "answer"; export default { fetch: () => Response.json(answer) };',
+            "two/deno.json": '{"imports": {"answer": "./answer.ts"}}',
+            "two/answer.ts": "export const answer = 2;",
+        },
+    )
+    with EdgeFunctions.start(ours, tmp_path / "state", {}, more=[theirs]) as functions:
+        assert functions.failures == {}
+        assert get(functions, "one") == (200, {"path": "/one"})
+        assert get(functions, "two") == (200, 2)
+    write(theirs, {"one/index.ts": f"export default {{ fetch: {ECHO} }};"})
+    with pytest.raises(FunctionsError, match="two edge functions have one name"):
+        EdgeFunctions.start(ours, tmp_path / "state", {}, more=[theirs])

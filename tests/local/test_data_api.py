@@ -26,7 +26,7 @@ from deno import find_deno_bin
 from supabase import ClientOptions, create_client
 
 from cli.dev import warn_of_the_data_api
-from cli.local.data_api import DataApi, api_keys
+from cli.local.data_api import DataApi, api_keys, data_api_settings
 from cli.local.deno_process import STOP_SECONDS
 from cli.local.env_file import read_env_file
 from cli.local.postgres import Postgres
@@ -115,13 +115,13 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> SigningKeys:
     return SigningKeys.load(tmp_path_factory.mktemp("keys"))
 
 
-def environment(database_url: str, keys: SigningKeys) -> dict[str, str]:
-    return {"POSTGRES_URL": database_url, "SUPABASE_JWKS": keys.jwks(), **api_keys(keys)}
+def environment(database: Database, keys: SigningKeys) -> dict[str, str]:
+    return data_api_settings(database.server, keys, database.name)
 
 
 @pytest.fixture(scope="module")
 def api(database: Database, keys: SigningKeys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataApi]:
-    with DataApi.start(tmp_path_factory.mktemp("log"), environment(database.url, keys)) as api:
+    with DataApi.start(tmp_path_factory.mktemp("log"), environment(database, keys)) as api:
         yield api
 
 
@@ -241,7 +241,7 @@ def test_requests_leave_every_grant_and_object_as_it_was(
     with clone(server, template) as database, database.connect(admin=True) as admin:
         user_id = create_user(database)
         before = admin.execute(ACCESS).fetchall()
-        started = DataApi.start(tmp_path, environment(database.url, keys))
+        started = DataApi.start(tmp_path, environment(database, keys))
         with started as api, Client(api, keys) as client:
             for asker in ({}, {"token": client.token(user_id)}, {"key": client.secret}):
                 client("GET", "billing_plans", **asker)
@@ -416,7 +416,7 @@ def test_it_listens_on_this_machine_only(api: DataApi) -> None:
 
 
 def test_it_stops_without_leaving_a_process(database: Database, keys: SigningKeys, tmp_path: Path) -> None:
-    with DataApi.start(tmp_path, environment(database.url, keys)) as api:
+    with DataApi.start(tmp_path, environment(database, keys)) as api:
         assert api.trouble(DEADLINE_SECONDS) is None
         with Client(api, keys) as client:
             assert client("GET", "billing_plans").status_code == 200
@@ -434,7 +434,7 @@ def test_it_ends_with_whoever_started_it(database: Database, keys: SigningKeys, 
         "print(DataApi.start(Path(sys.argv[1]), json.loads(sys.argv[2])).pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path), json.dumps(environment(database.url, keys))],
+        [sys.executable, "-c", code, str(tmp_path), json.dumps(environment(database, keys))],
         stdout=subprocess.PIPE,
     )
     assert parent.stdout
@@ -522,7 +522,7 @@ def test_while_packages_are_downloaded_it_listens_and_requests_wait(
             "DENO_DIR": str(tmp_path / "deno"),
             "NPM_CONFIG_REGISTRY": f"http://127.0.0.1:{silent.getsockname()[1]}/",
         }
-        with DataApi.start(tmp_path, environment(database.url, keys) | offline) as api:
+        with DataApi.start(tmp_path, environment(database, keys) | offline) as api:
             assert api.trouble(0.5) == (
                 "the Data API is still downloading its npm packages; requests wait for them"
             )

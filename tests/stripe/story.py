@@ -148,7 +148,23 @@ def _checkout(local: Any, c: Any, monthly: Any, pack: Any) -> None:
     c.checkout.sessions.expire(c.checkout.sessions.create(once).id)
     embedded = {key: value for key, value in plan.items() if key != "success_url"}
     c.checkout.sessions.create(embedded | {"ui_mode": "embedded_page", "return_url": "http://127.0.0.1/"})
-    link = c.payment_links.create({"line_items": [{"price": monthly.id, "quantity": 1}]})
+    link = c.payment_links.create(
+        {
+            "line_items": [{"price": monthly.id, "quantity": 1}],
+            "automatic_tax": {"enabled": True},
+            "custom_fields": [
+                {"key": "vat", "label": {"type": "custom", "custom": "VAT number"}, "type": "text"},
+                {
+                    "key": "size",
+                    "label": {"type": "custom", "custom": "Size"},
+                    "type": "dropdown",
+                    "dropdown": {
+                        "options": [{"label": "Small", "value": "s"}, {"label": "Large", "value": "l"}]
+                    },
+                },
+            ],
+        }
+    )
     local.control(f"payment_links/{link.id}/complete", {"client_reference_id": "user-2"})
     limited = c.payment_links.create(
         {

@@ -48,6 +48,110 @@ def test_a_decline_leaves_the_session_open_and_says_so(local: Local) -> None:
     assert local.control(f"checkout_sessions/{session.id}/complete")["payment_status"] == "paid"
 
 
+CHALLENGED = (
+    "pm_card_authenticationRequiredOnSetup",
+    "pm_card_authenticationRequired",
+    "pm_card_threeDSecure2Required",
+)
+
+
+def _challenge(local: Local, session: Any, card: str) -> str:
+    """Pay is pressed, and the bank asks → the address of its page."""
+    asked = local.http.post(session.url, data={"email": "a@example.com", "payment_method": card})
+    assert (asked.status_code, asked.headers["location"]) == (303, f"/c/pay/{session.id}/authenticate")
+    page = local.http.get(f"{session.url}/authenticate")
+    assert "20.00 USD" in page.text
+    assert local.client.checkout.sessions.retrieve(session.id).status == "open"
+    return f"{session.url}/authenticate"
+
+
+@pytest.mark.parametrize("card", CHALLENGED)
+@pytest.mark.parametrize("interval", ["month", None])
+def test_the_bank_says_yes_and_the_session_is_paid(local: Local, card: str, interval: str | None) -> None:
+    session = _session(local, local.price(interval=interval))
+    bank = _challenge(local, session, card)
+    back = local.http.post(bank, data={"succeeds": "true"})
+    assert back.headers["location"] == f"http://127.0.0.1/ok?session_id={session.id}"
+    done = local.client.checkout.sessions.retrieve(session.id)
+    assert (done.status, done.payment_status, done.customer_details.email) == (
+        "complete",
+        "paid",
+        "a@example.com",
+    )
+    assert local.http.post(bank, data={"succeeds": "true"}).status_code == 404
+    assert len(local.client.charges.list({}).data) == 1
+
+
+@pytest.mark.parametrize("interval", ["month", None])
+def test_the_bank_says_no_and_another_card_pays(local: Local, interval: str | None) -> None:
+    session = _session(local, local.price(interval=interval))
+    bank = _challenge(local, session, CHALLENGED[0])
+    back = local.http.post(bank, data={"succeeds": "false"})
+    assert back.headers["location"] == f"/c/pay/{session.id}?redirect_status=failed"
+    assert (
+        "unable to authenticate your payment method"
+        in local.http.get(local.url + back.headers["location"]).text
+    )
+    (intent,) = local.client.payment_intents.list({}).data
+    assert (intent.status, intent.latest_charge) == ("requires_payment_method", None)
+    assert intent.last_payment_error.code == "payment_intent_authentication_failure"
+    assert local.client.checkout.sessions.retrieve(session.id).status == "open"
+    assert [t for t in local.event_types() if t.startswith("payment_intent.")] == [
+        "payment_intent.created", "payment_intent.requires_action", "payment_intent.payment_failed",
+    ]  # fmt: skip
+    assert local.http.post(session.url, data={"email": "a@example.com"}).status_code == 303
+    assert local.client.checkout.sessions.retrieve(session.id).payment_status == "paid"
+
+
+def test_the_bank_is_not_asked_about_what_is_refused_anyway(local: Local) -> None:
+    session = _session(local, local.price(), allow_promotion_codes=True)
+    form = {"email": "a@example.com", "payment_method": CHALLENGED[0], "promotion_code": "WINTER"}
+    wrong = local.http.post(session.url, data=form)
+    assert (wrong.status_code, "This code is invalid" in wrong.text) == (400, True)
+    assert 'value="a@example.com"' in wrong.text  # what was typed in is still there
+    bank = _challenge(local, session, CHALLENGED[0])
+    local.client.checkout.sessions.expire(session.id)
+    assert "This session has expired" in local.http.post(bank, data={"succeeds": "true"}).text
+    assert local.client.charges.list({}).data == []
+
+
+def test_a_session_whose_day_is_over_says_so_and_tells_the_shop(local: Local) -> None:
+    session = _session(local, local.price())
+    local.world.pretended_time = session.expires_at - 1
+    assert "This session has expired" not in local.http.get(session.url).text
+    local.world.pretended_time = session.expires_at
+    page = local.http.get(session.url)
+    assert "This session has expired" in page.text
+    assert 'href="http://127.0.0.1/no"' in page.text
+    assert [event["data"]["object"]["id"] for event in local.events("checkout.session.expired")] == [
+        session.id
+    ]
+    assert "This session has expired" in local.http.post(session.url, data={"email": "a@example.com"}).text
+
+
+def test_what_is_paid_already_leads_back_to_the_shop(local: Local) -> None:
+    session = _session(local, local.price())
+    local.http.post(session.url, data={"email": "a@example.com"})
+    page = local.http.get(session.url).text
+    assert "This session was paid already" in page
+    assert f'href="http://127.0.0.1/ok?session_id={session.id}"' in page
+
+
+def test_names_from_the_shop_are_shown_as_text(local: Local) -> None:
+    product = local.client.products.create({"name": "<script>alert(1)</script>"})
+    order = {"product": product.id, "currency": "usd", "unit_amount": 500, "recurring": {"interval": "month"}}
+    price = local.client.prices.create(order)
+    customer = local.customer()
+    local.client.subscriptions.create({"customer": customer.id, "items": [{"price": price.id}]})
+    for url in (
+        _session(local, price).url,
+        _portal(local, customer, subscription_cancel={"enabled": True}).url,
+    ):
+        page = local.http.get(url).text
+        assert "<script" not in page
+        assert "&lt;script&gt;alert(1)" in page
+
+
 def test_the_subscription_carries_what_the_session_was_told(local: Local) -> None:
     customer = local.customer(None)
     session = _session(
@@ -162,6 +266,13 @@ def test_a_payment_link_opens_a_session_for_whoever_follows_it(local: Local) -> 
     assert local.client.subscriptions.retrieve(session.subscription).metadata.to_dict() == {}
 
 
+def test_a_reference_that_stripe_does_not_take_is_dropped(local: Local) -> None:
+    link = local.client.payment_links.create({"line_items": [{"price": local.price().id, "quantity": 1}]})
+    for given, taken in (("a_B-9", "a_B-9"), ("a b", None), ("a.b", None), ("x" * 201, None), ("", None)):
+        done = local.control(f"payment_links/{link.id}/complete", {"client_reference_id": given})
+        assert done["client_reference_id"] == taken
+
+
 def test_a_link_closes_by_hand_and_by_its_limit(local: Local) -> None:
     items = {"line_items": [{"price": local.price(900, None).id, "quantity": 1}]}
     link = local.client.payment_links.create(items)
@@ -190,7 +301,7 @@ def test_the_portal_cancels_in_the_flexible_way_and_takes_it_back(local: Local) 
     customer = local.customer()
     sub = local.client.subscriptions.create({"customer": customer.id, "items": [{"price": local.price().id}]})
     portal = _portal(local, customer, subscription_cancel={"enabled": True})
-    assert re.search(r">Cancel</button>", local.http.get(portal.url).text)
+    assert re.search(r">Cancel plan</button>", local.http.get(portal.url).text)
     _press(local, portal.url, action="cancel", subscription=sub.id)
     leaving = local.client.subscriptions.retrieve(sub.id)
     assert leaving.cancel_at == sub["items"].data[0].current_period_end
@@ -219,6 +330,51 @@ def test_the_portal_pauses_changes_the_plan_and_the_card(local: Local) -> None:
     assert local.client.subscriptions.retrieve(sub.id).status == "paused"
     _press(local, portal.url, action="unpause", subscription=sub.id)
     assert local.client.subscriptions.retrieve(sub.id).status == "active"
+
+
+def _flow(local: Local, customer: Any, kind: str, subscription: str | None, **features: Any) -> Any:
+    configuration = local.client.billing_portal.configurations.create({"features": features})
+    data: dict[str, Any] = {
+        "type": kind,
+        "after_completion": {"type": "redirect", "redirect": {"return_url": "http://127.0.0.1/done"}},
+    }
+    if subscription:
+        data[kind] = {"subscription": subscription}
+    order = {
+        "customer": customer.id,
+        "configuration": configuration.id,
+        "return_url": "http://127.0.0.1/account",
+    }
+    return local.client.billing_portal.sessions.create(order | {"flow_data": data})
+
+
+def test_a_deep_link_shows_its_own_step_and_leads_back_when_it_is_done(local: Local) -> None:
+    customer, old, new = local.customer(), local.price(2000), local.price(5000)
+    sub = local.client.subscriptions.create({"customer": customer.id, "items": [{"price": old.id}]})
+    other = local.client.subscriptions.create({"customer": customer.id, "items": [{"price": new.id}]})
+    features = {
+        "subscription_cancel": {"enabled": True},
+        "payment_method_update": {"enabled": True},
+        "subscription_update": {
+            "enabled": True,
+            "default_allowed_updates": ["price"],
+            "products": [{"product": new.product, "prices": [new.id]}],
+        },
+    }
+    buttons = {
+        "subscription_cancel": ("cancel", {"subscription": sub.id}),
+        "subscription_update": ("update", {"subscription": sub.id, "price": new.id}),
+        "payment_method_update": ("update_card", {"payment_method": "pm_card_mastercard"}),
+    }
+    for kind, (action, form) in buttons.items():
+        about = sub.id if kind.startswith("subscription") else None
+        portal = _flow(local, customer, kind, about, **features)
+        page = local.http.get(portal.url).text
+        assert re.findall('name="action" value="([a-z_]+)"', page) == [action]
+        assert other.id not in page
+        done = local.http.post(portal.url, data={"action": action, **form})
+        assert (done.status_code, done.headers["location"]) == (303, "http://127.0.0.1/done")
+    assert local.client.subscriptions.retrieve(sub.id).cancel_at is not None
 
 
 def test_the_portal_allows_no_more_than_its_configuration(local: Local) -> None:
@@ -257,5 +413,10 @@ def test_a_hosted_invoice_is_paid_on_its_page(local: Local) -> None:
     draft = local.client.invoices.create(order | {"pending_invoice_items_behavior": "include"})
     url = local.client.invoices.finalize_invoice(draft.id).hosted_invoice_url
     assert "7.00 USD" in local.http.get(url).text
-    local.http.post(url, data={"payment_method": "pm_card_visa"})
+    bank = local.http.post(url, data={"payment_method": "pm_card_authenticationRequired"}).headers["location"]
+    back = local.http.post(local.url + bank, data={"succeeds": "false"}).headers["location"]
+    assert "unable to authenticate your payment method" in local.http.get(back).text
+    assert local.client.invoices.retrieve(draft.id).status == "open"
+    bank = local.http.post(url, data={"payment_method": "pm_card_authenticationRequired"}).headers["location"]
+    local.http.post(local.url + bank, data={"succeeds": "true"})
     assert local.client.invoices.retrieve(draft.id).status == "paid"

@@ -1,5 +1,8 @@
-/** SUPABASE_URL as a project's own gateway serves it: /rest/v1 by role and claims, /functions/v1 as it comes. */
+/** SUPABASE_URL as a project's own gateway serves it: /rest/v1 by role and claims, /auth/v1 with an API key,
+ * /functions/v1 as it comes. */
 
+import type { Auth } from "./auth.ts";
+import { declineChannels } from "./realtime.ts";
 import type { Serve } from "./lite.ts";
 import {
   type Claims,
@@ -13,19 +16,21 @@ export interface Dependencies {
   secretKey: string;
   trust: Trust;
   jwks: string;
-  /** The Data API, once it is loaded; rejects when it cannot be. */
-  dataApi: () => Promise<Serve>;
+  /** The Data API and the sign-in, once they are loaded; rejects when they cannot be. */
+  loaded: () => Promise<{ serve: Serve; auth: Auth }>;
   functionsUrl: Promise<string>;
 }
 
 const REST = "/rest/v1/";
+const AUTH = "/auth/v1";
 const FUNCTIONS = "/functions/v1/";
 const JWKS = "/auth/v1/.well-known/jwks.json";
+const REALTIME = "/realtime/v1/websocket";
 const ROLES = ["anon", "authenticated", "service_role"];
 const CORS = {
   "Access-Control-Allow-Origin": "*",
   "Access-Control-Expose-Headers":
-    "Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, Range-Unit",
+    "Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, Range-Unit, X-Supabase-Api-Version",
 };
 
 /** Answer a request of any path. */
@@ -41,15 +46,18 @@ export async function answer(
     const headers = { ...CORS, "Content-Type": "application/json" };
     return new Response(dependencies.jwks, { headers });
   }
-  if (!url.pathname.startsWith(REST)) {
+  if (url.pathname === REALTIME) return declineChannels(request, url);
+  const isAuth = url.pathname.startsWith(`${AUTH}/`);
+  if (!isAuth && !url.pathname.startsWith(REST)) {
     return refusal(
       404,
       "not_found",
-      "The local stack has /rest/v1 and /functions/v1 here; `till token` signs in.",
+      "The local stack has /rest/v1, /auth/v1 and /functions/v1 here.",
     );
   }
   if (request.method === "OPTIONS") return preflight(request);
-  return withCors(await fromDatabase(request, url, dependencies));
+  const answered = isAuth ? fromAuth : fromDatabase;
+  return withCors(await answered(request, url, dependencies));
 }
 
 /** What happened, without the stack. */
@@ -68,39 +76,41 @@ async function fromDatabase(
   if (!ROLES.includes(String(role))) {
     return refusal(403, "42501", `permission denied to set role "${role}"`);
   }
-  let serve: Serve;
+  const loaded = await loadedOf(dependencies);
+  if (loaded instanceof Response) return loaded;
+  return await loaded.serve(request, { ...claims, role: String(role) });
+}
+
+async function fromAuth(
+  request: Request,
+  url: URL,
+  dependencies: Dependencies,
+): Promise<Response> {
+  const apiKey = checkedKey(request, url, dependencies);
+  if (apiKey instanceof Response) return apiKey;
+  const loaded = await loadedOf(dependencies);
+  if (loaded instanceof Response) return loaded;
+  return await loaded.auth(request, url.pathname.slice(AUTH.length));
+}
+
+async function loadedOf({ loaded }: Dependencies) {
   try {
-    serve = await dependencies.dataApi();
+    return await loaded();
   } catch (error) {
-    return refusal(
-      503,
-      "PGRST000",
-      `The Data API cannot be loaded: ${oneLine(error)}`,
-    );
+    const message = `The Data API cannot be loaded: ${oneLine(error)}`;
+    return refusal(503, "PGRST000", message);
   }
-  return await serve(request, { ...claims, role: String(role) });
 }
 
 /** The API key lets in and gives a role; a user's token beside it says who it is. */
 async function callersClaims(
   request: Request,
   url: URL,
-  { publishableKey, secretKey, trust }: Dependencies,
+  dependencies: Dependencies,
 ): Promise<Claims | Response> {
-  const apiKey = request.headers.get("apikey") ??
-    url.searchParams.get("apikey");
-  if (!apiKey) {
-    return gatewayRefusal(
-      "No API key found in request",
-      "No `apikey` request header or url param was found.",
-    );
-  }
-  if (apiKey !== publishableKey && apiKey !== secretKey) {
-    return gatewayRefusal(
-      "Invalid API key",
-      "Take SUPABASE_PUBLISHABLE_KEY or SUPABASE_SECRET_KEY from the env file of `till dev`.",
-    );
-  }
+  const { secretKey, trust } = dependencies;
+  const apiKey = checkedKey(request, url, dependencies);
+  if (apiKey instanceof Response) return apiKey;
   const bearer = request.headers.get("Authorization")?.match(/^bearer +(.*)$/i)
     ?.[1].trim();
   // A client without a session sends its key there too.
@@ -116,6 +126,29 @@ async function callersClaims(
         `Bearer error="invalid_token", error_description="${error.message}"`,
     });
   }
+}
+
+/** The API key of a request, which is one of ours. */
+function checkedKey(
+  request: Request,
+  url: URL,
+  { publishableKey, secretKey }: Dependencies,
+): string | Response {
+  const apiKey = request.headers.get("apikey") ??
+    url.searchParams.get("apikey");
+  if (!apiKey) {
+    return gatewayRefusal(
+      "No API key found in request",
+      "No `apikey` request header or url param was found.",
+    );
+  }
+  if (apiKey !== publishableKey && apiKey !== secretKey) {
+    return gatewayRefusal(
+      "Invalid API key",
+      "Take SUPABASE_PUBLISHABLE_KEY or SUPABASE_SECRET_KEY from the env file of `till dev`.",
+    );
+  }
+  return apiKey;
 }
 
 async function fromFunction(

@@ -1,15 +1,17 @@
-/** http://127.0.0.1:PORT → the Data API over the local stack's Postgres, and its edge functions. */
+/** http://127.0.0.1:PORT → the Data API over the local stack's Postgres, sign-in, and its edge functions. */
 
 // deno run … server.ts PORT, with the settings in the environment and the functions' URL as first line of standard
 // input: they start while this is loading. Ends when its standard input does, so that it cannot outlive whoever
 // started it, however that one died.
 
 import { answer, oneLine } from "./gateway.ts";
-import { trustedKeys } from "./tokens.ts";
+import { signer, trustedKeys } from "./tokens.ts";
+import type { Auth } from "./auth.ts";
 import type { Serve } from "./lite.ts";
 
 const HEALTH = "/_health";
-const NOT_STATIC = "./lite.ts"; // else Deno fetches the packages before the first line of this runs
+// Not static: else Deno fetches their packages before the first line of this runs.
+const DATA_API = "./lite.ts", AUTH = "./auth.ts", USERS = "./users.ts";
 
 const functionsUrl = Promise.withResolvers<string>();
 const dependencies = {
@@ -20,7 +22,7 @@ const dependencies = {
     audience: "authenticated",
     issuer: setting("TOKEN_ISSUER"),
   },
-  dataApi: () => loading,
+  loaded: () => loading,
   jwks: setting("SUPABASE_JWKS"),
   functionsUrl: functionsUrl.promise,
 };
@@ -43,15 +45,24 @@ Deno.serve({
 });
 
 const loading = load();
-loading.catch((error) => console.error("lite cannot be loaded:", error));
+loading.catch((error) =>
+  console.error("the packages cannot be loaded:", error)
+);
 
 const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream());
 for await (const line of lines) functionsUrl.resolve(line.trim());
 Deno.exit(0);
 
-async function load(): Promise<Serve> {
-  const { dataApi } = await import(NOT_STATIC);
-  return dataApi(setting("POSTGRES_URL"));
+async function load(): Promise<{ serve: Serve; auth: Auth }> {
+  const [{ dataApi }, { authOf }, { usersOf }] = await Promise.all(
+    [DATA_API, AUTH, USERS].map((module) => import(module)),
+  );
+  const users = usersOf(setting("AUTH_DB_URL"));
+  const sign = await signer(setting("AUTH_SIGNING_KEY"));
+  return {
+    serve: dataApi(setting("POSTGRES_URL")),
+    auth: authOf({ users, sign, trust: dependencies.trust }),
+  };
 }
 
 async function failure(): Promise<string | null> {

@@ -34,6 +34,31 @@ export async function trustedKeys(
   );
 }
 
+/** Claims → the token that says so. */
+export type Sign = (claims: Claims) => Promise<string>;
+
+/** Signs with a private JSON Web Key. */
+export async function signer(key: string): Promise<Sign> {
+  const jwk: JsonWebKey & { kid: string } = JSON.parse(key);
+  const { kid } = jwk;
+  const usage = { ...jwk, key_ops: ["sign"] };
+  const signing = await crypto.subtle.importKey("jwk", usage, ECDSA, false, [
+    "sign",
+  ]);
+  return async (claims) => {
+    const header = { alg: "ES256", kid, typ: "JWT" };
+    const text = `${packed(JSON.stringify(header))}.${
+      packed(JSON.stringify(claims))
+    }`;
+    const signature = await crypto.subtle.sign(
+      ECDSA,
+      signing,
+      encoder.encode(text),
+    );
+    return `${text}.${packed(new Uint8Array(signature))}`;
+  };
+}
+
 /** The claims of a token that we trust; throws TokenRefused for any other. */
 export async function verifiedClaims(
   token: string,
@@ -108,4 +133,9 @@ function unpacked(part: string): Uint8Array<ArrayBuffer> | null {
   } catch {
     return null;
   }
+}
+
+function packed(data: string | Uint8Array): string {
+  const bytes = typeof data === "string" ? encoder.encode(data) : data;
+  return bytes.toBase64({ alphabet: "base64url", omitPadding: true });
 }

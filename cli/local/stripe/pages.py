@@ -7,59 +7,20 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from cli.local.stripe import portal_page
+from cli.local.stripe.checkout_page import bank_page, checkout_page
 from cli.local.stripe.errors import StripeError
 from cli.local.stripe.index_page import advance, index
-from cli.local.stripe.render import render
 from cli.local.stripe.resources import (
-    checkout_completion,
+    collection,
     invoice_routes,
-    line_items,
     payment_intents,
     payment_links,
     setup_intents,
 )
-from cli.local.stripe.store import Object
+from cli.local.stripe.resources.checkout_authentication import NOT_AUTHENTICATED
 from cli.local.stripe.templating import Endpoint, day, form_of, message, money, page
 from cli.local.stripe.values import inside
 from cli.local.stripe.world import World
-
-
-def _after(session: Object) -> Response:
-    """Where Checkout sends the payer: success_url with the session's id put in."""
-    url: str = session.get("success_url") or session.get("return_url") or ""
-    if not url:
-        return message("Thanks for your payment")
-    return RedirectResponse(url.replace("{CHECKOUT_SESSION_ID}", session["id"]), 303)
-
-
-def _checkout(world: World) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        session = world.store.find("checkout.session", request.path_params["identifier"])
-        if session is None:
-            return message("No such session", status=404)
-        if session["status"] == "complete":
-            return message(
-                "You're all done here", "This session was paid already.", link=session.get("success_url")
-            )
-        if session["status"] == "expired":
-            return message("This session has expired", link=session.get("cancel_url"))
-        error, status = None, 200
-        if request.method == "POST":
-            try:
-                checkout_completion.complete(world, session, dict(await form_of(request)))
-                return _after(session)
-            except StripeError as problem:
-                error, status = problem.message, problem.status
-        return page(
-            "checkout.jinja",
-            status,
-            session=render(world, session),
-            items=line_items.shown(world, session["_line_items"]),
-            error=error,
-            promotion_code=session.get("_prefilled_code", ""),
-        )
-
-    return endpoint
 
 
 def _link(world: World) -> Endpoint:
@@ -90,7 +51,7 @@ def _authenticate(world: World) -> Endpoint:
         if intent is None or intent["status"] != "requires_action":
             return message("Nothing to authenticate", status=404)
         if request.method == "GET":
-            return page("authenticate.jinja", intent=intent)
+            return page("authenticate.jinja", amount=intent.get("amount"), currency=intent.get("currency"))
         succeeds = (await form_of(request)).get("succeeds") != "false"
         act(world, intent, succeeds)
         if not intent.get("_return_url"):
@@ -113,13 +74,20 @@ def _invoice(world: World) -> Endpoint:
         invoice = world.store.find("invoice", request.path_params["identifier"])
         if invoice is None:
             return message("No such invoice", status=404)
-        error = None
+        failed = request.query_params.get("redirect_status") == "failed"
+        error = NOT_AUTHENTICATED if failed else None
+        form: dict[str, str] = {}
         if request.method == "POST":
             form = await form_of(request)
+            error = None
             try:
                 order = {"payment_method": form.get("payment_method", "pm_card_visa"), "off_session": False}
                 invoice_routes.pay(world, order, invoice["id"])
             except StripeError as problem:
+                intent = collection.intent_of(world, invoice)
+                if intent is not None and intent["status"] == "requires_action":
+                    intent["_return_url"] = f"{world.base_url}/invoices/{invoice['id']}"
+                    return RedirectResponse(f"/authenticate/payment_intents/{intent['id']}", 303)
                 error = problem.message
         if invoice["status"] != "open":
             total = money(invoice["total"], invoice["currency"])
@@ -131,7 +99,7 @@ def _invoice(world: World) -> Endpoint:
             "currency": invoice["currency"],
             "customer": invoice["customer"],
         }
-        return page("checkout.jinja", session=shown, items=items, error=error, promotion_code="")
+        return page("checkout.jinja", session=shown, items=items, given=form, error=error, promotion_code="")
 
     return endpoint
 
@@ -163,6 +131,8 @@ def _portal(world: World) -> Endpoint:
             done = portal_page.return_after(session)
             if error is None and done:
                 return RedirectResponse(done, 303)
+            if error is None:
+                session["_flow_is_over"] = True
         return page(
             "portal.jinja",
             200 if error is None else 400,
@@ -179,7 +149,8 @@ def routes(world: World) -> list[BaseRoute]:
     return [
         Route("/", index(world)),
         Route("/clocks/{identifier}/advance", advance(world), methods=["POST"]),
-        Route("/c/pay/{identifier}", _checkout(world), methods=both),
+        Route("/c/pay/{identifier}", checkout_page(world), methods=both),
+        Route("/c/pay/{identifier}/authenticate", bank_page(world), methods=both),
         Route("/b/{identifier}", _link(world)),
         Route("/p/session/{identifier}", _portal(world), methods=both),
         Route("/authenticate/{family}/{identifier}", _authenticate(world), methods=both),

@@ -8,6 +8,7 @@ from cli.local.stripe.resources.lifecycle import ENDED
 from cli.local.stripe.resources.subscription_items import price_of
 from cli.local.stripe.resources.subscription_terms import items_of
 from cli.local.stripe.store import Object
+from cli.local.stripe.templating import every, money
 from cli.local.stripe.values import inside
 from cli.local.stripe.world import World
 
@@ -99,31 +100,46 @@ def return_after(session: Object) -> str | None:
 def shown(world: World, session: Object, customer: Object) -> Object:
     """What the page is made of."""
     features = _features(world, session)
-    own = [s for s in world.store.newest_first("subscription") if s["customer"] == customer["id"]]
+    flow: str | None = None if session.get("_flow_is_over") else inside(session, "flow").get("type")
+    only = inside(session, "flow", flow).get("subscription") if flow else None
+    own = [
+        s
+        for s in world.store.newest_first("subscription")
+        if s["customer"] == customer["id"] and only in (None, s["id"])
+    ]
     found = [i for i in world.store.newest_first("invoice") if i["customer"] == customer["id"]]
-    method = world.store.find("payment_method", customer["invoice_settings"].get("default_payment_method"))
+    methods = (holder.get("default_payment_method") for holder in (customer["invoice_settings"], *own))
+    method = world.store.find("payment_method", next(filter(None, methods), None))
     configuration = world.store.get("billing_portal.configuration", session["configuration"])
     return {
         "session": session,
         "features": features,
+        "flow": flow,
         "headline": configuration["business_profile"].get("headline"),
-        "subscriptions": [_shown_subscription(world, s, features) for s in own if s["status"] not in ENDED],
+        "subscriptions": [
+            _shown_subscription(world, s, features, flow) for s in own if s["status"] not in ENDED
+        ],
         "invoices": found[:SHOWN_INVOICES],
         "card": f"{method['card']['brand']} {method['card']['last4']}" if method else None,
     }
 
 
-def _shown_subscription(world: World, subscription: Object, features: Object) -> Object:
+def _shown_subscription(world: World, subscription: Object, features: Object, flow: str | None) -> Object:
+    """With the buttons that the configuration allows; on a flow's page those of the flow alone."""
     items = items_of(world, subscription)
     actions: list[tuple[str, str]] = []
-    if features["subscription_cancel"]["enabled"]:
+
+    def is_offered(feature: str) -> bool:
+        return features[feature]["enabled"] and (flow or feature).startswith(feature)
+
+    if is_offered("subscription_cancel"):
         leaving = "cancel_at" in subscription or subscription["cancel_at_period_end"]
-        actions.append(("resume", "Don't cancel") if leaving else ("cancel", "Cancel"))
-    if features["subscription_pause"]["enabled"]:
+        actions.append(("resume", "Don't cancel") if leaving else ("cancel", "Cancel plan"))
+    if is_offered("subscription_pause"):
         paused = subscription["status"] == "paused"
         actions.append(("unpause", "Resume") if paused else ("pause", "Pause"))
     prices: list[Object] = []
-    if features["subscription_update"]["enabled"]:
+    if is_offered("subscription_update"):
         current = price_of(world, items[0])["id"]
         prices = [
             {"id": price, "label": _label(world, price)}
@@ -144,5 +160,8 @@ def _shown_subscription(world: World, subscription: Object, features: Object) ->
 def _label(world: World, price_id: str) -> str:
     price: Any = world.store.find("price", price_id) or {}
     product = world.store.find("product", price.get("product")) or {}
-    interval = inside(price, "recurring").get("interval", "")
-    return f"{price.get('nickname') or product.get('name', price_id)} ({interval})"
+    name = price.get("nickname") or product.get("name", price_id)
+    due = " ".join(
+        (money(price.get("unit_amount"), price.get("currency")), every(inside(price, "recurring")))
+    )
+    return f"{name} ({due.strip()})"

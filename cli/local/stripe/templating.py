@@ -1,5 +1,6 @@
 """Values and a template → an HTML page."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -10,7 +11,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from cli.local.stripe.resources.cards import CARDS
+from cli.local.stripe.resources.cards import CARDS, TestCard
 
 ZERO_DECIMAL = {
     "bif",
@@ -31,9 +32,27 @@ ZERO_DECIMAL = {
 }
 
 
-CARD_CHOICES = [
-    {"value": f"pm_{card.names[0]}", "label": f"{card.number} · {card.names[0]}"} for card in CARDS
-]
+def _choice(card: TestCard) -> dict[str, str]:
+    spaced = " ".join(re.findall(".{1,4}", card.number))
+    name = re.sub("([A-Z])", r" \1", card.names[0].removeprefix("card_")).replace("_", " ").lower()
+    outcome = card.decline[1].replace("_", " ") if card.decline else name
+    return {"value": f"pm_{card.names[0]}", "label": f"{spaced} · {outcome}"}
+
+
+def _card_choices() -> list[dict[str, Any]]:
+    """Every test card, by what comes of it."""
+    groups: dict[str, list[dict[str, str]]] = {
+        title: [] for title in ("Pays", "Declined", "The bank asks (3-D Secure)", "Pays, then trouble")
+    }
+    for card in CARDS:
+        paid, declined, asks, trouble = groups.values()
+        troublesome = card.after or card.refund != "succeeded" or card.risk_level != "normal"
+        group = declined if card.decline else asks if card.authentication != "never" else paid
+        (trouble if group is paid and troublesome else group).append(_choice(card))
+    return [{"title": title, "cards": cards} for title, cards in groups.items()]
+
+
+CARD_CHOICES = _card_choices()
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -45,6 +64,14 @@ def money(amount: int | None, currency: str | None) -> str:
         return ""
     code = (currency or "").lower()
     return f"{amount} {code.upper()}" if code in ZERO_DECIMAL else f"{amount / 100:.2f} {code.upper()}"
+
+
+def every(recurring: dict[str, Any]) -> str:
+    """How often a price is due: `every month`; nothing for one that is due once."""
+    if not recurring:
+        return ""
+    count, interval = recurring["interval_count"], recurring["interval"]
+    return f"every {interval}" if count == 1 else f"every {count} {interval}s"
 
 
 def moment(seconds: int | None) -> str:

@@ -19,6 +19,8 @@ from cli.local.stripe.webhooks import Webhooks
 
 ACCOUNT_COUNTRY = "US"
 ACCOUNT_CURRENCY = "usd"
+# The same whenever it is started: a database that outlives it belongs to one account.
+ACCOUNT_ID = "acct_1TillbaseLocal00"
 ACCOUNT_NAME = "Local Stripe"
 
 
@@ -58,7 +60,7 @@ class World:
         self.webhooks = Webhooks(self)
         self.counter = itertools.count(1)
         self.base_url = "http://127.0.0.1"
-        self.account_id = "acct_" + self.store.token(16)
+        self.account_id = ACCOUNT_ID
         # A copy that only works something out: it tells nobody, and its time may be moved.
         self.muted = False
         self.pretended_time: int | None = None

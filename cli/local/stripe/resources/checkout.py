@@ -168,7 +168,7 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
         session["url"] = f"{world.base_url}/c/pay/{session['id']}"
     else:
         session["client_secret"] = f"{session['id']}_secret_{world.store.token(40)}"
-    world.schedule(None, session["expires_at"], lambda: _expire_when_due(world, session))
+    world.schedule(None, session["expires_at"], lambda: expire_when_due(world, session))
     return session
 
 
@@ -179,7 +179,8 @@ def _invoice_creation(enabled: bool) -> Object:
     return {"enabled": enabled, "invoice_data": {**data, "metadata": {}}}
 
 
-def _expire_when_due(world: World, session: Object) -> None:
+def expire_when_due(world: World, session: Object) -> None:
+    """Expired if its time is up."""
     if session["status"] == "open" and session["expires_at"] <= world.wall_time():
         _expire(world, session)
 

@@ -17,22 +17,7 @@ from cli.local.stripe.world import World
 
 def complete(world: World, session: Object, given: Params) -> Object:
     """`given`: payment_method, email, name, promotion_code, delayed (the bank's answer comes later)."""
-    if session["status"] != "open":
-        raise invalid(
-            f"This Checkout Session is {session['status']}: it cannot be completed.", code="session_not_open"
-        )
-    if session["expires_at"] < world.wall_time():
-        raise invalid("This Checkout Session has expired.", code="session_not_open")
-    held = _discounts(world, session, given)
-    needs_method = (
-        session["mode"] == "setup"
-        or session["amount_total"] > 0
-        or (session["payment_method_collection"] == "always")
-    )
-    method = None
-    if needs_method:
-        method = payment_methods.resolve(world, given.get("payment_method") or "pm_card_visa")
-        _refuse_declined(world, session, method)
+    held, method = checked(world, session, given)
     customer = customer_for(world, session, given)
     email = given.get("email") or session.get("customer_email") or (customer or {}).get("email")
     if method is not None and not method["billing_details"].get("email"):
@@ -52,6 +37,27 @@ def complete(world: World, session: Object, given: Params) -> Object:
     _count_for_link(world, session)
     world.emit("checkout.session.completed", session)
     return session
+
+
+def checked(world: World, session: Object, given: Params) -> tuple[list[Params], Object | None]:
+    """The discounts and the card, None where none is needed. Raises what keeps it from being paid."""
+    if session["status"] != "open":
+        raise invalid(
+            f"This Checkout Session is {session['status']}: it cannot be completed.", code="session_not_open"
+        )
+    if session["expires_at"] < world.wall_time():
+        raise invalid("This Checkout Session has expired.", code="session_not_open")
+    held = _discounts(world, session, given)
+    needs_method = (
+        session["mode"] == "setup"
+        or session["amount_total"] > 0
+        or (session["payment_method_collection"] == "always")
+    )
+    method = None
+    if needs_method:
+        method = payment_methods.resolve(world, given.get("payment_method") or "pm_card_visa")
+        _refuse_declined(world, session, method)
+    return held, method
 
 
 def confirm_page(world: World, params: Params, identifier: str) -> Object:
@@ -105,6 +111,14 @@ def _refuse_declined(world: World, session: Object, method: Object) -> None:
         raise StripeError(
             402, "Your card was declined.", kind="card_error", code=code, decline_code=decline_code
         )
+    intent = attempted_intent(world, session)
+    error = payments.confirm(world, intent, method, off_session=False, authenticated=True)
+    if error is not None:
+        raise error
+
+
+def attempted_intent(world: World, session: Object) -> Object:
+    """The payment intent that keeps the session's failed attempts."""
     intent = world.store.find("payment_intent", session.get("_intent")) or payments.new_intent(
         world,
         {
@@ -115,9 +129,7 @@ def _refuse_declined(world: World, session: Object, method: Object) -> None:
         },
     )
     session["_intent"] = intent["id"]
-    error = payments.confirm(world, intent, method, off_session=False, authenticated=True)
-    if error is not None:
-        raise error
+    return intent
 
 
 def settle(world: World, session: Object, succeeds: bool) -> Object:

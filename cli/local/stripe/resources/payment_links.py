@@ -1,5 +1,6 @@
 """Payment Links: a URL that opens a Checkout Session for whoever follows it."""
 
+import re
 from typing import Any
 
 from cli.local.stripe.errors import invalid, missing_parameter
@@ -9,6 +10,8 @@ from cli.local.stripe.store import Object
 from cli.local.stripe.values import each, inside, is_hash
 from cli.local.stripe.world import World, merge_metadata, put
 
+# What Stripe puts into the session; anything else in the URL is dropped, and the page works as ever.
+CLIENT_REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,200}\Z")
 FIELDS = (
     "allow_promotion_codes",
     "billing_address_collection",
@@ -72,6 +75,15 @@ def _after_completion(given: Any) -> Object:
     return {"redirect": {"url": given["redirect"]["url"]}, "type": "redirect"}
 
 
+def _custom_fields(given: list[Params]) -> list[Object]:
+    return [{"optional": False, **field} for field in given]
+
+
+def _of_session(field: Object) -> Object:
+    """A link's custom field on the page that it opens, still to be filled in."""
+    return field | {field["type"]: {**(field.get(field["type"]) or {}), "value": None}}
+
+
 def _invoice_creation(params: Params) -> Object:
     given: Params = inside(params, "invoice_creation")
     data = dict.fromkeys(
@@ -82,6 +94,10 @@ def _invoice_creation(params: Params) -> Object:
 
 def _set_data(link: Object, params: Params) -> None:
     link["tax_id_collection"] = {"required": "never", **link["tax_id_collection"]}
+    if "automatic_tax" in params:
+        link["automatic_tax"] = {"enabled": bool(inside(params, "automatic_tax").get("enabled"))}
+    if "custom_fields" in params:
+        link["custom_fields"] = _custom_fields(each(params, "custom_fields"))
     limit = inside(params, "restrictions", "completed_sessions").get("limit")
     if limit:
         count = inside(link, "restrictions", "completed_sessions").get("count", 0)
@@ -138,7 +154,7 @@ def open_session(world: World, link: Object, query: Params) -> Object:
     }
     if mode == "payment":
         order["customer_creation"] = link["customer_creation"]
-    if query.get("client_reference_id"):
+    if CLIENT_REFERENCE.match(query.get("client_reference_id") or ""):
         order["client_reference_id"] = query["client_reference_id"]
     if query.get("prefilled_email"):
         order["customer_email"] = query["prefilled_email"]
@@ -149,6 +165,7 @@ def open_session(world: World, link: Object, query: Params) -> Object:
         world, cleaned, mode, "hosted_page", line_items.copy(world, link["_line_items"])
     )
     session["payment_link"] = link["id"]
+    session["custom_fields"] = [_of_session(field) for field in link["custom_fields"]]
     line_items.add_up(world, session, [])
     if session["amount_total"] == 0:
         session["payment_status"] = "no_payment_required"

@@ -118,6 +118,7 @@ def update_configuration(world: World, params: Params, identifier: str) -> Objec
 
 
 def list_configurations(world: World, params: Params) -> Object:
+    default_configuration(world)
     found = matching(world.store.newest_first("billing_portal.configuration"), params)
     return listed(world, found, params, "/v1/billing_portal/configurations")
 

@@ -1,0 +1,64 @@
+/** A signed-in user's click → a haiku, paid with credits. Credits are spent here and not in the browser: only the
+ * app's own server may, with the project's secret key. */
+
+import { withSupabase } from "@supabase/server";
+import { haiku } from "./haiku.ts";
+
+const PRICE_CREDITS = 25;
+const TOPIC_MAX = 60;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** The ledger's error codes that are the user's affair. */
+const REFUSALS: Record<string, [number, string, string]> = {
+  TB001: [
+    402,
+    "not_enough_credits",
+    "Not enough credits: a plan or a pack brings more.",
+  ],
+  TB002: [409, "another_topic", "This click was for another topic."],
+  TB003: [403, "account_frozen", "This account is frozen."],
+  TB008: [403, "account_closed", "This account is closed."],
+};
+
+export default {
+  // Who asks is what the verified token says, never what the body says.
+  fetch: withSupabase(
+    { auth: "user", audience: "authenticated" },
+    async (request, { supabaseAdmin, userClaims }) => {
+      const { topic, click } = await request.json().catch(() => ({}));
+      if (typeof topic !== "string" || !topic.trim() || !UUID.test(click)) {
+        return refusal(400, "invalid_request", "Send a topic and a click id.");
+      }
+      if (topic.length > TOPIC_MAX) {
+        return refusal(400, "invalid_request", "The topic is too long.");
+      }
+      const account = await supabaseAdmin.rpc("ensure_account", {
+        user_id: userClaims!.id,
+      });
+      // The click's id is the idempotency key: sent again, it spends nothing more, and it cannot be used for another
+      // topic.
+      const spent = account.error ? account : await supabaseAdmin.rpc(
+        "spend_credits",
+        {
+          account_id: account.data,
+          amount: PRICE_CREDITS,
+          idempotency_key: `haiku:${click}`,
+          description: `Haiku: ${topic.trim()}`,
+          feature: "haiku",
+        },
+      );
+      if (spent.error) {
+        const known = REFUSALS[spent.error.code];
+        if (known) return refusal(...known);
+        console.error(JSON.stringify(spent.error));
+        return refusal(503, "try_again", "The credits could not be spent.");
+      }
+      const lines = haiku(`${click} ${topic.trim()}`);
+      return Response.json({ lines, balance: spent.data.balance_after });
+    },
+  ),
+};
+
+function refusal(status: number, code: string, message: string): Response {
+  return Response.json({ error: { code, message } }, { status });
+}

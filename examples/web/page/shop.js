@@ -1,0 +1,139 @@
+/** What is on sale → cards with buttons that lead to Stripe, and back here. */
+
+import { $, element, money, pressed, show } from "./parts.js";
+import { invoke, supabase } from "./project.js";
+
+let plans = [];
+let shown;
+
+/** Goes to Stripe's page; where it leads back is this page, which says what came of it. */
+async function leaveFor(name, body) {
+  sessionStorage.setItem("balance", $("balance").dataset.updated ?? "");
+  location.href = (await invoke(name, body)).url;
+}
+
+function buy(what) {
+  return leaveFor("checkout", {
+    ...what,
+    success_url: `${location.origin}/?checkout=done`,
+    cancel_url: `${location.origin}/?checkout=cancelled`,
+  });
+}
+
+export function change(flow) {
+  return leaveFor("portal", {
+    flow: flow || null,
+    return_url: `${location.origin}/?portal=done`,
+  });
+}
+
+function action(label, work) {
+  const button = element("button", { textContent: label });
+  button.addEventListener("click", () => pressed(button, work));
+  return button;
+}
+
+function card(title, text, price, credits, button) {
+  return element(
+    "li",
+    { className: "card" },
+    element("h3", { textContent: title }),
+    element("p", { className: "amount", textContent: price }),
+    text && element("p", { textContent: text }),
+    element("p", { textContent: credits }),
+    button,
+  );
+}
+
+export async function loadPlans() {
+  const { data } = await supabase.from("billing_plans").select()
+    .order("unit_amount");
+  plans = data ?? [];
+  shown = undefined;
+  showPlans(null);
+}
+
+/** The name that a price goes by. */
+export function nameOf(priceId) {
+  return plans.find((plan) => plan.stripe_price_id === priceId)?.name ??
+    "A former plan";
+}
+
+/** Plans, each with what a user who has this subscription may do about it. */
+export function showPlans(subscription) {
+  const now = subscription?.stripe_price_id ?? null;
+  if (now === shown) return; // whoever has the focus on a button keeps it
+  shown = now;
+  $("plans").replaceChildren(...plans.map((plan) =>
+    card(
+      plan.name,
+      plan.description,
+      priceOf(plan),
+      `${plan.monthly_credits} credits a month` +
+        (plan.initial_credits ? `, ${plan.initial_credits} at the start` : ""),
+      // Who is not signed in sees what there is.
+      $("app").hidden ? null : step(plan, now),
+    )
+  ));
+}
+
+function priceOf({ unit_amount, currency, ...plan }) {
+  const { recurring_interval: interval, recurring_interval_count: count } =
+    plan;
+  if (unit_amount === null) return "By what you use";
+  const every = count === 1 ? `a ${interval}` : `every ${count} ${interval}s`;
+  return `${money(unit_amount, currency)} ${every}`;
+}
+
+/** What the user may do about a plan: subscribe, or change to it when there is a subscription. */
+function step(plan, subscribedPriceId) {
+  if (!subscribedPriceId) {
+    const key = plan.lookup_key ?? plan.stripe_price_id;
+    const link = action("Payment link", () => showLink(key));
+    link.className = "quiet";
+    return element(
+      "div",
+      { className: "row" },
+      action("Subscribe", () => buy({ plan: key })),
+      link,
+    );
+  }
+  if (subscribedPriceId === plan.stripe_price_id) {
+    return element("p", { className: "yours", textContent: "Your plan" });
+  }
+  return action(`Change to ${plan.name}`, () => change("update_plan"));
+}
+
+/** For whoever else pays: the link names this account by a signature, so it can be sent to anybody. */
+async function showLink(key) {
+  const { payment_link } = await invoke(
+    `payment-links?${new URLSearchParams({ plan: key })}`,
+    undefined,
+    "GET",
+  );
+  show($("notice"), "Whoever opens this link pays for your account: ");
+  $("notice").append(
+    element("a", {
+      href: payment_link,
+      textContent: payment_link.split("?")[0],
+    }),
+  );
+}
+
+export async function loadPacks() {
+  const { data } = await supabase.from("billing_packs").select()
+    .order("unit_amount");
+  $("packs").replaceChildren(...(data ?? []).map((pack) =>
+    card(
+      `${pack.pack_credits} credits`,
+      null,
+      money(pack.unit_amount, pack.currency),
+      "once, they never expire",
+      action("Buy", () =>
+        buy({
+          pack: pack.lookup_key ?? pack.stripe_price_id,
+          save_card: $("save-card").checked,
+        })),
+    )
+  ));
+}
