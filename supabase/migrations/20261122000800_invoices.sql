@@ -16,6 +16,8 @@ create table billing.invoices (
     total bigint not null,
     amount_due bigint not null,
     amount_paid bigint not null,
+    amount_returned bigint not null default 0,
+    amount_contested bigint not null default 0,
     attempt_count integer not null default 0,
     next_payment_attempt_at timestamptz,
     hosted_invoice_url text,
@@ -77,6 +79,7 @@ create table billing.checkout_sessions (
     stripe_payment_link_id text,
     currency text,
     amount_total bigint,
+    opened_at timestamptz,
     completed_at timestamptz,
     as_of timestamptz not null,
     created_at timestamptz not null default now(),
@@ -90,30 +93,13 @@ create index checkout_sessions_account on billing.checkout_sessions (account_id)
 create index checkout_sessions_customer on billing.checkout_sessions (stripe_customer_id);
 create index checkout_sessions_payment_intent on billing.checkout_sessions (stripe_payment_intent_id);
 
-create table billing.payment_links (
-    stripe_payment_link_id text primary key,
-    canonical_hash text not null,
-    stripe_price_id text not null,
-    livemode boolean not null,
-    url text not null,
-    active boolean not null default true,
-    parameters jsonb not null default '{}',
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now()
-);
-
-create unique index payment_links_active on billing.payment_links (canonical_hash, livemode) where active;
-create index payment_links_price on billing.payment_links (stripe_price_id);
-
 alter table billing.invoices enable row level security;
 alter table billing.invoice_lines enable row level security;
 alter table billing.invoice_payments enable row level security;
 alter table billing.checkout_sessions enable row level security;
-alter table billing.payment_links enable row level security;
 
 revoke all on
-    billing.invoices, billing.invoice_lines, billing.invoice_payments, billing.checkout_sessions,
-    billing.payment_links
+    billing.invoices, billing.invoice_lines, billing.invoice_payments, billing.checkout_sessions
 from public, anon, authenticated, service_role;
 
 create policy invoices_select_own on billing.invoices
@@ -121,14 +107,16 @@ for select to authenticated using (account_id = any (array(select billing.my_acc
 
 grant select on billing.invoices to authenticated;
 grant select on
-    billing.invoices, billing.invoice_lines, billing.invoice_payments, billing.checkout_sessions, billing.payment_links
+    billing.invoices, billing.invoice_lines, billing.invoice_payments, billing.checkout_sessions
 to service_role;
 
 comment on table billing.invoices is 'Stripe invoices; amounts in minor units of currency.';
 comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid for, and for which period.';
 comment on column billing.invoice_lines.is_waiting is 'Paid, but only the subscription can tell what for, and it is not known here yet.';
 comment on column billing.invoice_lines.quantity is 'Seats of a licensed price; usage of a metered one.';
+comment on column billing.invoices.amount_returned is 'What went back of amount_paid: refunds, lost disputes, credit notes after payment.';
+comment on column billing.invoices.amount_contested is 'What open disputes contest of the rest.';
 comment on table billing.invoice_payments is 'Which payment paid which invoice.';
+comment on column billing.invoice_payments.stripe_invoice_payment_id is 'The invoice''s own id where it was told by an API version that had no such objects.';
 comment on table billing.checkout_sessions is 'Stripe Checkout Sessions that ended.';
 comment on column billing.checkout_sessions.client_reference_id is 'As it came; the payer may have edited it, so it links nothing by itself.';
-comment on table billing.payment_links is 'One active Payment Link for each set of canonical parameters.';

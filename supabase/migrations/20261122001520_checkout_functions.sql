@@ -3,8 +3,9 @@
 -- Invariant: a session ends once, and is paid once; a paid session of mode payment grants its packs once
 -- (pack:{checkout session}), whichever of its events tells of it. What was bought is what Stripe answers when it is asked
 -- for the session's line items: events don't carry them, and the session's metadata says nothing here. Lines that are no
--- pack and declare no credits are the app's own business. A price that declares credits and is no pack here (TB010) or a customer that is linked to no account (TB011) stops the whole event, and DETAIL names what is missing; so does a
--- guest (TB055), for whom a person must decide.
+-- pack and declare no credits are the app's own business. A price that declares credits and is no pack here (TB010) or a
+-- customer that is linked to no account (TB011) stops the whole event, and DETAIL names what is missing; so does a guest
+-- (TB055), for whom a person must decide.
 --
 -- Called by billing_worker. service_role reads what was bought.
 
@@ -95,6 +96,7 @@ begin
         stripe_checkout_session_id => v_session.stripe_checkout_session_id,
         stripe_payment_intent_id => v_session.stripe_payment_intent_id
     );
+    perform billing._settle_packs(v_session.stripe_payment_intent_id);
 end
 $$;
 
@@ -102,8 +104,8 @@ $$;
 create function billing.sync_checkout_session(
     stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text,
     payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text,
-    stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, lines jsonb,
-    as_of timestamptz
+    stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, opened_at timestamptz,
+    lines jsonb, as_of timestamptz
 )
 returns text
 language plpgsql
@@ -114,10 +116,17 @@ as $$
 declare
     v_session billing.checkout_sessions;
 begin
+    if sync_checkout_session.stripe_payment_link_id is not null and sync_checkout_session.status = 'complete' then
+        perform billing._attribute_payment(
+            sync_checkout_session.stripe_checkout_session_id, sync_checkout_session.stripe_payment_link_id,
+            sync_checkout_session.stripe_customer_id, sync_checkout_session.client_reference_id,
+            sync_checkout_session.livemode, sync_checkout_session.opened_at
+        );
+    end if;
     insert into billing.checkout_sessions as held (
         stripe_checkout_session_id, stripe_customer_id, account_id, livemode, mode, status, payment_status,
         client_reference_id, stripe_subscription_id, stripe_invoice_id, stripe_payment_intent_id,
-        stripe_payment_link_id, currency, amount_total, completed_at, as_of
+        stripe_payment_link_id, currency, amount_total, opened_at, completed_at, as_of
     )
     values (
         sync_checkout_session.stripe_checkout_session_id, sync_checkout_session.stripe_customer_id,
@@ -126,7 +135,7 @@ begin
         sync_checkout_session.payment_status, sync_checkout_session.client_reference_id,
         sync_checkout_session.stripe_subscription_id, sync_checkout_session.stripe_invoice_id,
         sync_checkout_session.stripe_payment_intent_id, sync_checkout_session.stripe_payment_link_id,
-        sync_checkout_session.currency, sync_checkout_session.amount_total,
+        sync_checkout_session.currency, sync_checkout_session.amount_total, sync_checkout_session.opened_at,
         case when sync_checkout_session.status = 'complete' then sync_checkout_session.as_of end,
         sync_checkout_session.as_of
     )
@@ -174,7 +183,7 @@ $$;
 
 revoke all on function billing._grant_packs, billing.sync_checkout_session from public, anon, authenticated, service_role;
 grant execute on function billing.sync_checkout_session(
-    text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, jsonb, timestamptz
+    text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz, jsonb, timestamptz
 ) to billing_worker;
 
 comment on table billing.checkout_line_items is 'What was bought in a paid Checkout Session of mode payment, as Stripe answered when it was asked.';

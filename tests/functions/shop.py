@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import psycopg
@@ -47,6 +48,7 @@ class Shop:
     client: Any
     keys: SigningKeys
     log: Path
+    stripe_url: str
     plan: str = ""
     pack: str = ""
 
@@ -64,6 +66,12 @@ class Shop:
             headers["Authorization"] = f"Bearer {token}"
         return self.send(function, json.dumps(body).encode(), headers)
 
+    def ask(self, function: str, who: User | str | None, **query: str) -> Answer:
+        """GET with that user's token, or with any other."""
+        token = who.token if isinstance(who, User) else who
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return self.send(f"{function}?{urlencode(query)}", b"", headers, "GET")
+
     def send(self, function: str, body: bytes, headers: Mapping[str, str], method: str = "POST") -> Answer:
         return post(f"{self.url}/{function}", body, headers, method)
 
@@ -77,6 +85,9 @@ class Shop:
 
     def sessions(self) -> list[Any]:
         return list(self.world.store.all("checkout.session"))
+
+    def links(self) -> list[Any]:
+        return list(self.world.store.all("payment_link"))
 
     def portals(self) -> list[Any]:
         return list(self.world.store.all("billing_portal.session"))
@@ -109,7 +120,7 @@ def emulator() -> Iterator[tuple[str, World]]:
 
 @contextmanager
 def open_shop(database: Database, directory: Path, **environment: str) -> Iterator[Shop]:
-    """Serve `checkout` and `portal` for a shop with one plan (pro_monthly) and one pack (pack_100)."""
+    """Serve the functions for a shop with one plan (pro_monthly) and one pack (pack_100)."""
     keys = SigningKeys.load(directory / "state")
     with emulator() as (stripe_url, world):
         environment = {
@@ -122,7 +133,7 @@ def open_shop(database: Database, directory: Path, **environment: str) -> Iterat
         with EdgeFunctions.start(supabase_directory() / "functions", directory, environment) as functions:
             assert functions.failures == {}
             client = stripe.StripeClient(KEY, base_addresses={"api": stripe_url}).v1
-            shop = Shop(database, functions.url, world, client, keys, functions.log_path)
+            shop = Shop(database, functions.url, world, client, keys, functions.log_path, stripe_url)
             stock(shop)
             yield shop
 

@@ -59,7 +59,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str], method: str = "POST"
     started = time.monotonic()
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_SECONDS)
     try:
-        connection.request(method, urlsplit(url).path, body, dict(headers))
+        target = urlsplit(url)
+        connection.request(method, f"{target.path}?{target.query}".rstrip("?"), body, dict(headers))
         response = connection.getresponse()
         text = response.read()
         return Answer(

@@ -8,34 +8,51 @@ const CORS = {
   "access-control-allow-origin": "*",
   "access-control-allow-headers":
     "authorization, x-client-info, apikey, content-type, x-retry-count, traceparent, tracestate, baggage",
-  "access-control-allow-methods": "POST, OPTIONS",
   "access-control-expose-headers": "retry-after",
   "access-control-max-age": "86400",
 };
 
+type Answer = () => Promise<Response>;
+type Refuse = (error: unknown) => Response;
+
 /** Runs `answer` for a POST. `refused` makes the response of what it throws, and of other methods. */
-export async function answerPost(
+export function answerPost(
   request: Request,
-  answer: () => Promise<Response>,
-  refused: (error: unknown) => Response,
+  answer: Answer,
+  refused: Refuse,
 ): Promise<Response> {
+  return answerOnly("POST", request, answer, refused);
+}
+
+/** The same for a GET. */
+export function answerGet(
+  request: Request,
+  answer: Answer,
+  refused: Refuse,
+): Promise<Response> {
+  return answerOnly("GET", request, answer, refused);
+}
+
+async function answerOnly(
+  method: "GET" | "POST",
+  request: Request,
+  answer: Answer,
+  refused: Refuse,
+): Promise<Response> {
+  const allow = `${method}, OPTIONS`;
+  const cors = { ...CORS, "access-control-allow-methods": allow };
   if (request.method === "OPTIONS") {
-    return new Response(null, { status: 204, headers: CORS });
+    return new Response(null, { status: 204, headers: cors });
   }
-  const response = await onlyPost(request, answer).catch(refused);
-  for (const [name, value] of Object.entries(CORS)) {
+  const response =
+    await (request.method === method ? answer().catch(refused) : refused(
+      new HttpError(405, "method_not_allowed", `Only ${method} is accepted.`, {
+        headers: { allow },
+      }),
+    ));
+  for (const [name, value] of Object.entries(cors)) {
     response.headers.set(name, value);
   }
   response.headers.set("cache-control", "no-store");
   return response;
-}
-
-async function onlyPost(
-  request: Request,
-  answer: () => Promise<Response>,
-): Promise<Response> {
-  if (request.method === "POST") return await answer();
-  throw new HttpError(405, "method_not_allowed", "Only POST is accepted.", {
-    headers: { allow: "POST, OPTIONS" },
-  });
 }

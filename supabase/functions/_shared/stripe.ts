@@ -68,8 +68,22 @@ export async function answered<Result>(call: Promise<Result>): Promise<Result> {
   }
 }
 
+/** A call under its key; a key that Stripe would answer with this failure for a day is given up by `discard`. */
+export async function once<Result>(
+  idempotencyKey: string,
+  discard: (idempotencyKey: string) => Promise<void>,
+  call: (options: Stripe.RequestOptions) => Promise<Result>,
+): Promise<Result> {
+  return await answered(
+    call({ idempotencyKey }).catch(async (error) => {
+      if (isKept(error)) await discard(idempotencyKey);
+      throw error;
+    }),
+  );
+}
+
 /** Whether Stripe keeps answering this Idempotency-Key as it just did: with a failure, or that it is used otherwise. */
-export function isKept(error: unknown): boolean {
+function isKept(error: unknown): boolean {
   return error instanceof Stripe.errors.StripeIdempotencyError ||
     error instanceof Stripe.errors.StripeAPIError &&
       (error.statusCode ?? 0) >= 500;

@@ -2,7 +2,7 @@
 
 import Stripe from "stripe";
 import { HttpError } from "../_shared/respond.ts";
-import { answered, isKept } from "../_shared/stripe.ts";
+import { answered, once } from "../_shared/stripe.ts";
 import type { Books, Checkout, Claim } from "./books.ts";
 
 /** Whatever breaks on the way, the same call later takes up where this one ended: the keys are the database's. */
@@ -17,7 +17,7 @@ export async function openSession(
   for (const id of superseded) await expire(id, stripe);
   const opened = await once(
     session.idempotency_key,
-    books,
+    books.discard,
     (options) =>
       stripe.checkout.sessions.create(
         { ...session.params, customer: customerId },
@@ -64,22 +64,8 @@ async function findOrCreate(
     .find(({ metadata }) => metadata.tillbase_claim === token);
   const customer = made || await once(
     idempotency_key,
-    books,
+    books.discard,
     (options) => stripe.customers.create(params, options),
   );
   return customer.id;
-}
-
-/** A call under its key; a key that Stripe would answer with this failure for a day is given up. */
-async function once<Result>(
-  idempotencyKey: string,
-  books: Books,
-  call: (options: Stripe.RequestOptions) => Promise<Result>,
-): Promise<Result> {
-  return await answered(
-    call({ idempotencyKey }).catch(async (error) => {
-      if (isKept(error)) await books.discard(idempotencyKey);
-      throw error;
-    }),
-  );
 }

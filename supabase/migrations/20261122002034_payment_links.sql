@@ -1,0 +1,185 @@
+-- Payment Links: got or made once for each plan or pack and options.
+--
+-- Options are parameters of Stripe's own (custom_fields, automatic_tax, after_completion …): those of the settings, and
+-- on top of them what the caller says. With the price they are the link's parameters, and their hash is what there is one
+-- active link of. All who ask at once send the row's own parameters under the row's own Idempotency-Key, so Stripe makes one
+-- link; the row's id in the link's metadata finds it when Stripe has forgotten the key or keeps answering it with a failure.
+--
+-- Invariant: a link that is not active any more never becomes active again here: what asks for it next makes another.
+--
+-- Only functions write; service_role reads. Private: all functions here.
+
+create table billing.payment_links (
+    id uuid primary key default gen_random_uuid(),
+    livemode boolean not null,
+    stripe_price_id text not null,
+    options jsonb not null,
+    params jsonb not null,
+    params_hash bytea not null,
+    idempotency_key text not null unique,
+    keyed_at timestamptz not null default now(),
+    may_exist boolean not null default false,
+    stripe_payment_link_id text unique,
+    url text,
+    active boolean not null default true,
+    confirmed_at timestamptz,
+    retired_at timestamptz,
+    retired_reason text,
+    deactivate_at timestamptz,
+    deactivated_at timestamptz,
+    attempts integer not null default 0,
+    last_error text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint url_comes_with_the_link check ((url is null) = (stripe_payment_link_id is null)),
+    constraint retired_links_say_when_and_why
+    check (active = (retired_at is null) and active = (retired_reason is null)),
+    constraint only_retired_links_are_deactivated
+    check (not active or deactivate_at is null and deactivated_at is null),
+    constraint options_are_an_object check (jsonb_typeof(options) = 'object')
+);
+
+create unique index payment_links_params on billing.payment_links (params_hash, livemode) where active;
+create index payment_links_price on billing.payment_links (stripe_price_id);
+create index payment_links_due on billing.payment_links (deactivate_at) where deactivate_at is not null;
+
+alter table billing.payment_links enable row level security;
+
+revoke all on billing.payment_links from public, anon, authenticated, service_role;
+grant select on billing.payment_links to service_role;
+
+-- Names of Stripe's that an owner may set. What decides whose a payment is, what is bought and for how much is not there.
+create function billing._are_link_options(options jsonb)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+    select case when jsonb_typeof(_are_link_options.options) <> 'object' then false else not exists (
+        select from jsonb_object_keys(_are_link_options.options) as name
+        where name not in (
+            'after_completion', 'allow_promotion_codes', 'automatic_tax', 'billing_address_collection',
+            'consent_collection', 'custom_fields', 'custom_text', 'inactive_message', 'phone_number_collection',
+            'submit_type', 'tax_id_collection'
+        )
+    ) end
+$$;
+
+alter table billing.settings
+add column payment_link_options jsonb not null default '{}',
+add constraint payment_link_options_are_known check (billing._are_link_options(payment_link_options));
+
+-- The options that a link has: the caller's over those of the settings. Refuses unknown ones, and a redirect elsewhere.
+create function billing._link_options(options jsonb)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_options jsonb;
+begin
+    if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
+        raise exception 'options of a payment link are not an object of known names'
+            using errcode = 'TB061',
+            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/payment-links.md.';
+    end if;
+    select jsonb_strip_nulls(
+        jsonb_build_object(
+            'allow_promotion_codes', case when settings.allow_promotion_codes then true end,
+            'automatic_tax', case when settings.automatic_tax then '{"enabled": true}'::jsonb end,
+            'billing_address_collection', settings.billing_address_collection,
+            'tax_id_collection', case when settings.collect_tax_ids then '{"enabled": true}'::jsonb end
+        ) || settings.payment_link_options || coalesce(_link_options.options, '{}')
+    ) into strict v_options
+    from billing.settings;
+    if v_options #> '{after_completion,redirect}' is not null then
+        perform billing._check_redirect('after_completion', v_options #>> '{after_completion,redirect,url}');
+    end if;
+    return v_options;
+end
+$$;
+
+-- What is to be done for a link: {"name", "id", "url", "check": whether Stripe is to be asked if it still stands}, or how
+-- to make it: {"name", "params", "idempotency_key", "token", "lookup": where to look for one with the token first}.
+create function billing._link_as_told(link billing.payment_links, name text)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+    select case when (_link_as_told.link).url is not null then jsonb_build_object(
+        'name', _link_as_told.name,
+        'id', (_link_as_told.link).stripe_payment_link_id,
+        'url', (_link_as_told.link).url,
+        -- Events tell of it, too; so Stripe is not asked at every click.
+        'check', (_link_as_told.link).confirmed_at < now() - interval '10 seconds'
+    ) else jsonb_build_object(
+        'name', _link_as_told.name,
+        'params', (_link_as_told.link).params
+            || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_as_told.link).id)),
+        'idempotency_key', (_link_as_told.link).idempotency_key,
+        'token', (_link_as_told.link).id,
+        'lookup', case when (_link_as_told.link).may_exist then '{"active": true, "limit": 100}'::jsonb end
+    ) end
+$$;
+
+-- The link of a price that is on sale. Holds its row's lock.
+create function billing._claim_link(stripe_price_id text, quantity bigint, is_pack boolean, options jsonb, name text)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_livemode boolean := billing.is_livemode();
+    v_options jsonb := billing._link_options(_claim_link.options);
+    v_params jsonb := v_options || jsonb_strip_nulls(jsonb_build_object(
+        'line_items', jsonb_build_array(
+            jsonb_build_object('price', _claim_link.stripe_price_id, 'quantity', _claim_link.quantity)
+        ),
+        -- Without a customer nobody could tell whose the credits are; a subscription always makes one.
+        'customer_creation', case when _claim_link.is_pack then 'always' end
+    ));
+    -- jsonb writes its keys in one order.
+    v_hash bytea := sha256(convert_to(v_params::text, 'UTF8'));
+    v_link billing.payment_links;
+begin
+    -- Again where the row was retired while we waited for its lock.
+    loop
+        insert into billing.payment_links (livemode, stripe_price_id, options, params, params_hash, idempotency_key)
+        values (
+            v_livemode, _claim_link.stripe_price_id, v_options, v_params, v_hash,
+            billing._fresh_stripe_key('link', gen_random_uuid())
+        )
+        on conflict (params_hash, livemode) where active do nothing;
+        select * into v_link from billing.payment_links
+        where payment_links.params_hash = v_hash and payment_links.livemode = v_livemode and payment_links.active
+        for update;
+        exit when found;
+    end loop;
+    -- A key that Stripe is about to forget.
+    if v_link.url is null and v_link.keyed_at < now() - interval '23 hours' then
+        update billing.payment_links
+        set idempotency_key = billing._fresh_stripe_key('link', v_link.id), keyed_at = now(), may_exist = true,
+            updated_at = now()
+        where payment_links.id = v_link.id
+        returning * into v_link;
+    end if;
+    return billing._link_as_told(v_link, _claim_link.name);
+end
+$$;
+
+revoke all on function
+    billing._are_link_options, billing._link_options, billing._link_as_told, billing._claim_link
+from public, anon, authenticated, service_role;
+
+comment on table billing.payment_links is 'Payment Links that we made, one active one for each price and options.';
+comment on column billing.payment_links.id is 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
+comment on column billing.payment_links.params is 'What Stripe was sent, without the metadata.';
+comment on column billing.payment_links.params_hash is 'SHA-256 of params.';
+comment on column billing.payment_links.active is 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
+comment on column billing.payment_links.confirmed_at is 'When Stripe last said that it stands.';
+comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
+comment on column billing.payment_links.deactivate_at is 'When the worker is to deactivate it in Stripe, again if need be; null when there is nothing to do.';
+comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';

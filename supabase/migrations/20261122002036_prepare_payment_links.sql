@@ -1,0 +1,188 @@
+-- The calls of the edge function `payment-links` and of `till links`: prepare (or claim), then note what Stripe made;
+-- replace what Stripe says is gone; discard a key that Stripe answers with a failure.
+--
+-- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by whoever asks
+-- next.
+--
+-- Called by billing_checkout; claim_payment_link by the owner of the database only.
+
+create function billing.claim_payment_link(plan text, pack text, options jsonb default '{}')
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_price record;
+begin
+    select * into strict v_price from billing._price_on_sale(claim_payment_link.plan, claim_payment_link.pack);
+    if v_price.is_metered then
+        raise exception 'a metered plan cannot be sold by a payment link'
+            using errcode = 'TB042', hint = 'A Payment Link names a quantity; use checkout.';
+    end if;
+    return billing._claim_link(
+        v_price.stripe_price_id, v_price.seats_min, claim_payment_link.pack is not null, claim_payment_link.options,
+        coalesce(claim_payment_link.plan, claim_payment_link.pack)
+    );
+end
+$$;
+
+-- {"livemode", "links": see _link_as_told, "reference"}: the link of the plan or pack, without either those of all plans
+-- that the account may subscribe to; and what makes their URLs name the account.
+create function billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid default null)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_account_id uuid := billing._account_to_bill(prepare_payment_links.user_id, prepare_payment_links.account_id);
+    v_links jsonb := '[]';
+    v_name text;
+    v_plan billing.plans;
+begin
+    perform billing._check_may_spend(v_account_id);
+    if prepare_payment_links.plan is not null and prepare_payment_links.pack is null then
+        select plans.* into strict v_plan
+        from billing._price_on_sale(prepare_payment_links.plan, null) as price
+        join billing.plans on plans.stripe_price_id = price.stripe_price_id;
+        perform billing._check_not_subscribed(v_account_id, v_plan);
+    end if;
+    if prepare_payment_links.plan is not null or prepare_payment_links.pack is not null then
+        v_links := jsonb_build_array(
+            billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
+        );
+    else
+        -- In the order of their names, or two at once could wait for each other.
+        for v_name in
+            select distinct coalesce(plans.lookup_key, plans.stripe_price_id)
+            from billing.plans
+            join billing.products on products.stripe_product_id = plans.stripe_product_id and products.active
+            where plans.active and plans.livemode = billing.is_livemode() and plans.usage_type = 'licensed'
+            order by 1
+        loop
+            begin
+                select plans.* into strict v_plan
+                from billing._price_on_sale(v_name, null) as price
+                join billing.plans on plans.stripe_price_id = price.stripe_price_id;
+                perform billing._check_not_subscribed(v_account_id, v_plan);
+                v_links := v_links || billing.claim_payment_link(v_name, null);
+            exception when sqlstate 'TB045' then
+                null;  -- the portal changes what they have
+            end;
+        end loop;
+    end if;
+    return jsonb_build_object(
+        'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
+    );
+end
+$$;
+
+-- The URL to hand out: that of the link given, unless another was made for the same row in the meantime; null when the
+-- row was retired meanwhile. Whatever is not handed out is deactivated by the worker.
+create function billing.note_payment_link(token uuid, stripe_payment_link_id text, url text)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_link billing.payment_links;
+begin
+    select * into strict v_link from billing.payment_links where payment_links.id = note_payment_link.token for update;
+    if v_link.stripe_payment_link_id is null then
+        update billing.payment_links
+        set stripe_payment_link_id = note_payment_link.stripe_payment_link_id, url = note_payment_link.url,
+            confirmed_at = now(), may_exist = false, updated_at = now(),
+            deactivate_at = case when v_link.active then null else now() end
+        where payment_links.id = v_link.id
+        returning * into v_link;
+    elsif v_link.stripe_payment_link_id <> note_payment_link.stripe_payment_link_id then
+        insert into billing.payment_links (
+            livemode, stripe_price_id, options, params, params_hash, idempotency_key, stripe_payment_link_id, url,
+            active, retired_at, retired_reason, deactivate_at
+        )
+        values (
+            v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
+            billing._fresh_stripe_key('link', v_link.id), note_payment_link.stripe_payment_link_id,
+            note_payment_link.url, false, now(), 'duplicate', now()
+        )
+        on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
+    elsif v_link.active then
+        update billing.payment_links set confirmed_at = now(), updated_at = now()
+        where payment_links.id = v_link.id;
+    end if;
+    return case when v_link.active then v_link.url end;
+end
+$$;
+
+-- Stripe has just said that the link stands.
+create function billing.confirm_payment_link(stripe_payment_link_id text)
+returns void
+language sql
+volatile
+security definer
+set search_path = ''
+as $$
+    update billing.payment_links set confirmed_at = now(), updated_at = now()
+    where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
+$$;
+
+-- Stripe has said that the link is gone or inactive: what is to be done for the one that takes its place.
+create function billing.replace_payment_link(stripe_payment_link_id text, name text)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_gone billing.payment_links;
+begin
+    update billing.payment_links
+    set active = false, retired_at = now(), retired_reason = 'stripe', updated_at = now()
+    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id and payment_links.active;
+    select * into strict v_gone from billing.payment_links
+    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id;
+    return billing._claim_link(
+        v_gone.stripe_price_id, (v_gone.params #>> '{line_items,0,quantity}')::bigint,
+        v_gone.params ? 'customer_creation', v_gone.options, replace_payment_link.name
+    );
+end
+$$;
+
+-- Stripe keeps the first answer to a key, also a failure: after one the next click needs another key, and looks first for
+-- what may have been made under this one.
+create function billing.discard_payment_link_key(idempotency_key text)
+returns void
+language sql
+volatile
+security definer
+set search_path = ''
+as $$
+    update billing.payment_links
+    set idempotency_key = billing._fresh_stripe_key('link', payment_links.id), keyed_at = now(), may_exist = true,
+        updated_at = now()
+    where payment_links.idempotency_key = discard_payment_link_key.idempotency_key
+        and payment_links.stripe_payment_link_id is null
+$$;
+
+revoke all on function
+    billing.claim_payment_link, billing.prepare_payment_links, billing.note_payment_link,
+    billing.confirm_payment_link, billing.replace_payment_link, billing.discard_payment_link_key
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.prepare_payment_links(uuid, text, text, uuid),
+    billing.note_payment_link(uuid, text, text),
+    billing.confirm_payment_link(text),
+    billing.replace_payment_link(text, text),
+    billing.discard_payment_link_key(text)
+to billing_checkout;
+
+comment on function billing.claim_payment_link(text, text, jsonb) is 'What is to be done for the link of a plan or pack with these options.';
+comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; what is to be done for them, and the reference that makes them the account''s.';
+comment on function billing.note_payment_link(uuid, text, text) is 'Notes the link that Stripe made for a row; the URL to hand out.';
+comment on function billing.replace_payment_link(text, text) is 'Retires a link that Stripe says is gone or inactive; what is to be done for another.';
