@@ -4,6 +4,7 @@ The worker's clock does the same all the time; these are for catching up, and fo
 """
 
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -151,6 +152,8 @@ def _stop_on_interrupt() -> Generator[threading.Event]:
     def stop_soon(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop.set()
+        # Not by rich: cut off by the second Ctrl-C it would say it once more with whatever comes next.
+        print("stopping after the chunk in hand; Ctrl-C again cancels it", file=sys.stderr, flush=True)
 
     before = signal.signal(signal.SIGINT, stop_soon)
     try:

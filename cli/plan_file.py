@@ -7,28 +7,29 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from cli.output import CliError
+from cli.toml_table import Table, kind_of
 
 Kind = Literal["plan", "pack"]
 
 METADATA_VALUE_LENGTH_MAX = 500  # Stripe's
 LOOKUP_KEY_LENGTH_MAX = 200  # Stripe's
-NAME_LENGTH_MAX = 5_000  # Stripe's
 CREDITS_MAX = 10**18 - 1
+TRIAL_DAYS_MAX = 730
 UNIT_AMOUNT_MAX = 999_999_999_999
 INTERVAL_COUNT_MAX = {"day": 1095, "week": 156, "month": 36, "year": 3}  # three years
 
+SEATS = re.compile(r"any|([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?")
 ROLLOVER = re.compile(r"none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15}")
 CHOICES = {
     "credits_on_proration": ("delta", "full", "none"),
     "credits_on_cancel": ("period_end", "stop"),
 }
-# What a plan says of credits, and what it means where it says nothing.
+# What a plan says of credits and of its terms, and what it means where it says nothing.
 PLAN_METADATA = {
     "initial_credits": "0",
     "monthly_credits": "0",
@@ -36,6 +37,8 @@ PLAN_METADATA = {
     "credits_rollover": "all",
     "credits_on_proration": "delta",
     "credits_on_cancel": "period_end",
+    "trial_days": "0",
+    "seats": "any",
     "features": "{}",
 }
 
@@ -101,7 +104,7 @@ def read_plan_file(path: Path) -> PlanFile:
         raise BadPlanFile([f"{path}: is no TOML: {error}"]) from None
 
     mistakes: list[str] = []
-    top = _Table(document, "", mistakes, ("products", "plans", "packs"))
+    top = Table(document, "", mistakes, ("products", "plans", "packs"))
     products = {key: _product(key, table) for key, table in top.tables("products", _PRODUCT_KEYS)}
     prices: dict[str, DeclaredPrice] = {}
     for section, kind, keys in (("plans", "plan", _PLAN_KEYS), ("packs", "pack", _PACK_KEYS)):
@@ -122,7 +125,7 @@ def read_plan_file(path: Path) -> PlanFile:
     return PlanFile(products, prices)
 
 
-def _check_unique_ids(products: Mapping[str, DeclaredProduct], top: "_Table") -> None:
+def _check_unique_ids(products: Mapping[str, DeclaredProduct], top: Table) -> None:
     seen: dict[str, str] = {}
     for product in products.values():
         if product.stripe_id is not None:
@@ -131,7 +134,7 @@ def _check_unique_ids(products: Mapping[str, DeclaredProduct], top: "_Table") ->
                 top.wrong(f"products.{product.key}.stripe_id", f"is that of products.{other} too")
 
 
-def _product(key: str, table: "_Table") -> DeclaredProduct:
+def _product(key: str, table: Table) -> DeclaredProduct:
     stripe_id = table.text("stripe_id")
     if stripe_id is not None and not re.fullmatch(r"\S{1,255}", stripe_id):
         table.wrong("stripe_id", "is no id of a Stripe product, such as prod_NWjs8kKbJWmuuc")
@@ -146,7 +149,7 @@ def _product(key: str, table: "_Table") -> DeclaredProduct:
     )
 
 
-def _price(kind: Kind, lookup_key: str, table: "_Table") -> DeclaredPrice:
+def _price(kind: Kind, lookup_key: str, table: Table) -> DeclaredPrice:
     currency = (table.text("currency", is_required=True) or "").lower()
     if currency and not re.fullmatch("[a-z]{3}", currency):
         table.wrong("currency", f'is "{currency}", not a three-letter code such as "usd"')
@@ -175,7 +178,7 @@ def _price(kind: Kind, lookup_key: str, table: "_Table") -> DeclaredPrice:
     )
 
 
-def _metadata(table: "_Table") -> dict[str, str]:
+def _metadata(table: Table) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in _CREDITS:
         credits = table.number(key, "credits", 1 if key == "pack_credits" else 0, CREDITS_MAX)
@@ -190,18 +193,37 @@ def _metadata(table: "_Table") -> dict[str, str]:
         chosen = table.choice(key, choices)
         if chosen is not None:
             found[key] = chosen
+    trial_days = table.number("trial_days", "days", 0, TRIAL_DAYS_MAX)
+    if trial_days is not None:
+        found["trial_days"] = str(trial_days)
+    seats = _seats(table)
+    if seats is not None:
+        found["seats"] = seats
     features = _features(table)
     if features is not None:
         found["features"] = features
     return found
 
 
-def _features(table: "_Table") -> str | None:
+def _seats(table: Table) -> str | None:
+    seats = table.values.get("seats")
+    if seats is None:
+        return None
+    text = str(seats) if isinstance(seats, int | str) and not isinstance(seats, bool) else ""
+    read = SEATS.fullmatch(text)
+    if read is None or (read[2] and int(read[2]) < int(read[1])):
+        return table.wrong(
+            "seats", f'is {kind_of(seats)}, not "any", a number such as 5 or a range such as "2-50"'
+        )
+    return text
+
+
+def _features(table: Table) -> str | None:
     features = table.values.get("features")
     if features is None:
         return None
     if not isinstance(features, dict):
-        return table.wrong("features", f"is {_kind(features)}, not a table such as {{ projects = true }}")
+        return table.wrong("features", f"is {kind_of(features)}, not a table such as {{ projects = true }}")
     try:
         text = json.dumps(features, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError):
@@ -214,98 +236,3 @@ def _features(table: "_Table") -> str | None:
             f"takes {len(text)} characters as JSON; Stripe's metadata has room for {METADATA_VALUE_LENGTH_MAX}",
         )
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """One table of the file; each read says what it expects, and puts down what is there instead."""
-
-    values: Mapping[str, Any]
-    path: str
-    mistakes: list[str]
-    known: tuple[str, ...] = field(default=())
-
-    def __post_init__(self) -> None:
-        for key in self.values:
-            if key not in self.known:
-                close = get_close_matches(key, self.known, 1)
-                meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(self.known)}"
-                self.wrong(key, f"is not known here; {meant}")
-
-    def wrong(self, key: str, what: str) -> None:
-        place = ".".join(part for part in (self.path, key) if part)
-        self.mistakes.append(f"{place}: {what}")
-
-    def missing(self, key: str) -> None:
-        if key not in self.values:
-            self.wrong(key, "is missing")
-
-    def tables(self, key: str, known: tuple[str, ...]) -> "list[tuple[str, _Table]]":
-        """The named tables within a table: [plans.<name>]."""
-        found = self.values.get(key, {})
-        if not isinstance(found, dict):
-            self.wrong(key, f"is {_kind(found)}; write [{key}.<name>]")
-            return []
-        tables: list[tuple[str, _Table]] = []
-        for name, table in cast("dict[str, Any]", found).items():
-            if not isinstance(table, dict):
-                self.wrong(f"{key}.{name}", f"is {_kind(table)}; write [{key}.<name>]")
-            elif not name.strip() or not name.isprintable():
-                self.wrong(f"{key}.{name!r}", "is no name")
-            else:
-                tables.append(
-                    (name, _Table(cast("dict[str, Any]", table), f"{key}.{name}", self.mistakes, known))
-                )
-        return tables
-
-    def text(self, key: str, *, is_required: bool = False) -> str | None:
-        value = self.values.get(key)
-        if value is None:
-            return self.missing(key) if is_required else None
-        if not isinstance(value, str):
-            return self.wrong(key, f"is {_kind(value)}, not text")
-        if not value.strip():
-            return self.wrong(key, "is empty")
-        if "\0" in value:
-            return self.wrong(key, "holds a NUL character, which Postgres cannot store")
-        if len(value) > NAME_LENGTH_MAX:
-            return self.wrong(key, f"has {len(value)} characters; Stripe takes {NAME_LENGTH_MAX}")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self.values.get(key, True)
-        if not isinstance(value, bool):
-            self.wrong(key, f"is {_kind(value)}, not true or false")
-        return value is True
-
-    def number(self, key: str, unit: str, least: int, most: int, is_required: bool = False) -> int | None:
-        value = self.values.get(key)
-        if value is None:
-            return self.missing(key) if is_required else None
-        if not isinstance(value, int) or isinstance(value, bool):
-            return self.wrong(key, f"is {_kind(value)}, not a whole number of {unit}")
-        if not least <= value <= most:
-            return self.wrong(key, f"is {value}, not from {least} to {most}")
-        return value
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str | None:
-        value = self.text(key)
-        if value is not None and value not in choices:
-            return self.wrong(key, f'is "{value}", not one of {", ".join(choices)}')
-        return value
-
-
-def _kind(value: object) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case int() | float():
-            return f"the number {value}"
-        case str():
-            return f'the text "{value[:40]}"'
-        case list():
-            return "a list"
-        case dict():
-            return "a table"
-        case _:
-            return "a date"

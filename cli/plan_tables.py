@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from cli.output import err
 from cli.tables import print_table
+from worker.money import money_text
 
 if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
     from cli.plan_changes import Step
@@ -18,17 +19,12 @@ _STYLES = {
     "create": "green", "change": "yellow", "archive": "red", "same": "dim", "not in file": "dim",
     "new": "green", "changed": "yellow",
 }  # fmt: skip
-# Currencies whose minor unit is not a hundredth: https://docs.stripe.com/currencies
-_WITHOUT_MINOR = {
-    "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"
-}  # fmt: skip
-_WITH_THOUSANDTHS = {"bhd", "jod", "kwd", "omr", "tnd"}
 
 
 def print_plans(plans: Iterable[Mapping[str, Any]]) -> None:
     """Plans and packs as they are in the database; those off sale are dim."""
     print_table(
-        ("lookup key", "name", "price", "interval", "rollover", "active", "credits", "features"),
+        ("lookup key", "name", "price", "interval", "rollover", "active", "credits", "terms", "features"),
         (
             (
                 "" if plan["active"] else "dim",
@@ -40,12 +36,13 @@ def print_plans(plans: Iterable[Mapping[str, Any]]) -> None:
                     plan["rollover"],
                     "yes" if plan["active"] else "no",
                     _credits(plan),
+                    _terms(plan),
                     _features(plan["features"]),
                 ),
             )
             for plan in plans
         ),
-        wrapped=("credits", "features"),
+        wrapped=("credits", "terms", "features"),
         numbers=("price",),
     )
 
@@ -111,9 +108,7 @@ def price_text(unit_amount: int | None, currency: str) -> str:
     """1900 usd → 19.00 usd; a price of tiers or parts of a cent has no one amount."""
     if unit_amount is None:
         return f"varies {currency}"
-    digits = 0 if currency in _WITHOUT_MINOR else 3 if currency in _WITH_THOUSANDTHS else 2
-    whole, rest = divmod(unit_amount, 10**digits)
-    return f"{whole:,}{f'.{rest:0{digits}}' if digits else ''} {currency}"
+    return money_text(unit_amount, currency)
 
 
 def _what_changed(change: Mapping[str, Any]) -> str:
@@ -148,6 +143,17 @@ def _credits(plan: Mapping[str, Any]) -> str:
     if plan.get("pack_credits") is not None:
         return f"{plan['pack_credits']:,}"
     return ", ".join(f"{plan[key]:,} {when}" for key, when in parts if plan[key])
+
+
+def _terms(plan: Mapping[str, Any]) -> str:
+    least, most = plan["seats_min"], plan["seats_max"]
+    seats = f"{least} seats" if least == most else f"{least} to {most} seats"
+    return ", ".join(
+        [
+            *([f"{plan['trial_days']} days of trial"] if plan["trial_days"] else []),
+            *([seats] if most is not None else []),
+        ]
+    )
 
 
 def _features(features: Mapping[str, Any] | None) -> str:

@@ -14,7 +14,6 @@ from cli.database import Connection, connect, rows
 from cli.output import AsJson, CliError, err, print_json
 from cli.plan_file import BadPlanFile, PlanFile, read_plan_file
 from cli.plan_tables import print_changes, print_plans, print_steps
-from worker.settings import Settings
 
 if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
     from cli.plan_changes import Step
@@ -30,13 +29,13 @@ select 'plan' as kind, plans.lookup_key, plans.stripe_price_id, plans.stripe_pro
     plans.nickname, plans.currency, plans.unit_amount, plans.recurring_interval, plans.recurring_interval_count,
     plans.initial_credits, plans.monthly_credits, plans.trial_credits, null::bigint as pack_credits,
     concat_ws(':', plans.rollover, coalesce(plans.rollover_periods, plans.rollover_cap)) as rollover,
-    plans.proration_credits, plans.cancel_credits, plans.features, plans.active and products.active as active,
-    plans.livemode
+    plans.proration_credits, plans.cancel_credits, plans.trial_days, plans.seats_min, plans.seats_max, plans.features,
+    plans.active and products.active as active, plans.livemode
 from billing.plans join billing.products using (stripe_product_id)
 union all
 select 'pack', packs.lookup_key, packs.stripe_price_id, packs.stripe_product_id, products.name,
     packs.nickname, packs.currency, packs.unit_amount, null, null, null, null, null, packs.pack_credits, null, null,
-    null, null, packs.active and products.active, packs.livemode
+    null, null, null, null, null, packs.active and products.active, packs.livemode
 from billing.credit_packs as packs join billing.products using (stripe_product_id)
 order by active desc, kind desc, product, unit_amount nulls last, stripe_price_id
 """
@@ -63,10 +62,11 @@ def sync(as_json: AsJson = False) -> None:
     Metadata that cannot be read is reported and the rest goes on; the exit code is 1 then.
     """
     from cli.stripe_catalogue import stripe_account, stripe_settings
+    from cli.stripe_key import check_key
 
     settings = stripe_settings()
     with connect() as conn, stripe_account(settings) as stripe:
-        _check_mode_of_key(conn, settings)
+        check_key(conn, settings)
         result = _sync(conn, stripe)
     if as_json:
         print_json({"changes": result.changes, "refused": result.refused, "missing": result.missing})
@@ -92,11 +92,12 @@ def push(
     from cli.plan_changes import steps
     from cli.plan_sync import check_mode
     from cli.stripe_catalogue import stripe_account, stripe_settings
+    from cli.stripe_key import check_key
 
     declared = _read(file)
     settings = stripe_settings()
     with connect() as conn, stripe_account(settings) as stripe:
-        _check_mode_of_key(conn, settings)
+        check_key(conn, settings)
         catalogue = _read_stripe(stripe)
         for livemode in {bool(read.body.get("livemode")) for read in catalogue}:
             check_mode(conn, livemode=livemode)
@@ -128,14 +129,6 @@ def _read(file: Path) -> PlanFile:
         for mistake in error.mistakes:
             err.print(f"[bold red]error:[/] {escape(mistake)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
-
-
-def _check_mode_of_key(conn: Connection, settings: Settings) -> None:
-    from cli.plan_sync import check_mode
-
-    key = settings.stripe_api_key or ""
-    if "_live_" in key or "_test_" in key:
-        check_mode(conn, livemode="_live_" in key)
 
 
 def _read_stripe(stripe: "StripeAccount") -> "Catalogue":

@@ -16,6 +16,7 @@ import typer
 from cli.database import connect, row, setting
 from cli.output import AsJson, CliError, out, print_json
 from cli.tables import print_table
+from worker.settings import is_live
 
 app = typer.Typer(
     no_args_is_help=True, help="Look up Stripe's test cards and bank accounts, and pages of its Dashboard."
@@ -255,9 +256,11 @@ def _livemode(told: bool | None) -> bool:
         if os.environ.get("POSTGRES_URL"):
             raise
     try:
-        key = setting("STRIPE_API_KEY")
+        mode = is_live(setting("STRIPE_API_KEY"))
     except CliError:
+        mode = None
+    if mode is None:
         raise CliError(
             "test mode or live mode? Say --test or --live, or export POSTGRES_URL or STRIPE_API_KEY"
-        ) from None
-    return "_live_" in key
+        )
+    return mode

@@ -170,18 +170,22 @@ def test_ctrl_c_finishes_the_chunk_in_hand_and_the_second_one_cancels_it(
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
-        until(lambda: value(conn, WAITS))
-        command.send_signal(signal.SIGINT)
-        if times == 2:
-            time.sleep(0.5)  # two signals at once would be one
+    with command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        try:
+            until(lambda: value(conn, WAITS))
             command.send_signal(signal.SIGINT)
-            until(lambda: not value(conn, WAITS))
-        conn.execute("select pg_advisory_unlock(1)")
-        printed, told = command.communicate(timeout=DEADLINE_SECONDS)
-    finally:
-        command.kill()
-        command.wait()
+            # Two signals at once would be one: the first was heard.
+            assert command.stderr.readline() == "stopping after the chunk in hand; Ctrl-C again cancels it\n"
+            if times == 2:
+                command.send_signal(signal.SIGINT)
+                until(lambda: not value(conn, WAITS))
+            conn.execute("select pg_advisory_unlock(1)")
+            command.wait(DEADLINE_SECONDS)
+            printed, told = command.stdout.read(), command.stderr.read()
+        finally:
+            command.kill()
     done = 2 if times == 1 else 1
     assert command.returncode == 130, told
     assert printed.splitlines()[1].split()[:3] == [str(done), str(done), str(done * CREDITS)]

@@ -6,8 +6,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
-from cli.plan_file import CHOICES, CREDITS_MAX, PLAN_METADATA, ROLLOVER, BadPlanFile, read_plan_file
+from cli.plan_file import (
+    CHOICES,
+    CREDITS_MAX,
+    PLAN_METADATA,
+    ROLLOVER,
+    SEATS,
+    TRIAL_DAYS_MAX,
+    BadPlanFile,
+    read_plan_file,
+)
 
 ROOT = Path(__file__).parents[1]
 GOOD = """
@@ -54,6 +64,15 @@ def mistakes(tmp_path: Path, text: str | bytes) -> list[str]:
         ("unit_amount = 1\ncredits_rollover = 2", "plans.monthly.credits_rollover: is the number 2, not text"),
         ('unit_amount = 1\ncredits_on_proration = "half"',
          'plans.monthly.credits_on_proration: is "half", not one of delta, full, none'),
+        ("unit_amount = 1\ntrial_days = 731", "plans.monthly.trial_days: is 731, not from 0 to 730"),
+        ('unit_amount = 1\ntrial_days = "14"',
+         'plans.monthly.trial_days: is the text "14", not a whole number of days'),
+        ("unit_amount = 1\nseats = 0",
+         'plans.monthly.seats: is the number 0, not "any", a number such as 5 or a range such as "2-50"'),
+        ('unit_amount = 1\nseats = "5-2"',
+         'plans.monthly.seats: is the text "5-2", not "any", a number such as 5 or a range such as "2-50"'),
+        ("unit_amount = 1\nseats = true",
+         'plans.monthly.seats: is true or false, not "any", a number such as 5 or a range such as "2-50"'),
         ('unit_amount = 1\ncredits_on_cancel = ""', "plans.monthly.credits_on_cancel: is empty"),
         ("unit_amount = 1\nfeatures = []",
          "plans.monthly.features: is a list, not a table such as { projects = true }"),
@@ -134,6 +153,21 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, mistake: str) ->
     assert mistake in told
 
 
+def terms(conn: psycopg.Connection[Any], **metadata: str) -> bool:
+    """Whether the database takes these terms of a plan."""
+    query = (
+        "select billing.sync_price('price_1', 'prod_1', false, true, 'recurring', null, null, 'usd', 1, 'month', 1, "
+        "'licensed', %s, clock_timestamp())"
+    )
+    try:
+        conn.execute(query, [Jsonb(metadata)])
+    except psycopg.Error as error:
+        if error.sqlstate != "TB017":
+            raise
+        return False
+    return True
+
+
 def test_what_passes_here_passes_in_the_database(tmp_path: Path, conn: psycopg.Connection[Any]) -> None:
     """The widest values of every key: `sync_price` takes them all; the ones beside them it refuses, and so do we."""
     definition = conn.execute("select pg_get_functiondef('billing._resolve_plan'::regproc)").fetchone()
@@ -142,6 +176,29 @@ def test_what_passes_here_passes_in_the_database(tmp_path: Path, conn: psycopg.C
     for key, choices in CHOICES.items():
         [declared] = re.findall(rf"'{key}', array\[(.*?)\]", definition[0].replace("ARRAY", "array"))
         assert set(re.findall("'(.*?)'", declared)) == set(choices)
+    conn.execute(
+        "insert into billing.products (stripe_product_id, livemode, name) values ('prod_1', false, 'Pro')"
+    )
+    for seats in (
+        "any",
+        "1",
+        "999999",
+        "1-1",
+        "2-999999",
+        "",
+        "0",
+        "01",
+        "1-",
+        "5-2",
+        "1000000",
+        "1-2-3",
+        "-1",
+    ):
+        read = SEATS.fullmatch(seats)
+        is_good = read is not None and (not read[2] or int(read[2]) >= int(read[1]))
+        assert terms(conn, seats=seats) == is_good, seats
+    for days in (0, TRIAL_DAYS_MAX, TRIAL_DAYS_MAX + 1):
+        assert terms(conn, trial_days=str(days)) == (days <= TRIAL_DAYS_MAX)
     for key in ("initial_credits", "monthly_credits", "trial_credits"):
         assert key in PLAN_METADATA
         query = (

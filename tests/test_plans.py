@@ -33,6 +33,8 @@ trial_credits = 50
 credits_rollover = "periods:2"
 credits_on_proration = "full"
 credits_on_cancel = "stop"
+trial_days = 14
+seats = "2-50"
 features = { projects = true, project_limit = 25 }
 
 [plans.pro_yearly]
@@ -146,6 +148,8 @@ def test_push_makes_products_and_prices_and_brings_them_here(
     local: Local, conn: Connection, run: Run, file: Path
 ) -> None:
     run("push", file, "--yes")
+    terms = "select lookup_key, trial_days, seats_min, seats_max from billing.plans order by 1"
+    assert conn.execute(terms).fetchall() == [("pro_monthly", 14, 2, 50), ("pro_yearly", 0, 1, None)]
     [product] = products(local)
     assert (product["name"], product["description"]) == ("Pro", "For people who ship")
     made = prices(local)

@@ -220,8 +220,8 @@ def test_the_modes_of_stripe_are_not_mixed(
     for command in (("sync",), ("push", file, "--yes")):
         refused = run(*command, expect=1)
         assert refused.err == (
-            "error: Stripe is in test mode and this database in live mode: use the API key of the other mode, "
-            "or set billing.settings.livemode\n"
+            "error: STRIPE_API_KEY is a key of test mode, and this installation is in live mode: export a key of "
+            "live mode, or set billing.settings.livemode\n"
         )
     assert local.event_types() == before
     assert found(conn, "select count(*) from billing.products") == [(0,)]
@@ -321,21 +321,21 @@ def test_the_list(local: Local, run: Run) -> None:
         1900, lookup_key="pro", nickname="Monthly",
         metadata={
             "initial_credits": "500", "monthly_credits": "1000", "credits_rollover": "periods:2",
-            "features": '{"projects": true, "limit": 25, "sso": false}',
+            "features": '{"projects": true, "limit": 25, "sso": false}', "trial_days": "14", "seats": "2-50",
         },
     )  # fmt: skip
-    yearly = local.price(120000, "year", metadata={"trial_credits": "5"})
+    yearly = local.price(120000, "year", metadata={"trial_credits": "5", "seats": "3"})
     local.price(900, None, lookup_key="pack", metadata={"pack_credits": "5000"})
     local.client.prices.update(yearly.id, {"active": False})
     run("sync")
     lines = [line.split("  ") for line in run("list").out.splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     assert cells == [
-        ["lookup key", "name", "price", "interval", "rollover", "active", "credits", "features"],
+        ["lookup key", "name", "price", "interval", "rollover", "active", "credits", "terms", "features"],
         ["pro", "Pro · Monthly", "19.00 usd", "month", "periods:2", "yes", "500 at first, 1,000 a month",
-         "limit 25, projects"],
+         "14 days of trial, 2 to 50 seats", "limit 25, projects"],
         ["pack", "Pro", "9.00 usd", "once", "yes", "5,000"],
-        [yearly.id, "Pro", "1,200.00 usd", "year", "all", "no", "5 in trial"],
+        [yearly.id, "Pro", "1,200.00 usd", "year", "all", "no", "5 in trial", "3 seats"],
     ]  # fmt: skip
     listed = json.loads(run("list", "--json").out)
     assert [item["lookup_key"] for item in listed] == ["pro", "pack", None]

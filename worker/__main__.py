@@ -3,12 +3,12 @@
 import os
 import sys
 
-from worker.errors import SettingsError
+from worker.errors import BillingError
 from worker.run import main
 from worker.settings import Settings
 
 if __name__ == "__main__":
     try:
         main(Settings.from_env(os.environ))
-    except SettingsError as error:
+    except BillingError as error:
         sys.exit(f"error: {error}")

@@ -12,6 +12,10 @@ class SettingsError(BillingError):
     """The environment lacks a setting or has one that cannot be right."""
 
 
+class WrongStripeKey(BillingError):
+    """STRIPE_API_KEY is a key of another Stripe account, or of the other mode."""
+
+
 class UnknownShape(BillingError):
     """The event's body has a shape that this version does not know."""
 

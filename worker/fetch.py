@@ -1,6 +1,6 @@
 """Stripe ids → the objects as Stripe has them now, each with the Date of its answer. Never inside a transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -37,17 +37,22 @@ _PATHS = {
 }
 # What Stripe leaves out unless it is asked for.
 _EXPANDED = {"cs": ["line_items.data.price.product"]}
-# What can be deleted in Stripe, so that 404 is an answer like any other. The rest is kept for ever: there it means the
-# key of another account or mode.
+# What can be deleted in Stripe, so that 404 is an answer like any other. The rest is kept for ever.
 _DELETABLE = {"cus", "prod", "price"}
 
 
 class StripeReader:
-    """Reads objects from Stripe; makes a client when the first one is needed, for ordinary events need none."""
+    """Reads objects from Stripe; makes a client when the first one is needed, for ordinary events need none.
 
-    def __init__(self, api_key: str | None, api_base: str | None) -> None:
+    As long as the key is not known to be ours, an object that is not there says nothing: `is_our_key`.
+    """
+
+    def __init__(
+        self, api_key: str | None, api_base: str | None, is_our_key: Callable[[], bool] = lambda: True
+    ) -> None:
         self._api_key = api_key
         self._api_base = api_base
+        self._is_our_key = is_our_key
         self._client: stripe.StripeClient | None = None
 
     def fetch(self, stripe_ids: Iterable[str]) -> dict[str, Fetched | BillingError]:
@@ -70,7 +75,7 @@ class StripeReader:
         try:
             return self._read(stripe_id)
         except stripe.StripeError as error:
-            return _classify(stripe_id, error)
+            return _classify(stripe_id, error, is_our_key=self._is_our_key())
         except BillingError as error:
             return error
         except Exception as error:  # an answer that is none of Stripe's, such as a proxy's page
@@ -126,7 +131,7 @@ def _kind(stripe_id: str) -> str:
     return stripe_id.split("_", 1)[0]
 
 
-def _classify(stripe_id: str, error: stripe.StripeError) -> BillingError:
+def _classify(stripe_id: str, error: stripe.StripeError, *, is_our_key: bool) -> BillingError:
     text = f"reading {stripe_id} from Stripe: {error.user_message or error}"
     match error:
         case stripe.APIConnectionError() | stripe.RateLimitError():
@@ -134,6 +139,8 @@ def _classify(stripe_id: str, error: stripe.StripeError) -> BillingError:
         case stripe.AuthenticationError() | stripe.PermissionError():
             # The event is good, the key is not: it waits for a person to mend the key, however long that takes.
             return StripeUnavailable(f"{text} (check STRIPE_API_KEY and its permissions)")
+        case stripe.InvalidRequestError(http_status=404) if not is_our_key:
+            return StripeUnavailable(f"{text} (it is not known yet whose key STRIPE_API_KEY is)")
         case stripe.InvalidRequestError(http_status=404) if _kind(stripe_id) in _DELETABLE:
             return StripeGone(text)
         case stripe.InvalidRequestError():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
@@ -19,10 +20,14 @@ class Settings:
     stripe_api_base: str | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    notify_urls: tuple[str, ...] = field(default=(), repr=False)
+    customer_mail_url: str | None = field(default=None, repr=False)
+    templates_directory: Path | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE and WORKER_METRICS_ADDRESS (host:port).
+        """Read POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE, WORKER_METRICS_ADDRESS (host:port), and how people are
+        told: TILLBASE_NOTIFY_URLS (separated by spaces), TILLBASE_CUSTOMER_MAIL_URL, TILLBASE_TEMPLATES (a directory).
 
         Raises SettingsError with a line that says which variable to set.
         """
@@ -35,10 +40,30 @@ class Settings:
         check_postgres_url(url)
         key = environ.get("STRIPE_API_KEY", "").strip() or None
         base = environ.get("STRIPE_API_BASE", "").strip() or None
-        if base and key and "_live_" in key:
+        if base and key and is_live(key):
             raise SettingsError("STRIPE_API_BASE is set with a live key: unset one of them")
         host, port = _metrics_address(environ.get("WORKER_METRICS_ADDRESS", "").strip())
-        return cls(url, key, base, host, port)
+        notify_urls, mail_url, templates = notification_settings(environ)
+        return cls(url, key, base, host, port, notify_urls, mail_url, templates)
+
+
+def notification_settings(environ: Mapping[str, str]) -> tuple[tuple[str, ...], str | None, Path | None]:
+    """Where administrators are told, what customers' mail is sent by, and the operator's own templates."""
+    templates = environ.get("TILLBASE_TEMPLATES", "").strip()
+    if templates and not Path(templates).is_dir():
+        raise SettingsError(f"TILLBASE_TEMPLATES is {templates!r}, which is no directory")
+    return (
+        tuple(environ.get("TILLBASE_NOTIFY_URLS", "").split()),
+        environ.get("TILLBASE_CUSTOMER_MAIL_URL", "").strip() or None,
+        Path(templates) if templates else None,
+    )
+
+
+def is_live(api_key: str) -> bool | None:
+    """The mode that a key names itself: sk_live_…, rk_test_…; None for one that names none."""
+    kind, _, rest = api_key.partition("_")
+    mode = rest.partition("_")[0] if kind in ("sk", "rk") else ""
+    return {"live": True, "test": False}.get(mode)
 
 
 def check_postgres_url(url: str) -> None:

@@ -36,6 +36,9 @@ create table billing.plans (
     rollover_cap bigint,
     proration_credits text not null default 'delta',
     cancel_credits text not null default 'period_end',
+    trial_days integer not null default 0,
+    seats_min bigint not null default 1,
+    seats_max bigint,
     features jsonb not null default '{}',
     metadata jsonb not null default '{}',
     as_of timestamptz not null default '-infinity',
@@ -54,6 +57,8 @@ create table billing.plans (
     constraint rollover_cap_is_not_negative check (rollover_cap >= 0),
     constraint proration_credits_is_known check (proration_credits in ('none', 'delta', 'full')),
     constraint cancel_credits_is_known check (cancel_credits in ('period_end', 'stop')),
+    constraint trial_days_are_at_most_two_years check (trial_days between 0 and 730),
+    constraint seats_are_in_order check (seats_min > 0 and seats_max >= seats_min),
     constraint features_are_an_object check (jsonb_typeof(features) = 'object')
 );
 
@@ -99,7 +104,7 @@ grant select (stripe_product_id, livemode, name, description, active) on billing
 grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
     recurring_interval, recurring_interval_count, usage_type, initial_credits, monthly_credits, trial_credits,
-    rollover, rollover_periods, rollover_cap, proration_credits, cancel_credits, features
+    rollover, rollover_periods, rollover_cap, proration_credits, cancel_credits, trial_days, seats_min, seats_max, features
 ) on billing.plans to anon, authenticated;
 grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount, pack_credits
@@ -115,4 +120,7 @@ comment on column billing.plans.trial_credits is 'Granted once for each account 
 comment on column billing.plans.rollover is 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
 comment on column billing.plans.proration_credits is 'What a change to this plan within a paid period gives at once: delta (by the days left, less what the plan before gave for them), full (a whole month), none.';
 comment on column billing.plans.cancel_credits is 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
+comment on column billing.plans.trial_days is 'How long checkout lets a new subscriber try it before the first payment; 0: no trial.';
+comment on column billing.plans.seats_min is 'The fewest units that checkout sells, and how many it does where nobody says.';
+comment on column billing.plans.seats_max is 'The most units that checkout sells; null: settings.max_checkout_quantity.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';

@@ -1,7 +1,8 @@
 -- Products and prices from Stripe → products, plans and credit packs with their credits.
 --
 -- Invariant: credits come from metadata of the price, else of the product, else stay as they are. A value that is not
--- a whole number is refused by name (TB017), never read as 0.
+-- a whole number is refused by name (TB017), never read as 0. What a plan's terms and packs are made of is beside it
+-- (_resolve_terms, _sync_one_time_price).
 --
 -- Freshness, here and in every sync_… function, is decided by the upsert itself, under the row's lock. The answer is
 --     applied   the state offered is newer and is now held
@@ -131,6 +132,7 @@ begin
         features = coalesce(v_features, v_plan.features),
         updated_at = now()
     where plans.stripe_price_id = _resolve_plan.stripe_price_id;
+    perform billing._resolve_terms(v_plan, v_product);
 end
 $$;
 
@@ -197,6 +199,7 @@ begin
     where plans.stripe_product_id = sync_product.stripe_product_id;
     perform billing._settle_trials(plans.stripe_price_id) from billing.plans
     where plans.stripe_product_id = sync_product.stripe_product_id;
+    perform billing._resolve_packs(sync_product.stripe_product_id);
     perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
     return 'applied';
 end
@@ -215,7 +218,6 @@ set search_path = ''
 as $$
 declare
     v_as_of timestamptz;
-    v_pack_credits bigint;
 begin
     perform billing._lock_arrival(sync_price.stripe_price_id);
     insert into billing.products (stripe_product_id, livemode, name)
@@ -225,36 +227,11 @@ begin
     perform from billing.products where products.stripe_product_id = sync_price.stripe_product_id for no key update;
 
     if sync_price.type = 'one_time' then
-        select billing._declared_credits(
-            sync_price.stripe_price_id, 'pack_credits', sync_price.metadata, products.metadata
-        ) into v_pack_credits
-        from billing.products where products.stripe_product_id = sync_price.stripe_product_id;
-        if v_pack_credits is null then
-            return 'applied';
-        elsif v_pack_credits = 0 then
-            raise exception 'metadata pack_credits of % is "0", a credit pack has at least one', sync_price.stripe_price_id
-                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
-        end if;
-        insert into billing.credit_packs as held (
-            stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
-            pack_credits, metadata, as_of
-        )
-        values (
+        return billing._sync_one_time_price(row(
             sync_price.stripe_price_id, sync_price.stripe_product_id, sync_price.livemode, sync_price.active,
-            sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount, v_pack_credits,
+            sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount,
             sync_price.metadata, sync_price.as_of
-        )
-        on conflict on constraint credit_packs_pkey do update
-        set active = excluded.active, lookup_key = excluded.lookup_key, nickname = excluded.nickname,
-            pack_credits = excluded.pack_credits, metadata = excluded.metadata, as_of = excluded.as_of,
-            updated_at = now()
-        where held.as_of < excluded.as_of;
-        if not found then
-            select credit_packs.as_of into strict v_as_of from billing.credit_packs
-            where credit_packs.stripe_price_id = sync_price.stripe_price_id;
-            return billing._refused(v_as_of, sync_price.as_of);
-        end if;
-        return 'applied';
+        ));
     end if;
 
     insert into billing.plans as held (

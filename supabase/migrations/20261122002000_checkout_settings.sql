@@ -54,10 +54,17 @@ add column one_subscription_per text not null default 'product',
 add column max_checkout_quantity bigint not null default 100,
 add column allow_promotion_codes boolean not null default true,
 add column automatic_tax boolean not null default false,
+add column collect_tax_ids boolean not null default false,
+add column billing_address_collection text not null default 'auto',
+add column one_trial_per text not null default 'product',
+add column trial_without_card text,
 add column checkout_branding jsonb,
 add constraint site_url_is_a_web_address check (site_url is null or billing._origin_of(site_url) is not null),
 add constraint redirect_origins_are_origins check (billing._are_origins(allowed_redirect_origins)),
 add constraint one_subscription_per_is_known check (one_subscription_per in ('price', 'product', 'account', 'none')),
+add constraint billing_address_collection_is_known check (billing_address_collection in ('auto', 'required')),
+add constraint one_trial_per_is_known check (one_trial_per in ('product', 'account', 'none')),
+add constraint trial_without_card_is_known check (trial_without_card in ('cancel', 'pause', 'create_invoice')),
 add constraint max_checkout_quantity_is_positive check (max_checkout_quantity > 0),
 add constraint checkout_branding_is_an_object check (jsonb_typeof(checkout_branding) = 'object');
 
@@ -87,7 +94,11 @@ from public, anon, authenticated, service_role;
 comment on column billing.settings.site_url is 'Where the app lives; users come back here from Stripe unless they are sent elsewhere.';
 comment on column billing.settings.allowed_redirect_origins is 'Further origins (scheme://host[:port]) that users may be sent back to.';
 comment on column billing.settings.one_subscription_per is 'Whom checkout sends to the portal instead: subscribers of the same price, of the same product, of anything (account), or nobody (none).';
-comment on column billing.settings.max_checkout_quantity is 'The most units of a price that one checkout may be for.';
+comment on column billing.settings.max_checkout_quantity is 'The most units of a price that one checkout may be for, unless the plan declares seats.';
 comment on column billing.settings.allow_promotion_codes is 'Whether checkout has a field for promotion codes.';
 comment on column billing.settings.automatic_tax is 'Whether Stripe works out the tax at checkout (Stripe Tax must be set up).';
+comment on column billing.settings.collect_tax_ids is 'Whether checkout has a field for a business''s tax id.';
+comment on column billing.settings.billing_address_collection is 'Whether checkout asks for an address when it needs one (auto), or always (required).';
+comment on column billing.settings.one_trial_per is 'Who gets the trial of a plan: whoever never subscribed to its product, never subscribed to anything (account), or everybody (none).';
+comment on column billing.settings.trial_without_card is 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
 comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null for those of the Stripe account.';

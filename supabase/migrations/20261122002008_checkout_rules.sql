@@ -40,7 +40,7 @@ $$;
 
 -- The plan or pack of this price id or lookup key that is on sale now.
 create function billing._price_on_sale(plan text, pack text)
-returns table (stripe_price_id text, stripe_product_id text, is_metered boolean)
+returns table (stripe_price_id text, stripe_product_id text, is_metered boolean, seats_min bigint, seats_max bigint)
 language plpgsql
 stable
 set search_path = ''
@@ -51,16 +51,18 @@ begin
             using errcode = 'TB048', hint = 'Pass the lookup key or the price id of one of them.';
     end if;
     return query
-    select price.stripe_price_id, price.stripe_product_id, price.is_metered
+    select price.stripe_price_id, price.stripe_product_id, price.is_metered, price.seats_min, price.seats_max
     from (
-        select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.lookup_key,
-            plans.as_of, 'plan'
+        select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.seats_min,
+            plans.seats_max, plans.lookup_key, plans.as_of, 'plan'
         from billing.plans where plans.active and plans.livemode = billing.is_livemode()
         union all
-        select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, credit_packs.lookup_key,
+        select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, 1, null, credit_packs.lookup_key,
             credit_packs.as_of, 'pack'
         from billing.credit_packs where credit_packs.active and credit_packs.livemode = billing.is_livemode()
-    ) as price (stripe_price_id, stripe_product_id, is_metered, lookup_key, as_of, kind)
+    ) as price (
+        stripe_price_id, stripe_product_id, is_metered, seats_min, seats_max, lookup_key, as_of, kind
+    )
     join billing.products on products.stripe_product_id = price.stripe_product_id and products.active
     where price.kind = case when _price_on_sale.plan is null then 'pack' else 'plan' end
         and coalesce(_price_on_sale.plan, _price_on_sale.pack) in (price.stripe_price_id, price.lookup_key)
@@ -74,24 +76,28 @@ begin
 end
 $$;
 
--- Whole units, as many as the owner allows; null where Stripe counts (metered prices).
-create function billing._checked_quantity(quantity numeric, is_metered boolean)
+-- Whole units, as many as the plan or else the owner allows, the fewest where nobody says; null where Stripe counts
+-- (metered prices).
+create function billing._checked_quantity(quantity numeric, is_metered boolean, seats_min bigint, seats_max bigint)
 returns bigint
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
+    v_least bigint := case when _checked_quantity.is_metered then 1 else _checked_quantity.seats_min end;
     v_most bigint := case
         when _checked_quantity.is_metered then 1
-        else (select settings.max_checkout_quantity from billing.settings)
+        else coalesce(_checked_quantity.seats_max, (select settings.max_checkout_quantity from billing.settings))
     end;
+    v_quantity numeric := coalesce(_checked_quantity.quantity, v_least);
 begin
-    if coalesce(_checked_quantity.quantity, 1) not between 1 and v_most or _checked_quantity.quantity % 1 <> 0 then
-        raise exception 'quantity is not a whole number from 1 to %', v_most
-            using errcode = 'TB043', hint = 'billing.settings.max_checkout_quantity is the limit.';
+    if v_quantity not between v_least and v_most or v_quantity % 1 <> 0 then
+        raise exception 'quantity is not a whole number from % to %', v_least, v_most
+            using errcode = 'TB043',
+            hint = 'The plan''s metadata seats is the limit, or else billing.settings.max_checkout_quantity.';
     end if;
-    return case when not _checked_quantity.is_metered then coalesce(_checked_quantity.quantity, 1) end;
+    return case when not _checked_quantity.is_metered then v_quantity end;
 end
 $$;
 

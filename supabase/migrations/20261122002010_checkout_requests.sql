@@ -2,7 +2,7 @@
 --
 -- Invariant: nobody subscribes twice to what the owner says is one too many, not with two open sessions either: the same
 -- click again, within ten minutes and until its session has ended, is the same request with the same Idempotency-Key, and
--- so the same session; a click on another plan supersedes it.
+-- so the same session; a click on another plan supersedes it. The same holds of trials.
 --
 -- Only functions write; service_role reads. Private: all functions here.
 
@@ -32,23 +32,24 @@ alter table billing.checkout_requests enable row level security;
 revoke all on billing.checkout_requests from public, anon, authenticated, service_role;
 grant select on billing.checkout_requests to service_role;
 
--- Whether an account may not subscribe to both: whom that concerns is the owner's setting.
-create function billing._is_one_too_many(plan billing.plans, stripe_price_id text, stripe_product_id text)
+-- Whether a rule that the owner keeps for each price, product or account is about both a plan and a price.
+create function billing._is_within(
+    scope text, plan billing.plans, stripe_price_id text, stripe_product_id text default null
+)
 returns boolean
 language sql
 stable
 set search_path = ''
 as $$
-    select case settings.one_subscription_per
+    select case _is_within.scope
         when 'account' then true
         when 'product' then coalesce(
-            (select plans.stripe_product_id from billing.plans where plans.stripe_price_id = _is_one_too_many.stripe_price_id),
-            _is_one_too_many.stripe_product_id
-        ) = (_is_one_too_many.plan).stripe_product_id
-        when 'price' then _is_one_too_many.stripe_price_id = (_is_one_too_many.plan).stripe_price_id
+            (select plans.stripe_product_id from billing.plans where plans.stripe_price_id = _is_within.stripe_price_id),
+            _is_within.stripe_product_id
+        ) is not distinct from (_is_within.plan).stripe_product_id
+        when 'price' then _is_within.stripe_price_id = (_is_within.plan).stripe_price_id
         else false
     end
-    from billing.settings
 $$;
 
 -- A subscription that was paid at checkout counts from the session's end, before its own events have come: until then
@@ -59,6 +60,8 @@ language plpgsql
 stable
 set search_path = ''
 as $$
+declare
+    v_scope text := (select settings.one_subscription_per from billing.settings);
 begin
     if exists (
         select from billing.subscriptions
@@ -67,7 +70,7 @@ begin
         where subscriptions.account_id = _check_not_subscribed.account_id
             and subscriptions.livemode = (_check_not_subscribed.plan).livemode
             and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
-            and billing._is_one_too_many(_check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
+            and billing._is_within(v_scope, _check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
     ) or exists (
         select from billing.checkout_requests as requests
         join billing.checkout_sessions as sessions
@@ -79,7 +82,7 @@ begin
             and sessions.mode = 'subscription' and sessions.status = 'complete'
             and coalesce(subscriptions.status, 'incomplete') = 'incomplete'
             and requests.created_at > now() - interval '2 days'
-            and billing._is_one_too_many(_check_not_subscribed.plan, requests.stripe_price_id, null)
+            and billing._is_within(v_scope, _check_not_subscribed.plan, requests.stripe_price_id)
     ) then
         raise exception 'there is a subscription already: use the portal to change it'
             using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides what is one too many.';
@@ -87,10 +90,43 @@ begin
 end
 $$;
 
--- The account's other open sessions for a subscription that would be one too many; their keys are given up. One that is
--- being opened at this moment is not known here: its own click closes it (note_checkout_session). A session lives for
--- a day.
-create function billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text)
+-- Days of trial that a plan gives to an account: none to whoever has subscribed before, as far as the owner minds. A
+-- session that was completed counts for ever, whatever plan its subscription has come to be of.
+create function billing._trial_days(account_id uuid, plan billing.plans)
+returns integer
+language sql
+stable
+set search_path = ''
+as $$
+    select (_trial_days.plan).trial_days from billing.settings
+    where (_trial_days.plan).trial_days > 0
+        and not exists (
+            select from billing.subscriptions
+            join billing.subscription_items as items
+                on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+            where subscriptions.account_id = _trial_days.account_id
+                and subscriptions.livemode = (_trial_days.plan).livemode
+                and subscriptions.status not in ('incomplete', 'incomplete_expired')
+                and billing._is_within(
+                    settings.one_trial_per, _trial_days.plan, items.stripe_price_id, items.stripe_product_id
+                )
+        )
+        and not exists (
+            select from billing.checkout_requests as requests
+            join billing.checkout_sessions as sessions
+                on sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
+            where requests.account_id = _trial_days.account_id and requests.livemode = (_trial_days.plan).livemode
+                and sessions.mode = 'subscription' and sessions.status = 'complete'
+                and billing._is_within(settings.one_trial_per, _trial_days.plan, requests.stripe_price_id)
+        )
+$$;
+
+-- The account's other open sessions for a subscription that would be one too many, or for a trial that would; their keys
+-- are given up. One that is being opened at this moment is not known here: its own click closes it
+-- (note_checkout_session). A session lives for a day.
+create function billing._supersede_requests(
+    account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean
+)
 returns jsonb
 language sql
 volatile
@@ -100,12 +136,18 @@ as $$
         update billing.checkout_requests as requests
         set discarded_at = coalesce(requests.discarded_at, now()),
             superseded_at = coalesce(requests.superseded_at, now())
+        from billing.settings
         where requests.account_id = _supersede_requests.account_id
             and requests.livemode = (_supersede_requests.plan).livemode
             and requests.idempotency_key <> _supersede_requests.idempotency_key
             and requests.params ->> 'mode' = 'subscription'
             and requests.created_at > now() - interval '25 hours' and requests.expired_at is null
-            and billing._is_one_too_many(_supersede_requests.plan, requests.stripe_price_id, null)
+            and (
+                billing._is_within(settings.one_subscription_per, _supersede_requests.plan, requests.stripe_price_id)
+                or _supersede_requests.has_trial
+                and requests.params #> '{subscription_data,trial_period_days}' is not null
+                and billing._is_within(settings.one_trial_per, _supersede_requests.plan, requests.stripe_price_id)
+            )
             and not exists (
                 select from billing.checkout_sessions as sessions
                 where sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
@@ -117,7 +159,8 @@ as $$
     where stripe_checkout_session_id is not null
 $$;
 
-revoke all on function billing._is_one_too_many, billing._check_not_subscribed, billing._supersede_requests
+revoke all on function
+    billing._is_within, billing._check_not_subscribed, billing._trial_days, billing._supersede_requests
 from public, anon, authenticated, service_role;
 
 comment on table billing.checkout_requests is 'What users asked checkout for, and the session that Stripe opened for it.';

@@ -46,6 +46,7 @@ declare
     v_account_id uuid := billing._account_to_bill(prepare_checkout.user_id, prepare_checkout.account_id);
     v_price record;
     v_plan billing.plans;
+    v_trial_days integer;
     v_quantity bigint;
     v_success_url text;
     v_cancel_url text;
@@ -56,7 +57,9 @@ begin
     select * into strict v_settings from billing.settings;
     perform billing._check_may_spend(v_account_id);
     select * into strict v_price from billing._price_on_sale(prepare_checkout.plan, prepare_checkout.pack);
-    v_quantity := billing._checked_quantity(prepare_checkout.quantity, v_price.is_metered);
+    v_quantity := billing._checked_quantity(
+        prepare_checkout.quantity, v_price.is_metered, v_price.seats_min, v_price.seats_max
+    );
     v_success_url := coalesce(prepare_checkout.success_url, v_settings.site_url);
     v_cancel_url := coalesce(prepare_checkout.cancel_url, v_settings.site_url, v_success_url);
     perform billing._check_redirect('success_url', v_success_url);
@@ -64,6 +67,7 @@ begin
     if prepare_checkout.plan is not null then
         select * into strict v_plan from billing.plans where plans.stripe_price_id = v_price.stripe_price_id;
         perform billing._check_not_subscribed(v_account_id, v_plan);
+        v_trial_days := billing._trial_days(v_account_id, v_plan);
     end if;
 
     v_params := jsonb_strip_nulls(jsonb_build_object(
@@ -71,17 +75,29 @@ begin
         'line_items', jsonb_build_array(jsonb_build_object('price', v_price.stripe_price_id, 'quantity', v_quantity)),
         'success_url', billing._with_session_id(v_success_url),
         'cancel_url', v_cancel_url,
-        'billing_address_collection', 'auto',
+        'billing_address_collection', v_settings.billing_address_collection,
         'allow_promotion_codes', case when v_settings.allow_promotion_codes then true end,
         'automatic_tax', case when v_settings.automatic_tax then '{"enabled": true}'::jsonb end,
-        -- Stripe takes the address that the tax depends on from the customer, so it must be allowed to put it there.
-        'customer_update', case when v_settings.automatic_tax then '{"address": "auto", "name": "auto"}'::jsonb end,
+        'tax_id_collection', case when v_settings.collect_tax_ids then '{"enabled": true}'::jsonb end,
+        -- Stripe takes address and business's name from the customer, so it must be allowed to put them there.
+        'customer_update', case when v_settings.automatic_tax or v_settings.collect_tax_ids then
+            '{"address": "auto", "name": "auto"}'::jsonb
+        end,
         'branding_settings', v_settings.checkout_branding,
         -- For people who look at Stripe's Dashboard; nothing is ever read from it.
         'metadata', jsonb_build_object('account_id', v_account_id),
-        'subscription_data', case when prepare_checkout.plan is not null then
-            jsonb_build_object('metadata', jsonb_build_object('account_id', v_account_id))
+        'payment_method_collection', case when v_trial_days > 0 and v_settings.trial_without_card is not null then
+            'if_required'
         end,
+        'subscription_data', case when prepare_checkout.plan is not null then jsonb_build_object(
+            'metadata', jsonb_build_object('account_id', v_account_id),
+            'trial_period_days', v_trial_days,
+            'trial_settings', case when v_trial_days > 0 and v_settings.trial_without_card is not null then
+                jsonb_build_object(
+                    'end_behavior', jsonb_build_object('missing_payment_method', v_settings.trial_without_card)
+                )
+            end
+        ) end,
         'payment_intent_data', case when prepare_checkout.pack is not null then jsonb_build_object(
             'metadata', jsonb_build_object('account_id', v_account_id),
             'setup_future_usage', case when prepare_checkout.save_card then 'off_session' end
@@ -117,7 +133,7 @@ begin
         'session', jsonb_build_object('params', v_params, 'idempotency_key', v_key),
         'superseded', case
             when prepare_checkout.plan is null then '[]'::jsonb
-            else billing._supersede_requests(v_account_id, v_plan, v_key)
+            else billing._supersede_requests(v_account_id, v_plan, v_key, v_trial_days > 0)
         end
     );
 end

@@ -1,7 +1,7 @@
 -- Agreeing to auto-recharge, changing it, pausing it and ending a pause; and its twin over the Data API.
 --
--- Invariant: what is agreed to can be bought: an active pack with a price, and a customer to charge. Callable by
--- service_role: the app's own server says what its customer has agreed to.
+-- Invariant: what is agreed to can be bought: an active pack with a price, and a customer to charge. Pausing is always
+-- possible. Callable by service_role: the app's own server says what its customer has agreed to.
 
 create function billing.set_recharge(
     account_id uuid,
@@ -39,12 +39,15 @@ begin
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
     elsif not exists (
         select from billing.credit_packs
-        where credit_packs.stripe_price_id = set_recharge.stripe_price_id and credit_packs.active
-            and credit_packs.unit_amount > 0 and credit_packs.livemode = billing.is_livemode()
+        where credit_packs.stripe_price_id = set_recharge.stripe_price_id and (
+            set_recharge.is_paused
+            or credit_packs.active and credit_packs.unit_amount > 0 and credit_packs.livemode = billing.is_livemode()
+        )
     ) then
         raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
             using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
-    elsif billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
+    elsif not coalesce(set_recharge.is_paused, false)
+        and billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
         raise exception 'account % has no Stripe customer', set_recharge.account_id
             using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
     end if;

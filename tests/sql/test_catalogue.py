@@ -1,6 +1,8 @@
 """Products and prices: what their metadata declares in credits, and which of two states is kept."""
 
 from datetime import timedelta
+from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -124,6 +126,13 @@ BAD_METADATA = [
     {"features": "fast"},
     {"features": "[1]"},
     {"features": "null"},
+    {"trial_days": "two weeks"},
+    {"trial_days": "731"},
+    {"trial_days": "-1"},
+    {"seats": "0"},
+    {"seats": "5-2"},
+    {"seats": "2-"},
+    {"seats": "1000000"},
 ]
 
 
@@ -227,3 +236,92 @@ def test_states_of_one_price_from_two_workers_at_once_leave_the_newest(
         )
     assert answers in (["applied", "applied"], ["stale", "applied"])
     assert plan(conn)["monthly_credits"] == 2
+
+
+def test_price_that_comes_before_its_product_is_a_pack_when_the_product_declares_it(
+    worker: Connection, conn: Connection
+) -> None:
+    sync_price(worker, type="one_time", lookup_key="pack", unit_amount=900)
+    assert fetch(conn, "select from billing.credit_packs") == []
+    sync_product(worker, metadata={"pack_credits": "40"})
+    found = fetch_one(
+        conn, "select lookup_key, unit_amount, pack_credits, active, as_of from billing.credit_packs"
+    )
+    assert tuple(found.values()) == ("pack", 900, 40, True, JANUARY)
+    assert fetch(conn, "select from billing.one_time_prices") == []
+
+
+def test_pack_follows_its_product_and_its_own_word_counts_first(worker: Connection, conn: Connection) -> None:
+    sync_product(worker, metadata={"pack_credits": "40"})
+    sync_price(worker, type="one_time")
+    sync_price(worker, type="one_time", stripe_price_id="price_2", metadata={"pack_credits": "7"})
+    sync_product(worker, metadata={"pack_credits": "50"}, as_of=JANUARY + SECOND)
+    packs = "select stripe_price_id, pack_credits from billing.credit_packs order by 1"
+    assert [tuple(row.values()) for row in fetch(conn, packs)] == [("price_1", 50), ("price_2", 7)]
+    sync_product(worker, metadata={}, as_of=JANUARY + 2 * SECOND)
+    assert [tuple(row.values()) for row in fetch(conn, packs)] == [("price_1", 50), ("price_2", 7)]
+    with refused("TB017"):
+        sync_product(worker, metadata={"pack_credits": "0"}, as_of=JANUARY + 3 * SECOND)
+
+
+@pytest.mark.parametrize("declared_by", ["price", "product"])
+def test_states_of_a_one_time_price_end_alike_in_every_order(conn: Connection, declared_by: str) -> None:
+    """Three states of a price and two of its product, told in every order."""
+    of_price = {"pack_credits": "40"} if declared_by == "price" else {}
+    of_product = {"pack_credits": "40"} if declared_by == "product" else {}
+
+    def price(step: int, **more: Any) -> Any:
+        return lambda: sync_price(conn, type="one_time", as_of=JANUARY + step * SECOND, **more)
+
+    told = [
+        price(0),
+        price(2, metadata=of_price, nickname="Forty"),
+        price(4, metadata=of_price, nickname="Forty", active=False),
+        lambda: sync_product(conn),
+        lambda: sync_product(conn, metadata=of_product, as_of=JANUARY + 3 * SECOND),
+    ]
+    for order in permutations(told):
+        with conn.transaction(force_rollback=True):
+            for tell in order:
+                assert tell() in ("applied", "stale")
+            found = fetch_one(conn, "select nickname, active, pack_credits from billing.credit_packs")
+            assert tuple(found.values()) == ("Forty", False, 40)
+
+
+def test_one_time_price_that_declares_nothing_keeps_the_newest_state(
+    worker: Connection, conn: Connection
+) -> None:
+    sync_price(worker, type="one_time", nickname="new", as_of=JANUARY + SECOND)
+    assert sync_price(worker, type="one_time", nickname="old") == "stale"
+    assert sync_price(worker, type="one_time", nickname="tie", as_of=JANUARY + SECOND) == "refetch"
+    assert value(conn, "select nickname from billing.one_time_prices") == "new"
+
+
+def test_pack_that_its_product_brings_sends_on_what_waited_for_it(
+    worker: Connection, conn: Connection
+) -> None:
+    sync_price(worker, type="one_time")
+    conn.execute(
+        "insert into billing.stripe_events (stripe_event_id, type, livemode, payload, status, created_at, settled_at, "
+        "last_error, waiting_for) values ('evt_1', 't', false, '', 'dead', now(), now(), 'TB010', 'price_1')"
+    )
+    sync_product(worker, metadata={"pack_credits": "40"})
+    assert value(conn, "select status from billing.stripe_events") == "queued"
+
+
+def test_terms_of_the_price_count_before_those_of_the_product_and_stay_when_nobody_says(
+    worker: Connection, conn: Connection
+) -> None:
+    def terms() -> tuple[Any, ...]:
+        return tuple(fetch_one(conn, "select trial_days, seats_min, seats_max from billing.plans").values())
+
+    sync_product(worker, metadata={"trial_days": "14", "seats": "3"})
+    sync_price(worker)
+    assert terms() == (14, 3, 3)
+    sync_price(worker, metadata={"trial_days": "0", "seats": "2-50"}, as_of=JANUARY + SECOND)
+    assert terms() == (0, 2, 50)
+    sync_price(worker, as_of=JANUARY + 2 * SECOND)
+    sync_product(worker, as_of=JANUARY + SECOND)
+    assert terms() == (14, 3, 3)
+    sync_price(worker, metadata={"seats": "any"}, as_of=JANUARY + 3 * SECOND)
+    assert terms()[1:] == (1, None)

@@ -20,23 +20,15 @@ from tests.worker import events
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import JANUARY, Event, message, moment
 from tests.worker.stripe_stub import StripeStub
+from worker.charge import KEY_SECONDS, NEVER_AGAIN, Charger
 from worker.commands import SyncCheckoutSession, SyncPaymentIntent
 from worker.decide import Fetched, decide, needs
 from worker.fetch import StripeReader
 from worker.normalise import normalise, normalise_object
 from worker.objects import CheckoutLineItem, CheckoutSession
 from worker.outcomes import Dead, Parked, RetryLater
-from worker.recharge import (
-    KEY_SECONDS,
-    NEVER_AGAIN,
-    Answer,
-    Charger,
-    Recharge,
-    Recharger,
-    Unknown,
-    settle,
-    take,
-)
+from worker.recharge import PARALLEL_CHARGES, Recharger
+from worker.recharges import Answer, Recharge, Unknown, settle, take
 from worker.run import connect, run
 from worker.settings import Settings
 from worker.shapes import Node
@@ -110,7 +102,7 @@ class Till:
 
     def work(self, charger: Charger | None = None) -> str | None:
         """One worker takes what is due, charges it and settles it; the status it ended in."""
-        found = take(self.shop.worker)
+        found = take(self.shop.worker, PARALLEL_CHARGES)
         if not found:
             return None
         (recharge,) = found
@@ -379,7 +371,7 @@ def test_a_fall_is_one_payment_and_one_pack(till: Till) -> None:
 
 def test_the_event_may_be_faster_than_the_answer(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker)
+    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
     answer = till.charger().charge(recharge)
     till.tell()
     assert till.status() == [("paid", None)]
@@ -389,7 +381,7 @@ def test_the_event_may_be_faster_than_the_answer(till: Till) -> None:
 
 def test_dying_after_the_payment_ends_in_the_same_payment(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker)
+    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
     till.charger().charge(recharge)  # and nobody hears of it
     till.pay_with("pm_card_mastercard")
     till.make_due()
@@ -399,7 +391,7 @@ def test_dying_after_the_payment_ends_in_the_same_payment(till: Till) -> None:
 
 def test_dying_before_the_payment_ends_in_one_payment(till: Till) -> None:
     till.fall()
-    take(till.shop.worker)
+    take(till.shop.worker, PARALLEL_CHARGES)
     till.make_due()
     assert till.work() == "paid"
     assert len(till.intents()) == 1
@@ -407,9 +399,9 @@ def test_dying_before_the_payment_ends_in_one_payment(till: Till) -> None:
 
 def test_two_workers_with_one_recharge_in_hand_make_one_payment(till: Till) -> None:
     till.fall()
-    (first,) = take(till.shop.worker)
+    (first,) = take(till.shop.worker, PARALLEL_CHARGES)
     till.make_due()
-    (second,) = take(till.shop.worker)
+    (second,) = take(till.shop.worker, PARALLEL_CHARGES)
     # The key alone keeps them apart: neither looks for what the other made.
     second = replace(second, attempts=1)
     barrier = threading.Barrier(2)
@@ -449,23 +441,39 @@ def test_two_workers_at_once_recharge_once(till: Till) -> None:
 
 @pytest.mark.slow
 def test_a_thousand_spends_below_the_threshold_are_one_recharge(till: Till) -> None:
+    """Eight apps spend at once while two workers charge; what the pack brings is above the threshold."""
+    with till.shop.database.connect(admin=True) as admin:
+        admin.execute("update billing.credit_packs set pack_credits = 5000")
     grant(till.shop.app, till.account, 1100)
-    till.agree(threshold=1090)
-    stop = threading.Event()
+    till.agree(threshold=1100)
+    stop, start = threading.Event(), threading.Barrier(8)
     settings = Settings(till.shop.database.url, KEY, till.local.url)
-    with connect(settings) as conn:
-        recharger = Recharger(till.charger().charge)
-        for number in range(1000):
-            spend(till.shop.app, till.account, 1)
-            if number == 500:
-                recharger.tick(conn, 0)
-        recharger.finish(conn)
-        recharger.close()
-    stop.set()
-    # What the pack brought is below the threshold still: that is the second, and no more than that.
+    seconds: list[float] = []
+
+    def spend_some(number: int) -> None:
+        with till.shop.database.connect("service_role") as app:
+            start.wait()
+            started = time.monotonic()
+            with app.pipeline():
+                for step in range(125):
+                    app.execute("select billing.spend_credits(%s, 1, %s)", [till.account, f"{number}:{step}"])
+            seconds.append(time.monotonic() - started)
+
+    workers = [threading.Thread(target=run, args=[settings, stop]) for _ in range(2)]
+    apps = [threading.Thread(target=spend_some, args=[number]) for number in range(8)]
+    for thread in (*workers, *apps):
+        thread.start()
+    try:
+        for thread in apps:
+            thread.join()
+        until(lambda: till.status() == [("paid", None)])
+    finally:
+        stop.set()
+        for thread in workers:
+            thread.join(DEADLINE_SECONDS)
+    print(f"1,000 spends in {max(seconds):.2f} s")
     assert len(till.intents()) == 1
-    assert [status for status, _ in till.status()] == ["paid", "claimed"]
-    assert till.balance() == 100 + PACK_CREDITS
+    assert (till.status(), till.balance()) == ([("paid", None)], 100 + 5000)
 
 
 @pytest.mark.parametrize("fault", ["429", "500"])
@@ -484,11 +492,11 @@ def test_stripe_being_away_delays_and_never_pays_twice(till: Till, fault: str) -
 
 def test_an_answer_that_never_comes_ends_in_the_same_payment(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker)
+    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
     # The reading is answered, the payment is not: an attempt that has read already.
     charger = till.charger(timeout_seconds=0.3)
-    method = charger._default_method(till.customer_id)
-    charger._default_method = lambda _: method  # type: ignore[method-assign]
+    method = charger._method(recharge)
+    charger._method = lambda _: method  # type: ignore[method-assign]
     till.local.control("faults", {"api": {"timeout": 1}})
     assert isinstance(charger.charge(recharge), Unknown)
     assert len(till.intents()) == 1
@@ -500,7 +508,7 @@ def test_an_answer_that_never_comes_ends_in_the_same_payment(till: Till) -> None
 
 def test_a_key_that_stripe_may_have_forgotten_is_never_used_again(till: Till) -> None:
     till.fall()
-    take(till.shop.worker)
+    take(till.shop.worker, PARALLEL_CHARGES)
     till.make_due(timedelta(seconds=KEY_SECONDS + 60))
     assert till.work() == "failed"
     assert (till.intents(), till.status()) == ([], [("failed", "no_answer")])
@@ -509,7 +517,7 @@ def test_a_key_that_stripe_may_have_forgotten_is_never_used_again(till: Till) ->
 
 def test_a_payment_of_long_ago_is_found(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker)
+    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
     till.charger().charge(recharge)
     till.local.world.pretended_time = int(time.time()) + 30 * 3600
     till.make_due(timedelta(seconds=KEY_SECONDS + 60))
@@ -534,11 +542,11 @@ def test_ten_declines_are_one_attempt_a_pause_and_one_notification(till: Till) -
 def test_dying_after_a_decline_ends_in_the_same_decline(till: Till) -> None:
     till.pay_with("pm_card_chargeCustomerFail")
     till.fall()
-    (recharge,) = take(till.shop.worker)
+    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
     first = till.charger().charge(recharge)
     till.pay_with("pm_card_visa")
     till.make_due()
-    (again,) = take(till.shop.worker)
+    (again,) = take(till.shop.worker, PARALLEL_CHARGES)
     assert till.charger().charge(again) == first
     assert len(till.intents()) == 1
 
@@ -561,17 +569,17 @@ def test_a_card_that_was_refused_for_good_is_never_charged_again_and_another_one
 def test_codes_that_are_final(till: Till, code: str) -> None:
     assert code in NEVER_AGAIN
     till.fall()
-    (recharge,) = take(till.shop.worker)
+    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
     answer = till.charger()._refused(recharge, "pi_1", "pm_1", code, None)
     assert answer == Answer("failed", "pi_1", "pm_1", code, is_final=True)
     assert settle(till.shop.worker, recharge, answer) == "failed"
     till.agree()
-    assert take(till.shop.worker)[0].barred == ["pm_1"]
+    assert take(till.shop.worker, PARALLEL_CHARGES)[0].barred == ["pm_1"]
 
 
 def test_a_card_without_enough_money_may_be_tried_again_when_somebody_says_so(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker)
+    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
     answer = till.charger()._refused(recharge, "pi_1", "pm_1", "insufficient_funds", "try_again_later")
     assert answer == Answer("failed", "pi_1", "pm_1", "insufficient_funds", is_final=False)
 
@@ -597,10 +605,10 @@ def test_a_payment_that_needs_the_customer_waits_with_a_link(till: Till) -> None
 def test_dying_before_the_link_is_written_down_ends_in_the_same_link(till: Till) -> None:
     till.pay_with("pm_card_authenticationRequired")
     till.fall(return_url=RETURN_URL)
-    (recharge,) = take(till.shop.worker)
+    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
     first = till.charger().charge(recharge)
     till.make_due()
-    (again,) = take(till.shop.worker)
+    (again,) = take(till.shop.worker, PARALLEL_CHARGES)
     assert till.charger().charge(again) == first
     assert isinstance(first, Answer)
     assert first.action_url is not None
@@ -615,9 +623,45 @@ def test_a_payment_that_needs_the_customer_is_told_without_a_link_where_none_can
     assert till.shop.app.execute(query).fetchall() == [(intent["id"], None)]
 
 
-def test_without_a_default_payment_method_nothing_is_charged(till: Till) -> None:
+def forget_default(till: Till) -> None:
     customer = till.local.world.store.get("customer", till.customer_id)
     customer["invoice_settings"]["default_payment_method"] = None
+
+
+def test_without_a_default_the_card_that_a_pack_saved_last_is_charged(till: Till) -> None:
+    forget_default(till)
+    order = {"payment_intent_data": {"setup_future_usage": "off_session"}}
+    till.complete(till.session(**order), payment_method="pm_card_mastercard")
+    till.tell("checkout.session.completed")
+    spend(till.shop.app, till.account, PACK_CREDITS)
+    till.fall()
+    assert till.work() == "paid"
+    (intent,) = till.intents()
+    method = till.local.client.payment_methods.retrieve(intent["payment_method"])
+    assert (method.card.brand, method.customer) == ("mastercard", till.customer_id)
+
+
+def test_of_the_saved_cards_one_that_was_refused_for_good_is_left_out(till: Till) -> None:
+    good = till.pay_with("pm_card_visa")
+    bad = till.pay_with("pm_card_chargeCustomerFail")
+    forget_default(till)
+    till.fall()
+    assert till.work() == "failed"
+    till.agree()
+    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    assert recharge.barred == [bad]
+    assert till.charger()._method(recharge) == good
+    for method in till.local.client.customers.payment_methods.list(till.customer_id).data:
+        if method.id != bad:
+            till.local.client.payment_methods.detach(method.id)
+    assert settle(till.shop.worker, recharge, till.charger().charge(recharge)) == "failed"
+    assert (till.paused(), len(till.intents())) == ("payment_method_refused_before", 1)
+
+
+def test_without_a_saved_card_nothing_is_charged(till: Till) -> None:
+    for method in till.local.client.customers.payment_methods.list(till.customer_id).data:
+        till.local.client.payment_methods.detach(method.id)
+    forget_default(till)
     till.fall()
     assert till.work() == "failed"
     assert (till.paused(), till.intents()) == ("no_payment_method", [])

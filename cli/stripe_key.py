@@ -1,0 +1,49 @@
+"""The environment's Stripe key → a client for it, once it fits the database that is asked."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import stripe
+
+from cli.database import Connection
+from cli.output import CliError
+from cli.stripe_catalogue import refusal
+from worker.account import ask, check_answer, check_mode, read_books
+from worker.settings import Settings
+
+REQUEST_TIMEOUT_SECONDS = 20
+REQUEST_RETRIES = 2
+
+
+def check_key(conn: Connection, settings: Settings) -> None:
+    """Refuse a key of the other mode, or of another account than the one that a worker noted.
+
+    Raises WrongStripeKey, stripe.StripeError.
+    """
+    if settings.stripe_api_key is None:
+        return
+    books = read_books(conn)
+    check_mode(settings.stripe_api_key, books)
+    if books.stripe_account_id is not None:
+        check_answer(ask(settings.stripe_api_key, settings.stripe_api_base, books), books.stripe_account_id)
+
+
+@contextmanager
+def stripe_client(settings: Settings) -> Generator[Any]:
+    """Stripe's `v1` for a command; what it refuses is one line that says what to do."""
+    if settings.stripe_api_key is None:
+        raise CliError("STRIPE_API_KEY is not set: export a key that may write customers and sessions")
+    http = stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS)
+    client = stripe.StripeClient(
+        settings.stripe_api_key,
+        base_addresses={"api": settings.stripe_api_base} if settings.stripe_api_base else None,
+        max_network_retries=REQUEST_RETRIES,
+        http_client=http,
+    )
+    try:
+        yield client.v1
+    except stripe.StripeError as error:
+        raise CliError(refusal(error)) from None
+    finally:
+        http.close()

@@ -1,0 +1,41 @@
+-- A plan's terms of sale: how long its trial is, how many seats it comes with.
+--
+-- Invariant: as with credits, they come from metadata of the price, else of the product, else stay as they are, and what
+-- cannot be read is refused by name (TB017). They are checkout's: a subscription made elsewhere keeps what it was made with.
+--
+--     trial_days   0 (none) to 730
+--     seats        any, a number (5: exactly so many), or a range (2-50)
+--
+-- Private: called by _resolve_plan.
+
+create function billing._resolve_terms(plan billing.plans, product billing.products)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    v_stripe_price_id text := (_resolve_terms.plan).stripe_price_id;
+    v_trial text := coalesce(
+        (_resolve_terms.plan).metadata ->> 'trial_days', (_resolve_terms.product).metadata ->> 'trial_days'
+    );
+    v_seats text := coalesce((_resolve_terms.plan).metadata ->> 'seats', (_resolve_terms.product).metadata ->> 'seats');
+    v_bounds text[] := regexp_match(v_seats, '^([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?$');
+begin
+    if v_trial !~ '^[0-9]{1,3}$' or v_trial::integer > 730 then
+        raise exception 'metadata trial_days of % is "%", not a whole number of days up to 730', v_stripe_price_id, v_trial
+            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+    elsif v_seats <> 'any' and (v_bounds is null or v_bounds[2]::bigint < v_bounds[1]::bigint) then
+        raise exception 'metadata seats of % is "%", not any, N or N-M', v_stripe_price_id, v_seats
+            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+    end if;
+    update billing.plans
+    set trial_days = coalesce(v_trial::integer, plans.trial_days),
+        seats_min = case when v_seats is null then plans.seats_min else coalesce(v_bounds[1]::bigint, 1) end,
+        seats_max = case when v_seats is null then plans.seats_max else coalesce(v_bounds[2], v_bounds[1])::bigint end
+    where plans.stripe_price_id = v_stripe_price_id
+        and (v_trial is not null or v_seats is not null);
+end
+$$;
+
+revoke all on function billing._resolve_terms from public, anon, authenticated, service_role;

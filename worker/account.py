@@ -1,0 +1,189 @@
+"""STRIPE_API_KEY → whether it is of the Stripe account, and of the mode, that these books belong to.
+
+To a key of another account every object looks deleted. So no 404 is believed until the key is known to be ours, and a
+worker whose key is not stops at once. Ordinary events need no key and wait for none of this.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import stripe
+import structlog
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from worker.errors import WrongStripeKey
+from worker.settings import is_live
+
+ASK_AGAIN_SECONDS = 30.0
+REQUEST_TIMEOUT_SECONDS = 8
+
+Told = TypeVar("Told")
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a key must fit. The witness is an event that came with our signature: our account has it."""
+
+    stripe_account_id: str | None
+    livemode: bool
+    witness_event_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Stripe says of a key; None where it says nothing, because the key lacks the permission."""
+
+    stripe_account_id: str | None
+    has_witness: bool | None
+
+
+class KeyCheck:
+    """Asks Stripe in the background whose key this is, and judges the answer on the worker's connection."""
+
+    def __init__(self, api_key: str | None, api_base: str | None) -> None:
+        self.is_ours = False
+        self._api_key = api_key
+        self._api_base = api_base
+        self._asked: Future[Answer] | None = None
+        self._next_seconds = float("-inf")
+
+    def tick(self, conn: Connection[Any], now_seconds: float) -> None:
+        """Ask if it is time to, and judge what was answered. Raises WrongStripeKey, psycopg.Error."""
+        key = self._api_key
+        if key is None or self.is_ours:
+            return
+        if self._asked is None:
+            if now_seconds >= self._next_seconds:
+                self._next_seconds = now_seconds + ASK_AGAIN_SECONDS
+                books = read_books(conn)
+                check_mode(key, books)
+                self._asked = _in_background(lambda: ask(key, self._api_base, books))
+            return
+        if not self._asked.done():
+            return
+        asked, self._asked = self._asked, None
+        try:
+            answer = asked.result()
+        except Exception as error:  # Stripe is away, or refuses the key, or a proxy answers in its place
+            log.warning("stripe_key_not_checked", error=f"{type(error).__name__}: {error}")
+        else:
+            self.is_ours = judge(conn, answer)
+            if not self.is_ours:
+                log.warning("stripe_key_not_checked", **_doubt(answer))
+
+
+def read_books(conn: Connection[Any]) -> Books:
+    """What the database knows of its Stripe account."""
+    with conn.cursor(row_factory=class_row(Books)) as cursor:
+        books = cursor.execute(
+            "select stripe_account_id, livemode, witness_event_id from billing.stripe_account()"
+        ).fetchone()
+    assert books is not None
+    return books
+
+
+def check_mode(api_key: str, books: Books) -> None:
+    """Raises WrongStripeKey for a key of the other mode."""
+    mode = is_live(api_key)
+    if mode is not None and mode != books.livemode:
+        ours, its = ("live", "test") if books.livemode else ("test", "live")
+        raise WrongStripeKey(
+            f"STRIPE_API_KEY is a key of {its} mode, and this installation is in {ours} mode: export a key of "
+            f"{ours} mode, or set billing.settings.livemode"
+        )
+
+
+def ask(api_key: str, api_base: str | None, books: Books) -> Answer:
+    """Whose key it is, and where that is not enough whether it sees what only ours can. Raises stripe.StripeError."""
+    http = stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS)
+    try:
+        client = stripe.StripeClient(
+            api_key,
+            base_addresses={"api": api_base} if api_base else None,
+            max_network_retries=0,
+            http_client=http,
+        ).v1
+        account_id = _permitted(lambda: client.accounts.retrieve_current().id)
+        witness = books.witness_event_id
+        if witness is None or (account_id is not None and books.stripe_account_id is not None):
+            return Answer(account_id, None)
+        return Answer(account_id, _permitted(lambda: _has_event(client, witness)))
+    finally:
+        http.close()
+
+
+def judge(conn: Connection[Any], answer: Answer) -> bool:
+    """Whether the key is known to be ours; the account of the first one is noted. Raises WrongStripeKey."""
+    if answer.stripe_account_id is None or answer.has_witness is False:
+        return check_answer(answer, None)
+    row = conn.execute(
+        "select billing.claim_stripe_account(stripe_account_id => %s)", [answer.stripe_account_id]
+    ).fetchone()
+    assert row is not None
+    return check_answer(answer, row[0])
+
+
+def check_answer(answer: Answer, ours: str | None) -> bool:
+    """Whether the key is known to be of the account `ours`, where that is noted. Raises WrongStripeKey if it is not."""
+    its = answer.stripe_account_id
+    if its is None and answer.has_witness is False:
+        raise WrongStripeKey(
+            "STRIPE_API_KEY is a key of another Stripe account than the one whose events came here: export a key of "
+            "that account"
+        )
+    if its is not None and ours is not None and its != ours:
+        raise WrongStripeKey(
+            f"STRIPE_API_KEY is a key of Stripe account {its}, and this installation belongs to {ours}: export a key "
+            f"of {ours}, or set billing.settings.stripe_account_id to null if it has moved"
+        )
+    return answer.has_witness is not False and (its is not None or answer.has_witness is True)
+
+
+def _doubt(answer: Answer) -> dict[str, str]:
+    """Why a key is neither known to be ours nor refused, and what to do."""
+    if answer.stripe_account_id is None:
+        return {
+            "error": "the key may not say whose it is",
+            "hint": "give it read permission on events, or use a secret key",
+        }
+    return {
+        "error": f"the newest event here is none of Stripe account {answer.stripe_account_id}",
+        "hint": "export a key of the account whose webhook leads here",
+    }
+
+
+def _in_background(work: Callable[[], Answer]) -> "Future[Answer]":
+    """Done by a thread that no end of the process waits for."""
+    future: Future[Answer] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="account", daemon=True).start()
+    return future
+
+
+def _has_event(client: Any, event_id: str) -> bool:
+    try:
+        client.events.retrieve(event_id)
+    except stripe.InvalidRequestError as error:
+        if error.http_status == 404:
+            return False
+        raise
+    return True
+
+
+def _permitted(ask: Callable[[], Told]) -> Told | None:
+    try:
+        return ask()
+    except stripe.PermissionError:
+        return None
