@@ -17,12 +17,18 @@ from psycopg.types.json import Jsonb
 from worker.objects import (
     Charge,
     CheckoutSession,
+    CreditNote,
     Customer,
+    Dispute,
     EarlyFraudWarning,
     Invoice,
+    InvoicePayment,
     PaymentIntent,
+    PaymentLink,
     Price,
     Product,
+    Refund,
+    Review,
     Subscription,
 )
 
@@ -77,11 +83,57 @@ class SyncPaymentIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncPaymentLink:
+    link: PaymentLink
+
+
+@dataclass(frozen=True, slots=True)
+class SyncInvoicePayment:
+    payment: InvoicePayment
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRefund:
+    refund: Refund
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDispute:
+    dispute: Dispute
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SyncCreditNote:
+    note: CreditNote
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReview:
+    review: Review
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RecordCard:
     stripe_customer_id: str
     livemode: bool
     card_fingerprint: str
     seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSavedCard:
+    stripe_payment_method_id: str
+    stripe_customer_id: str | None
+    livemode: bool
+    card_brand: str | None
+    card_last4: str | None
+    card_exp_month: int
+    card_exp_year: int
+    as_of: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +154,14 @@ Command = (
     | SyncCheckoutSession
     | SyncPayment
     | SyncPaymentIntent
+    | SyncPaymentLink
+    | SyncInvoicePayment
+    | SyncRefund
+    | SyncDispute
+    | SyncCreditNote
+    | SyncReview
     | RecordCard
+    | RecordSavedCard
     | RecordFraudWarning
 )
 

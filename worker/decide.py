@@ -11,26 +11,39 @@ from worker.commands import (
     Command,
     RecordCard,
     RecordFraudWarning,
+    RecordSavedCard,
     SyncCheckoutSession,
+    SyncCreditNote,
     SyncCustomer,
+    SyncDispute,
     SyncInvoice,
+    SyncInvoicePayment,
     SyncPayment,
     SyncPaymentIntent,
+    SyncPaymentLink,
     SyncPrice,
     SyncProduct,
+    SyncRefund,
+    SyncReview,
     SyncSubscription,
 )
 from worker.errors import UnknownShape
 from worker.objects import (
     Charge,
     CheckoutSession,
+    CreditNote,
     Customer,
+    Dispute,
     EarlyFraudWarning,
     Invoice,
+    InvoicePayment,
     PaymentIntent,
+    PaymentLink,
     PaymentMethod,
     Price,
     Product,
+    Refund,
+    Review,
     StripeEvent,
     StripeObject,
     Subscription,
@@ -87,6 +100,18 @@ def sync(found: StripeObject, as_of: datetime, *, is_fetched: bool) -> Command:
             return SyncPayment(found, as_of)
         case PaymentIntent():
             return SyncPaymentIntent(found, as_of)
+        case PaymentLink():
+            return SyncPaymentLink(found)
+        case InvoicePayment():
+            return SyncInvoicePayment(found)
+        case Refund():
+            return SyncRefund(found, as_of)
+        case Dispute():
+            return SyncDispute(found, as_of)
+        case CreditNote():
+            return SyncCreditNote(found, as_of)
+        case Review():
+            return SyncReview(found, as_of)
         case EarlyFraudWarning():
             raise UnknownShape("an early fraud warning says too little without its charge")
         case PaymentMethod():
@@ -102,6 +127,12 @@ def _object_as_of_event(event: StripeEvent, fetched: Mapping[str, Fetched]) -> l
     ] or [sync(event.object, event.created_at, is_fetched=False)]
 
 
+def _invoice_paid(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
+    """Before basil the invoice itself told what had paid it."""
+    told = event.invoice_payment
+    return _object_as_of_event(event, fetched) + ([] if told is None else [SyncInvoicePayment(told)])
+
+
 def _customer_deleted(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
     if not isinstance(event.object, Customer):
         raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
@@ -112,12 +143,34 @@ def _card_seen(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
     method = event.object
     if not isinstance(method, PaymentMethod):
         raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    saved = _card_saved(event, {})
     if method.stripe_customer_id is None or method.card_fingerprint is None:
-        return []
+        return saved
     # A renewed card has a number of its own, which its payment method did not have from the start.
     is_renewed = event.type == "payment_method.automatically_updated"
     seen_at = event.created_at if is_renewed else method.created_at
-    return [RecordCard(method.stripe_customer_id, method.livemode, method.card_fingerprint, seen_at)]
+    card = RecordCard(method.stripe_customer_id, method.livemode, method.card_fingerprint, seen_at)
+    return [card, *saved]
+
+
+def _card_saved(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
+    method = event.object
+    if not isinstance(method, PaymentMethod):
+        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    if method.card_exp_month is None or method.card_exp_year is None:
+        return []
+    return [
+        RecordSavedCard(
+            method.stripe_payment_method_id,
+            method.stripe_customer_id,
+            method.livemode,
+            method.card_brand,
+            method.card_last4,
+            method.card_exp_month,
+            method.card_exp_year,
+            event.created_at,
+        )
+    ]
 
 
 def _fraud_warning(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
@@ -153,7 +206,8 @@ DECIDERS: dict[str, Decider] = {
     "customer.subscription.resumed": _object_as_of_event,
     "customer.subscription.pending_update_applied": _object_as_of_event,
     "customer.subscription.pending_update_expired": _object_as_of_event,
-    "invoice.paid": _object_as_of_event,
+    "invoice.paid": _invoice_paid,
+    "invoice_payment.paid": _object_as_of_event,
     "invoice.payment_failed": _object_as_of_event,
     "invoice.payment_action_required": _object_as_of_event,
     "invoice.finalization_failed": _object_as_of_event,
@@ -161,14 +215,34 @@ DECIDERS: dict[str, Decider] = {
     "invoice.voided": _object_as_of_event,
     "checkout.session.completed": _object_as_of_event,
     "checkout.session.async_payment_succeeded": _object_as_of_event,
+    "checkout.session.expired": _object_as_of_event,
+    "payment_link.created": _object_as_of_event,
+    "payment_link.updated": _object_as_of_event,
     "payment_intent.succeeded": _object_as_of_event,
     "payment_intent.payment_failed": _object_as_of_event,
     "payment_intent.canceled": _object_as_of_event,
     "charge.succeeded": _object_as_of_event,
     "charge.refunded": _object_as_of_event,
+    "refund.created": _object_as_of_event,
+    "refund.updated": _object_as_of_event,
+    "refund.failed": _object_as_of_event,
+    "charge.refund.updated": _object_as_of_event,
+    "charge.dispute.created": _object_as_of_event,
+    "charge.dispute.updated": _object_as_of_event,
+    "charge.dispute.closed": _object_as_of_event,
+    "charge.dispute.funds_withdrawn": _object_as_of_event,
+    "charge.dispute.funds_reinstated": _object_as_of_event,
+    "credit_note.created": _object_as_of_event,
+    "credit_note.updated": _object_as_of_event,
+    "credit_note.voided": _object_as_of_event,
     "payment_method.attached": _card_seen,
     "payment_method.automatically_updated": _card_seen,
+    "payment_method.updated": _card_saved,
+    "payment_method.detached": _card_saved,
     "radar.early_fraud_warning.created": _fraud_warning,
+    "radar.early_fraud_warning.updated": _fraud_warning,
+    "review.opened": _object_as_of_event,
+    "review.closed": _object_as_of_event,
 }
 
 # Ignored by name: what they tell is told by another event, or is of no consequence for credits.
@@ -182,8 +256,6 @@ IGNORED: dict[str, str] = {
     "checkout.session.async_payment_failed": "nothing was paid, as its completion said",
     "payment_intent.created": "charge.succeeded tells when money moved",
     "charge.updated": "charge.succeeded and charge.refunded tell what matters",
-    "payment_method.detached": "a card that was seen stays seen",
-    "payment_method.updated": "a card keeps its number, and so its fingerprint",
 }
 
 

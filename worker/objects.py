@@ -6,6 +6,7 @@ holds only the first of its members.
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class Charge:
     is_disputed: bool
     risk_level: str | None
     risk_score: int | None
+    is_liability_shifted: bool
     card_fingerprint: str | None
     failure_code: str | None
     receipt_url: str | None
@@ -153,7 +155,19 @@ class CheckoutSession:
     stripe_payment_link_id: str | None
     currency: str | None
     amount_total: int | None
+    opened_at: datetime
     lines: tuple[CheckoutLineItem, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentLink:
+    """`token` names the row that we made it for; None for links that others made."""
+
+    stripe_payment_link_id: str
+    livemode: bool
+    active: bool
+    url: str
+    token: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,13 +245,44 @@ class Dispute:
 
 
 @dataclass(frozen=True, slots=True)
+class CreditNote:
+    """`amount` is what it gives back after payment; `amount_refunded` the part that refunds of their own give."""
+
+    stripe_credit_note_id: str
+    stripe_invoice_id: str
+    livemode: bool
+    status: str
+    currency: str
+    amount: int
+    amount_refunded: int
+    reason: str | None
+    noted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentMethod:
     stripe_payment_method_id: str
     stripe_customer_id: str | None
     livemode: bool
     type: str
     card_fingerprint: str | None
+    card_brand: str | None
+    card_last4: str | None
+    card_exp_month: int | None
+    card_exp_year: int | None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    stripe_review_id: str
+    stripe_charge_id: str | None
+    stripe_payment_intent_id: str | None
+    livemode: bool
+    is_open: bool
+    reason: str
+    closed_reason: str | None
+    opened_at: datetime
 
 
 # What a command takes.
@@ -249,12 +294,16 @@ StripeObject = (
     | Invoice
     | Charge
     | CheckoutSession
+    | CreditNote
+    | Dispute
     | EarlyFraudWarning
+    | InvoicePayment
     | PaymentIntent
+    | PaymentLink
     | PaymentMethod
+    | Refund
+    | Review
 )
-# What can be read, and no command takes yet.
-MoneyObject = InvoicePayment | Refund | Dispute
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,12 +84,13 @@ class Node:
 
     def children(self, key: str) -> "list[Node]":
         """The members of a Stripe list object."""
-        listing = self.child(key)
-        members = listing.value.get("data")
-        if not isinstance(members, list):
-            raise listing._wrong("data", "a list")
+        return self.child(key).members("data")
+
+    def members(self, key: str) -> "list[Node]":
+        """The members of an array of objects."""
+        members = self._typed(key, list, "a list")
         return [
-            Node(member, f"{listing.path}.data[{index}]")
+            Node(member, f"{self.path}.{key}[{index}]")
             for index, member in enumerate(cast("list[object]", members))
         ]
 

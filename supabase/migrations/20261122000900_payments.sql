@@ -1,4 +1,5 @@
--- Payments (Stripe charges), and money that goes back: refunds, disputes, early fraud warnings, reviews.
+-- Payments (Stripe charges), and money that goes back: refunds, disputes, credit notes, early fraud
+-- warnings, reviews.
 --
 -- Invariant: one row for each Stripe object, never moved to an older state. Clients read their own payments and
 -- nothing of fraud; only functions write.
@@ -16,6 +17,7 @@ create table billing.payments (
     is_disputed boolean not null default false,
     risk_level text,
     risk_score integer,
+    is_liability_shifted boolean not null default false,
     card_fingerprint text,
     failure_code text,
     receipt_url text,
@@ -36,7 +38,6 @@ create table billing.refunds (
     stripe_refund_id text primary key,
     stripe_charge_id text,
     stripe_payment_intent_id text,
-    livemode boolean not null,
     status text not null,
     currency text not null,
     amount bigint not null,
@@ -70,6 +71,27 @@ create table billing.disputes (
 
 create index disputes_charge on billing.disputes (stripe_charge_id);
 
+create index disputes_payment_intent on billing.disputes (stripe_payment_intent_id);
+
+create table billing.credit_notes (
+    stripe_credit_note_id text primary key,
+    stripe_invoice_id text not null,
+    livemode boolean not null,
+    status text not null,
+    currency text not null,
+    amount bigint not null,
+    amount_refunded bigint not null,
+    reason text,
+    noted_at timestamptz not null,
+    as_of timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint status_is_known check (status in ('issued', 'void')),
+    constraint amount_refunded_is_within_the_amount check (amount_refunded between 0 and amount)
+);
+
+create index credit_notes_invoice on billing.credit_notes (stripe_invoice_id);
+
 create table billing.fraud_warnings (
     stripe_early_fraud_warning_id text primary key,
     stripe_charge_id text not null,
@@ -94,6 +116,7 @@ create table billing.fraud_warnings (
 create index fraud_warnings_account on billing.fraud_warnings (account_id);
 create index fraud_warnings_customer on billing.fraud_warnings (stripe_customer_id);
 create index fraud_warnings_charge on billing.fraud_warnings (stripe_charge_id);
+create index fraud_warnings_payment_intent on billing.fraud_warnings (stripe_payment_intent_id);
 create index fraud_warnings_open on billing.fraud_warnings (warned_at) where status = 'open';
 
 create table billing.reviews (
@@ -117,11 +140,12 @@ create index reviews_charge on billing.reviews (stripe_charge_id);
 alter table billing.payments enable row level security;
 alter table billing.refunds enable row level security;
 alter table billing.disputes enable row level security;
+alter table billing.credit_notes enable row level security;
 alter table billing.fraud_warnings enable row level security;
 alter table billing.reviews enable row level security;
 
 revoke all on
-    billing.payments, billing.refunds, billing.disputes, billing.fraud_warnings, billing.reviews
+    billing.payments, billing.refunds, billing.disputes, billing.credit_notes, billing.fraud_warnings, billing.reviews
 from public, anon, authenticated, service_role;
 
 create policy payments_select_own on billing.payments
@@ -131,12 +155,16 @@ grant select (
     stripe_charge_id, account_id, livemode, status, currency, amount, amount_refunded, receipt_url, charged_at
 ) on billing.payments to authenticated;
 grant select on
-    billing.payments, billing.refunds, billing.disputes, billing.fraud_warnings, billing.reviews
+    billing.payments, billing.refunds, billing.disputes, billing.credit_notes, billing.fraud_warnings, billing.reviews
 to service_role;
 
 comment on table billing.payments is 'Stripe charges; amounts in minor units of currency.';
 comment on column billing.payments.risk_level is 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
+comment on column billing.payments.is_liability_shifted is 'The card''s owner was authenticated (3-D Secure): fraud is the issuer''s loss.';
 comment on table billing.refunds is 'Stripe refunds.';
+comment on table billing.credit_notes is 'Stripe credit notes on paid invoices.';
+comment on column billing.credit_notes.amount is 'What it gives back after payment, in whatever way; before payment it is no more than a smaller invoice.';
+comment on column billing.credit_notes.amount_refunded is 'The part of amount that goes back by refunds, which have rows of their own.';
 comment on table billing.disputes is 'Stripe disputes, inquiries included.';
 comment on table billing.fraud_warnings is 'Early fraud warnings, with the risk of their charge (a warning itself carries none).';
 comment on table billing.reviews is 'Radar reviews.';

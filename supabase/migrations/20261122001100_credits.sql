@@ -66,6 +66,7 @@ create table billing.credit_grants (
     amount billing.positive_credits not null,
     remaining bigint not null,
     held bigint not null default 0,
+    cut bigint not null default 0,
     priority integer not null default 100,
     effective_at timestamptz not null,
     expires_at timestamptz,
@@ -117,6 +118,7 @@ create table billing.credit_holds (
     feature text,
     idempotency_key billing.idempotency_key not null,
     release_key billing.idempotency_key,
+    frozen_grant_id bigint references billing.credit_grants (id),
     expires_in interval not null,
     expires_at timestamptz not null,
     settled_at timestamptz,
@@ -128,6 +130,7 @@ create table billing.credit_holds (
 
 create unique index credit_holds_key on billing.credit_holds (account_id, idempotency_key);
 create unique index credit_holds_release_key on billing.credit_holds (account_id, release_key) where release_key is not null;
+create index credit_holds_frozen on billing.credit_holds (frozen_grant_id) where frozen_grant_id is not null;
 create index credit_holds_open on billing.credit_holds (account_id, expires_at) where status = 'held';
 
 create table billing.credit_hold_lots (
@@ -274,7 +277,9 @@ comment on column billing.credit_entries.occurred_at is 'When it happened, by bi
 comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
 comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot takes effect.';
 comment on column billing.credit_grants.held is 'Part of remaining that open holds have pinned.';
+comment on column billing.credit_grants.cut is 'Credits that were not granted with it, because their price had gone back by then.';
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative where it gave back.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
+comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute has frozen; null for the app''s own holds.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
 comment on table billing.credit_hold_lots is 'The lots that a hold has pinned, and how much of each it still pins.';

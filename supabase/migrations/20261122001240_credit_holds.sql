@@ -100,7 +100,8 @@ begin
 end
 $$;
 
--- Locks the account of a hold, sweeps it, and locks the hold. TB019 when there is none.
+-- Locks the account of a hold, sweeps it, and locks the hold. TB019 when there is none, TB070
+-- when it is a dispute's.
 create function billing._lock_hold(hold_id uuid)
 returns billing.credit_holds
 language plpgsql
@@ -114,6 +115,10 @@ begin
     if not found then
         raise exception 'there is no hold %', coalesce(_lock_hold.hold_id::text, 'null')
             using errcode = 'TB019', hint = 'Pass the id that hold_credits returned.';
+    end if;
+    if v_hold.frozen_grant_id is not null then
+        raise exception 'hold % is a dispute''s', v_hold.id
+            using errcode = 'TB070', hint = 'It ends with the dispute: what it holds is given back or taken.';
     end if;
     perform billing._lock_settled_balance(v_hold.account_id);
     select * into strict v_hold from billing.credit_holds where credit_holds.id = _lock_hold.hold_id for update;

@@ -14,6 +14,7 @@ create table billing.credit_revocations (
     shortfall bigint not null,
     shortfall_policy text not null,
     reinstated bigint not null default 0,
+    voided bigint not null default 0,
     reason text not null,
     actor text,
     key_space billing.key_space not null,
@@ -25,6 +26,7 @@ create table billing.credit_revocations (
     constraint reinstated_is_within_what_was_collected check (
         reinstated between 0 and taken + case shortfall_policy when 'clamp_and_record' then 0 else shortfall end
     ),
+    constraint voided_is_within_what_was_not_taken check (voided between 0 and requested - taken),
     constraint shortfall_policy_is_known
     check (shortfall_policy in ('clamp_and_record', 'allow_negative', 'block_future_grants'))
 );
@@ -60,6 +62,7 @@ revoke all on billing.credit_revocations, billing.credit_reinstatements from pub
 grant select on billing.credit_revocations, billing.credit_reinstatements to service_role;
 
 comment on table billing.credit_revocations is 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
+comment on column billing.credit_revocations.voided is 'Part of requested that nothing had been taken for, and that is asked for no more.';
 comment on table billing.credit_reinstatements is 'What was given back of revocations.';
 comment on column billing.credit_reinstatements.entry_id is 'The entry that gave it back; null when only withholding was lifted.';
 comment on column billing.credit_reinstatements.unwithheld is 'How much of it was still to be withheld, and is no more.';

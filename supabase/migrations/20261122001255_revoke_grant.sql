@@ -7,6 +7,16 @@
 --     block_future_grants   the balance stays as it is; the next grants are withheld until it is made up
 -- What had lapsed unspent is nobody's gain and no shortfall. Callable by service_role.
 
+-- What is still asked back of a revocation.
+create function billing._asked_back(revocation billing.credit_revocations)
+returns bigint
+language sql
+immutable
+set search_path = ''
+as $$
+    select (_asked_back.revocation).requested - (_asked_back.revocation).reinstated - (_asked_back.revocation).voided
+$$;
+
 -- How much of a lot was spent or is held, and was not given back: what is gone of it, but for what lapsed unspent and
 -- what revocations of the lot itself took.
 create function billing._spent_of_lot(lot billing.credit_grants)
@@ -62,7 +72,7 @@ declare
     v_from_others bigint := 0;
 begin
     select * into strict v_lot from billing.credit_grants where credit_grants.id = (_revoke_grant.lot).id;
-    select v_lot.amount - coalesce(sum(credit_revocations.requested - credit_revocations.reinstated), 0) into v_revocable
+    select v_lot.amount - coalesce(sum(billing._asked_back(credit_revocations)), 0) into v_revocable
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
     v_revocation.requested := coalesce(_revoke_grant.amount, v_revocable);
     if v_revocable = 0 or v_revocation.requested > v_revocable then
@@ -145,7 +155,7 @@ set search_path = ''
 as $$
 declare
     v_amount bigint := least(_correct_grant.amount, (_correct_grant.lot).amount - coalesce((
-        select sum(credit_revocations.requested - credit_revocations.reinstated) from billing.credit_revocations
+        select sum(billing._asked_back(credit_revocations)) from billing.credit_revocations
         where credit_revocations.grant_id = (_correct_grant.lot).id
     ), 0));
 begin
@@ -216,7 +226,7 @@ end
 $$;
 
 revoke all on function
-    billing._spent_of_lot, billing._open_shortfall, billing._revoke_grant, billing._correct_grant,
+    billing._asked_back, billing._spent_of_lot, billing._open_shortfall, billing._revoke_grant, billing._correct_grant,
     billing.revoke_grant
 from public, anon, authenticated, service_role;
 grant execute on function billing.revoke_grant(bigint, numeric, text, text, text, text) to service_role;

@@ -24,6 +24,7 @@ create table billing.credit_schedules (
     slots_granted integer not null default 0,
     last_slot_at timestamptz,
     next_slot_at timestamptz,
+    has_returns boolean not null default false,
     disarmed_reason text,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -34,7 +35,8 @@ create table billing.credit_schedules (
     constraint next_slot_is_within_what_was_paid_for check (next_slot_at >= period_start and next_slot_at < ends_at),
     constraint disarmed_reason_is_known check (
         disarmed_reason in (
-            'paused', 'collection_paused', 'unpaid', 'incomplete', 'item_removed', 'customer_deleted', 'account_closed'
+            'paused', 'collection_paused', 'unpaid', 'incomplete', 'item_removed', 'customer_deleted', 'account_closed',
+            'refunded', 'disputed'
         )
     )
 );

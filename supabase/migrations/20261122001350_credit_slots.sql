@@ -112,7 +112,10 @@ as $$
                 when (_arm_schedules.subscription).is_collection_paused then 'collection_paused'
                 when customers.deleted_at is not null then 'customer_deleted'
                 when items.stripe_subscription_item_id is null then 'item_removed'
-            end as disarmed_reason
+                when invoices.amount_contested > 0 then 'disputed'
+                when invoices.amount_returned > 0 and invoices.amount_returned >= invoices.amount_paid then 'refunded'
+            end as disarmed_reason,
+            invoices.amount_returned > 0 as has_returns
         from billing.credit_schedules as schedules
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         join billing.invoices on invoices.stripe_invoice_id = schedules.stripe_invoice_id
@@ -125,7 +128,7 @@ as $$
     armed as (
         select
             facts.stripe_subscription_item_id, facts.stripe_invoice_id, facts.period_start, facts.is_change, facts.anchor,
-            facts.ends_at, facts.disarmed_reason,
+            facts.ends_at, facts.disarmed_reason, facts.has_returns,
             billing._first_slot(
                 facts.anchor, coalesce(schedules.last_slot_at + interval '1 microsecond', facts.period_start)
             ) as next_slot_at
@@ -138,14 +141,17 @@ as $$
     set anchor = armed.anchor,
         ends_at = armed.ends_at,
         disarmed_reason = armed.disarmed_reason,
+        has_returns = armed.has_returns,
         next_slot_at = case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end,
         updated_at = now()
     from armed
     where schedules.stripe_subscription_item_id = armed.stripe_subscription_item_id
         and schedules.stripe_invoice_id = armed.stripe_invoice_id
         and schedules.period_start = armed.period_start and schedules.is_change = armed.is_change
-        and (schedules.anchor, schedules.ends_at, schedules.disarmed_reason, schedules.next_slot_at) is distinct from (
-            armed.anchor, armed.ends_at, armed.disarmed_reason,
+        and (
+            schedules.anchor, schedules.ends_at, schedules.disarmed_reason, schedules.has_returns, schedules.next_slot_at
+        ) is distinct from (
+            armed.anchor, armed.ends_at, armed.disarmed_reason, armed.has_returns,
             case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end
         )
 $$;
@@ -168,14 +174,17 @@ declare
         to_char(_grant_slot.slot_start at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
     );
     v_granted bigint;
+    v_amount bigint;
+    v_cut bigint := 0;
     v_invoice_id text;
+    v_entry billing.credit_entries;
     v_later timestamptz;
 begin
     select credit_grants.stripe_invoice_id into v_invoice_id from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
     if found then
         v_granted := (
-            select sum(credit_grants.amount) from billing.credit_grants
+            select sum(credit_grants.amount + credit_grants.cut) from billing.credit_grants
             where credit_grants.account_id = v_schedule.account_id
                 and (credit_grants.idempotency_key = v_key or credit_grants.idempotency_key ^@ (v_key || ':'))
         );
@@ -187,9 +196,14 @@ begin
             v_schedule.account_id, v_schedule.stripe_subscription_item_id, v_plan.rollover_cap, _grant_slot.slot_start
         );
     end if;
-    perform billing._grant_credits(
+    v_amount := _grant_slot.amount - coalesce(v_granted, 0);
+    if v_schedule.has_returns then
+        select billing._gone(v_amount, invoices.amount_returned, invoices.amount_paid) into v_cut from billing.invoices
+        where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id;
+    end if;
+    v_entry := billing._grant_credits(
         account_id => v_schedule.account_id,
-        amount => _grant_slot.amount - coalesce(v_granted, 0),
+        amount => v_amount - v_cut,
         key_space => 'stripe',
         idempotency_key => case
             when v_granted is null then v_key else v_key || ':' || v_schedule.stripe_invoice_id
@@ -203,6 +217,9 @@ begin
         stripe_subscription_item_id => v_schedule.stripe_subscription_item_id,
         stripe_price_id => v_schedule.stripe_price_id
     );
+    if v_cut > 0 then
+        update billing.credit_grants set cut = v_cut where credit_grants.entry_id = v_entry.id;
+    end if;
     if v_plan.rollover = 'cap' then
         -- Slots that began later may be here already: what they could carry over includes this one.
         for v_later in
@@ -218,7 +235,7 @@ begin
             );
         end loop;
     end if;
-    return _grant_slot.amount - coalesce(v_granted, 0);
+    return v_amount - v_cut;
 end
 $$;
 
@@ -314,6 +331,7 @@ begin
     perform billing._arm_schedules(v_subscription);
     perform billing._grant_due_slots(v_subscription.stripe_subscription_id, billing.current_time());
     perform billing._settle_prorations(v_subscription.stripe_subscription_id);
+    perform billing._settle_returned_invoices(v_subscription.stripe_subscription_id);
 end
 $$;
 

@@ -52,7 +52,8 @@ begin
     on conflict do nothing;
     select * into strict v_customer from billing.customers
     where customers.stripe_customer_id = _lock_customer.stripe_customer_id
-    for update;
+    -- Not `for update`: what the worker writes of a customer refers to it, and then waits for the balance.
+    for no key update;
     if v_customer.account_id <> _lock_customer.account_id then
         raise exception 'customer % belongs to another account', v_customer.stripe_customer_id
             using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
@@ -84,7 +85,7 @@ begin
     update billing.fraud_warnings set account_id = _adopt_customer.account_id
     where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id;
 
-    perform billing._freeze_on_warning(fraud_warnings) from billing.fraud_warnings
+    perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
     where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id and fraud_warnings.status = 'open';
     perform billing._record_cards_of_customer(_adopt_customer.stripe_customer_id, _adopt_customer.account_id);
     perform billing._settle_subscriptions_of(_adopt_customer.stripe_customer_id);

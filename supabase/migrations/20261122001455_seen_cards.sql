@@ -98,7 +98,7 @@ begin
     v_held.stripe_invoice_id := v_lot.stripe_invoice_id;
     v_held.stripe_subscription_item_id := v_lot.stripe_subscription_item_id;
     v_held.stripe_price_id := v_lot.stripe_price_id;
-    select v_lot.amount - coalesce(sum(credit_revocations.requested - credit_revocations.reinstated), 0)
+    select v_lot.amount - coalesce(sum(billing._asked_back(credit_revocations)), 0)
     into v_held.amount
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
     v_held.id := billing._set_aside(v_held);
@@ -145,7 +145,8 @@ begin
             perform billing._give_held(v_held, 'tillbase');
             delete from billing.held_credits where held_credits.id = v_held.id;
             delete from billing.notifications
-            where notifications.dedupe_key = 'credits_held:' || v_held.id and notifications.status = 'queued';
+            where notifications.dedupe_key = 'credits_held:' || v_held.id and notifications.status = 'queued'
+                and notifications.attempts = 0 and notifications.digest_id is null;
         end if;
     end loop;
 
@@ -162,7 +163,7 @@ begin
                 select from billing.held_credits where held_credits.idempotency_key = credit_grants.idempotency_key
             )
             and credit_grants.amount > (
-                select coalesce(sum(credit_revocations.requested - credit_revocations.reinstated), 0)
+                select coalesce(sum(billing._asked_back(credit_revocations)), 0)
                 from billing.credit_revocations where credit_revocations.grant_id = credit_grants.id
             )
         order by credit_grants.id

@@ -36,6 +36,9 @@ begin
     elsif v_status = 'approved' then
         perform billing._check_open(v_held.account_id);
         perform billing._give_held(v_held, review_held_credits.actor);
+        perform billing._settle_lots_of_invoice(invoices) from billing.invoices
+        where invoices.stripe_invoice_id = v_held.stripe_invoice_id
+            and (invoices.amount_returned > 0 or invoices.amount_contested > 0);
     end if;
 
     update billing.held_credits

@@ -8,7 +8,7 @@
 -- Callable by billing_worker, service_role and postgres (pg_cron).
 
 -- Grants the due slots of accounts whose balance rows the caller has locked. Where a grant is more than a new lot (the
--- account owes something, what is carried over is capped, a change was paid late) a subscription goes slot by slot.
+-- account owes something, what is carried over is capped, a change was paid late, money went back) a subscription goes slot by slot.
 create function billing._allocate_slots(account_ids uuid[], as_of timestamptz)
 returns table (accounts_done bigint, slots_granted bigint, credits_granted numeric)
 language plpgsql
@@ -32,7 +32,7 @@ begin
             least(plans.monthly_credits::numeric * schedules.quantity, 1000000000001)::bigint as amount, plans.rollover,
             plans.rollover_periods,
             'Monthly subscription credits for ' || coalesce(plans.nickname, products.name) as description,
-            balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap'
+            balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap' or schedules.has_returns
                 or balances.balance > 4611686018427387904
                 or plans.monthly_credits::numeric * schedules.quantity > 1000000000000 as is_special,
             schedules.anchor at time zone 'utc' as anchor_utc,

@@ -128,6 +128,7 @@ begin
     elsif v_invoice.status = 'paid' then
         perform billing._record_lines(v_invoice, sync_invoice.lines);
         perform billing._grant_paid_lines(v_invoice);
+        perform billing._settle_invoice(v_invoice.stripe_invoice_id);
         perform billing._settle_subscription(v_invoice.stripe_subscription_id);
     end if;
     return 'applied';

@@ -36,6 +36,7 @@ begin
         stripe_price_id => v_recharge.stripe_price_id,
         stripe_payment_intent_id => _pay_recharge.stripe_payment_intent_id
     );
+    perform billing._settle_packs(_pay_recharge.stripe_payment_intent_id);
     -- The customer has authenticated it: what this recharge had paused goes on.
     update billing.recharge_settings set is_paused = false, paused_reason = null, paused_at = null, updated_at = now()
     where recharge_settings.account_id = v_recharge.account_id and recharge_settings.is_paused

@@ -260,6 +260,7 @@ def sync_checkout_session(conn: Connection, **more: Any) -> str:
         "stripe_payment_link_id": None,
         "currency": "usd",
         "amount_total": 2000,
+        "opened_at": JANUARY,
         "lines": None,
         "as_of": JANUARY,
     }
@@ -279,6 +280,7 @@ def sync_payment(conn: Connection, **more: Any) -> str:
         "is_disputed": False,
         "risk_level": "normal",
         "risk_score": 10,
+        "is_liability_shifted": False,
         "card_fingerprint": None,
         "failure_code": None,
         "receipt_url": None,
@@ -303,6 +305,72 @@ def record_fraud_warning(conn: Connection, **more: Any) -> str:
         "as_of": JANUARY,
     }
     return answer(conn, "record_fraud_warning", **_merged(arguments, more))
+
+
+def sync_invoice_payment(conn: Connection, **more: Any) -> str:
+    """What paid in_1."""
+    arguments: Row = {
+        "stripe_invoice_payment_id": "inpay_1",
+        "stripe_invoice_id": "in_1",
+        "stripe_payment_intent_id": "pi_1",
+        "stripe_charge_id": None,
+        "livemode": False,
+        "status": "paid",
+        "currency": "usd",
+        "amount_paid": 2000,
+        "paid_at": JANUARY,
+    }
+    return answer(conn, "sync_invoice_payment", **_merged(arguments, more))
+
+
+def sync_refund(conn: Connection, **more: Any) -> str:
+    arguments: Row = {
+        "stripe_refund_id": "re_1",
+        "stripe_charge_id": "ch_1",
+        "stripe_payment_intent_id": "pi_1",
+        "status": "succeeded",
+        "currency": "usd",
+        "amount": 2000,
+        "reason": None,
+        "failure_reason": None,
+        "refunded_at": JANUARY,
+        "as_of": JANUARY,
+    }
+    return answer(conn, "sync_refund", **_merged(arguments, more))
+
+
+def sync_dispute(conn: Connection, **more: Any) -> str:
+    arguments: Row = {
+        "stripe_dispute_id": "du_1",
+        "stripe_charge_id": "ch_1",
+        "stripe_payment_intent_id": "pi_1",
+        "livemode": False,
+        "status": "needs_response",
+        "currency": "usd",
+        "amount": 2000,
+        "reason": "fraudulent",
+        "evidence_due_at": None,
+        "disputed_at": JANUARY,
+        "as_of": JANUARY,
+    }
+    return answer(conn, "sync_dispute", **_merged(arguments, more))
+
+
+def sync_credit_note(conn: Connection, **more: Any) -> str:
+    """One that gives back to the customer's balance."""
+    arguments: Row = {
+        "stripe_credit_note_id": "cn_1",
+        "stripe_invoice_id": "in_1",
+        "livemode": False,
+        "status": "issued",
+        "currency": "usd",
+        "amount": 2000,
+        "amount_refunded": 0,
+        "reason": None,
+        "noted_at": JANUARY,
+        "as_of": JANUARY,
+    }
+    return answer(conn, "sync_credit_note", **_merged(arguments, more))
 
 
 def link(
