@@ -159,18 +159,20 @@ begin
         (select array_agg(alone.stripe_subscription_id order by alone.account_id, alone.stripe_subscription_id) from alone)
     into slots_granted, credits_granted, v_alone;
 
+    accounts_done := cardinality(_allocate_slots.account_ids);
     if v_alone is not null then
         select sum(granted.slots), sum(granted.credits) into v_alone_slots, v_alone_credits
         from unnest(v_alone) as stripe_subscription_id
         cross join lateral billing._grant_due_slots(stripe_subscription_id, _allocate_slots.as_of) as granted;
         slots_granted := slots_granted + v_alone_slots;
         credits_granted := credits_granted + v_alone_credits;
+        -- Those that have no room for more stay due.
+        accounts_done := accounts_done - (
+            select count(distinct schedules.account_id) from billing.credit_schedules as schedules
+            where schedules.stripe_subscription_id = any (v_alone)
+                and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
+        );
     end if;
-    accounts_done := cardinality(_allocate_slots.account_ids) - (
-        select count(distinct schedules.account_id) from billing.credit_schedules as schedules
-        where schedules.account_id = any (_allocate_slots.account_ids)
-            and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
-    );
     return next;
 end
 $$;
