@@ -88,8 +88,8 @@ class Clock:
             return swept.accounts >= swept_max
 
         self._chores = (
-            _Chore("allocation_refused", metrics.ALLOCATIONS_REFUSED, allocate_chunk),
-            _Chore("sweep_refused", metrics.SWEEPS_REFUSED, sweep_chunk),
+            Chore("allocation_refused", metrics.ALLOCATIONS_REFUSED, allocate_chunk),
+            Chore("sweep_refused", metrics.SWEEPS_REFUSED, sweep_chunk),
         )
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> bool:
@@ -102,18 +102,19 @@ class Clock:
 
 
 @dataclass(slots=True)
-class _Chore:
-    """One kind of work, in chunks: every CLOCK_SECONDS, and at once while a chunk was full."""
+class Chore:
+    """One kind of work, in chunks: every so many seconds, and at once while a chunk was full."""
 
     refusal: str
     refusals: Counter
     do_chunk: Callable[[Connection[Any]], bool]
+    every_seconds: float = CLOCK_SECONDS
     next_seconds: float = float("-inf")
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> bool:
         if now_seconds < self.next_seconds:
             return False
-        self.next_seconds = now_seconds + CLOCK_SECONDS
+        self.next_seconds = now_seconds + self.every_seconds
         try:
             is_full = self.do_chunk(conn)
         except psycopg.Error as error:
@@ -123,7 +124,7 @@ class _Chore:
                 self.refusal,
                 error=error.diag.message_primary,
                 sqlstate=error.sqlstate,
-                retry_in_seconds=CLOCK_SECONDS,
+                retry_in_seconds=self.every_seconds,
             )
             return False
         if is_full:

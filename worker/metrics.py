@@ -34,6 +34,20 @@ SWEEPS_REFUSED = Counter("till_sweeps_refused_total", "Times that Postgres refus
 RECHARGES = Counter(
     "till_recharges_total", "Attempts at automatic recharges, by the status that they ended in.", ["outcome"]
 )
+LINKS = Counter(
+    "till_payment_links_total", "Attempts at deactivating payment links, by how they ended.", ["outcome"]
+)
+FRAUD_ACTIONS = Counter(
+    "till_fraud_actions_total",
+    "Attempts at refunds and cancellations because of fraud, by how they ended.",
+    ["action", "outcome"],
+)
+NOTIFICATIONS = Counter(
+    "till_notifications_total", "Messages to people, by the status that an attempt ended in.", ["outcome"]
+)
+REMINDERS_REFUSED = Counter(
+    "till_reminders_refused_total", "Times that Postgres refused to enqueue or prune notifications."
+)
 CONNECTED = Gauge("till_connected", "1 while the worker is connected to Postgres.")
 
 

@@ -1,26 +1,45 @@
 -- The outbox: what people are to be told, written in the transaction of what it tells of.
 --
--- Invariant: one row for each dedupe_key, so that a replayed event tells nobody twice.
+-- Invariant: one row for each dedupe_key, so that a replayed event tells nobody twice. What is queued or being sent is
+-- due at next_attempt_at, and nothing else is. One message may stand for many rows: a digest, whose rows name the first
+-- of them (digest_id; it names itself), and whose fate is that one's.
 
 create table billing.notifications (
     id bigint generated always as identity primary key,
     account_id uuid references billing.accounts (id),
     audience text not null,
+    reader text not null generated always as (case audience when 'customer' then account_id::text else audience end) stored,
     kind text not null,
     dedupe_key text not null unique,
     payload jsonb not null default '{}',
     status text not null default 'queued',
     attempts integer not null default 0,
+    first_attempt_at timestamptz,
+    next_attempt_at timestamptz default now(),
+    delivered_to text[] not null default '{}',
+    digest_id bigint references billing.notifications (id) on delete cascade,
+    digest_size integer,
     last_error text,
     created_at timestamptz not null default now(),
     delivered_at timestamptz,
     constraint audience_is_known check (audience in ('administrators', 'customer')),
-    constraint status_is_known check (status in ('queued', 'delivered', 'digested', 'dead')),
-    constraint payload_is_an_object check (jsonb_typeof(payload) = 'object')
+    constraint customers_have_an_account check (audience <> 'customer' or account_id is not null),
+    constraint status_is_known check (status in ('queued', 'sending', 'delivered', 'digested', 'skipped', 'dead')),
+    constraint payload_is_an_object check (jsonb_typeof(payload) = 'object'),
+    constraint open_notifications_are_due check ((status in ('queued', 'sending')) = (next_attempt_at is not null)),
+    constraint delivered_notifications_say_when check ((status = 'delivered') = (delivered_at is not null)),
+    constraint undelivered_notifications_say_why check (status not in ('skipped', 'dead') or last_error is not null),
+    constraint digests_say_how_many check ((digest_size is null) = (digest_id is distinct from id)),
+    constraint digested_notifications_name_their_digest check ((status = 'digested') = ((digest_id <> id) is true))
 );
 
 create index notifications_account on billing.notifications (account_id);
-create index notifications_queued on billing.notifications (created_at) where status = 'queued';
+create index notifications_due on billing.notifications (audience, next_attempt_at) where next_attempt_at is not null;
+create index notifications_alike on billing.notifications (kind, reader) where next_attempt_at is not null;
+create index notifications_sent on billing.notifications (kind, reader, first_attempt_at)
+where first_attempt_at is not null;
+create index notifications_digest on billing.notifications (digest_id, id) where digest_id is not null;
+create index notifications_over on billing.notifications (created_at) where status in ('delivered', 'skipped');
 
 alter table billing.notifications enable row level security;
 
@@ -30,3 +49,8 @@ revoke all on billing.notifications from public, anon, authenticated, service_ro
 grant select on billing.notifications to service_role;
 
 comment on table billing.notifications is 'What people are to be told; delivered by the worker.';
+comment on column billing.notifications.audience is 'administrators: whoever runs this installation. customer: the owner of the account, if the settings say so.';
+comment on column billing.notifications.reader is 'Whose mail it is: administrators, or a customer''s account.';
+comment on column billing.notifications.status is 'queued, sending: to be delivered. delivered: by every channel. digested: told by the message of digest_id. skipped: nobody is to be told. dead: needs a person; last_error says why.';
+comment on column billing.notifications.delivered_to is 'The channels that took it: a later attempt leaves them out.';
+comment on column billing.notifications.digest_id is 'The notification whose message tells of this one too.';

@@ -358,6 +358,26 @@ def test_an_earlier_sighting_that_arrives_late_turns_the_judgement_round(
     assert discrepancies(conn) == []
 
 
+def test_what_turned_out_to_be_no_news_does_not_take_a_digest_with_it(
+    conn: Connection, worker: Connection, people: Callable[[], list[Person]]
+) -> None:
+    ada, eve = (person.link() for person in people())
+    tell([lambda: ada.attach("card", FEBRUARY), ada.pay, lambda: eve.charge("card", MARCH), eve.pay])
+    conn.execute(
+        "insert into billing.notifications (audience, kind, dedupe_key) "
+        "select 'administrators', 'credits_held', 'other:' || n from generate_series(1, 9) as n"
+    )
+    taken = "select * from billing.take_notifications(40, 60, '{administrators}')"
+    (digest,) = fetch(worker, taken)
+    failed = "select billing.settle_notification(%s, 1, '{}', 'queued', 60, 'no answer')"
+    worker.execute(failed, [digest["id"]])
+    tell([lambda: eve.attach("card", JANUARY)])
+    assert held(conn, eve) == []
+    assert (
+        value(conn, "select count(*) from billing.notifications where digest_id = %s", [digest["id"]]) == 10
+    )
+
+
 def test_of_three_accounts_the_first_gets_credits_and_the_others_name_it(
     conn: Connection, people: Callable[[], list[Person]]
 ) -> None:

@@ -1,0 +1,159 @@
+-- What only time tells: silence, events that have waited too long, cards and credits that will expire.
+--
+-- Invariant: told once for each silence, wait, card and day of expiry, however often the clock asks. A call looks at few
+-- rows: the worker makes it between two batches.
+--
+-- Called by billing_worker.
+
+-- Nothing came for long, though somebody subscribes. Real time counts: Stripe's events arrive by it.
+create function billing._notify_of_silence()
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select billing._notify(
+        null, 'administrators', 'silence', format('silence:%s', extract(epoch from latest.received_at)),
+        jsonb_build_object('last_event_at', latest.received_at, 'hours', floor(extract(epoch from now() - latest.received_at) / 3600))
+    )
+    from billing.settings
+    cross join lateral (
+        select stripe_events.received_at from billing.stripe_events
+        order by stripe_events.received_at desc limit 1
+    ) as latest
+    where latest.received_at < now() - settings.silence_after and exists (
+        select from billing.subscriptions
+        where subscriptions.status in ('active', 'trialing', 'past_due') and subscriptions.livemode = settings.livemode
+    )
+$$;
+
+-- Money that came in and waits for a plan, a pack or a customer; other events that wait for a plan.
+create function billing._notify_of_waiting_events()
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select billing._notify_of_event(stripe_events) from billing.stripe_events
+    where stripe_events.status in ('parked', 'dead') and stripe_events.received_at > now() - interval '30 days'
+        and stripe_events.waiting_for is not null and stripe_events.settled_at < now() - interval '15 minutes'
+        and (stripe_events.status = 'dead' or billing._pays_for_credits(stripe_events.type))
+        and not exists (
+            select from billing.notifications
+            where notifications.dedupe_key = format(
+                '%s:%s:%s',
+                case when billing._pays_for_credits(stripe_events.type) then 'credits_not_granted' else 'event_dead' end,
+                stripe_events.stripe_event_id, stripe_events.attempts
+            )
+        )
+    limit 1000
+$$;
+
+-- Cards of those who are to pay again, a month before.
+create function billing._notify_of_expiring_cards()
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select billing._notify(
+        customers.account_id, 'customer', 'card_expiring',
+        format('card_expiring:%s:%s', cards.stripe_payment_method_id, cards.expires_on),
+        jsonb_build_object('brand', cards.brand, 'last4', cards.last4, 'expires_on', cards.expires_on)
+    )
+    from billing.settings
+    join billing.saved_cards as cards on cards.livemode = settings.livemode
+    join billing.customers on customers.stripe_customer_id = cards.stripe_customer_id
+    where 'card_expiring' = any (settings.customer_notifications)
+        and cards.expires_on > billing.current_time()::date
+        and cards.expires_on <= billing.current_time()::date + interval '31 days'
+        and customers.account_id is not null
+        and (
+            exists (
+                select from billing.subscriptions
+                where subscriptions.account_id = customers.account_id
+                    and subscriptions.status in ('active', 'trialing', 'past_due')
+            )
+            or exists (
+                select from billing.recharge_settings
+                where recharge_settings.account_id = customers.account_id and not recharge_settings.is_paused
+            )
+        )
+        and not exists (
+            select from billing.notifications
+            where notifications.dedupe_key = format('card_expiring:%s:%s', cards.stripe_payment_method_id, cards.expires_on)
+        )
+    limit 1000
+$$;
+
+create function billing.enqueue_reminders()
+returns void
+language sql
+volatile
+security definer
+set search_path = ''
+as $$
+    select billing._notify_of_silence();
+    select billing._notify_of_waiting_events();
+    select billing._notify_of_expiring_cards();
+$$;
+
+-- Looks at the next accounts_max accounts. Returns the last of them, null when all were looked at: the caller begins again
+-- there, after a while. A lot that lives no longer than the notice is told of by nobody.
+create function billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer)
+returns uuid
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+    v_now timestamptz := billing.current_time();
+    v_notice interval;
+    v_ids uuid[];
+    v_due_ids uuid[];
+begin
+    select settings.expiring_credits_notice into v_notice from billing.settings
+    where 'credits_expiring' = any (settings.customer_notifications);
+    if not found then
+        return null;
+    end if;
+    select array_agg(looked_at.account_id order by looked_at.account_id),
+        array_agg(looked_at.account_id) filter (where looked_at.next_due_at <= v_now + v_notice)
+    into v_ids, v_due_ids
+    from (
+        select credit_balances.account_id, credit_balances.next_due_at from billing.credit_balances
+        where credit_balances.account_id > coalesce(
+            enqueue_expiring_credits.after_account_id, '00000000-0000-0000-0000-000000000000'
+        )
+        order by credit_balances.account_id
+        limit enqueue_expiring_credits.accounts_max
+    ) as looked_at;
+    perform billing._notify(
+        expiring.account_id, 'customer', 'credits_expiring',
+        format('credits_expiring:%s:%s', expiring.account_id, expiring.day),
+        jsonb_build_object('credits', expiring.credits, 'expires_at', expiring.expires_at)
+    )
+    from (
+        select
+            credit_grants.account_id, (credit_grants.expires_at at time zone 'UTC')::date as day,
+            sum(credit_grants.remaining) as credits, min(credit_grants.expires_at) as expires_at
+        from billing.credit_grants
+        where credit_grants.account_id = any (v_due_ids) and credit_grants.closed_at is null
+            and credit_grants.entry_id is not null and credit_grants.remaining > 0
+            and credit_grants.expires_at > v_now and credit_grants.expires_at <= v_now + v_notice
+            and credit_grants.expires_at - v_notice > credit_grants.effective_at
+        group by 1, 2
+    ) as expiring;
+    return case when cardinality(v_ids) = enqueue_expiring_credits.accounts_max then v_ids[cardinality(v_ids)] end;
+end
+$$;
+
+revoke all on function
+    billing._notify_of_silence, billing._notify_of_waiting_events, billing._notify_of_expiring_cards,
+    billing.enqueue_reminders, billing.enqueue_expiring_credits
+from public, anon, authenticated, service_role;
+grant execute on function billing.enqueue_reminders(), billing.enqueue_expiring_credits(uuid, integer) to billing_worker;
+
+comment on function billing.enqueue_reminders() is 'Tells what only time tells: silence, events that have waited too long, cards that will expire. Once for each, however often it is called.';
+comment on function billing.enqueue_expiring_credits(uuid, integer) is 'Tells owners of credits that will expire, of the accounts_max accounts after one. Returns the last account looked at, null at the end.';

@@ -1,0 +1,398 @@
+"""Which facts are told, to whom and how often: replays, late and reordered events tell nobody twice."""
+
+from datetime import timedelta
+from itertools import permutations
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.sql.calls import (
+    FEBRUARY,
+    JANUARY,
+    SECOND,
+    Connection,
+    Row,
+    answer,
+    fetch,
+    grant,
+    link,
+    move_clock,
+    spend,
+    sync_invoice,
+    sync_price,
+    sync_subscription,
+    value,
+)
+from tests.sql.test_notifications import opt_in
+from tests.sql.test_packs import PACK_CREDITS, buy, pack
+from tests.sql.test_stripe_events import read, receive, settle
+from tests.support import Database, account_of, create_user
+
+QUARTER = timedelta(minutes=15)
+
+
+def told(conn: Connection, kind: str | None = None) -> list[Row]:
+    rows = fetch(conn, "select * from billing.notifications order by id")
+    return [row for row in rows if kind in (None, row["kind"])]
+
+
+def payload(conn: Connection) -> Row:
+    (only,) = told(conn)
+    return only["payload"]
+
+
+@pytest.fixture
+def subscriber(conn: Connection, worker: Connection, account: UUID) -> UUID:
+    """An account that subscribes to 100 credits a month."""
+    link(conn, account)
+    sync_price(worker, metadata={"monthly_credits": "100"})
+    sync_subscription(worker)
+    return account
+
+
+# Events that were set aside
+
+
+def test_a_dead_event_is_told_in_the_transaction_that_buries_it(
+    conn: Connection, app: Connection, worker: Connection
+) -> None:
+    receive(app, type="customer.updated")
+    (message,) = read(worker)
+    with worker.transaction(force_rollback=True):
+        settle(worker, message, "dead", "because")
+    assert told(conn) == []
+    settle(worker, message, "dead", "because")
+    (row,) = told(conn)
+    assert (row["audience"], row["kind"], row["payload"]["reason"]) == (
+        "administrators",
+        "event_dead",
+        "because",
+    )
+
+
+@pytest.mark.parametrize("status", ["applied", "ignored"])
+def test_events_that_went_well_tell_nobody(
+    conn: Connection, app: Connection, worker: Connection, status: str
+) -> None:
+    receive(app)
+    (message,) = read(worker)
+    settle(worker, message, status, None if status == "applied" else "not for us")
+    assert told(conn) == []
+
+
+def test_an_event_that_dies_again_is_told_again(
+    conn: Connection, app: Connection, worker: Connection
+) -> None:
+    for times in (1, 2):
+        receive(app)
+        (message,) = read(worker)
+        settle(worker, message, "dead", "because")
+        settle(worker, message, "dead", "because")
+        assert len(told(conn, "credits_not_granted")) == times
+        app.execute("select billing.retry_stripe_event('evt_1')")
+
+
+def age_events(conn: Connection, by: timedelta) -> None:
+    conn.execute("update billing.stripe_events set settled_at = settled_at - %s", [by])
+
+
+@pytest.mark.parametrize(
+    ("status", "event_type", "kind"),
+    [
+        ("dead", "invoice.paid", "credits_not_granted"),
+        ("parked", "checkout.session.completed", "credits_not_granted"),
+        ("dead", "customer.subscription.updated", "event_dead"),
+        ("parked", "customer.updated", None),
+    ],
+)
+def test_an_event_that_may_go_on_by_itself_is_told_when_it_has_waited(
+    conn: Connection, app: Connection, worker: Connection, status: str, event_type: str, kind: str | None
+) -> None:
+    receive(app, type=event_type)
+    (message,) = read(worker)
+    settle(worker, message, status, "because", "price_1")
+    worker.execute("select billing.enqueue_reminders()")
+    assert told(conn) == []
+    age_events(conn, QUARTER)
+    for _ in range(2):
+        worker.execute("select billing.enqueue_reminders()")
+    assert [row["kind"] for row in told(conn)] == ([kind] if kind else [])
+
+
+def test_an_event_that_went_on_meanwhile_is_not_told(
+    conn: Connection, app: Connection, worker: Connection
+) -> None:
+    receive(app)
+    (message,) = read(worker)
+    settle(worker, message, "dead", "because", "price_1")
+    age_events(conn, QUARTER)
+    app.execute("select billing.retry_stripe_event('evt_1')")
+    worker.execute("select billing.enqueue_reminders()")
+    assert told(conn) == []
+
+
+# Silence
+
+
+def silent_for(conn: Connection, hours: float) -> None:
+    conn.execute(
+        "update billing.stripe_events set received_at = now() - %s", [timedelta(hours=hours, seconds=1)]
+    )
+
+
+def test_a_silence_is_told_once(
+    conn: Connection, app: Connection, worker: Connection, subscriber: UUID
+) -> None:
+    receive(app)
+    for hours, times in ((47, 0), (48, 1)):
+        silent_for(conn, hours)
+        received_at = value(conn, "select received_at from billing.stripe_events")
+        for _ in range(2):
+            worker.execute("select billing.enqueue_reminders()")
+            assert len(told(conn)) == times
+        assert received_at == value(conn, "select received_at from billing.stripe_events")
+    assert payload(conn)["hours"] == 48
+    receive(app, "evt_2")
+    worker.execute("select billing.enqueue_reminders()")
+    silent_for(conn, 60)
+    worker.execute("select billing.enqueue_reminders()")
+    assert len(told(conn)) == 2
+
+
+def test_no_silence_without_subscribers_or_where_it_is_switched_off(
+    conn: Connection, app: Connection, worker: Connection, subscriber: UUID
+) -> None:
+    receive(app)
+    silent_for(conn, 100)
+    conn.execute("update billing.settings set silence_after = null")
+    worker.execute("select billing.enqueue_reminders()")
+    conn.execute("update billing.settings set silence_after = '2 days'")
+    sync_subscription(worker, status="canceled", ended_at=FEBRUARY, as_of=FEBRUARY)
+    worker.execute("select billing.enqueue_reminders()")
+    assert told(conn) == []
+
+
+# Payments
+
+
+def fail(worker: Connection, attempts: int = 1, **more: Any) -> str:
+    failed: Row = {
+        "status": "open",
+        "billing_reason": "subscription_cycle",
+        "amount_paid": 0,
+        "paid_at": None,
+        "lines": [],
+        "attempt_count": attempts,
+        "hosted_invoice_url": "https://invoice.stripe.com/i/1",
+    }
+    return sync_invoice(worker, **(failed | more))
+
+
+def test_each_failed_attempt_is_told_once(conn: Connection, worker: Connection, subscriber: UUID) -> None:
+    opt_in(conn, "payment_failed")
+    for attempts in (1, 1, 2):
+        fail(worker, attempts, as_of=JANUARY + attempts * SECOND)
+    assert fail(worker, 1) == "stale"
+    assert [(row["account_id"], row["payload"]["attempts"]) for row in told(conn)] == [
+        (subscriber, 1),
+        (subscriber, 2),
+    ]
+    assert told(conn)[0]["payload"]["url"] == "https://invoice.stripe.com/i/1"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"attempts": 0}, {"billing_reason": "subscription_create"}, {"amount_due": 0}, {"status": "paid"}],
+    ids=str,
+)
+def test_what_is_no_failure_is_not_told(
+    conn: Connection, worker: Connection, subscriber: UUID, more: Row
+) -> None:
+    opt_in(conn, "payment_failed")
+    fail(worker, **more)
+    assert told(conn) == []
+
+
+def test_a_failure_that_comes_after_the_payment_is_not_told(
+    conn: Connection, worker: Connection, subscriber: UUID
+) -> None:
+    opt_in(conn, "payment_failed")
+    sync_invoice(worker, billing_reason="subscription_cycle", attempt_count=2)
+    assert fail(worker, 1) == "stale"
+    assert told(conn) == []
+
+
+def test_a_receipt_names_the_credits_and_comes_once(
+    conn: Connection, worker: Connection, subscriber: UUID
+) -> None:
+    opt_in(conn, "receipt")
+    for seconds in range(2):
+        sync_invoice(worker, as_of=JANUARY + seconds * SECOND)
+    assert payload(conn) == {"credits": 100, "amount": 2000, "currency": "usd"}
+
+
+def test_a_payment_without_credits_has_no_receipt(
+    conn: Connection, worker: Connection, subscriber: UUID
+) -> None:
+    opt_in(conn, "receipt")
+    sync_invoice(worker, lines=[])
+    assert told(conn) == []
+
+
+def test_a_pack_has_a_receipt(conn: Connection, worker: Connection, account: UUID) -> None:
+    link(conn, account)
+    pack(worker)
+    opt_in(conn, "receipt")
+    for _ in range(2):
+        buy(worker)
+    assert payload(conn) == {"credits": PACK_CREDITS, "amount": 2000, "currency": "usd"}
+
+
+def test_without_opt_in_customers_facts_leave_no_row(
+    conn: Connection, worker: Connection, subscriber: UUID
+) -> None:
+    fail(worker)
+    sync_invoice(worker, attempt_count=2)
+    save_card(worker)
+    worker.execute("select billing.enqueue_reminders()")
+    expire(conn, subscriber, "6 days")
+    assert look(worker) is None
+    assert told(conn) == []
+
+
+# Cards
+
+
+def save_card(worker: Connection, card: str = "pm_1", months: int = 0, **more: Any) -> str:
+    """A card that is good to the end of the month so many months from now."""
+    year, month = value(
+        worker,
+        "select array[extract(year from it)::int, extract(month from it)::int] "
+        "from (select now() at time zone 'UTC' + make_interval(months => %s) as it) as later",
+        [months],
+    )
+    arguments: Row = {
+        "stripe_payment_method_id": card,
+        "stripe_customer_id": "cus_1",
+        "livemode": False,
+        "card_brand": "visa",
+        "card_last4": "4242",
+        "card_exp_month": month,
+        "card_exp_year": year,
+        "as_of": JANUARY,
+    }
+    return answer(worker, "record_saved_card", **(arguments | more))
+
+
+def remind_of_cards(conn: Connection, worker: Connection) -> int:
+    worker.execute("select billing.enqueue_reminders()")
+    return len(told(conn, "card_expiring"))
+
+
+def test_a_card_that_expires_is_told_once(conn: Connection, worker: Connection, subscriber: UUID) -> None:
+    opt_in(conn, "card_expiring")
+    save_card(worker)
+    save_card(worker, "pm_2", months=3)
+    assert [remind_of_cards(conn, worker) for _ in range(2)] == [1, 1]
+    (row,) = told(conn)
+    assert (row["account_id"], row["payload"]["last4"]) == (subscriber, "4242")
+
+
+@pytest.mark.parametrize(
+    "change", [{"months": 40}, {"stripe_customer_id": None}], ids=["renewed", "detached"]
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["in order", "late"])
+def test_a_card_that_was_renewed_or_detached_is_not_told(
+    conn: Connection, worker: Connection, subscriber: UUID, change: Row, is_late: bool
+) -> None:
+    opt_in(conn, "card_expiring")
+    steps: list[Row] = [{}, change | {"as_of": JANUARY + SECOND}]
+    results = [save_card(worker, **step) for step in (reversed(steps) if is_late else steps)]
+    assert results == (["applied", "stale"] if is_late else ["applied", "applied"])
+    assert remind_of_cards(conn, worker) == 0
+
+
+def test_of_two_states_within_a_second_the_same_stands_in_either_order(
+    conn: Connection, worker: Connection
+) -> None:
+    states: list[Row] = [{"months": 0}, {"months": 40}, {"stripe_customer_id": None}]
+    for number, order in enumerate(permutations(states)):
+        for state in order:
+            save_card(worker, f"pm_{number}", **state)
+    assert fetch(conn, "select distinct stripe_customer_id from billing.saved_cards") == [
+        {"stripe_customer_id": None}
+    ]
+
+
+def test_a_card_of_nobody_who_is_to_pay_again_is_not_told(
+    conn: Connection, worker: Connection, subscriber: UUID
+) -> None:
+    opt_in(conn, "card_expiring")
+    save_card(worker)
+    sync_subscription(worker, status="canceled", ended_at=FEBRUARY, as_of=FEBRUARY)
+    assert remind_of_cards(conn, worker) == 0
+
+
+# Credits that expire
+
+
+def expire(conn: Connection, account: UUID, after: str, amount: int = 10) -> None:
+    """Credits that were granted long ago and expire after so long from now."""
+    expires_at = value(conn, "select now() + %s::interval", [after])
+    grant(conn, account, amount, expires_at=expires_at)
+    conn.execute("update billing.credit_grants set effective_at = now() - interval '30 days'")
+
+
+def look(worker: Connection, after: UUID | None = None, accounts_max: int = 100) -> UUID | None:
+    return answer(worker, "enqueue_expiring_credits", after_account_id=after, accounts_max=accounts_max)
+
+
+def test_credits_that_expire_are_told_once_for_each_day(
+    conn: Connection, worker: Connection, account: UUID
+) -> None:
+    opt_in(conn, "credits_expiring")
+    expire(conn, account, "6 days", 10)
+    expire(conn, account, "6 days", 5)
+    expire(conn, account, "8 days")
+    spend(conn, account, 3)
+    for _ in range(2):
+        assert look(worker) is None
+    assert payload(conn)["credits"] == 12
+
+
+def test_time_alone_brings_the_notice(
+    database: Database, conn: Connection, worker: Connection, account: UUID
+) -> None:
+    opt_in(conn, "credits_expiring")
+    expire(conn, account, "20 days")
+    look(worker)
+    assert told(conn) == []
+    with database.connect(admin=True) as admin:
+        move_clock(admin, timedelta(days=14))
+    look(worker)
+    assert len(told(conn)) == 1
+
+
+def test_lots_that_live_no_longer_than_the_notice_are_not_told(
+    conn: Connection, worker: Connection, account: UUID
+) -> None:
+    opt_in(conn, "credits_expiring")
+    grant(conn, account, 10, expires_at=value(conn, "select now() + interval '3 days'"))
+    look(worker)
+    assert told(conn) == []
+
+
+def test_accounts_are_looked_at_in_chunks_and_none_is_left_out(
+    database: Database, conn: Connection, worker: Connection
+) -> None:
+    opt_in(conn, "credits_expiring")
+    accounts = sorted(account_of(conn, create_user(database)) for _ in range(5))
+    for account in accounts:
+        expire(conn, account, "6 days")
+    calls, after = 0, None
+    while calls == 0 or after is not None:
+        after = look(worker, after, accounts_max=2)
+        calls += 1
+    assert calls == 3
+    assert sorted(row["account_id"] for row in told(conn)) == accounts

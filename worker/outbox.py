@@ -1,0 +1,75 @@
+"""The outbox `billing.notifications`: take messages that are due, and put down what became of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+# More than all that a worker has in hand may last.
+LEASE_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message to send. A digest stands for `digest_size` of them, and has the payloads of the `first` few.
+
+    `email` is where the customer reads mail now. `delivered_to` are channels that took it in an earlier attempt.
+    """
+
+    id: int
+    audience: str
+    kind: str
+    account_id: UUID | None
+    payload: dict[str, Any]
+    attempts: int
+    delivered_to: list[str]
+    digest_size: int | None
+    first: list[dict[str, Any]] | None
+    email: str | None
+    created_at: datetime
+
+    @property
+    def key(self) -> str:
+        """The same for each attempt, and for no other message of any installation."""
+        return f"notification-{self.id}-{self.created_at.timestamp() * 1e6:.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt; queued: it is to be tried again."""
+
+    status: Literal["delivered", "queued", "skipped", "dead"]
+    delivered_to: tuple[str, ...] = ()
+    reason: str | None = None
+    retry_in_seconds: int = 0
+
+
+def take(conn: Connection[Any], messages_max: int, audiences: list[str]) -> list[Notification]:
+    """Take messages that are due, for LEASE_SECONDS, in a transaction of its own."""
+    with conn.cursor(row_factory=class_row(Notification)) as cursor:
+        return cursor.execute(
+            "select id, audience, kind, account_id, payload, attempts, delivered_to, digest_size, first, email, "
+            "created_at from billing.take_notifications("
+            "messages_max => %s, lease_seconds => %s, audiences => %s::text[])",
+            [messages_max, LEASE_SECONDS, audiences],
+        ).fetchall()
+
+
+def settle(conn: Connection[Any], notification: Notification, outcome: Outcome) -> str | None:
+    """Write down what became of a message; its status then, None where somebody else has it. Raises psycopg.Error."""
+    row = conn.execute(
+        "select billing.settle_notification(notification_id => %s, attempts => %s, delivered_to => %s::text[], "
+        "status => %s, retry_in_seconds => %s, reason => %s)",
+        [
+            notification.id,
+            notification.attempts,
+            list(outcome.delivered_to),
+            outcome.status,
+            outcome.retry_in_seconds,
+            outcome.reason,
+        ],
+    ).fetchone()
+    return None if row is None else row[0]

@@ -1,0 +1,58 @@
+"""What only time tells → the outbox, and what was delivered long ago → gone: a chunk at a time, between batches."""
+
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from worker import metrics
+from worker.clock import Chore
+
+REMIND_SECONDS = 60.0
+# What is told days ahead, or kept for months, need not be looked at every minute.
+SELDOM_SECONDS = 3600.0
+# Some 10 ms each.
+ACCOUNTS_MAX = 2000
+PRUNED_MAX = 500
+
+
+class Reminder:
+    """Its ticks are cheap: each looks at a few rows, or at none."""
+
+    def __init__(self, accounts_max: int = ACCOUNTS_MAX, pruned_max: int = PRUNED_MAX) -> None:
+        self._accounts_max, self._pruned_max = accounts_max, pruned_max
+        self._looked_at: UUID | None = None
+        refused = metrics.REMINDERS_REFUSED
+        self._chores = (
+            Chore("reminders_refused", refused, self._remind, REMIND_SECONDS),
+            Chore("reminders_of_expiry_refused", refused, self._remind_of_expiry, SELDOM_SECONDS),
+            Chore("pruning_refused", refused, self._prune, SELDOM_SECONDS),
+        )
+
+    def tick(self, conn: Connection[Any], now_seconds: float) -> bool:
+        """Do a chunk of what it is time for, by a monotonic clock; True while there is more to do at once.
+
+        A refusal is logged and a later tick tries again. Raises psycopg.Error when the connection is lost.
+        """
+        more = [chore.tick(conn, now_seconds) for chore in self._chores]
+        return any(more)
+
+    def _remind(self, conn: Connection[Any]) -> bool:
+        conn.execute("select billing.enqueue_reminders()")
+        return False
+
+    def _remind_of_expiry(self, conn: Connection[Any]) -> bool:
+        row = conn.execute(
+            "select billing.enqueue_expiring_credits(after_account_id => %s, accounts_max => %s)",
+            [self._looked_at, self._accounts_max],
+        ).fetchone()
+        assert row is not None
+        self._looked_at = row[0]
+        return self._looked_at is not None
+
+    def _prune(self, conn: Connection[Any]) -> bool:
+        row = conn.execute(
+            "select billing.prune_notifications(rows_max => %s)", [self._pruned_max]
+        ).fetchone()
+        assert row is not None
+        return row[0] >= self._pruned_max
