@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def demo() -> None:
-    """Play the whole story on a stack of its own: sign-up, Checkout, credits, spends, renewal, fraud."""
+    """Play the whole story on a stack of its own: sign-up, Checkout, credits, renewal, refund, dispute, fraud."""
     from cli.local.stack import Stack
     from cli.shop import Shop
 
@@ -77,6 +77,8 @@ class Story:
         )
         self._expect(ada, 2260, "this month's credits, once")
 
+        self._refund(ada)
+        self._dispute(ada)
         self._fraud(ada)
         self._prove(ada)
 
@@ -104,6 +106,29 @@ class Story:
             self._expect(buyer, 1260, "each key once")
             self._refused(conn, buyer, 5000, "TB001")
 
+    def _refund(self, buyer: "Buyer") -> None:
+        self._shop.stripe.refunds.create({"charge": self._shop.newest_charge(buyer), "amount": 760})
+        self._shop.settle()
+        self._tell("Ada is refunded 7.60 of the 19.00 that the month cost")
+        self._expect(buyer, 1860, "40 % of that month's 1,000 credits went back with the money")
+
+    def _dispute(self, buyer: "Buyer") -> None:
+        charge = self._shop.buy_pack(buyer, self._shop.pack("Boost", unit_amount=900, pack_credits=500))
+        self._shop.settle()
+        self._tell("Ada buys a pack of 500 credits")
+        self._expect(buyer, 2360, "the pack's credits")
+        dispute = self._shop.control("post", f"/charges/{charge}/dispute")["id"]
+        self._shop.settle()
+        self._tell("Her bank disputes that payment: its credits are frozen until it is decided")
+        self._expect_available(buyer, 1860, "500 of 2,360 are frozen, not gone")
+        self._shop.stripe.disputes.update(
+            dispute, {"evidence": {"uncategorized_text": "winning_evidence"}, "submit": True}
+        )
+        self._shop.settle()
+        status = self._first("select status from billing.disputes", [])["status"]
+        self._tell(f"Evidence is submitted, as `till fraud evidence` collects it; the dispute is {status}")
+        self._expect_available(buyer, 2360, "free again")
+
     def _fraud(self, buyer: "Buyer") -> None:
         charge = self._shop.pay_once(buyer, 1900)
         self._shop.control("post", f"/charges/{charge}/outcome", {"risk_level": "highest"})
@@ -112,9 +137,11 @@ class Story:
         )
         self._shop.settle()
         warning = self._first("select fraud_type, risk_level from billing.fraud_warnings", [])
+        account = self._read(buyer, "select status, frozen_reason from public.billing_account")[0]
         self._tell(
             f"The card's issuer sends an early fraud warning ({warning['fraud_type']}); its charge, read from "
-            f"Stripe, has risk level {warning['risk_level']}: the account is frozen"
+            f"Stripe, has risk level {warning['risk_level']}: the account is {account['status']}, and Ada reads why "
+            f"({account['frozen_reason'].split(' issfr_')[0]})"
         )
         with self._shop.connect() as conn:
             self._refused(conn, buyer, 10, "TB003")
@@ -152,14 +179,18 @@ class Story:
             )
 
     def _expect(self, buyer: "Buyer", credits: int, why: str) -> None:
-        found = self._balance(buyer)
+        self._check("her balance", self._balance(buyer), credits, why)
+
+    def _expect_available(self, buyer: "Buyer", credits: int, why: str) -> None:
+        available = self._read(buyer, "select available from public.credit_balance")[0]["available"]
+        self._check("what she can spend", available, credits, why)
+
+    def _check(self, what: str, found: int, credits: int, why: str) -> None:
         if found != credits:
             raise CliError(
                 f"Ada has {found} credits where {credits} were expected ({why}); this is a bug, please report it"
             )
-        out.print(
-            _line("", f"[green]→ Ada reads her balance: [bold]{found:,}[/bold] credits[/] [dim]({why})[/]")
-        )
+        out.print(_line("", f"[green]→ Ada reads {what}: [bold]{found:,}[/bold] credits[/] [dim]({why})[/]"))
 
     def _balance(self, buyer: "Buyer") -> int:
         return self._read(buyer, "select balance from public.credit_balance")[0]["balance"]

@@ -82,6 +82,18 @@ class Shop:
             }
         )
 
+    def pack(self, name: str, *, unit_amount: int, pack_credits: int) -> stripe.Price:
+        """A one-time price whose credits are declared in its metadata; `unit_amount` in cents."""
+        product = self.stripe.products.create({"name": name})
+        return self.stripe.prices.create(
+            {
+                "product": product.id,
+                "currency": "usd",
+                "unit_amount": unit_amount,
+                "metadata": {"pack_credits": str(pack_credits)},
+            }
+        )
+
     def sign_up(self, email: str, *, clock: str | None = None) -> Buyer:
         """A user, and a Stripe customer linked to the user's account by us, not by anything a payer can edit."""
         user_id = find_or_create_user(self._settings["DATABASE_URL"], email)
@@ -132,6 +144,23 @@ class Shop:
         subscription = self.stripe.checkout.sessions.retrieve(session.id).subscription
         assert isinstance(subscription, str)
         return subscription
+
+    def buy_pack(self, buyer: Buyer, price: stripe.Price) -> str:
+        """A Checkout Session for a pack, paid on its page; returns the charge's id."""
+        session = self.stripe.checkout.sessions.create(
+            {
+                "mode": "payment",
+                "customer": buyer.customer_id,
+                "line_items": [{"price": price.id, "quantity": 1}],
+                "success_url": "https://example.com/billing/success",
+            }
+        )
+        self.control("post", f"/checkout_sessions/{session.id}/complete", {"payment_method": "pm_card_visa"})
+        return self.newest_charge(buyer)
+
+    def newest_charge(self, buyer: Buyer) -> str:
+        """The id of a customer's newest charge."""
+        return self.stripe.charges.list({"customer": buyer.customer_id, "limit": 1}).data[0].id
 
     def subscribe(
         self, buyer: Buyer, price: stripe.Price, *, payment_method: str = "pm_card_visa"

@@ -63,6 +63,10 @@ def _scenes() -> "dict[str, Callable[[Shop, str], object]]":
         "checkout.session.completed": _buy,
         "charge.succeeded": lambda shop, user: shop.pay_once(shop.sign_up(user), 1900),
         "charge.refunded": _refund,
+        "refund.created": _refund,
+        "charge.dispute.created": lambda shop, user: shop.pay_once(
+            shop.sign_up(user), 1900, payment_method="pm_card_createDispute"
+        ),
         "radar.early_fraud_warning.created": lambda shop, user: shop.pay_once(
             shop.sign_up(user), 1900, payment_method="pm_card_createIssuerFraudRecord"
         ),

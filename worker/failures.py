@@ -17,7 +17,7 @@ BACKOFF_MAX_SECONDS = 900
 STRIPE_BACKOFF_MAX_SECONDS = 120
 
 # Somebody else held a lock: the app's own transaction, or another worker.
-_CONTENTION = {"40001", "40P01", "55P03"}
+CONTENTION = {"40001", "40P01", "55P03"}
 _PLAN_IS_MISSING = "TB010"
 _CUSTOMER_IS_NOT_LINKED = "TB011"
 
@@ -33,7 +33,7 @@ def outcome_of_database_error(error: psycopg.Error, attempts: int) -> Outcome:
     reason = _reason(error)
     waiting_for = error.diag.message_detail
     match error.sqlstate:
-        case code if code in _CONTENTION:
+        case code if code in CONTENTION:
             return RetryLater(random.randint(1, 3), reason, excused=True)  # noqa: S311
         case code if code == _PLAN_IS_MISSING:
             return Dead(reason, waiting_for)

@@ -1,4 +1,4 @@
-"""The long-lived process: drain, grant and sweep what is due, recharge, wait, reconnect, stop with all in hand done."""
+"""The long-lived process: drain, do what is due, run errands, wait, reconnect, stop with all in hand done."""
 
 import logging
 import random
@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -15,11 +15,18 @@ import structlog
 from psycopg import Connection
 
 from worker import metrics
+from worker.account import KeyCheck
+from worker.charge import Charger
 from worker.clock import Clock
 from worker.drain import Settled, drain
+from worker.errands import Errands
 from worker.fetch import StripeReader
+from worker.fraud import Enforcer, FraudFighter
+from worker.links import Deactivator, LinkCloser
+from worker.notify import Notifier
 from worker.outcomes import Dead, Parked, RetryLater
-from worker.recharge import Charger, Recharger
+from worker.recharge import Recharger
+from worker.remind import Reminder
 from worker.settings import Settings
 
 IDLE_SECONDS = 0.2
@@ -39,9 +46,34 @@ log = structlog.stdlib.get_logger()
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Drain the queue until `stop` is set. Survives the loss of its connection, and of Postgres."""
-    stripe = StripeReader(settings.stripe_api_key, settings.stripe_api_base)
-    recharger = Recharger(Charger(settings.stripe_api_key, settings.stripe_api_base).charge)
+    """Drain the queue until `stop` is set. Survives the loss of its connection, and of Postgres.
+
+    Raises WrongStripeKey when the key is of another account or mode than the books, SettingsError for a URL of
+    notifications that is none.
+    """
+    key, base = settings.stripe_api_key, settings.stripe_api_base
+    check = KeyCheck(key, base)
+    stripe = StripeReader(key, base, lambda: check.is_ours)
+    errands = (
+        Recharger(Charger(key, base, is_our_key=lambda: check.is_ours).charge),
+        FraudFighter(Enforcer(key, base, is_our_key=lambda: check.is_ours).act),
+        LinkCloser(Deactivator(key, base, is_our_key=lambda: check.is_ours).deactivate),
+        Notifier.of(settings),
+    )
+    try:
+        _run(settings, check, stripe, errands, stop)
+    finally:
+        for errand in errands:
+            errand.close()
+
+
+def _run(
+    settings: Settings,
+    check: KeyCheck,
+    stripe: StripeReader,
+    errands: Sequence[Errands[Any, Any]],
+    stop: threading.Event,
+) -> None:
     delay_seconds = RECONNECT_FIRST_SECONDS
     while not stop.is_set():
         try:
@@ -49,7 +81,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 log.info("connected")
                 metrics.CONNECTED.set(1)
                 delay_seconds = RECONNECT_FIRST_SECONDS
-                _drain_until(conn, stripe, recharger, stop)
+                _drain_until(conn, check, stripe, errands, stop)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             metrics.RECONNECTS.inc()
             log.warning("connection_lost", error=_one_line(error), retry_in_seconds=round(delay_seconds, 1))
@@ -63,7 +95,6 @@ def run(settings: Settings, stop: threading.Event) -> None:
         metrics.CONNECTED.set(0)
         stop.wait(delay_seconds * random.uniform(0.5, 1.0))  # noqa: S311
         delay_seconds = min(delay_seconds * 2, RECONNECT_MAX_SECONDS)
-    recharger.close()
 
 
 def main(settings: Settings) -> None:
@@ -119,19 +150,27 @@ def connect(settings: Settings) -> Connection[Any]:
 
 
 def _drain_until(
-    conn: Connection[Any], stripe: StripeReader, recharger: Recharger, stop: threading.Event
+    conn: Connection[Any],
+    check: KeyCheck,
+    stripe: StripeReader,
+    errands: Sequence[Errands[Any, Any]],
+    stop: threading.Event,
 ) -> None:
-    clock = Clock()
+    clock, reminder = Clock(), Reminder()
     while not stop.is_set():
+        check.tick(conn, time.monotonic())
         with metrics.BATCH_SECONDS.time():
             settled = drain(conn, stripe)
         _report(settled)
-        is_behind = not stop.is_set() and clock.tick(conn, time.monotonic())
-        if not stop.is_set():
-            recharger.tick(conn, time.monotonic())
+        is_behind = not stop.is_set() and any(
+            [clock.tick(conn, time.monotonic()), reminder.tick(conn, time.monotonic())]
+        )
+        for errand in errands if not stop.is_set() else ():
+            errand.tick(conn, time.monotonic())
         if not settled and not is_behind:
             stop.wait(IDLE_SECONDS)
-    recharger.finish(conn)
+    for errand in errands:
+        errand.finish(conn)
 
 
 def _report(settled: Iterable[Settled]) -> None:

@@ -88,11 +88,8 @@ class Node:
 
     def members(self, key: str) -> "list[Node]":
         """The members of an array of objects."""
-        members = self._typed(key, list, "a list")
-        return [
-            Node(member, f"{self.path}.{key}[{index}]")
-            for index, member in enumerate(cast("list[object]", members))
-        ]
+        members = self._typed(key, cast("type[list[object]]", list), "a list")
+        return [Node(member, f"{self.path}.{key}[{index}]") for index, member in enumerate(members)]
 
     def mapping(self, key: str) -> dict[str, str]:
         """Stripe metadata; null counts as empty."""

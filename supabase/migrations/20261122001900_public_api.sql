@@ -93,9 +93,17 @@ create view public.billing_plans with (security_invoker = on) as
 select
     plans.stripe_price_id, plans.lookup_key, coalesce(plans.nickname, products.name) as name, products.description,
     plans.currency, plans.unit_amount, plans.recurring_interval, plans.recurring_interval_count,
-    plans.initial_credits, plans.monthly_credits, plans.trial_credits, plans.features
+    plans.initial_credits, plans.monthly_credits, plans.trial_credits, plans.features, plans.trial_days,
+    plans.seats_min, plans.seats_max
 from billing.plans
 join billing.products on products.stripe_product_id = plans.stripe_product_id;
+
+create view public.billing_packs with (security_invoker = on) as
+select
+    packs.stripe_price_id, packs.lookup_key, coalesce(packs.nickname, products.name) as name, products.description,
+    packs.currency, packs.unit_amount, packs.pack_credits
+from billing.credit_packs as packs
+join billing.products on products.stripe_product_id = packs.stripe_product_id;
 
 create view public.billing_subscription with (security_invoker = on) as
 select
@@ -109,9 +117,12 @@ from billing.subscriptions
 join billing.subscription_items as items
     on items.stripe_subscription_id = subscriptions.stripe_subscription_id;
 
-revoke all on public.credit_balance, public.credit_history, public.billing_plans, public.billing_subscription
+revoke all on
+    public.credit_balance, public.credit_history, public.billing_plans, public.billing_packs, public.billing_subscription
 from public, anon, authenticated, service_role;
-grant select on public.credit_balance, public.credit_history, public.billing_subscription to authenticated, service_role;
+grant select on
+    public.credit_balance, public.credit_history, public.billing_packs, public.billing_subscription
+to authenticated, service_role;
 grant select on public.billing_plans to anon, authenticated, service_role;
 
 create function public.ensure_account(user_id uuid)
@@ -145,6 +156,7 @@ comment on function billing.available_when_settled(billing.credit_balances) is '
 comment on view public.credit_balance is 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
 comment on view public.credit_history is 'Movements of credits of my accounts; page by id descending.';
 comment on view public.billing_plans is 'Plans on sale and the credits they are worth.';
+comment on view public.billing_packs is 'Credit packs on sale, for users who are signed in.';
 comment on view public.billing_subscription is 'Subscriptions of my accounts: one row for each item.';
 
 -- Accounts for the users who were here before billing.

@@ -54,12 +54,17 @@ begin
     select price.stripe_price_id, price.stripe_product_id, price.is_metered, price.seats_min, price.seats_max
     from (
         select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.seats_min,
-            plans.seats_max, plans.lookup_key, plans.as_of, 'plan'
+            -- Each seat brings credits, and those of a free plan cost nobody anything: as many as were declared.
+            case when plans.unit_amount = 0 then coalesce(plans.seats_max, plans.seats_min) else plans.seats_max end,
+            plans.lookup_key, plans.as_of, 'plan'
         from billing.plans where plans.active and plans.livemode = billing.is_livemode()
         union all
         select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, 1, null, credit_packs.lookup_key,
             credit_packs.as_of, 'pack'
-        from billing.credit_packs where credit_packs.active and credit_packs.livemode = billing.is_livemode()
+        from billing.credit_packs
+        -- One that costs nothing could be had without end.
+        where credit_packs.active and credit_packs.livemode = billing.is_livemode()
+            and credit_packs.unit_amount is distinct from 0
     ) as price (
         stripe_price_id, stripe_product_id, is_metered, seats_min, seats_max, lookup_key, as_of, kind
     )
@@ -72,6 +77,42 @@ begin
     if not found then
         raise exception 'there is no such % on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
             using errcode = 'TB042', hint = 'Look at public.billing_plans; a new price is known once the worker saw its event.';
+    end if;
+end
+$$;
+
+-- Whoever ends the price waits until the caller commits, and then sees what the caller wrote of it. TB042 when it has ended
+-- by now, or goes by that name no more. Product before price, as events of Stripe lock them.
+create function billing._hold_price(stripe_price_id text, name text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    perform from billing.products
+    where products.stripe_product_id in (
+        select plans.stripe_product_id from billing.plans where plans.stripe_price_id = _hold_price.stripe_price_id
+        union all
+        select packs.stripe_product_id from billing.credit_packs as packs
+        where packs.stripe_price_id = _hold_price.stripe_price_id
+    )
+    for share;
+    perform from billing.plans where plans.stripe_price_id = _hold_price.stripe_price_id for share;
+    perform from billing.credit_packs where credit_packs.stripe_price_id = _hold_price.stripe_price_id for share;
+    if not exists (
+        select from (
+            select plans.stripe_price_id, plans.lookup_key, plans.active, plans.stripe_product_id from billing.plans
+            union all
+            select packs.stripe_price_id, packs.lookup_key, packs.active, packs.stripe_product_id
+            from billing.credit_packs as packs
+        ) as price
+        join billing.products on products.stripe_product_id = price.stripe_product_id
+        where price.stripe_price_id = _hold_price.stripe_price_id and price.active and products.active
+            and _hold_price.name in (price.stripe_price_id, price.lookup_key)
+    ) then
+        raise exception '% is not on sale any more', _hold_price.name
+            using errcode = 'TB042', hint = 'Ask again: there may be another price of that name.';
     end if;
 end
 $$;
@@ -118,5 +159,6 @@ as $$
 $$;
 
 revoke all on function
-    billing._account_to_bill, billing._price_on_sale, billing._checked_quantity, billing._with_session_id
+    billing._account_to_bill, billing._price_on_sale, billing._hold_price, billing._checked_quantity,
+    billing._with_session_id
 from public, anon, authenticated, service_role;

@@ -86,6 +86,18 @@ begin
     ) then
         raise exception 'there is a subscription already: use the portal to change it'
             using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides what is one too many.';
+    -- Cancelled at once and taken again, a free plan would bring the credits of its month again.
+    elsif (_check_not_subscribed.plan).unit_amount = 0 and exists (
+        select from billing.subscriptions
+        join billing.subscription_items as items
+            on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+        where subscriptions.account_id = _check_not_subscribed.account_id
+            and subscriptions.livemode = (_check_not_subscribed.plan).livemode
+            and subscriptions.status = 'canceled' and items.current_period_end > billing.current_time()
+            and billing._is_within(v_scope, _check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
+    ) then
+        raise exception 'a free plan begins again when its last period is over'
+            using errcode = 'TB045', hint = 'Until then another plan can be bought.';
     end if;
 end
 $$;

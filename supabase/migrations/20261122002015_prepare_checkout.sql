@@ -53,6 +53,7 @@ declare
     v_customer jsonb;
     v_params jsonb;
     v_key text;
+    v_superseded jsonb := '[]';
 begin
     select * into strict v_settings from billing.settings;
     perform billing._check_may_spend(v_account_id);
@@ -66,7 +67,6 @@ begin
     perform billing._check_redirect('cancel_url', v_cancel_url);
     if prepare_checkout.plan is not null then
         select * into strict v_plan from billing.plans where plans.stripe_price_id = v_price.stripe_price_id;
-        perform billing._check_not_subscribed(v_account_id, v_plan);
         v_trial_days := billing._trial_days(v_account_id, v_plan);
     end if;
 
@@ -127,14 +127,19 @@ begin
         );
     end if;
 
+    if prepare_checkout.plan is not null then
+        v_superseded := billing._supersede_requests(v_account_id, v_plan, v_key, v_trial_days > 0);
+        -- In this order: a session that is paid at this moment is among those to expire, or it is known to be paid.
+        perform billing._check_not_subscribed(v_account_id, v_plan);
+        if billing._trial_days(v_account_id, v_plan) is distinct from v_trial_days then
+            raise exception 'a trial began in the meantime' using errcode = '40001', hint = 'Ask again.';
+        end if;
+    end if;
     return jsonb_build_object(
         'livemode', v_settings.livemode,
         'customer', v_customer,
         'session', jsonb_build_object('params', v_params, 'idempotency_key', v_key),
-        'superseded', case
-            when prepare_checkout.plan is null then '[]'::jsonb
-            else billing._supersede_requests(v_account_id, v_plan, v_key, v_trial_days > 0)
-        end
+        'superseded', v_superseded
     );
 end
 $$;

@@ -145,18 +145,19 @@ declare
     v_hash bytea := sha256(convert_to(v_params::text, 'UTF8'));
     v_link billing.payment_links;
 begin
-    -- Again where the row was retired while we waited for its lock.
+    -- Again where the row was made, or retired, while we waited for a lock.
     loop
+        select * into v_link from billing.payment_links
+        where payment_links.params_hash = v_hash and payment_links.livemode = v_livemode and payment_links.active
+        for update;
+        exit when found;
+        perform billing._hold_price(_claim_link.stripe_price_id, _claim_link.name);
         insert into billing.payment_links (livemode, stripe_price_id, options, params, params_hash, idempotency_key)
         values (
             v_livemode, _claim_link.stripe_price_id, v_options, v_params, v_hash,
             billing._fresh_stripe_key('link', gen_random_uuid())
         )
         on conflict (params_hash, livemode) where active do nothing;
-        select * into v_link from billing.payment_links
-        where payment_links.params_hash = v_hash and payment_links.livemode = v_livemode and payment_links.active
-        for update;
-        exit when found;
     end loop;
     -- A key that Stripe is about to forget.
     if v_link.url is null and v_link.keyed_at < now() - interval '23 hours' then

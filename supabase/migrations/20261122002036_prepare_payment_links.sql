@@ -20,6 +20,12 @@ begin
     if v_price.is_metered then
         raise exception 'a metered plan cannot be sold by a payment link'
             using errcode = 'TB042', hint = 'A Payment Link names a quantity; use checkout.';
+    -- A link sells as often as it is followed, and each time would bring its credits.
+    elsif exists (
+        select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
+    ) then
+        raise exception 'a free plan cannot be sold by a payment link'
+            using errcode = 'TB042', hint = 'Use checkout, which knows who has it.';
     end if;
     return billing._claim_link(
         v_price.stripe_price_id, v_price.seats_min, claim_payment_link.pack is not null, claim_payment_link.options,
@@ -69,8 +75,8 @@ begin
                 join billing.plans on plans.stripe_price_id = price.stripe_price_id;
                 perform billing._check_not_subscribed(v_account_id, v_plan);
                 v_links := v_links || billing.claim_payment_link(v_name, null);
-            exception when sqlstate 'TB045' then
-                null;  -- the portal changes what they have
+            exception when sqlstate 'TB045' or sqlstate 'TB042' then
+                null;  -- the portal changes what they have; or it went off sale at this moment
             end;
         end loop;
     end if;
@@ -131,7 +137,8 @@ as $$
     where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
 $$;
 
--- Stripe has said that the link is gone or inactive: what is to be done for the one that takes its place.
+-- Stripe has said that the link is gone or inactive: what is to be done for the one that takes its place. It may be so
+-- because its price ended a moment ago, so what the name means is looked up again.
 create function billing.replace_payment_link(stripe_payment_link_id text, name text)
 returns jsonb
 language plpgsql
@@ -141,15 +148,18 @@ set search_path = ''
 as $$
 declare
     v_gone billing.payment_links;
+    v_is_pack boolean;
 begin
     update billing.payment_links
     set active = false, retired_at = now(), retired_reason = 'stripe', updated_at = now()
     where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id and payment_links.active;
     select * into strict v_gone from billing.payment_links
     where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id;
-    return billing._claim_link(
-        v_gone.stripe_price_id, (v_gone.params #>> '{line_items,0,quantity}')::bigint,
-        v_gone.params ? 'customer_creation', v_gone.options, replace_payment_link.name
+    v_is_pack := v_gone.params ? 'customer_creation';
+    return billing.claim_payment_link(
+        case when not v_is_pack then replace_payment_link.name end,
+        case when v_is_pack then replace_payment_link.name end,
+        v_gone.options
     );
 end
 $$;

@@ -71,7 +71,9 @@ begin
     v_obstacle := case
         when v_account.closed_at is not null then 'account_closed'
         when v_customer_id is null then 'no_customer'
-        when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 then 'no_pack'
+        when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 or not exists (
+            select from billing.products where products.stripe_product_id = v_pack.stripe_product_id and products.active
+        ) then 'no_pack'
     end;
     if v_obstacle is not null then
         perform billing._pause_recharge(v_account.id, v_obstacle);

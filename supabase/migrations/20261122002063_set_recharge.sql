@@ -39,9 +39,11 @@ begin
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
     elsif not exists (
         select from billing.credit_packs
+        join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
         where credit_packs.stripe_price_id = set_recharge.stripe_price_id and (
             set_recharge.is_paused
-            or credit_packs.active and credit_packs.unit_amount > 0 and credit_packs.livemode = billing.is_livemode()
+            or credit_packs.active and products.active and credit_packs.unit_amount > 0
+            and credit_packs.livemode = billing.is_livemode()
         )
     ) then
         raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')

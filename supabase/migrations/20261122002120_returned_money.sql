@@ -129,9 +129,7 @@ declare
     v_returned numeric;
     v_contested numeric;
 begin
-    perform billing._lock_balance(invoices.account_id) from billing.invoices
-    where invoices.stripe_invoice_id = _settle_invoice.stripe_invoice_id and invoices.account_id is not null;
-    perform billing._lock_arrival(_settle_invoice.stripe_invoice_id);
+    perform billing._lock_money(null, null, _settle_invoice.stripe_invoice_id);
     select * into v_invoice from billing.invoices
     where invoices.stripe_invoice_id = _settle_invoice.stripe_invoice_id and invoices.status = 'paid';
     if not found then
@@ -142,9 +140,6 @@ begin
     v_contested := least(v_contested, v_invoice.amount_paid - v_returned);
     if (v_returned, v_contested) = (v_invoice.amount_returned, v_invoice.amount_contested) then
         return;
-    end if;
-    if v_invoice.account_id is not null then
-        perform billing._lock_balance(v_invoice.account_id);
     end if;
     update billing.invoices
     set amount_returned = v_returned, amount_contested = v_contested, updated_at = now()
@@ -186,13 +181,12 @@ begin
     if _settle_packs.stripe_payment_intent_id is null then
         return;  -- nothing had to be paid
     end if;
-    perform billing._lock_arrival(_settle_packs.stripe_payment_intent_id);
+    perform billing._lock_money(_settle_packs.stripe_payment_intent_id, null);
     for v_lot in
         select * from billing.credit_grants
         where credit_grants.stripe_payment_intent_id = _settle_packs.stripe_payment_intent_id
         order by credit_grants.id
     loop
-        perform billing._lock_balance(v_lot.account_id);
         if v_paid is null then
             select coalesce(
                 (
@@ -232,22 +226,10 @@ declare
         where payments.stripe_charge_id = _settle_payment.stripe_charge_id
     ));
 begin
-    -- Balances before arrivals, as the worker locks them for what names a customer; refunds name none.
-    perform billing._lock_balance(payments.account_id) from billing.payments
-    where payments.account_id is not null and (
-        payments.stripe_payment_intent_id = v_intent_id or payments.stripe_charge_id = _settle_payment.stripe_charge_id
-    )
-    order by payments.account_id;
-    -- Whoever tells of the payment writes first, then takes this lock, then reads what others have told.
-    perform billing._lock_arrival(coalesce(v_intent_id, _settle_payment.stripe_charge_id));
-    perform billing._settle_invoice(paid.stripe_invoice_id) from (
-        select distinct invoice_payments.stripe_invoice_id from billing.invoice_payments
-        where invoice_payments.status = 'paid' and (
-            invoice_payments.stripe_payment_intent_id = v_intent_id
-            or invoice_payments.stripe_charge_id = _settle_payment.stripe_charge_id
-        )
-        order by 1
-    ) as paid;
+    -- Whoever tells of the payment writes first, then takes these locks, then reads what others have told.
+    perform billing._lock_money(v_intent_id, _settle_payment.stripe_charge_id);
+    perform billing._settle_invoice(paid.stripe_invoice_id)
+    from unnest(billing._invoices_of_payment(v_intent_id, _settle_payment.stripe_charge_id)) as paid (stripe_invoice_id);
     perform billing._settle_packs(v_intent_id);
 end
 $$;

@@ -94,7 +94,7 @@ begin
                     select count(*) from billing.credit_reinstatements
                     join billing.credit_revocations on credit_revocations.id = credit_reinstatements.revocation_id
                     where credit_revocations.grant_id = v_revocation.grant_id
-                )), 'The money came back', 'tillbase'
+                )), 'Payment received again', 'tillbase'
             );
         end if;
         v_left := v_left - v_part;
@@ -119,7 +119,7 @@ begin
         idempotency_key => format('cut:%s:%s', v_lot.id, v_lot.cut),
         source => v_lot.source,
         reference_id => v_lot.reference_id,
-        description => 'Credits whose price came back',
+        description => 'Credits of a payment received again',
         expires_at => case when v_lot.expires_at > billing.current_time() then v_lot.expires_at end,
         stripe_invoice_id => v_lot.stripe_invoice_id,
         stripe_subscription_item_id => v_lot.stripe_subscription_item_id,
@@ -165,7 +165,7 @@ begin
             v_lot, v_more, 'stripe', format('returned:%s:%s', v_lot.id, (
                 select count(*) from billing.credit_revocations
                 where credit_revocations.grant_id = v_lot.id and credit_revocations.key_space = 'stripe'
-            )), (select settings.shortfall_policy from billing.settings), 'Its price went back', 'tillbase'
+            )), (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer', 'tillbase'
         );
     elsif v_more < 0 then
         perform billing._give_back(v_lot, -v_more);

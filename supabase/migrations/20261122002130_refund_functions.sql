@@ -82,6 +82,20 @@ begin
     perform billing._settle_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
     perform billing._lock_arrival(sync_refund.stripe_refund_id);
     perform billing._fail_refund_action(sync_refund.stripe_refund_id);
+    if sync_refund.status = 'succeeded' then
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        select
+            (
+                select payments.account_id from billing.payments
+                where payments.stripe_charge_id = sync_refund.stripe_charge_id
+            ),
+            'administrators', 'refund_applied', 'refund_applied:' || sync_refund.stripe_refund_id,
+            jsonb_build_object(
+                'stripe_refund_id', sync_refund.stripe_refund_id, 'stripe_charge_id', sync_refund.stripe_charge_id,
+                'amount', sync_refund.amount, 'currency', sync_refund.currency, 'reason', sync_refund.reason
+            )
+        on conflict (dedupe_key) do nothing;
+    end if;
     return 'applied';
 end
 $$;

@@ -85,7 +85,7 @@ def test_till_dev_writes_its_settings_and_leaves_no_process_behind(directory: Pa
         settings = read_env_file(env_file)
         assert set(settings) >= {
             "DATABASE_URL", "POSTGRES_URL", "WEBHOOK_URL", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE", "STRIPE_API_KEY",
-            "FUNCTIONS_URL", "WORKER_METRICS_URL", "SUPABASE_JWKS",
+            "FUNCTIONS_URL", "DASHBOARD_URL", "WORKER_METRICS_URL", "SUPABASE_JWKS",
         }  # fmt: skip
         with psycopg.connect(settings["POSTGRES_URL"]) as conn:
             assert conn.execute("select rolsuper from pg_roles where rolname = current_user").fetchone() == (
@@ -93,6 +93,9 @@ def test_till_dev_writes_its_settings_and_leaves_no_process_behind(directory: Pa
             )
         assert httpx.get(settings["WEBHOOK_URL"]).status_code == 405
         assert "till_events_total" in httpx.get(settings["WORKER_METRICS_URL"]).text
+        with httpx.Client(follow_redirects=True) as browser:
+            assert "Overview" in browser.get(settings["DASHBOARD_URL"]).text
+        assert httpx.get(settings["DASHBOARD_URL"]).status_code == 401
         children = psutil.Process(dev.pid).children(recursive=True)
         assert len(children) >= 4
     finally:
@@ -143,4 +146,4 @@ def test_the_demo_tells_the_story_and_proves_the_books(directory: Path) -> None:
     )
     assert demo.returncode == 0, demo.stderr
     assert "ledger discrepancies: 0" in demo.stdout
-    assert "balance as Ada reads it: 2260" in demo.stdout
+    assert "balance as Ada reads it: 2360" in demo.stdout

@@ -40,12 +40,19 @@ OWN_ROWS = {
     "billing.credit_hold_lots": "hold_id",
     "billing.recharge_settings": "account_id",
     "billing.recharges": "account_id",
+    "public.billing_account": "account_id",
     "public.billing_entitlements": "account_id",
     "public.credit_balance": "account_id",
     "public.credit_history": "account_id",
     "public.billing_subscription": "account_id",
 }
-FOR_EVERYBODY = {"billing.plans", "billing.products", "billing.credit_packs", "public.billing_plans"}
+FOR_EVERYBODY = {
+    "billing.plans",
+    "billing.products",
+    "billing.credit_packs",
+    "public.billing_plans",
+    "public.billing_packs",
+}
 
 
 def customer_with_everything(database: Database, conn: Connection, name: str) -> tuple[UUID, UUID]:
@@ -147,6 +154,16 @@ def test_visitors_and_users_see_active_plans_of_this_mode(catalogue: Connection)
         assert column(session, "public.billing_plans", "monthly_credits") == {100}
     with as_user(catalogue, uuid4()) as session:
         assert column(session, "public.billing_plans", "name") == {"pro"}
+
+
+def test_users_see_active_packs_of_this_mode(catalogue: Connection) -> None:
+    pack = {"type": "one_time", "metadata": {"pack_credits": "50"}}
+    put_on_sale(catalogue, "fifty", product={}, price=pack)
+    put_on_sale(catalogue, "former", product={}, price=pack | {"active": False})
+    put_on_sale(catalogue, "live_fifty", product={"livemode": True}, price=pack | {"livemode": True})
+    with as_user(catalogue, uuid4()) as session:
+        assert column(session, "public.billing_packs", "name") == {"fifty"}
+        assert column(session, "public.billing_packs", "pack_credits") == {50}
 
 
 def test_live_installation_shows_live_plans(catalogue: Connection) -> None:

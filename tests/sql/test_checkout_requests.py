@@ -1,5 +1,6 @@
 """What a user wants to buy → what Stripe is sent: judged in SQL, and the same for every click."""
 
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,10 +12,12 @@ from tests.sql.calls import (
     Connection,
     Row,
     answer,
+    call,
     fetch,
     fetch_one,
     item,
     link,
+    move_clock,
     refused,
     sync_checkout_session,
     sync_price,
@@ -136,7 +139,9 @@ def test_only_what_is_on_sale_can_be_bought(
     for plan in ("price_unknown", "", "price_old", "old", "price_live", "live", "price_gone", "pack_100"):
         with refused("TB042"):
             prepare(function, user, plan=plan)
-    for pack in ("pro_monthly", "price_1", "nothing"):
+    gift = {"type": "one_time", "metadata": {"pack_credits": "100"}, "unit_amount": 0}
+    sync_price(worker, stripe_price_id="price_gift", **gift)
+    for pack in ("pro_monthly", "price_1", "nothing", "price_gift"):
         with refused("TB042"):
             prepare(function, user, pack=pack)
     for plan, pack in ((None, None), ("pro_monthly", "pack_100")):
@@ -345,6 +350,32 @@ def test_a_subscription_that_lives_is_one_too_many(
             prepare(function, user)
 
 
+def test_a_free_plan_begins_again_when_its_last_period_is_over(
+    conn: Connection, admin: Connection, function: Connection, app: Connection, worker: Connection, user: UUID
+) -> None:
+    sync_price(worker, stripe_price_id="price_free", stripe_product_id="prod_2", lookup_key="free", unit_amount=0)
+    link(app, account_of(conn, user))
+    now: datetime = value(conn, "select date_trunc('second', now())")
+    free = {"stripe_price_id": "price_free", "stripe_product_id": "prod_2", "current_period_start": now}
+    items = [item(**free, current_period_end=now + timedelta(days=30))]
+    sync_subscription(worker, status="canceled", ended_at=now, items=items, as_of=now)
+    with refused("TB045"):
+        prepare(function, user, plan="free")
+    assert prepare(function, user), "another plan"
+    move_clock(admin, timedelta(days=31))
+    assert prepare(function, user, plan="free")
+
+
+def test_a_plan_that_is_paid_for_can_be_bought_again_at_once(
+    conn: Connection, function: Connection, app: Connection, worker: Connection, user: UUID
+) -> None:
+    link(app, account_of(conn, user))
+    now: datetime = value(conn, "select date_trunc('second', now())")
+    items = [item(current_period_start=now, current_period_end=now + timedelta(days=30))]
+    sync_subscription(worker, status="canceled", ended_at=now, items=items, as_of=now)
+    assert prepare(function, user)
+
+
 def test_the_same_click_is_the_same_request_until_its_session_ends(
     conn: Connection, function: Connection, worker: Connection, user: UUID
 ) -> None:
@@ -423,6 +454,21 @@ def test_a_session_that_was_paid_counts_before_its_subscription_is_told_of(
     assert prepare(function, user, plan="team")
     sync_subscription(worker, status="canceled", as_of=JANUARY + SECOND)
     assert prepare(function, user)
+
+
+def test_a_session_that_is_paid_while_another_click_waits_counts(
+    database: Database, conn: Connection, function: Connection, worker: Connection, user: UUID
+) -> None:
+    checkout = prepare(function, user)
+    link_claimed(function, checkout)
+    record(function, checkout, "cs_1")
+    with database.connect(autocommit=False) as other:
+        other.execute("select from billing.customer_claims for update")
+        with blocked(function, conn, lambda: prepare(function, user, plan="price_year")) as second:
+            sync_checkout_session(worker)
+            other.commit()
+            with refused("TB045"):
+                second.result()
 
 
 def test_fifty_clicks_at_once_are_one_request_and_one_claim(
@@ -582,6 +628,37 @@ def test_portal_flows_lead_to_the_customer_s_own_living_subscription(
         portal(function, user, flow="cancel")
     update = portal(function, user, flow="update_plan")["params"]["flow_data"]
     assert update["subscription_update"] == {"subscription": "sub_1"}
+
+
+def test_whoever_bought_through_a_payment_link_can_cancel_it(
+    conn: Connection, function: Connection, app: Connection, worker: Connection, user: UUID
+) -> None:
+    link(app, account_of(conn, user))
+    sync_subscription(worker, stripe_subscription_id="sub_link", stripe_customer_id="cus_link")
+    call(app, "merge_customer", stripe_customer_id="cus_link", duplicate_of="cus_1")
+    with refused("TB045"):
+        prepare(function, user)
+    for flow, type_ in (("cancel", "subscription_cancel"), ("update_plan", "subscription_update")):
+        params = portal(function, user, flow=flow)["params"]
+        assert (params["customer"], params["flow_data"][type_]) == ("cus_link", {"subscription": "sub_link"})
+    for page in (None, "update_card"):
+        assert portal(function, user, flow=page)["params"]["customer"] == "cus_link"
+
+    # A second one, of the account's own customer: its pages come first, and each can be cancelled.
+    items = [item(stripe_price_id="price_team")]
+    sync_subscription(worker, stripe_subscription_id="sub_own", started_at=JANUARY - SECOND, items=items)
+    assert portal(function, user)["params"]["customer"] == "cus_1"
+    assert portal(function, user, flow="cancel")["params"]["customer"] == "cus_link"
+    conn.execute(
+        "update billing.subscriptions set cancel_at_period_end = true where stripe_subscription_id = 'sub_link'"
+    )
+    params = portal(function, user, flow="cancel")["params"]
+    assert (params["customer"], params["flow_data"]["subscription_cancel"]) == (
+        "cus_1",
+        {"subscription": "sub_own"},
+    )
+    conn.execute("update billing.subscriptions set status = 'canceled'")
+    assert portal(function, user)["params"]["customer"] == "cus_1"
 
 
 @pytest.mark.parametrize("role", ["service_role", "billing_worker", "billing_receiver"])

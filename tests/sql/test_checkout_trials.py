@@ -20,6 +20,7 @@ from tests.sql.calls import (
     sync_product,
     sync_subscription,
 )
+from tests.sql.races import blocked
 from tests.sql.test_checkout_requests import SITE, prepare, record
 from tests.support import Database, account_of, create_user
 
@@ -152,6 +153,21 @@ def test_two_open_sessions_are_never_two_trials(
     assert trial(prepare(function, user, quantity=2)) is None, "the session counts before its subscription"
 
 
+def test_a_trial_that_begins_while_another_click_waits_is_none_for_that(
+    database: Database, conn: Connection, function: Connection, worker: Connection, user: UUID
+) -> None:
+    set_(conn, one_subscription_per="none")
+    record(function, prepare(function, user), "cs_1")
+    with database.connect(autocommit=False) as other:
+        other.execute("select from billing.customer_claims for update")
+        with blocked(function, conn, lambda: prepare(function, user, plan="price_year")) as second:
+            sync_checkout_session(worker)
+            other.commit()
+            with refused("40001"):
+                second.result()
+    assert trial(prepare(function, user, plan="price_year")) is None
+
+
 def test_seats_are_those_of_the_plan_or_else_of_the_owner(
     conn: Connection, function: Connection, worker: Connection, user: UUID
 ) -> None:
@@ -178,6 +194,20 @@ def test_seats_are_those_of_the_plan_or_else_of_the_owner(
     assert quantity("team", 50) == 50, "the plan knows better"
     with refused("TB043"):
         quantity("price_1", 4)
+
+
+def test_a_free_plan_has_as_many_seats_as_were_declared(
+    function: Connection, worker: Connection, user: UUID
+) -> None:
+    free = {"stripe_price_id": "price_free", "unit_amount": 0}
+    sync_price(worker, **free)
+    assert prepare(function, user, plan="price_free", quantity=1)
+    with refused("TB043"):
+        prepare(function, user, plan="price_free", quantity=2)
+    sync_price(worker, metadata={"seats": "2-5"}, as_of=JANUARY + SECOND, **free)
+    assert prepare(function, user, plan="price_free", quantity=5)
+    with refused("TB043"):
+        prepare(function, user, plan="price_free", quantity=6)
 
 
 def test_addresses_and_tax_ids_are_asked_for_when_the_owner_says_so(

@@ -261,6 +261,17 @@ def test_only_what_is_on_sale_has_a_link(
     assert links(conn) == []
 
 
+def test_a_free_plan_has_no_link(
+    conn: Connection, function: Connection, worker: Connection, user: UUID
+) -> None:
+    sync_price(worker, stripe_price_id="price_free", lookup_key="free", unit_amount=0)
+    with refused("TB042"):
+        prepare(function, user, plan="free")
+    with refused("TB042"):
+        claim(conn, plan="free")
+    assert [made["name"] for made in prepare(function, user)["links"]] == ["price_team", "pro"]
+
+
 def test_without_a_plan_all_plans_on_sale_have_one_by_their_names(
     function: Connection, worker: Connection, user: UUID
 ) -> None:
@@ -624,6 +635,60 @@ def test_a_link_that_is_gone_is_replaced_by_one(
     assert isinstance(news[0], dict)
     assert news[0]["params"]["line_items"] == made["params"]["line_items"]
     assert links(conn) == [("plink_1", False, "stripe", False, False), (None, True, None, False, False)]
+
+
+def test_a_plan_that_ends_while_all_are_asked_for_is_left_out(
+    database: Database, conn: Connection, function: Connection, worker: Connection, user: UUID
+) -> None:
+    prepare(function, user)
+    with database.connect(autocommit=False) as other:
+        other.execute("select from billing.payment_links where stripe_price_id = 'price_team' for update")
+        with blocked(function, conn, lambda: prepare(function, user)) as asked:
+            sync_price(worker, lookup_key="pro", active=False, **LATER)
+            other.commit()
+            assert [prepared["name"] for prepared in asked.result()["links"]] == ["price_team"]
+
+
+def test_a_price_that_ended_before_its_link_was_claimed_has_none(
+    database: Database, conn: Connection, function: Connection, user: UUID
+) -> None:
+    with database.connect(autocommit=False) as owner:
+        owner.execute("update billing.plans set active = false")
+        with blocked(function, conn, lambda: pro(function, user)) as asked:
+            owner.commit()
+            with refused("TB042"):
+                asked.result()
+    assert links(conn) == []
+
+
+@pytest.mark.parametrize("ends", ["plan", "product", "pack"])
+def test_a_price_that_ends_while_its_link_is_claimed_ends_that_too(
+    database: Database, conn: Connection, user: UUID, ends: str
+) -> None:
+    table = {"plan": "plans", "product": "products", "pack": "credit_packs"}[ends]
+    end = f"update billing.{table} set active = false".encode()
+    with database.connect("billing_checkout", autocommit=False) as first, database.connect() as owner:
+        wanted = {"pack": "pack_100"} if ends == "pack" else {"plan": "pro"}
+        [claimed] = prepare(first, user, **wanted)["links"]
+        with blocked(owner, conn, lambda: owner.execute(end)) as ending:
+            first.commit()
+            ending.result()
+    assert links(conn) == [(None, False, "price", False, False)]
+    with database.connect("billing_checkout") as function:
+        assert note(function, claimed) is None
+
+
+def test_a_link_that_is_gone_because_its_price_ended_is_not_made_again(
+    conn: Connection, function: Connection, worker: Connection, user: UUID, made: Row
+) -> None:
+    gone = {"stripe_payment_link_id": "plink_1", "name": "pro"}
+    sync_price(worker, stripe_price_id="price_new", lookup_key="pro", unit_amount=9900, as_of=JANUARY + DAY)
+    sync_price(worker, **LATER)
+    assert answer(function, "replace_payment_link", **gone)["params"]["line_items"][0]["price"] == "price_new"
+    sync_price(worker, stripe_price_id="price_new", lookup_key="pro", active=False, as_of=JANUARY + 2 * DAY)
+    with refused("TB042"):
+        answer(function, "replace_payment_link", **gone)
+    assert [row for row in links(conn) if row[1]] == []
 
 
 @pytest.mark.parametrize("how", ["replaced", "retired"])

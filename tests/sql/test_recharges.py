@@ -263,6 +263,7 @@ def test_frozen_account_is_looked_at_again_in_an_hour(
         ("update billing.customers set deleted_at = now()", "no_customer"),
         ("update billing.credit_packs set active = false", "no_pack"),
         ("update billing.credit_packs set unit_amount = null", "no_pack"),
+        ("update billing.products set active = false", "no_pack"),
     ],
 )
 def test_what_cannot_be_bought_pauses_and_tells_administrators_and_never_fails_a_spend(
@@ -313,6 +314,10 @@ def test_agreement_needs_a_customer_and_an_account(
 
 
 def test_pack_that_is_not_on_sale_is_refused(conn: Connection, worker: Connection, customer: UUID) -> None:
+    conn.execute("update billing.products set active = false")
+    with refused("TB050"):
+        set_recharge(conn, customer)
+    conn.execute("update billing.products set active = true")
     pack(worker, active=False, as_of=JANUARY + SECOND)
     with refused("TB050"):
         set_recharge(conn, customer)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from fractions import Fraction
 from math import floor
 from typing import Any
@@ -19,8 +20,10 @@ from tests.sql.calls import (
     balances,
     capture,
     discrepancies,
+    expire_due,
     fetch,
     fetch_one,
+    line,
     link,
     move_clock,
     refused,
@@ -188,6 +191,25 @@ def test_open_dispute_freezes_and_a_won_one_releases(
     assert discrepancies(app) == []
 
 
+def test_what_was_frozen_beyond_its_month_expires_once_it_is_free(
+    app: Connection, worker: Connection, admin: Connection, customer: UUID
+) -> None:
+    sync_price(worker, metadata={"monthly_credits": str(CREDITS), "credits_rollover": "none"})
+    start = value(app, "select date_trunc('second', now())")
+    month = {"period_start": start, "period_end": start + timedelta(days=30)}
+    sync_invoice(worker, lines=[line(**month)])
+    sync_invoice_payment(worker)
+    sync_dispute(worker)
+    move_clock(admin, timedelta(days=75))
+    expire_due(app)
+    assert (balance(app, customer), available(app, customer)) == (CREDITS, 0)
+    sync_dispute(worker, status="won", as_of=JANUARY + SECOND)
+    assert available(app, customer) == 0
+    expire_due(app)
+    assert balance(app, customer) == 0
+    assert discrepancies(app) == []
+
+
 def test_lost_dispute_takes_what_it_froze(app: Connection, worker: Connection, packed: UUID) -> None:
     sync_dispute(worker)
     sync_dispute(worker, status="lost", as_of=JANUARY + SECOND)
@@ -237,6 +259,15 @@ def test_dispute_won_after_a_partial_refund_leaves_the_refund(
     assert (balance(app, packed), available(app, packed)) == (400, 400)
 
 
+def test_dispute_over_another_amount_than_at_first_freezes_that_share(
+    app: Connection, worker: Connection, packed: UUID
+) -> None:
+    sync_dispute(worker)
+    sync_dispute(worker, amount=PRICE // 2, as_of=JANUARY + SECOND)
+    assert available(app, packed) == PACK // 2
+    assert discrepancies(app) == []
+
+
 def test_partial_dispute_freezes_its_share(app: Connection, worker: Connection, packed: UUID) -> None:
     sync_dispute(worker, amount=PRICE // 4)
     assert (balance(app, packed), available(app, packed)) == (500, 375)
@@ -262,6 +293,17 @@ def test_administrators_are_told_of_a_dispute_once_when_it_opens_and_once_when_i
     told = fetch(app, "select kind, account_id from billing.notifications order by id")
     assert [row["kind"] for row in told] == ["dispute_opened", "dispute_opened", "dispute_closed"]
     assert {row["account_id"] for row in told} == {packed}
+
+
+def test_administrators_are_told_of_a_refund_once_it_is_certain(
+    app: Connection, worker: Connection, packed: UUID
+) -> None:
+    sync_refund(worker, status="pending")
+    assert fetch(app, "select from billing.notifications") == []
+    for _ in range(2):
+        sync_refund(worker)
+    (told,) = fetch(app, "select kind, account_id from billing.notifications")
+    assert (told["kind"], told["account_id"]) == ("refund_applied", packed)
 
 
 def test_credit_note_counts_once_beside_its_refund(app: Connection, worker: Connection, paid: UUID) -> None:
@@ -428,3 +470,16 @@ def test_pack_whose_refund_came_first_is_granted_less(
     )
     buy(worker)
     assert balance(app, customer) == 375
+
+
+@pytest.mark.parametrize("tell", [sync_refund, sync_dispute], ids=["refund", "dispute"])
+def test_what_names_only_its_charge_counts_once_the_charge_is_known(
+    app: Connection, worker: Connection, customer: UUID, tell: Callable[..., str]
+) -> None:
+    pack(worker, metadata={"pack_credits": str(PACK)})
+    buy(worker)
+    tell(worker, stripe_payment_intent_id=None)
+    assert available(app, customer) == PACK
+    sync_payment(worker)
+    assert available(app, customer) == 0
+    assert discrepancies(app) == []

@@ -312,6 +312,49 @@ def checkout_session(n: int = 1, **changes: Any) -> dict[str, Any]:
         "payment_link": None,
         "currency": "usd",
         "amount_total": 1000,
+        "created": JANUARY,
+    } | changes
+
+
+def payment_link(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"plink_{n}",
+        "object": "payment_link",
+        "livemode": False,
+        "active": True,
+        "url": f"https://buy.stripe.com/{n}",
+        "metadata": {},
+    } | changes
+
+
+def credit_note(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"cn_{n}",
+        "object": "credit_note",
+        "livemode": False,
+        "invoice": f"in_{n}_0",
+        "status": "issued",
+        "type": "post_payment",
+        "currency": "usd",
+        "amount": 500,
+        "post_payment_amount": 500,
+        "refunds": [],
+        "reason": None,
+        "created": JANUARY,
+    } | changes
+
+
+def review(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"prv_{n}",
+        "object": "review",
+        "livemode": False,
+        "charge": f"ch_{n}",
+        "payment_intent": f"pi_{n}",
+        "open": True,
+        "reason": "rule",
+        "closed_reason": None,
+        "created": JANUARY,
     } | changes
 
 

@@ -10,12 +10,18 @@ from tests.worker.events import JANUARY, Event, message, moment
 from worker.commands import (
     RecordCard,
     RecordFraudWarning,
+    RecordSavedCard,
     SyncCheckoutSession,
+    SyncCreditNote,
     SyncCustomer,
+    SyncDispute,
     SyncInvoice,
+    SyncInvoicePayment,
     SyncPayment,
     SyncPrice,
     SyncProduct,
+    SyncRefund,
+    SyncReview,
     SyncSubscription,
 )
 from worker.decide import DECIDERS, IGNORED, Fetched, decide, needs, reason_to_ignore
@@ -41,8 +47,23 @@ CALLS: list[tuple[str, dict[str, Any], type]] = [
     ("invoice.marked_uncollectible", events.invoice(status="uncollectible"), SyncInvoice),
     ("invoice.voided", events.invoice(status="void"), SyncInvoice),
     ("checkout.session.completed", events.checkout_session(), SyncCheckoutSession),
+    ("checkout.session.expired", events.checkout_session(status="expired"), SyncCheckoutSession),
     ("charge.succeeded", events.charge(), SyncPayment),
     ("charge.refunded", events.charge(amount_refunded=1000), SyncPayment),
+    ("refund.created", events.refund(), SyncRefund),
+    ("refund.updated", events.refund(), SyncRefund),
+    ("refund.failed", events.refund(status="failed"), SyncRefund),
+    ("charge.refund.updated", events.refund(), SyncRefund),
+    ("charge.dispute.created", events.dispute(), SyncDispute),
+    ("charge.dispute.updated", events.dispute(status="under_review"), SyncDispute),
+    ("charge.dispute.funds_withdrawn", events.dispute(), SyncDispute),
+    ("charge.dispute.funds_reinstated", events.dispute(status="won"), SyncDispute),
+    ("charge.dispute.closed", events.dispute(status="lost"), SyncDispute),
+    ("credit_note.created", events.credit_note(), SyncCreditNote),
+    ("credit_note.updated", events.credit_note(), SyncCreditNote),
+    ("credit_note.voided", events.credit_note(status="void"), SyncCreditNote),
+    ("review.opened", events.review(), SyncReview),
+    ("review.closed", events.review(open=False, closed_reason="approved"), SyncReview),
 ]
 SUBSCRIPTION_EVENTS = [
     "created",
@@ -80,6 +101,12 @@ def test_a_subscription_told_by_an_event_is_not_called_fetched(change: str) -> N
     assert decide(event, {}) == [SyncSubscription(parse(events.subscription()), AS_OF, is_fetched=False)]
 
 
+def test_what_paid_an_invoice_only_moves_forward_and_has_no_age() -> None:
+    event = normalise(message(Event("invoice_payment.paid", events.invoice_payment())))
+    assert needs(event) == []
+    assert decide(event, {}) == [SyncInvoicePayment(parse(events.invoice_payment()))]
+
+
 def test_a_card_is_seen_when_its_payment_method_was_made() -> None:
     body = events.payment_method(created=JANUARY - 60)
     event = normalise(message(Event("payment_method.attached", body)))
@@ -91,6 +118,16 @@ def test_a_renewed_card_is_seen_when_it_was_renewed() -> None:
     body = events.payment_method(created=JANUARY - 60)
     event = normalise(message(Event("payment_method.automatically_updated", body)))
     assert decide(event, {}) == [RecordCard("cus_1", False, "finger_1", AS_OF)]
+
+
+@pytest.mark.parametrize("change", ["attached", "automatically_updated", "updated", "detached"])
+def test_a_saved_card_is_recorded_with_its_expiry_as_its_event_shows_it(change: str) -> None:
+    card = {"brand": "visa", "last4": "4242", "exp_month": 12, "exp_year": 2027}
+    customer = None if change == "detached" else "cus_1"
+    body = events.payment_method(card=card, customer=customer)
+    commands = decide(normalise(message(Event(f"payment_method.{change}", body, created=JANUARY + 9))), {})
+    recorded = RecordSavedCard("pm_1", customer, False, "visa", "4242", 12, 2027, moment(JANUARY + 9))
+    assert commands == [recorded]
 
 
 @pytest.mark.parametrize("lacking", [{"customer": None}, {"type": "link", "card": None}])

@@ -277,10 +277,13 @@ MONEY: list[tuple[dict[str, Any], StripeObject]] = [
             AT,
         ),
     ),
-    (events.payment_method(), PaymentMethod("pm_1", "cus_1", False, "card", "finger_1", AT)),
+    (
+        events.payment_method(),
+        PaymentMethod("pm_1", "cus_1", False, "card", "finger_1", None, None, None, None, AT),
+    ),
     (
         events.payment_method(type="link", card=None, customer=None),
-        PaymentMethod("pm_1", None, False, "link", None, AT),
+        PaymentMethod("pm_1", None, False, "link", None, None, None, None, None, AT),
     ),
 ]
 

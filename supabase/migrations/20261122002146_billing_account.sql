@@ -1,0 +1,19 @@
+-- What a signed-in user sees of their accounts: whether one is frozen or closed, since when, and why.
+--
+-- Invariant: the rows are those that row-level security lets through; nothing of fraud but the reason for the freeze.
+
+create view public.billing_account with (security_invoker = on) as
+select
+    accounts.id as account_id, accounts.kind,
+    case
+        when accounts.closed_at is not null then 'closed'
+        when accounts.frozen_at is not null then 'frozen'
+        else 'active'
+    end as status,
+    accounts.frozen_at, accounts.frozen_reason, accounts.closed_at
+from billing.accounts;
+
+revoke all on public.billing_account from public, anon, authenticated, service_role;
+grant select on public.billing_account to authenticated, service_role;
+
+comment on view public.billing_account is 'My billing accounts: active, frozen (nothing can be spent; frozen_reason says why) or closed.';

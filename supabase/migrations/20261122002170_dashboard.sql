@@ -1,0 +1,127 @@
+-- What the administrator's dashboard reads beyond plain selects: users' e-mail addresses, the queue, the settings; and
+-- the indexes that keep its lists quick when there is much to list.
+--
+-- Invariant: nothing here writes. The functions read as their owner, because the app's own server may not read
+-- auth.users, the queue's tables or the settings; callable by service_role alone, clients never.
+--
+--   account_emails     account ids → e-mail addresses of their owners
+--   find_accounts      what a person types into a search field → accounts
+--   worker_state       the queue's length and age, and whether a worker is connected
+--   installation       the settings
+
+create index accounts_created on billing.accounts (created_at, id);
+create index payments_charged on billing.payments (charged_at);
+create index refunds_refunded on billing.refunds (refunded_at);
+create index disputes_disputed on billing.disputes (disputed_at, stripe_dispute_id);
+create index fraud_warnings_warned on billing.fraud_warnings (warned_at, stripe_early_fraud_warning_id);
+create index subscriptions_started on billing.subscriptions (started_at, stripe_subscription_id);
+create index notifications_dead on billing.notifications (id) where status = 'dead';
+-- A few bytes for a hundred pages, so that movements cost no more than before: entries are in the order of time anyway.
+create index credit_entries_moment on billing.credit_entries using brin (occurred_at);
+
+create function billing.account_emails(account_ids uuid[])
+returns table (account_id uuid, email text)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select accounts.id, users.email::text
+    from billing.accounts
+    left join auth.users on users.id = accounts.owner_id
+    where accounts.id = any (account_emails.account_ids)
+$$;
+
+-- An id names one account: the account's own, its owner's, or one of Stripe's that has an account. Any other text is an
+-- e-mail address, or from three letters on a part of one, or of a team's name.
+create function billing.find_accounts(search text, results_max integer)
+returns setof uuid
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+    v_search text := lower(pg_catalog.btrim(find_accounts.search));
+    v_id text := pg_catalog.btrim(find_accounts.search);
+begin
+    if v_search ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        return query select accounts.id from billing.accounts
+        where accounts.id = v_search::uuid or accounts.owner_id = v_search::uuid
+        order by accounts.id limit find_accounts.results_max;
+    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9]+$' then
+        return query select distinct found.account_id from (
+            select customers.account_id from billing.customers where customers.stripe_customer_id = v_id
+            union all
+            select subscriptions.account_id from billing.subscriptions where subscriptions.stripe_subscription_id = v_id
+            union all
+            select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = v_id
+            union all
+            select payments.account_id from billing.payments
+            where payments.stripe_charge_id = v_id or payments.stripe_payment_intent_id = v_id
+            union all
+            select fraud_warnings.account_id from billing.fraud_warnings
+            where fraud_warnings.stripe_early_fraud_warning_id = v_id
+        ) as found
+        where found.account_id is not null
+        limit find_accounts.results_max;
+    else
+        return query select accounts.id from auth.users
+        join billing.accounts on accounts.owner_id = users.id
+        where users.email = v_search
+        order by accounts.id limit find_accounts.results_max;
+        if not found and length(v_search) >= 3 then
+            return query
+            select accounts.id from billing.accounts
+            left join auth.users on users.id = accounts.owner_id
+            where pg_catalog.strpos(lower(users.email), v_search) > 0
+                or pg_catalog.strpos(lower(accounts.name), v_search) > 0
+            limit find_accounts.results_max;
+        end if;
+    end if;
+end
+$$;
+
+create function billing.worker_state()
+returns table (queue_length bigint, oldest_message_at timestamptz, messages_waiting bigint, workers bigint)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select
+        count(*), min(messages.enqueued_at), count(*) filter (where messages.vt > now() and messages.read_ct > 0),
+        (
+            select count(*) from pg_catalog.pg_stat_activity
+            where pg_stat_activity.datname = pg_catalog.current_database()
+                and pg_stat_activity.application_name = 'till worker'
+        )
+    from pgmq.q_stripe_events as messages
+$$;
+
+create function billing.installation()
+returns table (name text, value jsonb, meaning text)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select field.key, field.value, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
+    from billing.settings
+    cross join lateral jsonb_each(to_jsonb(settings)) as field
+    join pg_catalog.pg_attribute as attribute
+        on attribute.attrelid = 'billing.settings'::pg_catalog.regclass and attribute.attname = field.key
+    where field.key not in ('id', 'updated_at')
+    order by attribute.attnum
+$$;
+
+revoke all on function billing.account_emails, billing.find_accounts, billing.worker_state, billing.installation
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.account_emails(uuid[]), billing.find_accounts(text, integer), billing.worker_state(), billing.installation()
+to service_role;
+
+comment on function billing.account_emails(uuid[]) is 'The e-mail addresses of accounts'' owners; null where the owner is gone.';
+comment on function billing.find_accounts(text, integer) is 'Accounts by what a person types: an id of ours or of Stripe''s, an e-mail address, or a part of one.';
+comment on function billing.worker_state() is 'How much waits in the queue and since when, how much of that waits for another attempt, and how many workers are connected.';
+comment on function billing.installation() is 'The settings of this installation, and what each means.';

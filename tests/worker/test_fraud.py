@@ -1,0 +1,347 @@
+"""Fraud actions with the worker and the local Stripe: asked for once, whatever breaks, and the books follow."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from cli.local.stripe.api import Api
+from cli.local.stripe.errors import StripeError
+from tests.sql.calls import call
+from tests.stripe.conftest import KEY, Local, _serve
+from tests.support import Database, account_of, create_user
+from tests.worker.conftest import Shop, opened
+from tests.worker.events import Event
+from worker.fetch import StripeReader
+from worker.fraud import ACTION, Answer, Enforcer, FraudAction, FraudFighter, settle, take
+from worker.run import run
+from worker.settings import Settings
+
+CREDITS = 100
+DEADLINE_SECONDS = 30
+
+
+@dataclass
+class Till:
+    """A shop whose Stripe is the local one, and a subscriber whose first charge is warned of."""
+
+    shop: Shop
+    local: Local
+    account: UUID
+    subscription_id: str
+    charge_id: str
+
+    def tell(self) -> None:
+        """Receive all that the local Stripe has told, again and again, and drain; a minute later."""
+        self.local.world.pretended_time += 60
+        self.shop.receive(
+            *(
+                Event(body["type"], body["data"]["object"], created=body["created"], id=body["id"])
+                for body in self.local.world.events.bodies()
+            )
+        )
+        self.shop.drain()
+        while self.shop.value("select count(*) from pgmq.q_stripe_events where read_ct < 10"):
+            self.shop.make_due()
+            self.shop.drain()
+
+    def warn(self) -> None:
+        self.local.control(f"charges/{self.charge_id}/outcome", {"risk_level": "highest"})
+        self.local.control(f"charges/{self.charge_id}/early_fraud_warning")
+        self.tell()
+
+    def enforcer(self, **more: Any) -> Enforcer:
+        return Enforcer(KEY, self.local.url, **more)
+
+    def work(self, enforcer: Enforcer | None = None) -> list[Answer]:
+        """One worker takes what is due, asks Stripe and settles it."""
+        answers: list[Answer] = []
+        for action in take(self.shop.worker, 10):
+            answers.append((enforcer or self.enforcer()).act(action))
+            settle(self.shop.worker, action, answers[-1])
+        return answers
+
+    def make_due(self) -> None:
+        self.shop.app.execute(
+            "update billing.fraud_actions set next_attempt_at = now() where status = 'queued'"
+        )
+
+    def refunds(self) -> list[dict[str, Any]]:
+        return list(self.local.world.store.all("refund"))
+
+    def held(self, action: str = "refund") -> tuple[str, str | None, int]:
+        """Status, last error and attempts of an action."""
+        row = self.shop.app.execute(
+            "select status, last_error, attempts from billing.fraud_actions where action = %s", [action]
+        ).fetchone()
+        assert row is not None
+        return row
+
+
+@pytest.fixture
+def till(database: Database, request: pytest.FixtureRequest) -> Iterator[Till]:
+    """Its policy refunds and cancels; `indirect` parameters are the columns to turn on, or the card to pay with."""
+    given: dict[str, Any] = getattr(request, "param", {})
+    with contextmanager(_serve)(None) as local, opened(database, StripeReader(KEY, local.url)) as shop:
+        local.world.pretended_time = int(time.time())
+        for column in given.get("policy", ["refund"]):
+            shop.app.execute(
+                f"update billing.fraud_policies set {column} = true where risk_level = 'highest'".encode()
+            )
+        customer = local.customer(card=given.get("card", "pm_card_visa"))
+        price = local.price(metadata={"monthly_credits": str(CREDITS)})
+        account = account_of(shop.app, create_user(database))
+        shop.app.execute("select billing.link_customer(%s, %s)", [account, customer.id])
+        subscription = local.client.subscriptions.create(
+            {"customer": customer.id, "items": [{"price": price.id}]}
+        )
+        (charge,) = local.world.store.all("charge")
+        till = Till(shop, local, account, subscription.id, charge["id"])
+        till.tell()
+        assert shop.balance(account) == CREDITS
+        yield till
+
+
+def test_refund_and_cancellation_are_done_once_and_the_credits_follow(till: Till) -> None:
+    till.shop.app.execute("update billing.fraud_policies set cancel_subscription = true")
+    till.warn()
+    assert till.shop.balance(till.account) == CREDITS
+    assert [answer.outcome for answer in till.work()] == ["done", "done"]
+    (refund,) = till.refunds()
+    assert (refund["amount"], refund["reason"]) == (2000, "fraudulent")
+    assert (
+        till.shop.value("select stripe_refund_id from billing.fraud_actions where action = 'refund'")
+        == (refund["id"])
+    )
+    assert till.local.client.subscriptions.retrieve(till.subscription_id).status == "canceled"
+    till.tell()
+    assert till.shop.balance(till.account) == 0
+    assert till.shop.value("select status from billing.subscriptions") == "canceled"
+    assert till.work() == []
+    till.shop.assert_sound()
+
+
+def test_rest_of_a_charge_is_refunded(till: Till) -> None:
+    till.local.client.refunds.create({"charge": till.charge_id, "amount": 500})
+    till.tell()
+    till.warn()
+    assert [answer.outcome for answer in till.work()] == ["done"]
+    assert [refund["amount"] for refund in till.refunds()] == [500, 1500]
+
+
+def test_dry_run_asks_stripe_for_nothing(till: Till) -> None:
+    till.shop.app.execute("update billing.settings set fraud_dry_run = true")
+    calls = len(till.local.event_types())
+    till.warn()
+    assert till.work() == []
+    assert till.refunds() == []
+    assert [type_ for type_ in till.local.event_types()[calls:] if "refund" in type_] == []
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "timeout"])
+def test_stripe_is_asked_until_it_answers(till: Till, fault: str) -> None:
+    till.shop.app.execute("update billing.fraud_policies set cancel_subscription = true")
+    till.warn()
+    till.local.world.faults.set({"api": {fault: 1}})
+    for attempts in (1, 2):
+        answers = till.work(till.enforcer(timeout_seconds=0.3))
+        assert [answer.outcome for answer in answers] == ["queued", "queued"]
+        assert till.held()[::2] == ("queued", attempts)
+        assert till.held()[1]
+        assert till.work() == [], "not before its time"
+        till.make_due()
+    till.local.world.faults.set({})
+    assert [answer.outcome for answer in till.work()] == ["done", "done"]
+    assert len(till.refunds()) == 1
+
+
+def test_refusal_of_an_overload_leaves_no_doubt_and_a_lost_answer_does(till: Till) -> None:
+    till.warn()
+    till.local.world.faults.set({"api": {"429": 1}})
+    till.work()
+    in_doubt = "select is_in_doubt from billing.fraud_actions where action = 'refund'"
+    assert till.shop.value(in_doubt) is False
+    till.make_due()
+    till.local.world.faults.set({"api": {"timeout": 1}})
+    till.work(till.enforcer(timeout_seconds=0.3))
+    assert till.shop.value(in_doubt) is True
+
+
+@pytest.mark.parametrize("when", ["answer_lost", "worker_died", "key_forgotten"])
+def test_lost_answer_never_makes_two_refunds(till: Till, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    till.warn()
+    (action,) = take(till.shop.worker, 10)
+    done = till.enforcer().act(action)
+    assert done.outcome == "done"
+    if when == "answer_lost":
+        settle(till.shop.worker, action, Answer("queued", "time-out", is_in_doubt=True))
+    if when == "key_forgotten":
+        monkeypatch.setattr(Api, "_replayed", lambda *_: None)
+    till.make_due()
+    assert [answer.stripe_refund_id for answer in till.work()] == [done.stripe_refund_id]
+    assert len(till.refunds()) == 1
+    assert till.held()[0] == "done"
+
+
+def test_every_attempt_at_a_refund_has_the_action_s_key(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    replayed = Api._replayed
+
+    def record(api: Api, key: str, *more: Any) -> Any:
+        asked.append(key)
+        return replayed(api, key, *more)
+
+    monkeypatch.setattr(Api, "_replayed", record)
+    till.warn()
+    (action,) = take(till.shop.worker, 10)
+    till.enforcer().act(action)
+    till.make_due()
+    till.work()
+    assert asked == [f"fraud_action:{action.id}"] * 2
+
+
+def test_failure_that_stripe_keeps_for_its_key_is_not_met_for_ever(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    till.warn()
+
+    def explode(*arguments: Any, **more: Any) -> Any:
+        raise StripeError(500, "An unknown error occurred.", kind="api_error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cli.local.stripe.resources.refunds.make", explode)
+        assert [answer.outcome for answer in till.work()] == ["queued"]
+    till.make_due()
+    assert [answer.outcome for answer in till.work()] == ["done"]
+    assert len(till.refunds()) == 1
+
+
+def refund_there(till: Till) -> None:
+    till.local.client.refunds.create({"charge": till.charge_id})
+
+
+def dispute_there(till: Till) -> None:
+    till.local.control(f"charges/{till.charge_id}/dispute")
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "expected"),
+    [
+        (refund_there, ("done", "the charge was refunded already", 1)),
+        (dispute_there, ("failed", "the charge is disputed", 1)),
+    ],
+    ids=["refunded", "disputed"],
+)
+def test_what_happened_meanwhile_at_stripe_settles_the_refund(
+    till: Till, meanwhile: Callable[[Till], None], expected: tuple[str, str, int]
+) -> None:
+    till.warn()
+    meanwhile(till)
+    till.work()
+    assert till.held() == expected
+    assert till.work() == []
+    till.tell()
+    till.shop.assert_sound()
+
+
+@pytest.mark.parametrize("till", [{"policy": ["cancel_subscription"]}], indirect=True)
+def test_subscription_that_ended_at_stripe_meanwhile_is_done(till: Till) -> None:
+    till.warn()
+    till.local.client.subscriptions.cancel(till.subscription_id)
+    till.work()
+    assert till.held("cancel_subscription") == ("done", "the subscription had ended already", 1)
+
+
+@pytest.mark.parametrize("till", [{"card": "pm_card_refundFail"}], indirect=True)
+def test_refund_that_the_bank_refuses_is_a_failed_action_and_gives_the_credits_back(till: Till) -> None:
+    till.warn()
+    assert [answer.outcome for answer in till.work()] == ["done"]
+    (refund,) = till.refunds()
+    till.tell()
+    assert till.shop.balance(till.account) == 0
+    till.local.control(f"refunds/{refund['id']}/settle", {"succeeds": False})
+    till.tell()
+    assert till.held()[:2] == ("failed", "the refund failed: expired_or_canceled_card")
+    assert till.shop.balance(till.account) == CREDITS
+    till.shop.assert_sound()
+
+
+def test_what_stripe_does_not_know_fails_when_the_key_is_ours_and_waits_otherwise(till: Till) -> None:
+    gone = FraudAction(1, "refund", "ch_gone", None, 1, was_in_doubt=False)
+    assert till.enforcer().act(gone).outcome == "failed"
+    assert till.enforcer(is_our_key=lambda: False).act(gone).outcome == "queued"
+    lost = FraudAction(1, "cancel_subscription", None, "sub_gone", 1, was_in_doubt=False)
+    answer = till.enforcer().act(lost)
+    assert answer.outcome == "failed"
+    assert "sub_gone" in (answer.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("key", "base", "word"),
+    [
+        (None, None, "STRIPE_API_KEY is not set"),
+        ("nonsense", None, "check STRIPE_API_KEY"),
+        (KEY, "http://127.0.0.1:1", ""),
+    ],
+    ids=["no_key", "wrong_key", "nobody_there"],
+)
+def test_what_a_person_must_mend_says_so_and_waits(
+    till: Till, key: str | None, base: str | None, word: str
+) -> None:
+    till.warn()
+    (answer,) = till.work(Enforcer(key, base or till.local.url))
+    assert answer.outcome == "queued"
+    assert word in (answer.reason or "")
+    # Nothing was asked for a reason: it can still be undone.
+    action = till.shop.value("select id from billing.fraud_actions where action = 'refund'")
+    if word:
+        undone = call(till.shop.app, "undo_fraud_action", id=action, reason="a friend", actor="ada")
+        assert undone["status"] == "undone"
+    till.make_due()
+    assert len(till.work()) == (0 if word else 1)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_queue_does_not_wait_for_stripe(till: Till) -> None:
+    till.warn()
+    release = threading.Event()
+
+    def slow(action: FraudAction) -> Answer:
+        release.wait(DEADLINE_SECONDS)
+        return Answer("done", stripe_refund_id="re_1")
+
+    fighter = FraudFighter(slow)
+    fighter.tick(till.shop.worker, 0)
+    fighter.tick(till.shop.worker, 5)
+    assert till.held()[::2] == ("queued", 1)
+    release.set()
+    fighter.finish(till.shop.worker)
+    fighter.close()
+    assert till.held()[0] == "done"
+
+
+def test_running_worker_refunds_by_itself(till: Till) -> None:
+    stop = threading.Event()
+    settings = Settings(till.shop.database.url, KEY, till.local.url)
+    thread = threading.Thread(target=run, args=(settings, stop))
+    thread.start()
+    try:
+        till.warn()
+        until(lambda: till.held()[0] == "done")
+    finally:
+        stop.set()
+        thread.join()
+    (refund,) = till.refunds()
+    action = till.shop.value("select id from billing.fraud_actions where action = 'refund'")
+    assert refund["metadata"] == {ACTION: str(action)}
