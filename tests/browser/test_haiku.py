@@ -37,10 +37,11 @@ def ask(stack: Stack, user_id: UUID, account_id: UUID) -> Ask:
     keys = SigningKeys.load(Path(stack.settings["TILL_STATE"]))
     own = keys.access_token(user_id, "ada@example.com")
 
-    def send(token: str | None = own, **body: Any) -> httpx.Response:
+    def send(token: str | None = own, content: str | None = None, **body: Any) -> httpx.Response:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         url = f"{stack.settings['SUPABASE_URL']}/functions/v1/haiku"
-        return httpx.post(url, json=body, headers=headers, timeout=DEADLINE_SECONDS)
+        sent: dict[str, Any] = {"json": body} if content is None else {"content": content}
+        return httpx.post(url, **sent, headers=headers, timeout=DEADLINE_SECONDS)
 
     return send
 
@@ -99,11 +100,24 @@ def test_only_a_signed_in_user_spends_and_only_their_own(
         {"topic": "x" * 61, "click": "$id"},
         {"topic": "the sea"},
         {"topic": "the sea", "click": "again"},
+        {"topic": "the sea", "click": ["$id"]},
+        {"topic": "\0", "click": "$id"},
+        {"content": '{"topic": "\\ud800", "click": "00000000-0000-4000-8000-000000000000"}'},
+        {"content": "null"},
+        {"content": "[]"},
+        {"content": '"the sea"'},
+        {"content": ""},
     ],
-    ids=["empty", "blank", "number", "long", "no-click", "no-id"],
-)
+    ids=[
+        "empty", "blank", "number", "long", "no-click", "no-id", "list", "nul", "half-a-pair", "null", "array", "text",
+        "nothing",
+    ],
+)  # fmt: skip
 def test_what_is_no_wish_costs_nothing(ask: Ask, shop: Shop, account_id: UUID, body: dict[str, Any]) -> None:
-    sent = {name: str(uuid4()) if value == "$id" else value for name, value in body.items()}
+    sent = {
+        name: str(uuid4()) if value == "$id" else [str(uuid4())] if value == ["$id"] else value
+        for name, value in body.items()
+    }
     assert told(ask(**sent)) == (400, "invalid_request")
     assert balance(shop, account_id) == 60
 

@@ -208,6 +208,7 @@ def forged(shop: Shop, user: User) -> dict[str, str | None]:
         "another payload": f"{header}.{payload[:-4]}AAAA.{signature}",
         "cut": user.token[:-2],
         "expired": signed(exp=int(time.time()) - 60),
+        "for ever": signed(exp=None),
         "not yet valid": signed(nbf=int(time.time()) + 3600),
         "another audience": signed(aud="somebody-else"),
         "no audience": signed(aud=None),

@@ -178,6 +178,9 @@ def test_what_will_not_do_is_refused_in_the_auth_servers_words(http: httpx.Clien
         (up, {"email": address()}, 400, "validation_failed"),
         (up, {"email": "nobody", "password": PASSWORD}, 400, "validation_failed"),
         (up, {"email": f"{'x' * 260}@example.com", "password": PASSWORD}, 400, "validation_failed"),
+        (up, {"email": f"\0{address()}", "password": PASSWORD}, 400, "validation_failed"),
+        (up, {"email": address(), "password": PASSWORD, "data": {"name": "\0"}}, 400, "bad_json"),
+        (up, {"email": address(), "password": PASSWORD, "data": "Ada"}, 400, "bad_json"),
         (up, {"phone": "+4912345", "password": PASSWORD}, 400, "phone_provider_disabled"),
         (up, {}, 422, "anonymous_provider_disabled"),
         (into, {"email": email, "password": "wrong horse"}, 400, "invalid_credentials"),
@@ -185,6 +188,7 @@ def test_what_will_not_do_is_refused_in_the_auth_servers_words(http: httpx.Clien
         (into, {"email": address(), "password": PASSWORD}, 400, "invalid_credentials"),
         ("/token?grant_type=pkce", {}, 400, "invalid_credentials"),
         ("/token?grant_type=refresh_token", {"refresh_token": "made up"}, 400, "refresh_token_not_found"),
+        ("/token?grant_type=refresh_token", {"refresh_token": "\0"}, 400, "refresh_token_not_found"),
         ("/otp", {"email": email}, 404, "not_found"),
     ]
     answers = [refused(http.post(path, json=body)) for path, body, _, _ in cases]

@@ -2,7 +2,7 @@
  * every address unseen, sends no mail and limits nothing. */
 
 import bcrypt from "bcryptjs";
-import { bodyOf, emailOf, passwordOf } from "./auth_body.ts";
+import { bodyOf, dataOf, emailOf, passwordOf } from "./auth_body.ts";
 import { AuthError, refusal } from "./auth_error.ts";
 import {
   type Claims,
@@ -93,7 +93,7 @@ async function signUp(body: Json, dependencies: Dependencies) {
   }
   const email = emailOf(body);
   const hash = await bcrypt.hash(passwordOf(body), HASH_COST);
-  const user = await users.signUp(email, hash, (body.data ?? {}) as Json);
+  const user = await users.signUp(email, hash, dataOf(body));
   if (!user) {
     throw new AuthError(
       422,

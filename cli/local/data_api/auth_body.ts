@@ -5,7 +5,9 @@ import type { Json } from "./users.ts";
 
 const PASSWORD_MIN = 6;
 const PASSWORD_MAX_BYTES = 72; // bcrypt looks no further
-const EMAIL = /^[^\s@]{1,64}@[^\s@.]+(\.[^\s@.]+)+$/;
+/** What JSON may say and Postgres's jsonb cannot. */
+const UNSTORABLE = /\\u(0000|d[89a-f])/i;
+const EMAIL = /^[^\s@\0]{1,64}@[^\s@.\0]+(\.[^\s@.\0]+)+$/;
 
 export function emailOf(body: Json): string {
   const email = String(body.email ?? "").trim().toLowerCase();
@@ -44,6 +46,18 @@ export function passwordOf(body: Json): string {
     );
   }
   return password;
+}
+
+/** What a client notes of a new user. */
+export function dataOf(body: Json): Json {
+  const data = body.data ?? {};
+  if (
+    typeof data !== "object" || Array.isArray(data) ||
+    UNSTORABLE.test(JSON.stringify(data))
+  ) {
+    throw new AuthError(400, "bad_json", "data is no object to be stored");
+  }
+  return data as Json;
 }
 
 export async function bodyOf(request: Request): Promise<Json> {

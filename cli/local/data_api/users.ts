@@ -104,6 +104,7 @@ export function usersOf(url: string): Users {
       });
     },
     async refresh(token) {
+      if (token.includes("\0")) return "unknown"; // Postgres has no such text
       return await sql.begin(async (tx) => {
         const [held] = await tx`
           select tokens.session_id, tokens.user_id, tokens.revoked, tokens.updated_at > now() - interval '10 seconds' as fresh

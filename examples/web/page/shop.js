@@ -104,14 +104,14 @@ function step(plan, subscribedPriceId) {
   return action(`Change to ${plan.name}`, () => change("update_plan"));
 }
 
-/** For whoever else pays: the link names this account by a signature, so it can be sent to anybody. */
+/** For somebody who pays in the user's place: the link names this account by a signature. */
 async function showLink(key) {
   const { payment_link } = await invoke(
     `payment-links?${new URLSearchParams({ plan: key })}`,
     undefined,
     "GET",
   );
-  show($("notice"), "Whoever opens this link pays for your account: ");
+  show($("notice"), "Whoever pays here becomes your account's customer: ");
   $("notice").append(
     element("a", {
       href: payment_link,

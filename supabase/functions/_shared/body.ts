@@ -5,12 +5,16 @@ import { HttpError } from "./respond.ts";
 // A decoder that repairs (U+FFFD for bad bytes, BOM taken off) would change what the sender signed.
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Errors: 413 over `limitBytes`, 400 for bytes that are not UTF-8. */
+/** Errors: 413 over `limitBytes`, 400 for bytes that are not UTF-8, or when the sender leaves before the end. */
 export async function readText(
   request: Request,
   limitBytes: number,
 ): Promise<string> {
-  const bytes = await readBytes(request, limitBytes);
+  const bytes = await readBytes(request, limitBytes).catch((error) => {
+    throw error instanceof HttpError
+      ? error
+      : new HttpError(400, "body_incomplete", "The body ended too early.");
+  });
   try {
     return utf8.decode(bytes);
   } catch {

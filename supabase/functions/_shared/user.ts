@@ -41,11 +41,13 @@ export function identifier(
       env: { url },
     });
     if (error && error.status >= 500) throw unverifiable(error);
-    const { sub, role, is_anonymous } = data?.jwtClaims ?? {};
-    // An anonymous user cannot sign in again, and would lose what they pay for.
+    const { sub, role, exp, is_anonymous } = data?.jwtClaims ?? {};
+    // The verifier lets a token without an expiry pass. An anonymous user cannot sign in again, and would lose what they
+    // pay for.
     if (
       error || typeof sub !== "string" || !UUID.test(sub) ||
-      role !== "authenticated" || is_anonymous === true
+      role !== "authenticated" || typeof exp !== "number" ||
+      is_anonymous === true
     ) {
       throw new HttpError(
         401,

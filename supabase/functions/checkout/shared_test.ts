@@ -5,7 +5,12 @@ import { stripeClient } from "../_shared/stripe.ts";
 import { identifier } from "../_shared/user.ts";
 
 const USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
-const GOOD = { sub: USER, role: "authenticated", is_anonymous: false };
+const GOOD = {
+  sub: USER,
+  role: "authenticated",
+  exp: 4_000_000_000,
+  is_anonymous: false,
+};
 
 /** What a token with these claims identifies, and what its verifier was asked to insist on. */
 async function identify(
@@ -64,6 +69,7 @@ Deno.test("a verified token of anybody but a signed-in user is a 401", async () 
     { ...GOOD, role: undefined },
     { ...GOOD, sub: undefined },
     { ...GOOD, sub: "1' or '1" },
+    { ...GOOD, exp: undefined },
     { ...GOOD, is_anonymous: true },
   ];
   for (const claims of others) await rejects(identify(claims), status(401));

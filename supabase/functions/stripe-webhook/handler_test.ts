@@ -307,6 +307,17 @@ Deno.test("a body that is too large is not read to its end", async () => {
   ok(declared.sent() < MEBIBYTE);
 });
 
+Deno.test("whoever hangs up within a body is no failure of ours", async () => {
+  const header = await sign(BODY);
+  const declared: Record<string, string> = { "content-length": "10000" };
+  for (const headers of [{}, declared]) {
+    const body = new ReadableStream({
+      pull: (controller) => controller.error(new Error("the other side left")),
+    });
+    await assertRefused({ body, header, headers }, 400, "body_incomplete");
+  }
+});
+
 Deno.test("a database that is away makes Stripe send again, and one line of the log says why", async () => {
   const cause = Object.assign(new Error("connect refused"), {
     code: "ECONNREFUSED",

@@ -25,8 +25,11 @@ export default {
   fetch: withSupabase(
     { auth: "user", audience: "authenticated" },
     async (request, { supabaseAdmin, userClaims }) => {
-      const { topic, click } = await request.json().catch(() => ({}));
-      if (typeof topic !== "string" || !topic.trim() || !UUID.test(click)) {
+      // Also `null` and `[]` are JSON.
+      const { topic, click } = Object(await request.json().catch(() => null));
+      if (
+        !isText(topic) || !topic.trim() || !isText(click) || !UUID.test(click)
+      ) {
         return refusal(400, "invalid_request", "Send a topic and a click id.");
       }
       if (topic.length > TOPIC_MAX) {
@@ -58,6 +61,12 @@ export default {
     },
   ),
 };
+
+/** A text that Postgres can store. */
+function isText(value: unknown): value is string {
+  return typeof value === "string" && value.isWellFormed() &&
+    !value.includes("\0");
+}
 
 function refusal(status: number, code: string, message: string): Response {
   return Response.json({ error: { code, message } }, { status });
