@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 TYPESCRIPT := supabase/functions cli/local/functions.ts cli/local/data_api tests/local/*.ts \
-	examples/web/*.ts examples/web/functions examples/web/page/*.js
+	examples/web/*.ts examples/web/functions examples/web/page/*.js cli/dashboard/static/*.js
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
 
@@ -23,13 +23,13 @@ setup: $(STAMP) ## Install everything into .venv (Python >= 3.11 is all it needs
 demo: $(STAMP) ## The whole story on this machine, step by step
 	@$(BIN)/till demo
 
-dev: $(STAMP) ## The local stack: Postgres, Stripe, edge functions, worker
+dev: $(STAMP) ## The local stack: Postgres, Stripe, edge functions, worker, dashboard
 	@$(BIN)/till dev
 
 example: $(STAMP) ## The example app on a fresh local stack: a shop to click through
 	@$(BIN)/till dev --example --fresh
 
-pictures: $(STAMP) ## Photograph the example app anew → docs/pictures (needs Chromium)
+pictures: $(STAMP) ## Photograph the example app and the dashboard anew → docs/pictures (needs Chromium)
 	@$(BIN)/python -m pytest -q tests/browser --update-snapshots
 
 test: $(STAMP) ## Every test

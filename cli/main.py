@@ -6,7 +6,21 @@ import sys
 import typer
 from rich.markup import escape
 
-from cli import credits, demo, dev, events, plans, testdata, trigger
+from cli import (
+    checkout,
+    credits,
+    demo,
+    dev,
+    events,
+    fraud,
+    links,
+    notifications,
+    plans,
+    recharge,
+    testdata,
+    trigger,
+)
+from cli.dashboard.command import dashboard
 from cli.output import err
 from worker.errors import BillingError
 
@@ -19,10 +33,17 @@ app = typer.Typer(
 app.command()(dev.dev)
 app.command()(demo.demo)
 app.command()(dev.token)
+app.command()(dashboard)
 app.command()(trigger.trigger)
+app.command()(checkout.checkout)
+app.command()(checkout.portal)
 app.add_typer(credits.app, name="credits")
 app.add_typer(events.app, name="events")
+app.add_typer(fraud.app, name="fraud")
+app.add_typer(links.app, name="links")
+app.add_typer(notifications.app, name="notifications")
 app.add_typer(plans.app, name="plans")
+app.add_typer(recharge.app, name="recharge")
 app.add_typer(testdata.app, name="testdata")
 
 worker_app = typer.Typer(no_args_is_help=True, help="The process that drains the queue of Stripe events.")
@@ -33,7 +54,8 @@ app.add_typer(worker_app, name="worker")
 def worker_run() -> None:
     """Run the worker until SIGTERM or Ctrl-C; what is in hand is finished first.
 
-    Reads POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE and WORKER_METRICS_ADDRESS.
+    Reads POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE, WORKER_METRICS_ADDRESS, TILLBASE_NOTIFY_URLS,
+    TILLBASE_CUSTOMER_MAIL_URL and TILLBASE_TEMPLATES.
     """
     from worker.run import main as run_worker
     from worker.settings import Settings

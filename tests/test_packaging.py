@@ -36,4 +36,12 @@ def test_the_wheel_carries_what_a_project_needs(tmp_path: Path) -> None:
     }
     wanted |= {"cli/_supabase/config.toml", "cli/_supabase/functions/stripe-webhook/index.ts"}
     wanted |= {"cli/local/scaffold.sql", "cli/local/functions.ts", "worker/run.py"}
+    wanted |= {f"worker/templates/{file.name}" for file in (ROOT / "worker/templates").iterdir()}
+    wanted |= {
+        str(path.relative_to(ROOT))
+        for folder in ("templates", "static")
+        for path in (ROOT / "cli/dashboard" / folder).iterdir()
+    }
+    example = (path for path in (ROOT / "examples/web").rglob("*") if path.is_file())
+    wanted |= {f"cli/_example/{path.relative_to(ROOT / 'examples/web')}" for path in example}
     assert wanted <= names

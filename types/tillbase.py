@@ -191,6 +191,7 @@ class BillingCheckoutSessions(BaseModel):
     currency: Optional[str] = Field(alias="currency")
     livemode: bool = Field(alias="livemode")
     mode: str = Field(alias="mode")
+    opened_at: Optional[datetime.datetime] = Field(alias="opened_at")
     payment_status: str = Field(alias="payment_status")
     status: str = Field(alias="status")
     stripe_checkout_session_id: str = Field(alias="stripe_checkout_session_id")
@@ -212,6 +213,7 @@ class BillingCheckoutSessionsInsert(TypedDict):
     currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
     livemode: Annotated[bool, Field(alias="livemode")]
     mode: Annotated[str, Field(alias="mode")]
+    opened_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="opened_at")]]
     payment_status: Annotated[str, Field(alias="payment_status")]
     status: Annotated[str, Field(alias="status")]
     stripe_checkout_session_id: Annotated[str, Field(alias="stripe_checkout_session_id")]
@@ -233,6 +235,7 @@ class BillingCheckoutSessionsUpdate(TypedDict):
     currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     mode: NotRequired[Annotated[str, Field(alias="mode")]]
+    opened_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="opened_at")]]
     payment_status: NotRequired[Annotated[str, Field(alias="payment_status")]]
     status: NotRequired[Annotated[str, Field(alias="status")]]
     stripe_checkout_session_id: NotRequired[Annotated[str, Field(alias="stripe_checkout_session_id")]]
@@ -405,6 +408,7 @@ class BillingCreditGrants(BaseModel):
     amount: int = Field(alias="amount")
     closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
     created_at: datetime.datetime = Field(alias="created_at")
+    cut: int = Field(alias="cut")
     description: Optional[str] = Field(alias="description")
     effective_at: datetime.datetime = Field(alias="effective_at")
     entry_id: Optional[int] = Field(alias="entry_id")
@@ -429,6 +433,7 @@ class BillingCreditGrantsInsert(TypedDict):
     amount: Annotated[int, Field(alias="amount")]
     closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    cut: NotRequired[Annotated[int, Field(alias="cut")]]
     description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
     effective_at: Annotated[datetime.datetime, Field(alias="effective_at")]
     entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
@@ -457,6 +462,7 @@ class BillingCreditGrantsUpdate(TypedDict):
     amount: NotRequired[Annotated[int, Field(alias="amount")]]
     closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    cut: NotRequired[Annotated[int, Field(alias="cut")]]
     description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
     effective_at: NotRequired[Annotated[datetime.datetime, Field(alias="effective_at")]]
     entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
@@ -507,6 +513,7 @@ class BillingCreditHolds(BaseModel):
     expires_at: datetime.datetime = Field(alias="expires_at")
     expires_in: str = Field(alias="expires_in")
     feature: Optional[str] = Field(alias="feature")
+    frozen_grant_id: Optional[int] = Field(alias="frozen_grant_id")
     id: uuid.UUID = Field(alias="id")
     idempotency_key: str = Field(alias="idempotency_key")
     metadata: JsonValue = Field(alias="metadata")
@@ -524,6 +531,7 @@ class BillingCreditHoldsInsert(TypedDict):
     expires_at: Annotated[datetime.datetime, Field(alias="expires_at")]
     expires_in: Annotated[str, Field(alias="expires_in")]
     feature: NotRequired[Annotated[Optional[str], Field(alias="feature")]]
+    frozen_grant_id: NotRequired[Annotated[Optional[int], Field(alias="frozen_grant_id")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     idempotency_key: Annotated[str, Field(alias="idempotency_key")]
     metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
@@ -541,12 +549,58 @@ class BillingCreditHoldsUpdate(TypedDict):
     expires_at: NotRequired[Annotated[datetime.datetime, Field(alias="expires_at")]]
     expires_in: NotRequired[Annotated[str, Field(alias="expires_in")]]
     feature: NotRequired[Annotated[Optional[str], Field(alias="feature")]]
+    frozen_grant_id: NotRequired[Annotated[Optional[int], Field(alias="frozen_grant_id")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
     metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
     release_key: NotRequired[Annotated[Optional[str], Field(alias="release_key")]]
     settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
     status: NotRequired[Annotated[str, Field(alias="status")]]
+
+
+class BillingCreditNotes(BaseModel):
+    amount: int = Field(alias="amount")
+    amount_refunded: int = Field(alias="amount_refunded")
+    as_of: datetime.datetime = Field(alias="as_of")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: str = Field(alias="currency")
+    livemode: bool = Field(alias="livemode")
+    noted_at: datetime.datetime = Field(alias="noted_at")
+    reason: Optional[str] = Field(alias="reason")
+    status: str = Field(alias="status")
+    stripe_credit_note_id: str = Field(alias="stripe_credit_note_id")
+    stripe_invoice_id: str = Field(alias="stripe_invoice_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingCreditNotesInsert(TypedDict):
+    amount: Annotated[int, Field(alias="amount")]
+    amount_refunded: Annotated[int, Field(alias="amount_refunded")]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: Annotated[str, Field(alias="currency")]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    noted_at: Annotated[datetime.datetime, Field(alias="noted_at")]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    status: Annotated[str, Field(alias="status")]
+    stripe_credit_note_id: Annotated[str, Field(alias="stripe_credit_note_id")]
+    stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCreditNotesUpdate(TypedDict):
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    amount_refunded: NotRequired[Annotated[int, Field(alias="amount_refunded")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    noted_at: NotRequired[Annotated[datetime.datetime, Field(alias="noted_at")]]
+    reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_credit_note_id: NotRequired[Annotated[str, Field(alias="stripe_credit_note_id")]]
+    stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
 class BillingCreditPacks(BaseModel):
@@ -699,6 +753,7 @@ class BillingCreditRevocations(BaseModel):
     shortfall: int = Field(alias="shortfall")
     shortfall_policy: str = Field(alias="shortfall_policy")
     taken: int = Field(alias="taken")
+    voided: int = Field(alias="voided")
 
 
 class BillingCreditRevocationsInsert(TypedDict):
@@ -716,6 +771,7 @@ class BillingCreditRevocationsInsert(TypedDict):
     shortfall: Annotated[int, Field(alias="shortfall")]
     shortfall_policy: Annotated[str, Field(alias="shortfall_policy")]
     taken: Annotated[int, Field(alias="taken")]
+    voided: NotRequired[Annotated[int, Field(alias="voided")]]
 
 
 class BillingCreditRevocationsUpdate(TypedDict):
@@ -733,6 +789,7 @@ class BillingCreditRevocationsUpdate(TypedDict):
     shortfall: NotRequired[Annotated[int, Field(alias="shortfall")]]
     shortfall_policy: NotRequired[Annotated[str, Field(alias="shortfall_policy")]]
     taken: NotRequired[Annotated[int, Field(alias="taken")]]
+    voided: NotRequired[Annotated[int, Field(alias="voided")]]
 
 
 class BillingCreditSchedules(BaseModel):
@@ -742,6 +799,7 @@ class BillingCreditSchedules(BaseModel):
     deducted: int = Field(alias="deducted")
     disarmed_reason: Optional[str] = Field(alias="disarmed_reason")
     ends_at: datetime.datetime = Field(alias="ends_at")
+    has_returns: bool = Field(alias="has_returns")
     is_change: bool = Field(alias="is_change")
     last_slot_at: Optional[datetime.datetime] = Field(alias="last_slot_at")
     next_slot_at: Optional[datetime.datetime] = Field(alias="next_slot_at")
@@ -763,6 +821,7 @@ class BillingCreditSchedulesInsert(TypedDict):
     deducted: NotRequired[Annotated[int, Field(alias="deducted")]]
     disarmed_reason: NotRequired[Annotated[Optional[str], Field(alias="disarmed_reason")]]
     ends_at: Annotated[datetime.datetime, Field(alias="ends_at")]
+    has_returns: NotRequired[Annotated[bool, Field(alias="has_returns")]]
     is_change: Annotated[bool, Field(alias="is_change")]
     last_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_slot_at")]]
     next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
@@ -784,6 +843,7 @@ class BillingCreditSchedulesUpdate(TypedDict):
     deducted: NotRequired[Annotated[int, Field(alias="deducted")]]
     disarmed_reason: NotRequired[Annotated[Optional[str], Field(alias="disarmed_reason")]]
     ends_at: NotRequired[Annotated[datetime.datetime, Field(alias="ends_at")]]
+    has_returns: NotRequired[Annotated[bool, Field(alias="has_returns")]]
     is_change: NotRequired[Annotated[bool, Field(alias="is_change")]]
     last_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_slot_at")]]
     next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
@@ -930,6 +990,121 @@ class BillingDisputesUpdate(TypedDict):
     stripe_charge_id: NotRequired[Annotated[str, Field(alias="stripe_charge_id")]]
     stripe_dispute_id: NotRequired[Annotated[str, Field(alias="stripe_dispute_id")]]
     stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingFraudActions(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    action: str = Field(alias="action")
+    actor: str = Field(alias="actor")
+    amount: Optional[int] = Field(alias="amount")
+    attempts: int = Field(alias="attempts")
+    created_at: datetime.datetime = Field(alias="created_at")
+    currency: Optional[str] = Field(alias="currency")
+    decided_at: datetime.datetime = Field(alias="decided_at")
+    id: int = Field(alias="id")
+    is_in_doubt: bool = Field(alias="is_in_doubt")
+    last_error: Optional[str] = Field(alias="last_error")
+    next_attempt_at: Optional[datetime.datetime] = Field(alias="next_attempt_at")
+    reason: str = Field(alias="reason")
+    settled_at: Optional[datetime.datetime] = Field(alias="settled_at")
+    status: str = Field(alias="status")
+    stripe_charge_id: Optional[str] = Field(alias="stripe_charge_id")
+    stripe_early_fraud_warning_id: Optional[str] = Field(alias="stripe_early_fraud_warning_id")
+    stripe_refund_id: Optional[str] = Field(alias="stripe_refund_id")
+    stripe_subscription_id: Optional[str] = Field(alias="stripe_subscription_id")
+    undone_at: Optional[datetime.datetime] = Field(alias="undone_at")
+    undone_by: Optional[str] = Field(alias="undone_by")
+    undone_reason: Optional[str] = Field(alias="undone_reason")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingFraudActionsInsert(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    action: Annotated[str, Field(alias="action")]
+    actor: Annotated[str, Field(alias="actor")]
+    amount: NotRequired[Annotated[Optional[int], Field(alias="amount")]]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
+    decided_at: Annotated[datetime.datetime, Field(alias="decided_at")]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    is_in_doubt: NotRequired[Annotated[bool, Field(alias="is_in_doubt")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
+    reason: Annotated[str, Field(alias="reason")]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    status: Annotated[str, Field(alias="status")]
+    stripe_charge_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_charge_id")]]
+    stripe_early_fraud_warning_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_early_fraud_warning_id")]
+    ]
+    stripe_refund_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_refund_id")]]
+    stripe_subscription_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_subscription_id")]]
+    undone_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="undone_at")]]
+    undone_by: NotRequired[Annotated[Optional[str], Field(alias="undone_by")]]
+    undone_reason: NotRequired[Annotated[Optional[str], Field(alias="undone_reason")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingFraudActionsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    action: NotRequired[Annotated[str, Field(alias="action")]]
+    actor: NotRequired[Annotated[str, Field(alias="actor")]]
+    amount: NotRequired[Annotated[Optional[int], Field(alias="amount")]]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
+    decided_at: NotRequired[Annotated[datetime.datetime, Field(alias="decided_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    is_in_doubt: NotRequired[Annotated[bool, Field(alias="is_in_doubt")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
+    reason: NotRequired[Annotated[str, Field(alias="reason")]]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    status: NotRequired[Annotated[str, Field(alias="status")]]
+    stripe_charge_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_charge_id")]]
+    stripe_early_fraud_warning_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_early_fraud_warning_id")]
+    ]
+    stripe_refund_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_refund_id")]]
+    stripe_subscription_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_subscription_id")]]
+    undone_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="undone_at")]]
+    undone_by: NotRequired[Annotated[Optional[str], Field(alias="undone_by")]]
+    undone_reason: NotRequired[Annotated[Optional[str], Field(alias="undone_reason")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingFraudPolicies(BaseModel):
+    alert: bool = Field(alias="alert")
+    cancel_subscription: bool = Field(alias="cancel_subscription")
+    freeze_account: bool = Field(alias="freeze_account")
+    refund: bool = Field(alias="refund")
+    refund_age_max: str = Field(alias="refund_age_max")
+    refund_amount_max: Optional[int] = Field(alias="refund_amount_max")
+    risk_level: str = Field(alias="risk_level")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingFraudPoliciesInsert(TypedDict):
+    alert: NotRequired[Annotated[bool, Field(alias="alert")]]
+    cancel_subscription: NotRequired[Annotated[bool, Field(alias="cancel_subscription")]]
+    freeze_account: NotRequired[Annotated[bool, Field(alias="freeze_account")]]
+    refund: NotRequired[Annotated[bool, Field(alias="refund")]]
+    refund_age_max: NotRequired[Annotated[str, Field(alias="refund_age_max")]]
+    refund_amount_max: NotRequired[Annotated[Optional[int], Field(alias="refund_amount_max")]]
+    risk_level: Annotated[str, Field(alias="risk_level")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingFraudPoliciesUpdate(TypedDict):
+    alert: NotRequired[Annotated[bool, Field(alias="alert")]]
+    cancel_subscription: NotRequired[Annotated[bool, Field(alias="cancel_subscription")]]
+    freeze_account: NotRequired[Annotated[bool, Field(alias="freeze_account")]]
+    refund: NotRequired[Annotated[bool, Field(alias="refund")]]
+    refund_age_max: NotRequired[Annotated[str, Field(alias="refund_age_max")]]
+    refund_amount_max: NotRequired[Annotated[Optional[int], Field(alias="refund_amount_max")]]
+    risk_level: NotRequired[Annotated[str, Field(alias="risk_level")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
@@ -1144,8 +1319,10 @@ class BillingInvoicePaymentsUpdate(TypedDict):
 
 class BillingInvoices(BaseModel):
     account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    amount_contested: int = Field(alias="amount_contested")
     amount_due: int = Field(alias="amount_due")
     amount_paid: int = Field(alias="amount_paid")
+    amount_returned: int = Field(alias="amount_returned")
     as_of: datetime.datetime = Field(alias="as_of")
     attempt_count: int = Field(alias="attempt_count")
     billing_reason: Optional[str] = Field(alias="billing_reason")
@@ -1167,8 +1344,10 @@ class BillingInvoices(BaseModel):
 
 class BillingInvoicesInsert(TypedDict):
     account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    amount_contested: NotRequired[Annotated[int, Field(alias="amount_contested")]]
     amount_due: Annotated[int, Field(alias="amount_due")]
     amount_paid: Annotated[int, Field(alias="amount_paid")]
+    amount_returned: NotRequired[Annotated[int, Field(alias="amount_returned")]]
     as_of: Annotated[datetime.datetime, Field(alias="as_of")]
     attempt_count: NotRequired[Annotated[int, Field(alias="attempt_count")]]
     billing_reason: NotRequired[Annotated[Optional[str], Field(alias="billing_reason")]]
@@ -1192,8 +1371,10 @@ class BillingInvoicesInsert(TypedDict):
 
 class BillingInvoicesUpdate(TypedDict):
     account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    amount_contested: NotRequired[Annotated[int, Field(alias="amount_contested")]]
     amount_due: NotRequired[Annotated[int, Field(alias="amount_due")]]
     amount_paid: NotRequired[Annotated[int, Field(alias="amount_paid")]]
+    amount_returned: NotRequired[Annotated[int, Field(alias="amount_returned")]]
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     attempt_count: NotRequired[Annotated[int, Field(alias="attempt_count")]]
     billing_reason: NotRequired[Annotated[Optional[str], Field(alias="billing_reason")]]
@@ -1222,10 +1403,16 @@ class BillingNotifications(BaseModel):
     created_at: datetime.datetime = Field(alias="created_at")
     dedupe_key: str = Field(alias="dedupe_key")
     delivered_at: Optional[datetime.datetime] = Field(alias="delivered_at")
+    delivered_to: List[str] = Field(alias="delivered_to")
+    digest_id: Optional[int] = Field(alias="digest_id")
+    digest_size: Optional[int] = Field(alias="digest_size")
+    first_attempt_at: Optional[datetime.datetime] = Field(alias="first_attempt_at")
     id: int = Field(alias="id")
     kind: str = Field(alias="kind")
     last_error: Optional[str] = Field(alias="last_error")
+    next_attempt_at: Optional[datetime.datetime] = Field(alias="next_attempt_at")
     payload: JsonValue = Field(alias="payload")
+    reader: str = Field(alias="reader")
     status: str = Field(alias="status")
 
 
@@ -1236,10 +1423,16 @@ class BillingNotificationsInsert(TypedDict):
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     dedupe_key: Annotated[str, Field(alias="dedupe_key")]
     delivered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="delivered_at")]]
+    delivered_to: NotRequired[Annotated[List[str], Field(alias="delivered_to")]]
+    digest_id: NotRequired[Annotated[Optional[int], Field(alias="digest_id")]]
+    digest_size: NotRequired[Annotated[Optional[int], Field(alias="digest_size")]]
+    first_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="first_attempt_at")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
     kind: Annotated[str, Field(alias="kind")]
     last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
     payload: NotRequired[Annotated[JsonValue, Field(alias="payload")]]
+    reader: NotRequired[Annotated[str, Field(alias="reader")]]
     status: NotRequired[Annotated[str, Field(alias="status")]]
 
 
@@ -1250,47 +1443,146 @@ class BillingNotificationsUpdate(TypedDict):
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     dedupe_key: NotRequired[Annotated[str, Field(alias="dedupe_key")]]
     delivered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="delivered_at")]]
+    delivered_to: NotRequired[Annotated[List[str], Field(alias="delivered_to")]]
+    digest_id: NotRequired[Annotated[Optional[int], Field(alias="digest_id")]]
+    digest_size: NotRequired[Annotated[Optional[int], Field(alias="digest_size")]]
+    first_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="first_attempt_at")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
     kind: NotRequired[Annotated[str, Field(alias="kind")]]
     last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
     payload: NotRequired[Annotated[JsonValue, Field(alias="payload")]]
+    reader: NotRequired[Annotated[str, Field(alias="reader")]]
     status: NotRequired[Annotated[str, Field(alias="status")]]
+
+
+class BillingOneTimePrices(BaseModel):
+    active: bool = Field(alias="active")
+    as_of: datetime.datetime = Field(alias="as_of")
+    currency: str = Field(alias="currency")
+    livemode: bool = Field(alias="livemode")
+    lookup_key: Optional[str] = Field(alias="lookup_key")
+    metadata: JsonValue = Field(alias="metadata")
+    nickname: Optional[str] = Field(alias="nickname")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    stripe_product_id: str = Field(alias="stripe_product_id")
+    unit_amount: Optional[int] = Field(alias="unit_amount")
+
+
+class BillingOneTimePricesInsert(TypedDict):
+    active: Annotated[bool, Field(alias="active")]
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    currency: Annotated[str, Field(alias="currency")]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
+    metadata: Annotated[JsonValue, Field(alias="metadata")]
+    nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    stripe_product_id: Annotated[str, Field(alias="stripe_product_id")]
+    unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
+
+
+class BillingOneTimePricesUpdate(TypedDict):
+    active: NotRequired[Annotated[bool, Field(alias="active")]]
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
+    metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
+    nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    stripe_product_id: NotRequired[Annotated[str, Field(alias="stripe_product_id")]]
+    unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
 
 
 class BillingPaymentLinks(BaseModel):
     active: bool = Field(alias="active")
-    canonical_hash: str = Field(alias="canonical_hash")
+    attempts: int = Field(alias="attempts")
+    confirmed_at: Optional[datetime.datetime] = Field(alias="confirmed_at")
     created_at: datetime.datetime = Field(alias="created_at")
+    deactivate_at: Optional[datetime.datetime] = Field(alias="deactivate_at")
+    deactivated_at: Optional[datetime.datetime] = Field(alias="deactivated_at")
+    id: uuid.UUID = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    keyed_at: datetime.datetime = Field(alias="keyed_at")
+    last_error: Optional[str] = Field(alias="last_error")
     livemode: bool = Field(alias="livemode")
-    parameters: JsonValue = Field(alias="parameters")
-    stripe_payment_link_id: str = Field(alias="stripe_payment_link_id")
+    may_exist: bool = Field(alias="may_exist")
+    options: JsonValue = Field(alias="options")
+    params: JsonValue = Field(alias="params")
+    params_hash: bytes = Field(alias="params_hash")
+    retired_at: Optional[datetime.datetime] = Field(alias="retired_at")
+    retired_reason: Optional[str] = Field(alias="retired_reason")
+    stripe_payment_link_id: Optional[str] = Field(alias="stripe_payment_link_id")
     stripe_price_id: str = Field(alias="stripe_price_id")
     updated_at: datetime.datetime = Field(alias="updated_at")
-    url: str = Field(alias="url")
+    url: Optional[str] = Field(alias="url")
 
 
 class BillingPaymentLinksInsert(TypedDict):
     active: NotRequired[Annotated[bool, Field(alias="active")]]
-    canonical_hash: Annotated[str, Field(alias="canonical_hash")]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    confirmed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="confirmed_at")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    deactivate_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deactivate_at")]]
+    deactivated_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deactivated_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    keyed_at: NotRequired[Annotated[datetime.datetime, Field(alias="keyed_at")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
     livemode: Annotated[bool, Field(alias="livemode")]
-    parameters: NotRequired[Annotated[JsonValue, Field(alias="parameters")]]
-    stripe_payment_link_id: Annotated[str, Field(alias="stripe_payment_link_id")]
+    may_exist: NotRequired[Annotated[bool, Field(alias="may_exist")]]
+    options: Annotated[JsonValue, Field(alias="options")]
+    params: Annotated[JsonValue, Field(alias="params")]
+    params_hash: Annotated[bytes, Field(alias="params_hash")]
+    retired_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="retired_at")]]
+    retired_reason: NotRequired[Annotated[Optional[str], Field(alias="retired_reason")]]
+    stripe_payment_link_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_link_id")]]
     stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
-    url: Annotated[str, Field(alias="url")]
+    url: NotRequired[Annotated[Optional[str], Field(alias="url")]]
 
 
 class BillingPaymentLinksUpdate(TypedDict):
     active: NotRequired[Annotated[bool, Field(alias="active")]]
-    canonical_hash: NotRequired[Annotated[str, Field(alias="canonical_hash")]]
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    confirmed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="confirmed_at")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    deactivate_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deactivate_at")]]
+    deactivated_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deactivated_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    keyed_at: NotRequired[Annotated[datetime.datetime, Field(alias="keyed_at")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
-    parameters: NotRequired[Annotated[JsonValue, Field(alias="parameters")]]
-    stripe_payment_link_id: NotRequired[Annotated[str, Field(alias="stripe_payment_link_id")]]
+    may_exist: NotRequired[Annotated[bool, Field(alias="may_exist")]]
+    options: NotRequired[Annotated[JsonValue, Field(alias="options")]]
+    params: NotRequired[Annotated[JsonValue, Field(alias="params")]]
+    params_hash: NotRequired[Annotated[bytes, Field(alias="params_hash")]]
+    retired_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="retired_at")]]
+    retired_reason: NotRequired[Annotated[Optional[str], Field(alias="retired_reason")]]
+    stripe_payment_link_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_link_id")]]
     stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
-    url: NotRequired[Annotated[str, Field(alias="url")]]
+    url: NotRequired[Annotated[Optional[str], Field(alias="url")]]
+
+
+class BillingPaymentReferenceKeys(BaseModel):
+    created_at: datetime.datetime = Field(alias="created_at")
+    id: int = Field(alias="id")
+    secret: bytes = Field(alias="secret")
+
+
+class BillingPaymentReferenceKeysInsert(TypedDict):
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    secret: NotRequired[Annotated[bytes, Field(alias="secret")]]
+
+
+class BillingPaymentReferenceKeysUpdate(TypedDict):
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    secret: NotRequired[Annotated[bytes, Field(alias="secret")]]
 
 
 class BillingPayments(BaseModel):
@@ -1304,6 +1596,7 @@ class BillingPayments(BaseModel):
     currency: str = Field(alias="currency")
     failure_code: Optional[str] = Field(alias="failure_code")
     is_disputed: bool = Field(alias="is_disputed")
+    is_liability_shifted: bool = Field(alias="is_liability_shifted")
     livemode: bool = Field(alias="livemode")
     receipt_url: Optional[str] = Field(alias="receipt_url")
     risk_level: Optional[str] = Field(alias="risk_level")
@@ -1326,6 +1619,7 @@ class BillingPaymentsInsert(TypedDict):
     currency: Annotated[str, Field(alias="currency")]
     failure_code: NotRequired[Annotated[Optional[str], Field(alias="failure_code")]]
     is_disputed: NotRequired[Annotated[bool, Field(alias="is_disputed")]]
+    is_liability_shifted: NotRequired[Annotated[bool, Field(alias="is_liability_shifted")]]
     livemode: Annotated[bool, Field(alias="livemode")]
     receipt_url: NotRequired[Annotated[Optional[str], Field(alias="receipt_url")]]
     risk_level: NotRequired[Annotated[Optional[str], Field(alias="risk_level")]]
@@ -1348,6 +1642,7 @@ class BillingPaymentsUpdate(TypedDict):
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
     failure_code: NotRequired[Annotated[Optional[str], Field(alias="failure_code")]]
     is_disputed: NotRequired[Annotated[bool, Field(alias="is_disputed")]]
+    is_liability_shifted: NotRequired[Annotated[bool, Field(alias="is_liability_shifted")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     receipt_url: NotRequired[Annotated[Optional[str], Field(alias="receipt_url")]]
     risk_level: NotRequired[Annotated[Optional[str], Field(alias="risk_level")]]
@@ -1378,9 +1673,12 @@ class BillingPlans(BaseModel):
     rollover: str = Field(alias="rollover")
     rollover_cap: Optional[int] = Field(alias="rollover_cap")
     rollover_periods: Optional[int] = Field(alias="rollover_periods")
+    seats_max: Optional[int] = Field(alias="seats_max")
+    seats_min: int = Field(alias="seats_min")
     stripe_price_id: str = Field(alias="stripe_price_id")
     stripe_product_id: str = Field(alias="stripe_product_id")
     trial_credits: int = Field(alias="trial_credits")
+    trial_days: int = Field(alias="trial_days")
     unit_amount: Optional[int] = Field(alias="unit_amount")
     updated_at: datetime.datetime = Field(alias="updated_at")
     usage_type: str = Field(alias="usage_type")
@@ -1405,9 +1703,12 @@ class BillingPlansInsert(TypedDict):
     rollover: NotRequired[Annotated[str, Field(alias="rollover")]]
     rollover_cap: NotRequired[Annotated[Optional[int], Field(alias="rollover_cap")]]
     rollover_periods: NotRequired[Annotated[Optional[int], Field(alias="rollover_periods")]]
+    seats_max: NotRequired[Annotated[Optional[int], Field(alias="seats_max")]]
+    seats_min: NotRequired[Annotated[int, Field(alias="seats_min")]]
     stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
     stripe_product_id: Annotated[str, Field(alias="stripe_product_id")]
     trial_credits: NotRequired[Annotated[int, Field(alias="trial_credits")]]
+    trial_days: NotRequired[Annotated[int, Field(alias="trial_days")]]
     unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
     usage_type: NotRequired[Annotated[str, Field(alias="usage_type")]]
@@ -1432,9 +1733,12 @@ class BillingPlansUpdate(TypedDict):
     rollover: NotRequired[Annotated[str, Field(alias="rollover")]]
     rollover_cap: NotRequired[Annotated[Optional[int], Field(alias="rollover_cap")]]
     rollover_periods: NotRequired[Annotated[Optional[int], Field(alias="rollover_periods")]]
+    seats_max: NotRequired[Annotated[Optional[int], Field(alias="seats_max")]]
+    seats_min: NotRequired[Annotated[int, Field(alias="seats_min")]]
     stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
     stripe_product_id: NotRequired[Annotated[str, Field(alias="stripe_product_id")]]
     trial_credits: NotRequired[Annotated[int, Field(alias="trial_credits")]]
+    trial_days: NotRequired[Annotated[int, Field(alias="trial_days")]]
     unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
     usage_type: NotRequired[Annotated[str, Field(alias="usage_type")]]
@@ -1605,7 +1909,6 @@ class BillingRefunds(BaseModel):
     created_at: datetime.datetime = Field(alias="created_at")
     currency: str = Field(alias="currency")
     failure_reason: Optional[str] = Field(alias="failure_reason")
-    livemode: bool = Field(alias="livemode")
     reason: Optional[str] = Field(alias="reason")
     refunded_at: datetime.datetime = Field(alias="refunded_at")
     status: str = Field(alias="status")
@@ -1621,7 +1924,6 @@ class BillingRefundsInsert(TypedDict):
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: Annotated[str, Field(alias="currency")]
     failure_reason: NotRequired[Annotated[Optional[str], Field(alias="failure_reason")]]
-    livemode: Annotated[bool, Field(alias="livemode")]
     reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
     refunded_at: Annotated[datetime.datetime, Field(alias="refunded_at")]
     status: Annotated[str, Field(alias="status")]
@@ -1637,7 +1939,6 @@ class BillingRefundsUpdate(TypedDict):
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
     failure_reason: NotRequired[Annotated[Optional[str], Field(alias="failure_reason")]]
-    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
     refunded_at: NotRequired[Annotated[datetime.datetime, Field(alias="refunded_at")]]
     status: NotRequired[Annotated[str, Field(alias="status")]]
@@ -1692,19 +1993,72 @@ class BillingReviewsUpdate(TypedDict):
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
+class BillingSavedCards(BaseModel):
+    as_of: datetime.datetime = Field(alias="as_of")
+    brand: Optional[str] = Field(alias="brand")
+    created_at: datetime.datetime = Field(alias="created_at")
+    expires_on: Optional[datetime.date] = Field(alias="expires_on")
+    last4: Optional[str] = Field(alias="last4")
+    livemode: bool = Field(alias="livemode")
+    stripe_customer_id: Optional[str] = Field(alias="stripe_customer_id")
+    stripe_payment_method_id: str = Field(alias="stripe_payment_method_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingSavedCardsInsert(TypedDict):
+    as_of: Annotated[datetime.datetime, Field(alias="as_of")]
+    brand: NotRequired[Annotated[Optional[str], Field(alias="brand")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    expires_on: NotRequired[Annotated[Optional[datetime.date], Field(alias="expires_on")]]
+    last4: NotRequired[Annotated[Optional[str], Field(alias="last4")]]
+    livemode: Annotated[bool, Field(alias="livemode")]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_payment_method_id: Annotated[str, Field(alias="stripe_payment_method_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingSavedCardsUpdate(TypedDict):
+    as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
+    brand: NotRequired[Annotated[Optional[str], Field(alias="brand")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    expires_on: NotRequired[Annotated[Optional[datetime.date], Field(alias="expires_on")]]
+    last4: NotRequired[Annotated[Optional[str], Field(alias="last4")]]
+    livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
+    stripe_payment_method_id: NotRequired[Annotated[str, Field(alias="stripe_payment_method_id")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
 class BillingSettings(BaseModel):
     allow_promotion_codes: bool = Field(alias="allow_promotion_codes")
     allowed_redirect_origins: List[str] = Field(alias="allowed_redirect_origins")
     automatic_tax: bool = Field(alias="automatic_tax")
+    billing_address_collection: str = Field(alias="billing_address_collection")
     checkout_branding: Optional[JsonValue] = Field(alias="checkout_branding")
+    collect_tax_ids: bool = Field(alias="collect_tax_ids")
+    customer_notifications: List[str] = Field(alias="customer_notifications")
+    expiring_credits_notice: str = Field(alias="expiring_credits_notice")
+    fraud_dry_run: bool = Field(alias="fraud_dry_run")
     id: bool = Field(alias="id")
     initial_credits_per: str = Field(alias="initial_credits_per")
     livemode: bool = Field(alias="livemode")
     max_checkout_quantity: int = Field(alias="max_checkout_quantity")
+    notification_deadline: str = Field(alias="notification_deadline")
+    notification_rate: int = Field(alias="notification_rate")
+    notification_retention: str = Field(alias="notification_retention")
+    notification_window: str = Field(alias="notification_window")
     one_subscription_per: str = Field(alias="one_subscription_per")
+    one_trial_per: str = Field(alias="one_trial_per")
     past_due_keeps_features: bool = Field(alias="past_due_keeps_features")
+    payment_link_options: JsonValue = Field(alias="payment_link_options")
+    payment_reference_lifetime: str = Field(alias="payment_reference_lifetime")
+    refund_policy: Optional[str] = Field(alias="refund_policy")
     seen_card_policy: Optional[str] = Field(alias="seen_card_policy")
+    shortfall_policy: str = Field(alias="shortfall_policy")
+    silence_after: Optional[str] = Field(alias="silence_after")
     site_url: Optional[str] = Field(alias="site_url")
+    stripe_account_id: Optional[str] = Field(alias="stripe_account_id")
+    trial_without_card: Optional[str] = Field(alias="trial_without_card")
     updated_at: datetime.datetime = Field(alias="updated_at")
 
 
@@ -1712,15 +2066,32 @@ class BillingSettingsInsert(TypedDict):
     allow_promotion_codes: NotRequired[Annotated[bool, Field(alias="allow_promotion_codes")]]
     allowed_redirect_origins: NotRequired[Annotated[List[str], Field(alias="allowed_redirect_origins")]]
     automatic_tax: NotRequired[Annotated[bool, Field(alias="automatic_tax")]]
+    billing_address_collection: NotRequired[Annotated[str, Field(alias="billing_address_collection")]]
     checkout_branding: NotRequired[Annotated[Optional[JsonValue], Field(alias="checkout_branding")]]
+    collect_tax_ids: NotRequired[Annotated[bool, Field(alias="collect_tax_ids")]]
+    customer_notifications: NotRequired[Annotated[List[str], Field(alias="customer_notifications")]]
+    expiring_credits_notice: NotRequired[Annotated[str, Field(alias="expiring_credits_notice")]]
+    fraud_dry_run: NotRequired[Annotated[bool, Field(alias="fraud_dry_run")]]
     id: NotRequired[Annotated[bool, Field(alias="id")]]
     initial_credits_per: NotRequired[Annotated[str, Field(alias="initial_credits_per")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     max_checkout_quantity: NotRequired[Annotated[int, Field(alias="max_checkout_quantity")]]
+    notification_deadline: NotRequired[Annotated[str, Field(alias="notification_deadline")]]
+    notification_rate: NotRequired[Annotated[int, Field(alias="notification_rate")]]
+    notification_retention: NotRequired[Annotated[str, Field(alias="notification_retention")]]
+    notification_window: NotRequired[Annotated[str, Field(alias="notification_window")]]
     one_subscription_per: NotRequired[Annotated[str, Field(alias="one_subscription_per")]]
+    one_trial_per: NotRequired[Annotated[str, Field(alias="one_trial_per")]]
     past_due_keeps_features: NotRequired[Annotated[bool, Field(alias="past_due_keeps_features")]]
+    payment_link_options: NotRequired[Annotated[JsonValue, Field(alias="payment_link_options")]]
+    payment_reference_lifetime: NotRequired[Annotated[str, Field(alias="payment_reference_lifetime")]]
+    refund_policy: NotRequired[Annotated[Optional[str], Field(alias="refund_policy")]]
     seen_card_policy: NotRequired[Annotated[Optional[str], Field(alias="seen_card_policy")]]
+    shortfall_policy: NotRequired[Annotated[str, Field(alias="shortfall_policy")]]
+    silence_after: NotRequired[Annotated[Optional[str], Field(alias="silence_after")]]
     site_url: NotRequired[Annotated[Optional[str], Field(alias="site_url")]]
+    stripe_account_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_account_id")]]
+    trial_without_card: NotRequired[Annotated[Optional[str], Field(alias="trial_without_card")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
@@ -1728,15 +2099,32 @@ class BillingSettingsUpdate(TypedDict):
     allow_promotion_codes: NotRequired[Annotated[bool, Field(alias="allow_promotion_codes")]]
     allowed_redirect_origins: NotRequired[Annotated[List[str], Field(alias="allowed_redirect_origins")]]
     automatic_tax: NotRequired[Annotated[bool, Field(alias="automatic_tax")]]
+    billing_address_collection: NotRequired[Annotated[str, Field(alias="billing_address_collection")]]
     checkout_branding: NotRequired[Annotated[Optional[JsonValue], Field(alias="checkout_branding")]]
+    collect_tax_ids: NotRequired[Annotated[bool, Field(alias="collect_tax_ids")]]
+    customer_notifications: NotRequired[Annotated[List[str], Field(alias="customer_notifications")]]
+    expiring_credits_notice: NotRequired[Annotated[str, Field(alias="expiring_credits_notice")]]
+    fraud_dry_run: NotRequired[Annotated[bool, Field(alias="fraud_dry_run")]]
     id: NotRequired[Annotated[bool, Field(alias="id")]]
     initial_credits_per: NotRequired[Annotated[str, Field(alias="initial_credits_per")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     max_checkout_quantity: NotRequired[Annotated[int, Field(alias="max_checkout_quantity")]]
+    notification_deadline: NotRequired[Annotated[str, Field(alias="notification_deadline")]]
+    notification_rate: NotRequired[Annotated[int, Field(alias="notification_rate")]]
+    notification_retention: NotRequired[Annotated[str, Field(alias="notification_retention")]]
+    notification_window: NotRequired[Annotated[str, Field(alias="notification_window")]]
     one_subscription_per: NotRequired[Annotated[str, Field(alias="one_subscription_per")]]
+    one_trial_per: NotRequired[Annotated[str, Field(alias="one_trial_per")]]
     past_due_keeps_features: NotRequired[Annotated[bool, Field(alias="past_due_keeps_features")]]
+    payment_link_options: NotRequired[Annotated[JsonValue, Field(alias="payment_link_options")]]
+    payment_reference_lifetime: NotRequired[Annotated[str, Field(alias="payment_reference_lifetime")]]
+    refund_policy: NotRequired[Annotated[Optional[str], Field(alias="refund_policy")]]
     seen_card_policy: NotRequired[Annotated[Optional[str], Field(alias="seen_card_policy")]]
+    shortfall_policy: NotRequired[Annotated[str, Field(alias="shortfall_policy")]]
+    silence_after: NotRequired[Annotated[Optional[str], Field(alias="silence_after")]]
     site_url: NotRequired[Annotated[Optional[str], Field(alias="site_url")]]
+    stripe_account_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_account_id")]]
+    trial_without_card: NotRequired[Annotated[Optional[str], Field(alias="trial_without_card")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
@@ -1896,12 +2284,31 @@ class BillingLedgerDiscrepancies(BaseModel):
     invariant: Optional[str] = Field(alias="invariant")
 
 
+class PublicBillingAccount(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
+    frozen_at: Optional[datetime.datetime] = Field(alias="frozen_at")
+    frozen_reason: Optional[str] = Field(alias="frozen_reason")
+    kind: str = Field(alias="kind")
+    status: Optional[str] = Field(alias="status")
+
+
 class PublicBillingEntitlements(BaseModel):
     account_id: Optional[uuid.UUID] = Field(alias="account_id")
     feature: Optional[str] = Field(alias="feature")
     stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
     stripe_subscription_id: Optional[str] = Field(alias="stripe_subscription_id")
     value: Optional[JsonValue] = Field(alias="value")
+
+
+class PublicBillingPacks(BaseModel):
+    currency: str = Field(alias="currency")
+    description: Optional[str] = Field(alias="description")
+    lookup_key: Optional[str] = Field(alias="lookup_key")
+    name: Optional[str] = Field(alias="name")
+    pack_credits: int = Field(alias="pack_credits")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    unit_amount: Optional[int] = Field(alias="unit_amount")
 
 
 class PublicBillingPlans(BaseModel):
@@ -1914,8 +2321,11 @@ class PublicBillingPlans(BaseModel):
     name: Optional[str] = Field(alias="name")
     recurring_interval: str = Field(alias="recurring_interval")
     recurring_interval_count: int = Field(alias="recurring_interval_count")
+    seats_max: Optional[int] = Field(alias="seats_max")
+    seats_min: int = Field(alias="seats_min")
     stripe_price_id: str = Field(alias="stripe_price_id")
     trial_credits: int = Field(alias="trial_credits")
+    trial_days: int = Field(alias="trial_days")
     unit_amount: Optional[int] = Field(alias="unit_amount")
 
 

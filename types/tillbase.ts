@@ -223,6 +223,7 @@ export type Database = {
           "currency": string | null;
           "livemode": boolean;
           "mode": string;
+          "opened_at": string | null;
           "payment_status": string;
           "status": string;
           "stripe_checkout_session_id": string;
@@ -245,6 +246,7 @@ export type Database = {
           "currency"?: string | null;
           "livemode": boolean;
           "mode": string;
+          "opened_at"?: string | null;
           "payment_status": string;
           "status": string;
           "stripe_checkout_session_id": string;
@@ -265,6 +267,7 @@ export type Database = {
           "currency"?: string | null;
           "livemode"?: boolean;
           "mode"?: string;
+          "opened_at"?: string | null;
           "payment_status"?: string;
           "status"?: string;
           "stripe_checkout_session_id"?: string;
@@ -500,6 +503,7 @@ export type Database = {
           "amount": number;
           "closed_at": string | null;
           "created_at": string;
+          "cut": number;
           "description": string | null;
           "effective_at": string;
           "entry_id": number | null;
@@ -526,6 +530,7 @@ export type Database = {
           "amount": number;
           "closed_at"?: string | null;
           "created_at"?: string;
+          "cut"?: number;
           "description"?: string | null;
           "effective_at": string;
           "entry_id"?: number | null;
@@ -549,6 +554,7 @@ export type Database = {
           "amount"?: number;
           "closed_at"?: string | null;
           "created_at"?: string;
+          "cut"?: number;
           "description"?: string | null;
           "effective_at"?: string;
           "entry_id"?: number | null;
@@ -613,6 +619,7 @@ export type Database = {
           "expires_at": string;
           "expires_in": string;
           "feature": string | null;
+          "frozen_grant_id": number | null;
           "id": string;
           "idempotency_key": string;
           "metadata": NonNullable<Json>;
@@ -620,8 +627,9 @@ export type Database = {
           "settled_at": string | null;
           "status": string;
           "_check_held": undefined | null;
+          "_thaw": undefined | null;
         };
-        ComputedFields: "_check_held";
+        ComputedFields: "_check_held" | "_thaw";
         Insert: {
           "account_id": string;
           "amount": number;
@@ -631,6 +639,7 @@ export type Database = {
           "expires_at": string;
           "expires_in": string;
           "feature"?: string | null;
+          "frozen_grant_id"?: number | null;
           "id"?: string;
           "idempotency_key": string;
           "metadata"?: NonNullable<Json>;
@@ -647,6 +656,7 @@ export type Database = {
           "expires_at"?: string;
           "expires_in"?: string;
           "feature"?: string | null;
+          "frozen_grant_id"?: number | null;
           "id"?: string;
           "idempotency_key"?: string;
           "metadata"?: NonNullable<Json>;
@@ -662,7 +672,60 @@ export type Database = {
             referencedRelation: "accounts";
             referencedColumns: ["id"];
           },
+          {
+            foreignKeyName: "credit_holds_frozen_grant_id_fkey";
+            columns: ["frozen_grant_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_grants";
+            referencedColumns: ["id"];
+          },
         ];
+      };
+      "credit_notes": {
+        Row: {
+          "amount": number;
+          "amount_refunded": number;
+          "as_of": string;
+          "created_at": string;
+          "currency": string;
+          "livemode": boolean;
+          "noted_at": string;
+          "reason": string | null;
+          "status": string;
+          "stripe_credit_note_id": string;
+          "stripe_invoice_id": string;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "amount": number;
+          "amount_refunded": number;
+          "as_of": string;
+          "created_at"?: string;
+          "currency": string;
+          "livemode": boolean;
+          "noted_at": string;
+          "reason"?: string | null;
+          "status": string;
+          "stripe_credit_note_id": string;
+          "stripe_invoice_id": string;
+          "updated_at"?: string;
+        };
+        Update: {
+          "amount"?: number;
+          "amount_refunded"?: number;
+          "as_of"?: string;
+          "created_at"?: string;
+          "currency"?: string;
+          "livemode"?: boolean;
+          "noted_at"?: string;
+          "reason"?: string | null;
+          "status"?: string;
+          "stripe_credit_note_id"?: string;
+          "stripe_invoice_id"?: string;
+          "updated_at"?: string;
+        };
+        Relationships: [];
       };
       "credit_packs": {
         Row: {
@@ -863,8 +926,10 @@ export type Database = {
           "shortfall": number;
           "shortfall_policy": string;
           "taken": number;
+          "voided": number;
+          "_asked_back": number | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_asked_back";
         Insert: {
           "account_id": string;
           "actor"?: string | null;
@@ -880,6 +945,7 @@ export type Database = {
           "shortfall": number;
           "shortfall_policy": string;
           "taken": number;
+          "voided"?: number;
         };
         Update: {
           "account_id"?: string;
@@ -896,6 +962,7 @@ export type Database = {
           "shortfall"?: number;
           "shortfall_policy"?: string;
           "taken"?: number;
+          "voided"?: number;
         };
         Relationships: [
           {
@@ -929,6 +996,7 @@ export type Database = {
           "deducted": number;
           "disarmed_reason": string | null;
           "ends_at": string;
+          "has_returns": boolean;
           "is_change": boolean;
           "last_slot_at": string | null;
           "next_slot_at": string | null;
@@ -950,6 +1018,7 @@ export type Database = {
           "deducted"?: number;
           "disarmed_reason"?: string | null;
           "ends_at": string;
+          "has_returns"?: boolean;
           "is_change": boolean;
           "last_slot_at"?: string | null;
           "next_slot_at"?: string | null;
@@ -970,6 +1039,7 @@ export type Database = {
           "deducted"?: number;
           "disarmed_reason"?: string | null;
           "ends_at"?: string;
+          "has_returns"?: boolean;
           "is_change"?: boolean;
           "last_slot_at"?: string | null;
           "next_slot_at"?: string | null;
@@ -1161,6 +1231,135 @@ export type Database = {
         };
         Relationships: [];
       };
+      "fraud_actions": {
+        Row: {
+          "account_id": string | null;
+          "action": string;
+          "actor": string;
+          "amount": number | null;
+          "attempts": number;
+          "created_at": string;
+          "currency": string | null;
+          "decided_at": string;
+          "id": number;
+          "is_in_doubt": boolean;
+          "last_error": string | null;
+          "next_attempt_at": string | null;
+          "reason": string;
+          "settled_at": string | null;
+          "status": string;
+          "stripe_charge_id": string | null;
+          "stripe_early_fraud_warning_id": string | null;
+          "stripe_refund_id": string | null;
+          "stripe_subscription_id": string | null;
+          "undone_at": string | null;
+          "undone_by": string | null;
+          "undone_reason": string | null;
+          "updated_at": string;
+          "_tell_of_failed_action": undefined | null;
+        };
+        ComputedFields: "_tell_of_failed_action";
+        Insert: {
+          "account_id"?: string | null;
+          "action": string;
+          "actor": string;
+          "amount"?: number | null;
+          "attempts"?: number;
+          "created_at"?: string;
+          "currency"?: string | null;
+          "decided_at": string;
+          "id"?: never;
+          "is_in_doubt"?: boolean;
+          "last_error"?: string | null;
+          "next_attempt_at"?: string | null;
+          "reason": string;
+          "settled_at"?: string | null;
+          "status": string;
+          "stripe_charge_id"?: string | null;
+          "stripe_early_fraud_warning_id"?: string | null;
+          "stripe_refund_id"?: string | null;
+          "stripe_subscription_id"?: string | null;
+          "undone_at"?: string | null;
+          "undone_by"?: string | null;
+          "undone_reason"?: string | null;
+          "updated_at"?: string;
+        };
+        Update: {
+          "account_id"?: string | null;
+          "action"?: string;
+          "actor"?: string;
+          "amount"?: number | null;
+          "attempts"?: number;
+          "created_at"?: string;
+          "currency"?: string | null;
+          "decided_at"?: string;
+          "id"?: never;
+          "is_in_doubt"?: boolean;
+          "last_error"?: string | null;
+          "next_attempt_at"?: string | null;
+          "reason"?: string;
+          "settled_at"?: string | null;
+          "status"?: string;
+          "stripe_charge_id"?: string | null;
+          "stripe_early_fraud_warning_id"?: string | null;
+          "stripe_refund_id"?: string | null;
+          "stripe_subscription_id"?: string | null;
+          "undone_at"?: string | null;
+          "undone_by"?: string | null;
+          "undone_reason"?: string | null;
+          "updated_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "fraud_actions_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "fraud_actions_stripe_early_fraud_warning_id_fkey";
+            columns: ["stripe_early_fraud_warning_id"];
+            isOneToOne: false;
+            referencedRelation: "fraud_warnings";
+            referencedColumns: ["stripe_early_fraud_warning_id"];
+          },
+        ];
+      };
+      "fraud_policies": {
+        Row: {
+          "alert": boolean;
+          "cancel_subscription": boolean;
+          "freeze_account": boolean;
+          "refund": boolean;
+          "refund_age_max": string;
+          "refund_amount_max": number | null;
+          "risk_level": string;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "alert"?: boolean;
+          "cancel_subscription"?: boolean;
+          "freeze_account"?: boolean;
+          "refund"?: boolean;
+          "refund_age_max"?: string;
+          "refund_amount_max"?: number | null;
+          "risk_level": string;
+          "updated_at"?: string;
+        };
+        Update: {
+          "alert"?: boolean;
+          "cancel_subscription"?: boolean;
+          "freeze_account"?: boolean;
+          "refund"?: boolean;
+          "refund_age_max"?: string;
+          "refund_amount_max"?: number | null;
+          "risk_level"?: string;
+          "updated_at"?: string;
+        };
+        Relationships: [];
+      };
       "fraud_warnings": {
         Row: {
           "account_id": string | null;
@@ -1180,9 +1379,10 @@ export type Database = {
           "stripe_payment_intent_id": string | null;
           "updated_at": string;
           "warned_at": string;
-          "_freeze_on_warning": undefined | null;
+          "_act_on_warning": undefined | null;
+          "_alert_of_warning": undefined | null;
         };
-        ComputedFields: "_freeze_on_warning";
+        ComputedFields: "_act_on_warning" | "_alert_of_warning";
         Insert: {
           "account_id"?: string | null;
           "actionable": boolean;
@@ -1416,8 +1616,10 @@ export type Database = {
       "invoices": {
         Row: {
           "account_id": string | null;
+          "amount_contested": number;
           "amount_due": number;
           "amount_paid": number;
+          "amount_returned": number;
           "as_of": string;
           "attempt_count": number;
           "billing_reason": string | null;
@@ -1438,15 +1640,19 @@ export type Database = {
           "_check_linked": undefined | null;
           "_grant_paid_lines": undefined | null;
           "_net_of_changes": number | null;
+          "_settle_lots_of_invoice": undefined | null;
         };
         ComputedFields:
           | "_check_linked"
           | "_grant_paid_lines"
-          | "_net_of_changes";
+          | "_net_of_changes"
+          | "_settle_lots_of_invoice";
         Insert: {
           "account_id"?: string | null;
+          "amount_contested"?: number;
           "amount_due": number;
           "amount_paid": number;
+          "amount_returned"?: number;
           "as_of": string;
           "attempt_count"?: number;
           "billing_reason"?: string | null;
@@ -1467,8 +1673,10 @@ export type Database = {
         };
         Update: {
           "account_id"?: string | null;
+          "amount_contested"?: number;
           "amount_due"?: number;
           "amount_paid"?: number;
+          "amount_returned"?: number;
           "as_of"?: string;
           "attempt_count"?: number;
           "billing_reason"?: string | null;
@@ -1512,13 +1720,20 @@ export type Database = {
           "created_at": string;
           "dedupe_key": string;
           "delivered_at": string | null;
+          "delivered_to": (string)[];
+          "digest_id": number | null;
+          "digest_size": number | null;
+          "first_attempt_at": string | null;
           "id": number;
           "kind": string;
           "last_error": string | null;
+          "next_attempt_at": string | null;
           "payload": NonNullable<Json>;
+          "reader": string;
           "status": string;
+          "_digest_notifications": undefined | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_digest_notifications";
         Insert: {
           "account_id"?: string | null;
           "attempts"?: number;
@@ -1526,10 +1741,16 @@ export type Database = {
           "created_at"?: string;
           "dedupe_key": string;
           "delivered_at"?: string | null;
+          "delivered_to"?: (string)[];
+          "digest_id"?: number | null;
+          "digest_size"?: number | null;
+          "first_attempt_at"?: string | null;
           "id"?: never;
           "kind": string;
           "last_error"?: string | null;
+          "next_attempt_at"?: string | null;
           "payload"?: NonNullable<Json>;
+          "reader"?: never;
           "status"?: string;
         };
         Update: {
@@ -1539,10 +1760,16 @@ export type Database = {
           "created_at"?: string;
           "dedupe_key"?: string;
           "delivered_at"?: string | null;
+          "delivered_to"?: (string)[];
+          "digest_id"?: number | null;
+          "digest_size"?: number | null;
+          "first_attempt_at"?: string | null;
           "id"?: never;
           "kind"?: string;
           "last_error"?: string | null;
+          "next_attempt_at"?: string | null;
           "payload"?: NonNullable<Json>;
+          "reader"?: never;
           "status"?: string;
         };
         Relationships: [
@@ -1553,42 +1780,154 @@ export type Database = {
             referencedRelation: "accounts";
             referencedColumns: ["id"];
           },
+          {
+            foreignKeyName: "notifications_digest_id_fkey";
+            columns: ["digest_id"];
+            isOneToOne: false;
+            referencedRelation: "notifications";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "one_time_prices": {
+        Row: {
+          "active": boolean;
+          "as_of": string;
+          "currency": string;
+          "livemode": boolean;
+          "lookup_key": string | null;
+          "metadata": NonNullable<Json>;
+          "nickname": string | null;
+          "stripe_price_id": string;
+          "stripe_product_id": string;
+          "unit_amount": number | null;
+          "_declared_pack": number | null;
+          "_sync_one_time_price": string | null;
+        };
+        ComputedFields: "_declared_pack" | "_sync_one_time_price";
+        Insert: {
+          "active": boolean;
+          "as_of": string;
+          "currency": string;
+          "livemode": boolean;
+          "lookup_key"?: string | null;
+          "metadata": NonNullable<Json>;
+          "nickname"?: string | null;
+          "stripe_price_id": string;
+          "stripe_product_id": string;
+          "unit_amount"?: number | null;
+        };
+        Update: {
+          "active"?: boolean;
+          "as_of"?: string;
+          "currency"?: string;
+          "livemode"?: boolean;
+          "lookup_key"?: string | null;
+          "metadata"?: NonNullable<Json>;
+          "nickname"?: string | null;
+          "stripe_price_id"?: string;
+          "stripe_product_id"?: string;
+          "unit_amount"?: number | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "one_time_prices_stripe_product_id_fkey";
+            columns: ["stripe_product_id"];
+            isOneToOne: false;
+            referencedRelation: "products";
+            referencedColumns: ["stripe_product_id"];
+          },
         ];
       };
       "payment_links": {
         Row: {
           "active": boolean;
-          "canonical_hash": string;
+          "attempts": number;
+          "confirmed_at": string | null;
           "created_at": string;
+          "deactivate_at": string | null;
+          "deactivated_at": string | null;
+          "id": string;
+          "idempotency_key": string;
+          "keyed_at": string;
+          "last_error": string | null;
           "livemode": boolean;
-          "parameters": NonNullable<Json>;
-          "stripe_payment_link_id": string;
+          "may_exist": boolean;
+          "options": NonNullable<Json>;
+          "params": NonNullable<Json>;
+          "params_hash": string;
+          "retired_at": string | null;
+          "retired_reason": string | null;
+          "stripe_payment_link_id": string | null;
           "stripe_price_id": string;
           "updated_at": string;
-          "url": string;
+          "url": string | null;
         };
         ComputedFields: never;
         Insert: {
           "active"?: boolean;
-          "canonical_hash": string;
+          "attempts"?: number;
+          "confirmed_at"?: string | null;
           "created_at"?: string;
+          "deactivate_at"?: string | null;
+          "deactivated_at"?: string | null;
+          "id"?: string;
+          "idempotency_key": string;
+          "keyed_at"?: string;
+          "last_error"?: string | null;
           "livemode": boolean;
-          "parameters"?: NonNullable<Json>;
-          "stripe_payment_link_id": string;
+          "may_exist"?: boolean;
+          "options": NonNullable<Json>;
+          "params": NonNullable<Json>;
+          "params_hash": string;
+          "retired_at"?: string | null;
+          "retired_reason"?: string | null;
+          "stripe_payment_link_id"?: string | null;
           "stripe_price_id": string;
           "updated_at"?: string;
-          "url": string;
+          "url"?: string | null;
         };
         Update: {
           "active"?: boolean;
-          "canonical_hash"?: string;
+          "attempts"?: number;
+          "confirmed_at"?: string | null;
           "created_at"?: string;
+          "deactivate_at"?: string | null;
+          "deactivated_at"?: string | null;
+          "id"?: string;
+          "idempotency_key"?: string;
+          "keyed_at"?: string;
+          "last_error"?: string | null;
           "livemode"?: boolean;
-          "parameters"?: NonNullable<Json>;
-          "stripe_payment_link_id"?: string;
+          "may_exist"?: boolean;
+          "options"?: NonNullable<Json>;
+          "params"?: NonNullable<Json>;
+          "params_hash"?: string;
+          "retired_at"?: string | null;
+          "retired_reason"?: string | null;
+          "stripe_payment_link_id"?: string | null;
           "stripe_price_id"?: string;
           "updated_at"?: string;
-          "url"?: string;
+          "url"?: string | null;
+        };
+        Relationships: [];
+      };
+      "payment_reference_keys": {
+        Row: {
+          "created_at": string;
+          "id": number;
+          "secret": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "id"?: never;
+          "secret"?: string;
+        };
+        Update: {
+          "created_at"?: string;
+          "id"?: never;
+          "secret"?: string;
         };
         Relationships: [];
       };
@@ -1604,6 +1943,7 @@ export type Database = {
           "currency": string;
           "failure_code": string | null;
           "is_disputed": boolean;
+          "is_liability_shifted": boolean;
           "livemode": boolean;
           "receipt_url": string | null;
           "risk_level": string | null;
@@ -1626,6 +1966,7 @@ export type Database = {
           "currency": string;
           "failure_code"?: string | null;
           "is_disputed"?: boolean;
+          "is_liability_shifted"?: boolean;
           "livemode": boolean;
           "receipt_url"?: string | null;
           "risk_level"?: string | null;
@@ -1647,6 +1988,7 @@ export type Database = {
           "currency"?: string;
           "failure_code"?: string | null;
           "is_disputed"?: boolean;
+          "is_liability_shifted"?: boolean;
           "livemode"?: boolean;
           "receipt_url"?: string | null;
           "risk_level"?: string | null;
@@ -1694,9 +2036,12 @@ export type Database = {
           "rollover": string;
           "rollover_cap": number | null;
           "rollover_periods": number | null;
+          "seats_max": number | null;
+          "seats_min": number;
           "stripe_price_id": string;
           "stripe_product_id": string;
           "trial_credits": number;
+          "trial_days": number;
           "unit_amount": number | null;
           "updated_at": string;
           "usage_type": string;
@@ -1723,9 +2068,12 @@ export type Database = {
           "rollover"?: string;
           "rollover_cap"?: number | null;
           "rollover_periods"?: number | null;
+          "seats_max"?: number | null;
+          "seats_min"?: number;
           "stripe_price_id": string;
           "stripe_product_id": string;
           "trial_credits"?: number;
+          "trial_days"?: number;
           "unit_amount"?: number | null;
           "updated_at"?: string;
           "usage_type"?: string;
@@ -1749,9 +2097,12 @@ export type Database = {
           "rollover"?: string;
           "rollover_cap"?: number | null;
           "rollover_periods"?: number | null;
+          "seats_max"?: number | null;
+          "seats_min"?: number;
           "stripe_price_id"?: string;
           "stripe_product_id"?: string;
           "trial_credits"?: number;
+          "trial_days"?: number;
           "unit_amount"?: number | null;
           "updated_at"?: string;
           "usage_type"?: string;
@@ -1958,7 +2309,6 @@ export type Database = {
           "created_at": string;
           "currency": string;
           "failure_reason": string | null;
-          "livemode": boolean;
           "reason": string | null;
           "refunded_at": string;
           "status": string;
@@ -1974,7 +2324,6 @@ export type Database = {
           "created_at"?: string;
           "currency": string;
           "failure_reason"?: string | null;
-          "livemode": boolean;
           "reason"?: string | null;
           "refunded_at": string;
           "status": string;
@@ -1989,7 +2338,6 @@ export type Database = {
           "created_at"?: string;
           "currency"?: string;
           "failure_reason"?: string | null;
-          "livemode"?: boolean;
           "reason"?: string | null;
           "refunded_at"?: string;
           "status"?: string;
@@ -2054,20 +2402,74 @@ export type Database = {
           },
         ];
       };
+      "saved_cards": {
+        Row: {
+          "as_of": string;
+          "brand": string | null;
+          "created_at": string;
+          "expires_on": string | null;
+          "last4": string | null;
+          "livemode": boolean;
+          "stripe_customer_id": string | null;
+          "stripe_payment_method_id": string;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "as_of": string;
+          "brand"?: string | null;
+          "created_at"?: string;
+          "expires_on"?: string | null;
+          "last4"?: string | null;
+          "livemode": boolean;
+          "stripe_customer_id"?: string | null;
+          "stripe_payment_method_id": string;
+          "updated_at"?: string;
+        };
+        Update: {
+          "as_of"?: string;
+          "brand"?: string | null;
+          "created_at"?: string;
+          "expires_on"?: string | null;
+          "last4"?: string | null;
+          "livemode"?: boolean;
+          "stripe_customer_id"?: string | null;
+          "stripe_payment_method_id"?: string;
+          "updated_at"?: string;
+        };
+        Relationships: [];
+      };
       "settings": {
         Row: {
           "allow_promotion_codes": boolean;
           "allowed_redirect_origins": (string)[];
           "automatic_tax": boolean;
+          "billing_address_collection": string;
           "checkout_branding": Json | null;
+          "collect_tax_ids": boolean;
+          "customer_notifications": (string)[];
+          "expiring_credits_notice": string;
+          "fraud_dry_run": boolean;
           "id": boolean;
           "initial_credits_per": string;
           "livemode": boolean;
           "max_checkout_quantity": number;
+          "notification_deadline": string;
+          "notification_rate": number;
+          "notification_retention": string;
+          "notification_window": string;
           "one_subscription_per": string;
+          "one_trial_per": string;
           "past_due_keeps_features": boolean;
+          "payment_link_options": NonNullable<Json>;
+          "payment_reference_lifetime": string;
+          "refund_policy": string | null;
           "seen_card_policy": string | null;
+          "shortfall_policy": string;
+          "silence_after": string | null;
           "site_url": string | null;
+          "stripe_account_id": string | null;
+          "trial_without_card": string | null;
           "updated_at": string;
         };
         ComputedFields: never;
@@ -2075,30 +2477,64 @@ export type Database = {
           "allow_promotion_codes"?: boolean;
           "allowed_redirect_origins"?: (string)[];
           "automatic_tax"?: boolean;
+          "billing_address_collection"?: string;
           "checkout_branding"?: Json | null;
+          "collect_tax_ids"?: boolean;
+          "customer_notifications"?: (string)[];
+          "expiring_credits_notice"?: string;
+          "fraud_dry_run"?: boolean;
           "id"?: boolean;
           "initial_credits_per"?: string;
           "livemode"?: boolean;
           "max_checkout_quantity"?: number;
+          "notification_deadline"?: string;
+          "notification_rate"?: number;
+          "notification_retention"?: string;
+          "notification_window"?: string;
           "one_subscription_per"?: string;
+          "one_trial_per"?: string;
           "past_due_keeps_features"?: boolean;
+          "payment_link_options"?: NonNullable<Json>;
+          "payment_reference_lifetime"?: string;
+          "refund_policy"?: string | null;
           "seen_card_policy"?: string | null;
+          "shortfall_policy"?: string;
+          "silence_after"?: string | null;
           "site_url"?: string | null;
+          "stripe_account_id"?: string | null;
+          "trial_without_card"?: string | null;
           "updated_at"?: string;
         };
         Update: {
           "allow_promotion_codes"?: boolean;
           "allowed_redirect_origins"?: (string)[];
           "automatic_tax"?: boolean;
+          "billing_address_collection"?: string;
           "checkout_branding"?: Json | null;
+          "collect_tax_ids"?: boolean;
+          "customer_notifications"?: (string)[];
+          "expiring_credits_notice"?: string;
+          "fraud_dry_run"?: boolean;
           "id"?: boolean;
           "initial_credits_per"?: string;
           "livemode"?: boolean;
           "max_checkout_quantity"?: number;
+          "notification_deadline"?: string;
+          "notification_rate"?: number;
+          "notification_retention"?: string;
+          "notification_window"?: string;
           "one_subscription_per"?: string;
+          "one_trial_per"?: string;
           "past_due_keeps_features"?: boolean;
+          "payment_link_options"?: NonNullable<Json>;
+          "payment_reference_lifetime"?: string;
+          "refund_policy"?: string | null;
           "seen_card_policy"?: string | null;
+          "shortfall_policy"?: string;
+          "silence_after"?: string | null;
           "site_url"?: string | null;
+          "stripe_account_id"?: string | null;
+          "trial_without_card"?: string | null;
           "updated_at"?: string;
         };
         Relationships: [];
@@ -2118,8 +2554,9 @@ export type Database = {
           "stripe_event_id": string;
           "type": string;
           "waiting_for": string | null;
+          "_notify_of_event": undefined | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_notify_of_event";
         Insert: {
           "api_version"?: string | null;
           "attempts"?: number;
@@ -2302,8 +2739,34 @@ export type Database = {
         Args: { "account_id": string; "user_id": string };
         Returns: string;
       };
+      "_accounts_of_money": {
+        Args: {
+          "stripe_charge_id": string;
+          "stripe_invoice_ids": (string)[];
+          "stripe_payment_intent_id": string;
+        };
+        Returns: (string)[];
+      };
+      "_act_on_warning": {
+        Args: {
+          "warning": Omit<
+            Database["billing"]["Tables"]["fraud_warnings"]["Row"],
+            Database["billing"]["Tables"]["fraud_warnings"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       "_adopt_customer": {
         Args: { "account_id": string; "stripe_customer_id": string };
+        Returns: undefined;
+      };
+      "_alert_of_warning": {
+        Args: {
+          "warning": Omit<
+            Database["billing"]["Tables"]["fraud_warnings"]["Row"],
+            Database["billing"]["Tables"]["fraud_warnings"]["ComputedFields"]
+          >;
+        };
         Returns: undefined;
       };
       "_allocate_slots": {
@@ -2329,6 +2792,7 @@ export type Database = {
         };
         Returns: string;
       };
+      "_are_link_options": { Args: { "options": Json }; Returns: boolean };
       "_are_origins": { Args: { "urls": (string)[] }; Returns: boolean };
       "_arm_recharge": { Args: { "account_id": string }; Returns: undefined };
       "_arm_schedules": {
@@ -2337,6 +2801,29 @@ export type Database = {
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
           >;
+        };
+        Returns: undefined;
+      };
+      "_asked_back": {
+        Args: {
+          "revocation": Omit<
+            Database["billing"]["Tables"]["credit_revocations"]["Row"],
+            Database["billing"]["Tables"]["credit_revocations"][
+              "ComputedFields"
+            ]
+          >;
+        };
+        Returns: number;
+      };
+      "_asked_back_of_lot": { Args: { "grant_id": number }; Returns: number };
+      "_attribute_payment": {
+        Args: {
+          "client_reference_id": string;
+          "livemode": boolean;
+          "opened_at": string;
+          "stripe_checkout_session_id": string;
+          "stripe_customer_id": string;
+          "stripe_payment_link_id": string;
         };
         Returns: undefined;
       };
@@ -2466,11 +2953,26 @@ export type Database = {
         Returns: number;
       };
       "_checked_quantity": {
-        Args: { "is_metered": boolean; "quantity": number };
+        Args: {
+          "is_metered": boolean;
+          "quantity": number;
+          "seats_max": number;
+          "seats_min": number;
+        };
         Returns: number;
       };
       "_claim_customer": {
         Args: { "account_id": string; "livemode": boolean };
+        Returns: Json;
+      };
+      "_claim_link": {
+        Args: {
+          "is_pack": boolean;
+          "name": string;
+          "options": Json;
+          "quantity": number;
+          "stripe_price_id": string;
+        };
         Returns: Json;
       };
       "_claim_recharge": { Args: { "account_id": string }; Returns: undefined };
@@ -2551,6 +3053,25 @@ export type Database = {
         Args: { "features": string; "stripe_id": string };
         Returns: Json;
       };
+      "_declared_pack": {
+        Args: {
+          "price": Omit<
+            Database["billing"]["Tables"]["one_time_prices"]["Row"],
+            Database["billing"]["Tables"]["one_time_prices"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
+      "_digest_notifications": {
+        Args: {
+          "first": Omit<
+            Database["billing"]["Tables"]["notifications"]["Row"],
+            Database["billing"]["Tables"]["notifications"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_dispute_rank": { Args: { "status": string }; Returns: number };
       "_ended_hold": {
         Args: {
           "capture": Omit<
@@ -2573,22 +3094,41 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_fail_refund_action": {
+        Args: { "stripe_refund_id": string };
+        Returns: undefined;
+      };
       "_first_slot": {
         Args: { "anchor": string; "from_moment": string };
         Returns: string;
       };
-      "_freeze_on_warning": {
+      "_freeze": {
         Args: {
-          "warning": Omit<
-            Database["billing"]["Tables"]["fraud_warnings"]["Row"],
-            Database["billing"]["Tables"]["fraud_warnings"]["ComputedFields"]
+          "amount": number;
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
           >;
         };
+        Returns: undefined;
+      };
+      "_freeze_account": {
+        Args: { "account_id": string; "reason": string };
         Returns: undefined;
       };
       "_fresh_stripe_key": {
         Args: { "id": string; "purpose": string };
         Returns: string;
+      };
+      "_give_back": {
+        Args: {
+          "amount": number;
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
       };
       "_give_held": {
         Args: {
@@ -2599,6 +3139,10 @@ export type Database = {
           >;
         };
         Returns: undefined;
+      };
+      "_gone": {
+        Args: { "credits": number; "paid": number; "returned": number };
+        Returns: number;
       };
       "_grant_credits": {
         Args: {
@@ -2648,6 +3192,16 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_grant_cut": {
+        Args: {
+          "amount": number;
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
       };
       "_grant_due_slots": {
         Args: { "as_of": string; "stripe_subscription_id": string };
@@ -2749,6 +3303,14 @@ export type Database = {
       };
       "_has_arrived": { Args: { "stripe_id": string }; Returns: boolean };
       "_has_pg_cron": { Args: Record<PropertyKey, never>; Returns: boolean };
+      "_hmac_sha256": {
+        Args: { "key": string; "message": string };
+        Returns: string;
+      };
+      "_hold_price": {
+        Args: { "name": string; "stripe_price_id": string };
+        Returns: undefined;
+      };
       "_in_running_period": {
         Args: {
           "balance": Omit<
@@ -2782,6 +3344,13 @@ export type Database = {
         };
       };
       "_invoice_rank": { Args: { "status": string }; Returns: number };
+      "_invoices_of_payment": {
+        Args: {
+          "stripe_charge_id": string;
+          "stripe_payment_intent_id": string;
+        };
+        Returns: (string)[];
+      };
       "_is_a_step_back": {
         Args: {
           "held": Omit<
@@ -2797,14 +3366,15 @@ export type Database = {
         Returns: boolean;
       };
       "_is_held": { Args: { "idempotency_key": string }; Returns: boolean };
-      "_is_one_too_many": {
+      "_is_within": {
         Args: {
           "plan": Omit<
             Database["billing"]["Tables"]["plans"]["Row"],
             Database["billing"]["Tables"]["plans"]["ComputedFields"]
           >;
+          "scope": string;
           "stripe_price_id": string;
-          "stripe_product_id": string;
+          "stripe_product_id"?: string;
         };
         Returns: boolean;
       };
@@ -2813,6 +3383,17 @@ export type Database = {
         Returns: undefined;
       };
       "_judge_credits": { Args: { "account_id": string }; Returns: undefined };
+      "_link_as_told": {
+        Args: {
+          "link": Omit<
+            Database["billing"]["Tables"]["payment_links"]["Row"],
+            Database["billing"]["Tables"]["payment_links"]["ComputedFields"]
+          >;
+          "name": string;
+        };
+        Returns: Json;
+      };
+      "_link_options": { Args: { "options": Json }; Returns: Json };
       "_lock_arrival": { Args: { "stripe_id": string }; Returns: undefined };
       "_lock_balance": {
         Args: { "account_id": string };
@@ -2884,6 +3465,7 @@ export type Database = {
           "expires_at": string;
           "expires_in": string;
           "feature": string | null;
+          "frozen_grant_id": number | null;
           "id": string;
           "idempotency_key": string;
           "metadata": NonNullable<Json>;
@@ -2897,6 +3479,14 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_lock_money": {
+        Args: {
+          "stripe_charge_id": string;
+          "stripe_invoice_id"?: string;
+          "stripe_payment_intent_id": string;
+        };
+        Returns: undefined;
       };
       "_lock_recharge": {
         Args: { "recharge_id": string };
@@ -2977,6 +3567,48 @@ export type Database = {
         };
         Returns: number;
       };
+      "_notify": {
+        Args: {
+          "account_id": string;
+          "audience": string;
+          "dedupe_key": string;
+          "kind": string;
+          "payload": Json;
+        };
+        Returns: undefined;
+      };
+      "_notify_of_event": {
+        Args: {
+          "event": Omit<
+            Database["billing"]["Tables"]["stripe_events"]["Row"],
+            Database["billing"]["Tables"]["stripe_events"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_notify_of_expiring_cards": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
+      };
+      "_notify_of_receipt": {
+        Args: {
+          "account_id": string;
+          "amount": number;
+          "credits": number;
+          "currency": string;
+          "reference_id": string;
+          "url": string;
+        };
+        Returns: undefined;
+      };
+      "_notify_of_silence": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
+      };
+      "_notify_of_waiting_events": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
+      };
       "_obstacle_to_recharge": {
         Args: { "account_id": string };
         Returns: string;
@@ -3027,6 +3659,16 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_open_pack": {
+        Args: {
+          "pack_credits": number;
+          "price": Omit<
+            Database["billing"]["Tables"]["one_time_prices"]["Row"],
+            Database["billing"]["Tables"]["one_time_prices"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
       };
       "_open_period": {
         Args: {
@@ -3089,6 +3731,7 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_pays_for_credits": { Args: { "event_type": string }; Returns: boolean };
       "_plan_name": {
         Args: {
           "plan": Omit<
@@ -3119,9 +3762,12 @@ export type Database = {
           "rollover": string;
           "rollover_cap": number | null;
           "rollover_periods": number | null;
+          "seats_max": number | null;
+          "seats_min": number;
           "stripe_price_id": string;
           "stripe_product_id": string;
           "trial_credits": number;
+          "trial_days": number;
           "unit_amount": number | null;
           "updated_at": string;
           "usage_type": string;
@@ -3137,7 +3783,7 @@ export type Database = {
         Args: {
           "flow": string;
           "return_url": string;
-          "stripe_customer_id": string;
+          "stripe_subscription_id": string;
         };
         Returns: Json;
       };
@@ -3145,6 +3791,8 @@ export type Database = {
         Args: { "pack": string; "plan": string };
         Returns: {
           "is_metered": boolean;
+          "seats_max": number;
+          "seats_min": number;
           "stripe_price_id": string;
           "stripe_product_id": string;
         }[];
@@ -3182,6 +3830,13 @@ export type Database = {
         Args: { "rule": string; "table_name": string };
         Returns: undefined;
       };
+      "_read_reference": {
+        Args: { "livemode": boolean; "reference": string; "used_at": string };
+        Returns: {
+          "account_id": string;
+          "refusal": string;
+        }[];
+      };
       "_record_card": {
         Args: {
           "account_id": string;
@@ -3216,6 +3871,7 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_refund_rank": { Args: { "status": string }; Returns: number };
       "_refused": {
         Args: { "held_as_of": string; "offered_as_of": string };
         Returns: string;
@@ -3260,7 +3916,32 @@ export type Database = {
         Returns: undefined;
       };
       "_repay_debt": { Args: { "account_id": string }; Returns: undefined };
+      "_resolve_packs": {
+        Args: { "stripe_product_id": string };
+        Returns: undefined;
+      };
       "_resolve_plan": {
+        Args: { "stripe_price_id": string };
+        Returns: undefined;
+      };
+      "_resolve_terms": {
+        Args: {
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "product": Omit<
+            Database["billing"]["Tables"]["products"]["Row"],
+            Database["billing"]["Tables"]["products"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_retire_links": {
+        Args: { "ids": (string)[]; "reason": string };
+        Returns: undefined;
+      };
+      "_retire_links_of_price": {
         Args: { "stripe_price_id": string };
         Returns: undefined;
       };
@@ -3338,6 +4019,7 @@ export type Database = {
           "shortfall": number;
           "shortfall_policy": string;
           "taken": number;
+          "voided": number;
         };
         SetofOptions: {
           from: "*";
@@ -3420,6 +4102,7 @@ export type Database = {
           "expires_at": string;
           "expires_in": string;
           "feature": string | null;
+          "frozen_grant_id": number | null;
           "id": string;
           "idempotency_key": string;
           "metadata": NonNullable<Json>;
@@ -3434,7 +4117,47 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_settle_invoice": {
+        Args: { "stripe_invoice_id": string };
+        Returns: undefined;
+      };
+      "_settle_lot": {
+        Args: {
+          "contested": number;
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+          "paid": number;
+          "returned": number;
+        };
+        Returns: undefined;
+      };
+      "_settle_lots_of_invoice": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_settle_packs": {
+        Args: { "stripe_payment_intent_id": string };
+        Returns: undefined;
+      };
+      "_settle_payment": {
+        Args: {
+          "stripe_charge_id": string;
+          "stripe_payment_intent_id": string;
+        };
+        Returns: undefined;
+      };
       "_settle_prorations": {
+        Args: { "stripe_subscription_id": string };
+        Returns: undefined;
+      };
+      "_settle_returned_invoices": {
         Args: { "stripe_subscription_id": string };
         Returns: undefined;
       };
@@ -3462,6 +4185,18 @@ export type Database = {
         };
         Returns: number;
       };
+      "_sign_reference": {
+        Args: {
+          "account_id": string;
+          "expires_at": string;
+          "livemode": boolean;
+        };
+        Returns: string;
+      };
+      "_skip_notifications": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
+      };
       "_slot": { Args: { "anchor": string; "k": number }; Returns: string };
       "_slot_end": {
         Args: { "anchor": string; "moment": string };
@@ -3486,6 +4221,45 @@ export type Database = {
         Args: { "account_id": string; "spends": Json };
         Returns: undefined;
       };
+      "_spend_judged": {
+        Args: {
+          "account_id": string;
+          "amount": number;
+          "description": string;
+          "feature": string;
+          "idempotency_key": string;
+          "metadata": Json;
+          "reference_id": string;
+          "up_to": boolean;
+        };
+        Returns: {
+          "account_id": string;
+          "actor": string | null;
+          "amount": number;
+          "balance_after": number;
+          "created_at": string;
+          "debt": number;
+          "description": string | null;
+          "feature": string | null;
+          "hold_id": string | null;
+          "id": number;
+          "idempotency_key": string;
+          "key_space": string;
+          "kind": string;
+          "metadata": NonNullable<Json>;
+          "occurred_at": string;
+          "reference_id": string | null;
+          "reverses_entry_id": number | null;
+          "source": string;
+          "up_to": number | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_entries";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "_spent_of_lot": {
         Args: {
           "lot": Omit<
@@ -3505,9 +4279,40 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_subscription_to_change": {
+        Args: { "account_id": string; "flow": string; "livemode": boolean };
+        Returns: {
+          "account_id": string | null;
+          "as_of": string;
+          "billing_cycle_anchor": string;
+          "cancel_at": string | null;
+          "cancel_at_period_end": boolean;
+          "canceled_at": string | null;
+          "created_at": string;
+          "currency": string | null;
+          "ended_at": string | null;
+          "is_collection_paused": boolean;
+          "livemode": boolean;
+          "metadata": NonNullable<Json>;
+          "started_at": string;
+          "status": string;
+          "stripe_customer_id": string;
+          "stripe_subscription_id": string;
+          "trial_end": string | null;
+          "trial_start": string | null;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscriptions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "_supersede_requests": {
         Args: {
           "account_id": string;
+          "has_trial": boolean;
           "idempotency_key": string;
           "plan": Omit<
             Database["billing"]["Tables"]["plans"]["Row"],
@@ -3515,6 +4320,15 @@ export type Database = {
           >;
         };
         Returns: Json;
+      };
+      "_sync_one_time_price": {
+        Args: {
+          "price": Omit<
+            Database["billing"]["Tables"]["one_time_prices"]["Row"],
+            Database["billing"]["Tables"]["one_time_prices"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
       };
       "_take_back": {
         Args: {
@@ -3572,6 +4386,72 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_tell_of_dispute": {
+        Args: {
+          "before": string;
+          "dispute": Omit<
+            Database["billing"]["Tables"]["disputes"]["Row"],
+            Database["billing"]["Tables"]["disputes"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_tell_of_failed_action": {
+        Args: {
+          "action": Omit<
+            Database["billing"]["Tables"]["fraud_actions"]["Row"],
+            Database["billing"]["Tables"]["fraud_actions"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_thaw": {
+        Args: {
+          "hold": Omit<
+            Database["billing"]["Tables"]["credit_holds"]["Row"],
+            Database["billing"]["Tables"]["credit_holds"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_trial_days": {
+        Args: {
+          "account_id": string;
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
+      "_warning": {
+        Args: { "stripe_early_fraud_warning_id": string };
+        Returns: {
+          "account_id": string | null;
+          "actionable": boolean;
+          "as_of": string;
+          "created_at": string;
+          "fraud_type": string;
+          "livemode": boolean;
+          "notes": string | null;
+          "processed_at": string | null;
+          "risk_level": string | null;
+          "risk_score": number | null;
+          "status": string;
+          "stripe_charge_id": string;
+          "stripe_customer_id": string | null;
+          "stripe_early_fraud_warning_id": string;
+          "stripe_payment_intent_id": string | null;
+          "updated_at": string;
+          "warned_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "fraud_warnings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "_was_given": {
         Args: {
           "account_id": string;
@@ -3579,6 +4459,23 @@ export type Database = {
           "stripe_price_id": string;
         };
         Returns: boolean;
+      };
+      "_went_back": {
+        Args: {
+          "stripe_charge_ids": (string)[];
+          "stripe_payment_intent_ids": (string)[];
+        };
+        Returns: {
+          "contested": number;
+          "returned": number;
+        }[];
+      };
+      "_went_back_of_invoice": {
+        Args: { "stripe_invoice_id": string };
+        Returns: {
+          "contested": number;
+          "returned": number;
+        }[];
       };
       "_with_session_id": { Args: { "url": string }; Returns: string };
       "_withhold": {
@@ -3595,6 +4492,13 @@ export type Database = {
       "_without_repeats": {
         Args: { "account_id": string; "spends": Json };
         Returns: Json;
+      };
+      "account_emails": {
+        Args: { "account_ids": (string)[] };
+        Returns: {
+          "account_id": string;
+          "email": string;
+        }[];
       };
       "account_entitlements": {
         Args: { "account_id": string };
@@ -3696,6 +4600,14 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "claim_payment_link": {
+        Args: { "options"?: Json; "pack": string; "plan": string };
+        Returns: Json;
+      };
+      "claim_stripe_account": {
+        Args: { "stripe_account_id": string };
+        Returns: string;
+      };
       "close_account": {
         Args: { "account_id": string; "actor": string; "reason": string };
         Returns: {
@@ -3715,6 +4627,10 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "confirm_payment_link": {
+        Args: { "stripe_payment_link_id": string };
+        Returns: undefined;
       };
       "current_time": { Args: Record<PropertyKey, never>; Returns: string };
       "delay_recharge": {
@@ -3739,6 +4655,18 @@ export type Database = {
         Args: { "idempotency_key": string };
         Returns: undefined;
       };
+      "discard_payment_link_key": {
+        Args: { "idempotency_key": string };
+        Returns: undefined;
+      };
+      "enqueue_expiring_credits": {
+        Args: { "accounts_max": number; "after_account_id": string };
+        Returns: string;
+      };
+      "enqueue_reminders": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
+      };
       "ensure_account": { Args: { "user_id": string }; Returns: string };
       "expire_due_credits": {
         Args: { "accounts_max"?: number; "as_of"?: string };
@@ -3761,6 +4689,7 @@ export type Database = {
           "expires_at": string;
           "expires_in": string;
           "feature": string | null;
+          "frozen_grant_id": number | null;
           "id": string;
           "idempotency_key": string;
           "metadata": NonNullable<Json>;
@@ -3771,6 +4700,30 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "credit_holds";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "find_accounts": {
+        Args: { "results_max": number; "search": string };
+        Returns: string[];
+      };
+      "freeze_account": {
+        Args: { "account_id": string; "actor": string; "reason": string };
+        Returns: {
+          "closed_at": string | null;
+          "created_at": string;
+          "frozen_at": string | null;
+          "frozen_reason": string | null;
+          "id": string;
+          "kind": string;
+          "name": string | null;
+          "owner_id": string | null;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "accounts";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -3840,6 +4793,7 @@ export type Database = {
           "expires_at": string;
           "expires_in": string;
           "feature": string | null;
+          "frozen_grant_id": number | null;
           "id": string;
           "idempotency_key": string;
           "metadata": NonNullable<Json>;
@@ -3854,7 +4808,26 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "installation": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "meaning": string;
+          "name": string;
+          "value": Json;
+        }[];
+      };
       "is_livemode": { Args: Record<PropertyKey, never>; Returns: boolean };
+      "judge_fraud_warning": {
+        Args: { "stripe_early_fraud_warning_id": string };
+        Returns: {
+          "action": string;
+          "amount": number;
+          "currency": string;
+          "is_due": boolean;
+          "reason": string;
+          "stripe_subscription_id": string;
+        }[];
+      };
       "link_checkout_customer": {
         Args: {
           "account_id": string;
@@ -3888,6 +4861,56 @@ export type Database = {
         };
         Returns: boolean;
       };
+      "note_fraud": {
+        Args: {
+          "actor": string;
+          "notes": string;
+          "stripe_early_fraud_warning_id": string;
+        };
+        Returns: {
+          "account_id": string | null;
+          "action": string;
+          "actor": string;
+          "amount": number | null;
+          "attempts": number;
+          "created_at": string;
+          "currency": string | null;
+          "decided_at": string;
+          "id": number;
+          "is_in_doubt": boolean;
+          "last_error": string | null;
+          "next_attempt_at": string | null;
+          "reason": string;
+          "settled_at": string | null;
+          "status": string;
+          "stripe_charge_id": string | null;
+          "stripe_early_fraud_warning_id": string | null;
+          "stripe_refund_id": string | null;
+          "stripe_subscription_id": string | null;
+          "undone_at": string | null;
+          "undone_by": string | null;
+          "undone_reason": string | null;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "fraud_actions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "note_payment_link": {
+        Args: {
+          "stripe_payment_link_id": string;
+          "token": string;
+          "url": string;
+        };
+        Returns: string;
+      };
+      "payment_reference": {
+        Args: { "account_id": string; "expires_in"?: string };
+        Returns: string;
+      };
       "prepare_checkout": {
         Args: {
           "account_id"?: string;
@@ -3901,6 +4924,15 @@ export type Database = {
         };
         Returns: Json;
       };
+      "prepare_payment_links": {
+        Args: {
+          "account_id"?: string;
+          "pack": string;
+          "plan": string;
+          "user_id": string;
+        };
+        Returns: Json;
+      };
       "prepare_portal": {
         Args: {
           "account_id"?: string;
@@ -3910,6 +4942,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "prune_notifications": { Args: { "rows_max": number }; Returns: number };
       "read_stripe_events": {
         Args: { "batch_size": number; "visibility_seconds": number };
         Returns: {
@@ -3958,6 +4991,57 @@ export type Database = {
           "warned_at": string;
         };
         Returns: string;
+      };
+      "record_saved_card": {
+        Args: {
+          "as_of": string;
+          "card_brand": string;
+          "card_exp_month": number;
+          "card_exp_year": number;
+          "card_last4": string;
+          "livemode": boolean;
+          "stripe_customer_id": string;
+          "stripe_payment_method_id": string;
+        };
+        Returns: string;
+      };
+      "refund_fraud_warning": {
+        Args: {
+          "actor": string;
+          "reason": string;
+          "stripe_early_fraud_warning_id": string;
+        };
+        Returns: {
+          "account_id": string | null;
+          "action": string;
+          "actor": string;
+          "amount": number | null;
+          "attempts": number;
+          "created_at": string;
+          "currency": string | null;
+          "decided_at": string;
+          "id": number;
+          "is_in_doubt": boolean;
+          "last_error": string | null;
+          "next_attempt_at": string | null;
+          "reason": string;
+          "settled_at": string | null;
+          "status": string;
+          "stripe_charge_id": string | null;
+          "stripe_early_fraud_warning_id": string | null;
+          "stripe_refund_id": string | null;
+          "stripe_subscription_id": string | null;
+          "undone_at": string | null;
+          "undone_by": string | null;
+          "undone_reason": string | null;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "fraud_actions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       "refund_spend": {
         Args: {
@@ -4034,6 +5118,7 @@ export type Database = {
           "expires_at": string;
           "expires_in": string;
           "feature": string | null;
+          "frozen_grant_id": number | null;
           "id": string;
           "idempotency_key": string;
           "metadata": NonNullable<Json>;
@@ -4067,6 +5152,79 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "replace_payment_link": {
+        Args: { "name": string; "stripe_payment_link_id": string };
+        Returns: Json;
+      };
+      "resolve_fraud_warning": {
+        Args: {
+          "actor": string;
+          "decision": string;
+          "notes": string;
+          "stripe_early_fraud_warning_id": string;
+        };
+        Returns: {
+          "account_id": string | null;
+          "actionable": boolean;
+          "as_of": string;
+          "created_at": string;
+          "fraud_type": string;
+          "livemode": boolean;
+          "notes": string | null;
+          "processed_at": string | null;
+          "risk_level": string | null;
+          "risk_score": number | null;
+          "status": string;
+          "stripe_charge_id": string;
+          "stripe_customer_id": string | null;
+          "stripe_early_fraud_warning_id": string;
+          "stripe_payment_intent_id": string | null;
+          "updated_at": string;
+          "warned_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "fraud_warnings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "retire_payment_links": {
+        Args: { "name": string };
+        Returns: {
+          "active": boolean;
+          "attempts": number;
+          "confirmed_at": string | null;
+          "created_at": string;
+          "deactivate_at": string | null;
+          "deactivated_at": string | null;
+          "id": string;
+          "idempotency_key": string;
+          "keyed_at": string;
+          "last_error": string | null;
+          "livemode": boolean;
+          "may_exist": boolean;
+          "options": NonNullable<Json>;
+          "params": NonNullable<Json>;
+          "params_hash": string;
+          "retired_at": string | null;
+          "retired_reason": string | null;
+          "stripe_payment_link_id": string | null;
+          "stripe_price_id": string;
+          "updated_at": string;
+          "url": string | null;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "payment_links";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      "retry_notification": {
+        Args: { "notification_id": number };
+        Returns: string;
       };
       "retry_stripe_event": { Args: { "event_id": string }; Returns: string };
       "review_held_credits": {
@@ -4130,6 +5288,7 @@ export type Database = {
           "shortfall": number;
           "shortfall_policy": string;
           "taken": number;
+          "voided": number;
         };
         SetofOptions: {
           from: "*";
@@ -4155,6 +5314,7 @@ export type Database = {
           "amount": number;
           "closed_at": string | null;
           "created_at": string;
+          "cut": number;
           "description": string | null;
           "effective_at": string;
           "entry_id": number | null;
@@ -4244,6 +5404,28 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "settle_fraud_action": {
+        Args: {
+          "id": number;
+          "is_in_doubt": boolean;
+          "outcome": string;
+          "reason": string;
+          "retry_in_seconds": number;
+          "stripe_refund_id": string;
+        };
+        Returns: undefined;
+      };
+      "settle_notification": {
+        Args: {
+          "attempts": number;
+          "delivered_to": (string)[];
+          "notification_id": number;
+          "reason": string;
+          "retry_in_seconds": number;
+          "status": string;
+        };
+        Returns: string;
+      };
       "settle_recharge": {
         Args: {
           "action_url": string;
@@ -4256,6 +5438,14 @@ export type Database = {
           "stripe_payment_method_id": string;
         };
         Returns: string;
+      };
+      "settle_retired_link": {
+        Args: {
+          "link_id": string;
+          "reason": string;
+          "retry_in_seconds": number;
+        };
+        Returns: undefined;
       };
       "settle_stripe_events": {
         Args: {
@@ -4336,6 +5526,14 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      "stripe_account": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "livemode": boolean;
+          "stripe_account_id": string;
+          "witness_event_id": string;
+        }[];
+      };
       "sync_checkout_session": {
         Args: {
           "amount_total": number;
@@ -4345,6 +5543,7 @@ export type Database = {
           "lines": Json;
           "livemode": boolean;
           "mode": string;
+          "opened_at": string;
           "payment_status": string;
           "status": string;
           "stripe_checkout_session_id": string;
@@ -4356,6 +5555,21 @@ export type Database = {
         };
         Returns: string;
       };
+      "sync_credit_note": {
+        Args: {
+          "amount": number;
+          "amount_refunded": number;
+          "as_of": string;
+          "currency": string;
+          "livemode": boolean;
+          "noted_at": string;
+          "reason": string;
+          "status": string;
+          "stripe_credit_note_id": string;
+          "stripe_invoice_id": string;
+        };
+        Returns: string;
+      };
       "sync_customer": {
         Args: {
           "as_of": string;
@@ -4364,6 +5578,22 @@ export type Database = {
           "livemode": boolean;
           "name": string;
           "stripe_customer_id": string;
+        };
+        Returns: string;
+      };
+      "sync_dispute": {
+        Args: {
+          "amount": number;
+          "as_of": string;
+          "currency": string;
+          "disputed_at": string;
+          "evidence_due_at": string;
+          "livemode": boolean;
+          "reason": string;
+          "status": string;
+          "stripe_charge_id": string;
+          "stripe_dispute_id": string;
+          "stripe_payment_intent_id": string;
         };
         Returns: string;
       };
@@ -4390,6 +5620,20 @@ export type Database = {
         };
         Returns: string;
       };
+      "sync_invoice_payment": {
+        Args: {
+          "amount_paid": number;
+          "currency": string;
+          "livemode": boolean;
+          "paid_at": string;
+          "status": string;
+          "stripe_charge_id": string;
+          "stripe_invoice_id": string;
+          "stripe_invoice_payment_id": string;
+          "stripe_payment_intent_id": string;
+        };
+        Returns: string;
+      };
       "sync_payment": {
         Args: {
           "amount": number;
@@ -4400,6 +5644,7 @@ export type Database = {
           "currency": string;
           "failure_code": string;
           "is_disputed": boolean;
+          "is_liability_shifted": boolean;
           "livemode": boolean;
           "receipt_url": string;
           "risk_level": string;
@@ -4426,6 +5671,16 @@ export type Database = {
           "stripe_customer_id": string;
           "stripe_payment_intent_id": string;
           "stripe_payment_method_id": string;
+        };
+        Returns: string;
+      };
+      "sync_payment_link": {
+        Args: {
+          "active": boolean;
+          "livemode": boolean;
+          "stripe_payment_link_id": string;
+          "token": string;
+          "url": string;
         };
         Returns: string;
       };
@@ -4460,6 +5715,35 @@ export type Database = {
         };
         Returns: string;
       };
+      "sync_refund": {
+        Args: {
+          "amount": number;
+          "as_of": string;
+          "currency": string;
+          "failure_reason": string;
+          "reason": string;
+          "refunded_at": string;
+          "status": string;
+          "stripe_charge_id": string;
+          "stripe_payment_intent_id": string;
+          "stripe_refund_id": string;
+        };
+        Returns: string;
+      };
+      "sync_review": {
+        Args: {
+          "as_of": string;
+          "closed_reason": string;
+          "is_open": boolean;
+          "livemode": boolean;
+          "opened_at": string;
+          "reason": string;
+          "stripe_charge_id": string;
+          "stripe_payment_intent_id": string;
+          "stripe_review_id": string;
+        };
+        Returns: string;
+      };
       "sync_subscription": {
         Args: {
           "as_of": string;
@@ -4483,6 +5767,37 @@ export type Database = {
         };
         Returns: string;
       };
+      "take_fraud_actions": {
+        Args: { "actions_max": number; "lease_seconds": number };
+        Returns: {
+          "action": string;
+          "attempts": number;
+          "id": number;
+          "stripe_charge_id": string;
+          "stripe_subscription_id": string;
+          "was_in_doubt": boolean;
+        }[];
+      };
+      "take_notifications": {
+        Args: {
+          "audiences": (string)[];
+          "lease_seconds": number;
+          "messages_max": number;
+        };
+        Returns: {
+          "account_id": string;
+          "attempts": number;
+          "audience": string;
+          "created_at": string;
+          "delivered_to": (string)[];
+          "digest_size": number;
+          "email": string;
+          "first": Json;
+          "id": number;
+          "kind": string;
+          "payload": Json;
+        }[];
+      };
       "take_recharges": {
         Args: { "lease_seconds": number; "recharges_max": number };
         Returns: {
@@ -4497,6 +5812,14 @@ export type Database = {
           "stripe_customer_id": string;
           "stripe_payment_intent_id": string;
           "stripe_price_id": string;
+        }[];
+      };
+      "take_retired_links": {
+        Args: { "lease_seconds": number; "links_max": number };
+        Returns: {
+          "attempts": number;
+          "id": string;
+          "stripe_payment_link_id": string;
         }[];
       };
       "transfer_credits": {
@@ -4536,7 +5859,70 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "undo_fraud_action": {
+        Args: { "actor": string; "id": number; "reason": string };
+        Returns: {
+          "account_id": string | null;
+          "action": string;
+          "actor": string;
+          "amount": number | null;
+          "attempts": number;
+          "created_at": string;
+          "currency": string | null;
+          "decided_at": string;
+          "id": number;
+          "is_in_doubt": boolean;
+          "last_error": string | null;
+          "next_attempt_at": string | null;
+          "reason": string;
+          "settled_at": string | null;
+          "status": string;
+          "stripe_charge_id": string | null;
+          "stripe_early_fraud_warning_id": string | null;
+          "stripe_refund_id": string | null;
+          "stripe_subscription_id": string | null;
+          "undone_at": string | null;
+          "undone_by": string | null;
+          "undone_reason": string | null;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "fraud_actions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "unfreeze_account": {
+        Args: { "account_id": string; "actor": string; "reason": string };
+        Returns: {
+          "closed_at": string | null;
+          "created_at": string;
+          "frozen_at": string | null;
+          "frozen_reason": string | null;
+          "id": string;
+          "kind": string;
+          "name": string | null;
+          "owner_id": string | null;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "use_pg_cron": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "worker_state": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "messages_waiting": number;
+          "oldest_message_at": string;
+          "queue_length": number;
+          "workers": number;
+        }[];
+      };
     };
     Enums: {
       [_ in never]: never;
@@ -4550,6 +5936,34 @@ export type Database = {
       [_ in never]: never;
     };
     Views: {
+      "billing_account": {
+        Row: {
+          "account_id": string;
+          "closed_at": string | null;
+          "frozen_at": string | null;
+          "frozen_reason": string | null;
+          "kind": string;
+          "status": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id"?: string | null;
+          "closed_at"?: string | null;
+          "frozen_at"?: string | null;
+          "frozen_reason"?: string | null;
+          "kind"?: string | null;
+          "status"?: never;
+        };
+        Update: {
+          "account_id"?: string | null;
+          "closed_at"?: string | null;
+          "frozen_at"?: string | null;
+          "frozen_reason"?: string | null;
+          "kind"?: string | null;
+          "status"?: never;
+        };
+        Relationships: [];
+      };
       "billing_entitlements": {
         Row: {
           "account_id": string | null;
@@ -4557,6 +5971,27 @@ export type Database = {
           "stripe_price_id": string | null;
           "stripe_subscription_id": string | null;
           "value": Json | null;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "subscriptions_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "billing_account";
+            referencedColumns: ["account_id"];
+          },
+        ];
+      };
+      "billing_packs": {
+        Row: {
+          "currency": string;
+          "description": string | null;
+          "lookup_key": string | null;
+          "name": string | null;
+          "pack_credits": number;
+          "stripe_price_id": string;
+          "unit_amount": number | null;
         };
         ComputedFields: never;
         Relationships: [];
@@ -4572,8 +6007,11 @@ export type Database = {
           "name": string | null;
           "recurring_interval": string;
           "recurring_interval_count": number;
+          "seats_max": number | null;
+          "seats_min": number;
           "stripe_price_id": string;
           "trial_credits": number;
+          "trial_days": number;
           "unit_amount": number | null;
         };
         ComputedFields: never;
@@ -4593,7 +6031,15 @@ export type Database = {
           "trial_end": string | null;
         };
         ComputedFields: never;
-        Relationships: [];
+        Relationships: [
+          {
+            foreignKeyName: "subscriptions_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "billing_account";
+            referencedColumns: ["account_id"];
+          },
+        ];
       };
       "credit_balance": {
         Row: {
@@ -4618,7 +6064,15 @@ export type Database = {
           "held"?: number | null;
           "updated_at"?: string | null;
         };
-        Relationships: [];
+        Relationships: [
+          {
+            foreignKeyName: "credit_balances_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: true;
+            referencedRelation: "billing_account";
+            referencedColumns: ["account_id"];
+          },
+        ];
       };
       "credit_history": {
         Row: {
@@ -4752,6 +6206,16 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "freeze_account": {
+        Args: { "account_id": string; "actor": string; "reason": string };
+        Returns: Database["billing"]["Tables"]["accounts"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "grant_credits": {
         Args: {
           "account_id": string;
@@ -4808,6 +6272,34 @@ export type Database = {
         Args: { "duplicate_of": string; "stripe_customer_id": string };
         Returns: undefined;
       };
+      "note_fraud": {
+        Args: {
+          "actor": string;
+          "notes": string;
+          "stripe_early_fraud_warning_id": string;
+        };
+        Returns: Database["billing"]["Tables"]["fraud_actions"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "fraud_actions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "refund_fraud_warning": {
+        Args: {
+          "actor": string;
+          "reason": string;
+          "stripe_early_fraud_warning_id": string;
+        };
+        Returns: Database["billing"]["Tables"]["fraud_actions"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "fraud_actions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "refund_spend": {
         Args: {
           "amount": number;
@@ -4856,6 +6348,21 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "resolve_fraud_warning": {
+        Args: {
+          "actor": string;
+          "decision": string;
+          "notes": string;
+          "stripe_early_fraud_warning_id": string;
+        };
+        Returns: Database["billing"]["Tables"]["fraud_warnings"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "fraud_warnings";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -4988,6 +6495,26 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "credit_entries";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "undo_fraud_action": {
+        Args: { "actor": string; "id": number; "reason": string };
+        Returns: Database["billing"]["Tables"]["fraud_actions"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "fraud_actions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "unfreeze_account": {
+        Args: { "account_id": string; "actor": string; "reason": string };
+        Returns: Database["billing"]["Tables"]["accounts"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "accounts";
           isOneToOne: true;
           isSetofReturn: false;
         };

@@ -77,6 +77,99 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._accounts_of_money(stripe_payment_intent_id text, stripe_charge_id text, stripe_invoice_ids text[]) RETURNS uuid[]
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select coalesce(array_agg(distinct concerned.account_id order by concerned.account_id), '{}') from (
+        select payments.account_id from billing.payments
+        where payments.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
+            or payments.stripe_charge_id = _accounts_of_money.stripe_charge_id
+        union all
+        select invoices.account_id from billing.invoices
+        where invoices.stripe_invoice_id = any (_accounts_of_money.stripe_invoice_ids)
+        union all
+        select credit_grants.account_id from billing.credit_grants
+        where credit_grants.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
+    ) as concerned
+    where concerned.account_id is not null
+$$;
+
+CREATE TABLE billing.fraud_warnings (
+    stripe_early_fraud_warning_id text NOT NULL,
+    stripe_charge_id text NOT NULL,
+    stripe_payment_intent_id text,
+    stripe_customer_id text,
+    account_id uuid,
+    livemode boolean NOT NULL,
+    fraud_type text NOT NULL,
+    actionable boolean NOT NULL,
+    risk_level text,
+    risk_score integer,
+    status text DEFAULT 'open'::text NOT NULL,
+    processed_at timestamp with time zone,
+    notes text,
+    warned_at timestamp with time zone NOT NULL,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['open'::text, 'resolved'::text, 'dismissed'::text])))
+);
+
+COMMENT ON TABLE billing.fraud_warnings IS 'Early fraud warnings, with the risk of their charge (a warning itself carries none).';
+
+CREATE FUNCTION billing._act_on_warning(warning billing.fraud_warnings) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_warning billing.fraud_warnings := _act_on_warning.warning;
+    v_verdict record;
+    v_action billing.fraud_actions;
+begin
+    if (select settings.fraud_dry_run from billing.settings) then
+        return;
+    elsif v_warning.account_id is not null then
+        perform billing._lock_balance(v_warning.account_id);
+    end if;
+    for v_verdict in select * from billing.judge_fraud_warning(v_warning.stripe_early_fraud_warning_id) loop
+        insert into billing.fraud_actions as held (
+            stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id,
+            stripe_subscription_id, amount, currency, decided_at, next_attempt_at, settled_at
+        )
+        select
+            v_warning.stripe_early_fraud_warning_id, v_warning.account_id, v_verdict.action, became.status,
+            v_verdict.reason, 'policy', v_warning.stripe_charge_id, v_verdict.stripe_subscription_id, v_verdict.amount,
+            v_verdict.currency, billing.current_time(), case when became.status = 'queued' then now() end,
+            case when became.status = 'done' then billing.current_time() end
+        from (
+            select case
+                when not v_verdict.is_due then 'skipped'
+                when v_verdict.action in ('refund', 'cancel_subscription') then 'queued'
+                else 'done'
+            end as status
+        ) as became
+        -- An account that is linked later can be frozen then.
+        on conflict (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, '')) where actor = 'policy'
+        do update
+        set account_id = excluded.account_id, status = excluded.status, reason = excluded.reason,
+            decided_at = excluded.decided_at, next_attempt_at = excluded.next_attempt_at,
+            settled_at = excluded.settled_at, updated_at = now()
+        where held.status = 'skipped' and excluded.status <> 'skipped'
+        returning * into v_action;
+        if not found or v_action.status <> 'done' then
+            continue;
+        elsif v_action.action = 'alert' then
+            perform billing._alert_of_warning(v_warning);
+        else
+            perform billing._freeze_account(
+                v_warning.account_id, 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id
+            );
+        end if;
+    end loop;
+end
+$$;
+
 CREATE FUNCTION billing._adopt_customer(stripe_customer_id text, account_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -97,12 +190,31 @@ begin
     update billing.fraud_warnings set account_id = _adopt_customer.account_id
     where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id;
 
-    perform billing._freeze_on_warning(fraud_warnings) from billing.fraud_warnings
+    perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
     where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id and fraud_warnings.status = 'open';
     perform billing._record_cards_of_customer(_adopt_customer.stripe_customer_id, _adopt_customer.account_id);
     perform billing._settle_subscriptions_of(_adopt_customer.stripe_customer_id);
     perform billing._retry_events_waiting_for(_adopt_customer.stripe_customer_id);
 end
+$$;
+
+CREATE FUNCTION billing._alert_of_warning(warning billing.fraud_warnings) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        (_alert_of_warning.warning).account_id, 'administrators', 'fraud_warning',
+        'fraud_warning:' || (_alert_of_warning.warning).stripe_early_fraud_warning_id,
+        jsonb_build_object(
+            'stripe_early_fraud_warning_id', (_alert_of_warning.warning).stripe_early_fraud_warning_id,
+            'stripe_charge_id', (_alert_of_warning.warning).stripe_charge_id,
+            'fraud_type', (_alert_of_warning.warning).fraud_type,
+            'risk_level', (_alert_of_warning.warning).risk_level, 'amount', max(payments.amount),
+            'currency', max(payments.currency)
+        )
+    from billing.payments where payments.stripe_charge_id = (_alert_of_warning.warning).stripe_charge_id
+    on conflict (dedupe_key) do nothing
 $$;
 
 CREATE FUNCTION billing._allocate_slots(account_ids uuid[], as_of timestamp with time zone) RETURNS TABLE(accounts_done bigint, slots_granted bigint, credits_granted numeric)
@@ -126,7 +238,7 @@ begin
             least(plans.monthly_credits::numeric * schedules.quantity, 1000000000001)::bigint as amount, plans.rollover,
             plans.rollover_periods,
             'Monthly subscription credits for ' || coalesce(plans.nickname, products.name) as description,
-            balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap'
+            balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap' or schedules.has_returns
                 or balances.balance > 4611686018427387904
                 or plans.monthly_credits::numeric * schedules.quantity > 1000000000000 as is_special,
             schedules.anchor at time zone 'utc' as anchor_utc,
@@ -253,18 +365,20 @@ begin
         (select array_agg(alone.stripe_subscription_id order by alone.account_id, alone.stripe_subscription_id) from alone)
     into slots_granted, credits_granted, v_alone;
 
+    accounts_done := cardinality(_allocate_slots.account_ids);
     if v_alone is not null then
         select sum(granted.slots), sum(granted.credits) into v_alone_slots, v_alone_credits
         from unnest(v_alone) as stripe_subscription_id
         cross join lateral billing._grant_due_slots(stripe_subscription_id, _allocate_slots.as_of) as granted;
         slots_granted := slots_granted + v_alone_slots;
         credits_granted := credits_granted + v_alone_credits;
+        -- Those that have no room for more stay due.
+        accounts_done := accounts_done - (
+            select count(distinct schedules.account_id) from billing.credit_schedules as schedules
+            where schedules.stripe_subscription_id = any (v_alone)
+                and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
+        );
     end if;
-    accounts_done := cardinality(_allocate_slots.account_ids) - (
-        select count(distinct schedules.account_id) from billing.credit_schedules as schedules
-        where schedules.account_id = any (_allocate_slots.account_ids)
-            and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
-    );
     return next;
 end
 $$;
@@ -289,6 +403,9 @@ CREATE TABLE billing.plans (
     rollover_cap bigint,
     proration_credits text DEFAULT 'delta'::text NOT NULL,
     cancel_credits text DEFAULT 'period_end'::text NOT NULL,
+    trial_days integer DEFAULT 0 NOT NULL,
+    seats_min bigint DEFAULT 1 NOT NULL,
+    seats_max bigint,
     features jsonb DEFAULT '{}'::jsonb NOT NULL,
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
@@ -306,7 +423,9 @@ CREATE TABLE billing.plans (
     CONSTRAINT rollover_is_known CHECK ((rollover = ANY (ARRAY['none'::text, 'all'::text, 'periods'::text, 'cap'::text]))),
     CONSTRAINT rollover_periods_are_positive CHECK ((rollover_periods > 0)),
     CONSTRAINT rollover_periods_come_with_the_rule CHECK (((rollover = 'periods'::text) = (rollover_periods IS NOT NULL))),
+    CONSTRAINT seats_are_in_order CHECK (((seats_min > 0) AND (seats_max >= seats_min))),
     CONSTRAINT trial_credits_are_not_negative CHECK ((trial_credits >= 0)),
+    CONSTRAINT trial_days_are_at_most_two_years CHECK (((trial_days >= 0) AND (trial_days <= 730))),
     CONSTRAINT usage_type_is_known CHECK ((usage_type = ANY (ARRAY['licensed'::text, 'metered'::text])))
 );
 
@@ -325,6 +444,12 @@ COMMENT ON COLUMN billing.plans.rollover IS 'What happens to unspent monthly cre
 COMMENT ON COLUMN billing.plans.proration_credits IS 'What a change to this plan within a paid period gives at once: delta (by the days left, less what the plan before gave for them), full (a whole month), none.';
 
 COMMENT ON COLUMN billing.plans.cancel_credits IS 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
+
+COMMENT ON COLUMN billing.plans.trial_days IS 'How long checkout lets a new subscriber try it before the first payment; 0: no trial.';
+
+COMMENT ON COLUMN billing.plans.seats_min IS 'The fewest units that checkout sells, and how many it does where nobody says.';
+
+COMMENT ON COLUMN billing.plans.seats_max IS 'The most units that checkout sells; null: settings.max_checkout_quantity.';
 
 CREATE TABLE billing.subscriptions (
     stripe_subscription_id text NOT NULL,
@@ -371,6 +496,20 @@ CREATE FUNCTION billing._anchor_of_period(plan billing.plans, subscription billi
             then _anchor_of_period.period_start
         else _anchor_of_period.period_end
     end
+$$;
+
+CREATE FUNCTION billing._are_link_options(options jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select case when jsonb_typeof(_are_link_options.options) <> 'object' then false else not exists (
+        select from jsonb_object_keys(_are_link_options.options) as name
+        where name not in (
+            'after_completion', 'allow_promotion_codes', 'automatic_tax', 'billing_address_collection',
+            'consent_collection', 'custom_fields', 'custom_text', 'inactive_message', 'phone_number_collection',
+            'submit_type', 'tax_id_collection'
+        )
+    ) end
 $$;
 
 CREATE FUNCTION billing._are_origins(urls text[]) RETURNS boolean
@@ -429,7 +568,10 @@ CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETUR
                 when (_arm_schedules.subscription).is_collection_paused then 'collection_paused'
                 when customers.deleted_at is not null then 'customer_deleted'
                 when items.stripe_subscription_item_id is null then 'item_removed'
-            end as disarmed_reason
+                when invoices.amount_contested > 0 then 'disputed'
+                when invoices.amount_returned > 0 and invoices.amount_returned >= invoices.amount_paid then 'refunded'
+            end as disarmed_reason,
+            invoices.amount_returned > 0 as has_returns
         from billing.credit_schedules as schedules
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         join billing.invoices on invoices.stripe_invoice_id = schedules.stripe_invoice_id
@@ -442,7 +584,7 @@ CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETUR
     armed as (
         select
             facts.stripe_subscription_item_id, facts.stripe_invoice_id, facts.period_start, facts.is_change, facts.anchor,
-            facts.ends_at, facts.disarmed_reason,
+            facts.ends_at, facts.disarmed_reason, facts.has_returns,
             billing._first_slot(
                 facts.anchor, coalesce(schedules.last_slot_at + interval '1 microsecond', facts.period_start)
             ) as next_slot_at
@@ -455,16 +597,109 @@ CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETUR
     set anchor = armed.anchor,
         ends_at = armed.ends_at,
         disarmed_reason = armed.disarmed_reason,
+        has_returns = armed.has_returns,
         next_slot_at = case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end,
         updated_at = now()
     from armed
     where schedules.stripe_subscription_item_id = armed.stripe_subscription_item_id
         and schedules.stripe_invoice_id = armed.stripe_invoice_id
         and schedules.period_start = armed.period_start and schedules.is_change = armed.is_change
-        and (schedules.anchor, schedules.ends_at, schedules.disarmed_reason, schedules.next_slot_at) is distinct from (
-            armed.anchor, armed.ends_at, armed.disarmed_reason,
+        and (
+            schedules.anchor, schedules.ends_at, schedules.disarmed_reason, schedules.has_returns, schedules.next_slot_at
+        ) is distinct from (
+            armed.anchor, armed.ends_at, armed.disarmed_reason, armed.has_returns,
             case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end
         )
+$$;
+
+CREATE TABLE billing.credit_revocations (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    grant_id bigint NOT NULL,
+    entry_id bigint,
+    requested bigint NOT NULL,
+    taken bigint NOT NULL,
+    shortfall bigint NOT NULL,
+    shortfall_policy text NOT NULL,
+    reinstated bigint DEFAULT 0 NOT NULL,
+    voided bigint DEFAULT 0 NOT NULL,
+    reason text NOT NULL,
+    actor text,
+    key_space billing.key_space NOT NULL,
+    idempotency_key billing.idempotency_key NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT reinstated_is_within_what_was_collected CHECK (((reinstated >= 0) AND (reinstated <= (taken +
+CASE shortfall_policy
+    WHEN 'clamp_and_record'::text THEN (0)::bigint
+    ELSE shortfall
+END)))),
+    CONSTRAINT requested_is_positive CHECK ((requested > 0)),
+    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
+    CONSTRAINT taken_and_shortfall_are_within_the_request CHECK (((taken >= 0) AND (shortfall >= 0) AND ((taken + shortfall) <= requested))),
+    CONSTRAINT voided_is_within_what_was_not_taken CHECK (((voided >= 0) AND (voided <= (requested - taken))))
+);
+
+COMMENT ON TABLE billing.credit_revocations IS 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
+
+COMMENT ON COLUMN billing.credit_revocations.entry_id IS 'The entry that took it; null when nothing was left to take.';
+
+COMMENT ON COLUMN billing.credit_revocations.voided IS 'Part of requested that nothing had been taken for, and that is asked for no more.';
+
+CREATE FUNCTION billing._asked_back(revocation billing.credit_revocations) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select (_asked_back.revocation).requested - (_asked_back.revocation).reinstated - (_asked_back.revocation).voided
+$$;
+
+CREATE FUNCTION billing._asked_back_of_lot(grant_id bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select coalesce(sum(billing._asked_back(credit_revocations)), 0)::bigint from billing.credit_revocations
+    where credit_revocations.grant_id = _asked_back_of_lot.grant_id and credit_revocations.key_space = 'stripe'
+        and credit_revocations.idempotency_key ^@ 'returned:'
+$$;
+
+CREATE FUNCTION billing._attribute_payment(stripe_checkout_session_id text, stripe_payment_link_id text, stripe_customer_id text, client_reference_id text, livemode boolean, opened_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_named record;
+    v_kept text;
+begin
+    if _attribute_payment.stripe_customer_id is null then
+        return;  -- a guest: whoever grants says what to do
+    end if;
+    select * into strict v_named from billing._read_reference(
+        _attribute_payment.client_reference_id, _attribute_payment.livemode, _attribute_payment.opened_at
+    );
+    if v_named.refusal is null then
+        perform billing._lock_balance(v_named.account_id);
+    end if;
+    perform billing._lock_arrival(_attribute_payment.stripe_customer_id);
+    if exists (
+        select from billing.customers
+        where customers.stripe_customer_id = _attribute_payment.stripe_customer_id and customers.account_id is not null
+    ) then
+        return;
+    elsif v_named.refusal is not null then
+        raise exception 'customer % of % is linked to no account, and its payment through % names none (reference: %)',
+            _attribute_payment.stripe_customer_id, _attribute_payment.stripe_checkout_session_id,
+            _attribute_payment.stripe_payment_link_id, v_named.refusal
+            using errcode = 'TB011', detail = _attribute_payment.stripe_customer_id,
+            hint = 'Look who paid, then call billing.link_customer(account_id, stripe_customer_id) or billing.merge_customer: this event then goes on by itself.';
+    end if;
+    v_kept := billing._customer_of(v_named.account_id, _attribute_payment.livemode);
+    if v_kept is null then
+        perform billing.link_customer(
+            v_named.account_id, _attribute_payment.stripe_customer_id, _attribute_payment.livemode
+        );
+    else
+        perform billing.merge_customer(_attribute_payment.stripe_customer_id, v_kept);
+    end if;
+end
 $$;
 
 CREATE FUNCTION billing._burn_lots(account_id uuid, entry_id bigint, amount bigint) RETURNS bigint
@@ -536,6 +771,8 @@ CREATE TABLE billing.invoices (
     total bigint NOT NULL,
     amount_due bigint NOT NULL,
     amount_paid bigint NOT NULL,
+    amount_returned bigint DEFAULT 0 NOT NULL,
+    amount_contested bigint DEFAULT 0 NOT NULL,
     attempt_count integer DEFAULT 0 NOT NULL,
     next_payment_attempt_at timestamp with time zone,
     hosted_invoice_url text,
@@ -548,6 +785,10 @@ CREATE TABLE billing.invoices (
 );
 
 COMMENT ON TABLE billing.invoices IS 'Stripe invoices; amounts in minor units of currency.';
+
+COMMENT ON COLUMN billing.invoices.amount_returned IS 'What went back of amount_paid: refunds, lost disputes, credit notes after payment.';
+
+COMMENT ON COLUMN billing.invoices.amount_contested IS 'What open disputes contest of the rest.';
 
 CREATE FUNCTION billing._change_ends(invoice billing.invoices, line billing.invoice_lines) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE
@@ -640,6 +881,7 @@ CREATE TABLE billing.credit_holds (
     feature text,
     idempotency_key billing.idempotency_key NOT NULL,
     release_key billing.idempotency_key,
+    frozen_grant_id bigint,
     expires_in interval NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     settled_at timestamp with time zone,
@@ -652,6 +894,8 @@ CREATE TABLE billing.credit_holds (
 COMMENT ON TABLE billing.credit_holds IS 'Credits set aside until captured, released or expired.';
 
 COMMENT ON COLUMN billing.credit_holds.release_key IS 'The idempotency key of its release.';
+
+COMMENT ON COLUMN billing.credit_holds.frozen_grant_id IS 'The lot that a dispute has frozen; null for the app''s own holds.';
 
 CREATE FUNCTION billing._check_held(hold billing.credit_holds) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -715,6 +959,8 @@ CREATE FUNCTION billing._check_not_subscribed(account_id uuid, plan billing.plan
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
+declare
+    v_scope text := (select settings.one_subscription_per from billing.settings);
 begin
     if exists (
         select from billing.subscriptions
@@ -723,7 +969,7 @@ begin
         where subscriptions.account_id = _check_not_subscribed.account_id
             and subscriptions.livemode = (_check_not_subscribed.plan).livemode
             and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
-            and billing._is_one_too_many(_check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
+            and billing._is_within(v_scope, _check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
     ) or exists (
         select from billing.checkout_requests as requests
         join billing.checkout_sessions as sessions
@@ -735,10 +981,22 @@ begin
             and sessions.mode = 'subscription' and sessions.status = 'complete'
             and coalesce(subscriptions.status, 'incomplete') = 'incomplete'
             and requests.created_at > now() - interval '2 days'
-            and billing._is_one_too_many(_check_not_subscribed.plan, requests.stripe_price_id, null)
+            and billing._is_within(v_scope, _check_not_subscribed.plan, requests.stripe_price_id)
     ) then
         raise exception 'there is a subscription already: use the portal to change it'
             using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides what is one too many.';
+    -- Cancelled at once and taken again, a free plan would bring the credits of its month again.
+    elsif (_check_not_subscribed.plan).unit_amount = 0 and exists (
+        select from billing.subscriptions
+        join billing.subscription_items as items
+            on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+        where subscriptions.account_id = _check_not_subscribed.account_id
+            and subscriptions.livemode = (_check_not_subscribed.plan).livemode
+            and subscriptions.status = 'canceled' and items.current_period_end > billing.current_time()
+            and billing._is_within(v_scope, _check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
+    ) then
+        raise exception 'a free plan begins again when its last period is over'
+            using errcode = 'TB045', hint = 'Until then another plan can be bought.';
     end if;
 end
 $$;
@@ -850,21 +1108,24 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._checked_quantity(quantity numeric, is_metered boolean) RETURNS bigint
+CREATE FUNCTION billing._checked_quantity(quantity numeric, is_metered boolean, seats_min bigint, seats_max bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
+    v_least bigint := case when _checked_quantity.is_metered then 1 else _checked_quantity.seats_min end;
     v_most bigint := case
         when _checked_quantity.is_metered then 1
-        else (select settings.max_checkout_quantity from billing.settings)
+        else coalesce(_checked_quantity.seats_max, (select settings.max_checkout_quantity from billing.settings))
     end;
+    v_quantity numeric := coalesce(_checked_quantity.quantity, v_least);
 begin
-    if coalesce(_checked_quantity.quantity, 1) not between 1 and v_most or _checked_quantity.quantity % 1 <> 0 then
-        raise exception 'quantity is not a whole number from 1 to %', v_most
-            using errcode = 'TB043', hint = 'billing.settings.max_checkout_quantity is the limit.';
+    if v_quantity not between v_least and v_most or v_quantity % 1 <> 0 then
+        raise exception 'quantity is not a whole number from % to %', v_least, v_most
+            using errcode = 'TB043',
+            hint = 'The plan''s metadata seats is the limit, or else billing.settings.max_checkout_quantity.';
     end if;
-    return case when not _checked_quantity.is_metered then coalesce(_checked_quantity.quantity, 1) end;
+    return case when not _checked_quantity.is_metered then v_quantity end;
 end
 $$;
 
@@ -927,6 +1188,50 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._claim_link(stripe_price_id text, quantity bigint, is_pack boolean, options jsonb, name text) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_livemode boolean := billing.is_livemode();
+    v_options jsonb := billing._link_options(_claim_link.options);
+    v_params jsonb := v_options || jsonb_strip_nulls(jsonb_build_object(
+        'line_items', jsonb_build_array(
+            jsonb_build_object('price', _claim_link.stripe_price_id, 'quantity', _claim_link.quantity)
+        ),
+        -- Without a customer nobody could tell whose the credits are; a subscription always makes one.
+        'customer_creation', case when _claim_link.is_pack then 'always' end
+    ));
+    -- jsonb writes its keys in one order.
+    v_hash bytea := sha256(convert_to(v_params::text, 'UTF8'));
+    v_link billing.payment_links;
+begin
+    -- Again where the row was made, or retired, while we waited for a lock.
+    loop
+        select * into v_link from billing.payment_links
+        where payment_links.params_hash = v_hash and payment_links.livemode = v_livemode and payment_links.active
+        for update;
+        exit when found;
+        perform billing._hold_price(_claim_link.stripe_price_id, _claim_link.name);
+        insert into billing.payment_links (livemode, stripe_price_id, options, params, params_hash, idempotency_key)
+        values (
+            v_livemode, _claim_link.stripe_price_id, v_options, v_params, v_hash,
+            billing._fresh_stripe_key('link', gen_random_uuid())
+        )
+        on conflict (params_hash, livemode) where active do nothing;
+    end loop;
+    -- A key that Stripe is about to forget.
+    if v_link.url is null and v_link.keyed_at < now() - interval '23 hours' then
+        update billing.payment_links
+        set idempotency_key = billing._fresh_stripe_key('link', v_link.id), keyed_at = now(), may_exist = true,
+            updated_at = now()
+        where payment_links.id = v_link.id
+        returning * into v_link;
+    end if;
+    return billing._link_as_told(v_link, _claim_link.name);
+end
+$$;
+
 CREATE FUNCTION billing._claim_recharge(account_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -955,7 +1260,9 @@ begin
     v_obstacle := case
         when v_account.closed_at is not null then 'account_closed'
         when v_customer_id is null then 'no_customer'
-        when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 then 'no_pack'
+        when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 or not exists (
+            select from billing.products where products.stripe_product_id = v_pack.stripe_product_id and products.active
+        ) then 'no_pack'
     end;
     if v_obstacle is not null then
         perform billing._pause_recharge(v_account.id, v_obstacle);
@@ -1005,6 +1312,7 @@ CREATE TABLE billing.credit_grants (
     amount billing.positive_credits NOT NULL,
     remaining bigint NOT NULL,
     held bigint DEFAULT 0 NOT NULL,
+    cut bigint DEFAULT 0 NOT NULL,
     priority integer DEFAULT 100 NOT NULL,
     effective_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
@@ -1029,13 +1337,15 @@ COMMENT ON COLUMN billing.credit_grants.entry_id IS 'The entry that opened the l
 
 COMMENT ON COLUMN billing.credit_grants.held IS 'Part of remaining that open holds have pinned.';
 
+COMMENT ON COLUMN billing.credit_grants.cut IS 'Credits that were not granted with it, because their price had gone back by then.';
+
 CREATE FUNCTION billing._correct_grant(lot billing.credit_grants, amount bigint, idempotency_key text, reason text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
     v_amount bigint := least(_correct_grant.amount, (_correct_grant.lot).amount - coalesce((
-        select sum(credit_revocations.requested - credit_revocations.reinstated) from billing.credit_revocations
+        select sum(billing._asked_back(credit_revocations)) from billing.credit_revocations
         where credit_revocations.grant_id = (_correct_grant.lot).id
     ), 0));
 begin
@@ -1187,6 +1497,136 @@ exception when invalid_text_representation then
 end
 $$;
 
+CREATE TABLE billing.one_time_prices (
+    stripe_price_id text NOT NULL,
+    stripe_product_id text NOT NULL,
+    livemode boolean NOT NULL,
+    active boolean NOT NULL,
+    lookup_key text,
+    nickname text,
+    currency text NOT NULL,
+    unit_amount bigint,
+    metadata jsonb NOT NULL,
+    as_of timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE billing.one_time_prices IS 'One-time Stripe prices that declare no credits, nor does their product: no packs, unless one of them does later.';
+
+CREATE FUNCTION billing._declared_pack(price billing.one_time_prices) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_credits bigint := billing._declared_credits(
+        (_declared_pack.price).stripe_price_id, 'pack_credits', (_declared_pack.price).metadata,
+        (
+            select products.metadata from billing.products
+            where products.stripe_product_id = (_declared_pack.price).stripe_product_id
+        )
+    );
+begin
+    if v_credits = 0 then
+        raise exception 'metadata pack_credits of % is "0", a credit pack has at least one',
+            (_declared_pack.price).stripe_price_id
+            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+    end if;
+    return v_credits;
+end
+$$;
+
+CREATE TABLE billing.notifications (
+    id bigint NOT NULL,
+    account_id uuid,
+    audience text NOT NULL,
+    reader text GENERATED ALWAYS AS (
+CASE audience
+    WHEN 'customer'::text THEN (account_id)::text
+    ELSE audience
+END) STORED NOT NULL,
+    kind text NOT NULL,
+    dedupe_key text NOT NULL,
+    payload jsonb DEFAULT '{}'::jsonb NOT NULL,
+    status text DEFAULT 'queued'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    first_attempt_at timestamp with time zone,
+    next_attempt_at timestamp with time zone DEFAULT now(),
+    delivered_to text[] DEFAULT '{}'::text[] NOT NULL,
+    digest_id bigint,
+    digest_size integer,
+    last_error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    delivered_at timestamp with time zone,
+    CONSTRAINT audience_is_known CHECK ((audience = ANY (ARRAY['administrators'::text, 'customer'::text]))),
+    CONSTRAINT customers_have_an_account CHECK (((audience <> 'customer'::text) OR (account_id IS NOT NULL))),
+    CONSTRAINT delivered_notifications_say_when CHECK (((status = 'delivered'::text) = (delivered_at IS NOT NULL))),
+    CONSTRAINT digested_notifications_name_their_digest CHECK (((status = 'digested'::text) = ((digest_id <> id) IS TRUE))),
+    CONSTRAINT digests_say_how_many CHECK (((digest_size IS NULL) = (digest_id IS DISTINCT FROM id))),
+    CONSTRAINT open_notifications_are_due CHECK (((status = ANY (ARRAY['queued'::text, 'sending'::text])) = (next_attempt_at IS NOT NULL))),
+    CONSTRAINT payload_is_an_object CHECK ((jsonb_typeof(payload) = 'object'::text)),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'sending'::text, 'delivered'::text, 'digested'::text, 'skipped'::text, 'dead'::text]))),
+    CONSTRAINT undelivered_notifications_say_why CHECK (((status <> ALL (ARRAY['skipped'::text, 'dead'::text])) OR (last_error IS NOT NULL)))
+);
+
+COMMENT ON TABLE billing.notifications IS 'What people are to be told; delivered by the worker.';
+
+COMMENT ON COLUMN billing.notifications.audience IS 'administrators: whoever runs this installation. customer: the owner of the account, if the settings say so.';
+
+COMMENT ON COLUMN billing.notifications.reader IS 'Whose mail it is: administrators, or a customer''s account.';
+
+COMMENT ON COLUMN billing.notifications.status IS 'queued, sending: to be delivered. delivered: by every channel. digested: told by the message of digest_id. skipped: nobody is to be told. dead: needs a person; last_error says why.';
+
+COMMENT ON COLUMN billing.notifications.delivered_to IS 'The channels that took it: a later attempt leaves them out.';
+
+COMMENT ON COLUMN billing.notifications.digest_id IS 'The notification whose message tells of this one too.';
+
+CREATE FUNCTION billing._digest_notifications(first billing.notifications) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_first billing.notifications := _digest_notifications.first;
+    v_rate integer;
+    v_window interval;
+    v_sent bigint;
+    v_free_at timestamptz;
+    v_ids bigint[];
+begin
+    select settings.notification_rate, settings.notification_window into v_rate, v_window from billing.settings;
+    select count(*), min(notifications.first_attempt_at) + v_window into v_sent, v_free_at
+    from billing.notifications
+    where notifications.kind = v_first.kind and notifications.reader = v_first.reader
+        and notifications.first_attempt_at > now() - v_window;
+    select array_agg(notifications.id) into v_ids from billing.notifications
+    where notifications.kind = v_first.kind and notifications.reader = v_first.reader
+        and notifications.status = 'queued' and notifications.attempts = 0 and notifications.digest_id is null
+        and notifications.next_attempt_at <= now();
+
+    if v_sent + cardinality(v_ids) <= v_rate then
+        return;
+    elsif v_sent >= v_rate then
+        update billing.notifications set next_attempt_at = v_free_at
+        where notifications.id = any (v_ids) and notifications.status = 'queued';
+    elsif cardinality(v_ids) > 1 then
+        update billing.notifications
+        set digest_id = v_first.id,
+            digest_size = case when notifications.id = v_first.id then cardinality(v_ids) end,
+            status = case when notifications.id = v_first.id then 'queued' else 'digested' end,
+            next_attempt_at = case when notifications.id = v_first.id then notifications.next_attempt_at end
+        where notifications.id = any (v_ids) and notifications.status = 'queued';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._dispute_rank(status text) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select array_position(array[
+        'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
+        'lost', 'appeal_needs_response', 'appeal_under_review', 'won'
+    ], _dispute_rank.status)
+$$;
+
 CREATE TABLE billing.credit_entries (
     id bigint NOT NULL,
     account_id uuid NOT NULL,
@@ -1283,6 +1723,26 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._fail_refund_action(stripe_refund_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_action billing.fraud_actions;
+begin
+    update billing.fraud_actions
+    set status = 'failed', last_error = coalesce('the refund failed: ' || refunds.failure_reason, 'the refund failed'),
+        updated_at = now()
+    from billing.refunds
+    where fraud_actions.stripe_refund_id = _fail_refund_action.stripe_refund_id and fraud_actions.status = 'done'
+        and refunds.stripe_refund_id = fraud_actions.stripe_refund_id and refunds.status in ('failed', 'canceled')
+    returning fraud_actions.* into v_action;
+    if found then
+        perform billing._tell_of_failed_action(v_action);
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._first_slot(anchor timestamp with time zone, from_moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
@@ -1297,45 +1757,46 @@ CREATE FUNCTION billing._first_slot(anchor timestamp with time zone, from_moment
     ) as slot
 $$;
 
-CREATE TABLE billing.fraud_warnings (
-    stripe_early_fraud_warning_id text NOT NULL,
-    stripe_charge_id text NOT NULL,
-    stripe_payment_intent_id text,
-    stripe_customer_id text,
-    account_id uuid,
-    livemode boolean NOT NULL,
-    fraud_type text NOT NULL,
-    actionable boolean NOT NULL,
-    risk_level text,
-    risk_score integer,
-    status text DEFAULT 'open'::text NOT NULL,
-    processed_at timestamp with time zone,
-    notes text,
-    warned_at timestamp with time zone NOT NULL,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['open'::text, 'resolved'::text, 'dismissed'::text])))
-);
-
-COMMENT ON TABLE billing.fraud_warnings IS 'Early fraud warnings, with the risk of their charge (a warning itself carries none).';
-
-CREATE FUNCTION billing._freeze_on_warning(warning billing.fraud_warnings) RETURNS void
+CREATE FUNCTION billing._freeze(lot billing.credit_grants, amount bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-    v_warning billing.fraud_warnings := _freeze_on_warning.warning;
+    v_hold_id uuid;
 begin
-    if v_warning.risk_level = 'highest' and v_warning.account_id is not null then
-        perform billing._lock_balance(v_warning.account_id);
-        update billing.accounts
-        set frozen_at = now(),
-            frozen_reason = 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id,
-            updated_at = now()
-        where accounts.id = v_warning.account_id and accounts.frozen_at is null;
-    end if;
+    insert into billing.credit_holds (
+        account_id, amount, description, idempotency_key, frozen_grant_id, expires_in, expires_at
+    )
+    values (
+        (_freeze.lot).account_id, _freeze.amount, 'Frozen by a dispute', 'dispute:' || gen_random_uuid(),
+        (_freeze.lot).id, '100 years', billing.current_time() + interval '100 years'
+    )
+    returning id into v_hold_id;
+    insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold_id, (_freeze.lot).id, _freeze.amount);
+    update billing.credit_grants set held = credit_grants.held + _freeze.amount
+    where credit_grants.id = (_freeze.lot).id;
+    update billing.credit_balances set held = credit_balances.held + _freeze.amount, updated_at = now()
+    where credit_balances.account_id = (_freeze.lot).account_id;
+    perform billing._remember_due((_freeze.lot).account_id, billing.current_time() + interval '100 years');
 end
+$$;
+
+CREATE FUNCTION billing._freeze_account(account_id uuid, reason text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    with frozen as (
+        update billing.accounts
+        set frozen_at = billing.current_time(), frozen_reason = _freeze_account.reason, updated_at = now()
+        where accounts.id = _freeze_account.account_id and accounts.frozen_at is null
+        returning accounts.id, accounts.frozen_at, accounts.frozen_reason
+    )
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        frozen.id, 'administrators', 'account_frozen', format('account_frozen:%s:%s', frozen.id, frozen.frozen_at),
+        jsonb_build_object('account_id', frozen.id, 'reason', frozen.frozen_reason)
+    from frozen
+    on conflict (dedupe_key) do nothing
 $$;
 
 CREATE FUNCTION billing._fresh_stripe_key(purpose text, id uuid) RETURNS text
@@ -1343,6 +1804,46 @@ CREATE FUNCTION billing._fresh_stripe_key(purpose text, id uuid) RETURNS text
     SET search_path TO ''
     AS $$
     select pg_catalog.format('tillbase:%s:%s:%s', _fresh_stripe_key.purpose, _fresh_stripe_key.id, gen_random_uuid())
+$$;
+
+CREATE FUNCTION billing._give_back(lot billing.credit_grants, amount bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_left bigint := _give_back.amount;
+    v_revocation billing.credit_revocations;
+    v_part bigint;
+    v_voided bigint;
+begin
+    for v_revocation in
+        select * from billing.credit_revocations
+        where credit_revocations.grant_id = (_give_back.lot).id and credit_revocations.key_space = 'stripe'
+            and credit_revocations.idempotency_key ^@ 'returned:'
+        order by credit_revocations.id desc
+    loop
+        exit when v_left = 0;
+        v_part := least(v_left, billing._asked_back(v_revocation));
+        v_voided := least(v_part, v_revocation.requested - v_revocation.voided - v_revocation.taken - case
+            when v_revocation.shortfall_policy = 'clamp_and_record' then 0 else v_revocation.shortfall
+        end);
+        if v_voided > 0 then
+            update billing.credit_revocations set voided = credit_revocations.voided + v_voided
+            where credit_revocations.id = v_revocation.id
+            returning * into v_revocation;
+        end if;
+        if v_part > v_voided then
+            perform billing._reinstate(
+                v_revocation, v_part - v_voided, 'stripe', format('given_back:%s:%s', v_revocation.grant_id, (
+                    select count(*) from billing.credit_reinstatements
+                    join billing.credit_revocations on credit_revocations.id = credit_reinstatements.revocation_id
+                    where credit_revocations.grant_id = v_revocation.grant_id
+                )), 'Payment received again', 'tillbase'
+            );
+        end if;
+        v_left := v_left - v_part;
+    end loop;
+end
 $$;
 
 CREATE TABLE billing.held_credits (
@@ -1433,6 +1934,13 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._gone(credits numeric, returned numeric, paid numeric) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select case when _gone.paid > 0 then floor(_gone.credits * least(_gone.returned / _gone.paid, 1))::bigint else 0 end
+$$;
+
 CREATE FUNCTION billing._grant_credits(account_id uuid, amount bigint, key_space text, idempotency_key text, source text, reference_id text, description text, metadata jsonb DEFAULT '{}'::jsonb, priority integer DEFAULT 100, effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, stripe_subscription_item_id text DEFAULT NULL::text, stripe_price_id text DEFAULT NULL::text, stripe_checkout_session_id text DEFAULT NULL::text, stripe_payment_intent_id text DEFAULT NULL::text, kind text DEFAULT 'grant'::text, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -1495,6 +2003,30 @@ begin
     v_lot.stripe_checkout_session_id := _grant_credits.stripe_checkout_session_id;
     v_lot.stripe_payment_intent_id := _grant_credits.stripe_payment_intent_id;
     return billing._open_lot(v_entry, v_lot);
+end
+$$;
+
+CREATE FUNCTION billing._grant_cut(lot billing.credit_grants, amount bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_lot billing.credit_grants := _grant_cut.lot;
+begin
+    perform billing._grant_credits(
+        account_id => v_lot.account_id,
+        amount => _grant_cut.amount,
+        key_space => 'stripe',
+        idempotency_key => format('cut:%s:%s', v_lot.id, v_lot.cut),
+        source => v_lot.source,
+        reference_id => v_lot.reference_id,
+        description => 'Credits of a payment received again',
+        expires_at => case when v_lot.expires_at > billing.current_time() then v_lot.expires_at end,
+        stripe_invoice_id => v_lot.stripe_invoice_id,
+        stripe_subscription_item_id => v_lot.stripe_subscription_item_id,
+        stripe_price_id => v_lot.stripe_price_id
+    );
+    update billing.credit_grants set cut = v_lot.cut - _grant_cut.amount where credit_grants.id = v_lot.id;
 end
 $$;
 
@@ -1685,6 +2217,7 @@ CREATE TABLE billing.checkout_sessions (
     stripe_payment_link_id text,
     currency text,
     amount_total bigint,
+    opened_at timestamp with time zone,
     completed_at timestamp with time zone,
     as_of timestamp with time zone NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -1765,6 +2298,7 @@ begin
         stripe_checkout_session_id => v_session.stripe_checkout_session_id,
         stripe_payment_intent_id => v_session.stripe_payment_intent_id
     );
+    perform billing._settle_packs(v_session.stripe_payment_intent_id);
 end
 $$;
 
@@ -1826,10 +2360,11 @@ CREATE TABLE billing.credit_schedules (
     slots_granted integer DEFAULT 0 NOT NULL,
     last_slot_at timestamp with time zone,
     next_slot_at timestamp with time zone,
+    has_returns boolean DEFAULT false NOT NULL,
     disarmed_reason text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'item_removed'::text, 'customer_deleted'::text, 'account_closed'::text]))),
+    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'item_removed'::text, 'customer_deleted'::text, 'account_closed'::text, 'refunded'::text, 'disputed'::text]))),
     CONSTRAINT ends_within_the_period CHECK (((ends_at >= period_start) AND (ends_at <= period_end))),
     CONSTRAINT next_slot_is_within_what_was_paid_for CHECK (((next_slot_at >= period_start) AND (next_slot_at < ends_at))),
     CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
@@ -1864,14 +2399,17 @@ declare
         to_char(_grant_slot.slot_start at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
     );
     v_granted bigint;
+    v_amount bigint;
+    v_cut bigint := 0;
     v_invoice_id text;
+    v_entry billing.credit_entries;
     v_later timestamptz;
 begin
     select credit_grants.stripe_invoice_id into v_invoice_id from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
     if found then
         v_granted := (
-            select sum(credit_grants.amount) from billing.credit_grants
+            select sum(credit_grants.amount + credit_grants.cut) from billing.credit_grants
             where credit_grants.account_id = v_schedule.account_id
                 and (credit_grants.idempotency_key = v_key or credit_grants.idempotency_key ^@ (v_key || ':'))
         );
@@ -1883,9 +2421,14 @@ begin
             v_schedule.account_id, v_schedule.stripe_subscription_item_id, v_plan.rollover_cap, _grant_slot.slot_start
         );
     end if;
-    perform billing._grant_credits(
+    v_amount := _grant_slot.amount - coalesce(v_granted, 0);
+    if v_schedule.has_returns then
+        select billing._gone(v_amount, invoices.amount_returned, invoices.amount_paid) into v_cut from billing.invoices
+        where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id;
+    end if;
+    v_entry := billing._grant_credits(
         account_id => v_schedule.account_id,
-        amount => _grant_slot.amount - coalesce(v_granted, 0),
+        amount => v_amount - v_cut,
         key_space => 'stripe',
         idempotency_key => case
             when v_granted is null then v_key else v_key || ':' || v_schedule.stripe_invoice_id
@@ -1899,6 +2442,9 @@ begin
         stripe_subscription_item_id => v_schedule.stripe_subscription_item_id,
         stripe_price_id => v_schedule.stripe_price_id
     );
+    if v_cut > 0 then
+        update billing.credit_grants set cut = v_cut where credit_grants.entry_id = v_entry.id;
+    end if;
     if v_plan.rollover = 'cap' then
         -- Slots that began later may be here already: what they could carry over includes this one.
         for v_later in
@@ -1914,7 +2460,7 @@ begin
             );
         end loop;
     end if;
-    return _grant_slot.amount - coalesce(v_granted, 0);
+    return v_amount - v_cut;
 end
 $$;
 
@@ -2012,6 +2558,53 @@ CREATE FUNCTION billing._has_pg_cron() RETURNS boolean
     select coalesce(has_function_privilege(to_regprocedure('cron.schedule(text, text, text)'), 'execute'), false)
 $$;
 
+CREATE FUNCTION billing._hmac_sha256(key bytea, message text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    with pads as (
+        select
+            string_agg(decode(lpad(to_hex(get_byte(_hmac_sha256.key, place) # 54), 2, '0'), 'hex'), '' order by place)
+                as inner_pad,
+            string_agg(decode(lpad(to_hex(get_byte(_hmac_sha256.key, place) # 92), 2, '0'), 'hex'), '' order by place)
+                as outer_pad
+        from pg_catalog.generate_series(0, 63) as place
+    )
+    select sha256(pads.outer_pad || sha256(pads.inner_pad || convert_to(_hmac_sha256.message, 'UTF8'))) from pads
+$$;
+
+CREATE FUNCTION billing._hold_price(stripe_price_id text, name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    perform from billing.products
+    where products.stripe_product_id in (
+        select plans.stripe_product_id from billing.plans where plans.stripe_price_id = _hold_price.stripe_price_id
+        union all
+        select packs.stripe_product_id from billing.credit_packs as packs
+        where packs.stripe_price_id = _hold_price.stripe_price_id
+    )
+    for share;
+    perform from billing.plans where plans.stripe_price_id = _hold_price.stripe_price_id for share;
+    perform from billing.credit_packs where credit_packs.stripe_price_id = _hold_price.stripe_price_id for share;
+    if not exists (
+        select from (
+            select plans.stripe_price_id, plans.lookup_key, plans.active, plans.stripe_product_id from billing.plans
+            union all
+            select packs.stripe_price_id, packs.lookup_key, packs.active, packs.stripe_product_id
+            from billing.credit_packs as packs
+        ) as price
+        join billing.products on products.stripe_product_id = price.stripe_product_id
+        where price.stripe_price_id = _hold_price.stripe_price_id and price.active and products.active
+            and _hold_price.name in (price.stripe_price_id, price.lookup_key)
+    ) then
+        raise exception '% is not on sale any more', _hold_price.name
+            using errcode = 'TB042', hint = 'Ask again: there may be another price of that name.';
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._in_running_period(balance billing.credit_balances) RETURNS billing.credit_balances
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -2033,6 +2626,18 @@ CREATE FUNCTION billing._invoice_rank(status text) RETURNS integer
     SET search_path TO ''
     AS $$
     select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
+$$;
+
+CREATE FUNCTION billing._invoices_of_payment(stripe_payment_intent_id text, stripe_charge_id text) RETURNS text[]
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select coalesce(array_agg(distinct invoice_payments.stripe_invoice_id order by invoice_payments.stripe_invoice_id), '{}')
+    from billing.invoice_payments
+    where invoice_payments.status = 'paid' and (
+        invoice_payments.stripe_payment_intent_id = _invoices_of_payment.stripe_payment_intent_id
+        or invoice_payments.stripe_charge_id = _invoices_of_payment.stripe_charge_id
+    )
 $$;
 
 CREATE FUNCTION billing._is_a_step_back(held billing.subscriptions, offered billing.subscriptions, items jsonb) RETURNS boolean
@@ -2081,20 +2686,19 @@ CREATE FUNCTION billing._is_held(idempotency_key text) RETURNS boolean
     )
 $$;
 
-CREATE FUNCTION billing._is_one_too_many(plan billing.plans, stripe_price_id text, stripe_product_id text) RETURNS boolean
+CREATE FUNCTION billing._is_within(scope text, plan billing.plans, stripe_price_id text, stripe_product_id text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-    select case settings.one_subscription_per
+    select case _is_within.scope
         when 'account' then true
         when 'product' then coalesce(
-            (select plans.stripe_product_id from billing.plans where plans.stripe_price_id = _is_one_too_many.stripe_price_id),
-            _is_one_too_many.stripe_product_id
-        ) = (_is_one_too_many.plan).stripe_product_id
-        when 'price' then _is_one_too_many.stripe_price_id = (_is_one_too_many.plan).stripe_price_id
+            (select plans.stripe_product_id from billing.plans where plans.stripe_price_id = _is_within.stripe_price_id),
+            _is_within.stripe_product_id
+        ) is not distinct from (_is_within.plan).stripe_product_id
+        when 'price' then _is_within.stripe_price_id = (_is_within.plan).stripe_price_id
         else false
     end
-    from billing.settings
 $$;
 
 CREATE FUNCTION billing._judge_card(card_fingerprint text, account_id uuid) RETURNS void
@@ -2153,7 +2757,8 @@ begin
             perform billing._give_held(v_held, 'tillbase');
             delete from billing.held_credits where held_credits.id = v_held.id;
             delete from billing.notifications
-            where notifications.dedupe_key = 'credits_held:' || v_held.id and notifications.status = 'queued';
+            where notifications.dedupe_key = 'credits_held:' || v_held.id and notifications.status = 'queued'
+                and notifications.attempts = 0 and notifications.digest_id is null;
         end if;
     end loop;
 
@@ -2170,7 +2775,7 @@ begin
                 select from billing.held_credits where held_credits.idempotency_key = credit_grants.idempotency_key
             )
             and credit_grants.amount > (
-                select coalesce(sum(credit_revocations.requested - credit_revocations.reinstated), 0)
+                select coalesce(sum(billing._asked_back(credit_revocations)), 0)
                 from billing.credit_revocations where credit_revocations.grant_id = credit_grants.id
             )
         order by credit_grants.id
@@ -2180,6 +2785,98 @@ begin
             perform billing._take_back(v_lot.lot, v_seen);
         end if;
     end loop;
+end
+$$;
+
+CREATE TABLE billing.payment_links (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    livemode boolean NOT NULL,
+    stripe_price_id text NOT NULL,
+    options jsonb NOT NULL,
+    params jsonb NOT NULL,
+    params_hash bytea NOT NULL,
+    idempotency_key text NOT NULL,
+    keyed_at timestamp with time zone DEFAULT now() NOT NULL,
+    may_exist boolean DEFAULT false NOT NULL,
+    stripe_payment_link_id text,
+    url text,
+    active boolean DEFAULT true NOT NULL,
+    confirmed_at timestamp with time zone,
+    retired_at timestamp with time zone,
+    retired_reason text,
+    deactivate_at timestamp with time zone,
+    deactivated_at timestamp with time zone,
+    attempts integer DEFAULT 0 NOT NULL,
+    last_error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT only_retired_links_are_deactivated CHECK (((NOT active) OR ((deactivate_at IS NULL) AND (deactivated_at IS NULL)))),
+    CONSTRAINT options_are_an_object CHECK ((jsonb_typeof(options) = 'object'::text)),
+    CONSTRAINT retired_links_say_when_and_why CHECK (((active = (retired_at IS NULL)) AND (active = (retired_reason IS NULL)))),
+    CONSTRAINT url_comes_with_the_link CHECK (((url IS NULL) = (stripe_payment_link_id IS NULL)))
+);
+
+COMMENT ON TABLE billing.payment_links IS 'Payment Links that we made, one active one for each price and options.';
+
+COMMENT ON COLUMN billing.payment_links.id IS 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
+
+COMMENT ON COLUMN billing.payment_links.params IS 'What Stripe was sent, without the metadata.';
+
+COMMENT ON COLUMN billing.payment_links.params_hash IS 'SHA-256 of params.';
+
+COMMENT ON COLUMN billing.payment_links.active IS 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
+
+COMMENT ON COLUMN billing.payment_links.confirmed_at IS 'When Stripe last said that it stands.';
+
+COMMENT ON COLUMN billing.payment_links.retired_reason IS 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
+
+COMMENT ON COLUMN billing.payment_links.deactivate_at IS 'When the worker is to deactivate it in Stripe, again if need be; null when there is nothing to do.';
+
+CREATE FUNCTION billing._link_as_told(link billing.payment_links, name text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select case when (_link_as_told.link).url is not null then jsonb_build_object(
+        'name', _link_as_told.name,
+        'id', (_link_as_told.link).stripe_payment_link_id,
+        'url', (_link_as_told.link).url,
+        -- Events tell of it, too; so Stripe is not asked at every click.
+        'check', (_link_as_told.link).confirmed_at < now() - interval '10 seconds'
+    ) else jsonb_build_object(
+        'name', _link_as_told.name,
+        'params', (_link_as_told.link).params
+            || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_as_told.link).id)),
+        'idempotency_key', (_link_as_told.link).idempotency_key,
+        'token', (_link_as_told.link).id,
+        'lookup', case when (_link_as_told.link).may_exist then '{"active": true, "limit": 100}'::jsonb end
+    ) end
+$$;
+
+CREATE FUNCTION billing._link_options(options jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_options jsonb;
+begin
+    if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
+        raise exception 'options of a payment link are not an object of known names'
+            using errcode = 'TB061',
+            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/payment-links.md.';
+    end if;
+    select jsonb_strip_nulls(
+        jsonb_build_object(
+            'allow_promotion_codes', case when settings.allow_promotion_codes then true end,
+            'automatic_tax', case when settings.automatic_tax then '{"enabled": true}'::jsonb end,
+            'billing_address_collection', settings.billing_address_collection,
+            'tax_id_collection', case when settings.collect_tax_ids then '{"enabled": true}'::jsonb end
+        ) || settings.payment_link_options || coalesce(_link_options.options, '{}')
+    ) into strict v_options
+    from billing.settings;
+    if v_options #> '{after_completion,redirect}' is not null then
+        perform billing._check_redirect('after_completion', v_options #>> '{after_completion,redirect,url}');
+    end if;
+    return v_options;
 end
 $$;
 
@@ -2254,7 +2951,8 @@ begin
     on conflict do nothing;
     select * into strict v_customer from billing.customers
     where customers.stripe_customer_id = _lock_customer.stripe_customer_id
-    for update;
+    -- Not `for update`: what the worker writes of a customer refers to it, and then waits for the balance.
+    for no key update;
     if v_customer.account_id <> _lock_customer.account_id then
         raise exception 'customer % belongs to another account', v_customer.stripe_customer_id
             using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
@@ -2275,9 +2973,63 @@ begin
         raise exception 'there is no hold %', coalesce(_lock_hold.hold_id::text, 'null')
             using errcode = 'TB019', hint = 'Pass the id that hold_credits returned.';
     end if;
+    if v_hold.frozen_grant_id is not null then
+        raise exception 'hold % is a dispute''s', v_hold.id
+            using errcode = 'TB070', hint = 'It ends with the dispute: what it holds is given back or taken.';
+    end if;
     perform billing._lock_settled_balance(v_hold.account_id);
     select * into strict v_hold from billing.credit_holds where credit_holds.id = _lock_hold.hold_id for update;
     return v_hold;
+end
+$$;
+
+CREATE FUNCTION billing._lock_money(stripe_payment_intent_id text, stripe_charge_id text, stripe_invoice_id text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_invoice_ids text[];
+    v_locked uuid[] := '{}';
+    v_concerned uuid[];
+begin
+    -- An invoice is one account's for ever: nothing can turn out.
+    if coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id) is null then
+        perform billing._lock_balance(invoices.account_id) from billing.invoices
+        where invoices.stripe_invoice_id = _lock_money.stripe_invoice_id and invoices.account_id is not null;
+        if found then
+            perform billing._lock_arrival(_lock_money.stripe_invoice_id);
+            return;
+        end if;
+    end if;
+    loop
+        v_invoice_ids := array_remove(
+            billing._invoices_of_payment(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id)
+                || _lock_money.stripe_invoice_id, null
+        );
+        v_concerned := billing._accounts_of_money(
+            _lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id, v_invoice_ids
+        );
+        perform billing._lock_balance(concerned.account_id) from unnest(v_concerned) as concerned (account_id);
+        v_locked := v_locked || v_concerned;
+        begin
+            perform billing._lock_arrival(arrival.stripe_id)
+            from unnest(
+                array_remove(array[coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id)], null)
+                    || v_invoice_ids
+            ) with ordinality as arrival (stripe_id, place)
+            order by arrival.place;
+            if billing._invoices_of_payment(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id)
+                    <@ v_invoice_ids
+                and billing._accounts_of_money(
+                    _lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id, v_invoice_ids
+                ) <@ v_locked then
+                return;
+            end if;
+            raise sqlstate 'TB999';
+        exception when sqlstate 'TB999' then
+            null;  -- the arrivals are let go
+        end;
+    end loop;
 end
 $$;
 
@@ -2376,6 +3128,155 @@ CREATE FUNCTION billing._net_of_changes(invoice billing.invoices) RETURNS numeri
     join billing.plans on plans.stripe_price_id = changes.stripe_price_id
 $$;
 
+CREATE FUNCTION billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        _notify.account_id, _notify.audience, _notify.kind, _notify.dedupe_key, jsonb_strip_nulls(_notify.payload)
+    from billing.settings
+    where _notify.audience <> 'customer' or _notify.kind = any (settings.customer_notifications)
+    on conflict (dedupe_key) do nothing
+$$;
+
+CREATE TABLE billing.stripe_events (
+    stripe_event_id text NOT NULL,
+    type text NOT NULL,
+    api_version text,
+    livemode boolean NOT NULL,
+    payload text NOT NULL,
+    status text DEFAULT 'queued'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    excused_attempts integer DEFAULT 0 NOT NULL,
+    last_error text,
+    waiting_for text,
+    created_at timestamp with time zone NOT NULL,
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    settled_at timestamp with time zone,
+    CONSTRAINT events_set_aside_say_why CHECK (((status = ANY (ARRAY['queued'::text, 'applied'::text])) OR (last_error IS NOT NULL))),
+    CONSTRAINT settled_events_say_when CHECK (((status = 'queued'::text) = (settled_at IS NULL))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'applied'::text, 'ignored'::text, 'parked'::text, 'dead'::text])))
+);
+
+COMMENT ON TABLE billing.stripe_events IS 'Every event that Stripe signed, once, as it came.';
+
+COMMENT ON COLUMN billing.stripe_events.status IS 'queued: has a message. applied: effects committed. ignored: not for us, by mode or type. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
+
+COMMENT ON COLUMN billing.stripe_events.waiting_for IS 'Stripe id whose arrival here sends the event to the queue again.';
+
+COMMENT ON COLUMN billing.stripe_events.created_at IS 'When it happened at Stripe, in whole seconds.';
+
+CREATE FUNCTION billing._notify_of_event(event billing.stripe_events) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing._notify(
+        (
+            select customers.account_id from billing.customers
+            where customers.stripe_customer_id = (_notify_of_event.event).waiting_for
+        ),
+        'administrators', kind,
+        -- One that was retried and set aside again is told again.
+        format('%s:%s:%s', kind, (_notify_of_event.event).stripe_event_id, (_notify_of_event.event).attempts),
+        jsonb_build_object(
+            'stripe_event_id', (_notify_of_event.event).stripe_event_id, 'type', (_notify_of_event.event).type,
+            'status', (_notify_of_event.event).status, 'reason', (_notify_of_event.event).last_error,
+            'waiting_for', (_notify_of_event.event).waiting_for
+        )
+    )
+    from (
+        select case when billing._pays_for_credits((_notify_of_event.event).type) then 'credits_not_granted'
+            else 'event_dead' end as kind
+    ) as judged
+$$;
+
+CREATE FUNCTION billing._notify_of_expiring_cards() RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing._notify(
+        customers.account_id, 'customer', 'card_expiring',
+        format('card_expiring:%s:%s', cards.stripe_payment_method_id, cards.expires_on),
+        jsonb_build_object('brand', cards.brand, 'last4', cards.last4, 'expires_on', cards.expires_on)
+    )
+    from billing.settings
+    join billing.saved_cards as cards on cards.livemode = settings.livemode
+    join billing.customers on customers.stripe_customer_id = cards.stripe_customer_id
+    where 'card_expiring' = any (settings.customer_notifications)
+        and cards.expires_on > billing.current_time()::date
+        and cards.expires_on <= billing.current_time()::date + interval '31 days'
+        and customers.account_id is not null
+        and (
+            exists (
+                select from billing.subscriptions
+                where subscriptions.account_id = customers.account_id
+                    and subscriptions.status in ('active', 'trialing', 'past_due')
+            )
+            or exists (
+                select from billing.recharge_settings
+                where recharge_settings.account_id = customers.account_id and not recharge_settings.is_paused
+            )
+        )
+        and not exists (
+            select from billing.notifications
+            where notifications.dedupe_key = format('card_expiring:%s:%s', cards.stripe_payment_method_id, cards.expires_on)
+        )
+    limit 1000
+$$;
+
+CREATE FUNCTION billing._notify_of_receipt(account_id uuid, reference_id text, credits numeric, amount bigint, currency text, url text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing._notify(
+        _notify_of_receipt.account_id, 'customer', 'receipt', 'receipt:' || _notify_of_receipt.reference_id,
+        jsonb_build_object(
+            'credits', _notify_of_receipt.credits, 'amount', _notify_of_receipt.amount,
+            'currency', _notify_of_receipt.currency, 'url', _notify_of_receipt.url
+        )
+    )
+    where _notify_of_receipt.credits > 0
+$$;
+
+CREATE FUNCTION billing._notify_of_silence() RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing._notify(
+        null, 'administrators', 'silence', format('silence:%s', extract(epoch from latest.received_at)),
+        jsonb_build_object('last_event_at', latest.received_at, 'hours', floor(extract(epoch from now() - latest.received_at) / 3600))
+    )
+    from billing.settings
+    cross join lateral (
+        select stripe_events.received_at from billing.stripe_events
+        order by stripe_events.received_at desc limit 1
+    ) as latest
+    where latest.received_at < now() - settings.silence_after and exists (
+        select from billing.subscriptions
+        where subscriptions.status in ('active', 'trialing', 'past_due') and subscriptions.livemode = settings.livemode
+    )
+$$;
+
+CREATE FUNCTION billing._notify_of_waiting_events() RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing._notify_of_event(stripe_events) from billing.stripe_events
+    where stripe_events.status in ('parked', 'dead') and stripe_events.received_at > now() - interval '30 days'
+        and stripe_events.waiting_for is not null and stripe_events.settled_at < now() - interval '15 minutes'
+        and (stripe_events.status = 'dead' or billing._pays_for_credits(stripe_events.type))
+        and not exists (
+            select from billing.notifications
+            where notifications.dedupe_key = format(
+                '%s:%s:%s',
+                case when billing._pays_for_credits(stripe_events.type) then 'credits_not_granted' else 'event_dead' end,
+                stripe_events.stripe_event_id, stripe_events.attempts
+            )
+        )
+    limit 1000
+$$;
+
 CREATE FUNCTION billing._obstacle_to_recharge(account_id uuid) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -2469,6 +3370,22 @@ begin
     where credit_balances.account_id = v_entry.account_id;
     return v_entry;
 end
+$$;
+
+CREATE FUNCTION billing._open_pack(price billing.one_time_prices, pack_credits bigint) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    insert into billing.credit_packs (
+        stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
+        pack_credits, metadata, as_of
+    )
+    values (
+        (_open_pack.price).stripe_price_id, (_open_pack.price).stripe_product_id, (_open_pack.price).livemode,
+        (_open_pack.price).active, (_open_pack.price).lookup_key, (_open_pack.price).nickname,
+        (_open_pack.price).currency, (_open_pack.price).unit_amount, _open_pack.pack_credits,
+        (_open_pack.price).metadata, (_open_pack.price).as_of
+    )
 $$;
 
 CREATE FUNCTION billing._open_period(invoice billing.invoices, stripe_subscription_item_id text, stripe_price_id text, quantity bigint, amount bigint, period_start timestamp with time zone, period_end timestamp with time zone, deduct bigint) RETURNS bigint
@@ -2667,12 +3584,23 @@ begin
         stripe_price_id => v_recharge.stripe_price_id,
         stripe_payment_intent_id => _pay_recharge.stripe_payment_intent_id
     );
+    perform billing._settle_packs(_pay_recharge.stripe_payment_intent_id);
     -- The customer has authenticated it: what this recharge had paused goes on.
     update billing.recharge_settings set is_paused = false, paused_reason = null, paused_at = null, updated_at = now()
     where recharge_settings.account_id = v_recharge.account_id and recharge_settings.is_paused
         and recharge_settings.paused_reason = v_recharge.reason;
     perform billing._arm_recharge(v_recharge.account_id);
 end
+$$;
+
+CREATE FUNCTION billing._pays_for_credits(event_type text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select _pays_for_credits.event_type in (
+        'invoice.paid', 'checkout.session.completed', 'checkout.session.async_payment_succeeded',
+        'payment_intent.succeeded'
+    )
 $$;
 
 CREATE FUNCTION billing._plan_name(plan billing.plans) RETURNS text
@@ -2713,8 +3641,8 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._portal_flow(stripe_customer_id text, flow text, return_url text) RETURNS jsonb
-    LANGUAGE plpgsql STABLE
+CREATE FUNCTION billing._portal_flow(flow text, stripe_subscription_id text, return_url text) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
     SET search_path TO ''
     AS $$
 declare
@@ -2723,31 +3651,21 @@ declare
         when 'update_plan' then 'subscription_update'
         when 'update_card' then 'payment_method_update'
     end;
-    v_subscription_id text;
 begin
     if _portal_flow.flow is null then
         return null;
     elsif v_type is null then
         raise exception 'there is no such flow'
             using errcode = 'TB048', hint = 'Flows are cancel, update_plan and update_card.';
-    elsif _portal_flow.flow <> 'update_card' then
-        select subscriptions.stripe_subscription_id into v_subscription_id from billing.subscriptions
-        where subscriptions.stripe_customer_id = _portal_flow.stripe_customer_id
-            and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
-            and (
-                _portal_flow.flow <> 'cancel'
-                or subscriptions.cancel_at is null and not subscriptions.cancel_at_period_end
-            )
-        order by subscriptions.started_at desc, subscriptions.stripe_subscription_id
-        limit 1;
-        if v_subscription_id is null then
-            raise exception 'there is no subscription to %', case _portal_flow.flow when 'cancel' then 'cancel' else 'change' end
-                using errcode = 'TB047', hint = 'Leave flow out for the portal''s own page.';
-        end if;
+    elsif _portal_flow.flow <> 'update_card' and _portal_flow.stripe_subscription_id is null then
+        raise exception 'there is no subscription to %', case _portal_flow.flow when 'cancel' then 'cancel' else 'change' end
+            using errcode = 'TB047', hint = 'Leave flow out for the portal''s own page.';
     end if;
     return jsonb_strip_nulls(jsonb_build_object(
         'type', v_type,
-        v_type, case when v_subscription_id is not null then jsonb_build_object('subscription', v_subscription_id) end,
+        v_type, case when _portal_flow.flow <> 'update_card' then
+            jsonb_build_object('subscription', _portal_flow.stripe_subscription_id)
+        end,
         'after_completion', case when _portal_flow.return_url is not null then
             jsonb_build_object('type', 'redirect', 'redirect', jsonb_build_object('return_url', _portal_flow.return_url))
         end
@@ -2755,7 +3673,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._price_on_sale(plan text, pack text) RETURNS TABLE(stripe_price_id text, stripe_product_id text, is_metered boolean)
+CREATE FUNCTION billing._price_on_sale(plan text, pack text) RETURNS TABLE(stripe_price_id text, stripe_product_id text, is_metered boolean, seats_min bigint, seats_max bigint)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -2765,16 +3683,23 @@ begin
             using errcode = 'TB048', hint = 'Pass the lookup key or the price id of one of them.';
     end if;
     return query
-    select price.stripe_price_id, price.stripe_product_id, price.is_metered
+    select price.stripe_price_id, price.stripe_product_id, price.is_metered, price.seats_min, price.seats_max
     from (
-        select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.lookup_key,
-            plans.as_of, 'plan'
+        select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.seats_min,
+            -- Each seat brings credits, and those of a free plan cost nobody anything: as many as were declared.
+            case when plans.unit_amount = 0 then coalesce(plans.seats_max, plans.seats_min) else plans.seats_max end,
+            plans.lookup_key, plans.as_of, 'plan'
         from billing.plans where plans.active and plans.livemode = billing.is_livemode()
         union all
-        select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, credit_packs.lookup_key,
+        select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, 1, null, credit_packs.lookup_key,
             credit_packs.as_of, 'pack'
-        from billing.credit_packs where credit_packs.active and credit_packs.livemode = billing.is_livemode()
-    ) as price (stripe_price_id, stripe_product_id, is_metered, lookup_key, as_of, kind)
+        from billing.credit_packs
+        -- One that costs nothing could be had without end.
+        where credit_packs.active and credit_packs.livemode = billing.is_livemode()
+            and credit_packs.unit_amount is distinct from 0
+    ) as price (
+        stripe_price_id, stripe_product_id, is_metered, seats_min, seats_max, lookup_key, as_of, kind
+    )
     join billing.products on products.stripe_product_id = price.stripe_product_id and products.active
     where price.kind = case when _price_on_sale.plan is null then 'pack' else 'plan' end
         and coalesce(_price_on_sale.plan, _price_on_sale.pack) in (price.stripe_price_id, price.lookup_key)
@@ -2842,6 +3767,38 @@ begin
             constraint = _raise_unsound.rule;
 end
 $$;
+
+CREATE FUNCTION billing._read_reference(reference text, livemode boolean, used_at timestamp with time zone) RETURNS TABLE(account_id uuid, refusal text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $_$
+declare
+    v_found text[] := pg_catalog.regexp_match(
+        _read_reference.reference, '^(tb1_([tl])_([1-9][0-9]{0,8})_([0-9a-f]{32})_([0-9]{1,12}))_([0-9a-f]{64})$'
+    );
+    v_secret bytea;
+begin
+    if _read_reference.reference is null then
+        return query select null::uuid, 'missing';
+        return;
+    elsif v_found is null then
+        return query select null::uuid, 'unsigned';
+        return;
+    end if;
+    select keys.secret into v_secret from billing.payment_reference_keys as keys where keys.id = v_found[3]::integer;
+    return query
+    select
+        accounts.id,
+        case
+            when v_secret is null or accounts.id is null
+                or encode(billing._hmac_sha256(v_secret, v_found[1]), 'hex') <> v_found[6] then 'forged'
+            when v_found[2] <> case when _read_reference.livemode then 'l' else 't' end then 'other_mode'
+            when coalesce(_read_reference.used_at, 'infinity') > to_timestamp(v_found[5]::bigint) then 'expired'
+        end
+    from (select v_found[4]::uuid as id) as named
+    left join billing.accounts on accounts.id = named.id;
+end
+$_$;
 
 CREATE FUNCTION billing._record_card(stripe_customer_id text, account_id uuid, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
     LANGUAGE plpgsql
@@ -2979,6 +3936,13 @@ CREATE FUNCTION billing._record_lines(invoice billing.invoices, lines jsonb) RET
     on conflict do nothing
 $$;
 
+CREATE FUNCTION billing._refund_rank(status text) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    select case _refund_rank.status when 'pending' then 1 when 'requires_action' then 1 when 'succeeded' then 2 else 3 end
+$$;
+
 CREATE FUNCTION billing._refused(held_as_of timestamp with time zone, offered_as_of timestamp with time zone) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
@@ -3007,35 +3971,6 @@ COMMENT ON TABLE billing.credit_reinstatements IS 'What was given back of revoca
 COMMENT ON COLUMN billing.credit_reinstatements.entry_id IS 'The entry that gave it back; null when only withholding was lifted.';
 
 COMMENT ON COLUMN billing.credit_reinstatements.unwithheld IS 'How much of it was still to be withheld, and is no more.';
-
-CREATE TABLE billing.credit_revocations (
-    id bigint NOT NULL,
-    account_id uuid NOT NULL,
-    grant_id bigint NOT NULL,
-    entry_id bigint,
-    requested bigint NOT NULL,
-    taken bigint NOT NULL,
-    shortfall bigint NOT NULL,
-    shortfall_policy text NOT NULL,
-    reinstated bigint DEFAULT 0 NOT NULL,
-    reason text NOT NULL,
-    actor text,
-    key_space billing.key_space NOT NULL,
-    idempotency_key billing.idempotency_key NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT reinstated_is_within_what_was_collected CHECK (((reinstated >= 0) AND (reinstated <= (taken +
-CASE shortfall_policy
-    WHEN 'clamp_and_record'::text THEN (0)::bigint
-    ELSE shortfall
-END)))),
-    CONSTRAINT requested_is_positive CHECK ((requested > 0)),
-    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
-    CONSTRAINT taken_and_shortfall_are_within_the_request CHECK (((taken >= 0) AND (shortfall >= 0) AND ((taken + shortfall) <= requested)))
-);
-
-COMMENT ON TABLE billing.credit_revocations IS 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
-
-COMMENT ON COLUMN billing.credit_revocations.entry_id IS 'The entry that took it; null when nothing was left to take.';
 
 CREATE FUNCTION billing._reinstate(revocation billing.credit_revocations, amount bigint, key_space text, idempotency_key text, reason text, actor text) RETURNS billing.credit_reinstatements
     LANGUAGE plpgsql
@@ -3163,6 +4098,36 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._resolve_packs(stripe_product_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_price billing.one_time_prices;
+begin
+    update billing.credit_packs set pack_credits = declared.pack_credits, updated_at = now()
+    from (
+        select packs.stripe_price_id, billing._declared_pack(row(
+            packs.stripe_price_id, packs.stripe_product_id, packs.livemode, packs.active, packs.lookup_key,
+            packs.nickname, packs.currency, packs.unit_amount, packs.metadata, packs.as_of
+        )) as pack_credits
+        from billing.credit_packs as packs
+        where packs.stripe_product_id = _resolve_packs.stripe_product_id
+    ) as declared
+    where credit_packs.stripe_price_id = declared.stripe_price_id
+        and credit_packs.pack_credits <> declared.pack_credits;
+
+    for v_price in
+        delete from billing.one_time_prices
+        where one_time_prices.stripe_product_id = _resolve_packs.stripe_product_id
+            and billing._declared_pack(one_time_prices) is not null
+        returning *
+    loop
+        perform billing._open_pack(v_price, billing._declared_pack(v_price));
+    end loop;
+end
+$$;
+
 CREATE FUNCTION billing._resolve_plan(stripe_price_id text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -3212,8 +4177,55 @@ begin
         features = coalesce(v_features, v_plan.features),
         updated_at = now()
     where plans.stripe_price_id = _resolve_plan.stripe_price_id;
+    perform billing._resolve_terms(v_plan, v_product);
 end
 $_$;
+
+CREATE FUNCTION billing._resolve_terms(plan billing.plans, product billing.products) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+    v_stripe_price_id text := (_resolve_terms.plan).stripe_price_id;
+    v_trial text := coalesce(
+        (_resolve_terms.plan).metadata ->> 'trial_days', (_resolve_terms.product).metadata ->> 'trial_days'
+    );
+    v_seats text := coalesce((_resolve_terms.plan).metadata ->> 'seats', (_resolve_terms.product).metadata ->> 'seats');
+    v_bounds text[] := regexp_match(v_seats, '^([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?$');
+begin
+    if v_trial !~ '^[0-9]{1,3}$' or v_trial::integer > 730 then
+        raise exception 'metadata trial_days of % is "%", not a whole number of days up to 730', v_stripe_price_id, v_trial
+            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+    elsif v_seats <> 'any' and (v_bounds is null or v_bounds[2]::bigint < v_bounds[1]::bigint) then
+        raise exception 'metadata seats of % is "%", not any, N or N-M', v_stripe_price_id, v_seats
+            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+    end if;
+    update billing.plans
+    set trial_days = coalesce(v_trial::integer, plans.trial_days),
+        seats_min = case when v_seats is null then plans.seats_min else coalesce(v_bounds[1]::bigint, 1) end,
+        seats_max = case when v_seats is null then plans.seats_max else coalesce(v_bounds[2], v_bounds[1])::bigint end
+    where plans.stripe_price_id = v_stripe_price_id
+        and (v_trial is not null or v_seats is not null);
+end
+$_$;
+
+CREATE FUNCTION billing._retire_links(ids uuid[], reason text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    update billing.payment_links
+    set active = false, retired_at = now(), retired_reason = _retire_links.reason,
+        deactivate_at = case when payment_links.stripe_payment_link_id is not null then now() end, updated_at = now()
+    where payment_links.id = any (_retire_links.ids) and payment_links.active
+$$;
+
+CREATE FUNCTION billing._retire_links_of_price(stripe_price_id text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing._retire_links(array_agg(payment_links.id), 'price') from billing.payment_links
+    where payment_links.stripe_price_id = _retire_links_of_price.stripe_price_id and payment_links.active
+$$;
 
 CREATE FUNCTION billing._retry_events_waiting_for(stripe_id text) RETURNS void
     LANGUAGE sql
@@ -3322,7 +4334,7 @@ declare
     v_from_others bigint := 0;
 begin
     select * into strict v_lot from billing.credit_grants where credit_grants.id = (_revoke_grant.lot).id;
-    select v_lot.amount - coalesce(sum(credit_revocations.requested - credit_revocations.reinstated), 0) into v_revocable
+    select v_lot.amount - coalesce(sum(billing._asked_back(credit_revocations)), 0) into v_revocable
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
     v_revocation.requested := coalesce(_revoke_grant.amount, v_revocable);
     if v_revocable = 0 or v_revocation.requested > v_revocable then
@@ -3639,6 +4651,173 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._settle_invoice(stripe_invoice_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_invoice billing.invoices;
+    v_returned numeric;
+    v_contested numeric;
+begin
+    perform billing._lock_money(null, null, _settle_invoice.stripe_invoice_id);
+    select * into v_invoice from billing.invoices
+    where invoices.stripe_invoice_id = _settle_invoice.stripe_invoice_id and invoices.status = 'paid';
+    if not found then
+        return;  -- sync_invoice comes back to it
+    end if;
+    select * into v_returned, v_contested from billing._went_back_of_invoice(v_invoice.stripe_invoice_id);
+    v_returned := least(v_returned, v_invoice.amount_paid);
+    v_contested := least(v_contested, v_invoice.amount_paid - v_returned);
+    if (v_returned, v_contested) = (v_invoice.amount_returned, v_invoice.amount_contested) then
+        return;
+    end if;
+    update billing.invoices
+    set amount_returned = v_returned, amount_contested = v_contested, updated_at = now()
+    where invoices.stripe_invoice_id = v_invoice.stripe_invoice_id
+    returning * into v_invoice;
+    if v_invoice.account_id is not null then
+        perform billing._settle_lots_of_invoice(v_invoice);
+        perform billing._settle_subscription(v_invoice.stripe_subscription_id);
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._settle_lot(lot billing.credit_grants, paid numeric, returned numeric, contested numeric) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_lot billing.credit_grants := _settle_lot.lot;
+    v_full numeric := v_lot.amount + v_lot.cut;
+    v_gone bigint := billing._gone(v_full, _settle_lot.returned, _settle_lot.paid);
+    v_frozen bigint := billing._gone(v_full, _settle_lot.returned + _settle_lot.contested, _settle_lot.paid) - v_gone;
+    v_asked bigint := billing._asked_back_of_lot(v_lot.id);
+    v_hold billing.credit_holds;
+    v_more bigint;
+begin
+    select * into v_hold from billing.credit_holds
+    where credit_holds.frozen_grant_id = v_lot.id and credit_holds.status = 'held';
+    v_more := least(greatest(v_gone - v_lot.cut, 0) - v_asked, v_lot.amount - coalesce((
+        select sum(billing._asked_back(credit_revocations)) from billing.credit_revocations
+        where credit_revocations.grant_id = v_lot.id
+    ), 0));
+    if v_more = 0 and v_gone >= v_lot.cut and coalesce(v_hold.amount, 0) = least(
+            v_frozen, v_lot.remaining - v_lot.held + coalesce(v_hold.amount, 0)
+        ) or exists (
+            select from billing.accounts where accounts.id = v_lot.account_id and accounts.closed_at is not null
+        ) then
+        return;
+    elsif v_hold.id is not null then
+        perform billing._thaw(v_hold);
+    end if;
+
+    if v_more > 0 then
+        perform billing._revoke_grant(
+            v_lot, v_more, 'stripe', format('returned:%s:%s', v_lot.id, (
+                select count(*) from billing.credit_revocations
+                where credit_revocations.grant_id = v_lot.id and credit_revocations.key_space = 'stripe'
+            )), (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer', 'tillbase'
+        );
+    elsif v_more < 0 then
+        perform billing._give_back(v_lot, -v_more);
+    end if;
+    if v_gone < v_lot.cut then
+        perform billing._grant_cut(v_lot, v_lot.cut - v_gone);
+    end if;
+
+    select * into strict v_lot from billing.credit_grants where credit_grants.id = v_lot.id;
+    if least(v_frozen, v_lot.remaining - v_lot.held) > 0 then
+        perform billing._freeze(v_lot, least(v_frozen, v_lot.remaining - v_lot.held));
+    end if;
+    perform billing._repay_debt(v_lot.account_id);
+end
+$$;
+
+CREATE FUNCTION billing._settle_lots_of_invoice(invoice billing.invoices) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_invoice billing.invoices := _settle_lots_of_invoice.invoice;
+    v_lot billing.credit_grants;
+begin
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.stripe_invoice_id = v_invoice.stripe_invoice_id
+            and credit_grants.stripe_payment_intent_id is null
+        order by credit_grants.id
+    loop
+        perform billing._settle_lot(
+            v_lot, v_invoice.amount_paid, v_invoice.amount_returned, v_invoice.amount_contested
+        );
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._settle_packs(stripe_payment_intent_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_lot billing.credit_grants;
+    v_paid numeric;
+    v_returned numeric;
+    v_contested numeric;
+begin
+    if _settle_packs.stripe_payment_intent_id is null then
+        return;  -- nothing had to be paid
+    end if;
+    perform billing._lock_money(_settle_packs.stripe_payment_intent_id, null);
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.stripe_payment_intent_id = _settle_packs.stripe_payment_intent_id
+        order by credit_grants.id
+    loop
+        if v_paid is null then
+            select coalesce(
+                (
+                    select sum(payments.amount) from billing.payments
+                    where payments.stripe_payment_intent_id = _settle_packs.stripe_payment_intent_id
+                        and payments.status = 'succeeded'
+                ),
+                (
+                    select checkout_sessions.amount_total from billing.checkout_sessions
+                    where checkout_sessions.stripe_checkout_session_id = v_lot.stripe_checkout_session_id
+                ),
+                (
+                    select recharges.amount from billing.recharges
+                    where recharges.stripe_payment_intent_id = _settle_packs.stripe_payment_intent_id
+                )
+            ) into v_paid;
+            select * into v_returned, v_contested
+            from billing._went_back(array[_settle_packs.stripe_payment_intent_id], '{}');
+            v_returned := least(v_returned, v_paid);
+            v_contested := least(v_contested, v_paid - v_returned);
+        end if;
+        perform billing._settle_lot(v_lot, v_paid, v_returned, v_contested);
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._settle_payment(stripe_payment_intent_id text, stripe_charge_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_intent_id text := coalesce(_settle_payment.stripe_payment_intent_id, (
+        select payments.stripe_payment_intent_id from billing.payments
+        where payments.stripe_charge_id = _settle_payment.stripe_charge_id
+    ));
+begin
+    -- Whoever tells of the payment writes first, then takes these locks, then reads what others have told.
+    perform billing._lock_money(v_intent_id, _settle_payment.stripe_charge_id);
+    perform billing._settle_invoice(paid.stripe_invoice_id)
+    from unnest(billing._invoices_of_payment(v_intent_id, _settle_payment.stripe_charge_id)) as paid (stripe_invoice_id);
+    perform billing._settle_packs(v_intent_id);
+end
+$$;
+
 CREATE FUNCTION billing._settle_prorations(stripe_subscription_id text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -3708,6 +4887,16 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._settle_returned_invoices(stripe_subscription_id text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing._settle_lots_of_invoice(invoices) from billing.invoices
+    where invoices.stripe_subscription_id = _settle_returned_invoices.stripe_subscription_id
+        and (invoices.amount_returned > 0 or invoices.amount_contested > 0)
+    order by invoices.stripe_invoice_id
+$$;
+
 CREATE FUNCTION billing._settle_subscription(stripe_subscription_id text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -3733,6 +4922,7 @@ begin
     perform billing._arm_schedules(v_subscription);
     perform billing._grant_due_slots(v_subscription.stripe_subscription_id, billing.current_time());
     perform billing._settle_prorations(v_subscription.stripe_subscription_id);
+    perform billing._settle_returned_invoices(v_subscription.stripe_subscription_id);
 end
 $$;
 
@@ -3801,6 +4991,49 @@ CREATE FUNCTION billing._share_of_slots(slot_end timestamp with time zone, from_
         from generate_series(0, billing._slot_number(_share_of_slots.from_moment, _share_of_slots.slot_end)) as number
     ) as slots
     where slots.ends > _share_of_slots.from_moment and slots.starts < _share_of_slots.to_moment
+$$;
+
+CREATE FUNCTION billing._sign_reference(account_id uuid, livemode boolean, expires_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select signed.text || '_' || encode(billing._hmac_sha256(keys.secret, signed.text), 'hex')
+    from (
+        select * from billing.payment_reference_keys order by payment_reference_keys.id desc limit 1
+    ) as keys,
+    lateral (
+        select pg_catalog.format(
+            'tb1_%s_%s_%s_%s', case when _sign_reference.livemode then 'l' else 't' end, keys.id,
+            replace(_sign_reference.account_id::text, '-', ''), floor(extract(epoch from _sign_reference.expires_at))
+        ) as text
+    ) as signed
+$$;
+
+CREATE FUNCTION billing._skip_notifications() RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    update billing.notifications
+    set status = judged.status, last_error = judged.reason, next_attempt_at = null
+    from (
+        select
+            notifications.id,
+            case when is_wanted then 'dead' else 'skipped' end as status,
+            case when is_wanted then 'not sent in time: is TILLBASE_CUSTOMER_MAIL_URL set, and the worker running?'
+                else 'settings.customer_notifications does not name this kind' end as reason
+        from billing.notifications
+        cross join billing.settings
+        cross join lateral (select notifications.kind = any (settings.customer_notifications) as is_wanted) as opted
+        where notifications.audience = 'customer' and notifications.next_attempt_at <= now()
+            and notifications.status = 'queued' and (
+                not is_wanted
+                or notifications.attempts = 0 and notifications.next_attempt_at < now() - settings.notification_deadline
+            )
+        order by notifications.next_attempt_at
+        limit 10000
+        for update of notifications skip locked
+    ) as judged
+    where notifications.id = judged.id
 $$;
 
 CREATE FUNCTION billing._slot(anchor timestamp with time zone, k integer) RETURNS timestamp with time zone
@@ -4069,7 +5302,27 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text) RETURNS jsonb
+CREATE FUNCTION billing._subscription_to_change(account_id uuid, livemode boolean, flow text) RETURNS billing.subscriptions
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select subscriptions from billing.subscriptions
+    join billing.customers on customers.stripe_customer_id = subscriptions.stripe_customer_id
+    where subscriptions.account_id = _subscription_to_change.account_id
+        and subscriptions.livemode = _subscription_to_change.livemode
+        and customers.deleted_at is null
+        and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
+        and (
+            _subscription_to_change.flow is distinct from 'cancel'
+            or subscriptions.cancel_at is null and not subscriptions.cancel_at_period_end
+        )
+    order by
+        coalesce(_subscription_to_change.flow not in ('cancel', 'update_plan'), true) and customers.duplicate_of is null desc,
+        subscriptions.started_at desc, subscriptions.stripe_subscription_id
+    limit 1
+$$;
+
+CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean) RETURNS jsonb
     LANGUAGE sql
     SET search_path TO ''
     AS $$
@@ -4077,12 +5330,18 @@ CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans,
         update billing.checkout_requests as requests
         set discarded_at = coalesce(requests.discarded_at, now()),
             superseded_at = coalesce(requests.superseded_at, now())
+        from billing.settings
         where requests.account_id = _supersede_requests.account_id
             and requests.livemode = (_supersede_requests.plan).livemode
             and requests.idempotency_key <> _supersede_requests.idempotency_key
             and requests.params ->> 'mode' = 'subscription'
             and requests.created_at > now() - interval '25 hours' and requests.expired_at is null
-            and billing._is_one_too_many(_supersede_requests.plan, requests.stripe_price_id, null)
+            and (
+                billing._is_within(settings.one_subscription_per, _supersede_requests.plan, requests.stripe_price_id)
+                or _supersede_requests.has_trial
+                and requests.params #> '{subscription_data,trial_period_days}' is not null
+                and billing._is_within(settings.one_trial_per, _supersede_requests.plan, requests.stripe_price_id)
+            )
             and not exists (
                 select from billing.checkout_sessions as sessions
                 where sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
@@ -4092,6 +5351,46 @@ CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans,
     )
     select coalesce(jsonb_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '[]') from superseded
     where stripe_checkout_session_id is not null
+$$;
+
+CREATE FUNCTION billing._sync_one_time_price(price billing.one_time_prices) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_price billing.one_time_prices := _sync_one_time_price.price;
+    v_credits bigint := billing._declared_pack(v_price);
+    v_as_of timestamptz := (
+        select max(held.as_of)
+        from (
+            select credit_packs.as_of from billing.credit_packs
+            where credit_packs.stripe_price_id = v_price.stripe_price_id
+            union all
+            select one_time_prices.as_of from billing.one_time_prices
+            where one_time_prices.stripe_price_id = v_price.stripe_price_id
+        ) as held
+    );
+begin
+    if v_as_of >= v_price.as_of then
+        return billing._refused(v_as_of, v_price.as_of);
+    end if;
+
+    update billing.credit_packs
+    set active = v_price.active, lookup_key = v_price.lookup_key, nickname = v_price.nickname,
+        pack_credits = coalesce(v_credits, credit_packs.pack_credits), metadata = v_price.metadata,
+        as_of = v_price.as_of, updated_at = now()
+    where credit_packs.stripe_price_id = v_price.stripe_price_id;
+    if found then
+        return 'applied';
+    end if;
+    delete from billing.one_time_prices where one_time_prices.stripe_price_id = v_price.stripe_price_id;
+    if v_credits is null then
+        insert into billing.one_time_prices select (v_price).*;
+    else
+        perform billing._open_pack(v_price, v_credits);
+    end if;
+    return 'applied';
+end
 $$;
 
 CREATE FUNCTION billing._take_back(lot billing.credit_grants, seen billing.card_fingerprints) RETURNS void
@@ -4115,7 +5414,7 @@ begin
     v_held.stripe_invoice_id := v_lot.stripe_invoice_id;
     v_held.stripe_subscription_item_id := v_lot.stripe_subscription_item_id;
     v_held.stripe_price_id := v_lot.stripe_price_id;
-    select v_lot.amount - coalesce(sum(credit_revocations.requested - credit_revocations.reinstated), 0)
+    select v_lot.amount - coalesce(sum(billing._asked_back(credit_revocations)), 0)
     into v_held.amount
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
     v_held.id := billing._set_aside(v_held);
@@ -4154,6 +5453,161 @@ begin
 end
 $$;
 
+CREATE TABLE billing.disputes (
+    stripe_dispute_id text NOT NULL,
+    stripe_charge_id text NOT NULL,
+    stripe_payment_intent_id text,
+    livemode boolean NOT NULL,
+    status text NOT NULL,
+    currency text NOT NULL,
+    amount bigint NOT NULL,
+    reason text,
+    evidence_due_at timestamp with time zone,
+    disputed_at timestamp with time zone NOT NULL,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.disputes IS 'Stripe disputes, inquiries included.';
+
+CREATE FUNCTION billing._tell_of_dispute(dispute billing.disputes, before text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        payments.account_id, 'administrators', told.kind,
+        format('%s:%s:%s', told.kind, (_tell_of_dispute.dispute).stripe_dispute_id, (_tell_of_dispute.dispute).status),
+        jsonb_build_object(
+            'stripe_dispute_id', (_tell_of_dispute.dispute).stripe_dispute_id,
+            'stripe_charge_id', (_tell_of_dispute.dispute).stripe_charge_id,
+            'status', (_tell_of_dispute.dispute).status, 'reason', (_tell_of_dispute.dispute).reason,
+            'amount', (_tell_of_dispute.dispute).amount, 'currency', (_tell_of_dispute.dispute).currency,
+            'evidence_due_at', (_tell_of_dispute.dispute).evidence_due_at
+        )
+    from (
+        select case
+            when (_tell_of_dispute.dispute).status in ('won', 'lost', 'warning_closed', 'prevented') then 'dispute_closed'
+            when _tell_of_dispute.before is null
+                or billing._dispute_rank(_tell_of_dispute.before) < billing._dispute_rank('needs_response')
+                and (_tell_of_dispute.dispute).status = 'needs_response' then 'dispute_opened'
+        end as kind
+    ) as told
+    left join billing.payments on payments.stripe_charge_id = (_tell_of_dispute.dispute).stripe_charge_id
+    where told.kind is not null
+    on conflict (dedupe_key) do nothing
+$$;
+
+CREATE TABLE billing.fraud_actions (
+    id bigint NOT NULL,
+    stripe_early_fraud_warning_id text,
+    account_id uuid,
+    action text NOT NULL,
+    status text NOT NULL,
+    reason text NOT NULL,
+    actor text NOT NULL,
+    stripe_charge_id text,
+    stripe_subscription_id text,
+    amount bigint,
+    currency text,
+    stripe_refund_id text,
+    is_in_doubt boolean DEFAULT false NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone,
+    last_error text,
+    decided_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone,
+    undone_at timestamp with time zone,
+    undone_by text,
+    undone_reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT action_is_known CHECK ((action = ANY (ARRAY['alert'::text, 'freeze_account'::text, 'unfreeze_account'::text, 'refund'::text, 'cancel_subscription'::text, 'note'::text]))),
+    CONSTRAINT queued_actions_have_a_next_attempt CHECK (((status = 'queued'::text) = (next_attempt_at IS NOT NULL))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'done'::text, 'skipped'::text, 'failed'::text, 'undone'::text]))),
+    CONSTRAINT undone_actions_say_who_and_why CHECK ((((status = 'undone'::text) = (undone_at IS NOT NULL)) AND ((undone_at IS NULL) = ((undone_by IS NULL) OR (undone_reason IS NULL)))))
+);
+
+COMMENT ON TABLE billing.fraud_actions IS 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
+
+COMMENT ON COLUMN billing.fraud_actions.is_in_doubt IS 'Stripe may have done it already, and its answer was lost.';
+
+CREATE FUNCTION billing._tell_of_failed_action(action billing.fraud_actions) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        failed.account_id, 'administrators', 'fraud_action_failed', 'fraud_action_failed:' || failed.id,
+        jsonb_strip_nulls(jsonb_build_object(
+            'action', failed.action, 'reason', failed.last_error,
+            'stripe_early_fraud_warning_id', failed.stripe_early_fraud_warning_id,
+            'stripe_charge_id', failed.stripe_charge_id, 'stripe_subscription_id', failed.stripe_subscription_id
+        ))
+    from (select (_tell_of_failed_action.action).*) as failed
+    where failed.status = 'failed'
+    on conflict (dedupe_key) do nothing
+$$;
+
+CREATE FUNCTION billing._thaw(hold billing.credit_holds) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    update billing.credit_holds set status = 'released', settled_at = billing.current_time()
+    where credit_holds.id = (_thaw.hold).id;
+    update billing.credit_balances set held = credit_balances.held - (_thaw.hold).amount, updated_at = now()
+    where credit_balances.account_id = (_thaw.hold).account_id;
+    perform billing._remember_due((_thaw.hold).account_id, billing._release_pins(array[(_thaw.hold).id]));
+end
+$$;
+
+CREATE FUNCTION billing._trial_days(account_id uuid, plan billing.plans) RETURNS integer
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select (_trial_days.plan).trial_days from billing.settings
+    where (_trial_days.plan).trial_days > 0
+        and not exists (
+            select from billing.subscriptions
+            join billing.subscription_items as items
+                on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+            where subscriptions.account_id = _trial_days.account_id
+                and subscriptions.livemode = (_trial_days.plan).livemode
+                and subscriptions.status not in ('incomplete', 'incomplete_expired')
+                and billing._is_within(
+                    settings.one_trial_per, _trial_days.plan, items.stripe_price_id, items.stripe_product_id
+                )
+        )
+        and not exists (
+            select from billing.checkout_requests as requests
+            join billing.checkout_sessions as sessions
+                on sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
+            where requests.account_id = _trial_days.account_id and requests.livemode = (_trial_days.plan).livemode
+                and sessions.mode = 'subscription' and sessions.status = 'complete'
+                and billing._is_within(settings.one_trial_per, _trial_days.plan, requests.stripe_price_id)
+        )
+$$;
+
+CREATE FUNCTION billing._warning(stripe_early_fraud_warning_id text) RETURNS billing.fraud_warnings
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_warning billing.fraud_warnings;
+begin
+    select * into v_warning from billing.fraud_warnings
+    where fraud_warnings.stripe_early_fraud_warning_id = _warning.stripe_early_fraud_warning_id
+    for update;
+    if not found then
+        raise exception 'there is no early fraud warning %', coalesce(_warning.stripe_early_fraud_warning_id, 'null')
+            using errcode = 'TB072', hint = 'List them with `till fraud list`.';
+    end if;
+    return v_warning;
+end
+$$;
+
 CREATE FUNCTION billing._was_given(account_id uuid, kind text, stripe_price_id text) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -4176,6 +5630,67 @@ CREATE FUNCTION billing._was_given(account_id uuid, kind text, stripe_price_id t
         )
     )
     from billing.settings
+$$;
+
+CREATE FUNCTION billing._went_back(stripe_payment_intent_ids text[], stripe_charge_ids text[]) RETURNS TABLE(returned numeric, contested numeric)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    with charged as (
+        select payments.stripe_charge_id, payments.amount_refunded from billing.payments
+        where payments.stripe_payment_intent_id = any (_went_back.stripe_payment_intent_ids)
+            or payments.stripe_charge_id = any (_went_back.stripe_charge_ids)
+    ),
+    charge_ids as (
+        select _went_back.stripe_charge_ids || array(select charged.stripe_charge_id from charged) as list
+    ),
+    refunded as (
+        select
+            coalesce(sum(refunds.amount), 0) as told,
+            coalesce(sum(refunds.amount) filter (where refunds.status not in ('failed', 'canceled')), 0) as standing
+        from billing.refunds
+        where refunds.stripe_payment_intent_id = any (_went_back.stripe_payment_intent_ids)
+            or refunds.stripe_charge_id = any ((select charge_ids.list from charge_ids)::text[])
+    ),
+    disputed as (
+        select
+            coalesce(sum(disputes.amount) filter (where disputes.status = 'lost'), 0) as lost,
+            coalesce(sum(disputes.amount) filter (where disputes.status in (
+                'needs_response', 'under_review', 'appeal_needs_response', 'appeal_under_review'
+            )), 0) as open
+        from billing.disputes
+        where disputes.stripe_payment_intent_id = any (_went_back.stripe_payment_intent_ids)
+            or disputes.stripe_charge_id = any ((select charge_ids.list from charge_ids)::text[])
+    )
+    select
+        refunded.standing + disputed.lost
+            + greatest((select coalesce(sum(charged.amount_refunded), 0) from charged) - refunded.told, 0),
+        disputed.open
+    from refunded cross join disputed
+$$;
+
+CREATE FUNCTION billing._went_back_of_invoice(stripe_invoice_id text) RETURNS TABLE(returned numeric, contested numeric)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select
+        went_back.returned + coalesce((
+            select sum(credit_notes.amount - credit_notes.amount_refunded) from billing.credit_notes
+            where credit_notes.stripe_invoice_id = _went_back_of_invoice.stripe_invoice_id
+                and credit_notes.status = 'issued'
+        ), 0),
+        went_back.contested
+    from (
+        select
+            coalesce(array_agg(invoice_payments.stripe_payment_intent_id)
+                filter (where invoice_payments.stripe_payment_intent_id is not null), '{}') as intent_ids,
+            coalesce(array_agg(invoice_payments.stripe_charge_id)
+                filter (where invoice_payments.stripe_charge_id is not null), '{}') as charge_ids
+        from billing.invoice_payments
+        where invoice_payments.stripe_invoice_id = _went_back_of_invoice.stripe_invoice_id
+            and invoice_payments.status = 'paid'
+    ) as paid_by
+    cross join lateral billing._went_back(paid_by.intent_ids, paid_by.charge_ids) as went_back
 $$;
 
 CREATE FUNCTION billing._with_session_id(url text) RETURNS text
@@ -4262,6 +5777,18 @@ begin
     );
 end
 $$;
+
+CREATE FUNCTION billing.account_emails(account_ids uuid[]) RETURNS TABLE(account_id uuid, email text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    select accounts.id, users.email::text
+    from billing.accounts
+    left join auth.users on users.id = accounts.owner_id
+    where accounts.id = any (account_emails.account_ids)
+$$;
+
+COMMENT ON FUNCTION billing.account_emails(account_ids uuid[]) IS 'The e-mail addresses of accounts'' owners; null where the owner is gone.';
 
 CREATE FUNCTION billing.account_entitlements(account_id uuid) RETURNS TABLE(feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
@@ -4551,6 +6078,44 @@ $$;
 
 COMMENT ON FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, release_rest boolean) IS 'Spends credits of a hold, once for each idempotency key, and returns the entry. amount null: all that is left. The rest stays held until it is captured, released (release_rest) or expires.';
 
+CREATE FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_price record;
+begin
+    select * into strict v_price from billing._price_on_sale(claim_payment_link.plan, claim_payment_link.pack);
+    if v_price.is_metered then
+        raise exception 'a metered plan cannot be sold by a payment link'
+            using errcode = 'TB042', hint = 'A Payment Link names a quantity; use checkout.';
+    -- A link sells as often as it is followed, and each time would bring its credits.
+    elsif exists (
+        select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
+    ) then
+        raise exception 'a free plan cannot be sold by a payment link'
+            using errcode = 'TB042', hint = 'Use checkout, which knows who has it.';
+    end if;
+    return billing._claim_link(
+        v_price.stripe_price_id, v_price.seats_min, claim_payment_link.pack is not null, claim_payment_link.options,
+        coalesce(claim_payment_link.plan, claim_payment_link.pack)
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb) IS 'What is to be done for the link of a plan or pack with these options.';
+
+CREATE FUNCTION billing.claim_stripe_account(stripe_account_id text) RETURNS text
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    update billing.settings
+    set stripe_account_id = coalesce(settings.stripe_account_id, claim_stripe_account.stripe_account_id)
+    returning settings.stripe_account_id
+$$;
+
+COMMENT ON FUNCTION billing.claim_stripe_account(stripe_account_id text) IS 'Notes the Stripe account unless one is noted already; the one that is.';
+
 CREATE TABLE billing.accounts (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     kind text DEFAULT 'personal'::text NOT NULL,
@@ -4636,6 +6201,14 @@ $$;
 
 COMMENT ON FUNCTION billing.close_account(account_id uuid, reason text, actor text) IS 'Closes an account: holds released, what is left forfeited, what is owed written off. Nothing moves until it is opened again.';
 
+CREATE FUNCTION billing.confirm_payment_link(stripe_payment_link_id text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    update billing.payment_links set confirmed_at = now(), updated_at = now()
+    where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
+$$;
+
 CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
@@ -4692,6 +6265,76 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.discard_checkout_key(idempotency_key text) IS 'Gives up an Idempotency-Key that Stripe answers with a failure.';
+
+CREATE FUNCTION billing.discard_payment_link_key(idempotency_key text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    update billing.payment_links
+    set idempotency_key = billing._fresh_stripe_key('link', payment_links.id), keyed_at = now(), may_exist = true,
+        updated_at = now()
+    where payment_links.idempotency_key = discard_payment_link_key.idempotency_key
+        and payment_links.stripe_payment_link_id is null
+$$;
+
+CREATE FUNCTION billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_now timestamptz := billing.current_time();
+    v_notice interval;
+    v_ids uuid[];
+    v_due_ids uuid[];
+begin
+    select settings.expiring_credits_notice into v_notice from billing.settings
+    where 'credits_expiring' = any (settings.customer_notifications);
+    if not found then
+        return null;
+    end if;
+    select array_agg(looked_at.account_id order by looked_at.account_id),
+        array_agg(looked_at.account_id) filter (where looked_at.next_due_at <= v_now + v_notice)
+    into v_ids, v_due_ids
+    from (
+        select credit_balances.account_id, credit_balances.next_due_at from billing.credit_balances
+        where credit_balances.account_id > coalesce(
+            enqueue_expiring_credits.after_account_id, '00000000-0000-0000-0000-000000000000'
+        )
+        order by credit_balances.account_id
+        limit enqueue_expiring_credits.accounts_max
+    ) as looked_at;
+    perform billing._notify(
+        expiring.account_id, 'customer', 'credits_expiring',
+        format('credits_expiring:%s:%s', expiring.account_id, expiring.day),
+        jsonb_build_object('credits', expiring.credits, 'expires_at', expiring.expires_at)
+    )
+    from (
+        select
+            credit_grants.account_id, (credit_grants.expires_at at time zone 'UTC')::date as day,
+            sum(credit_grants.remaining) as credits, min(credit_grants.expires_at) as expires_at
+        from billing.credit_grants
+        where credit_grants.account_id = any (v_due_ids) and credit_grants.closed_at is null
+            and credit_grants.entry_id is not null and credit_grants.remaining > 0
+            and credit_grants.expires_at > v_now and credit_grants.expires_at <= v_now + v_notice
+            and credit_grants.expires_at - v_notice > credit_grants.effective_at
+        group by 1, 2
+    ) as expiring;
+    return case when cardinality(v_ids) = enqueue_expiring_credits.accounts_max then v_ids[cardinality(v_ids)] end;
+end
+$$;
+
+COMMENT ON FUNCTION billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer) IS 'Tells owners of credits that will expire, of the accounts_max accounts after one. Returns the last account looked at, null at the end.';
+
+CREATE FUNCTION billing.enqueue_reminders() RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    select billing._notify_of_silence();
+    select billing._notify_of_waiting_events();
+    select billing._notify_of_expiring_cards();
+$$;
+
+COMMENT ON FUNCTION billing.enqueue_reminders() IS 'Tells what only time tells: silence, events that have waited too long, cards that will expire. Once for each, however often it is called.';
 
 CREATE FUNCTION billing.ensure_account(user_id uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4761,6 +6404,79 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.extend_hold(hold_id uuid, expires_in interval) IS 'Keeps a hold open for expires_in from now; never shortens it.';
+
+CREATE FUNCTION billing.find_accounts(search text, results_max integer) RETURNS SETOF uuid
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+    v_search text := lower(pg_catalog.btrim(find_accounts.search));
+    v_id text := pg_catalog.btrim(find_accounts.search);
+begin
+    if v_search ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        return query select accounts.id from billing.accounts
+        where accounts.id = v_search::uuid or accounts.owner_id = v_search::uuid
+        order by accounts.id limit find_accounts.results_max;
+    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9]+$' then
+        return query select distinct found.account_id from (
+            select customers.account_id from billing.customers where customers.stripe_customer_id = v_id
+            union all
+            select subscriptions.account_id from billing.subscriptions where subscriptions.stripe_subscription_id = v_id
+            union all
+            select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = v_id
+            union all
+            select payments.account_id from billing.payments
+            where payments.stripe_charge_id = v_id or payments.stripe_payment_intent_id = v_id
+            union all
+            select fraud_warnings.account_id from billing.fraud_warnings
+            where fraud_warnings.stripe_early_fraud_warning_id = v_id
+        ) as found
+        where found.account_id is not null
+        limit find_accounts.results_max;
+    else
+        return query select accounts.id from auth.users
+        join billing.accounts on accounts.owner_id = users.id
+        where users.email = v_search
+        order by accounts.id limit find_accounts.results_max;
+        if not found and length(v_search) >= 3 then
+            return query
+            select accounts.id from billing.accounts
+            left join auth.users on users.id = accounts.owner_id
+            where pg_catalog.strpos(lower(users.email), v_search) > 0
+                or pg_catalog.strpos(lower(accounts.name), v_search) > 0
+            limit find_accounts.results_max;
+        end if;
+    end if;
+end
+$_$;
+
+COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer) IS 'Accounts by what a person types: an id of ours or of Stripe''s, an e-mail address, or a part of one.';
+
+CREATE FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_account billing.accounts;
+begin
+    perform billing._check_reason(freeze_account.reason, freeze_account.actor);
+    perform billing._lock_balance(freeze_account.account_id);
+    select * into strict v_account from billing.accounts where accounts.id = freeze_account.account_id;
+    if v_account.frozen_at is not null then
+        return v_account;
+    end if;
+    perform billing._freeze_account(v_account.id, freeze_account.reason);
+    insert into billing.fraud_actions (account_id, action, status, reason, actor, decided_at, settled_at)
+    values (
+        v_account.id, 'freeze_account', 'done', freeze_account.reason, freeze_account.actor, billing.current_time(),
+        billing.current_time()
+    );
+    select * into strict v_account from billing.accounts where accounts.id = freeze_account.account_id;
+    return v_account;
+end
+$$;
+
+COMMENT ON FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) IS 'Refuses what takes credits out of an account (TB003) until it is unfrozen.';
 
 CREATE FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4882,6 +6598,21 @@ $$;
 
 COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text) IS 'Sets credits aside until they are captured or released, or expires_in is over; once for each idempotency key.';
 
+CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, meaning text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    select field.key, field.value, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
+    from billing.settings
+    cross join lateral jsonb_each(to_jsonb(settings)) as field
+    join pg_catalog.pg_attribute as attribute
+        on attribute.attrelid = 'billing.settings'::pg_catalog.regclass and attribute.attname = field.key
+    where field.key not in ('id', 'updated_at')
+    order by attribute.attnum
+$$;
+
+COMMENT ON FUNCTION billing.installation() IS 'The settings of this installation, and what each means.';
+
 CREATE FUNCTION billing.is_livemode() RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
@@ -4890,6 +6621,102 @@ CREATE FUNCTION billing.is_livemode() RETURNS boolean
 $$;
 
 COMMENT ON FUNCTION billing.is_livemode() IS 'True when this installation expects real money.';
+
+CREATE FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) RETURNS TABLE(action text, is_due boolean, reason text, stripe_subscription_id text, amount bigint, currency text)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    with case_at_hand as (
+        select
+            warnings.account_id, warnings.actionable, warnings.stripe_charge_id,
+            coalesce(warnings.risk_level, 'unknown') as risk_level, warnings.warned_at, warnings.livemode,
+            policies.alert, policies.freeze_account, policies.refund, policies.refund_amount_max,
+            policies.refund_age_max, policies.cancel_subscription,
+            payments.stripe_charge_id is not null as is_known, payments.amount - payments.amount_refunded as left_over,
+            payments.currency, payments.is_disputed, payments.is_liability_shifted, payments.charged_at,
+            accounts.frozen_at, accounts.closed_at
+        from billing.fraud_warnings as warnings
+        join billing.fraud_policies as policies on policies.risk_level = coalesce(warnings.risk_level, 'unknown')
+        left join billing.payments on payments.stripe_charge_id = warnings.stripe_charge_id
+        left join billing.accounts on accounts.id = warnings.account_id
+        where warnings.stripe_early_fraud_warning_id = judge_fraud_warning.stripe_early_fraud_warning_id
+    ),
+    verdicts as (
+        select
+            'alert' as action, null::text as obstacle, null::text as stripe_subscription_id, null::bigint as amount,
+            null::text as currency
+        from case_at_hand where case_at_hand.alert
+        union all
+        select
+            'freeze_account',
+            case
+                when case_at_hand.account_id is null then 'its customer is linked to no account'
+                when case_at_hand.closed_at is not null then 'the account is closed'
+                when case_at_hand.frozen_at is not null then 'the account is frozen already'
+            end, null, null, null
+        from case_at_hand where case_at_hand.freeze_account
+        union all
+        select
+            'refund',
+            case
+                when not case_at_hand.is_known then 'its charge is not known here'
+                when case_at_hand.is_disputed then 'the charge is disputed'
+                when case_at_hand.left_over = 0 then 'the charge is refunded already'
+                when not case_at_hand.actionable then 'the warning is not actionable'
+                when case_at_hand.is_liability_shifted then 'the card was authenticated: the issuer is liable'
+                when case_at_hand.left_over > case_at_hand.refund_amount_max
+                    then format('%s are more than refund_amount_max %s', case_at_hand.left_over, case_at_hand.refund_amount_max)
+                when case_at_hand.charged_at < billing.current_time() - case_at_hand.refund_age_max
+                    then format('the charge is older than refund_age_max %s', case_at_hand.refund_age_max)
+            end, null, case_at_hand.left_over, case_at_hand.currency
+        from case_at_hand where case_at_hand.refund
+        union all
+        select
+            'cancel_subscription',
+            case
+                when paid.stripe_subscription_id is null then 'its charge paid for no subscription that is known here'
+                when paid.ended_at is not null then 'the subscription has ended'
+            end, paid.stripe_subscription_id, null, null
+        from case_at_hand
+        left join lateral (
+            select distinct subscriptions.stripe_subscription_id, subscriptions.ended_at
+            from billing.payments
+            join billing.invoice_payments
+                on invoice_payments.stripe_payment_intent_id = payments.stripe_payment_intent_id
+                or invoice_payments.stripe_charge_id = payments.stripe_charge_id
+            join billing.invoices on invoices.stripe_invoice_id = invoice_payments.stripe_invoice_id
+            join billing.subscriptions on subscriptions.stripe_subscription_id = invoices.stripe_subscription_id
+            where payments.stripe_charge_id = case_at_hand.stripe_charge_id
+        ) as paid on true
+        where case_at_hand.cancel_subscription
+    ),
+    -- What was decided before stands: done, asked for, or undone by a person.
+    decided as (
+        select
+            verdicts.*,
+            (
+                select case fraud_actions.status
+                    when 'undone' then format('%s has undone it', fraud_actions.undone_by)
+                    when 'failed' then format('it failed: %s', fraud_actions.last_error)
+                    else format('it is %s already', fraud_actions.status)
+                end
+                from billing.fraud_actions
+                where fraud_actions.stripe_early_fraud_warning_id = judge_fraud_warning.stripe_early_fraud_warning_id
+                    and fraud_actions.action = verdicts.action and fraud_actions.status <> 'skipped'
+                    and fraud_actions.stripe_subscription_id is not distinct from verdicts.stripe_subscription_id
+                order by fraud_actions.id desc
+                limit 1
+            ) as before
+        from verdicts
+    )
+    select
+        decided.action, coalesce(decided.before, decided.obstacle) is null,
+        coalesce(decided.before, decided.obstacle, 'risk ' || case_at_hand.risk_level), decided.stripe_subscription_id,
+        decided.amount, decided.currency
+    from decided cross join case_at_hand
+$$;
+
+COMMENT ON FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) IS 'What the policy would do about a warning now, and why not where it would not. Changes nothing.';
 
 CREATE FUNCTION billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5044,6 +6871,87 @@ $$;
 
 COMMENT ON FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[]) IS 'Notes the session that Stripe opened for a request, and those that were expired for it.';
 
+CREATE FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) RETURNS billing.fraud_actions
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_warning billing.fraud_warnings;
+    v_action billing.fraud_actions;
+begin
+    perform billing._check_reason(note_fraud.notes, note_fraud.actor);
+    v_warning := billing._warning(note_fraud.stripe_early_fraud_warning_id);
+    insert into billing.fraud_actions (
+        stripe_early_fraud_warning_id, account_id, action, status, reason, actor, decided_at, settled_at
+    )
+    values (
+        v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'note', 'done', note_fraud.notes, note_fraud.actor,
+        billing.current_time(), billing.current_time()
+    )
+    returning * into v_action;
+    return v_action;
+end
+$$;
+
+COMMENT ON FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) IS 'Writes a note beside a warning.';
+
+CREATE FUNCTION billing.note_payment_link(token uuid, stripe_payment_link_id text, url text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_link billing.payment_links;
+begin
+    select * into strict v_link from billing.payment_links where payment_links.id = note_payment_link.token for update;
+    if v_link.stripe_payment_link_id is null then
+        update billing.payment_links
+        set stripe_payment_link_id = note_payment_link.stripe_payment_link_id, url = note_payment_link.url,
+            confirmed_at = now(), may_exist = false, updated_at = now(),
+            deactivate_at = case when v_link.active then null else now() end
+        where payment_links.id = v_link.id
+        returning * into v_link;
+    elsif v_link.stripe_payment_link_id <> note_payment_link.stripe_payment_link_id then
+        insert into billing.payment_links (
+            livemode, stripe_price_id, options, params, params_hash, idempotency_key, stripe_payment_link_id, url,
+            active, retired_at, retired_reason, deactivate_at
+        )
+        values (
+            v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
+            billing._fresh_stripe_key('link', v_link.id), note_payment_link.stripe_payment_link_id,
+            note_payment_link.url, false, now(), 'duplicate', now()
+        )
+        on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
+    elsif v_link.active then
+        update billing.payment_links set confirmed_at = now(), updated_at = now()
+        where payment_links.id = v_link.id;
+    end if;
+    return case when v_link.active then v_link.url end;
+end
+$$;
+
+COMMENT ON FUNCTION billing.note_payment_link(token uuid, stripe_payment_link_id text, url text) IS 'Notes the link that Stripe made for a row; the URL to hand out.';
+
+CREATE FUNCTION billing.payment_reference(account_id uuid, expires_in interval DEFAULT NULL::interval) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_expires_in interval := coalesce(
+        payment_reference.expires_in, (select settings.payment_reference_lifetime from billing.settings)
+    );
+begin
+    if not exists (select from billing.accounts where accounts.id = payment_reference.account_id) then
+        perform billing._raise_no_account(payment_reference.account_id);
+    elsif v_expires_in not between interval '1 minute' and interval '1 year' then
+        raise exception 'a payment reference is good for a minute to a year'
+            using errcode = 'TB060', hint = 'Leave expires_in out for billing.settings.payment_reference_lifetime.';
+    end if;
+    return billing._sign_reference(payment_reference.account_id, billing.is_livemode(), now() + v_expires_in);
+end
+$$;
+
+COMMENT ON FUNCTION billing.payment_reference(account_id uuid, expires_in interval) IS 'A client_reference_id that links whoever pays through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
+
 CREATE FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean DEFAULT false, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -5053,24 +6961,28 @@ declare
     v_account_id uuid := billing._account_to_bill(prepare_checkout.user_id, prepare_checkout.account_id);
     v_price record;
     v_plan billing.plans;
+    v_trial_days integer;
     v_quantity bigint;
     v_success_url text;
     v_cancel_url text;
     v_customer jsonb;
     v_params jsonb;
     v_key text;
+    v_superseded jsonb := '[]';
 begin
     select * into strict v_settings from billing.settings;
     perform billing._check_may_spend(v_account_id);
     select * into strict v_price from billing._price_on_sale(prepare_checkout.plan, prepare_checkout.pack);
-    v_quantity := billing._checked_quantity(prepare_checkout.quantity, v_price.is_metered);
+    v_quantity := billing._checked_quantity(
+        prepare_checkout.quantity, v_price.is_metered, v_price.seats_min, v_price.seats_max
+    );
     v_success_url := coalesce(prepare_checkout.success_url, v_settings.site_url);
     v_cancel_url := coalesce(prepare_checkout.cancel_url, v_settings.site_url, v_success_url);
     perform billing._check_redirect('success_url', v_success_url);
     perform billing._check_redirect('cancel_url', v_cancel_url);
     if prepare_checkout.plan is not null then
         select * into strict v_plan from billing.plans where plans.stripe_price_id = v_price.stripe_price_id;
-        perform billing._check_not_subscribed(v_account_id, v_plan);
+        v_trial_days := billing._trial_days(v_account_id, v_plan);
     end if;
 
     v_params := jsonb_strip_nulls(jsonb_build_object(
@@ -5078,17 +6990,29 @@ begin
         'line_items', jsonb_build_array(jsonb_build_object('price', v_price.stripe_price_id, 'quantity', v_quantity)),
         'success_url', billing._with_session_id(v_success_url),
         'cancel_url', v_cancel_url,
-        'billing_address_collection', 'auto',
+        'billing_address_collection', v_settings.billing_address_collection,
         'allow_promotion_codes', case when v_settings.allow_promotion_codes then true end,
         'automatic_tax', case when v_settings.automatic_tax then '{"enabled": true}'::jsonb end,
-        -- Stripe takes the address that the tax depends on from the customer, so it must be allowed to put it there.
-        'customer_update', case when v_settings.automatic_tax then '{"address": "auto", "name": "auto"}'::jsonb end,
+        'tax_id_collection', case when v_settings.collect_tax_ids then '{"enabled": true}'::jsonb end,
+        -- Stripe takes address and business's name from the customer, so it must be allowed to put them there.
+        'customer_update', case when v_settings.automatic_tax or v_settings.collect_tax_ids then
+            '{"address": "auto", "name": "auto"}'::jsonb
+        end,
         'branding_settings', v_settings.checkout_branding,
         -- For people who look at Stripe's Dashboard; nothing is ever read from it.
         'metadata', jsonb_build_object('account_id', v_account_id),
-        'subscription_data', case when prepare_checkout.plan is not null then
-            jsonb_build_object('metadata', jsonb_build_object('account_id', v_account_id))
+        'payment_method_collection', case when v_trial_days > 0 and v_settings.trial_without_card is not null then
+            'if_required'
         end,
+        'subscription_data', case when prepare_checkout.plan is not null then jsonb_build_object(
+            'metadata', jsonb_build_object('account_id', v_account_id),
+            'trial_period_days', v_trial_days,
+            'trial_settings', case when v_trial_days > 0 and v_settings.trial_without_card is not null then
+                jsonb_build_object(
+                    'end_behavior', jsonb_build_object('missing_payment_method', v_settings.trial_without_card)
+                )
+            end
+        ) end,
         'payment_intent_data', case when prepare_checkout.pack is not null then jsonb_build_object(
             'metadata', jsonb_build_object('account_id', v_account_id),
             'setup_future_usage', case when prepare_checkout.save_card then 'off_session' end
@@ -5118,19 +7042,73 @@ begin
         );
     end if;
 
+    if prepare_checkout.plan is not null then
+        v_superseded := billing._supersede_requests(v_account_id, v_plan, v_key, v_trial_days > 0);
+        -- In this order: a session that is paid at this moment is among those to expire, or it is known to be paid.
+        perform billing._check_not_subscribed(v_account_id, v_plan);
+        if billing._trial_days(v_account_id, v_plan) is distinct from v_trial_days then
+            raise exception 'a trial began in the meantime' using errcode = '40001', hint = 'Ask again.';
+        end if;
+    end if;
     return jsonb_build_object(
         'livemode', v_settings.livemode,
         'customer', v_customer,
         'session', jsonb_build_object('params', v_params, 'idempotency_key', v_key),
-        'superseded', case
-            when prepare_checkout.plan is null then '[]'::jsonb
-            else billing._supersede_requests(v_account_id, v_plan, v_key)
-        end
+        'superseded', v_superseded
     );
 end
 $$;
 
 COMMENT ON FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean, account_id uuid) IS 'Judges what a user wants to buy; what to send to Stripe for it.';
+
+CREATE FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_account_id uuid := billing._account_to_bill(prepare_payment_links.user_id, prepare_payment_links.account_id);
+    v_links jsonb := '[]';
+    v_name text;
+    v_plan billing.plans;
+begin
+    perform billing._check_may_spend(v_account_id);
+    if prepare_payment_links.plan is not null and prepare_payment_links.pack is null then
+        select plans.* into strict v_plan
+        from billing._price_on_sale(prepare_payment_links.plan, null) as price
+        join billing.plans on plans.stripe_price_id = price.stripe_price_id;
+        perform billing._check_not_subscribed(v_account_id, v_plan);
+    end if;
+    if prepare_payment_links.plan is not null or prepare_payment_links.pack is not null then
+        v_links := jsonb_build_array(
+            billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
+        );
+    else
+        -- In the order of their names, or two at once could wait for each other.
+        for v_name in
+            select distinct coalesce(plans.lookup_key, plans.stripe_price_id)
+            from billing.plans
+            join billing.products on products.stripe_product_id = plans.stripe_product_id and products.active
+            where plans.active and plans.livemode = billing.is_livemode() and plans.usage_type = 'licensed'
+            order by 1
+        loop
+            begin
+                select plans.* into strict v_plan
+                from billing._price_on_sale(v_name, null) as price
+                join billing.plans on plans.stripe_price_id = price.stripe_price_id;
+                perform billing._check_not_subscribed(v_account_id, v_plan);
+                v_links := v_links || billing.claim_payment_link(v_name, null);
+            exception when sqlstate 'TB045' or sqlstate 'TB042' then
+                null;  -- the portal changes what they have; or it went off sale at this moment
+            end;
+        end loop;
+    end if;
+    return jsonb_build_object(
+        'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid) IS 'Judges for which plans a user gets links; what is to be done for them, and the reference that makes them the account''s.';
 
 CREATE FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5140,6 +7118,7 @@ declare
     v_settings billing.settings;
     v_account_id uuid := billing._account_to_bill(prepare_portal.user_id, prepare_portal.account_id);
     v_return_url text;
+    v_subscription billing.subscriptions;
     v_customer_id text;
 begin
     select * into strict v_settings from billing.settings;
@@ -5148,7 +7127,10 @@ begin
     end if;
     v_return_url := coalesce(prepare_portal.return_url, v_settings.site_url);
 
-    v_customer_id := billing._customer_of(v_account_id, v_settings.livemode);
+    v_subscription := billing._subscription_to_change(v_account_id, v_settings.livemode, prepare_portal.flow);
+    v_customer_id := coalesce(
+        v_subscription.stripe_customer_id, billing._customer_of(v_account_id, v_settings.livemode)
+    );
     if v_customer_id is null then
         raise exception 'nothing was bought for this account yet'
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
@@ -5158,13 +7140,33 @@ begin
         'params', jsonb_strip_nulls(jsonb_build_object(
             'customer', v_customer_id,
             'return_url', v_return_url,
-            'flow_data', billing._portal_flow(v_customer_id, prepare_portal.flow, v_return_url)
+            'flow_data', billing._portal_flow(prepare_portal.flow, v_subscription.stripe_subscription_id, v_return_url)
         ))
     );
 end
 $$;
 
 COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'What to send to Stripe for a session of an account''s customer portal.';
+
+CREATE FUNCTION billing.prune_notifications(rows_max integer) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    with pruned as (
+        delete from billing.notifications
+        where notifications.id in (
+            select over.id from billing.notifications as over
+            where over.status in ('delivered', 'skipped')
+                and over.created_at < now() - (select settings.notification_retention from billing.settings)
+            order by over.created_at
+            limit prune_notifications.rows_max
+        )
+        returning notifications.id
+    )
+    select count(*) from pruned
+$$;
+
+COMMENT ON FUNCTION billing.prune_notifications(rows_max integer) IS 'Deletes up to rows_max notifications that were delivered, or skipped, longer ago than settings.notification_retention.';
 
 CREATE FUNCTION billing.read_stripe_events(visibility_seconds integer, batch_size integer) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5262,14 +7264,90 @@ begin
     )
     on conflict on constraint fraud_warnings_pkey do nothing
     returning * into v_warning;
-    if not found then
-        return 'stale';
+    if found then
+        perform billing._act_on_warning(v_warning);
+        return 'applied';
     end if;
 
-    perform billing._freeze_on_warning(v_warning);
-    return 'applied';
+    update billing.fraud_warnings
+    set actionable = record_fraud_warning.actionable, as_of = record_fraud_warning.as_of, updated_at = now()
+    where fraud_warnings.stripe_early_fraud_warning_id = record_fraud_warning.stripe_early_fraud_warning_id
+        -- Once a charge is disputed or refunded its warning stays so.
+        and fraud_warnings.actionable and not record_fraud_warning.actionable;
+    return case when found then 'applied' else 'stale' end;
 end
 $$;
+
+CREATE FUNCTION billing.record_saved_card(stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text, card_exp_month integer, card_exp_year integer, as_of timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    insert into billing.saved_cards as held (
+        stripe_payment_method_id, stripe_customer_id, livemode, brand, last4, expires_on, as_of
+    )
+    values (
+        record_saved_card.stripe_payment_method_id, record_saved_card.stripe_customer_id, record_saved_card.livemode,
+        record_saved_card.card_brand, record_saved_card.card_last4,
+        make_date(record_saved_card.card_exp_year, record_saved_card.card_exp_month, 1) + interval '1 month',
+        record_saved_card.as_of
+    )
+    on conflict on constraint saved_cards_pkey do update
+    set stripe_customer_id = excluded.stripe_customer_id,
+        brand = excluded.brand,
+        last4 = excluded.last4,
+        expires_on = excluded.expires_on,
+        as_of = excluded.as_of,
+        updated_at = now()
+    where (held.as_of, held.stripe_customer_id is null, coalesce(held.expires_on, '-infinity'))
+        < (excluded.as_of, excluded.stripe_customer_id is null, coalesce(excluded.expires_on, '-infinity'));
+    return case when found then 'applied' else 'stale' end;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_saved_card(stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text, card_exp_month integer, card_exp_year integer, as_of timestamp with time zone) IS 'A card was saved, changed or detached: applied, or stale.';
+
+CREATE FUNCTION billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text) RETURNS billing.fraud_actions
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_warning billing.fraud_warnings;
+    v_payment billing.payments;
+    v_action billing.fraud_actions;
+begin
+    perform billing._check_reason(refund_fraud_warning.reason, refund_fraud_warning.actor);
+    v_warning := billing._warning(refund_fraud_warning.stripe_early_fraud_warning_id);
+    select * into v_action from billing.fraud_actions
+    where fraud_actions.stripe_early_fraud_warning_id = v_warning.stripe_early_fraud_warning_id
+        and fraud_actions.action = 'refund' and fraud_actions.status in ('queued', 'done');
+    if found then
+        return v_action;
+    end if;
+    select * into v_payment from billing.payments where payments.stripe_charge_id = v_warning.stripe_charge_id;
+    if not found or v_payment.is_disputed or v_payment.amount_refunded = v_payment.amount then
+        raise exception 'charge % is % and can''t be refunded', v_warning.stripe_charge_id, case
+                when v_payment.stripe_charge_id is null then 'not known here'
+                when v_payment.is_disputed then 'disputed'
+                else 'refunded already'
+            end
+            using errcode = 'TB074', hint = 'Look at the charge in Stripe''s dashboard.';
+    end if;
+    insert into billing.fraud_actions (
+        stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id, amount, currency,
+        decided_at, next_attempt_at
+    )
+    values (
+        v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'refund', 'queued', refund_fraud_warning.reason,
+        refund_fraud_warning.actor, v_payment.stripe_charge_id, v_payment.amount - v_payment.amount_refunded,
+        v_payment.currency, billing.current_time(), now()
+    )
+    returning * into v_action;
+    return v_action;
+end
+$$;
+
+COMMENT ON FUNCTION billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text) IS 'Has the rest of a warning''s charge refunded by the worker, once.';
 
 CREATE FUNCTION billing.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5413,6 +7491,115 @@ $$;
 
 COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Opens a closed account again, with nothing in it but the months of credits that it has paid for and that fell due meanwhile.';
 
+CREATE FUNCTION billing.replace_payment_link(stripe_payment_link_id text, name text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_gone billing.payment_links;
+    v_is_pack boolean;
+begin
+    update billing.payment_links
+    set active = false, retired_at = now(), retired_reason = 'stripe', updated_at = now()
+    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id and payment_links.active;
+    select * into strict v_gone from billing.payment_links
+    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id;
+    v_is_pack := v_gone.params ? 'customer_creation';
+    return billing.claim_payment_link(
+        case when not v_is_pack then replace_payment_link.name end,
+        case when v_is_pack then replace_payment_link.name end,
+        v_gone.options
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.replace_payment_link(stripe_payment_link_id text, name text) IS 'Retires a link that Stripe says is gone or inactive; what is to be done for another.';
+
+CREATE FUNCTION billing.resolve_fraud_warning(stripe_early_fraud_warning_id text, decision text, notes text, actor text) RETURNS billing.fraud_warnings
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_warning billing.fraud_warnings;
+begin
+    perform billing._check_reason(resolve_fraud_warning.notes, resolve_fraud_warning.actor);
+    if resolve_fraud_warning.decision is null
+        or resolve_fraud_warning.decision not in ('resolved', 'dismissed', 'open') then
+        raise exception 'decision % is not known', coalesce(resolve_fraud_warning.decision, 'null')
+            using errcode = 'TB073', hint = 'Use resolved, dismissed or open.';
+    end if;
+    v_warning := billing._warning(resolve_fraud_warning.stripe_early_fraud_warning_id);
+    insert into billing.fraud_actions (
+        stripe_early_fraud_warning_id, account_id, action, status, reason, actor, decided_at, settled_at
+    )
+    values (
+        v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'note', 'done',
+        format('%s: %s', resolve_fraud_warning.decision, resolve_fraud_warning.notes), resolve_fraud_warning.actor,
+        billing.current_time(), billing.current_time()
+    );
+    update billing.fraud_warnings
+    set status = resolve_fraud_warning.decision,
+        processed_at = case when resolve_fraud_warning.decision <> 'open' then billing.current_time() end,
+        notes = resolve_fraud_warning.notes,
+        updated_at = now()
+    where fraud_warnings.stripe_early_fraud_warning_id = v_warning.stripe_early_fraud_warning_id
+    returning * into v_warning;
+    return v_warning;
+end
+$$;
+
+COMMENT ON FUNCTION billing.resolve_fraud_warning(stripe_early_fraud_warning_id text, decision text, notes text, actor text) IS 'Closes a warning (decision: resolved or dismissed), or opens it again (open).';
+
+CREATE FUNCTION billing.retire_payment_links(name text) RETURNS SETOF billing.payment_links
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_ids uuid[] := array(
+        select payment_links.id from billing.payment_links
+        where payment_links.active and payment_links.livemode = billing.is_livemode()
+            and (
+                retire_payment_links.name in (payment_links.stripe_payment_link_id, payment_links.stripe_price_id)
+                or payment_links.stripe_price_id in (
+                    select plans.stripe_price_id from billing.plans where plans.lookup_key = retire_payment_links.name
+                    union all
+                    select credit_packs.stripe_price_id from billing.credit_packs
+                    where credit_packs.lookup_key = retire_payment_links.name
+                )
+            )
+        order by 1
+    );
+begin
+    perform billing._retire_links(v_ids, 'caller');
+    return query
+    select * from billing.payment_links where payment_links.id = any (v_ids) order by payment_links.created_at;
+end
+$$;
+
+COMMENT ON FUNCTION billing.retire_payment_links(name text) IS 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';
+
+CREATE FUNCTION billing.retry_notification(notification_id bigint) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_status text;
+begin
+    update billing.notifications
+    set status = 'queued', attempts = 0, first_attempt_at = null, next_attempt_at = now()
+    where notifications.id = retry_notification.notification_id and notifications.status in ('dead', 'skipped');
+    select notifications.status into v_status from billing.notifications
+    where notifications.id = retry_notification.notification_id;
+    if not found then
+        raise exception 'there is no notification %', coalesce(retry_notification.notification_id::text, 'null')
+            using errcode = 'TB065', hint = 'List them with `till notifications list`.';
+    end if;
+    return v_status;
+end
+$$;
+
+COMMENT ON FUNCTION billing.retry_notification(notification_id bigint) IS 'Queues a notification that is dead or was skipped once more; any other is left alone. Returns the status.';
+
 CREATE FUNCTION billing.retry_stripe_event(event_id text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -5473,6 +7660,9 @@ begin
     elsif v_status = 'approved' then
         perform billing._check_open(v_held.account_id);
         perform billing._give_held(v_held, review_held_credits.actor);
+        perform billing._settle_lots_of_invoice(invoices) from billing.invoices
+        where invoices.stripe_invoice_id = v_held.stripe_invoice_id
+            and (invoices.amount_returned > 0 or invoices.amount_contested > 0);
     end if;
 
     update billing.held_credits
@@ -5696,12 +7886,17 @@ begin
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
     elsif not exists (
         select from billing.credit_packs
-        where credit_packs.stripe_price_id = set_recharge.stripe_price_id and credit_packs.active
-            and credit_packs.unit_amount > 0 and credit_packs.livemode = billing.is_livemode()
+        join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
+        where credit_packs.stripe_price_id = set_recharge.stripe_price_id and (
+            set_recharge.is_paused
+            or credit_packs.active and products.active and credit_packs.unit_amount > 0
+            and credit_packs.livemode = billing.is_livemode()
+        )
     ) then
         raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
             using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
-    elsif billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
+    elsif not coalesce(set_recharge.is_paused, false)
+        and billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
         raise exception 'account % has no Stripe customer', set_recharge.account_id
             using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
     end if;
@@ -5734,6 +7929,69 @@ end
 $_$;
 
 COMMENT ON FUNCTION billing.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric, monthly_cap_count integer, is_paused boolean, return_url text) IS 'Agrees to buy a credit pack with the customer''s default payment method whenever fewer credits than threshold are available; what is left out is no cap by amount, ten recharges a month, not paused. Calling it again changes it, and ends a pause.';
+
+CREATE FUNCTION billing.settle_fraud_action(id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_action billing.fraud_actions;
+begin
+    -- As sync_refund does: neither commits without having seen the other.
+    perform billing._lock_arrival(settle_fraud_action.stripe_refund_id) where settle_fraud_action.stripe_refund_id is not null;
+    update billing.fraud_actions
+    set status = settle_fraud_action.outcome,
+        stripe_refund_id = settle_fraud_action.stripe_refund_id,
+        last_error = settle_fraud_action.reason,
+        is_in_doubt = settle_fraud_action.is_in_doubt,
+        next_attempt_at = case
+            when settle_fraud_action.outcome = 'queued'
+                then now() + make_interval(secs => settle_fraud_action.retry_in_seconds)
+        end,
+        settled_at = case when settle_fraud_action.outcome <> 'queued' then billing.current_time() end,
+        updated_at = now()
+    where fraud_actions.id = settle_fraud_action.id and fraud_actions.status = 'queued'
+    returning * into v_action;
+    perform billing._tell_of_failed_action(v_action);
+    perform billing._fail_refund_action(settle_fraud_action.stripe_refund_id);
+end
+$$;
+
+CREATE FUNCTION billing.settle_notification(notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) RETURNS text
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    update billing.notifications
+    set status = judged.status,
+        delivered_to = array(
+            select distinct channel from unnest(notifications.delivered_to || settle_notification.delivered_to) as channel
+            order by channel
+        ),
+        last_error = case
+            when judged.status = settle_notification.status then settle_notification.reason
+            else format('%s (given up after %s attempts)', settle_notification.reason, notifications.attempts)
+        end,
+        next_attempt_at = case when judged.status = 'queued'
+            then now() + make_interval(secs => settle_notification.retry_in_seconds) end,
+        delivered_at = case when judged.status = 'delivered' then now() end
+    from (
+        select told.id, case
+            when settle_notification.status = 'queued' and told.first_attempt_at < now() - settings.notification_deadline
+            then 'dead'
+            else settle_notification.status
+        end as status
+        from billing.notifications as told cross join billing.settings
+        where told.id = settle_notification.notification_id
+    ) as judged
+    where notifications.id = judged.id and notifications.status in ('sending', 'queued')
+        and (
+            judged.status = 'delivered'
+            or notifications.status = 'sending' and notifications.attempts = settle_notification.attempts
+        )
+    returning notifications.status
+$$;
+
+COMMENT ON FUNCTION billing.settle_notification(notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) IS 'What became of a message that was taken: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
 
 CREATE FUNCTION billing.settle_recharge(recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5770,6 +8028,19 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.settle_recharge(recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) IS 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';
+
+CREATE FUNCTION billing.settle_retired_link(link_id uuid, retry_in_seconds integer, reason text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    update billing.payment_links
+    set deactivate_at = now() + make_interval(secs => settle_retired_link.retry_in_seconds),
+        deactivated_at = case when settle_retired_link.retry_in_seconds is null then now() end,
+        last_error = settle_retired_link.reason, updated_at = now()
+    where payment_links.id = settle_retired_link.link_id and payment_links.deactivated_at is null
+$$;
+
+COMMENT ON FUNCTION billing.settle_retired_link(link_id uuid, retry_in_seconds integer, reason text) IS 'A retired link is inactive in Stripe, or is to be tried again later.';
 
 CREATE FUNCTION billing.settle_stripe_events(msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5925,17 +8196,39 @@ $_$;
 
 COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';
 
-CREATE FUNCTION billing.sync_checkout_session(stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text, payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, lines jsonb, as_of timestamp with time zone) RETURNS text
+CREATE FUNCTION billing.stripe_account() RETURNS TABLE(stripe_account_id text, livemode boolean, witness_event_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    select settings.stripe_account_id, settings.livemode, (
+        select stripe_events.stripe_event_id from billing.stripe_events
+        where stripe_events.livemode = settings.livemode and stripe_events.received_at > now() - interval '25 days'
+        order by stripe_events.received_at desc
+        limit 1
+    )
+    from billing.settings
+$$;
+
+COMMENT ON FUNCTION billing.stripe_account() IS 'What a Stripe key must fit: account, mode, and an event that its account has.';
+
+CREATE FUNCTION billing.sync_checkout_session(stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text, payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, opened_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
     v_session billing.checkout_sessions;
 begin
+    if sync_checkout_session.stripe_payment_link_id is not null and sync_checkout_session.status = 'complete' then
+        perform billing._attribute_payment(
+            sync_checkout_session.stripe_checkout_session_id, sync_checkout_session.stripe_payment_link_id,
+            sync_checkout_session.stripe_customer_id, sync_checkout_session.client_reference_id,
+            sync_checkout_session.livemode, sync_checkout_session.opened_at
+        );
+    end if;
     insert into billing.checkout_sessions as held (
         stripe_checkout_session_id, stripe_customer_id, account_id, livemode, mode, status, payment_status,
         client_reference_id, stripe_subscription_id, stripe_invoice_id, stripe_payment_intent_id,
-        stripe_payment_link_id, currency, amount_total, completed_at, as_of
+        stripe_payment_link_id, currency, amount_total, opened_at, completed_at, as_of
     )
     values (
         sync_checkout_session.stripe_checkout_session_id, sync_checkout_session.stripe_customer_id,
@@ -5944,7 +8237,7 @@ begin
         sync_checkout_session.payment_status, sync_checkout_session.client_reference_id,
         sync_checkout_session.stripe_subscription_id, sync_checkout_session.stripe_invoice_id,
         sync_checkout_session.stripe_payment_intent_id, sync_checkout_session.stripe_payment_link_id,
-        sync_checkout_session.currency, sync_checkout_session.amount_total,
+        sync_checkout_session.currency, sync_checkout_session.amount_total, sync_checkout_session.opened_at,
         case when sync_checkout_session.status = 'complete' then sync_checkout_session.as_of end,
         sync_checkout_session.as_of
     )
@@ -5986,6 +8279,34 @@ begin
         on conflict do nothing;
         perform billing._grant_packs(v_session);
     end if;
+    return 'applied';
+end
+$$;
+
+CREATE FUNCTION billing.sync_credit_note(stripe_credit_note_id text, stripe_invoice_id text, livemode boolean, status text, currency text, amount bigint, amount_refunded bigint, reason text, noted_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    insert into billing.credit_notes as held (
+        stripe_credit_note_id, stripe_invoice_id, livemode, status, currency, amount, amount_refunded, reason, noted_at,
+        as_of
+    )
+    values (
+        sync_credit_note.stripe_credit_note_id, sync_credit_note.stripe_invoice_id, sync_credit_note.livemode,
+        sync_credit_note.status, sync_credit_note.currency, sync_credit_note.amount, sync_credit_note.amount_refunded,
+        sync_credit_note.reason, sync_credit_note.noted_at, sync_credit_note.as_of
+    )
+    on conflict on constraint credit_notes_pkey do update
+    set status = excluded.status,
+        amount_refunded = greatest(held.amount_refunded, excluded.amount_refunded),
+        as_of = greatest(held.as_of, excluded.as_of),
+        updated_at = now()
+    where held.status = 'issued';
+    if not found then
+        return 'stale';
+    end if;
+    perform billing._settle_invoice(sync_credit_note.stripe_invoice_id);
     return 'applied';
 end
 $$;
@@ -6035,6 +8356,52 @@ $$;
 
 COMMENT ON FUNCTION billing.sync_customer(stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamp with time zone) IS 'A Stripe customer as of a moment: applied, stale or refetch.';
 
+CREATE FUNCTION billing.sync_dispute(stripe_dispute_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, status text, currency text, amount bigint, reason text, evidence_due_at timestamp with time zone, disputed_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_before text;
+    v_dispute billing.disputes;
+begin
+    if billing._dispute_rank(sync_dispute.status) is null then
+        raise exception 'dispute % is %, which is no status that is known', sync_dispute.stripe_dispute_id, sync_dispute.status
+            using errcode = 'TB071', hint = 'Update Tillbase, then retry the event.';
+    end if;
+    perform billing._lock_arrival(sync_dispute.stripe_dispute_id);
+    select disputes.status into v_before from billing.disputes
+    where disputes.stripe_dispute_id = sync_dispute.stripe_dispute_id;
+    insert into billing.disputes as held (
+        stripe_dispute_id, stripe_charge_id, stripe_payment_intent_id, livemode, status, currency, amount, reason,
+        evidence_due_at, disputed_at, as_of
+    )
+    values (
+        sync_dispute.stripe_dispute_id, sync_dispute.stripe_charge_id, sync_dispute.stripe_payment_intent_id,
+        sync_dispute.livemode, sync_dispute.status, sync_dispute.currency, sync_dispute.amount, sync_dispute.reason,
+        sync_dispute.evidence_due_at, sync_dispute.disputed_at, sync_dispute.as_of
+    )
+    on conflict on constraint disputes_pkey do update
+    set status = excluded.status,
+        amount = excluded.amount,
+        reason = excluded.reason,
+        evidence_due_at = excluded.evidence_due_at,
+        as_of = greatest(held.as_of, excluded.as_of),
+        updated_at = now()
+    where (billing._dispute_rank(held.status), held.as_of) < (billing._dispute_rank(excluded.status), excluded.as_of)
+        or held.status in ('appeal_needs_response', 'appeal_under_review') and excluded.status = 'lost'
+        and held.as_of < excluded.as_of
+    returning * into v_dispute;
+    if not found then
+        return 'stale';
+    end if;
+    perform billing._settle_payment(v_dispute.stripe_payment_intent_id, v_dispute.stripe_charge_id);
+    if v_before is distinct from v_dispute.status then
+        perform billing._tell_of_dispute(v_dispute, v_before);
+    end if;
+    return 'applied';
+end
+$$;
+
 CREATE FUNCTION billing.sync_invoice(stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text, billing_reason text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint, attempt_count integer, next_payment_attempt_at timestamp with time zone, hosted_invoice_url text, invoiced_at timestamp with time zone, paid_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6078,13 +8445,45 @@ begin
     elsif v_invoice.status = 'paid' then
         perform billing._record_lines(v_invoice, sync_invoice.lines);
         perform billing._grant_paid_lines(v_invoice);
+        perform billing._settle_invoice(v_invoice.stripe_invoice_id);
         perform billing._settle_subscription(v_invoice.stripe_subscription_id);
     end if;
     return 'applied';
 end
 $$;
 
-CREATE FUNCTION billing.sync_payment(stripe_charge_id text, stripe_payment_intent_id text, stripe_customer_id text, livemode boolean, status text, currency text, amount bigint, amount_refunded bigint, is_disputed boolean, risk_level text, risk_score integer, card_fingerprint text, failure_code text, receipt_url text, charged_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
+CREATE FUNCTION billing.sync_invoice_payment(stripe_invoice_payment_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_charge_id text, livemode boolean, status text, currency text, amount_paid bigint, paid_at timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    insert into billing.invoice_payments as held (
+        stripe_invoice_payment_id, stripe_invoice_id, stripe_payment_intent_id, stripe_charge_id, status, amount_paid
+    )
+    values (
+        coalesce(sync_invoice_payment.stripe_invoice_payment_id, sync_invoice_payment.stripe_invoice_id),
+        sync_invoice_payment.stripe_invoice_id, sync_invoice_payment.stripe_payment_intent_id,
+        sync_invoice_payment.stripe_charge_id, sync_invoice_payment.status, sync_invoice_payment.amount_paid
+    )
+    on conflict on constraint invoice_payments_pkey do update
+    set status = excluded.status, amount_paid = excluded.amount_paid
+    where held.status = 'open';
+    if found and sync_invoice_payment.status = 'paid' then
+        perform billing._settle_payment(
+            sync_invoice_payment.stripe_payment_intent_id, sync_invoice_payment.stripe_charge_id
+        );
+        -- A warning that came before: now it is known which subscription its charge paid for.
+        perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
+        where fraud_warnings.status = 'open' and (
+            fraud_warnings.stripe_payment_intent_id = sync_invoice_payment.stripe_payment_intent_id
+            or fraud_warnings.stripe_charge_id = sync_invoice_payment.stripe_charge_id
+        );
+    end if;
+    return 'applied';
+end
+$$;
+
+CREATE FUNCTION billing.sync_payment(stripe_charge_id text, stripe_payment_intent_id text, stripe_customer_id text, livemode boolean, status text, currency text, amount bigint, amount_refunded bigint, is_disputed boolean, risk_level text, risk_score integer, is_liability_shifted boolean, card_fingerprint text, failure_code text, receipt_url text, charged_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -6094,15 +8493,16 @@ declare
 begin
     insert into billing.payments as held (
         stripe_charge_id, stripe_payment_intent_id, stripe_customer_id, account_id, livemode, status, currency,
-        amount, amount_refunded, is_disputed, risk_level, risk_score, card_fingerprint, failure_code, receipt_url,
-        charged_at, as_of
+        amount, amount_refunded, is_disputed, risk_level, risk_score, is_liability_shifted, card_fingerprint,
+        failure_code, receipt_url, charged_at, as_of
     )
     values (
         sync_payment.stripe_charge_id, sync_payment.stripe_payment_intent_id, sync_payment.stripe_customer_id,
         billing._account_of_customer(sync_payment.stripe_customer_id, sync_payment.livemode), sync_payment.livemode,
         sync_payment.status, sync_payment.currency, sync_payment.amount, sync_payment.amount_refunded,
-        sync_payment.is_disputed, sync_payment.risk_level, sync_payment.risk_score, sync_payment.card_fingerprint,
-        sync_payment.failure_code, sync_payment.receipt_url, sync_payment.charged_at, sync_payment.as_of
+        sync_payment.is_disputed, sync_payment.risk_level, sync_payment.risk_score, sync_payment.is_liability_shifted,
+        sync_payment.card_fingerprint, sync_payment.failure_code, sync_payment.receipt_url, sync_payment.charged_at,
+        sync_payment.as_of
     )
     on conflict on constraint payments_pkey do update
     set status = excluded.status,
@@ -6111,6 +8511,7 @@ begin
         is_disputed = excluded.is_disputed,
         risk_level = excluded.risk_level,
         risk_score = excluded.risk_score,
+        is_liability_shifted = excluded.is_liability_shifted,
         card_fingerprint = excluded.card_fingerprint,
         failure_code = excluded.failure_code,
         receipt_url = excluded.receipt_url,
@@ -6130,6 +8531,18 @@ begin
         perform billing._record_card(
             v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
         );
+    end if;
+    -- What was told of it before it was known here may have named either of its ids.
+    if v_payment.amount_refunded > 0 or v_payment.is_disputed or exists (
+        select from billing.refunds
+        where refunds.stripe_charge_id = v_payment.stripe_charge_id
+            or refunds.stripe_payment_intent_id = v_payment.stripe_payment_intent_id
+    ) or exists (
+        select from billing.disputes
+        where disputes.stripe_charge_id = v_payment.stripe_charge_id
+            or disputes.stripe_payment_intent_id = v_payment.stripe_payment_intent_id
+    ) then
+        perform billing._settle_payment(v_payment.stripe_payment_intent_id, v_payment.stripe_charge_id);
     end if;
     return 'applied';
 end
@@ -6183,13 +8596,39 @@ $$;
 
 COMMENT ON FUNCTION billing.sync_payment_intent(stripe_payment_intent_id text, stripe_customer_id text, stripe_charge_id text, stripe_payment_method_id text, livemode boolean, status text, currency text, amount bigint, amount_received bigint, failure_code text, metadata jsonb, created_at timestamp with time zone, as_of timestamp with time zone) IS 'A Stripe payment intent: where it is a recharge''s, what became of that. Always applied.';
 
+CREATE FUNCTION billing.sync_payment_link(stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    if exists (
+        select from billing.payment_links
+        where payment_links.id = sync_payment_link.token and payment_links.livemode = sync_payment_link.livemode
+    ) then
+        perform billing.note_payment_link(
+            sync_payment_link.token, sync_payment_link.stripe_payment_link_id, sync_payment_link.url
+        );
+    end if;
+    if not sync_payment_link.active then
+        update billing.payment_links
+        set active = false, retired_at = coalesce(payment_links.retired_at, now()),
+            retired_reason = coalesce(payment_links.retired_reason, 'stripe'), deactivate_at = null,
+            deactivated_at = coalesce(payment_links.deactivated_at, now()), updated_at = now()
+        where payment_links.stripe_payment_link_id = sync_payment_link.stripe_payment_link_id
+            and payment_links.deactivated_at is null;
+    end if;
+    return 'applied';
+end
+$$;
+
+COMMENT ON FUNCTION billing.sync_payment_link(stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid) IS 'What Stripe tells of a Payment Link; those that we did not make are left alone.';
+
 CREATE FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
     v_as_of timestamptz;
-    v_pack_credits bigint;
 begin
     perform billing._lock_arrival(sync_price.stripe_price_id);
     insert into billing.products (stripe_product_id, livemode, name)
@@ -6199,36 +8638,11 @@ begin
     perform from billing.products where products.stripe_product_id = sync_price.stripe_product_id for no key update;
 
     if sync_price.type = 'one_time' then
-        select billing._declared_credits(
-            sync_price.stripe_price_id, 'pack_credits', sync_price.metadata, products.metadata
-        ) into v_pack_credits
-        from billing.products where products.stripe_product_id = sync_price.stripe_product_id;
-        if v_pack_credits is null then
-            return 'applied';
-        elsif v_pack_credits = 0 then
-            raise exception 'metadata pack_credits of % is "0", a credit pack has at least one', sync_price.stripe_price_id
-                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
-        end if;
-        insert into billing.credit_packs as held (
-            stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
-            pack_credits, metadata, as_of
-        )
-        values (
+        return billing._sync_one_time_price(row(
             sync_price.stripe_price_id, sync_price.stripe_product_id, sync_price.livemode, sync_price.active,
-            sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount, v_pack_credits,
+            sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount,
             sync_price.metadata, sync_price.as_of
-        )
-        on conflict on constraint credit_packs_pkey do update
-        set active = excluded.active, lookup_key = excluded.lookup_key, nickname = excluded.nickname,
-            pack_credits = excluded.pack_credits, metadata = excluded.metadata, as_of = excluded.as_of,
-            updated_at = now()
-        where held.as_of < excluded.as_of;
-        if not found then
-            select credit_packs.as_of into strict v_as_of from billing.credit_packs
-            where credit_packs.stripe_price_id = sync_price.stripe_price_id;
-            return billing._refused(v_as_of, sync_price.as_of);
-        end if;
-        return 'applied';
+        ));
     end if;
 
     insert into billing.plans as held (
@@ -6298,12 +8712,104 @@ begin
     where plans.stripe_product_id = sync_product.stripe_product_id;
     perform billing._settle_trials(plans.stripe_price_id) from billing.plans
     where plans.stripe_product_id = sync_product.stripe_product_id;
+    perform billing._resolve_packs(sync_product.stripe_product_id);
     perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
     return 'applied';
 end
 $$;
 
 COMMENT ON FUNCTION billing.sync_product(stripe_product_id text, livemode boolean, name text, description text, active boolean, metadata jsonb, as_of timestamp with time zone) IS 'A Stripe product as of a moment: applied, stale or refetch.';
+
+CREATE FUNCTION billing.sync_refund(stripe_refund_id text, stripe_charge_id text, stripe_payment_intent_id text, status text, currency text, amount bigint, reason text, failure_reason text, refunded_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    insert into billing.refunds as held (
+        stripe_refund_id, stripe_charge_id, stripe_payment_intent_id, status, currency, amount, reason, failure_reason,
+        refunded_at, as_of
+    )
+    values (
+        sync_refund.stripe_refund_id, sync_refund.stripe_charge_id, sync_refund.stripe_payment_intent_id,
+        sync_refund.status, sync_refund.currency, sync_refund.amount, sync_refund.reason, sync_refund.failure_reason,
+        sync_refund.refunded_at, sync_refund.as_of
+    )
+    on conflict on constraint refunds_pkey do update
+    set status = excluded.status,
+        reason = excluded.reason,
+        failure_reason = excluded.failure_reason,
+        as_of = greatest(held.as_of, excluded.as_of),
+        updated_at = now()
+    where billing._refund_rank(held.status) < billing._refund_rank(excluded.status);
+    if not found then
+        return 'stale';
+    end if;
+    perform billing._settle_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
+    perform billing._lock_arrival(sync_refund.stripe_refund_id);
+    perform billing._fail_refund_action(sync_refund.stripe_refund_id);
+    if sync_refund.status = 'succeeded' then
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        select
+            (
+                select payments.account_id from billing.payments
+                where payments.stripe_charge_id = sync_refund.stripe_charge_id
+            ),
+            'administrators', 'refund_applied', 'refund_applied:' || sync_refund.stripe_refund_id,
+            jsonb_build_object(
+                'stripe_refund_id', sync_refund.stripe_refund_id, 'stripe_charge_id', sync_refund.stripe_charge_id,
+                'amount', sync_refund.amount, 'currency', sync_refund.currency, 'reason', sync_refund.reason
+            )
+        on conflict (dedupe_key) do nothing;
+    end if;
+    return 'applied';
+end
+$$;
+
+CREATE FUNCTION billing.sync_review(stripe_review_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, is_open boolean, reason text, closed_reason text, opened_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_review billing.reviews;
+begin
+    insert into billing.reviews as held (
+        stripe_review_id, stripe_charge_id, stripe_payment_intent_id, account_id, livemode, is_open, reason,
+        closed_reason, opened_at, as_of
+    )
+    values (
+        sync_review.stripe_review_id, sync_review.stripe_charge_id, sync_review.stripe_payment_intent_id,
+        (
+            select payments.account_id from billing.payments
+            where payments.stripe_charge_id = sync_review.stripe_charge_id
+                or payments.stripe_payment_intent_id = sync_review.stripe_payment_intent_id
+            order by payments.charged_at desc
+            limit 1
+        ),
+        sync_review.livemode, sync_review.is_open, sync_review.reason, sync_review.closed_reason,
+        sync_review.opened_at, sync_review.as_of
+    )
+    -- Closed, it stays so.
+    on conflict on constraint reviews_pkey do update
+    set is_open = excluded.is_open, reason = excluded.reason, closed_reason = excluded.closed_reason,
+        account_id = coalesce(held.account_id, excluded.account_id), as_of = excluded.as_of, updated_at = now()
+    where held.is_open and not excluded.is_open
+    returning * into v_review;
+    if not found then
+        return 'stale';
+    elsif v_review.is_open then
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        values (
+            v_review.account_id, 'administrators', 'review_opened', 'review_opened:' || v_review.stripe_review_id,
+            jsonb_build_object(
+                'stripe_review_id', v_review.stripe_review_id, 'stripe_charge_id', v_review.stripe_charge_id,
+                'reason', v_review.reason
+            )
+        )
+        on conflict (dedupe_key) do nothing;
+    end if;
+    return 'applied';
+end
+$$;
 
 CREATE FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, items jsonb, as_of timestamp with time zone, is_fetched boolean) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6385,6 +8891,95 @@ $$;
 
 COMMENT ON FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, items jsonb, as_of timestamp with time zone, is_fetched boolean) IS 'A Stripe subscription as of a moment: applied, stale or refetch.';
 
+CREATE FUNCTION billing.take_fraud_actions(actions_max integer, lease_seconds integer) RETURNS TABLE(id bigint, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    with due as (
+        select actions.id, actions.is_in_doubt from billing.fraud_actions as actions
+        where actions.status = 'queued' and actions.next_attempt_at <= now()
+        order by actions.next_attempt_at, actions.id
+        limit take_fraud_actions.actions_max
+        for update skip locked
+    )
+    update billing.fraud_actions
+    set attempts = fraud_actions.attempts + 1,
+        is_in_doubt = true,
+        next_attempt_at = now() + make_interval(secs => take_fraud_actions.lease_seconds),
+        updated_at = now()
+    from due
+    where fraud_actions.id = due.id
+    returning
+        fraud_actions.id, fraud_actions.action, fraud_actions.stripe_charge_id, fraud_actions.stripe_subscription_id,
+        fraud_actions.attempts, due.is_in_doubt
+$$;
+
+CREATE FUNCTION billing.take_notifications(messages_max integer, lease_seconds integer, audiences text[]) RETURNS TABLE(id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer, delivered_to text[], digest_size integer, first jsonb, email text, created_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_ids bigint[];
+    v_first billing.notifications;
+begin
+    if not exists (
+        select from billing.notifications
+        where notifications.audience = any (take_notifications.audiences || array['customer'])
+            and notifications.next_attempt_at <= now()
+    ) or not pg_try_advisory_xact_lock(hashtextextended('billing.notifications', 0)) then
+        return;
+    end if;
+    perform billing._skip_notifications();
+    select array_agg(due.id) into v_ids from (
+        select notifications.id from billing.notifications
+        where notifications.audience = any (take_notifications.audiences) and notifications.next_attempt_at <= now()
+        order by notifications.next_attempt_at, notifications.id
+        limit take_notifications.messages_max
+    ) as due;
+    for v_first in
+        select distinct on (notifications.kind, notifications.reader) notifications.*
+        from billing.notifications
+        where notifications.id = any (v_ids) and notifications.attempts = 0 and notifications.digest_id is null
+        order by notifications.kind, notifications.reader, notifications.id
+    loop
+        perform billing._digest_notifications(v_first);
+    end loop;
+
+    return query
+    with due as (
+        select notifications.id from billing.notifications
+        where notifications.id = any (v_ids) and notifications.next_attempt_at <= now()
+        for update skip locked
+    ),
+    taken as (
+        update billing.notifications
+        set status = 'sending', attempts = notifications.attempts + 1,
+            first_attempt_at = coalesce(notifications.first_attempt_at, now()),
+            next_attempt_at = now() + make_interval(secs => take_notifications.lease_seconds)
+        from due where notifications.id = due.id
+        returning notifications.*
+    )
+    select
+        taken.id, taken.audience, taken.kind, taken.account_id, taken.payload, taken.attempts, taken.delivered_to,
+        taken.digest_size,
+        (
+            select jsonb_agg(members.payload order by members.id) from (
+                select told.id, told.payload from billing.notifications as told
+                where told.digest_id = taken.id
+                order by told.id
+                limit 5
+            ) as members
+        ),
+        case taken.audience when 'customer' then users.email::text end, taken.created_at
+    from taken
+    left join billing.accounts on accounts.id = taken.account_id
+    left join auth.users on users.id = accounts.owner_id
+    order by taken.id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.take_notifications(messages_max integer, lease_seconds integer, audiences text[]) IS 'Messages that are due for these audiences, taken by the caller for lease_seconds.';
+
 CREATE FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) RETURNS TABLE(id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text, stripe_payment_intent_id text, attempts integer, first_attempt_at timestamp with time zone, age_seconds double precision, barred text[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6441,6 +9036,25 @@ $$;
 
 COMMENT ON FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) IS 'Recharges that are due, taken by the caller for lease_seconds: each is one payment, asked for with its id as the idempotency key.';
 
+CREATE FUNCTION billing.take_retired_links(links_max integer, lease_seconds integer) RETURNS TABLE(id uuid, stripe_payment_link_id text, attempts integer)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    update billing.payment_links
+    set attempts = payment_links.attempts + 1,
+        deactivate_at = now() + make_interval(secs => take_retired_links.lease_seconds), updated_at = now()
+    where payment_links.id in (
+        select due.id from billing.payment_links as due
+        where due.deactivate_at <= now()
+        order by due.deactivate_at
+        limit take_retired_links.links_max
+        for update skip locked
+    )
+    returning payment_links.id, payment_links.stripe_payment_link_id, payment_links.attempts
+$$;
+
+COMMENT ON FUNCTION billing.take_retired_links(links_max integer, lease_seconds integer) IS 'Payment Links to deactivate in Stripe, taken by the caller for lease_seconds.';
+
 CREATE FUNCTION billing.tg_accounts__may_spend() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6458,6 +9072,23 @@ CREATE FUNCTION billing.tg_accounts__open_balance() RETURNS trigger
     AS $$
 begin
     insert into billing.credit_balances (account_id) values (new.id);
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_checkout_sessions__receipt() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    if exists (select from billing.settings where 'receipt' = any (settings.customer_notifications)) then
+        perform billing._notify_of_receipt(
+            new.account_id, new.stripe_checkout_session_id, credit_grants.amount, new.amount_total, new.currency, null
+        )
+        from billing.credit_grants
+        where credit_grants.idempotency_key = 'pack:' || new.stripe_checkout_session_id
+            and credit_grants.key_space = 'stripe';
+    end if;
     return null;
 end
 $$;
@@ -6582,6 +9213,40 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_invoices__payment_failed() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._notify(
+        new.account_id, 'customer', 'payment_failed',
+        format('payment_failed:%s:%s', new.stripe_invoice_id, new.attempt_count),
+        jsonb_build_object(
+            'stripe_invoice_id', new.stripe_invoice_id, 'amount', new.amount_due, 'currency', new.currency,
+            'url', new.hosted_invoice_url, 'attempts', new.attempt_count,
+            'next_attempt_at', new.next_payment_attempt_at
+        )
+    );
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_invoices__receipt() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    if exists (select from billing.settings where 'receipt' = any (settings.customer_notifications)) then
+        perform billing._notify_of_receipt(
+            new.account_id, new.stripe_invoice_id, sum(credit_grants.amount), new.amount_paid, new.currency,
+            new.hosted_invoice_url
+        )
+        from billing.credit_grants where credit_grants.stripe_invoice_id = new.stripe_invoice_id;
+    end if;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_ledger__append_only() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -6589,6 +9254,42 @@ CREATE FUNCTION billing.tg_ledger__append_only() RETURNS trigger
 begin
     raise exception '% refused: rows of % stay as they are', lower(tg_op), tg_table_name
         using errcode = 'TB015', hint = 'Correct a mistake with a new entry, such as a revocation or a refund.';
+end
+$$;
+
+CREATE FUNCTION billing.tg_prices__retire_links() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._retire_links_of_price(new.stripe_price_id);
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_products__retire_links() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._retire_links_of_price(price.stripe_price_id)
+    from (
+        select plans.stripe_price_id from billing.plans where plans.stripe_product_id = new.stripe_product_id
+        union all
+        select credit_packs.stripe_price_id from billing.credit_packs
+        where credit_packs.stripe_product_id = new.stripe_product_id
+    ) as price;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_stripe_events__notify() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._notify_of_event(new);
+    return null;
 end
 $$;
 
@@ -6673,6 +9374,72 @@ $$;
 
 COMMENT ON FUNCTION billing.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb) IS 'Moves credits to another account, once for each idempotency key of the giving one. Lots keep priority and expiry.';
 
+CREATE FUNCTION billing.undo_fraud_action(id bigint, reason text, actor text) RETURNS billing.fraud_actions
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_action billing.fraud_actions;
+begin
+    perform billing._check_reason(undo_fraud_action.reason, undo_fraud_action.actor);
+    select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
+    if v_action.action = 'freeze_account' and v_action.status = 'done' then
+        perform billing.unfreeze_account(v_action.account_id, undo_fraud_action.reason, undo_fraud_action.actor);
+    else
+        update billing.fraud_actions
+        set status = 'undone', next_attempt_at = null, undone_at = billing.current_time(),
+            undone_by = undo_fraud_action.actor, undone_reason = undo_fraud_action.reason, updated_at = now()
+        where fraud_actions.id = undo_fraud_action.id and fraud_actions.status = 'queued'
+            and not fraud_actions.is_in_doubt;
+        if not found and v_action.status is distinct from 'undone' then
+            raise exception '%', case
+                    when v_action.id is null then format('there is no action %s', coalesce(undo_fraud_action.id::text, 'null'))
+                    when v_action.status = 'queued' then format('action %s is being asked of Stripe', v_action.id)
+                    else format('action %s (%s, %s) can''t be undone', v_action.id, v_action.action, v_action.status)
+                end
+                using errcode = 'TB075', hint = 'A freeze can be undone, and what Stripe was not asked for yet.';
+        end if;
+    end if;
+    select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
+    return v_action;
+end
+$$;
+
+COMMENT ON FUNCTION billing.undo_fraud_action(id bigint, reason text, actor text) IS 'Undoes a freeze, or an action that Stripe was not asked for yet.';
+
+CREATE FUNCTION billing.unfreeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_account billing.accounts;
+begin
+    perform billing._check_reason(unfreeze_account.reason, unfreeze_account.actor);
+    perform billing._lock_balance(unfreeze_account.account_id);
+    update billing.accounts set frozen_at = null, frozen_reason = null, updated_at = now()
+    where accounts.id = unfreeze_account.account_id and accounts.frozen_at is not null
+    returning * into v_account;
+    if not found then
+        select * into strict v_account from billing.accounts where accounts.id = unfreeze_account.account_id;
+        return v_account;
+    end if;
+    update billing.fraud_actions
+    set status = 'undone', undone_at = billing.current_time(), undone_by = unfreeze_account.actor,
+        undone_reason = unfreeze_account.reason, updated_at = now()
+    where fraud_actions.account_id = v_account.id and fraud_actions.action = 'freeze_account'
+        -- One that was skipped, because the account was frozen already, is answered too.
+        and fraud_actions.status in ('done', 'skipped');
+    insert into billing.fraud_actions (account_id, action, status, reason, actor, decided_at, settled_at)
+    values (
+        v_account.id, 'unfreeze_account', 'done', unfreeze_account.reason, unfreeze_account.actor,
+        billing.current_time(), billing.current_time()
+    );
+    return v_account;
+end
+$$;
+
+COMMENT ON FUNCTION billing.unfreeze_account(account_id uuid, reason text, actor text) IS 'Lets an account spend again; what froze it is marked as undone.';
+
 CREATE FUNCTION billing.use_pg_cron() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -6696,6 +9463,22 @@ end
 $_$;
 
 COMMENT ON FUNCTION billing.use_pg_cron() IS 'Has pg_cron allocate and expire due credits once a minute: jobs tillbase_allocate and tillbase_expire. Safe to call again.';
+
+CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest_message_at timestamp with time zone, messages_waiting bigint, workers bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    select
+        count(*), min(messages.enqueued_at), count(*) filter (where messages.vt > now() and messages.read_ct > 0),
+        (
+            select count(*) from pg_catalog.pg_stat_activity
+            where pg_stat_activity.datname = pg_catalog.current_database()
+                and pg_stat_activity.application_name = 'till worker'
+        )
+    from pgmq.q_stripe_events as messages
+$$;
+
+COMMENT ON FUNCTION billing.worker_state() IS 'How much waits in the queue and since when, how much of that waits for another attempt, and how many workers are connected.';
 
 CREATE FUNCTION public.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE sql
@@ -6803,6 +9586,15 @@ CREATE FUNCTION public.extend_hold(hold_id uuid, expires_in interval) RETURNS bi
     )
 $$;
 
+CREATE FUNCTION public.freeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.freeze_account(
+        freeze_account.account_id, freeze_account.reason, freeze_account.actor
+    )
+$$;
+
 CREATE FUNCTION public.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE sql
     SET search_path TO ''
@@ -6856,6 +9648,24 @@ CREATE FUNCTION public.merge_customer(stripe_customer_id text, duplicate_of text
     select billing.merge_customer(merge_customer.stripe_customer_id, merge_customer.duplicate_of)
 $$;
 
+CREATE FUNCTION public.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) RETURNS billing.fraud_actions
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.note_fraud(
+        note_fraud.stripe_early_fraud_warning_id, note_fraud.notes, note_fraud.actor
+    )
+$$;
+
+CREATE FUNCTION public.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text) RETURNS billing.fraud_actions
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.refund_fraud_warning(
+        refund_fraud_warning.stripe_early_fraud_warning_id, refund_fraud_warning.reason, refund_fraud_warning.actor
+    )
+$$;
+
 CREATE FUNCTION public.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE sql
     SET search_path TO ''
@@ -6891,6 +9701,15 @@ CREATE FUNCTION public.reopen_account(account_id uuid) RETURNS billing.accounts
     AS $$
     select billing.reopen_account(
         reopen_account.account_id
+    )
+$$;
+
+CREATE FUNCTION public.resolve_fraud_warning(stripe_early_fraud_warning_id text, decision text, notes text, actor text) RETURNS billing.fraud_warnings
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.resolve_fraud_warning(
+        resolve_fraud_warning.stripe_early_fraud_warning_id, resolve_fraud_warning.decision, resolve_fraud_warning.notes, resolve_fraud_warning.actor
     )
 $$;
 
@@ -6972,6 +9791,24 @@ CREATE FUNCTION public.transfer_credits(from_account_id uuid, to_account_id uuid
     select billing.transfer_credits(
         transfer_credits.from_account_id, transfer_credits.to_account_id, transfer_credits.amount,
         transfer_credits.idempotency_key, transfer_credits.description, transfer_credits.metadata
+    )
+$$;
+
+CREATE FUNCTION public.undo_fraud_action(id bigint, reason text, actor text) RETURNS billing.fraud_actions
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.undo_fraud_action(
+        undo_fraud_action.id, undo_fraud_action.reason, undo_fraud_action.actor
+    )
+$$;
+
+CREATE FUNCTION public.unfreeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.unfreeze_account(
+        unfreeze_account.account_id, unfreeze_account.reason, unfreeze_account.actor
     )
 $$;
 
@@ -7072,6 +9909,29 @@ CREATE TABLE billing.credit_hold_lots (
 
 COMMENT ON TABLE billing.credit_hold_lots IS 'The lots that a hold has pinned, and how much of each it still pins.';
 
+CREATE TABLE billing.credit_notes (
+    stripe_credit_note_id text NOT NULL,
+    stripe_invoice_id text NOT NULL,
+    livemode boolean NOT NULL,
+    status text NOT NULL,
+    currency text NOT NULL,
+    amount bigint NOT NULL,
+    amount_refunded bigint NOT NULL,
+    reason text,
+    noted_at timestamp with time zone NOT NULL,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_refunded_is_within_the_amount CHECK (((amount_refunded >= 0) AND (amount_refunded <= amount))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['issued'::text, 'void'::text])))
+);
+
+COMMENT ON TABLE billing.credit_notes IS 'Stripe credit notes on paid invoices.';
+
+COMMENT ON COLUMN billing.credit_notes.amount IS 'What it gives back after payment, in whatever way; before payment it is no more than a smaller invoice.';
+
+COMMENT ON COLUMN billing.credit_notes.amount_refunded IS 'The part of amount that goes back by refunds, which have rows of their own.';
+
 CREATE TABLE billing.credit_packs (
     stripe_price_id text NOT NULL,
     stripe_product_id text NOT NULL,
@@ -7160,23 +10020,32 @@ ALTER TABLE billing.customers ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
-CREATE TABLE billing.disputes (
-    stripe_dispute_id text NOT NULL,
-    stripe_charge_id text NOT NULL,
-    stripe_payment_intent_id text,
-    livemode boolean NOT NULL,
-    status text NOT NULL,
-    currency text NOT NULL,
-    amount bigint NOT NULL,
-    reason text,
-    evidence_due_at timestamp with time zone,
-    disputed_at timestamp with time zone NOT NULL,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
+ALTER TABLE billing.fraud_actions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.fraud_actions_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
-COMMENT ON TABLE billing.disputes IS 'Stripe disputes, inquiries included.';
+CREATE TABLE billing.fraud_policies (
+    risk_level text NOT NULL,
+    alert boolean DEFAULT true NOT NULL,
+    freeze_account boolean DEFAULT false NOT NULL,
+    refund boolean DEFAULT false NOT NULL,
+    refund_amount_max bigint,
+    refund_age_max interval DEFAULT '7 days'::interval NOT NULL,
+    cancel_subscription boolean DEFAULT false NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT refund_age_max_is_positive CHECK ((refund_age_max > '00:00:00'::interval)),
+    CONSTRAINT refund_amount_max_is_positive CHECK ((refund_amount_max > 0)),
+    CONSTRAINT risk_level_is_known CHECK ((risk_level = ANY (ARRAY['normal'::text, 'elevated'::text, 'highest'::text, 'not_assessed'::text, 'unknown'::text])))
+);
+
+COMMENT ON TABLE billing.fraud_policies IS 'What is done about an early fraud warning, by the risk level of its charge. Edit it as you see fit.';
+
+COMMENT ON COLUMN billing.fraud_policies.refund_amount_max IS 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
 
 ALTER TABLE billing.held_credits ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.held_credits_id_seq
@@ -7198,6 +10067,8 @@ CREATE TABLE billing.invoice_payments (
 );
 
 COMMENT ON TABLE billing.invoice_payments IS 'Which payment paid which invoice.';
+
+COMMENT ON COLUMN billing.invoice_payments.stripe_invoice_payment_id IS 'The invoice''s own id where it was told by an API version that had no such objects.';
 
 CREATE VIEW billing.ledger_discrepancies WITH (security_invoker='on') AS
  WITH entry_sums AS (
@@ -7407,25 +10278,6 @@ UNION ALL
 
 COMMENT ON VIEW billing.ledger_discrepancies IS 'Whatever is off in the ledger: account, broken invariant, figures. Empty when all is well.';
 
-CREATE TABLE billing.notifications (
-    id bigint NOT NULL,
-    account_id uuid,
-    audience text NOT NULL,
-    kind text NOT NULL,
-    dedupe_key text NOT NULL,
-    payload jsonb DEFAULT '{}'::jsonb NOT NULL,
-    status text DEFAULT 'queued'::text NOT NULL,
-    attempts integer DEFAULT 0 NOT NULL,
-    last_error text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    delivered_at timestamp with time zone,
-    CONSTRAINT audience_is_known CHECK ((audience = ANY (ARRAY['administrators'::text, 'customer'::text]))),
-    CONSTRAINT payload_is_an_object CHECK ((jsonb_typeof(payload) = 'object'::text)),
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'delivered'::text, 'digested'::text, 'dead'::text])))
-);
-
-COMMENT ON TABLE billing.notifications IS 'What people are to be told; delivered by the worker.';
-
 ALTER TABLE billing.notifications ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.notifications_id_seq
     START WITH 1
@@ -7435,19 +10287,23 @@ ALTER TABLE billing.notifications ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
     CACHE 1
 );
 
-CREATE TABLE billing.payment_links (
-    stripe_payment_link_id text NOT NULL,
-    canonical_hash text NOT NULL,
-    stripe_price_id text NOT NULL,
-    livemode boolean NOT NULL,
-    url text NOT NULL,
-    active boolean DEFAULT true NOT NULL,
-    parameters jsonb DEFAULT '{}'::jsonb NOT NULL,
+CREATE TABLE billing.payment_reference_keys (
+    id integer NOT NULL,
+    secret bytea DEFAULT sha512(((((uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid()))) NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
+    CONSTRAINT secret_is_one_block CHECK ((length(secret) = 64))
 );
 
-COMMENT ON TABLE billing.payment_links IS 'One active Payment Link for each set of canonical parameters.';
+COMMENT ON TABLE billing.payment_reference_keys IS 'What signs the references of payments through Payment Links; the newest signs. Read by nobody but the owner of the database.';
+
+ALTER TABLE billing.payment_reference_keys ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.payment_reference_keys_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE billing.payments (
     stripe_charge_id text NOT NULL,
@@ -7462,6 +10318,7 @@ CREATE TABLE billing.payments (
     is_disputed boolean DEFAULT false NOT NULL,
     risk_level text,
     risk_score integer,
+    is_liability_shifted boolean DEFAULT false NOT NULL,
     card_fingerprint text,
     failure_code text,
     receipt_url text,
@@ -7477,11 +10334,12 @@ COMMENT ON TABLE billing.payments IS 'Stripe charges; amounts in minor units of 
 
 COMMENT ON COLUMN billing.payments.risk_level IS 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
 
+COMMENT ON COLUMN billing.payments.is_liability_shifted IS 'The card''s owner was authenticated (3-D Secure): fraud is the issuer''s loss.';
+
 CREATE TABLE billing.refunds (
     stripe_refund_id text NOT NULL,
     stripe_charge_id text,
     stripe_payment_intent_id text,
-    livemode boolean NOT NULL,
     status text NOT NULL,
     currency text NOT NULL,
     amount bigint NOT NULL,
@@ -7513,10 +10371,27 @@ CREATE TABLE billing.reviews (
 
 COMMENT ON TABLE billing.reviews IS 'Radar reviews.';
 
+CREATE TABLE billing.saved_cards (
+    stripe_payment_method_id text NOT NULL,
+    stripe_customer_id text,
+    livemode boolean NOT NULL,
+    brand text,
+    last4 text,
+    expires_on date,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.saved_cards IS 'Cards saved in Stripe, as their events told last; without a customer once they are detached.';
+
+COMMENT ON COLUMN billing.saved_cards.expires_on IS 'The first day on which it is not good any more.';
+
 CREATE TABLE billing.settings (
     id boolean DEFAULT true NOT NULL,
     livemode boolean DEFAULT false NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    stripe_account_id text,
     initial_credits_per text DEFAULT 'product'::text NOT NULL,
     seen_card_policy text,
     past_due_keeps_features boolean DEFAULT true NOT NULL,
@@ -7526,20 +10401,52 @@ CREATE TABLE billing.settings (
     max_checkout_quantity bigint DEFAULT 100 NOT NULL,
     allow_promotion_codes boolean DEFAULT true NOT NULL,
     automatic_tax boolean DEFAULT false NOT NULL,
+    collect_tax_ids boolean DEFAULT false NOT NULL,
+    billing_address_collection text DEFAULT 'auto'::text NOT NULL,
+    one_trial_per text DEFAULT 'product'::text NOT NULL,
+    trial_without_card text,
     checkout_branding jsonb,
+    payment_reference_lifetime interval DEFAULT '1 day'::interval NOT NULL,
+    payment_link_options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    customer_notifications text[] DEFAULT '{}'::text[] NOT NULL,
+    notification_rate integer DEFAULT 5 NOT NULL,
+    notification_window interval DEFAULT '00:10:00'::interval NOT NULL,
+    notification_deadline interval DEFAULT '3 days'::interval NOT NULL,
+    notification_retention interval DEFAULT '90 days'::interval NOT NULL,
+    silence_after interval DEFAULT '2 days'::interval,
+    expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
+    shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
+    fraud_dry_run boolean DEFAULT false NOT NULL,
+    refund_policy text,
+    CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
     CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
+    CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
     CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
     CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
+    CONSTRAINT notification_deadline_is_positive CHECK ((notification_deadline > '00:00:00'::interval)),
+    CONSTRAINT notification_rate_is_positive CHECK ((notification_rate > 0)),
+    CONSTRAINT notification_window_is_positive CHECK ((notification_window > '00:00:00'::interval)),
+    CONSTRAINT notifications_are_kept_for_replays CHECK ((notification_retention >= '30 days'::interval)),
     CONSTRAINT one_subscription_per_is_known CHECK ((one_subscription_per = ANY (ARRAY['price'::text, 'product'::text, 'account'::text, 'none'::text]))),
+    CONSTRAINT one_trial_per_is_known CHECK ((one_trial_per = ANY (ARRAY['product'::text, 'account'::text, 'none'::text]))),
+    CONSTRAINT payment_link_options_are_known CHECK (billing._are_link_options(payment_link_options)),
+    CONSTRAINT payment_reference_lifetime_is_positive CHECK (((payment_reference_lifetime >= '00:01:00'::interval) AND (payment_reference_lifetime <= '1 year'::interval))),
     CONSTRAINT redirect_origins_are_origins CHECK (billing._are_origins(allowed_redirect_origins)),
+    CONSTRAINT refund_policy_fits_stripe CHECK (((length(refund_policy) >= 1) AND (length(refund_policy) <= 20000))),
     CONSTRAINT seen_card_policy_is_known CHECK ((seen_card_policy = ANY (ARRAY['grant'::text, 'hold'::text, 'refuse'::text]))),
+    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
+    CONSTRAINT silence_is_an_hour_at_least CHECK ((silence_after >= '01:00:00'::interval)),
     CONSTRAINT site_url_is_a_web_address CHECK (((site_url IS NULL) OR (billing._origin_of(site_url) IS NOT NULL))),
-    CONSTRAINT there_is_one_row CHECK (id)
+    CONSTRAINT stripe_account_id_is_one CHECK ((stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'::text)),
+    CONSTRAINT there_is_one_row CHECK (id),
+    CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text])))
 );
 
 COMMENT ON TABLE billing.settings IS 'What this installation is told by its owner; one row.';
 
 COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
+
+COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account that these books are of; null until a worker has asked Stripe. Set it to null to move to another account.';
 
 COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial and trial credits are given once for each account and product, or once for each account.';
 
@@ -7553,40 +10460,45 @@ COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins 
 
 COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Whom checkout sends to the portal instead: subscribers of the same price, of the same product, of anything (account), or nobody (none).';
 
-COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The most units of a price that one checkout may be for.';
+COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The most units of a price that one checkout may be for, unless the plan declares seats.';
 
 COMMENT ON COLUMN billing.settings.allow_promotion_codes IS 'Whether checkout has a field for promotion codes.';
 
 COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe works out the tax at checkout (Stripe Tax must be set up).';
 
+COMMENT ON COLUMN billing.settings.collect_tax_ids IS 'Whether checkout has a field for a business''s tax id.';
+
+COMMENT ON COLUMN billing.settings.billing_address_collection IS 'Whether checkout asks for an address when it needs one (auto), or always (required).';
+
+COMMENT ON COLUMN billing.settings.one_trial_per IS 'Who gets the trial of a plan: whoever never subscribed to its product, never subscribed to anything (account), or everybody (none).';
+
+COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
+
 COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null for those of the Stripe account.';
 
-CREATE TABLE billing.stripe_events (
-    stripe_event_id text NOT NULL,
-    type text NOT NULL,
-    api_version text,
-    livemode boolean NOT NULL,
-    payload text NOT NULL,
-    status text DEFAULT 'queued'::text NOT NULL,
-    attempts integer DEFAULT 0 NOT NULL,
-    excused_attempts integer DEFAULT 0 NOT NULL,
-    last_error text,
-    waiting_for text,
-    created_at timestamp with time zone NOT NULL,
-    received_at timestamp with time zone DEFAULT now() NOT NULL,
-    settled_at timestamp with time zone,
-    CONSTRAINT events_set_aside_say_why CHECK (((status = ANY (ARRAY['queued'::text, 'applied'::text])) OR (last_error IS NOT NULL))),
-    CONSTRAINT settled_events_say_when CHECK (((status = 'queued'::text) = (settled_at IS NULL))),
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'applied'::text, 'ignored'::text, 'parked'::text, 'dead'::text])))
-);
+COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long a URL of a Payment Link names the account that it was handed out for.';
 
-COMMENT ON TABLE billing.stripe_events IS 'Every event that Stripe signed, once, as it came.';
+COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
 
-COMMENT ON COLUMN billing.stripe_events.status IS 'queued: has a message. applied: effects committed. ignored: not for us, by mode or type. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
+COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of which customers are told by e-mail, such as {payment_failed,low_balance}; none at first.';
 
-COMMENT ON COLUMN billing.stripe_events.waiting_for IS 'Stripe id whose arrival here sends the event to the queue again.';
+COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one reader in a notification_window; what goes beyond waits, and comes as one digest.';
 
-COMMENT ON COLUMN billing.stripe_events.created_at IS 'When it happened at Stripe, in whole seconds.';
+COMMENT ON COLUMN billing.settings.notification_window IS 'See notification_rate.';
+
+COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery is tried before a notification is dead.';
+
+COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; 30 days at least.';
+
+COMMENT ON COLUMN billing.settings.silence_after IS 'After how long without an event from Stripe administrators are told, while there are subscriptions; null: never.';
+
+COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before credits expire their owner is told.';
+
+COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What becomes of credits that were spent before their price went back: clamp_and_record (written down), allow_negative (debt), block_future_grants (withheld from later grants).';
+
+COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded and nothing is done about them; judge_fraud_warning says what would be.';
+
+COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as customers are shown it before they buy; evidence in disputes.';
 
 CREATE TABLE billing.subscription_items (
     stripe_subscription_item_id text NOT NULL,
@@ -7604,6 +10516,21 @@ CREATE TABLE billing.subscription_items (
 
 COMMENT ON TABLE billing.subscription_items IS 'What a subscription consists of in its latest state: a price, a quantity and a current period each.';
 
+CREATE VIEW public.billing_account WITH (security_invoker='on') AS
+ SELECT id AS account_id,
+    kind,
+        CASE
+            WHEN (closed_at IS NOT NULL) THEN 'closed'::text
+            WHEN (frozen_at IS NOT NULL) THEN 'frozen'::text
+            ELSE 'active'::text
+        END AS status,
+    frozen_at,
+    frozen_reason,
+    closed_at
+   FROM billing.accounts;
+
+COMMENT ON VIEW public.billing_account IS 'My billing accounts: active, frozen (nothing can be spent; frozen_reason says why) or closed.';
+
 CREATE VIEW public.billing_entitlements WITH (security_invoker='on') AS
  SELECT subscribers.account_id,
     granted.feature,
@@ -7615,6 +10542,19 @@ CREATE VIEW public.billing_entitlements WITH (security_invoker='on') AS
      CROSS JOIN LATERAL billing.account_entitlements(subscribers.account_id) granted(feature, value, stripe_subscription_id, stripe_price_id));
 
 COMMENT ON VIEW public.billing_entitlements IS 'Features of my accounts: one row for each feature of a price that the account subscribes to.';
+
+CREATE VIEW public.billing_packs WITH (security_invoker='on') AS
+ SELECT packs.stripe_price_id,
+    packs.lookup_key,
+    COALESCE(packs.nickname, products.name) AS name,
+    products.description,
+    packs.currency,
+    packs.unit_amount,
+    packs.pack_credits
+   FROM (billing.credit_packs packs
+     JOIN billing.products ON ((products.stripe_product_id = packs.stripe_product_id)));
+
+COMMENT ON VIEW public.billing_packs IS 'Credit packs on sale, for users who are signed in.';
 
 CREATE VIEW public.billing_plans WITH (security_invoker='on') AS
  SELECT plans.stripe_price_id,
@@ -7628,7 +10568,10 @@ CREATE VIEW public.billing_plans WITH (security_invoker='on') AS
     plans.initial_credits,
     plans.monthly_credits,
     plans.trial_credits,
-    plans.features
+    plans.features,
+    plans.trial_days,
+    plans.seats_min,
+    plans.seats_max
    FROM (billing.plans
      JOIN billing.products ON ((products.stripe_product_id = plans.stripe_product_id)));
 
@@ -7727,6 +10670,9 @@ ALTER TABLE ONLY billing.credit_hold_lots
 ALTER TABLE ONLY billing.credit_holds
     ADD CONSTRAINT credit_holds_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY billing.credit_notes
+    ADD CONSTRAINT credit_notes_pkey PRIMARY KEY (stripe_credit_note_id);
+
 ALTER TABLE ONLY billing.credit_packs
     ADD CONSTRAINT credit_packs_pkey PRIMARY KEY (stripe_price_id);
 
@@ -7757,6 +10703,12 @@ ALTER TABLE ONLY billing.customers
 ALTER TABLE ONLY billing.disputes
     ADD CONSTRAINT disputes_pkey PRIMARY KEY (stripe_dispute_id);
 
+ALTER TABLE ONLY billing.fraud_actions
+    ADD CONSTRAINT fraud_actions_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.fraud_policies
+    ADD CONSTRAINT fraud_policies_pkey PRIMARY KEY (risk_level);
+
 ALTER TABLE ONLY billing.fraud_warnings
     ADD CONSTRAINT fraud_warnings_pkey PRIMARY KEY (stripe_early_fraud_warning_id);
 
@@ -7778,8 +10730,20 @@ ALTER TABLE ONLY billing.notifications
 ALTER TABLE ONLY billing.notifications
     ADD CONSTRAINT notifications_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY billing.one_time_prices
+    ADD CONSTRAINT one_time_prices_pkey PRIMARY KEY (stripe_price_id);
+
 ALTER TABLE ONLY billing.payment_links
-    ADD CONSTRAINT payment_links_pkey PRIMARY KEY (stripe_payment_link_id);
+    ADD CONSTRAINT payment_links_idempotency_key_key UNIQUE (idempotency_key);
+
+ALTER TABLE ONLY billing.payment_links
+    ADD CONSTRAINT payment_links_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.payment_links
+    ADD CONSTRAINT payment_links_stripe_payment_link_id_key UNIQUE (stripe_payment_link_id);
+
+ALTER TABLE ONLY billing.payment_reference_keys
+    ADD CONSTRAINT payment_reference_keys_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.payments
     ADD CONSTRAINT payments_pkey PRIMARY KEY (stripe_charge_id);
@@ -7802,6 +10766,9 @@ ALTER TABLE ONLY billing.refunds
 ALTER TABLE ONLY billing.reviews
     ADD CONSTRAINT reviews_pkey PRIMARY KEY (stripe_review_id);
 
+ALTER TABLE ONLY billing.saved_cards
+    ADD CONSTRAINT saved_cards_pkey PRIMARY KEY (stripe_payment_method_id);
+
 ALTER TABLE ONLY billing.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (id);
 
@@ -7815,6 +10782,8 @@ ALTER TABLE ONLY billing.subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (stripe_subscription_id);
 
 CREATE INDEX account_members_user ON billing.account_members USING btree (user_id);
+
+CREATE INDEX accounts_created ON billing.accounts USING btree (created_at, id);
 
 CREATE INDEX accounts_owner ON billing.accounts USING btree (owner_id);
 
@@ -7846,6 +10815,8 @@ CREATE INDEX credit_entries_hold ON billing.credit_entries USING btree (hold_id)
 
 CREATE UNIQUE INDEX credit_entries_key ON billing.credit_entries USING btree (account_id, key_space, idempotency_key);
 
+CREATE INDEX credit_entries_moment ON billing.credit_entries USING brin (occurred_at);
+
 CREATE INDEX credit_entries_reverses ON billing.credit_entries USING btree (reverses_entry_id) WHERE (reverses_entry_id IS NOT NULL);
 
 CREATE INDEX credit_entries_time ON billing.credit_entries USING btree (account_id, occurred_at);
@@ -7866,11 +10837,15 @@ CREATE INDEX credit_grants_spending_order ON billing.credit_grants USING btree (
 
 CREATE INDEX credit_hold_lots_grant ON billing.credit_hold_lots USING btree (grant_id);
 
+CREATE INDEX credit_holds_frozen ON billing.credit_holds USING btree (frozen_grant_id) WHERE (frozen_grant_id IS NOT NULL);
+
 CREATE UNIQUE INDEX credit_holds_key ON billing.credit_holds USING btree (account_id, idempotency_key);
 
 CREATE INDEX credit_holds_open ON billing.credit_holds USING btree (account_id, expires_at) WHERE (status = 'held'::text);
 
 CREATE UNIQUE INDEX credit_holds_release_key ON billing.credit_holds USING btree (account_id, release_key) WHERE (release_key IS NOT NULL);
+
+CREATE INDEX credit_notes_invoice ON billing.credit_notes USING btree (stripe_invoice_id);
 
 CREATE INDEX credit_packs_lookup_key ON billing.credit_packs USING btree (lookup_key) WHERE (lookup_key IS NOT NULL);
 
@@ -7908,6 +10883,20 @@ CREATE INDEX customers_of_account ON billing.customers USING btree (account_id);
 
 CREATE INDEX disputes_charge ON billing.disputes USING btree (stripe_charge_id);
 
+CREATE INDEX disputes_disputed ON billing.disputes USING btree (disputed_at, stripe_dispute_id);
+
+CREATE INDEX disputes_payment_intent ON billing.disputes USING btree (stripe_payment_intent_id);
+
+CREATE INDEX fraud_actions_account ON billing.fraud_actions USING btree (account_id);
+
+CREATE UNIQUE INDEX fraud_actions_of_policy ON billing.fraud_actions USING btree (stripe_early_fraud_warning_id, action, COALESCE(stripe_subscription_id, ''::text)) WHERE (actor = 'policy'::text);
+
+CREATE INDEX fraud_actions_queued ON billing.fraud_actions USING btree (next_attempt_at) WHERE (status = 'queued'::text);
+
+CREATE INDEX fraud_actions_refund ON billing.fraud_actions USING btree (stripe_refund_id) WHERE (stripe_refund_id IS NOT NULL);
+
+CREATE INDEX fraud_actions_warning ON billing.fraud_actions USING btree (stripe_early_fraud_warning_id);
+
 CREATE INDEX fraud_warnings_account ON billing.fraud_warnings USING btree (account_id);
 
 CREATE INDEX fraud_warnings_charge ON billing.fraud_warnings USING btree (stripe_charge_id);
@@ -7915,6 +10904,10 @@ CREATE INDEX fraud_warnings_charge ON billing.fraud_warnings USING btree (stripe
 CREATE INDEX fraud_warnings_customer ON billing.fraud_warnings USING btree (stripe_customer_id);
 
 CREATE INDEX fraud_warnings_open ON billing.fraud_warnings USING btree (warned_at) WHERE (status = 'open'::text);
+
+CREATE INDEX fraud_warnings_payment_intent ON billing.fraud_warnings USING btree (stripe_payment_intent_id);
+
+CREATE INDEX fraud_warnings_warned ON billing.fraud_warnings USING btree (warned_at, stripe_early_fraud_warning_id);
 
 CREATE INDEX held_credits_account ON billing.held_credits USING btree (account_id);
 
@@ -7946,15 +10939,31 @@ CREATE INDEX invoices_subscription ON billing.invoices USING btree (stripe_subsc
 
 CREATE INDEX notifications_account ON billing.notifications USING btree (account_id);
 
-CREATE INDEX notifications_queued ON billing.notifications USING btree (created_at) WHERE (status = 'queued'::text);
+CREATE INDEX notifications_alike ON billing.notifications USING btree (kind, reader) WHERE (next_attempt_at IS NOT NULL);
 
-CREATE UNIQUE INDEX payment_links_active ON billing.payment_links USING btree (canonical_hash, livemode) WHERE active;
+CREATE INDEX notifications_dead ON billing.notifications USING btree (id) WHERE (status = 'dead'::text);
+
+CREATE INDEX notifications_digest ON billing.notifications USING btree (digest_id, id) WHERE (digest_id IS NOT NULL);
+
+CREATE INDEX notifications_due ON billing.notifications USING btree (audience, next_attempt_at) WHERE (next_attempt_at IS NOT NULL);
+
+CREATE INDEX notifications_over ON billing.notifications USING btree (created_at) WHERE (status = ANY (ARRAY['delivered'::text, 'skipped'::text]));
+
+CREATE INDEX notifications_sent ON billing.notifications USING btree (kind, reader, first_attempt_at) WHERE (first_attempt_at IS NOT NULL);
+
+CREATE INDEX one_time_prices_product ON billing.one_time_prices USING btree (stripe_product_id);
+
+CREATE INDEX payment_links_due ON billing.payment_links USING btree (deactivate_at) WHERE (deactivate_at IS NOT NULL);
+
+CREATE UNIQUE INDEX payment_links_params ON billing.payment_links USING btree (params_hash, livemode) WHERE active;
 
 CREATE INDEX payment_links_price ON billing.payment_links USING btree (stripe_price_id);
 
 CREATE INDEX payments_account ON billing.payments USING btree (account_id);
 
 CREATE INDEX payments_card_fingerprint ON billing.payments USING btree (card_fingerprint);
+
+CREATE INDEX payments_charged ON billing.payments USING btree (charged_at);
 
 CREATE INDEX payments_customer ON billing.payments USING btree (stripe_customer_id);
 
@@ -7982,9 +10991,15 @@ CREATE INDEX refunds_charge ON billing.refunds USING btree (stripe_charge_id);
 
 CREATE INDEX refunds_payment_intent ON billing.refunds USING btree (stripe_payment_intent_id);
 
+CREATE INDEX refunds_refunded ON billing.refunds USING btree (refunded_at);
+
 CREATE INDEX reviews_account ON billing.reviews USING btree (account_id);
 
 CREATE INDEX reviews_charge ON billing.reviews USING btree (stripe_charge_id);
+
+CREATE INDEX saved_cards_customer ON billing.saved_cards USING btree (stripe_customer_id);
+
+CREATE INDEX saved_cards_expiry ON billing.saved_cards USING btree (expires_on) WHERE (stripe_customer_id IS NOT NULL);
 
 CREATE INDEX stripe_events_received ON billing.stripe_events USING btree (received_at);
 
@@ -8000,9 +11015,13 @@ CREATE INDEX subscriptions_account ON billing.subscriptions USING btree (account
 
 CREATE INDEX subscriptions_customer ON billing.subscriptions USING btree (stripe_customer_id);
 
+CREATE INDEX subscriptions_started ON billing.subscriptions USING btree (started_at, stripe_subscription_id);
+
 CREATE TRIGGER tg_accounts__may_spend AFTER UPDATE OF frozen_at, closed_at ON billing.accounts FOR EACH ROW EXECUTE FUNCTION billing.tg_accounts__may_spend();
 
 CREATE TRIGGER tg_accounts__open_balance AFTER INSERT ON billing.accounts FOR EACH ROW EXECUTE FUNCTION billing.tg_accounts__open_balance();
+
+CREATE CONSTRAINT TRIGGER tg_checkout_sessions__receipt AFTER INSERT OR UPDATE OF payment_status, account_id ON billing.checkout_sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.mode = 'payment'::text) AND (new.payment_status = 'paid'::text) AND (new.account_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_checkout_sessions__receipt();
 
 CREATE TRIGGER tg_clock__local_only BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON billing.clock FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_clock__local_only();
 
@@ -8025,6 +11044,18 @@ CREATE TRIGGER tg_credit_grants__kept BEFORE DELETE OR TRUNCATE ON billing.credi
 CREATE TRIGGER tg_credit_grants__sound BEFORE INSERT OR UPDATE ON billing.credit_grants FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_grants__sound();
 
 CREATE TRIGGER tg_credit_packs__arrive AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_packs__arrive();
+
+CREATE TRIGGER tg_credit_packs__retire_links AFTER UPDATE ON billing.credit_packs FOR EACH ROW WHEN (((old.active AND (NOT new.active)) OR (old.lookup_key <> COALESCE(new.lookup_key, ''::text)) OR ((old.unit_amount IS DISTINCT FROM new.unit_amount) OR (old.currency IS DISTINCT FROM new.currency)))) EXECUTE FUNCTION billing.tg_prices__retire_links();
+
+CREATE TRIGGER tg_invoices__payment_failed AFTER INSERT OR UPDATE OF attempt_count ON billing.invoices FOR EACH ROW WHEN (((new.status = 'open'::text) AND (new.attempt_count > 0) AND (new.amount_due > 0) AND (new.account_id IS NOT NULL) AND (new.billing_reason IS DISTINCT FROM 'subscription_create'::text))) EXECUTE FUNCTION billing.tg_invoices__payment_failed();
+
+CREATE CONSTRAINT TRIGGER tg_invoices__receipt AFTER INSERT OR UPDATE OF status ON billing.invoices DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.status = 'paid'::text) AND (new.amount_paid > 0) AND (new.account_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_invoices__receipt();
+
+CREATE TRIGGER tg_plans__retire_links AFTER UPDATE ON billing.plans FOR EACH ROW WHEN (((old.active AND (NOT new.active)) OR (old.lookup_key <> COALESCE(new.lookup_key, ''::text)) OR ((old.unit_amount IS DISTINCT FROM new.unit_amount) OR (old.currency IS DISTINCT FROM new.currency)))) EXECUTE FUNCTION billing.tg_prices__retire_links();
+
+CREATE TRIGGER tg_products__retire_links AFTER UPDATE ON billing.products FOR EACH ROW WHEN ((old.active AND (NOT new.active))) EXECUTE FUNCTION billing.tg_products__retire_links();
+
+CREATE TRIGGER tg_stripe_events__notify AFTER UPDATE OF status ON billing.stripe_events FOR EACH ROW WHEN (((new.status = 'dead'::text) AND (old.status <> 'dead'::text) AND (new.waiting_for IS NULL))) EXECUTE FUNCTION billing.tg_stripe_events__notify();
 
 ALTER TABLE ONLY billing.account_members
     ADD CONSTRAINT account_members_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id) ON DELETE CASCADE;
@@ -8074,6 +11105,9 @@ ALTER TABLE ONLY billing.credit_hold_lots
 ALTER TABLE ONLY billing.credit_holds
     ADD CONSTRAINT credit_holds_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
+ALTER TABLE ONLY billing.credit_holds
+    ADD CONSTRAINT credit_holds_frozen_grant_id_fkey FOREIGN KEY (frozen_grant_id) REFERENCES billing.credit_grants(id);
+
 ALTER TABLE ONLY billing.credit_packs
     ADD CONSTRAINT credit_packs_stripe_product_id_fkey FOREIGN KEY (stripe_product_id) REFERENCES billing.products(stripe_product_id);
 
@@ -8116,6 +11150,12 @@ ALTER TABLE ONLY billing.customers
 ALTER TABLE ONLY billing.customers
     ADD CONSTRAINT customers_duplicate_of_fkey FOREIGN KEY (duplicate_of) REFERENCES billing.customers(stripe_customer_id);
 
+ALTER TABLE ONLY billing.fraud_actions
+    ADD CONSTRAINT fraud_actions_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.fraud_actions
+    ADD CONSTRAINT fraud_actions_stripe_early_fraud_warning_id_fkey FOREIGN KEY (stripe_early_fraud_warning_id) REFERENCES billing.fraud_warnings(stripe_early_fraud_warning_id);
+
 ALTER TABLE ONLY billing.fraud_warnings
     ADD CONSTRAINT fraud_warnings_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
@@ -8142,6 +11182,12 @@ ALTER TABLE ONLY billing.invoices
 
 ALTER TABLE ONLY billing.notifications
     ADD CONSTRAINT notifications_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.notifications
+    ADD CONSTRAINT notifications_digest_id_fkey FOREIGN KEY (digest_id) REFERENCES billing.notifications(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY billing.one_time_prices
+    ADD CONSTRAINT one_time_prices_stripe_product_id_fkey FOREIGN KEY (stripe_product_id) REFERENCES billing.products(stripe_product_id);
 
 ALTER TABLE ONLY billing.payments
     ADD CONSTRAINT payments_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
@@ -8214,6 +11260,8 @@ ALTER TABLE billing.credit_holds ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_holds_select_own ON billing.credit_holds FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
+ALTER TABLE billing.credit_notes ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.credit_packs ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_packs_select_users ON billing.credit_packs FOR SELECT TO authenticated USING ((active AND (livemode = ( SELECT billing.is_livemode() AS is_livemode))));
@@ -8234,6 +11282,10 @@ CREATE POLICY customers_select_own ON billing.customers FOR SELECT TO authentica
 
 ALTER TABLE billing.disputes ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE billing.fraud_actions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.fraud_policies ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.fraud_warnings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.held_credits ENABLE ROW LEVEL SECURITY;
@@ -8248,7 +11300,11 @@ CREATE POLICY invoices_select_own ON billing.invoices FOR SELECT TO authenticate
 
 ALTER TABLE billing.notifications ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE billing.one_time_prices ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.payment_links ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.payment_reference_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.payments ENABLE ROW LEVEL SECURITY;
 
@@ -8273,6 +11329,8 @@ CREATE POLICY recharges_select_own ON billing.recharges FOR SELECT TO authentica
 ALTER TABLE billing.refunds ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.reviews ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.saved_cards ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.settings ENABLE ROW LEVEL SECURITY;
 

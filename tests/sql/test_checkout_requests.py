@@ -353,7 +353,9 @@ def test_a_subscription_that_lives_is_one_too_many(
 def test_a_free_plan_begins_again_when_its_last_period_is_over(
     conn: Connection, admin: Connection, function: Connection, app: Connection, worker: Connection, user: UUID
 ) -> None:
-    sync_price(worker, stripe_price_id="price_free", stripe_product_id="prod_2", lookup_key="free", unit_amount=0)
+    sync_price(
+        worker, stripe_price_id="price_free", stripe_product_id="prod_2", lookup_key="free", unit_amount=0
+    )
     link(app, account_of(conn, user))
     now: datetime = value(conn, "select date_trunc('second', now())")
     free = {"stripe_price_id": "price_free", "stripe_product_id": "prod_2", "current_period_start": now}

@@ -1,0 +1,137 @@
+"""Routes and what goes wrong → the ASGI application."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg_pool import PoolTimeout
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from cli.dashboard import (
+    accounts,
+    actions,
+    disputes,
+    fraud,
+    inbox,
+    notices,
+    overview,
+    policy,
+    subscriptions,
+    worker,
+)
+from cli.dashboard.books import Books
+from cli.dashboard.guard import Guard
+from cli.dashboard.render import Renderer, page
+from cli.dashboard.session import Session
+from cli.database import refusal
+
+ROUTES = [
+    Route("/", overview.show),
+    Route("/fraud", fraud.warnings),
+    Route("/fraud/reviews", fraud.reviews),
+    Route("/fraud/held", fraud.held),
+    Route("/fraud/{warning_id}", fraud.show),
+    Route("/disputes", disputes.show),
+    Route("/accounts", accounts.search),
+    Route("/accounts/{account_id:uuid}", accounts.show),
+    Route("/subscriptions", subscriptions.show),
+    Route("/inbox", inbox.events),
+    Route("/inbox/{event_id}", inbox.show),
+    Route("/notifications", notices.show),
+    Route("/worker", worker.show),
+    Route("/settings", policy.show),
+    *actions.ROUTES,
+]
+
+log = logging.getLogger("uvicorn.error")
+
+
+def create_app(
+    books: Books, session: Session, *, port: int, actor: str, metrics_url: str | None = None
+) -> ASGIApp:
+    """The dashboard of one browser; `actor` is who decides."""
+    renderer = Renderer(session, actor)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        books.open()
+        yield
+        books.close()
+
+    app = Starlette(
+        routes=[
+            Route("/ready", _ready),
+            Mount("/static", StaticFiles(directory=Path(__file__).with_name("static"))),
+            *ROUTES,
+        ],
+        exception_handlers={
+            HTTPException: _lost,
+            PoolTimeout: _away,
+            psycopg.OperationalError: _away,
+            psycopg.Error: _refused,
+            Exception: _broken,
+        },
+        lifespan=lifespan,
+    )
+    app.state.books = books
+    app.state.session = session
+    app.state.renderer = renderer
+    app.state.actor = actor
+    app.state.metrics_url = metrics_url
+    return Guard(app, session, port, renderer.bare)
+
+
+async def _ready(_: Request) -> Response:
+    return PlainTextResponse("ready\n")
+
+
+def _lost(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    known = {
+        404: (
+            "Nothing is here",
+            "It may have been a typing mistake: search for the account, or choose from the menu.",
+        )
+    }
+    title, advice = known.get(error.status_code, (f"Refused ({error.status_code})", str(error.detail)))
+    return page(request, "message.jinja", http_status=error.status_code, title=title, advice=advice)
+
+
+def _away(request: Request, error: Exception) -> Response:
+    if isinstance(error, psycopg.Error) and error.sqlstate and not error.sqlstate.startswith(("57P", "08")):
+        return _refused(request, error)  # it does answer, and says no
+    log.warning("Postgres is away: %s", type(error).__name__)
+    return page(
+        request, "message.jinja", http_status=503, title="Postgres does not answer",
+        advice="Check that it runs and that POSTGRES_URL leads to it, then load this page again.",
+    )  # fmt: skip
+
+
+def _broken(request: Request, _: Exception) -> Response:
+    # Whoever handles this last logs the traceback.
+    return page(
+        request, "message.jinja", http_status=500, title="Something is wrong with this page",
+        advice="It is our mistake. What happened is in the output of `till dashboard`.",
+    )  # fmt: skip
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, psycopg.Error)
+    if isinstance(
+        error,
+        psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName,
+    ):
+        advice = "The database has no billing schema of this version: run `supabase db push`."
+    elif isinstance(error, psycopg.errors.QueryCanceled):
+        advice = "It took too long. Narrow the search, or look at a shorter time."
+    else:
+        advice = refusal(error)
+    return page(request, "message.jinja", http_status=500, title="Postgres refused", advice=advice)

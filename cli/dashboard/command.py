@@ -1,0 +1,40 @@
+"""`till dashboard`: the dashboard in the foreground."""
+
+import sys
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from cli.credit_call import actor_or_user
+from cli.output import err, out
+
+
+def dashboard(
+    port: Annotated[
+        int, typer.Option(help="Port on 127.0.0.1; a free one if left out.", min=0, max=65535)
+    ] = 0,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="Print the address only; open no browser.")
+    ] = False,
+    actor: Annotated[
+        str | None,
+        typer.Option(help="Who decides, as it is written down; your user name on this machine if left out."),
+    ] = None,
+) -> None:
+    """Open the administrator's dashboard in a browser: fraud, disputes, accounts, revenue, the inbox. Ctrl-C ends it.
+
+    Reads POSTGRES_URL, and WORKER_METRICS_URL if the worker's figures are to be shown. The address works once.
+    """
+    # A web server is nothing that the other commands should load.
+    from cli.dashboard import serve
+    from cli.dashboard.session import Session
+
+    session, url = Session(), serve.postgres_url()
+    listener = serve.listen(port)
+    link = serve.address(listener.getsockname()[1], session.token)
+    out.print(link, highlight=False, markup=False)
+    err.print("The address works once, in one browser. Ctrl-C ends the dashboard.", style="dim")
+    if not no_open and sys.stdout.isatty():
+        webbrowser.open(link)
+    serve.run(listener, session, postgres_url=url, actor=actor_or_user(actor))

@@ -1,0 +1,72 @@
+"""The inbox of Stripe events → what came, what became of it, and what needs a person."""
+
+import json
+from typing import LiteralString
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cli.dashboard.books import first
+from cli.dashboard.paging import PAGE_ROWS, cursor, pages
+from cli.dashboard.render import books, page, waiting
+from cli.database import rows
+
+# Those that an index finds; `till events list` has the others.
+STATUSES = ("all", "dead", "parked")
+
+_EVENTS: LiteralString = """
+    select stripe_event_id, type, api_version, status, attempts, last_error, waiting_for, created_at, received_at
+    from billing.stripe_events
+    where (%(status)s = 'all' or status = %(status)s)
+        and (%(type)s = '' or type = %(type)s)
+        and (
+            %(before_at)s::timestamptz is null
+            or (received_at, stripe_event_id) < (%(before_at)s::timestamptz, %(before_id)s::text)
+        )
+    order by received_at desc, stripe_event_id desc
+    limit %(limit)s
+"""
+_SET_ASIDE: LiteralString = """
+    select status, count(*) as number from billing.stripe_events where status in ('parked', 'dead') group by status
+"""
+
+
+def events(request: Request) -> Response:
+    """The list."""
+    status = request.query_params.get("status", "all")
+    if status not in STATUSES:
+        raise HTTPException(404)
+    kind = request.query_params.get("type", "").strip()
+    with books(request).reading() as conn:
+        common = waiting(conn)
+        counts = {each["status"]: each["number"] for each in rows(conn, _SET_ASIDE, {})}
+        found = rows(
+            conn, _EVENTS, {"status": status, "type": kind, "limit": PAGE_ROWS + 1} | cursor(request)
+        )
+    shown, following = pages(found, "received_at", "stripe_event_id")
+    return page(
+        request, "inbox.jinja", found=shown, following=following, status=status, statuses=STATUSES,
+        counts=counts, type=kind, **common,
+    )  # fmt: skip
+
+
+def show(request: Request) -> Response:
+    """One event: what became of it, and its body."""
+    event_id = request.path_params["event_id"]
+    with books(request).reading() as conn:
+        common = waiting(conn)
+        event = first(
+            conn, "select * from billing.stripe_events where stripe_event_id = %(id)s", {"id": event_id}
+        )
+    if event is None:
+        raise HTTPException(404)
+    return page(request, "event.jinja", event=event, body=_pretty(event["payload"]), **common)
+
+
+def _pretty(payload: str) -> str:
+    """Indented where it is JSON; a body that is not is why some events are dead."""
+    try:
+        return json.dumps(json.loads(payload), indent=2, ensure_ascii=False)
+    except ValueError:
+        return payload

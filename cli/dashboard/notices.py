@@ -1,0 +1,51 @@
+"""The outbox → what people were told, are to be told, and could not be told."""
+
+from typing import LiteralString
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cli.dashboard.paging import PAGE_ROWS
+from cli.dashboard.render import books, page, waiting
+from cli.database import rows
+
+STATUSES = ("all", "queued", "sending", "delivered", "digested", "skipped", "dead")
+
+_NOTIFICATIONS: LiteralString = """
+    with listed as (
+        select * from billing.notifications
+        where (%(status)s = 'all' or status = %(status)s) and (%(before)s::bigint is null or id < %(before)s)
+        order by id desc
+        limit %(limit)s
+    )
+    select listed.*, emails.email
+    from listed
+    left join billing.account_emails(array(select listed.account_id from listed)) as emails
+        on emails.account_id = listed.account_id
+    order by listed.id desc
+"""
+
+
+def show(request: Request) -> Response:
+    """The list."""
+    status = request.query_params.get("status", "all")
+    before = request.query_params.get("before", "")
+    if status not in STATUSES:
+        raise HTTPException(404)
+    with books(request).reading() as conn:
+        common = waiting(conn)
+        found = rows(
+            conn,
+            _NOTIFICATIONS,
+            {
+                "status": status,
+                "before": int(before) if before.isdecimal() and len(before) < 19 else None,
+                "limit": PAGE_ROWS + 1,
+            },
+        )
+    shown = found[:PAGE_ROWS]
+    return page(
+        request, "notifications.jinja", found=shown, status=status, statuses=STATUSES,
+        following=shown[-1]["id"] if len(found) > PAGE_ROWS else None, **common,
+    )  # fmt: skip

@@ -1,0 +1,35 @@
+"""Rows in the order of a moment and an id → pages, each beginning after the last row of the one before.
+
+A cursor finds its place in an index; an offset would count its way there, and miss what came in meanwhile.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import Request
+
+from cli.database import Row
+
+PAGE_ROWS = 50
+_FIRST = {"before_at": None, "before_id": None}
+
+
+def cursor(request: Request, kind: type = str) -> dict[str, Any]:
+    """Where the page begins, as `before_at` and `before_id`; at the newest row where nothing (sensible) is said.
+
+    Queries say: `%(before_at)s::timestamptz is null or (at, id) < (%(before_at)s, %(before_id)s)`.
+    """
+    at, _, row_id = request.query_params.get("before", "").partition("~")
+    try:
+        return {"before_at": datetime.fromisoformat(at), "before_id": kind(row_id)} if at else dict(_FIRST)
+    except ValueError:
+        return dict(_FIRST)
+
+
+def pages(found: Sequence[Row], at: str, row_id: str) -> tuple[Sequence[Row], str | None]:
+    """What fits on the page of PAGE_ROWS + 1 rows that were asked for, and the cursor of the next page."""
+    if len(found) <= PAGE_ROWS:
+        return found, None
+    shown = found[:PAGE_ROWS]
+    return shown, f"{shown[-1][at].isoformat()}~{shown[-1][row_id]}"

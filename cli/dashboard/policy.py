@@ -1,0 +1,39 @@
+"""The settings, the fraud policy and the catalogue → one page to read; they are changed in SQL and in Stripe."""
+
+from typing import LiteralString
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cli.dashboard.render import books, page, waiting
+from cli.database import rows
+
+_POLICIES: LiteralString = """
+    select * from billing.fraud_policies
+    order by array_position(array['highest', 'elevated', 'normal', 'not_assessed', 'unknown'], risk_level)
+"""
+_PLANS: LiteralString = """
+    select plans.*, products.name from billing.plans join billing.products using (stripe_product_id)
+    where plans.livemode = billing.is_livemode()
+    order by plans.active desc, products.name, plans.recurring_interval, plans.unit_amount
+    limit 200
+"""
+_PACKS: LiteralString = """
+    select credit_packs.*, products.name from billing.credit_packs join billing.products using (stripe_product_id)
+    where credit_packs.livemode = billing.is_livemode()
+    order by credit_packs.active desc, credit_packs.pack_credits
+    limit 200
+"""
+
+
+def show(request: Request) -> Response:
+    """What this installation is told by its owner."""
+    with books(request).reading() as conn:
+        common = waiting(conn)
+        values = {
+            "settings": rows(conn, "select * from billing.installation()", {}),
+            "policies": rows(conn, _POLICIES, {}),
+            "plans": rows(conn, _PLANS, {}),
+            "packs": rows(conn, _PACKS, {}),
+        }
+    return page(request, "settings.jinja", **values, **common)

@@ -1,0 +1,76 @@
+"""A token and a port → the dashboard on 127.0.0.1, until Ctrl-C."""
+
+import os
+import socket
+import sys
+from contextlib import suppress
+
+import uvicorn
+
+from cli.credit_call import actor_or_user
+from cli.dashboard.app import create_app
+from cli.dashboard.books import Books
+from cli.dashboard.session import Session
+from cli.database import setting
+from cli.output import CliError
+from worker.settings import check_postgres_url
+
+HOST = "127.0.0.1"
+GRACE_SECONDS = 3
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on loopback and nowhere else; 0 takes a free port."""
+    # Named as TCP: asyncio switches Nagle off only where it sees so.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+    except OSError:
+        listener.close()
+        raise CliError(f"port {port} is in use: choose another one with --port, or leave it out") from None
+    listener.listen()
+    return listener
+
+
+def server(listener: socket.socket, session: Session, *, postgres_url: str, actor: str) -> uvicorn.Server:
+    """What serves the dashboard on this socket, once it is run."""
+    port = listener.getsockname()[1]
+    app = create_app(Books(postgres_url), session, port=port, actor=actor, metrics_url=_metrics_url())
+    # No access log: the first request has the token in its address.
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, ws="none",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def run(listener: socket.socket, session: Session, *, postgres_url: str, actor: str) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    with suppress(KeyboardInterrupt):
+        server(listener, session, postgres_url=postgres_url, actor=actor).run(sockets=[listener])
+
+
+def address(port: int, token: str) -> str:
+    """What to open in a browser, once."""
+    return f"http://{HOST}:{port}/?token={token}"
+
+
+def postgres_url() -> str:
+    """Where the books are."""
+    url = setting("POSTGRES_URL")
+    check_postgres_url(url)
+    return url
+
+
+def _metrics_url() -> str | None:
+    """Where the worker tells its figures, if anybody said."""
+    with suppress(CliError):
+        return setting("WORKER_METRICS_URL")
+    return None
+
+
+def main() -> None:
+    """For the local stack, which tells the token that it has printed: `python -m cli.dashboard PORT`."""
+    session = Session(token=os.environ.pop("TILL_DASHBOARD_TOKEN"))
+    run(listen(int(sys.argv[1])), session, postgres_url=postgres_url(), actor=actor_or_user(None))

@@ -1,0 +1,110 @@
+"""The queue, the inbox and the worker's own figures → whether events are being worked on, and how well."""
+
+from dataclasses import dataclass
+from typing import LiteralString
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cli.dashboard import charts
+from cli.dashboard.books import first
+from cli.dashboard.render import books, number, page, waiting
+from cli.database import row, rows
+
+METRICS_TIMEOUT_SECONDS = 2
+METRICS_BYTES_MAX = 1_000_000
+
+_HOURS: LiteralString = """
+    with counted as (
+        select
+            date_trunc('hour', received_at) as hour, count(*) as events,
+            count(*) filter (where status in ('dead', 'parked')) as troubled
+        from billing.stripe_events
+        where received_at >= date_trunc('hour', now()) - interval '47 hours'
+        group by 1
+    )
+    select hour, coalesce(counted.events, 0) as events, coalesce(counted.troubled, 0) as troubled
+    from generate_series(
+        date_trunc('hour', now()) - interval '47 hours', date_trunc('hour', now()), interval '1 hour'
+    ) as hour
+    left join counted using (hour)
+    order by hour
+"""
+_DAY: LiteralString = """
+    select status, count(*) as number, percentile_cont(0.5) within group (
+        order by extract(epoch from settled_at - received_at)
+    ) as median_seconds
+    from billing.stripe_events where received_at >= now() - interval '1 day'
+    group by status order by count(*) desc
+"""
+_LAST: LiteralString = """
+    select stripe_event_id, type, received_at from billing.stripe_events order by received_at desc limit 1
+"""
+_DISCREPANCIES: LiteralString = """
+    select found.*, emails.email from (select * from billing.ledger_discrepancies limit 100) as found
+    left join lateral billing.account_emails(array[found.account_id]) as emails on true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the worker tells of itself since it started; `trouble` says why it tells nothing."""
+
+    numbers: dict[str, float]
+    trouble: str | None = None
+
+
+def show(request: Request) -> Response:
+    """The page; with `prove` the ledger is proved too, which reads all of it."""
+    wants_proof = request.query_params.get("prove") == "1" and "x-refresh" not in request.headers
+    with books(request).reading() as conn:
+        common = waiting(conn)
+        state = row(conn, "select * from billing.worker_state()", {})
+        hours = rows(conn, _HOURS, {})
+        outcomes = rows(conn, _DAY, {})
+        last = first(conn, _LAST, {})
+        clock = row(conn, "select now() as now", {})["now"]
+        proof = rows(conn, _DISCREPANCIES, {}) if wants_proof else None
+    return page(
+        request,
+        "worker.jinja",
+        state=state,
+        outcomes=outcomes,
+        last=last,
+        clock=clock,
+        proof=proof,
+        figures=_figures(request.app.state.metrics_url),
+        events=charts.bars(
+            [charts.Figure(each["hour"], each["events"], each["troubled"]) for each in hours],
+            write=number,
+            names=("events", "set aside"),
+        ),
+        **common,
+    )
+
+
+def _figures(url: str | None) -> Figures:
+    if url is None:
+        return Figures(
+            {}, "Set WORKER_METRICS_URL to the worker's /metrics, and its own figures are shown here."
+        )
+    try:
+        # Straight there: a proxy of the environment knows nothing of loopback.
+        with build_opener(ProxyHandler({})).open(url, timeout=METRICS_TIMEOUT_SECONDS) as answer:
+            text = answer.read(METRICS_BYTES_MAX).decode("utf-8", "replace")
+        samples = [
+            (sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+    except (URLError, OSError, ValueError):
+        return Figures({}, f"The worker does not answer at {url}.")
+    numbers: dict[str, float] = {}
+    for name, labels, value in samples:
+        if name.startswith("till_") and not name.endswith(("_created", "_bucket")):
+            label = f"{name} {' '.join(labels.values())}".strip()
+            numbers[label] = numbers.get(label, 0) + value
+    return Figures(numbers)
