@@ -36,7 +36,9 @@ end
 $$;
 
 create trigger tg_credit_balances__sound
-before insert or update on billing.credit_balances
+-- Of the columns that are judged: a plain spend writes none of them.
+before insert or update of held, debt, withheld, overdraft, spend_cap, spend_cap_period, low_balance_threshold
+on billing.credit_balances
 for each row execute function billing.tg_credit_balances__sound();
 
 create function billing.tg_credit_entries__sound()
