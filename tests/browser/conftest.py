@@ -33,9 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, never one that Playwright downloads; skips aloud where there is none."""
+    """The system's Chromium, never one that Playwright downloads; skips aloud where there is none.
+
+    Of each module its own, because Playwright's event loop runs in the main thread as long as it lives, and other tests
+    run theirs there.
+    """
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("there is no Chromium: `apt-get install chromium`, or put one on the PATH")
