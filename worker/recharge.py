@@ -11,10 +11,9 @@ import structlog
 from psycopg import Connection
 
 from worker import metrics
-from worker.errands import PARALLEL_TASKS, Errands
+from worker.errands import Errands
 from worker.recharges import Answer, Recharge, Unknown, delay, settle, take
 
-PARALLEL_CHARGES = PARALLEL_TASKS
 # A recharge that Postgres refuses to settle waits for a person, and is tried again meanwhile.
 REFUSED_SECONDS = 900
 

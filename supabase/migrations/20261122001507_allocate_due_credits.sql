@@ -8,7 +8,8 @@
 -- Callable by billing_worker, service_role and postgres (pg_cron).
 
 -- Grants the due slots of accounts whose balance rows the caller has locked. Where a grant is more than a new lot (the
--- account owes something, what is carried over is capped, a change was paid late, money went back) a subscription goes slot by slot.
+-- account owes something, what is carried over is capped, a change was paid late, money went back) a subscription goes
+-- slot by slot.
 create function billing._allocate_slots(account_ids uuid[], as_of timestamptz)
 returns table (accounts_done bigint, slots_granted bigint, credits_granted numeric)
 language plpgsql

@@ -23,11 +23,12 @@ from tests.worker.stripe_stub import StripeStub
 from worker.charge import KEY_SECONDS, NEVER_AGAIN, Charger
 from worker.commands import SyncCheckoutSession, SyncPaymentIntent
 from worker.decide import Fetched, decide, needs
+from worker.errands import PARALLEL_TASKS
 from worker.fetch import StripeReader
 from worker.normalise import normalise, normalise_object
 from worker.objects import CheckoutLineItem, CheckoutSession
 from worker.outcomes import Dead, Parked, RetryLater
-from worker.recharge import PARALLEL_CHARGES, Recharger
+from worker.recharge import Recharger
 from worker.recharges import Answer, Recharge, Unknown, settle, take
 from worker.run import connect, run
 from worker.settings import Settings
@@ -102,7 +103,7 @@ class Till:
 
     def work(self, charger: Charger | None = None) -> str | None:
         """One worker takes what is due, charges it and settles it; the status it ended in."""
-        found = take(self.shop.worker, PARALLEL_CHARGES)
+        found = take(self.shop.worker, PARALLEL_TASKS)
         if not found:
             return None
         (recharge,) = found
@@ -371,7 +372,7 @@ def test_a_fall_is_one_payment_and_one_pack(till: Till) -> None:
 
 def test_the_event_may_be_faster_than_the_answer(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
     answer = till.charger().charge(recharge)
     till.tell()
     assert till.status() == [("paid", None)]
@@ -381,7 +382,7 @@ def test_the_event_may_be_faster_than_the_answer(till: Till) -> None:
 
 def test_dying_after_the_payment_ends_in_the_same_payment(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
     till.charger().charge(recharge)  # and nobody hears of it
     till.pay_with("pm_card_mastercard")
     till.make_due()
@@ -391,7 +392,7 @@ def test_dying_after_the_payment_ends_in_the_same_payment(till: Till) -> None:
 
 def test_dying_before_the_payment_ends_in_one_payment(till: Till) -> None:
     till.fall()
-    take(till.shop.worker, PARALLEL_CHARGES)
+    take(till.shop.worker, PARALLEL_TASKS)
     till.make_due()
     assert till.work() == "paid"
     assert len(till.intents()) == 1
@@ -399,9 +400,9 @@ def test_dying_before_the_payment_ends_in_one_payment(till: Till) -> None:
 
 def test_two_workers_with_one_recharge_in_hand_make_one_payment(till: Till) -> None:
     till.fall()
-    (first,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (first,) = take(till.shop.worker, PARALLEL_TASKS)
     till.make_due()
-    (second,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (second,) = take(till.shop.worker, PARALLEL_TASKS)
     # The key alone keeps them apart: neither looks for what the other made.
     second = replace(second, attempts=1)
     barrier = threading.Barrier(2)
@@ -492,7 +493,7 @@ def test_stripe_being_away_delays_and_never_pays_twice(till: Till, fault: str) -
 
 def test_an_answer_that_never_comes_ends_in_the_same_payment(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
     # The reading is answered, the payment is not: an attempt that has read already.
     charger = till.charger(timeout_seconds=0.3)
     method = charger._method(recharge)
@@ -508,7 +509,7 @@ def test_an_answer_that_never_comes_ends_in_the_same_payment(till: Till) -> None
 
 def test_a_key_that_stripe_may_have_forgotten_is_never_used_again(till: Till) -> None:
     till.fall()
-    take(till.shop.worker, PARALLEL_CHARGES)
+    take(till.shop.worker, PARALLEL_TASKS)
     till.make_due(timedelta(seconds=KEY_SECONDS + 60))
     assert till.work() == "failed"
     assert (till.intents(), till.status()) == ([], [("failed", "no_answer")])
@@ -517,7 +518,7 @@ def test_a_key_that_stripe_may_have_forgotten_is_never_used_again(till: Till) ->
 
 def test_a_payment_of_long_ago_is_found(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
     till.charger().charge(recharge)
     till.local.world.pretended_time = int(time.time()) + 30 * 3600
     till.make_due(timedelta(seconds=KEY_SECONDS + 60))
@@ -542,11 +543,11 @@ def test_ten_declines_are_one_attempt_a_pause_and_one_notification(till: Till) -
 def test_dying_after_a_decline_ends_in_the_same_decline(till: Till) -> None:
     till.pay_with("pm_card_chargeCustomerFail")
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
     first = till.charger().charge(recharge)
     till.pay_with("pm_card_visa")
     till.make_due()
-    (again,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (again,) = take(till.shop.worker, PARALLEL_TASKS)
     assert till.charger().charge(again) == first
     assert len(till.intents()) == 1
 
@@ -569,17 +570,17 @@ def test_a_card_that_was_refused_for_good_is_never_charged_again_and_another_one
 def test_codes_that_are_final(till: Till, code: str) -> None:
     assert code in NEVER_AGAIN
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
     answer = till.charger()._refused(recharge, "pi_1", "pm_1", code, None)
     assert answer == Answer("failed", "pi_1", "pm_1", code, is_final=True)
     assert settle(till.shop.worker, recharge, answer) == "failed"
     till.agree()
-    assert take(till.shop.worker, PARALLEL_CHARGES)[0].barred == ["pm_1"]
+    assert take(till.shop.worker, PARALLEL_TASKS)[0].barred == ["pm_1"]
 
 
 def test_a_card_without_enough_money_may_be_tried_again_when_somebody_says_so(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
     answer = till.charger()._refused(recharge, "pi_1", "pm_1", "insufficient_funds", "try_again_later")
     assert answer == Answer("failed", "pi_1", "pm_1", "insufficient_funds", is_final=False)
 
@@ -605,10 +606,10 @@ def test_a_payment_that_needs_the_customer_waits_with_a_link(till: Till) -> None
 def test_dying_before_the_link_is_written_down_ends_in_the_same_link(till: Till) -> None:
     till.pay_with("pm_card_authenticationRequired")
     till.fall(return_url=RETURN_URL)
-    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
     first = till.charger().charge(recharge)
     till.make_due()
-    (again,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (again,) = take(till.shop.worker, PARALLEL_TASKS)
     assert till.charger().charge(again) == first
     assert isinstance(first, Answer)
     assert first.action_url is not None
@@ -648,7 +649,7 @@ def test_of_the_saved_cards_one_that_was_refused_for_good_is_left_out(till: Till
     till.fall()
     assert till.work() == "failed"
     till.agree()
-    (recharge,) = take(till.shop.worker, PARALLEL_CHARGES)
+    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
     assert recharge.barred == [bad]
     assert till.charger()._method(recharge) == good
     for method in till.local.client.customers.payment_methods.list(till.customer_id).data:
