@@ -13,6 +13,7 @@ import pytest
 
 from cli.local.migrate import migrate
 from cli.local.postgres import Postgres
+from cli.local.postgres_install import chosen_major
 from cli.local.scaffold import DefaultGrants, clone_database, create_database, drop_database
 from cli.paths import migrations_directory
 from tests.supabase_cli import NotInstallable, install
@@ -28,6 +29,11 @@ _MEMORY_FREE_BYTES_MIN = 4 * 1024**3
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-snapshots` writes what is committed of the schema anew instead of comparing with it."""
     parser.addoption("--update-snapshots", action="store_true", help="write tests/snapshots and types anew")
+
+
+def pytest_report_header() -> str:
+    """Say which Postgres the tests run on: TILLBASE_POSTGRES chooses another."""
+    return f"Postgres {chosen_major()}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A directory → a running Postgres 18 with its data there, child of this process, on 127.0.0.1 only."""
+"""A directory → a running Postgres with its data there, child of this process, on 127.0.0.1 only."""
 
 import contextlib
 import shutil
@@ -45,9 +45,10 @@ class Postgres:
     """One server. On Linux it ends with the thread that started it, in whatever way that ends."""
 
     def __init__(
-        self, directory: Path, *, port: int | None, durable: bool, settings: Mapping[str, str]
+        self, directory: Path, *, major: int, port: int | None, durable: bool, settings: Mapping[str, str]
     ) -> None:
         """For `start`."""
+        self.major = major
         self._wanted_port = port
         self._durable = durable
         self._settings = {**_SETTINGS, **({} if durable else _NOT_DURABLE), **settings}
@@ -62,17 +63,20 @@ class Postgres:
         cls,
         directory: Path,
         *,
+        major: int | None = None,
         port: int | None = None,
         durable: bool = True,
         settings: Mapping[str, str] = {},
     ) -> Self:
         """Start a server on `directory`, made a cluster if it is none yet; without `port` on a free one.
 
+        `major` is the version of Postgres; without it the one that TILLBASE_POSTGRES asks for, or the default.
         `durable=False` gives up the safety of the data against a power cut for speed: for tests.
         As root the server runs as `nobody`, and where that user cannot reach `directory` the data is kept
         elsewhere: `.directory` tells where. Its log is `postgres.log` beside the directory.
         """
-        server = cls(directory, port=port, durable=durable, settings=settings)
+        major = postgres_install.chosen_major() if major is None else major
+        server = cls(directory, major=major, port=port, durable=durable, settings=settings)
         server.log_path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             server.log_path.rename(server.log_path.with_suffix(".log.1"))  # so that it doesn't grow for ever
@@ -124,7 +128,7 @@ class Postgres:
 
     def bin(self, name: str) -> Path:
         """Path of one of the server's own programs: psql, pg_dump, pgbench …"""
-        return postgres_install.install_directory() / "bin" / name
+        return postgres_install.install_directory(self.major) / "bin" / name
 
     def log_tail(self, lines: int = 40) -> str:
         """The last lines of the server's log."""
@@ -143,7 +147,7 @@ class Postgres:
         self.stop()
 
     def _launch(self) -> None:
-        postgres_data.prepare(self.directory, durable=self._durable)
+        postgres_data.prepare(self.directory, self.major, durable=self._durable)
         self.password = postgres_data.superuser_password(self.directory)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self.port = self._wanted_port or _free_port()
@@ -161,18 +165,13 @@ class Postgres:
 
     def _try_port(self) -> str | None:
         """Start the process; what it logged if it did not come up."""
-        extensions = postgres_data.extensions_directory(self.directory)
-        settings = {
-            **self._settings,
-            "port": str(self.port),
-            "extension_control_path": f"{extensions}:$system",
-        }
+        settings = {**self._settings, "port": str(self.port)}
         arguments = ["-D", str(self.directory)]
         arguments += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self.log_path.open("ab") as log:
             log_start = log.tell()
             self._process = postgres_install.spawn(
-                "postgres", arguments, directory=self.directory, output=log
+                self.major, "postgres", arguments, directory=self.directory, output=log
             )
         try:
             if self._wait_until_ready(self._process):

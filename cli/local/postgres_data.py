@@ -12,15 +12,18 @@ from pathlib import Path
 
 from cli.local.errors import LocalStackError
 from cli.local.postgres_install import (
-    POSTGRES_MAJOR,
+    VERSION_VARIABLE,
+    WHEELS,
     passable_by_anyone,
     server_user_id,
     shared_directory,
     spawn,
-    write_extensions,
 )
 
 ADMIN_ROLE = "supabase_admin"
+
+# The Postgres 17 that we use reads the system's zones, and without them knows not even this one.
+_NO_TIME_ZONES = 'invalid value for parameter "TimeZone": "UTC"'
 
 
 def data_directory(wanted: Path) -> Path:
@@ -39,26 +42,20 @@ def delete_data(wanted: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def prepare(directory: Path, *, durable: bool) -> None:
-    """Make `directory` a cluster if it is none, and fit to start a server on."""
+def prepare(directory: Path, major: int, *, durable: bool) -> None:
+    """Make `directory` a cluster of that version if it is none, and fit to start a server on."""
     if not (directory / "PG_VERSION").is_file():
-        _create_cluster(directory, durable=durable)
+        _create_cluster(directory, major, durable=durable)
     found = (directory / "PG_VERSION").read_text(encoding="utf-8").strip()
-    if found != str(POSTGRES_MAJOR):
+    if found != str(major):
+        keep = f"set {VERSION_VARIABLE}={found}, " if found in map(str, WHEELS) else ""
         raise LocalStackError(
-            f"{directory} was made by Postgres {found}, this is {POSTGRES_MAJOR}: "
-            "remove it, or use another directory"
+            f"{directory} was made by Postgres {found}, this is {major}: {keep}remove it, or use another directory"
         )
     _refuse_if_running(directory)
     # Left by a server that is dead, whose process id may be another program's by now.
     (directory / "postmaster.pid").unlink(missing_ok=True)
-    write_extensions(extensions_directory(directory))
     _give_to_server(directory)
-
-
-def extensions_directory(directory: Path) -> Path:
-    """Where the extensions that come in wheels are laid out for the cluster."""
-    return directory / "extensions"
 
 
 def superuser_password(directory: Path) -> str:
@@ -74,12 +71,14 @@ def takes_connections(directory: Path, pid: int) -> bool:
 
 def reason(log_text: str) -> str:
     """What a log says went wrong: its last fatal message, else its last line."""
+    if _NO_TIME_ZONES in log_text:
+        return "the system has no time zone data: install its package tzdata"
     fatal = re.findall(r"(?:FATAL|PANIC|error):\s+(.+)", log_text)
     lines = [line.strip() for line in log_text.splitlines() if line.strip()]
     return (fatal or lines or ["it said nothing"])[-1]
 
 
-def _create_cluster(directory: Path, *, durable: bool) -> None:
+def _create_cluster(directory: Path, major: int, *, durable: bool) -> None:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise LocalStackError(
             f"{directory} holds something that is no Postgres cluster: use another directory"
@@ -93,7 +92,7 @@ def _create_cluster(directory: Path, *, durable: bool) -> None:
         password_file.touch(mode=0o600)
         password_file.write_text(secrets.token_urlsafe(24), encoding="utf-8")
         _give_to_server(building)
-        _initdb(cluster, password_file, durable=durable)
+        _initdb(cluster, password_file, major, durable=durable)
         password_file.rename(cluster / "superuser_password")
         cluster.rename(directory)
     except OSError as error:
@@ -102,7 +101,7 @@ def _create_cluster(directory: Path, *, durable: bool) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _initdb(cluster: Path, password_file: Path, *, durable: bool) -> None:
+def _initdb(cluster: Path, password_file: Path, major: int, *, durable: bool) -> None:
     arguments = [
         f"--pgdata={cluster}",
         f"--username={ADMIN_ROLE}",
@@ -115,7 +114,7 @@ def _initdb(cluster: Path, password_file: Path, *, durable: bool) -> None:
     if not durable:
         arguments.append("--no-sync")
     with tempfile.TemporaryFile() as output:
-        if spawn("initdb", arguments, directory=cluster, output=output).wait() != 0:
+        if spawn(major, "initdb", arguments, directory=cluster, output=output).wait() != 0:
             output.seek(0)
             problem = reason(output.read().decode(errors="replace"))
             raise LocalStackError(f"initdb failed in {cluster.parent.parent}: {problem}")

