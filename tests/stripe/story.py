@@ -123,8 +123,25 @@ def _subscriptions(local: Any, c: Any, customer: Any, monthly: Any, yearly: Any)
     c.invoices.mark_uncollectible(other.id)
     paid = {"invoice": draft.id, "refund_amount": 100, "credit_amount": 20}
     c.credit_notes.create(paid | {"lines": [{"type": "custom_line_item", "unit_amount": 120, "quantity": 1}]})
+    billed = c.subscriptions.create(order | {"discounts": [{"coupon": _half_off(c)}]}).latest_invoice
+    line = {"type": "invoice_line_item", "invoice_line_item": c.invoices.retrieve(billed).lines.data[0].id}
+    c.credit_notes.create({"invoice": billed, "lines": [line | {"amount": 400}], "refund_amount": 200})
+    c.credit_notes.create(
+        {"invoice": billed, "lines": [line | {"quantity": 1, "amount": 100}], "out_of_band_amount": 50}
+    )
+    itemized = {"type": "flexible", "flexible": {"proration_discounts": "itemized"}}
+    shown = c.subscriptions.create(
+        order | {"discounts": [{"coupon": _half_off(c)}], "billing_mode": itemized}
+    )
+    for behavior in ("create_prorations", "always_invoice"):
+        items = [{"id": shown["items"].data[0].id, "quantity": 2 if behavior == "always_invoice" else 3}]
+        c.subscriptions.update(shown.id, {"items": items, "proration_behavior": behavior})
     c.invoices.create_preview({"subscription": c.subscriptions.list().data[0].id})
     del local
+
+
+def _half_off(c: Any) -> str:
+    return c.coupons.create({"percent_off": 50, "duration": "forever"}).id
 
 
 def _checkout(local: Any, c: Any, monthly: Any, pack: Any) -> None:
@@ -143,6 +160,19 @@ def _checkout(local: Any, c: Any, monthly: Any, pack: Any) -> None:
     delayed = c.checkout.sessions.create(once)
     local.control(f"checkout_sessions/{delayed.id}/complete", {"delayed": True})
     local.control(f"checkout_sessions/{delayed.id}/settle")
+    held = c.checkout.sessions.create(once | {"payment_intent_data": {"capture_method": "manual"}})
+    c.payment_intents.capture(local.control(f"checkout_sessions/{held.id}/complete")["payment_intent"])
+    beside = {"line_items": [*plan["line_items"], *once["line_items"]]}
+    session = c.checkout.sessions.create(plan | beside)
+    local.control(f"checkout_sessions/{session.id}/complete", {"email": "bea@example.com"})
+    custom = {
+        "product": pack.product,
+        "currency": "usd",
+        "custom_unit_amount": {"enabled": True, "minimum": 500},
+    }
+    chosen = [{"price": c.prices.create(custom).id, "quantity": 1}]
+    session = c.checkout.sessions.create(once | {"line_items": chosen})
+    local.control(f"checkout_sessions/{session.id}/complete", {"custom_amount": 2500})
     setup = c.checkout.sessions.create({"mode": "setup", "currency": "usd", **urls})
     local.control(f"checkout_sessions/{setup.id}/complete")
     c.checkout.sessions.expire(c.checkout.sessions.create(once).id)

@@ -401,6 +401,59 @@ def test_a_credit_note_lowers_what_is_due_or_gives_back_what_was_paid(local: Loc
         local.client.credit_notes.create({"invoice": draft.id, "amount": 300, "refund_amount": 200})
 
 
+def _paid(local: Local, **more: Any) -> Any:
+    sub = _subscribe(local, local.customer(), local.price(1000), **more)
+    return local.client.invoices.retrieve(sub.latest_invoice)
+
+
+def test_a_credit_note_of_a_line_credits_its_discount_too(local: Local) -> None:
+    coupon = local.client.coupons.create({"percent_off": 25, "duration": "forever"})
+    invoice = _paid(
+        local, discounts=[{"coupon": coupon.id}], items=[{"price": local.price(1000).id, "quantity": 4}]
+    )
+    line = invoice.lines.data[0]
+    one = {"type": "invoice_line_item", "invoice_line_item": line.id}
+    note = local.client.credit_notes.create(
+        {"invoice": invoice.id, "lines": [one | {"quantity": 1}], "refund_amount": 750}
+    )
+    [credited] = note.lines.data
+    assert (credited.invoice_line_item, credited.amount, credited.quantity) == (line.id, 1000, 1)
+    assert (credited.unit_amount, credited.discount_amount) == (1000, 250)
+    assert (note.subtotal, note.discount_amount, note.total, note.amount) == (1000, 250, 750, 750)
+    assert (note.pre_payment_amount, note.post_payment_amount, note.type) == (0, 750, "post_payment")
+    assert note.refunds[0].amount_refunded == 750
+    part = {"invoice": invoice.id, "lines": [one | {"amount": 3001}], "refund_amount": 2251}
+    with pytest.raises(stripe.InvalidRequestError, match="more than its amount"):
+        local.client.credit_notes.create(part)
+    rest = {"invoice": invoice.id, "lines": [one | {"amount": 3000}], "out_of_band_amount": 2250}
+    last = local.client.credit_notes.create(rest)
+    assert (last.amount, last.out_of_band_amount, last.refunds) == (2250, 2250, [])
+    assert last.lines.data[0].quantity is None
+
+
+def test_a_credit_note_may_be_of_refunds_that_were_made_before(local: Local) -> None:
+    invoice = _paid(local)
+    paid = local.client.invoices.retrieve(invoice.id, {"expand": ["payments"]})
+    intent = paid.payments.data[0].payment.payment_intent
+    refund = local.client.refunds.create({"payment_intent": intent, "amount": 400})
+    order = {"invoice": invoice.id, "amount": 500, "refunds": [{"refund": refund.id}], "credit_amount": 100}
+    note = local.client.credit_notes.create(order | {"expand": ["refunds.refund"]})
+    assert [(found.refund.id, found.amount_refunded) for found in note.refunds] == [(refund.id, 400)]
+    assert len(local.client.refunds.list({}).data) == 1
+    assert local.client.customers.retrieve(invoice.customer).balance == -100
+    with pytest.raises(stripe.InvalidRequestError, match="exceed"):
+        local.client.credit_notes.create({"invoice": invoice.id, "amount": 501, "out_of_band_amount": 501})
+
+
+def test_a_credit_note_of_an_open_invoice_is_before_the_payment(local: Local) -> None:
+    sub = _subscribe(local, local.customer(), local.price(1000), payment_behavior="default_incomplete")
+    line = local.client.invoices.retrieve(sub.latest_invoice).lines.data[0]
+    lines = [{"type": "invoice_line_item", "invoice_line_item": line.id, "amount": 400}]
+    note = local.client.credit_notes.create({"invoice": sub.latest_invoice, "lines": lines})
+    assert (note.type, note.pre_payment_amount, note.post_payment_amount) == ("pre_payment", 400, 0)
+    assert local.client.invoices.pay(sub.latest_invoice).amount_paid == 600
+
+
 def test_ending_a_trial_now_bills_or_pauses(local: Local) -> None:
     price = local.price()
     paying = _subscribe(local, local.customer(), price, trial_period_days=10)

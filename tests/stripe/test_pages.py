@@ -202,6 +202,107 @@ def test_a_delayed_payment_is_settled_later(local: Local) -> None:
         assert len(local.events(f"checkout.session.{event}")) == 1
 
 
+def test_an_authorized_session_is_complete_and_unpaid_until_it_is_captured(local: Local) -> None:
+    session = _session(local, local.price(900, None), payment_intent_data={"capture_method": "manual"})
+    done = local.control(f"checkout_sessions/{session.id}/complete")
+    assert (done["status"], done["payment_status"]) == ("complete", "unpaid")
+    held = local.client.payment_intents.retrieve(done["payment_intent"])
+    assert (held.status, held.amount_capturable, held.amount_received) == ("requires_capture", 900, 0)
+    before = len(local.event_types())
+    assert local.client.payment_intents.capture(held.id).status == "succeeded"
+    assert local.event_types()[before:] == ["charge.captured", "payment_intent.succeeded"]
+    assert local.client.checkout.sessions.retrieve(session.id).payment_status == "paid"
+
+
+def test_a_card_that_was_declined_before_leaves_a_later_one_to_be_captured_too(local: Local) -> None:
+    session = _session(local, local.price(900, None), payment_intent_data={"capture_method": "manual"})
+    declined = {"email": "a@example.com", "payment_method": "pm_card_visa_chargeDeclined"}
+    assert local.http.post(session.url, data=declined).status_code == 402
+    done = local.control(f"checkout_sessions/{session.id}/complete")
+    assert done["payment_status"] == "unpaid"
+    assert local.client.payment_intents.retrieve(done["payment_intent"]).status == "requires_capture"
+
+
+def test_a_one_time_price_beside_a_plan_is_on_the_first_invoice_with_its_price(local: Local) -> None:
+    plan, pack = local.price(), local.price(900, None)
+    both = [{"price": plan.id, "quantity": 1}, {"price": pack.id, "quantity": 2}]
+    session = _session(local, plan, line_items=both)
+    done = local.control(f"checkout_sessions/{session.id}/complete")
+    assert (done["amount_total"], done["payment_status"]) == (3800, "paid")
+    invoice = local.client.invoices.retrieve(done["invoice"])
+    month, once = invoice.lines.data
+    assert (invoice.billing_reason, invoice.amount_paid) == ("subscription_create", 3800)
+    assert (month.parent.type, month.pricing.price_details.price) == ("subscription_item_details", plan.id)
+    assert (once.parent.type, once.pricing.price_details.price) == ("invoice_item_details", pack.id)
+    assert (once.amount, once.quantity, once.parent.invoice_item_details.proration) == (1800, 2, False)
+
+
+def _custom(local: Local, **limits: int) -> Any:
+    product = local.client.products.create({"name": "Any amount"})
+    order = {"product": product.id, "currency": "usd", "custom_unit_amount": {"enabled": True, **limits}}
+    return local.client.prices.create(order)
+
+
+def test_the_customer_chooses_the_amount_where_the_price_leaves_it_to_them(local: Local) -> None:
+    price = _custom(local, minimum=500, maximum=10000)
+    assert (price.unit_amount, price.unit_amount_decimal, price.custom_unit_amount.minimum) == (
+        None,
+        None,
+        500,
+    )
+    session = _session(local, price)
+    assert (session.amount_total, session.payment_status) == (0, "unpaid")
+    for amount, code in ((None, "parameter_missing"), (499, "amount_too_small"), (10001, "amount_too_large")):
+        body = {} if amount is None else {"custom_amount": amount}
+        refused = local.http.post(f"{local.url}/_control/checkout_sessions/{session.id}/complete", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, code)
+    done = local.control(f"checkout_sessions/{session.id}/complete", {"custom_amount": 2500})
+    assert (done["amount_total"], done["payment_status"]) == (2500, "paid")
+    assert local.client.payment_intents.retrieve(done["payment_intent"]).amount_received == 2500
+    [item] = local.client.checkout.sessions.line_items.list(session.id).data
+    assert (item.amount_total, item.quantity, item.price.id, item.price.unit_amount) == (
+        2500,
+        1,
+        price.id,
+        None,
+    )
+
+
+def test_the_page_asks_for_the_amount_and_begins_with_the_preset(local: Local) -> None:
+    session = _session(local, _custom(local, preset=1500))
+    assert 'name="custom_amount"' in local.http.get(session.url).text
+    paid = local.http.post(session.url, data={"email": "a@example.com", "custom_amount": "1700"})
+    assert paid.status_code == 303
+    assert local.client.checkout.sessions.retrieve(session.id).amount_total == 1700
+    other = _session(local, _custom(local, preset=1500), invoice_creation={"enabled": True})
+    done = local.control(f"checkout_sessions/{other.id}/complete")
+    [line] = local.client.invoices.retrieve(done["invoice"]).lines.data
+    assert (line.amount, str(line.pricing.unit_amount_decimal)) == (1500, "1500")
+
+
+def test_an_amount_is_chosen_behind_a_payment_link_too(local: Local) -> None:
+    link = local.client.payment_links.create({"line_items": [{"price": _custom(local).id, "quantity": 1}]})
+    done = local.control(f"payment_links/{link.id}/complete", {"custom_amount": 4200})
+    assert (done["amount_total"], done["payment_status"]) == (4200, "paid")
+
+
+def test_an_amount_to_choose_does_not_go_with_anything_else(local: Local) -> None:
+    custom, plan = _custom(local), local.price()
+    for mode, items in (
+        ("payment", [{"price": custom.id, "quantity": 2}]),
+        (
+            "payment",
+            [{"price": custom.id, "quantity": 1}, {"price": local.price(900, None).id, "quantity": 1}],
+        ),
+        ("subscription", [{"price": plan.id, "quantity": 1}, {"price": custom.id, "quantity": 1}]),
+    ):
+        with pytest.raises(stripe.InvalidRequestError, match="custom_unit_amount"):
+            _session(local, custom, mode=mode, line_items=items)
+    order = {"product": plan.product, "currency": "usd", "recurring": {"interval": "month"}}
+    with pytest.raises(stripe.InvalidRequestError, match="one-time"):
+        local.client.prices.create(order | {"custom_unit_amount": {"enabled": True}})
+
+
 def test_a_promotion_code_typed_in_takes_its_part_off(local: Local) -> None:
     coupon = local.client.coupons.create({"percent_off": 25, "duration": "forever"})
     local.client.promotion_codes.create(
@@ -330,6 +431,24 @@ def test_the_portal_pauses_changes_the_plan_and_the_card(local: Local) -> None:
     assert local.client.subscriptions.retrieve(sub.id).status == "paused"
     _press(local, portal.url, action="unpause", subscription=sub.id)
     assert local.client.subscriptions.retrieve(sub.id).status == "active"
+
+
+def test_the_portal_says_that_it_cannot_change_a_plan_at_the_end_of_the_period(local: Local) -> None:
+    """There are no subscription schedules here; a change at once would teach the wrong thing."""
+    conditions = [{"type": "decreasing_item_amount"}]
+    feature: dict[str, Any] = {"enabled": True, "schedule_at_period_end": {"conditions": conditions}}
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        local.client.billing_portal.configurations.create({"features": {"subscription_update": feature}})
+    assert refused.value.http_status == 400
+    assert vars(refused.value)["param"] == "features[subscription_update][schedule_at_period_end][conditions]"
+    made = local.client.billing_portal.configurations.create(
+        {"features": {"subscription_update": {"enabled": True}}}
+    )
+    with pytest.raises(stripe.InvalidRequestError):
+        local.client.billing_portal.configurations.update(
+            made.id,
+            {"features": {"subscription_update": {"schedule_at_period_end": {"conditions": conditions}}}},  # type: ignore[list-item]
+        )
 
 
 def _flow(local: Local, customer: Any, kind: str, subscription: str | None, **features: Any) -> Any:

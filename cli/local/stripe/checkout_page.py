@@ -111,6 +111,7 @@ def _form(
         status,
         session=render(world, session),
         items=items,
+        custom=inside(items[0]["price"], "custom_unit_amount") if items else {},
         given=given,
         error=error,
         promotion_code=session.get("_prefilled_code", ""),

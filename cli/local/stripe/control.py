@@ -35,7 +35,7 @@ MAX_REDELIVERIES = 1_000
 
 
 def complete_session(world: World, given: Given, identifier: str) -> Object:
-    """{"payment_method", "email", "name", "promotion_code", "delayed"}: press Pay."""
+    """{"payment_method", "email", "name", "promotion_code", "custom_amount", "delayed"}: press Pay."""
     return checkout_completion.complete(world, world.store.get("checkout.session", identifier), given)
 
 
@@ -46,7 +46,7 @@ def settle_session(world: World, given: Given, identifier: str) -> Object:
 
 
 def complete_link(world: World, given: Given, identifier: str) -> Object:
-    """{"payment_method", "client_reference_id", "email", "name"}: follow the link and pay."""
+    """{"payment_method", "client_reference_id", "email", "name", "custom_amount"}: follow the link and pay."""
     link = world.store.get("payment_link", identifier)
     query = {"client_reference_id": given.get("client_reference_id"), "prefilled_email": given.get("email")}
     session = payment_links.open_session(world, link, query)

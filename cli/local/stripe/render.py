@@ -32,6 +32,7 @@ EXPANDABLE = {
     "pending_setup_intent": "setup_intent",
     "price": "price",
     "product": "product",
+    "refund": "refund",
     "promotion_code": "promotion_code",
     "review": "review",
     "setup_intent": "setup_intent",

@@ -14,6 +14,7 @@ BASIL = "2025-03-31"
 FLEXIBLE_BILLING = "2025-06-30"
 CLOVER = "2025-09-30"
 DAHLIA = "2026-03-25"
+CREDITED_ITEMS = "2026-05-27"
 REFUND_CUSTOMER = "2026-07-29"
 ENDIVE = "2026-09-30"
 
@@ -61,6 +62,23 @@ def in_version(world: "World", rendered: Any, version: str) -> Any:
 
 def _endive_subscription(_: "World", subscription: Object) -> None:
     subscription.pop("status_details", None)
+
+
+def _endive_invoice_item(world: "World", item: Object) -> None:
+    """Classic billing mode told nothing of a proration."""
+    details: Object = inside(item, "parent", "subscription_details")
+    subscription = world.store.find("subscription", details.get("subscription")) or {}
+    if inside(subscription, "billing_mode").get("type") == "classic":
+        item["proration_details"] = None
+
+
+def _dahlia_invoice_item(_: "World", item: Object) -> None:
+    if item.get("proration_details"):
+        item["proration_details"].pop("credited_items", None)
+
+
+def _basil_invoice_item(_: "World", item: Object) -> None:
+    item.pop("proration_details", None)
 
 
 def _clover_session(_: "World", session: Object) -> None:
@@ -172,6 +190,20 @@ def _acacia_line(world: "World", line: Object) -> None:
     line.pop("taxes", None)
 
 
+def _acacia_credit_note(_: "World", note: Object) -> None:
+    """One refund at most, and no word of its amount."""
+    refunds: list[Object] = note.pop("refunds")
+    note["refund"] = refunds[0]["refund"] if refunds else None
+    for key in ("pre_payment_amount", "post_payment_amount", "total_taxes"):
+        note.pop(key, None)
+    note["tax_amounts"] = []
+
+
+def _acacia_credit_note_line(_: "World", line: Object) -> None:
+    line.pop("taxes", None)
+    line["tax_amounts"] = []
+
+
 def _acacia_charge(world: "World", charge: Object) -> None:
     charge["invoice"] = _invoice_of(world, charge.get("payment_intent"))
 
@@ -189,6 +221,9 @@ def _invoice_of(world: "World", intent: Any) -> str | None:
 # (kind, first version that has today's shape) → how the one before it differs; newest first.
 CHANGES: dict[tuple[str, str], Change] = {
     ("subscription", ENDIVE): _endive_subscription,
+    ("invoiceitem", ENDIVE): _endive_invoice_item,
+    ("invoiceitem", CREDITED_ITEMS): _dahlia_invoice_item,
+    ("invoiceitem", CLOVER): _basil_invoice_item,
     ("refund", REFUND_CUSTOMER): _early_refund,
     ("checkout.session", DAHLIA): _clover_session,
     ("discount", CLOVER): _basil_discount,
@@ -197,6 +232,8 @@ CHANGES: dict[tuple[str, str], Change] = {
     ("subscription", BASIL): _acacia_subscription,
     ("invoice", BASIL): _acacia_invoice,
     ("line_item", BASIL): _acacia_line,
+    ("credit_note", BASIL): _acacia_credit_note,
+    ("credit_note_line_item", BASIL): _acacia_credit_note_line,
     ("charge", BASIL): _acacia_charge,
     ("payment_intent", BASIL): _acacia_intent,
 }

@@ -166,6 +166,11 @@ def _price_fields(world: World, params: Params) -> Object:
             "parameter_missing" if not ways else None,
         )
     if custom:
+        if "recurring" in params or not custom.get("enabled"):
+            raise invalid(
+                "`custom_unit_amount` needs `enabled=true`, and can only be used with one-time prices.",
+                "custom_unit_amount",
+            )
         fields["custom_unit_amount"] = {key: custom.get(key) for key in ("maximum", "minimum", "preset")}
     else:
         _put_unit(fields, params)

@@ -52,7 +52,7 @@ def create(world: World, params: Params) -> Object:
         line_items.add_up(world, session, coupons)
     elif "currency" in params:
         session["currency"] = params["currency"]
-    if mode != "setup" and session["amount_total"] == 0:
+    if mode != "setup" and line_items.is_free(world, session):
         session["payment_status"] = "no_payment_required"
     if coupons:
         session["discounts"] = [

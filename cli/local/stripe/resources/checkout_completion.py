@@ -9,14 +9,14 @@ from cli.local.stripe.resources import (
     payment_methods,
     payments,
 )
-from cli.local.stripe.resources.checkout_modes import COMPLETE, customer_for
+from cli.local.stripe.resources.checkout_modes import COMPLETE, customer_for, intent_fields
 from cli.local.stripe.store import Object
 from cli.local.stripe.values import each, inside
 from cli.local.stripe.world import World
 
 
 def complete(world: World, session: Object, given: Params) -> Object:
-    """`given`: payment_method, email, name, promotion_code, delayed (the bank's answer comes later)."""
+    """`given`: payment_method, email, name, promotion_code, custom_amount, delayed (the bank's answer comes later)."""
     held, method = checked(world, session, given)
     customer = customer_for(world, session, given)
     email = given.get("email") or session.get("customer_email") or (customer or {}).get("email")
@@ -47,6 +47,7 @@ def checked(world: World, session: Object, given: Params) -> tuple[list[Params],
         )
     if session["expires_at"] < world.wall_time():
         raise invalid("This Checkout Session has expired.", code="session_not_open")
+    line_items.choose_amount(world, session, given.get("custom_amount"))
     held = _discounts(world, session, given)
     needs_method = (
         session["mode"] == "setup"
@@ -119,15 +120,12 @@ def _refuse_declined(world: World, session: Object, method: Object) -> None:
 
 def attempted_intent(world: World, session: Object) -> Object:
     """The payment intent that keeps the session's failed attempts."""
+    customer = world.store.find("customer", session.get("customer"))
     intent = world.store.find("payment_intent", session.get("_intent")) or payments.new_intent(
-        world,
-        {
-            "amount": session["amount_total"],
-            "currency": session["currency"],
-            "customer": session.get("customer"),
-            "metadata": dict(inside(session["_intent_data"], "metadata")),
-        },
+        world, intent_fields(session, customer)
     )
+    if intent["status"] == "requires_payment_method":
+        intent["amount"] = session["amount_total"]  # a code or an amount that was typed in since changes it
     session["_intent"] = intent["id"]
     return intent
 

@@ -8,6 +8,7 @@ from cli.local.stripe.resources import (
     invoice_items,
     invoice_lines,
     invoices,
+    line_items,
     payment_methods,
     payments,
     renewals,
@@ -111,8 +112,8 @@ def _payment(
         _pay_with_invoice(world, session, customer, method)
         return
     earlier = world.store.find("payment_intent", session.get("_intent"))
-    intent = earlier or payments.new_intent(world, _intent_fields(session, customer))
-    intent["_checkout_session"] = session["id"]
+    intent = earlier or payments.new_intent(world, intent_fields(session, customer))
+    intent |= {"amount": session["amount_total"], "_checkout_session": session["id"]}
     session["payment_intent"] = intent["id"]
     if given.get("delayed"):
         intent |= {"status": "processing", "payment_method": method["id"]}
@@ -121,11 +122,13 @@ def _payment(
     error = payments.confirm(world, intent, method, off_session=False, authenticated=True)
     if error is not None:
         raise error
-    session["payment_status"] = "paid"
+    if intent["status"] == "succeeded":  # else it is authorized, and paid when it is captured
+        session["payment_status"] = "paid"
     payments.afterwards(world, intent)
 
 
-def _intent_fields(session: Object, customer: Object | None) -> Object:
+def intent_fields(session: Object, customer: Object | None) -> Object:
+    """What a session's payment intent is made with."""
     data: Params = session["_intent_data"]
     fields: Object = {
         "amount": session["amount_total"],
@@ -148,7 +151,7 @@ def _pay_with_invoice(world: World, session: Object, customer: Object, method: O
             "description": item["description"],
             "parent": None,
             "period": {"end": world.wall_time(), "start": world.wall_time()},
-            "pricing": invoice_lines.pricing(price, f"{unit_of(price):f}"),
+            "pricing": invoice_lines.pricing(price, line_items.unit_of(price, item)),
             "quantity": item["quantity"],
             "quantity_decimal": str(item["quantity"]),
         }

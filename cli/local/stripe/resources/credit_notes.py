@@ -1,9 +1,12 @@
 """Credit notes: what is taken off an open invoice, or given back of a paid one."""
 
+from decimal import Decimal
+
 from cli.local.stripe.errors import invalid, missing_parameter
 from cli.local.stripe.parameters import Params
 from cli.local.stripe.render import DERIVED, complete, listed, page
 from cli.local.stripe.resources import collection, refunds
+from cli.local.stripe.resources.pricing import prorated, rounded
 from cli.local.stripe.store import Object
 from cli.local.stripe.values import each
 from cli.local.stripe.world import World, merge_metadata, put
@@ -17,10 +20,15 @@ def create(world: World, params: Params) -> Object:
             f"Credit notes need an open or paid invoice: this one is {invoice['status']}.", "invoice"
         )
     lines = _lines(world, invoice, params)
-    total = sum(line["amount"] for line in lines)
-    _check_total(invoice, params, total)
+    subtotal = sum(line["amount"] for line in lines)
+    total = subtotal - sum(line["discount_amount"] for line in lines)
+    linked = _linked_refunds(world, params)
+    _check_total(invoice, params, total, sum(entry["amount_refunded"] for entry in linked))
     number = sum(1 for note in world.store.all("credit_note") if note["invoice"] == invoice["id"]) + 1
     before = invoice["status"] == "open"
+    if not before:
+        # What is refused leaves no note behind.
+        linked += _refund(world, invoice, params.get("refund_amount", 0))
     note = world.store.add(
         "credit_note",
         {
@@ -29,8 +37,8 @@ def create(world: World, params: Params) -> Object:
             "created": world.now(invoice.get("test_clock")),
             "currency": invoice["currency"],
             "customer": invoice["customer"],
-            "discount_amount": 0,
-            "discount_amounts": [],
+            "discount_amount": subtotal - total,
+            "discount_amounts": _added_up(lines),
             "effective_at": params.get("effective_at") or world.now(invoice.get("test_clock")),
             "invoice": invoice["id"],
             "metadata": {},
@@ -39,10 +47,10 @@ def create(world: World, params: Params) -> Object:
             "post_payment_amount": 0 if before else total,
             "pre_payment_amount": total if before else 0,
             "pretax_credit_amounts": [],
-            "refunds": [],
+            "refunds": linked,
             "status": "issued",
-            "subtotal": total,
-            "subtotal_excluding_tax": total,
+            "subtotal": subtotal,
+            "subtotal_excluding_tax": subtotal,
             "total": total,
             "total_excluding_tax": total,
             "total_taxes": [],
@@ -68,32 +76,42 @@ def _lines(world: World, invoice: Object, params: Params) -> list[Object]:
         raise missing_parameter("lines")
     if not given:
         given = [{"type": "custom_line_item", "unit_amount": params["amount"], "description": "Credit"}]
-    return [_line(world, invoice, entry, f"lines[{number}]") for number, entry in enumerate(given)]
+    lines = [_line(world, invoice, entry, f"lines[{number}]") for number, entry in enumerate(given)]
+    _check_lines(world, invoice, lines)
+    return lines
 
 
 def _line(world: World, invoice: Object, entry: Params, where: str) -> Object:
+    """A line of its own, or what is credited of one of the invoice: an amount of it, or so many of its quantity."""
     billed: Object | None = None
     if entry["type"] == "invoice_line_item":
-        identifier = entry.get("invoice_line_item")
-        billed = next((line for line in invoice["_lines"] if line["id"] == identifier), None)
-        if billed is None:
-            raise invalid(
-                f"No such invoice line item: '{identifier}'",
-                f"{where}[invoice_line_item]",
-                "resource_missing",
-            )
-    quantity: int = entry.get("quantity", 1)
-    unit: int = entry.get("unit_amount", billed["amount"] if billed else 0)
-    amount: int = entry.get("amount", unit * quantity)
-    if amount < 0 or quantity < 1:
+        billed = _billed(invoice, entry.get("invoice_line_item"), f"{where}[invoice_line_item]")
+    quantity: int | None = entry.get(
+        "quantity", None if "amount" in entry else (billed or {}).get("quantity") or 1
+    )
+    if billed is None:
+        unit: int | None = entry.get("unit_amount", 0)
+        amount: int = entry.get("amount", (unit or 0) * (quantity or 1))
+    elif "amount" in entry:
+        unit, amount = None, entry["amount"]
+    else:
+        share = Decimal(quantity or 0) / (billed["quantity"] or 1)
+        amount = rounded(billed["amount"] * share)
+        unit = rounded(Decimal(billed["amount"]) / (billed["quantity"] or 1))
+    if amount < 0 or (quantity is not None and quantity < 1):
         raise invalid("A credit note's line is a positive amount.", where)
+    discounts = [
+        taken | {"amount": prorated(taken["amount"], amount, billed["amount"])}
+        for taken in (billed or {}).get("discount_amounts", ())
+        if billed is not None and taken["amount"]
+    ]
     return {
         "id": world.store.new_id("credit_note_line_item"),
         "object": "credit_note_line_item",
         "amount": amount,
         "description": entry.get("description") or (billed or {}).get("description"),
-        "discount_amount": 0,
-        "discount_amounts": [],
+        "discount_amount": sum(taken["amount"] for taken in discounts),
+        "discount_amounts": discounts,
         "invoice_line_item": billed["id"] if billed else None,
         "livemode": False,
         "metadata": entry.get("metadata") or {},
@@ -103,11 +121,52 @@ def _line(world: World, invoice: Object, entry: Params, where: str) -> Object:
         "taxes": [],
         "type": entry["type"],
         "unit_amount": unit,
-        "unit_amount_decimal": str(unit),
+        "unit_amount_decimal": None if unit is None else str(unit),
     }
 
 
-def _check_total(invoice: Object, params: Params, total: int) -> None:
+def _billed(invoice: Object, identifier: str | None, param: str) -> Object:
+    billed = next((line for line in invoice["_lines"] if line["id"] == identifier), None)
+    if billed is None:
+        raise invalid(f"No such invoice line item: '{identifier}'", param, "resource_missing")
+    return billed
+
+
+def _check_lines(world: World, invoice: Object, lines: list[Object]) -> None:
+    """No line of the invoice is credited more than it came to."""
+    notes = [
+        n for n in world.store.all("credit_note") if n["invoice"] == invoice["id"] and n["status"] == "issued"
+    ]
+    credited = [line for note in notes for line in note["_lines"]]
+    for billed in invoice["_lines"]:
+        of_it = [line["amount"] for line in (*credited, *lines) if line["invoice_line_item"] == billed["id"]]
+        if of_it and sum(of_it) > billed["amount"]:
+            raise invalid(
+                f"The credit notes of {billed['id']} come to {sum(of_it)}, more than its amount ({billed['amount']}).",
+                "lines",
+            )
+
+
+def _added_up(lines: list[Object]) -> list[Object]:
+    totals: dict[str, int] = {}
+    for taken in (one for line in lines for one in line["discount_amounts"]):
+        totals[taken["discount"]] = totals.get(taken["discount"], 0) + taken["amount"]
+    return [{"amount": amount, "discount": discount} for discount, amount in totals.items()]
+
+
+def _linked_refunds(world: World, params: Params) -> list[Object]:
+    """Refunds that were made before, and belong to this note."""
+    linked: list[Object] = []
+    for number, entry in enumerate(each(params, "refunds")):
+        refund = world.store.get("refund", entry.get("refund") or "", f"refunds[{number}][refund]")
+        amount: int = entry.get("amount_refunded", refund["amount"])
+        if not 1 <= amount <= refund["amount"]:
+            raise invalid("The refund is of another amount.", f"refunds[{number}][amount_refunded]")
+        linked.append({"amount_refunded": amount, "refund": refund["id"], "type": "refund"})
+    return linked
+
+
+def _check_total(invoice: Object, params: Params, total: int, linked: int) -> None:
     if invoice["status"] == "open":
         if total > invoice["amount_remaining"]:
             raise invalid(
@@ -117,13 +176,14 @@ def _check_total(invoice: Object, params: Params, total: int) -> None:
             )
         return
     back = [params.get(key, 0) for key in ("refund_amount", "credit_amount", "out_of_band_amount")]
-    if sum(back) != total or min(back) < 0:
+    if sum(back) + linked != total or min(back) < 0:
         raise invalid(
-            f"The sum of credit_amount, refund_amount and out_of_band_amount must equal the credit note's total "
-            f"({total}).",
+            f"The sum of credit_amount, refund_amount, out_of_band_amount and refunds must equal the credit note's "
+            f"total ({total}).",
             "amount",
         )
-    if total > invoice["total"] - invoice["post_payment_credit_notes_amount"]:
+    credited = invoice["pre_payment_credit_notes_amount"] + invoice["post_payment_credit_notes_amount"]
+    if total > invoice["total"] - credited:
         raise invalid("The credit notes exceed what the invoice came to.", "amount")
 
 
@@ -137,14 +197,19 @@ def _take_off(world: World, invoice: Object, total: int) -> None:
         intent["amount"] = invoice["amount_remaining"]
 
 
+def _refund(world: World, invoice: Object, amount: int) -> list[Object]:
+    """What a note refunds by itself."""
+    if not amount:
+        return []
+    intent = collection.intent_of(world, invoice)
+    if intent is None:
+        raise invalid("This invoice was not paid with a charge that could be refunded.", "refund_amount")
+    refund = refunds.create(world, {"payment_intent": intent["id"], "amount": amount})
+    return [{"amount_refunded": amount, "refund": refund["id"], "type": "refund"}]
+
+
 def _give_back(world: World, invoice: Object, note: Object, params: Params) -> None:
-    refund_amount, credit = params.get("refund_amount", 0), params.get("credit_amount", 0)
-    if refund_amount:
-        intent = collection.intent_of(world, invoice)
-        if intent is None:
-            raise invalid("This invoice was not paid with a charge that could be refunded.", "refund_amount")
-        refund = refunds.create(world, {"payment_intent": intent["id"], "amount": refund_amount})
-        note["refunds"] = [{"amount_refunded": refund_amount, "refund": refund["id"], "type": "refund"}]
+    credit = params.get("credit_amount", 0)
     if credit:
         customer = world.store.get("customer", invoice["customer"])
         with world.updating(customer, "customer.updated"):

@@ -199,6 +199,12 @@ def applicable(world: World, ids: list[str], moment: int) -> list[Object]:
     return [d for d in found if not d.get("_used") and d.get("end", moment + 1) > moment]
 
 
+def of(subscription: Object, customer: Object) -> list[str]:
+    """The discounts of a subscription, else that of its customer."""
+    customers: list[str] = [customer["_discount"]] if "_discount" in customer else []
+    return subscription["discounts"] or customers
+
+
 def amounts(world: World, discount: Object, lines: list[Object], left: list[int]) -> list[int]:
     """What the discount takes off each line, given what is left of each after earlier discounts."""
     coupon = coupon_of(world, discount)

@@ -42,7 +42,7 @@ EVIDENCE_KEYS = (
 
 def open_dispute(world: World, charge: Object, reason: str, *, inquiry: bool = False) -> Object:
     """An inquiry moves no money until it becomes a dispute."""
-    now = world.wall_time()
+    now = world.now(world.clock_of(charge.get("customer")))
     method: Object = charge["payment_method_details"]["card"]
     dispute = world.store.add(
         "dispute",

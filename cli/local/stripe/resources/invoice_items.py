@@ -17,6 +17,13 @@ from cli.local.stripe.world import World, merge_metadata, put
 
 def add(world: World, customer: Object, fields: Object) -> Object:
     """An item that is pending until an invoice takes it; `invoiceitem.created`."""
+    item = store(world, customer, fields)
+    world.emit("invoiceitem.created", item)
+    return item
+
+
+def store(world: World, customer: Object, fields: Object) -> Object:
+    """An item that is still to be announced."""
     now = world.now(customer.get("test_clock"))
     item = world.store.add(
         "invoiceitem",
@@ -37,7 +44,6 @@ def add(world: World, customer: Object, fields: Object) -> Object:
         },
     )
     customer.setdefault("_pending_items", []).append(item["id"])
-    world.emit("invoiceitem.created", item)
     return item
 
 
@@ -101,9 +107,7 @@ def _subscription(item: Object) -> str | None:
 
 def take_into(world: World, invoice: Object, items: list[Object]) -> None:
     """Items become lines."""
-    for item in items:
-        item["invoice"] = invoice["id"]
-        put_lines(invoice, [invoice_item_line(world, item)])
+    put_lines(world, invoice, (invoice_item_line(world, item) for item in items))
 
 
 def update(world: World, params: Params, identifier: str) -> Object:

@@ -109,6 +109,7 @@ def invoice_item_line(world: World, item: Object) -> Object:
             "currency": item["currency"],
             "description": item.get("description"),
             "discountable": item["discountable"],
+            "discounts": list(item["discounts"]),
             "metadata": dict(item["metadata"]),
             "parent": parent,
             "period": item["period"],
@@ -116,23 +117,30 @@ def invoice_item_line(world: World, item: Object) -> Object:
             "quantity": item["quantity"],
             "quantity_decimal": str(item["quantity"]),
             "subscription": details.get("subscription"),
+            **{key: item[key] for key in ("_credits", "_discount_amounts") if key in item},
         },
     )
 
 
 def add_up(world: World, invoice: Object) -> None:
-    """Subtotal, discounts, balance, amount due: all from the lines."""
+    """Subtotal, discounts, balance, amount due: all from the lines.
+
+    A proration brings what discounts had taken off before; those of the invoice pass it over.
+    """
     lines: list[Object] = invoice["_lines"]
-    left = [line["amount"] for line in lines]
-    per_line: list[list[Object]] = [[] for _ in lines]
-    totals: list[Object] = []
+    per_line: list[list[Object]] = [list(line.get("_discount_amounts", ())) for line in lines]
+    left = [
+        line["amount"] - sum(own["amount"] for own in brought)
+        for line, brought in zip(lines, per_line, strict=True)
+    ]
+    totals = _brought(per_line)
     held = (
         discounts.applicable(world, invoice["discounts"], invoice["created"]) if invoice["discounts"] else []
     )
     for discount in held:
         taken = discounts.amounts(world, discount, lines, left)
         left = [amount - part for amount, part in zip(left, taken, strict=True)]
-        totals.append({"amount": sum(taken), "discount": discount["id"]})
+        totals[discount["id"]] = totals.get(discount["id"], 0) + sum(taken)
         for part, shown in zip(taken, per_line, strict=True):
             if part:
                 shown.append({"amount": part, "discount": discount["id"]})
@@ -149,9 +157,16 @@ def add_up(world: World, invoice: Object) -> None:
         "subtotal": subtotal,
         "subtotal_excluding_tax": subtotal,
         "total": total,
-        "total_discount_amounts": totals,
+        "total_discount_amounts": [{"amount": amount, "discount": held} for held, amount in totals.items()],
         "total_excluding_tax": total,
     }
+
+
+def _brought(per_line: list[list[Object]]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for brought in (own for line in per_line for own in line if own["amount"]):
+        totals[brought["discount"]] = totals.get(brought["discount"], 0) + brought["amount"]
+    return totals
 
 
 def take_balance(world: World, invoice: Object) -> None:

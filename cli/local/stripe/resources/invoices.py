@@ -5,7 +5,7 @@ from typing import Any
 
 from cli.local.stripe.errors import invalid
 from cli.local.stripe.render import DERIVED, INCLUDABLE, page, render
-from cli.local.stripe.resources import collection, discounts, lifecycle
+from cli.local.stripe.resources import collection, debits, discounts, lifecycle
 from cli.local.stripe.resources.invoice_lines import add_up, take_balance
 from cli.local.stripe.store import Object
 from cli.local.stripe.world import ACCOUNT_COUNTRY, ACCOUNT_NAME, World
@@ -60,7 +60,7 @@ def draft(world: World, customer: Object, lines: Iterable[Object], fields: Objec
             **fields,
         },
     )
-    put_lines(invoice, lines)
+    put_lines(world, invoice, lines)
     add_up(world, invoice)
     customer.setdefault("currency", invoice["currency"])
     subscription = lifecycle.subscription_of(world, invoice)
@@ -70,10 +70,21 @@ def draft(world: World, customer: Object, lines: Iterable[Object], fields: Objec
     return invoice
 
 
-def put_lines(invoice: Object, lines: Iterable[Object]) -> None:
+def put_lines(world: World, invoice: Object, lines: Iterable[Object]) -> None:
+    """Also written down: which invoice items became lines, and which lines bill time of a subscription item."""
     for line in lines:
         line["invoice"] = invoice["id"]
         invoice["_lines"].append(line)
+        parent: Object = line["parent"] or {}
+        details: Object = parent.get(parent.get("type", "")) or {}
+        taken = world.store.find("invoiceitem", details.get("invoice_item"))
+        if taken is not None:
+            taken |= {"invoice": invoice["id"], "_line": line["id"]}
+        elif details.get("subscription_item"):
+            item = world.store.find("subscription_item", details["subscription_item"]) or {}
+            debits.record(item, invoice=invoice["id"], identifier=line["id"])
+        if "_credits" in line:
+            debits.name_credited(world, line)
 
 
 def finalize_later(world: World, invoice: Object) -> None:

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from cli.local.stripe.errors import invalid, malformed
+from cli.local.stripe.errors import invalid, malformed, missing_parameter
 from cli.local.stripe.parameters import Params
 from cli.local.stripe.render import page, render
-from cli.local.stripe.resources import catalog, discounts
-from cli.local.stripe.resources.pricing import total
+from cli.local.stripe.resources import catalog, discounts, pricing
 from cli.local.stripe.resources.subscription_items import quantity_of
 from cli.local.stripe.store import Object
+from cli.local.stripe.values import each
 from cli.local.stripe.world import World
 
 MAX_LINE_ITEMS = 100
+LEAST_CUSTOM = 50
 
 
 def make(world: World, given: list[Params], mode: str) -> list[Object]:
@@ -26,6 +27,8 @@ def make(world: World, given: list[Params], mode: str) -> list[Object]:
         where = f"line_items[{number}]"
         price = catalog.price_of(world, entry, where)
         prices.append(price)
+        if price.get("custom_unit_amount"):
+            _check_custom(mode, given, entry, where)
         if mode == "payment" and price["type"] == "recurring":
             raise invalid(
                 "You specified `payment` mode but passed a recurring price. Either switch to `subscription` mode or "
@@ -43,9 +46,59 @@ def make(world: World, given: list[Params], mode: str) -> list[Object]:
     return items
 
 
+def _check_custom(mode: str, given: list[Params], entry: Params, where: str) -> None:
+    if mode != "payment" or len(given) > 1 or entry.get("quantity", 1) != 1:
+        raise invalid(
+            "A price with `custom_unit_amount` can only be the one line item, with a quantity of 1, of `payment` mode.",
+            f"{where}[price]",
+        )
+
+
+def choose_amount(world: World, session: Object, given: Any) -> None:
+    """The payer says how much, where a price leaves it to them: minor units; else the preset."""
+    items: list[Object] = session.get("_line_items", [])
+    custom: Object = (
+        world.store.get("price", items[0]["price"]).get("custom_unit_amount") or {} if items else {}
+    )
+    if not custom:
+        if given:
+            raise invalid("No price of this session leaves its amount to the customer.", "custom_amount")
+        return
+    amount = _whole_number(given) if given else custom["preset"]
+    if amount is None:
+        raise missing_parameter("custom_amount")
+    least, most = custom["minimum"] or LEAST_CUSTOM, custom["maximum"]
+    if amount < least or (most is not None and amount > most):
+        raise invalid(
+            f"The amount must be at least {least}" + (f" and at most {most}." if most is not None else "."),
+            "custom_amount",
+            "amount_too_small" if amount < least else "amount_too_large",
+        )
+    session["_line_items"] = [items[0] | {"amount_subtotal": amount}]
+    add_up(world, session, [_coupon_of(world, entry) for entry in each(session, "discounts")])
+
+
+def _coupon_of(world: World, entry: Params) -> str:
+    code = world.store.find("promotion_code", entry.get("promotion_code"))
+    return code["promotion"]["coupon"] if code is not None else entry["coupon"]
+
+
+def _whole_number(given: Any) -> int:
+    try:
+        return int(given)
+    except (TypeError, ValueError):
+        raise malformed("Invalid integer", "custom_amount", "parameter_invalid_integer") from None
+
+
+def unit_of(price: Object, item: Object) -> str:
+    """The unit amount of a line: the price's, or what the payer chose."""
+    return str(item["amount_subtotal"]) if price.get("custom_unit_amount") else f"{pricing.unit_of(price):f}"
+
+
 def _item(world: World, price: Object, quantity: int) -> Object:
     product = world.store.find("product", price["product"]) or {}
-    cost = total(price, quantity)
+    custom: Object = price.get("custom_unit_amount") or {}
+    cost: int = custom["preset"] or 0 if custom else pricing.total(price, quantity)
     return {
         "id": world.store.new_id("item"),
         "object": "item",
@@ -60,6 +113,13 @@ def _item(world: World, price: Object, quantity: int) -> Object:
         "price": price["id"],
         "quantity": quantity,
     }
+
+
+def is_free(world: World, holder: Object) -> bool:
+    """Whether nothing is to be paid; what the payer is still to choose is not nothing."""
+    return holder["amount_total"] == 0 and not any(
+        world.store.get("price", item["price"]).get("custom_unit_amount") for item in holder["_line_items"]
+    )
 
 
 def copy(world: World, items: list[Object]) -> list[Object]:

@@ -167,7 +167,7 @@ def open_session(world: World, link: Object, query: Params) -> Object:
     session["payment_link"] = link["id"]
     session["custom_fields"] = [_of_session(field) for field in link["custom_fields"]]
     line_items.add_up(world, session, [])
-    if session["amount_total"] == 0:
+    if line_items.is_free(world, session):
         session["payment_status"] = "no_payment_required"
     return session
 

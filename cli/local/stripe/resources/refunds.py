@@ -41,7 +41,7 @@ def make(world: World, charge: Object, amount: int, params: Params) -> Object:
             "amount": amount,
             "balance_transaction": world.store.new_id("balance_transaction"),
             "charge": charge["id"],
-            "created": world.wall_time(),
+            "created": world.now(world.clock_of(charge.get("customer"))),
             "currency": charge["currency"],
             "customer": charge.get("customer"),
             "destination_details": {

@@ -16,8 +16,8 @@ from cli.local.stripe.resources import (
     renewals,
 )
 from cli.local.stripe.resources.common import deleted, matching
-from cli.local.stripe.resources.pricing import prorated, total
-from cli.local.stripe.resources.proration import Before, add_proration, bill_change
+from cli.local.stripe.resources.pricing import total
+from cli.local.stripe.resources.proration import Before, bill_change, credit_unused
 from cli.local.stripe.resources.subscription_items import (
     check_together,
     new_item,
@@ -116,10 +116,7 @@ def _apply(
 ) -> tuple[list[Before], bool] | None:
     """Change items, trial and anchor. Returns what was before and whether a new period starts now."""
     now: int = params.get("proration_date") or world.now(subscription.get("test_clock"))
-    before = [
-        Before(i, price_of(world, i), i["quantity"], i["current_period_start"], i["current_period_end"])
-        for i in items_of(world, subscription)
-    ]
+    before = _as_they_are(world, subscription)
     if changes:
         _change_items(world, subscription, changes, now)
     restart = _change_trial(world, subscription, params, now)
@@ -141,6 +138,13 @@ def _apply(
         if restart or "current_period_end" not in item:
             set_period(world, item, subscription["billing_cycle_anchor"], now)
     return (before, restart) if changes or restart else None
+
+
+def _as_they_are(world: World, subscription: Object) -> list[Before]:
+    return [
+        Before(i, price_of(world, i), i["quantity"], i["current_period_start"], i["current_period_end"])
+        for i in items_of(world, subscription)
+    ]
 
 
 def _rhythm(price: Object) -> tuple[str, int]:
@@ -210,19 +214,8 @@ def cancel(world: World, params: Params, identifier: str) -> Object:
     details = {key: value or None for key, value in inside(params, "cancellation_details").items()}
     subscription["cancellation_details"] = {**subscription["cancellation_details"], **details}
     customer = world.store.get("customer", subscription["customer"])
-    if params.get("prorate"):
-        now = world.now(subscription.get("test_clock"))
-        for item in items_of(world, subscription):
-            price, start, end = (
-                price_of(world, item),
-                item["current_period_start"],
-                item["current_period_end"],
-            )
-            unused = prorated(total(price, item["quantity"]), end - now, end - start)
-            if unused > 0 and subscription["status"] in ("active", "past_due"):
-                add_proration(
-                    world, subscription, customer, item["id"], price, item["quantity"], -unused, (now, end)
-                )
+    if params.get("prorate") and subscription["status"] in ("active", "past_due"):
+        credit_unused(world, subscription, customer, _as_they_are(world, subscription))
     if params.get("invoice_now") and invoice_items.pending(world, customer["id"], identifier):
         invoice = bill(world, subscription, customer, [], "subscription_update")
         subscription["latest_invoice"] = invoice["id"]

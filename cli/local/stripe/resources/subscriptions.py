@@ -135,6 +135,9 @@ def _store(
     mode = inside(params, "billing_mode")
     if mode.get("type") == "classic":
         subscription["billing_mode"] = {"type": "classic"}
+    elif inside(mode, "flexible").get("proration_discounts"):
+        shown: Object = {"proration_discounts": mode["flexible"]["proration_discounts"]}
+        subscription["billing_mode"] = {"type": "flexible", "flexible": shown}
     if params.get("trial_settings"):
         subscription["trial_settings"] = {
             "end_behavior": {
@@ -248,12 +251,7 @@ def bill(world: World, subscription: Object, customer: Object, lines: list[Objec
     """A draft for the subscription, with whatever waits for its next invoice."""
     now = world.now(subscription.get("test_clock"))
     pending = invoice_items.pending(world, customer["id"], subscription["id"])
-    own = (
-        subscription["discounts"] or [customer["_discount"]]
-        if "_discount" in customer
-        else subscription["discounts"]
-    )
-    active = discounts.applicable(world, own, now)
+    active = discounts.applicable(world, discounts.of(subscription, customer), now)
     starts = [line["period"]["start"] for line in lines] or [now]
     invoice = invoices.draft(
         world,
@@ -279,8 +277,6 @@ def bill(world: World, subscription: Object, customer: Object, lines: list[Objec
             "_days_until_due": subscription.get("days_until_due"),
         },
     )
-    for item in pending:
-        item["invoice"] = invoice["id"]
     subscription["_window_start"] = now
     return invoice
 
