@@ -7,11 +7,19 @@ replaces in its metadata, so that whoever is cut off between the two steps finds
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from cli.output import CliError
-from cli.plan_file import PLAN_METADATA, DeclaredPrice, DeclaredProduct, PlanFile
+from cli.plan_file import (
+    PACK_METADATA,
+    PLAN_METADATA,
+    CustomAmount,
+    DeclaredPrice,
+    DeclaredProduct,
+    PlanFile,
+)
 from cli.stripe_catalogue import Body, Catalogue, metadata_of
 
 PRODUCT_KEY = "tillbase_product"  # on a product: its key in the plan file
@@ -176,6 +184,7 @@ def _fixed_differences(price: DeclaredPrice, held: Body, product: Body | None) -
         ("product", held["product"], None if product is None else product["id"]),
         ("currency", held["currency"], price.currency),
         ("unit_amount", held.get("unit_amount"), price.unit_amount),
+        ("custom_unit_amount", _held_custom_amount(held), price.custom_unit_amount),
         ("interval", recurring.get("interval"), price.interval),
         ("interval_count", recurring.get("interval_count"), price.interval_count),
     )
@@ -186,12 +195,19 @@ def _fixed_differences(price: DeclaredPrice, held: Body, product: Body | None) -
     )
 
 
+def _held_custom_amount(held: Body) -> CustomAmount | None:
+    amount: Body | None = held.get("custom_unit_amount")
+    if amount is None:
+        return None
+    return CustomAmount(amount.get("minimum"), amount.get("maximum"), amount.get("preset"))
+
+
 def _check_replaceable(price: DeclaredPrice, held: Body) -> None:
     recurring: Body = held.get("recurring") or {}
     other_currencies = sorted(set(held.get("currency_options") or {}) - {held["currency"]})
     if held.get("billing_scheme") == "tiered":
         reason = "has tiers"
-    elif held.get("unit_amount") is None:
+    elif held.get("unit_amount") is None and held.get("custom_unit_amount") is None:
         reason = "has no amount in whole minor units"
     elif recurring.get("usage_type") == "metered":
         reason = "is metered"
@@ -216,10 +232,16 @@ def _creation(
     kept = {key: value for key, value in before.items() if key not in (*changes, REPLACES_KEY)}
     params: dict[str, Any] = {
         "currency": price.currency,
-        "unit_amount": price.unit_amount,
         "lookup_key": price.lookup_key,
-        "metadata": kept | changes,
+        "metadata": kept | {key: value for key, value in changes.items() if value},
     }
+    if price.custom_unit_amount is None:
+        params["unit_amount"] = price.unit_amount
+    else:
+        limits = {
+            key: amount for key, amount in asdict(price.custom_unit_amount).items() if amount is not None
+        }
+        params["custom_unit_amount"] = {"enabled": True} | limits
     if price.interval is not None:
         params["recurring"] = {"interval": price.interval, "interval_count": price.interval_count}
     nickname = price.nickname or (held or {}).get("nickname")
@@ -286,11 +308,14 @@ def _mutable_differences(price: DeclaredPrice, held: Body, product: Body | None)
 def _metadata_changes(
     price: DeclaredPrice, of_price: Mapping[str, str], of_product: Mapping[str, str]
 ) -> dict[str, str]:
-    """Metadata to be set. Where the file says nothing its default holds, and is written if Stripe says otherwise."""
-    defaults = PLAN_METADATA if price.kind == "plan" else {}
+    """Metadata to be set. Where the file says nothing its default holds, and is written if Stripe says otherwise.
+
+    "" removes a key. The product may still declare it.
+    """
+    defaults = PLAN_METADATA if price.kind == "plan" else PACK_METADATA
     changes: dict[str, str] = {}
     for key, value in (defaults | price.metadata).items():
-        held = of_price.get(key, of_product.get(key))
+        held = of_price.get(key, of_product.get(key) if value else None)
         if not _means_the_same(key, held, value) and (held is not None or key in price.metadata):
             changes[key] = value
     return changes
@@ -302,8 +327,10 @@ def _means_the_same(key: str, held: str | None, value: str) -> bool:
     try:
         if key == "features":
             return _canonical(held) == _canonical(value)
+        if key == "credits_per_unit":
+            return Decimal(held) == Decimal(value)
         return key.endswith("_credits") and held.isdecimal() and int(held) == int(value)
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):
         return False
 
 
@@ -342,7 +369,7 @@ def _not_in_file(file: PlanFile, catalogue: Catalogue) -> Iterator[Step]:
             body["active"]
             and body["id"] not in handled
             and body.get("lookup_key") not in file.prices
-            and (body["type"] == "recurring" or "pack_credits" in declares)
+            and (body["type"] == "recurring" or "pack_credits" in declares or "credits_per_unit" in declares)
         ):
             kind: Literal["plan", "pack"] = "plan" if body["type"] == "recurring" else "pack"
             yield Step("not in file", kind, body.get("lookup_key") or "", body["id"])
@@ -355,7 +382,8 @@ def _price_shown(price: DeclaredPrice) -> str:
         if price.interval is None
         else f" / {f'{count} {price.interval}s' if count > 1 else price.interval}"
     )
-    return f"{price.unit_amount} {price.currency}{every}"
+    amount = _shown(price.custom_unit_amount) or price.unit_amount
+    return f"{amount} {price.currency}{every}"
 
 
 def _shown(value: object) -> str | None:
@@ -364,5 +392,8 @@ def _shown(value: object) -> str | None:
             return None
         case bool():
             return "yes" if value else "no"
+        case CustomAmount():
+            limits = ((key, amount) for key, amount in asdict(value).items() if amount is not None)
+            return ", ".join(("chosen by the customer", *(f"{key} {amount}" for key, amount in limits)))
         case _:
             return str(value)

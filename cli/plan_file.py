@@ -8,8 +8,9 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from cli.output import CliError
 from cli.toml_table import Table, kind_of
@@ -25,9 +26,13 @@ INTERVAL_COUNT_MAX = {"day": 1095, "week": 156, "month": 36, "year": 3}  # three
 
 SEATS = re.compile(r"any|([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?")
 ROLLOVER = re.compile(r"none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15}")
+EXPIRES_AFTER = re.compile(r"[1-9][0-9]{0,3} (day|month|year)s?")
+CREDITS_PER_UNIT = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
 CHOICES = {
     "credits_on_proration": ("delta", "full", "none"),
+    "credits_on_downgrade": ("take_back", "keep"),
     "credits_on_cancel": ("period_end", "stop"),
+    "trial_credits_end": ("trial_end", "keep"),
 }
 # What a plan says of credits and of its terms, and what it means where it says nothing.
 PLAN_METADATA = {
@@ -36,16 +41,21 @@ PLAN_METADATA = {
     "trial_credits": "0",
     "credits_rollover": "all",
     "credits_on_proration": "delta",
+    "credits_on_downgrade": "take_back",
     "credits_on_cancel": "period_end",
+    "trial_credits_end": "trial_end",
     "trial_days": "0",
     "seats": "any",
     "features": "{}",
 }
+# The same of a pack; "" removes a key from Stripe's metadata.
+PACK_METADATA = {"pack_credits": "", "credits_per_unit": "", "pack_expires_after": ""}
 
 _PRODUCT_KEYS = ("name", "description", "active", "stripe_id")
 _PRICE_KEYS = ("product", "unit_amount", "currency", "nickname", "active")
 _PLAN_KEYS = (*_PRICE_KEYS, "interval", "interval_count", *PLAN_METADATA)
-_PACK_KEYS = (*_PRICE_KEYS, "pack_credits")
+_PACK_KEYS = (*_PRICE_KEYS, "custom_unit_amount", *PACK_METADATA)
+_CUSTOM_KEYS = ("minimum", "maximum", "preset")
 _CREDITS = ("initial_credits", "monthly_credits", "trial_credits", "pack_credits")
 
 
@@ -61,14 +71,27 @@ class DeclaredProduct:
 
 
 @dataclass(frozen=True, slots=True)
+class CustomAmount:
+    """What a customer who chooses the amount of a pack may choose, in minor units; None: no limit, no suggestion."""
+
+    minimum: int | None
+    maximum: int | None
+    preset: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeclaredPrice:
-    """A plan or pack by its lookup key; `unit_amount` in minor units, `metadata` as Stripe is to have it."""
+    """A plan or pack by its lookup key, its amount in minor units, `metadata` as Stripe is to have it.
+
+    `unit_amount` None: the customer chooses, within `custom_unit_amount`.
+    """
 
     kind: Kind
     lookup_key: str
     product: str
     currency: str
-    unit_amount: int
+    unit_amount: int | None
+    custom_unit_amount: CustomAmount | None
     interval: str | None
     interval_count: int | None
     nickname: str | None
@@ -157,17 +180,18 @@ def _price(kind: Kind, lookup_key: str, table: Table) -> DeclaredPrice:
     if kind == "plan" and "interval" not in table.values:
         table.missing("interval")
     longest = INTERVAL_COUNT_MAX.get(interval or "", 1095)
+    custom = _custom_amount(table)
     if kind == "pack":
-        table.missing("pack_credits")
+        _check_pack(table, is_custom="custom_unit_amount" in table.values)
     return DeclaredPrice(
         kind=kind,
         lookup_key=lookup_key,
         product=table.text("product", is_required=True) or "",
         currency=currency,
-        unit_amount=table.number(
-            "unit_amount", "minor units, such as 1900 for 19.00", 0, UNIT_AMOUNT_MAX, True
-        )
-        or 0,
+        unit_amount=None
+        if "custom_unit_amount" in table.values
+        else _amount(table, "unit_amount", 0, True) or 0,
+        custom_unit_amount=custom,
         interval=interval,
         interval_count=(table.number("interval_count", f"{interval or 'interval'}s", 1, longest) or 1)
         if kind == "plan"
@@ -176,6 +200,37 @@ def _price(kind: Kind, lookup_key: str, table: Table) -> DeclaredPrice:
         active=table.flag("active"),
         metadata=_metadata(table),
     )
+
+
+def _amount(table: Table, key: str, least: int, is_required: bool = False) -> int | None:
+    return table.number(key, "minor units, such as 1900 for 19.00", least, UNIT_AMOUNT_MAX, is_required)
+
+
+def _custom_amount(table: Table) -> CustomAmount | None:
+    value = table.values.get("custom_unit_amount")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        return table.wrong(
+            "custom_unit_amount",
+            f"is {kind_of(value)}, not a table such as {{ minimum = 500, preset = 2000 }}",
+        )
+    path = f"{table.path}.custom_unit_amount"
+    custom = Table(cast("dict[str, Any]", value), path, table.mistakes, _CUSTOM_KEYS)
+    amounts = {key: _amount(custom, key, 1) for key in _CUSTOM_KEYS}
+    in_order = [amounts[key] for key in ("minimum", "preset", "maximum") if amounts[key] is not None]
+    if in_order != sorted(amount for amount in in_order if amount is not None):
+        custom.wrong("", "minimum, preset and maximum are not in ascending order")
+    return CustomAmount(**amounts)
+
+
+def _check_pack(table: Table, *, is_custom: bool) -> None:
+    """A fixed amount goes with pack_credits; an amount that the customer chooses with credits_per_unit."""
+    table.missing("credits_per_unit" if is_custom else "pack_credits")
+    for key in ("unit_amount", "pack_credits") if is_custom else ("credits_per_unit",):
+        if key in table.values:
+            other = "beside custom_unit_amount" if is_custom else "without custom_unit_amount"
+            table.wrong(key, f"cannot be set {other}")
 
 
 def _metadata(table: Table) -> dict[str, str]:
@@ -189,6 +244,16 @@ def _metadata(table: Table) -> dict[str, str]:
         found["credits_rollover"] = rollover
         if not ROLLOVER.fullmatch(rollover):
             table.wrong("credits_rollover", f'is "{rollover}", not none, all, periods:N or cap:N')
+    expires_after = table.text("pack_expires_after")
+    if expires_after is not None:
+        found["pack_expires_after"] = expires_after
+        if not EXPIRES_AFTER.fullmatch(expires_after):
+            table.wrong(
+                "pack_expires_after", f'is "{expires_after}", not such as "90 days", "12 months" or "1 year"'
+            )
+    per_unit = _credits_per_unit(table)
+    if per_unit is not None:
+        found["credits_per_unit"] = per_unit
     for key, choices in CHOICES.items():
         chosen = table.choice(key, choices)
         if chosen is not None:
@@ -203,6 +268,22 @@ def _metadata(table: Table) -> dict[str, str]:
     if features is not None:
         found["features"] = features
     return found
+
+
+def _credits_per_unit(table: Table) -> str | None:
+    value = table.values.get("credits_per_unit")
+    if value is None:
+        return None
+    text = (
+        format(Decimal(repr(value)), "f")
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else ""
+    )
+    if not CREDITS_PER_UNIT.fullmatch(text) or Decimal(text) == 0:
+        return table.wrong(
+            "credits_per_unit", f"is {kind_of(value)}, not a number above 0 with at most 6 decimal places"
+        )
+    return text
 
 
 def _seats(table: Table) -> str | None:

@@ -3,14 +3,15 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import psycopg
 
 from cli.database import Connection, Row, rows
 from cli.output import CliError
-from cli.stripe_catalogue import Catalogue, Read, StripeAccount
-from worker.commands import parameters_of, sql_of
+from cli.stripe_catalogue import Catalogue, ObjectKind, Read, StripeAccount
+from worker.commands import DeletePrice, DeleteProduct, parameters_of, sql_of
 from worker.decide import sync
 from worker.errors import UnknownShape
 from worker.normalise import normalise_object
@@ -31,16 +32,22 @@ select stripe_price_id, 'plan', lookup_key, to_jsonb(plans) from billing.plans
 union all
 select stripe_price_id, 'pack', lookup_key, to_jsonb(credit_packs) from billing.credit_packs
 """
+_DELETED: LiteralString = "select kind, stripe_id from billing.deleted_prices"
 _NO_FACTS = ("metadata", "as_of", "created_at", "updated_at", "livemode")
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What came of it: a row for each product, plan and pack that is new or changed, and for each refusal."""
+    """What came of it: a row for each product, plan and pack that is new or changed, and for each refusal.
+
+    `deleted`: what was deleted in Stripe and is off sale here now. `missing`: what this Stripe account does not have,
+    and another may.
+    """
 
     changes: list[dict[str, Any]]
     refused: list[dict[str, Any]]
     read: int
+    deleted: list[str]
     missing: list[str]
 
 
@@ -55,9 +62,17 @@ def check_mode(conn: Connection, *, livemode: bool) -> None:
 
 
 def sync_catalogue(
-    conn: Connection, stripe: StripeAccount, catalogue: Catalogue, on_object: Callable[[], None]
+    conn: Connection,
+    stripe: StripeAccount,
+    catalogue: Catalogue,
+    on_object: Callable[[], None],
+    *,
+    is_our_key: bool = False,
 ) -> Synced:
-    """Bring every object; what is refused is put down with its reason, and the rest goes on."""
+    """Bring every object; what is refused is put down with its reason, and the rest goes on.
+
+    What Stripe does not have is taken off sale for good, if the key is known to be of our account.
+    """
     for livemode in {bool(read.body.get("livemode")) for read in catalogue}:
         check_mode(conn, livemode=livemode)
     before = _held(conn)
@@ -69,8 +84,9 @@ def sync_catalogue(
             lookup_key = read.body.get("lookup_key")
             refused.append({"stripe_id": stripe_id, "lookup_key": lookup_key, "reason": reason})
         on_object()
+    missing = _missing(conn, catalogue)
+    deleted = [found for found in missing if is_our_key and _delete_if_gone(conn, stripe, *found)]
     after = _held(conn)
-    in_stripe = {read.body["id"] for read in catalogue}
     return Synced(
         changes=[
             change
@@ -79,8 +95,31 @@ def sync_catalogue(
         ],
         refused=refused,
         read=len(catalogue),
-        missing=sorted(stripe_id for stripe_id in after if stripe_id not in in_stripe),
+        deleted=sorted(stripe_id for _, stripe_id in deleted),
+        missing=sorted(stripe_id for kind, stripe_id in missing if (kind, stripe_id) not in deleted),
     )
+
+
+def _missing(conn: Connection, catalogue: Catalogue) -> list[tuple[ObjectKind, str]]:
+    """What is held, is not in the catalogue, and was not deleted before."""
+    in_stripe = {("product", stripe_id) for stripe_id in catalogue.products}
+    in_stripe |= {("price", stripe_id) for stripe_id in catalogue.prices}
+    before = {(found["kind"], found["stripe_id"]) for found in rows(conn, _DELETED, {})}
+    held: list[tuple[ObjectKind, str]] = [
+        ("product" if found["kind"] == "product" else "price", found["stripe_id"])
+        for found in rows(conn, _HELD, {})
+    ]
+    return [found for found in held if found not in in_stripe and found not in before]
+
+
+def _delete_if_gone(conn: Connection, stripe: StripeAccount, kind: ObjectKind, stripe_id: str) -> bool:
+    """Take what Stripe does not have, asked once more, off sale; returns whether it was deleted."""
+    if stripe.read(kind, stripe_id) is not None:
+        return False  # made while the catalogue was read
+    now = datetime.now(UTC)
+    command = DeleteProduct(stripe_id, now) if kind == "product" else DeletePrice(stripe_id, now)
+    conn.execute(sql_of(type(command)), parameters_of(command))
+    return True
 
 
 def _bring(conn: Connection, stripe: StripeAccount, read: Read) -> str | None:

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from cli.output import err
+from cli.plan_file import PLAN_METADATA
 from cli.tables import print_table
-from worker.money import money_text
+from worker.money import money_text, whole_unit_text
 
 if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
     from cli.plan_changes import Step
     from cli.plan_sync import Synced
 
 _NAMED_MAX = 5
+# Policies are listed where they are not the default.
+_POLICIES = {
+    "credits_on_proration": "proration_credits", "credits_on_downgrade": "downgrade_credits",
+    "credits_on_cancel": "cancel_credits", "trial_credits_end": "trial_end_credits",
+}  # fmt: skip
 _STYLES = {
     "create": "green", "change": "yellow", "archive": "red", "same": "dim", "not in file": "dim",
     "new": "green", "changed": "yellow",
@@ -96,12 +102,20 @@ def print_changes(result: "Synced") -> None:
             highlight=False,
             soft_wrap=True,
         )
-    if result.missing:
-        shown = ", ".join(result.missing[:_NAMED_MAX]) + (", …" if len(result.missing) > _NAMED_MAX else "")
+    if result.deleted:
         err.print(
-            f"in the database and not in this Stripe account: {len(result.missing):,} ({shown})",
+            f"deleted in Stripe, so off sale for good: {len(result.deleted):,} ({_some(result.deleted)})",
             style="yellow", highlight=False, soft_wrap=True,
         )  # fmt: skip
+    if result.missing:
+        err.print(
+            f"in the database and not in this Stripe account: {len(result.missing):,} ({_some(result.missing)})",
+            style="yellow", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED_MAX]) + (", …" if len(names) > _NAMED_MAX else "")
 
 
 def price_text(unit_amount: int | None, currency: str) -> str:
@@ -142,6 +156,8 @@ def _credits(plan: Mapping[str, Any]) -> str:
     parts = (("initial_credits", "at first"), ("monthly_credits", "a month"), ("trial_credits", "in trial"))
     if plan.get("pack_credits") is not None:
         return f"{plan['pack_credits']:,}"
+    if plan.get("credits_per_unit") is not None:
+        return f"{plan['credits_per_unit']:,} per {whole_unit_text(plan['currency'])}"
     return ", ".join(f"{plan[key]:,} {when}" for key, when in parts if plan[key])
 
 
@@ -152,6 +168,12 @@ def _terms(plan: Mapping[str, Any]) -> str:
         [
             *([f"{plan['trial_days']} days of trial"] if plan["trial_days"] else []),
             *([seats] if most is not None else []),
+            *(
+                f"{key}: {plan[column]}"
+                for key, column in _POLICIES.items()
+                if plan[column] not in (None, PLAN_METADATA[key])
+            ),
+            *([f"expires after {plan['expires_after']}"] if plan["expires_after"] else []),
         ]
     )
 

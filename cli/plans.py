@@ -28,14 +28,17 @@ _LIST = """
 select 'plan' as kind, plans.lookup_key, plans.stripe_price_id, plans.stripe_product_id, products.name as product,
     plans.nickname, plans.currency, plans.unit_amount, plans.recurring_interval, plans.recurring_interval_count,
     plans.initial_credits, plans.monthly_credits, plans.trial_credits, null::bigint as pack_credits,
+    null::jsonb as credits_per_unit, null as expires_after,
     concat_ws(':', plans.rollover, coalesce(plans.rollover_periods, plans.rollover_cap)) as rollover,
-    plans.proration_credits, plans.cancel_credits, plans.trial_days, plans.seats_min, plans.seats_max, plans.features,
-    plans.active and products.active as active, plans.livemode
+    plans.proration_credits, plans.downgrade_credits, plans.cancel_credits, plans.trial_end_credits, plans.trial_days,
+    plans.seats_min, plans.seats_max, plans.features, plans.active and products.active as active, plans.livemode
 from billing.plans join billing.products using (stripe_product_id)
 union all
 select 'pack', packs.lookup_key, packs.stripe_price_id, packs.stripe_product_id, products.name,
-    packs.nickname, packs.currency, packs.unit_amount, null, null, null, null, null, packs.pack_credits, null, null,
-    null, null, null, null, null, packs.active and products.active, packs.livemode
+    packs.nickname, packs.currency, packs.unit_amount, null, null, null, null, null, packs.pack_credits,
+    to_jsonb(packs.credits_per_unit), replace(packs.expires_after::text, 'mon', 'month'),
+    null, null, null, null, null, null, null, null, null,
+    packs.active and products.active, packs.livemode
 from billing.credit_packs as packs join billing.products using (stripe_product_id)
 order by active desc, kind desc, product, unit_amount nulls last, stripe_price_id
 """
@@ -59,6 +62,7 @@ def list_plans(as_json: AsJson = False) -> None:
 def sync(as_json: AsJson = False) -> None:
     """Bring every product and price of Stripe into the database, archived ones too, and print what changed.
 
+    What was deleted in Stripe is off sale for good.
     Metadata that cannot be read is reported and the rest goes on; the exit code is 1 then.
     """
     from cli.stripe_catalogue import stripe_account, stripe_settings
@@ -66,10 +70,9 @@ def sync(as_json: AsJson = False) -> None:
 
     settings = stripe_settings()
     with connect() as conn, stripe_account(settings) as stripe:
-        check_key(conn, settings)
-        result = _sync(conn, stripe)
+        result = _sync(conn, stripe, is_our_key=check_key(conn, settings))
     if as_json:
-        print_json({"changes": result.changes, "refused": result.refused, "missing": result.missing})
+        print_json(_told(result))
     else:
         print_changes(result)
     _finish(result)
@@ -97,7 +100,7 @@ def push(
     declared = _read(file)
     settings = stripe_settings()
     with connect() as conn, stripe_account(settings) as stripe:
-        check_key(conn, settings)
+        is_our_key = check_key(conn, settings)
         catalogue = _read_stripe(stripe)
         for livemode in {bool(read.body.get("livemode")) for read in catalogue}:
             check_mode(conn, livemode=livemode)
@@ -113,10 +116,9 @@ def push(
             _say_what_was_not_done(planned)
             return
         _push(stripe, planned)
-        result = _sync(conn, stripe)
+        result = _sync(conn, stripe, is_our_key=is_our_key)
     if as_json:
-        told = {"changes": result.changes, "refused": result.refused, "missing": result.missing}
-        print_json({"steps": [_step(step) for step in planned], "database": told})
+        print_json({"steps": [_step(step) for step in planned], "database": _told(result)})
     else:
         print_changes(result)
     _finish(result)
@@ -136,12 +138,23 @@ def _read_stripe(stripe: "StripeAccount") -> "Catalogue":
         return stripe.read_catalogue(lambda objects: progress.advance(progress.task_ids[0], objects))
 
 
-def _sync(conn: Connection, stripe: "StripeAccount") -> "Synced":
+def _told(result: "Synced") -> dict[str, Any]:
+    return {
+        "changes": result.changes,
+        "refused": result.refused,
+        "deleted": result.deleted,
+        "missing": result.missing,
+    }
+
+
+def _sync(conn: Connection, stripe: "StripeAccount", *, is_our_key: bool) -> "Synced":
     from cli.plan_sync import sync_catalogue
 
     catalogue = _read_stripe(stripe)
     with _progress("bringing them here", len(catalogue)) as progress:
-        return sync_catalogue(conn, stripe, catalogue, lambda: progress.advance(progress.task_ids[0]))
+        return sync_catalogue(
+            conn, stripe, catalogue, lambda: progress.advance(progress.task_ids[0]), is_our_key=is_our_key
+        )
 
 
 def _push(stripe: "StripeAccount", planned: "Sequence[Step]") -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast
+from urllib.parse import quote
 
 import stripe
 from stripe.params import PriceCreateParams, PriceUpdateParams, ProductCreateParams, ProductUpdateParams
@@ -88,7 +89,7 @@ class StripeAccount:
     def read(self, kind: ObjectKind, stripe_id: str) -> Read | None:
         """One object; None when it is gone."""
         try:
-            body, as_of = self._get(f"{_PATHS[kind]}/{stripe_id}")
+            body, as_of = self._get(f"{_PATHS[kind]}/{quote(stripe_id, safe='')}")
         except stripe.InvalidRequestError as error:
             if error.http_status == 404:
                 return None

@@ -16,17 +16,21 @@ REQUEST_TIMEOUT_SECONDS = 20
 REQUEST_RETRIES = 2
 
 
-def check_key(conn: Connection, settings: Settings) -> None:
+def check_key(conn: Connection, settings: Settings) -> bool:
     """Refuse a key of the other mode, or of another account than the one that a worker noted.
 
+    Returns whether the key is known to be of that account: only then is what it does not find deleted.
     Raises WrongStripeKey, stripe.StripeError.
     """
     if settings.stripe_api_key is None:
-        return
+        return False
     books = read_books(conn)
     check_mode(settings.stripe_api_key, books)
-    if books.stripe_account_id is not None:
-        check_answer(ask(settings.stripe_api_key, settings.stripe_api_base, books), books.stripe_account_id)
+    if books.stripe_account_id is None:
+        return False
+    return check_answer(
+        ask(settings.stripe_api_key, settings.stripe_api_base, books), books.stripe_account_id
+    )
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from psycopg.types.json import Jsonb
 from cli.plan_file import (
     CHOICES,
     CREDITS_MAX,
+    CREDITS_PER_UNIT,
+    EXPIRES_AFTER,
     PLAN_METADATA,
     ROLLOVER,
     SEATS,
@@ -74,6 +76,12 @@ def mistakes(tmp_path: Path, text: str | bytes) -> list[str]:
         ("unit_amount = 1\nseats = true",
          'plans.monthly.seats: is true or false, not "any", a number such as 5 or a range such as "2-50"'),
         ('unit_amount = 1\ncredits_on_cancel = ""', "plans.monthly.credits_on_cancel: is empty"),
+        ('unit_amount = 1\ncredits_on_downgrade = "refund"',
+         'plans.monthly.credits_on_downgrade: is "refund", not one of take_back, keep'),
+        ('unit_amount = 1\ntrial_credits_end = "never"',
+         'plans.monthly.trial_credits_end: is "never", not one of trial_end, keep'),
+        ("unit_amount = 1\ncustom_unit_amount = {}",
+         "plans.monthly.custom_unit_amount: is not known here; did you mean unit_amount?"),
         ("unit_amount = 1\nfeatures = []",
          "plans.monthly.features: is a list, not a table such as { projects = true }"),
         ("unit_amount = 1\nfeatures = { from = 2026-01-01 }",
@@ -134,6 +142,65 @@ def test_a_key_names_one_price(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+CUSTOM = """
+[packs.any]
+product = "pro"
+currency = "usd"
+custom_unit_amount = { minimum = 500, preset = 2000 }
+credits_per_unit = 100
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "mistake"),
+    [
+        ("credits_per_unit = 100", "", "credits_per_unit: is missing"),
+        ("credits_per_unit = 100", "credits_per_unit = 0",
+         "credits_per_unit: is the number 0, not a number above 0 with at most 6 decimal places"),
+        ("credits_per_unit = 100", "credits_per_unit = -1.5",
+         "credits_per_unit: is the number -1.5, not a number above 0 with at most 6 decimal places"),
+        ("credits_per_unit = 100", "credits_per_unit = 0.0000001",
+         "credits_per_unit: is the number 1e-07, not a number above 0 with at most 6 decimal places"),
+        ("credits_per_unit = 100", "credits_per_unit = inf",
+         "credits_per_unit: is the number inf, not a number above 0 with at most 6 decimal places"),
+        ("credits_per_unit = 100", 'credits_per_unit = "100"',
+         'credits_per_unit: is the text "100", not a number above 0 with at most 6 decimal places'),
+        ("credits_per_unit = 100", "credits_per_unit = 100\npack_credits = 5",
+         "pack_credits: cannot be set beside custom_unit_amount"),
+        ("credits_per_unit = 100", "credits_per_unit = 100\nunit_amount = 900",
+         "unit_amount: cannot be set beside custom_unit_amount"),
+        ("custom_unit_amount = { minimum = 500, preset = 2000 }\ncredits_per_unit = 100",
+         "unit_amount = 900\npack_credits = 5\ncredits_per_unit = 100",
+         "credits_per_unit: cannot be set without custom_unit_amount"),
+        ("{ minimum = 500, preset = 2000 }", "500",
+         "custom_unit_amount: is the number 500, not a table such as { minimum = 500, preset = 2000 }"),
+        ("minimum = 500", "least = 500",
+         "custom_unit_amount.least: is not known here; known are minimum, maximum, preset"),
+        ("minimum = 500", "minimum = 0", "custom_unit_amount.minimum: is 0, not from 1 to 999999999999"),
+        ("preset = 2000", "preset = 400",
+         "custom_unit_amount: minimum, preset and maximum are not in ascending order"),
+        ("credits_per_unit = 100", 'credits_per_unit = 100\npack_expires_after = "90 hours"',
+         'pack_expires_after: is "90 hours", not such as "90 days", "12 months" or "1 year"'),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_pack_whose_amount_the_customer_chooses(
+    tmp_path: Path, before: str, after: str, mistake: str
+) -> None:
+    assert before in CUSTOM
+    assert mistakes(tmp_path, GOOD + CUSTOM.replace(before, after)) == [f"packs.any.{mistake}"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [("100", "100"), ("0.5", "0.5"), ("1e3", "1000.0"), ("0.000001", "0.000001")]
+)
+def test_credits_per_unit_are_written_as_the_database_reads_them(
+    tmp_path: Path, number: str, text: str
+) -> None:
+    path = tmp_path / "plans.toml"
+    path.write_text(GOOD + CUSTOM.replace("= 100", f"= {number}"))
+    assert read_plan_file(path).prices["any"].metadata == {"credits_per_unit": text}
+
+
 @pytest.mark.parametrize(
     ("text", "mistake"),
     [
@@ -156,8 +223,8 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, mistake: str) ->
 def terms(conn: psycopg.Connection[Any], **metadata: str) -> bool:
     """Whether the database takes these terms of a plan."""
     query = (
-        "select billing.sync_price('price_1', 'prod_1', false, true, 'recurring', null, null, 'usd', 1, 'month', 1, "
-        "'licensed', %s, clock_timestamp())"
+        "select billing.sync_price('price_1', 'prod_1', false, true, 'recurring', null, null, 'usd', 1, false, "
+        "'month', 1, 'licensed', %s, clock_timestamp())"
     )
     try:
         conn.execute(query, [Jsonb(metadata)])
@@ -170,12 +237,16 @@ def terms(conn: psycopg.Connection[Any], **metadata: str) -> bool:
 
 def test_what_passes_here_passes_in_the_database(tmp_path: Path, conn: psycopg.Connection[Any]) -> None:
     """The widest values of every key: `sync_price` takes them all; the ones beside them it refuses, and so do we."""
-    definition = conn.execute("select pg_get_functiondef('billing._resolve_plan'::regproc)").fetchone()
+    definition = conn.execute("select pg_get_functiondef('billing._declared_plan'::regproc)").fetchone()
     assert definition is not None
     assert f"'^({ROLLOVER.pattern})$'" in definition[0]
     for key, choices in CHOICES.items():
         [declared] = re.findall(rf"'{key}', array\[(.*?)\]", definition[0].replace("ARRAY", "array"))
         assert set(re.findall("'(.*?)'", declared)) == set(choices)
+    of_packs = conn.execute("select pg_get_functiondef('billing._declared_pack'::regproc)").fetchone()
+    assert of_packs is not None
+    assert f"'^{EXPIRES_AFTER.pattern}$'" in of_packs[0]
+    assert f"'^{CREDITS_PER_UNIT.pattern}$'" in of_packs[0]
     conn.execute(
         "insert into billing.products (stripe_product_id, livemode, name) values ('prod_1', false, 'Pro')"
     )

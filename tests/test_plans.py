@@ -227,6 +227,101 @@ def test_a_new_interval_or_currency_is_a_new_price(
     assert len(prices(local, active=True)) == 3
 
 
+CUSTOM = """
+[packs.any_amount]
+product = "pro"
+currency = "usd"
+custom_unit_amount = { minimum = 500, preset = 2000 }
+credits_per_unit = 100
+pack_expires_after = "12 months"
+"""
+
+
+def pack_held(conn: Connection, lookup_key: str) -> tuple[Any, ...]:
+    found = conn.execute(
+        "select stripe_price_id, active, unit_amount, pack_credits, credits_per_unit, expires_after::text "
+        "from billing.credit_packs where lookup_key = %s",
+        [lookup_key],
+    ).fetchone()
+    assert found is not None
+    return found
+
+
+def test_a_pack_whose_amount_the_customer_chooses(
+    local: Local, conn: Connection, run: Run, file: Path
+) -> None:
+    file.write_text(PLANS + CUSTOM)
+    shown = run("push", file, "--yes")
+    assert "price: chosen by the customer, minimum 500, preset 2000 usd" in shown.out
+    assert "100 per 1.00 usd" in shown.out
+    made = prices(local)["any_amount"]
+    assert made["custom_unit_amount"] == {"minimum": 500, "maximum": None, "preset": 2000}
+    assert made["metadata"] == {"credits_per_unit": "100", "pack_expires_after": "12 months"}
+    assert pack_held(conn, "any_amount") == (made["id"], True, None, None, 100, "1 year")
+    with counted_writes(local) as writes:
+        assert run("push", file).err == "nothing to change\n"
+    assert writes == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("preset = 2000", "preset = 3000", "preset 2000 → chosen by the customer, minimum 500, preset 3000"),
+        ("{ minimum = 500, preset = 2000 }", "{}", "minimum 500, preset 2000 → chosen by the customer"),
+        ("custom_unit_amount = { minimum = 500, preset = 2000 }\ncredits_per_unit = 100",
+         "unit_amount = 900\npack_credits = 500", "preset 2000 → nothing"),
+    ],
+)  # fmt: skip
+def test_other_amounts_to_choose_from_are_a_new_price(
+    local: Local, conn: Connection, run: Run, file: Path, before: str, after: str, told: str
+) -> None:
+    file.write_text(PLANS + CUSTOM)
+    run("push", file, "--yes")
+    old = prices(local)["any_amount"]["id"]
+    shown = run("push", changed(file, before, after), "--yes")
+    assert told in shown.out
+    new = prices(local)["any_amount"]
+    assert new["id"] != old
+    assert prices(local)[old]["active"] is False
+    assert pack_held(conn, "any_amount")[:2] == (new["id"], True)
+    with counted_writes(local) as writes:
+        run("push", file, "--yes")
+    assert writes == []
+
+
+def test_terms_of_a_pack_are_changed_in_place_and_removed(
+    local: Local, conn: Connection, run: Run, file: Path
+) -> None:
+    file.write_text(PLANS + CUSTOM)
+    run("push", file, "--yes")
+    before = pack_held(conn, "any_amount")
+    shown = run("push", changed(file, "credits_per_unit = 100", "credits_per_unit = 0.5"), "--yes")
+    assert "credits_per_unit: 100 → 0.5" in shown.out
+    shown = run("push", changed(file, 'pack_expires_after = "12 months"\n', ""), "--yes")
+    assert "pack_expires_after: 12 months → nothing" in shown.out
+    assert prices(local)["any_amount"]["metadata"] == {"credits_per_unit": "0.5"}
+    found = pack_held(conn, "any_amount")
+    assert (found[0], float(found[4]), found[5]) == (before[0], 0.5, None)
+    with counted_writes(local) as writes:
+        run("push", file, "--yes")
+    assert writes == []
+
+
+def test_policies_are_pushed_and_return_to_their_defaults(conn: Connection, run: Run, file: Path) -> None:
+    policies = (
+        "select downgrade_credits, trial_end_credits from billing.plans where lookup_key = 'pro_monthly'"
+    )
+    changed(file, 'credits_on_cancel = "stop"', 'credits_on_downgrade = "keep"\ntrial_credits_end = "keep"')
+    run("push", file, "--yes")
+    assert conn.execute(policies).fetchone() == ("keep", "keep")
+    shown = run(
+        "push", changed(file, 'credits_on_downgrade = "keep"\ntrial_credits_end = "keep"\n', ""), "--yes"
+    )
+    assert "credits_on_downgrade: keep → take_back" in shown.out
+    assert "trial_credits_end: keep → trial_end" in shown.out
+    assert conn.execute(policies).fetchone() == ("take_back", "trial_end")
+
+
 def test_to_an_amount_and_back_within_a_day(local: Local, conn: Connection, run: Run, file: Path) -> None:
     """Stripe keeps its answer to an idempotency key for a day: the third price must not be the first one."""
     for amount in (1900, 2900, 1900, 2900):

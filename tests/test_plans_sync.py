@@ -277,7 +277,7 @@ def test_a_key_without_permission_to_write(local: Local, run: Run, monkeypatch: 
     run("sync")
     refused = run("push", ROOT / "docs/plans.toml", "--yes", expect=1)
     assert refused.err.startswith("error: to create product pro: Stripe refused the key: ")
-    assert "Steps done before it: 0 of 5." in refused.err
+    assert "Steps done before it: 0 of 6." in refused.err
     assert refused.err.count("\n") == 1
 
 
@@ -322,10 +322,19 @@ def test_the_list(local: Local, run: Run) -> None:
         metadata={
             "initial_credits": "500", "monthly_credits": "1000", "credits_rollover": "periods:2",
             "features": '{"projects": true, "limit": 25, "sso": false}', "trial_days": "14", "seats": "2-50",
+            "credits_on_downgrade": "keep",
         },
     )  # fmt: skip
     yearly = local.price(120000, "year", metadata={"trial_credits": "5", "seats": "3"})
-    local.price(900, None, lookup_key="pack", metadata={"pack_credits": "5000"})
+    local.price(
+        900, None, lookup_key="pack", metadata={"pack_credits": "5000", "pack_expires_after": "3 months"}
+    )
+    local.client.prices.create(
+        {
+            "product": yearly.product, "currency": "usd", "custom_unit_amount": {"enabled": True}, "lookup_key": "any",
+            "metadata": {"credits_per_unit": "2.5"},
+        }
+    )  # fmt: skip
     local.client.prices.update(yearly.id, {"active": False})
     run("sync")
     lines = [line.split("  ") for line in run("list").out.splitlines()]
@@ -333,12 +342,13 @@ def test_the_list(local: Local, run: Run) -> None:
     assert cells == [
         ["lookup key", "name", "price", "interval", "rollover", "active", "credits", "terms", "features"],
         ["pro", "Pro · Monthly", "19.00 usd", "month", "periods:2", "yes", "500 at first, 1,000 a month",
-         "14 days of trial, 2 to 50 seats", "limit 25, projects"],
-        ["pack", "Pro", "9.00 usd", "once", "yes", "5,000"],
+         "14 days of trial, 2 to 50 seats, credits_on_downgrade: keep", "limit 25, projects"],
+        ["pack", "Pro", "9.00 usd", "once", "yes", "5,000", "expires after 3 months"],
+        ["any", "Pro", "varies usd", "once", "yes", "2.5 per 1.00 usd"],
         [yearly.id, "Pro", "1,200.00 usd", "year", "all", "no", "5 in trial", "3 seats"],
     ]  # fmt: skip
     listed = json.loads(run("list", "--json").out)
-    assert [item["lookup_key"] for item in listed] == ["pro", "pack", None]
+    assert [item["lookup_key"] for item in listed] == ["pro", "pack", "any", None]
     assert (
         listed[0].items()
         >= {
@@ -347,7 +357,8 @@ def test_the_list(local: Local, run: Run) -> None:
             "features": {"projects": True, "limit": 25, "sso": False},
         }.items()
     )  # fmt: skip
-    assert listed[1]["pack_credits"] == 5000
+    assert (listed[1]["pack_credits"], listed[1]["expires_after"]) == (5000, "3 months")
+    assert (listed[2]["pack_credits"], listed[2]["credits_per_unit"]) == (None, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -415,3 +426,47 @@ def test_a_failure_that_stripe_repeats_calls_for_the_next_key(local: Local) -> N
 
 def _fail_anew(_key: str) -> Any:
     raise stripe.APIError("new", http_status=500, headers={})
+
+
+def known(conn: Connection, local: Local) -> None:
+    """As the first worker notes it."""
+    conn.execute("update billing.settings set stripe_account_id = %s", [local.world.account_id])
+
+
+def test_what_was_deleted_in_stripe_is_off_sale(local: Local, conn: Connection, run: Run) -> None:
+    known(conn, local)
+    kept, gone = local.price(1000, lookup_key="kept"), local.price(1100, lookup_key="gone")
+    product = local.client.products.create({"name": "Nothing"})
+    run("sync")
+    local.client.plans.delete(gone.id)
+    local.client.products.delete(product.id)
+    told = json.loads(run("sync", "--json").out)
+    assert (told["deleted"], told["missing"]) == (sorted([gone.id, product.id]), [])
+    assert found(conn, "select lookup_key from billing.plans where active") == [("kept",)]
+    assert found(conn, "select active from billing.products where name = 'Nothing'") == [(False,)]
+    assert found(conn, "select stripe_price_id from billing.plans where active") == [(kept.id,)]
+    again = json.loads(run("sync", "--json").out)
+    assert (again["deleted"], again["missing"], again["changes"]) == ([], [], [])
+
+
+def test_it_is_said_what_was_deleted(local: Local, conn: Connection, run: Run) -> None:
+    known(conn, local)
+    gone = local.price(1100, lookup_key="gone")
+    run("sync")
+    local.client.plans.delete(gone.id)
+    shown = run("sync")
+    assert f"deleted in Stripe, so off sale for good: 1 ({gone.id})" in shown.err
+    assert "active: true → false" in shown.out
+
+
+def test_a_key_that_is_not_known_to_be_ours_deletes_nothing(local: Local, conn: Connection, run: Run) -> None:
+    """To the key of another account everything looks deleted."""
+    gone = local.price(1100, lookup_key="gone")
+    run("sync")
+    local.client.plans.delete(gone.id)
+    told = json.loads(run("sync", "--json").out)
+    assert (told["deleted"], told["missing"]) == ([], [gone.id])
+    assert found(conn, "select lookup_key from billing.plans where active") == [("gone",)]
+    conn.execute("update billing.settings set stripe_account_id = 'acct_another'")
+    run("sync", expect=1)
+    assert found(conn, "select lookup_key from billing.plans where active") == [("gone",)]
