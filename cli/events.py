@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from cli.credit_call import Actor, Yes, actor_or_user
 from cli.database import connect, row, rows
 from cli.output import AsJson, CliError, err, out, print_fields, print_json, print_rows
 
 app = typer.Typer(
-    no_args_is_help=True, help="Look into the inbox of Stripe events, and send events to the queue again."
+    no_args_is_help=True,
+    help="Look into the inbox of Stripe events, send events to the queue again, or dismiss them.",
 )
 
 
@@ -103,3 +105,33 @@ def retry(
     print_rows(result, as_json=as_json, empty=f"no {status} events")
     if any(item["status"] == "applied" for item in result):
         err.print("events that were applied are left as they are", style="dim")
+
+
+@app.command()
+def dismiss(
+    event_ids: Annotated[list[str], typer.Argument(help="Event ids (evt_…).")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the event.")] = "not ours",
+    actor: Actor = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ignore dead or parked events for good; others are left as they are.
+
+    `till customers dismiss` does it for all events of a customer, also later ones.
+    """
+    with connect() as conn, conn.transaction(force_rollback=not yes):
+        result = [
+            {
+                "stripe_event_id": event_id,
+                "status": row(
+                    conn,
+                    "select billing.dismiss_stripe_event("
+                    "event_id => %(event_id)s, reason => %(reason)s, actor => %(actor)s) as status",
+                    {"event_id": event_id, "reason": reason, "actor": actor_or_user(actor)},
+                )["status"],
+            }
+            for event_id in event_ids
+        ]
+    print_rows(result, as_json=as_json, empty="no events")
+    if not yes:
+        err.print("nothing was done: repeat it with --yes", style="dim")

@@ -9,6 +9,7 @@ from rich.markup import escape
 from cli import (
     checkout,
     credits,
+    customers,
     demo,
     dev,
     events,
@@ -38,6 +39,7 @@ app.command()(trigger.trigger)
 app.command()(checkout.checkout)
 app.command()(checkout.portal)
 app.add_typer(credits.app, name="credits")
+app.add_typer(customers.app, name="customers")
 app.add_typer(events.app, name="events")
 app.add_typer(fraud.app, name="fraud")
 app.add_typer(links.app, name="links")

@@ -45,6 +45,22 @@ as $$
     select account_members.account_id from billing.account_members where account_members.user_id = (select auth.uid())
 $$;
 
+-- Whether anybody is left who uses an account: its owner or a member, and not one whose user was deleted softly.
+create function billing._has_user(account_id uuid)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select exists (
+        select from billing.accounts join auth.users on users.id = accounts.owner_id
+        where accounts.id = _has_user.account_id and users.deleted_at is null
+    ) or exists (
+        select from billing.account_members join auth.users on users.id = account_members.user_id
+        where account_members.account_id = _has_user.account_id and users.deleted_at is null
+    )
+$$;
+
 alter table billing.accounts enable row level security;
 alter table billing.account_members enable row level security;
 
@@ -103,7 +119,9 @@ create trigger tg_users__open_account
 after insert on auth.users
 for each row execute function billing.tg_users__open_account();
 
-revoke all on function billing.my_account_ids, billing.ensure_account, billing.tg_users__open_account from public, anon, authenticated, service_role;
+revoke all on function
+    billing.my_account_ids, billing._has_user, billing.ensure_account, billing.tg_users__open_account
+from public, anon, authenticated, service_role;
 grant execute on function billing.my_account_ids() to authenticated;
 grant execute on function billing.ensure_account(uuid) to service_role;
 

@@ -16,9 +16,15 @@ create table billing.customers (
     as_of timestamptz not null default '-infinity',
     linked_at timestamptz,
     deleted_at timestamptz,
+    dismissed_at timestamptz,
+    dismissed_reason text,
+    dismissed_by text,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     constraint customer_is_known_to_us_or_to_stripe check (account_id is not null or stripe_customer_id is not null),
+    constraint dismissed_customers_say_why_and_by_whom check (
+        (dismissed_at is null) = (dismissed_reason is null) and (dismissed_at is null) = (dismissed_by is null)
+    ),
     constraint customer_is_no_duplicate_of_itself check (duplicate_of <> stripe_customer_id),
     constraint duplicates_have_an_account check (duplicate_of is null or account_id is not null)
 );
@@ -72,4 +78,5 @@ revoke all on function billing._account_of_customer from public, anon, authentic
 comment on table billing.customers is 'Stripe customers and the accounts they belong to.';
 comment on column billing.customers.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
 comment on column billing.customers.account_id is 'Null while Stripe knows the customer and we don''t; set once, by link_customer or merge_customer.';
+comment on column billing.customers.dismissed_at is 'Since when the customer is none of this installation''s: what would wait for its link is ignored. Linking it ends that.';
 comment on column billing.customers.duplicate_of is 'The customer that the account really has, when this is another of the same person; set by merge_customer.';

@@ -198,11 +198,15 @@ $$;
 -- commit without seeing the other, and the event would wait for ever.
 create function billing._lock_arrival(stripe_id text)
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
 as $$
-    select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billing.arrival:' || _lock_arrival.stripe_id, 0))
+begin
+    perform pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended('billing.arrival:' || _lock_arrival.stripe_id, 0)
+    );
+end
 $$;
 
 -- What an event was waiting for is here: back to the queue. The caller holds the arrival's lock.
@@ -214,6 +218,26 @@ set search_path = ''
 as $$
     select billing.retry_stripe_event(stripe_events.stripe_event_id) from billing.stripe_events
     where stripe_events.waiting_for = _retry_events_waiting_for.stripe_id
+$$;
+
+-- Why an event that would be set aside is ignored instead: its customer was dismissed as none of this installation's, and
+-- is linked to no account. Null for any other.
+create function billing._dismissal(payload text, waiting_for text)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.format(
+        'customer %s was dismissed by %s: %s', customers.stripe_customer_id, customers.dismissed_by,
+        customers.dismissed_reason
+    )
+    from billing.customers
+    where customers.stripe_customer_id in (
+            _dismissal.waiting_for, pg_catalog.substring(_dismissal.payload, '"customer"\s*:\s*"(cus_[A-Za-z0-9_]+)"')
+        )
+        and customers.dismissed_at is not null and customers.account_id is null
+    limit 1
 $$;
 
 -- Arrays run in parallel: message i told of event i, which ended in status i for reason i.
@@ -236,9 +260,19 @@ begin
 
     -- Somebody else may have settled it meanwhile: an event that was applied stays applied.
     update billing.stripe_events
-    set status = outcome.status,
+    set status = case
+            when outcome.status in ('parked', 'dead')
+                and billing._dismissal(stripe_events.payload, outcome.waiting_for) is not null
+            then 'ignored'
+            else outcome.status
+        end,
         attempts = stripe_events.attempts + 1,
-        last_error = outcome.reason,
+        last_error = coalesce(
+            case when outcome.status in ('parked', 'dead') then
+                billing._dismissal(stripe_events.payload, outcome.waiting_for)
+            end,
+            outcome.reason
+        ),
         waiting_for = outcome.waiting_for,
         settled_at = now()
     from unnest(
@@ -280,7 +314,7 @@ $$;
 revoke all on function
     billing.receive_stripe_event, billing.read_stripe_events, billing.lock_stripe_events,
     billing.retry_stripe_event, billing._has_arrived, billing._lock_arrival, billing._retry_events_waiting_for,
-    billing.settle_stripe_events, billing.delay_stripe_event
+    billing._dismissal, billing.settle_stripe_events, billing.delay_stripe_event
 from public, anon, authenticated, service_role;
 grant execute on function billing.receive_stripe_event(text, text, text, bigint, boolean, text)
 to billing_receiver, service_role;
@@ -294,7 +328,7 @@ grant execute on function billing.retry_stripe_event(text) to service_role;
 grant select on billing.stripe_events to service_role;
 
 comment on table billing.stripe_events is 'Every event that Stripe signed, once, as it came.';
-comment on column billing.stripe_events.status is 'queued: has a message. applied: effects committed. ignored: not for us, by mode or type. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
+comment on column billing.stripe_events.status is 'queued: has a message. applied: effects committed. ignored: not for us, by mode, type, Stripe account, or because a person said so. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
 comment on column billing.stripe_events.created_at is 'When it happened at Stripe, in whole seconds.';
 comment on column billing.stripe_events.waiting_for is 'Stripe id whose arrival here sends the event to the queue again.';
 comment on function billing.receive_stripe_event(text, text, text, bigint, boolean, text) is 'Stores a signed event and queues it: queued, duplicate or ignored. created is in Unix seconds.';

@@ -10,7 +10,8 @@ add column stripe_account_id text,
 add constraint stripe_account_id_is_one check (stripe_account_id ~ '^acct_[A-Za-z0-9_]+$');
 
 -- What a key must fit: the account if it is known, the mode, and an event that came with our signature, which only a key
--- of our account can read (Stripe keeps events for thirty days); null where there is none.
+-- of our account can read (Stripe keeps events for thirty days); null where there is none. An event that
+-- names an account is no witness: it may be of a connected account, which our key does not see into.
 create function billing.stripe_account()
 returns table (stripe_account_id text, livemode boolean, witness_event_id text)
 language sql
@@ -21,6 +22,7 @@ as $$
     select settings.stripe_account_id, settings.livemode, (
         select stripe_events.stripe_event_id from billing.stripe_events
         where stripe_events.livemode = settings.livemode and stripe_events.received_at > now() - interval '25 days'
+            and stripe_events.status <> 'ignored' and stripe_events.payload !~ '"(account|context)"\s*:\s*"'
         order by stripe_events.received_at desc
         limit 1
     )
@@ -43,6 +45,6 @@ $$;
 revoke all on function billing.stripe_account, billing.claim_stripe_account from public, anon, authenticated, service_role;
 grant execute on function billing.stripe_account(), billing.claim_stripe_account(text) to billing_worker;
 
-comment on column billing.settings.stripe_account_id is 'The Stripe account that these books are of; null until a worker has asked Stripe. Set it to null to move to another account.';
+comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has asked Stripe. Events that name another account are ignored. Set it to null to move to another account.';
 comment on function billing.stripe_account() is 'What a Stripe key must fit: account, mode, and an event that its account has.';
 comment on function billing.claim_stripe_account(text) is 'Notes the Stripe account unless one is noted already; the one that is.';

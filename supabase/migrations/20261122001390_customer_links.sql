@@ -71,7 +71,8 @@ set search_path = ''
 as $$
 begin
     update billing.customers
-    set account_id = _adopt_customer.account_id, linked_at = coalesce(customers.linked_at, now()), updated_at = now()
+    set account_id = _adopt_customer.account_id, linked_at = coalesce(customers.linked_at, now()),
+        dismissed_at = null, dismissed_reason = null, dismissed_by = null, updated_at = now()
     where customers.stripe_customer_id = _adopt_customer.stripe_customer_id;
 
     update billing.subscriptions set account_id = _adopt_customer.account_id
@@ -88,13 +89,13 @@ begin
     perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
     where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id and fraud_warnings.status = 'open';
     perform billing._record_cards_of_customer(_adopt_customer.stripe_customer_id, _adopt_customer.account_id);
-    perform billing._settle_subscriptions_of(_adopt_customer.stripe_customer_id);
+    perform billing._allocate_subscriptions_of(_adopt_customer.stripe_customer_id);
     perform billing._retry_events_waiting_for(_adopt_customer.stripe_customer_id);
 end
 $$;
 
 -- What is not here yet (a plan) holds up neither a link nor a deletion: it settles the subscription when it arrives.
-create function billing._settle_subscriptions_of(stripe_customer_id text)
+create function billing._allocate_subscriptions_of(stripe_customer_id text)
 returns void
 language plpgsql
 volatile
@@ -105,11 +106,11 @@ declare
 begin
     for v_subscription_id in
         select subscriptions.stripe_subscription_id from billing.subscriptions
-        where subscriptions.stripe_customer_id = _settle_subscriptions_of.stripe_customer_id
+        where subscriptions.stripe_customer_id = _allocate_subscriptions_of.stripe_customer_id
         order by 1
     loop
         begin
-            perform billing._settle_subscription(v_subscription_id);
+            perform billing._allocate_subscription(v_subscription_id);
         exception when sqlstate 'TB010' then
             null;
         end;
@@ -197,7 +198,7 @@ $$;
 
 revoke all on function
     billing._customer_of, billing._check_customer_id, billing._lock_customer, billing._adopt_customer,
-    billing._settle_subscriptions_of, billing.link_customer, billing.merge_customer
+    billing._allocate_subscriptions_of, billing.link_customer, billing.merge_customer
 from public, anon, authenticated, service_role;
 grant execute on function billing.link_customer(uuid, text, boolean), billing.merge_customer(text, text) to service_role;
 

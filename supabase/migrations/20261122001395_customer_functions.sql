@@ -48,7 +48,7 @@ begin
             else billing._refused(v_held.as_of, sync_customer.as_of)
         end;
     elsif sync_customer.is_deleted then
-        perform billing._settle_subscriptions_of(sync_customer.stripe_customer_id);
+        perform billing._allocate_subscriptions_of(sync_customer.stripe_customer_id);
     end if;
     return 'applied';
 end

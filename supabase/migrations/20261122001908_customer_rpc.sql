@@ -1,4 +1,4 @@
--- Customers for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
+-- Customers, and events of others', for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
 --
 -- Invariant: a twin runs as its caller and says nothing of its own. Only service_role may execute it.
 
@@ -11,5 +11,35 @@ as $$
     select billing.merge_customer(merge_customer.stripe_customer_id, merge_customer.duplicate_of)
 $$;
 
-revoke all on function public.merge_customer(text, text) from public, anon, authenticated, service_role;
-grant execute on function public.merge_customer(text, text) to service_role;
+create function public.dismiss_customer(stripe_customer_id text, reason text, actor text)
+returns bigint
+language sql
+volatile
+set search_path = ''
+as $$
+    select billing.dismiss_customer(
+        dismiss_customer.stripe_customer_id, dismiss_customer.reason, dismiss_customer.actor
+    )
+$$;
+
+create function public.dismiss_stripe_event(event_id text, reason text, actor text)
+returns text
+language sql
+volatile
+set search_path = ''
+as $$
+    select billing.dismiss_stripe_event(
+        dismiss_stripe_event.event_id, dismiss_stripe_event.reason, dismiss_stripe_event.actor
+    )
+$$;
+
+revoke all on function
+    public.merge_customer(text, text),
+    public.dismiss_customer(text, text, text),
+    public.dismiss_stripe_event(text, text, text)
+from public, anon, authenticated, service_role;
+grant execute on function
+    public.merge_customer(text, text),
+    public.dismiss_customer(text, text, text),
+    public.dismiss_stripe_event(text, text, text)
+to service_role;

@@ -5,7 +5,7 @@
 -- one customer and tells of it again; the claim's token in the customer's metadata, which nobody but us can have put
 -- there, finds it when Stripe has forgotten the key (after a day) or keeps answering it with a failure.
 --
--- Called by billing_checkout. Private: _claim_customer.
+-- Called by billing_checkout. Private: _claim_customer, _name_of_account.
 
 create table billing.customer_claims (
     account_id uuid not null references billing.accounts (id),
@@ -15,6 +15,7 @@ create table billing.customer_claims (
     keyed_at timestamptz not null default now(),
     may_exist boolean not null default false,
     email text,
+    name text,
     stripe_customer_id text,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -36,6 +37,26 @@ as $$
     select pg_catalog.format('tillbase:%s:%s:%s', _fresh_stripe_key.purpose, _fresh_stripe_key.id, gen_random_uuid())
 $$;
 
+-- What a new customer of an account is called in Stripe: the team's name, or what the user calls themselves; null where
+-- nobody said.
+create function billing._name_of_account(account_id uuid)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select left(
+        coalesce(
+            nullif(pg_catalog.btrim(accounts.name), ''), nullif(pg_catalog.btrim(users.raw_user_meta_data ->> 'full_name'), ''),
+            nullif(pg_catalog.btrim(users.raw_user_meta_data ->> 'name'), '')
+        ),
+        256
+    )
+    from billing.accounts
+    left join auth.users on users.id = accounts.owner_id
+    where accounts.id = _name_of_account.account_id
+$$;
+
 -- The account's customer: {"id"}, or how to make it: {"account_id", "token", "params", "idempotency_key", "lookup"};
 -- lookup says where to look for one with the token first, null when there can be none. Holds the claim's lock.
 create function billing._claim_customer(account_id uuid, livemode boolean)
@@ -52,9 +73,10 @@ declare
         where accounts.id = _claim_customer.account_id
     );
 begin
-    insert into billing.customer_claims (account_id, livemode, email, idempotency_key)
+    insert into billing.customer_claims (account_id, livemode, email, name, idempotency_key)
     values (
         _claim_customer.account_id, _claim_customer.livemode, v_email,
+        billing._name_of_account(_claim_customer.account_id),
         billing._fresh_stripe_key('customer', _claim_customer.account_id)
     )
     on conflict on constraint customer_claims_pkey do nothing;
@@ -72,6 +94,7 @@ begin
         update billing.customer_claims
         set token = case when v_claim.stripe_customer_id is null then v_claim.token else gen_random_uuid() end,
             email = case when v_claim.stripe_customer_id is null then v_claim.email else v_email end,
+            name = billing._name_of_account(v_claim.account_id),
             may_exist = v_claim.stripe_customer_id is null,
             stripe_customer_id = null,
             idempotency_key = billing._fresh_stripe_key('customer', v_claim.account_id),
@@ -86,6 +109,7 @@ begin
         'idempotency_key', v_claim.idempotency_key,
         'params', jsonb_strip_nulls(jsonb_build_object(
             'email', v_claim.email,
+            'name', v_claim.name,
             'metadata', jsonb_build_object('account_id', v_claim.account_id, 'tillbase_claim', v_claim.token)
         )),
         'lookup', case
@@ -125,6 +149,11 @@ begin
     if v_customer_id is null then
         perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
         v_customer_id := link_checkout_customer.stripe_customer_id;
+        -- The address may have changed since the claim was made.
+        perform billing._follow_email(v_customer_id, v_claim.email, users.email)
+        from billing.accounts
+        join auth.users on users.id = accounts.owner_id
+        where accounts.id = v_claim.account_id and users.email <> '' and users.email is distinct from v_claim.email;
     end if;
     update billing.customer_claims set stripe_customer_id = v_customer_id, may_exist = false, updated_at = now()
     where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode;
@@ -132,7 +161,8 @@ begin
 end
 $$;
 
-revoke all on function billing._fresh_stripe_key, billing._claim_customer, billing.link_checkout_customer
+revoke all on function
+    billing._fresh_stripe_key, billing._name_of_account, billing._claim_customer, billing.link_checkout_customer
 from public, anon, authenticated, service_role;
 grant execute on function billing.link_checkout_customer(uuid, uuid, text) to billing_checkout;
 

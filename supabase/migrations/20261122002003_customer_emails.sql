@@ -1,0 +1,133 @@
+-- A user's e-mail address that changed → the Stripe customers of their accounts, by the worker.
+--
+-- Invariant: changing an address never fails because of billing, and waits for it a second at most. A customer is changed
+-- only while it has an address that its user had before: one that was entered in Stripe, or by a payer, stays. The last
+-- address wins; to write it twice is to write it once.
+--
+-- Taken and settled by billing_worker. Private: _follow_email.
+
+create table billing.customer_email_changes (
+    stripe_customer_id text primary key references billing.customers (stripe_customer_id),
+    old_emails text[] not null,
+    new_email text not null,
+    attempts integer not null default 0,
+    next_attempt_at timestamptz default now(),
+    settled_at timestamptz,
+    last_error text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint settled_changes_are_not_due check ((settled_at is null) = (next_attempt_at is not null))
+);
+
+create index customer_email_changes_due on billing.customer_email_changes (next_attempt_at)
+where next_attempt_at is not null;
+
+alter table billing.customer_email_changes enable row level security;
+
+revoke all on billing.customer_email_changes from public, anon, authenticated, service_role;
+grant select on billing.customer_email_changes to service_role;
+
+-- old_email is null where there was none.
+create function billing._follow_email(stripe_customer_id text, old_email text, new_email text)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    insert into billing.customer_email_changes as held (stripe_customer_id, old_emails, new_email)
+    values (
+        _follow_email.stripe_customer_id, array[coalesce(_follow_email.old_email, '')], _follow_email.new_email
+    )
+    on conflict (stripe_customer_id) do update
+    -- Until it is settled the customer may have any of the addresses.
+    set old_emails = case
+            when held.settled_at is not null then excluded.old_emails
+            else held.old_emails || held.new_email || excluded.old_emails
+        end,
+        new_email = excluded.new_email, attempts = 0, next_attempt_at = now(), settled_at = null, last_error = null,
+        updated_at = now()
+$$;
+
+create function billing.tg_users__follow_email()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set lock_timeout = '1s'
+as $$
+begin
+    perform billing._follow_email(customers.stripe_customer_id, old.email, new.email)
+    from billing.accounts
+    join billing.customers on customers.account_id = accounts.id
+    where accounts.owner_id = new.id and customers.stripe_customer_id is not null and customers.deleted_at is null
+        and customers.livemode = billing.is_livemode()
+    order by customers.stripe_customer_id;
+    return null;
+exception when others then
+    raise warning 'the Stripe customers of user % keep the old e-mail address: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
+create trigger tg_users__follow_email
+after update of email on auth.users
+for each row when (new.email <> '' and old.email is distinct from new.email)
+execute function billing.tg_users__follow_email();
+
+-- Taken for a while: when the lease is over another worker may take it.
+create function billing.take_email_changes(changes_max integer, lease_seconds integer)
+returns table (stripe_customer_id text, old_emails text[], new_email text, attempts integer)
+language sql
+volatile
+security definer
+set search_path = ''
+as $$
+    update billing.customer_email_changes
+    set attempts = customer_email_changes.attempts + 1,
+        next_attempt_at = now() + make_interval(secs => take_email_changes.lease_seconds), updated_at = now()
+    where customer_email_changes.stripe_customer_id in (
+        select due.stripe_customer_id from billing.customer_email_changes as due
+        where due.next_attempt_at <= now()
+        order by due.next_attempt_at
+        limit take_email_changes.changes_max
+        for update skip locked
+    )
+    returning
+        customer_email_changes.stripe_customer_id, customer_email_changes.old_emails, customer_email_changes.new_email,
+        customer_email_changes.attempts
+$$;
+
+-- new_email: as it was taken; an address that came later stays due. retry_in_seconds is null when nothing is left to do;
+-- reason says why nothing was done.
+create function billing.settle_email_change(
+    stripe_customer_id text, new_email text, retry_in_seconds integer, reason text
+)
+returns void
+language sql
+volatile
+security definer
+set search_path = ''
+as $$
+    update billing.customer_email_changes
+    set next_attempt_at = now() + make_interval(secs => settle_email_change.retry_in_seconds),
+        settled_at = case when settle_email_change.retry_in_seconds is null then now() end,
+        last_error = settle_email_change.reason, updated_at = now()
+    where customer_email_changes.stripe_customer_id = settle_email_change.stripe_customer_id
+        and customer_email_changes.new_email = settle_email_change.new_email
+        and customer_email_changes.settled_at is null
+$$;
+
+revoke all on function
+    billing._follow_email, billing.tg_users__follow_email, billing.take_email_changes, billing.settle_email_change
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.take_email_changes(integer, integer),
+    billing.settle_email_change(text, text, integer, text)
+to billing_worker;
+
+comment on table billing.customer_email_changes is 'Stripe customers whose user has another e-mail address now; one row for each customer.';
+comment on column billing.customer_email_changes.old_emails is 'The addresses that the user had; empty text: none. A customer with any other one is left as it is.';
+comment on column billing.customer_email_changes.last_error is 'Why it is tried again, or why the customer was left as it is.';
+comment on function billing.take_email_changes(integer, integer) is 'Customers whose e-mail address is to be changed in Stripe, taken by the caller for lease_seconds.';
+comment on function billing.settle_email_change(text, text, integer, text) is 'A customer has its new address in Stripe, or is left as it is, or is to be tried again later.';
