@@ -11,7 +11,7 @@ immutable
 set search_path = ''
 as $$
     select _pays_for_credits.event_type in (
-        'invoice.paid', 'checkout.session.completed', 'checkout.session.async_payment_succeeded',
+        'invoice.paid', 'invoice.payment_succeeded', 'checkout.session.completed', 'checkout.session.async_payment_succeeded',
         'payment_intent.succeeded'
     )
 $$;
