@@ -107,7 +107,9 @@ def _let_plans_be_changed(settings: dict[str, str]) -> None:
                 "subscription_update": {
                     "enabled": True,
                     "default_allowed_updates": ["price"],
-                    "proration_behavior": "create_prorations",
+                    # The local Stripe cannot put off a downgrade to the end of the period (schedule_at_period_end).
+                    # Without prorations a change counts from the next invoice, and the paid month stays as it is.
+                    "proration_behavior": "none",
                     "products": [
                         {"product": product, "prices": prices} for product, prices in offered.items()
                     ],

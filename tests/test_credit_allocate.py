@@ -31,7 +31,8 @@ SECOND_CHUNK_WAITS = """
 create function public.second_chunk_waits() returns trigger language plpgsql as $$
 begin
     if exists (
-        select from billing.credit_schedules where slots_granted > 1 and xmin <> pg_current_xact_id()::xid
+        select from billing.credit_schedules
+        where next_slot_at > billing.current_time() and xmin <> pg_current_xact_id()::xid
     ) then
         perform pg_advisory_xact_lock(1);
     end if;

@@ -46,12 +46,14 @@ for each statement execute function billing.tg_clock__local_only();
 
 create function billing.current_time()
 returns timestamptz
-language sql
+language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
-    select now() + clock.ahead_by from billing.clock
+begin
+    return (select now() + clock.ahead_by from billing.clock);
+end
 $$;
 
 create function billing.is_livemode()

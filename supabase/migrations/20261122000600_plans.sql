@@ -35,7 +35,9 @@ create table billing.plans (
     rollover_periods integer,
     rollover_cap bigint,
     proration_credits text not null default 'delta',
+    downgrade_credits text not null default 'take_back',
     cancel_credits text not null default 'period_end',
+    trial_end_credits text not null default 'trial_end',
     trial_days integer not null default 0,
     seats_min bigint not null default 1,
     seats_max bigint,
@@ -56,6 +58,8 @@ create table billing.plans (
     constraint rollover_cap_comes_with_the_rule check ((rollover = 'cap') = (rollover_cap is not null)),
     constraint rollover_cap_is_not_negative check (rollover_cap >= 0),
     constraint proration_credits_is_known check (proration_credits in ('none', 'delta', 'full')),
+    constraint downgrade_credits_is_known check (downgrade_credits in ('take_back', 'keep')),
+    constraint trial_end_credits_is_known check (trial_end_credits in ('trial_end', 'keep')),
     constraint cancel_credits_is_known check (cancel_credits in ('period_end', 'stop')),
     constraint trial_days_are_at_most_two_years check (trial_days between 0 and 730),
     constraint seats_are_in_order check (seats_min > 0 and seats_max >= seats_min),
@@ -74,12 +78,17 @@ create table billing.credit_packs (
     nickname text,
     currency text not null default 'usd',
     unit_amount bigint,
-    pack_credits bigint not null,
+    pack_credits bigint,
+    credits_per_unit numeric,
+    expires_after interval,
     metadata jsonb not null default '{}',
     as_of timestamptz not null default '-infinity',
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    constraint pack_credits_are_positive check (pack_credits > 0)
+    constraint pack_credits_are_positive check (pack_credits > 0),
+    constraint credits_per_unit_are_positive check (credits_per_unit > 0),
+    constraint credits_are_fixed_or_by_the_amount check ((pack_credits is null) <> (credits_per_unit is null)),
+    constraint expires_after_is_positive check (expires_after > interval '0')
 );
 
 create index credit_packs_product on billing.credit_packs (stripe_product_id);
@@ -104,10 +113,12 @@ grant select (stripe_product_id, livemode, name, description, active) on billing
 grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
     recurring_interval, recurring_interval_count, usage_type, initial_credits, monthly_credits, trial_credits,
-    rollover, rollover_periods, rollover_cap, proration_credits, cancel_credits, trial_days, seats_min, seats_max, features
+    rollover, rollover_periods, rollover_cap, proration_credits, downgrade_credits, cancel_credits, trial_end_credits,
+    trial_days, seats_min, seats_max, features
 ) on billing.plans to anon, authenticated;
 grant select (
-    stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount, pack_credits
+    stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount, pack_credits,
+    credits_per_unit, expires_after
 ) on billing.credit_packs to authenticated;
 grant select on billing.products, billing.plans, billing.credit_packs to service_role;
 
@@ -118,9 +129,14 @@ comment on column billing.plans.initial_credits is 'Granted once for each accoun
 comment on column billing.plans.monthly_credits is 'Granted for each paid month, for each seat of a licensed price.';
 comment on column billing.plans.trial_credits is 'Granted once for each account and product, when a trial starts.';
 comment on column billing.plans.rollover is 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
-comment on column billing.plans.proration_credits is 'What a change to this plan within a paid period gives at once: delta (by the days left, less what the plan before gave for them), full (a whole month), none.';
+comment on column billing.plans.proration_credits is 'What a change to this plan within a paid period gives for the running month: delta (by the time left), full (a whole month, once), none.';
+comment on column billing.plans.downgrade_credits is 'What happens to unspent credits of time that Stripe credits back: take_back (taken back, what was spent is carried against later credits), keep.';
+comment on column billing.plans.trial_end_credits is 'Whether trial credits expire at the trial''s end (trial_end) or stay (keep).';
 comment on column billing.plans.cancel_credits is 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
 comment on column billing.plans.trial_days is 'How long checkout lets a new subscriber try it before the first payment; 0: no trial.';
 comment on column billing.plans.seats_min is 'The fewest units that checkout sells, and how many it does where nobody says.';
 comment on column billing.plans.seats_max is 'The most units that checkout sells; null: settings.max_checkout_quantity.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';
+comment on column billing.credit_packs.pack_credits is 'Credits for one; null where the customer chooses the amount.';
+comment on column billing.credit_packs.credits_per_unit is 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';
+comment on column billing.credit_packs.expires_after is 'How long after the payment the credits expire; null: never.';

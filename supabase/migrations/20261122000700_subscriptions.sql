@@ -13,6 +13,7 @@ create table billing.subscriptions (
     status text not null,
     currency text,
     billing_cycle_anchor timestamptz not null,
+    anchors timestamptz[] not null default '{}',
     cancel_at timestamptz,
     cancel_at_period_end boolean not null default false,
     canceled_at timestamptz,
@@ -22,6 +23,7 @@ create table billing.subscriptions (
     is_collection_paused boolean not null default false,
     metadata jsonb not null default '{}',
     started_at timestamptz not null,
+    stripe_test_clock_id text,
     as_of timestamptz not null,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -31,6 +33,8 @@ create table billing.subscriptions (
 );
 
 create index subscriptions_account on billing.subscriptions (account_id);
+create index subscriptions_test_clock on billing.subscriptions (stripe_test_clock_id)
+where stripe_test_clock_id is not null;
 create index subscriptions_customer on billing.subscriptions (stripe_customer_id);
 
 create table billing.subscription_items (
@@ -69,6 +73,7 @@ for select to authenticated using (
 grant select on billing.subscriptions, billing.subscription_items to authenticated, service_role;
 
 comment on table billing.subscriptions is 'Stripe subscriptions.';
+comment on column billing.subscriptions.anchors is 'Every billing_cycle_anchor that Stripe reported, late events included: paid periods keep the one they were made with.';
 comment on column billing.subscriptions.account_id is 'Null while the customer is linked to no account.';
 comment on column billing.subscriptions.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
 comment on column billing.subscriptions.is_collection_paused is 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';

@@ -36,19 +36,24 @@ create index invoices_subscription on billing.invoices (stripe_subscription_id);
 create table billing.invoice_lines (
     stripe_line_id text primary key,
     stripe_invoice_id text not null references billing.invoices (stripe_invoice_id),
+    stripe_subscription_id text,
     stripe_subscription_item_id text,
     stripe_price_id text,
     amount bigint not null,
+    discount bigint,
     quantity bigint,
     is_proration boolean not null,
+    credited_line_ids text[],
     period_start timestamptz not null,
     period_end timestamptz not null,
     is_waiting boolean not null default false
 );
 
 create index invoice_lines_invoice on billing.invoice_lines (stripe_invoice_id);
-create index invoice_lines_item on billing.invoice_lines (stripe_subscription_item_id);
-create index invoice_lines_waiting on billing.invoice_lines (stripe_invoice_id) where is_waiting;
+create index invoice_lines_item on billing.invoice_lines (stripe_subscription_item_id)
+where stripe_subscription_item_id is not null;
+create index invoice_lines_waiting on billing.invoice_lines (stripe_subscription_id) where is_waiting;
+create index invoice_lines_waiting_for on billing.invoice_lines (stripe_price_id) where is_waiting;
 
 create table billing.invoice_payments (
     stripe_invoice_payment_id text primary key,
@@ -112,9 +117,11 @@ to service_role;
 
 comment on table billing.invoices is 'Stripe invoices; amounts in minor units of currency.';
 comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid for, and for which period.';
-comment on column billing.invoice_lines.is_waiting is 'Paid, but only the subscription can tell what for, and it is not known here yet.';
+comment on column billing.invoice_lines.is_waiting is 'Paid, but only its subscription or its price can tell what for, and that is not known here yet.';
+comment on column billing.invoice_lines.discount is 'Discounts on the line, in minor units; null: Stripe did not say.';
+comment on column billing.invoice_lines.credited_line_ids is 'The lines that a proration credits; null: none, or Stripe did not say.';
 comment on column billing.invoice_lines.quantity is 'Seats of a licensed price; usage of a metered one.';
-comment on column billing.invoices.amount_returned is 'What went back of amount_paid: refunds, lost disputes, credit notes after payment.';
+comment on column billing.invoices.amount_returned is 'What was returned of total: refunds, lost disputes, credit notes after payment.';
 comment on column billing.invoices.amount_contested is 'What open disputes contest of the rest.';
 comment on table billing.invoice_payments is 'Which payment paid which invoice.';
 comment on column billing.invoice_payments.stripe_invoice_payment_id is 'The invoice''s own id where it was told by an API version that had no such objects.';

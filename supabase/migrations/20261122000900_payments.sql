@@ -81,6 +81,8 @@ create table billing.credit_notes (
     currency text not null,
     amount bigint not null,
     amount_refunded bigint not null,
+    pre_payment_amount bigint not null default 0,
+    stripe_refund_ids text[] not null default '{}',
     reason text,
     noted_at timestamptz not null,
     as_of timestamptz not null,
@@ -90,6 +92,16 @@ create table billing.credit_notes (
     constraint amount_refunded_is_within_the_amount check (amount_refunded between 0 and amount)
 );
 
+-- What a credit note says of single lines of its invoice.
+create table billing.credit_note_lines (
+    stripe_credit_note_id text not null references billing.credit_notes (stripe_credit_note_id),
+    number integer not null,
+    stripe_line_id text,
+    amount bigint not null,
+    primary key (stripe_credit_note_id, number)
+);
+
+create index credit_notes_refunds on billing.credit_notes using gin (stripe_refund_ids);
 create index credit_notes_invoice on billing.credit_notes (stripe_invoice_id);
 
 create table billing.fraud_warnings (
@@ -141,11 +153,13 @@ alter table billing.payments enable row level security;
 alter table billing.refunds enable row level security;
 alter table billing.disputes enable row level security;
 alter table billing.credit_notes enable row level security;
+alter table billing.credit_note_lines enable row level security;
 alter table billing.fraud_warnings enable row level security;
 alter table billing.reviews enable row level security;
 
 revoke all on
-    billing.payments, billing.refunds, billing.disputes, billing.credit_notes, billing.fraud_warnings, billing.reviews
+    billing.payments, billing.refunds, billing.disputes, billing.credit_notes, billing.credit_note_lines,
+    billing.fraud_warnings, billing.reviews
 from public, anon, authenticated, service_role;
 
 create policy payments_select_own on billing.payments
@@ -155,7 +169,8 @@ grant select (
     stripe_charge_id, account_id, livemode, status, currency, amount, amount_refunded, receipt_url, charged_at
 ) on billing.payments to authenticated;
 grant select on
-    billing.payments, billing.refunds, billing.disputes, billing.credit_notes, billing.fraud_warnings, billing.reviews
+    billing.payments, billing.refunds, billing.disputes, billing.credit_notes, billing.credit_note_lines,
+    billing.fraud_warnings, billing.reviews
 to service_role;
 
 comment on table billing.payments is 'Stripe charges; amounts in minor units of currency.';
@@ -164,6 +179,10 @@ comment on column billing.payments.is_liability_shifted is 'The card''s owner wa
 comment on table billing.refunds is 'Stripe refunds.';
 comment on table billing.credit_notes is 'Stripe credit notes on paid invoices.';
 comment on column billing.credit_notes.amount is 'What it gives back after payment, in whatever way; before payment it is no more than a smaller invoice.';
+comment on table billing.credit_note_lines is 'The lines of credit notes: which line of the invoice is credited with how much.';
+comment on column billing.credit_note_lines.stripe_line_id is 'The invoice''s line; null for one of the note''s own.';
+comment on column billing.credit_notes.pre_payment_amount is 'What it took off the invoice before it was paid.';
+comment on column billing.credit_notes.stripe_refund_ids is 'Refunds that belong to it: they return the same money.';
 comment on column billing.credit_notes.amount_refunded is 'The part of amount that goes back by refunds, which have rows of their own.';
 comment on table billing.disputes is 'Stripe disputes, inquiries included.';
 comment on table billing.fraud_warnings is 'Early fraud warnings, with the risk of their charge (a warning itself carries none).';

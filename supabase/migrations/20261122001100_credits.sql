@@ -15,6 +15,7 @@ create table billing.credit_balances (
     held bigint not null default 0,
     debt bigint not null default 0,
     withheld bigint not null default 0,
+    carried bigint not null default 0,
     next_due_at timestamptz,
     may_spend boolean not null default true,
     overdraft bigint not null default 0,
@@ -66,6 +67,7 @@ create table billing.credit_grants (
     amount billing.positive_credits not null,
     remaining bigint not null,
     held bigint not null default 0,
+    contested bigint not null default 0,
     cut bigint not null default 0,
     priority integer not null default 100,
     effective_at timestamptz not null,
@@ -262,6 +264,7 @@ comment on column billing.credit_balances.balance is 'Credits; sum of all entrie
 comment on column billing.credit_balances.held is 'Credits set aside by open holds; part of balance.';
 comment on column billing.credit_balances.debt is 'Credits owed because something already spent was taken back; the next grant repays it.';
 comment on column billing.credit_balances.withheld is 'Credits that the next grants give up, because something already spent was taken back.';
+comment on column billing.credit_balances.carried is 'Credits by which later ones that invoices pay for are less: Stripe credited time back whose credits had been spent.';
 comment on column billing.credit_balances.next_due_at is 'No lot opens or expires and no hold expires before this; null: none ever does.';
 comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; accounts says why.';
 comment on column billing.credit_balances.overdraft is 'How far below zero spending may go.';
@@ -277,7 +280,8 @@ comment on column billing.credit_entries.occurred_at is 'When it happened, by bi
 comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
 comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot takes effect.';
 comment on column billing.credit_grants.held is 'Part of remaining that open holds have pinned.';
-comment on column billing.credit_grants.cut is 'Credits that were not granted with it, because their price had gone back by then.';
+comment on column billing.credit_grants.contested is 'Credits that an open dispute contests and that could not be frozen, because they were spent or held: frozen when they come back.';
+comment on column billing.credit_grants.cut is 'Credits that were not granted with it, because their price had been returned by then.';
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative where it gave back.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
 comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute has frozen; null for the app''s own holds.';

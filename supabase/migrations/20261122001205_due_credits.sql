@@ -100,6 +100,9 @@ begin
         perform billing._release_pins(v_hold_ids);
         perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
         where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
+        perform billing._claim_returned_credits(holds.account_id) from (
+            select distinct credit_holds.account_id from billing.credit_holds where credit_holds.id = any (v_hold_ids)
+        ) as holds;
     end if;
 
     lots_opened := 0;
@@ -244,7 +247,8 @@ begin
 end
 $$;
 
--- Expires what an item's earlier months have left beyond a cap, the oldest first, as a month of it begins.
+-- Expires what an item's earlier months have left beyond a cap, the oldest first, as a month of it begins. What was paid
+-- for when that month had begun already is not from before it.
 create function billing._expire_beyond_cap(
     account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamptz
 )
@@ -263,16 +267,26 @@ begin
     select sum(credit_grants.remaining - credit_grants.held) - _expire_beyond_cap.cap into v_excess
     from billing.credit_grants
     where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
-        and credit_grants.source = 'stripe.monthly_allocation'
+        and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
         and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
-        and credit_grants.effective_at < _expire_beyond_cap.slot_start;
+        and credit_grants.effective_at < _expire_beyond_cap.slot_start
+        and not exists (
+            select from billing.invoices
+            where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
+                and invoices.paid_at > _expire_beyond_cap.slot_start
+        );
     for v_lot in
         select * from billing.credit_grants
         where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
-            and credit_grants.source = 'stripe.monthly_allocation'
+            and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
             and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
             and credit_grants.effective_at < _expire_beyond_cap.slot_start
             and credit_grants.remaining > credit_grants.held
+            and not exists (
+                select from billing.invoices
+                where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
+                    and invoices.paid_at > _expire_beyond_cap.slot_start
+            )
         order by credit_grants.effective_at, credit_grants.id
     loop
         exit when v_excess <= 0;

@@ -160,6 +160,7 @@ begin
         where credit_balances.account_id = v_hold.account_id;
         perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
         perform billing._repay_debt(v_hold.account_id);
+        perform billing._claim_returned_credits(v_hold.account_id);
     end if;
     return v_hold;
 end

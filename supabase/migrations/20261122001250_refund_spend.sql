@@ -91,6 +91,7 @@ begin
     set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
     where credit_balances.account_id = v_original.account_id;
     perform billing._repay_debt(v_original.account_id);
+    perform billing._claim_returned_credits(v_original.account_id);
     return v_entry;
 end
 $$;

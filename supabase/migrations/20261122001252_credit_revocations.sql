@@ -19,6 +19,7 @@ create table billing.credit_revocations (
     actor text,
     key_space billing.key_space not null,
     idempotency_key billing.idempotency_key not null,
+    business_key text,
     created_at timestamptz not null default now(),
     constraint requested_is_positive check (requested > 0),
     constraint taken_and_shortfall_are_within_the_request
@@ -51,6 +52,7 @@ create unique index credit_reinstatements_key on billing.credit_reinstatements (
 create index credit_reinstatements_revocation on billing.credit_reinstatements (revocation_id);
 create index credit_reinstatements_entry on billing.credit_reinstatements (entry_id) where entry_id is not null;
 create unique index credit_revocations_key on billing.credit_revocations (account_id, key_space, idempotency_key);
+create index credit_revocations_business_key on billing.credit_revocations (business_key) where business_key is not null;
 create index credit_revocations_grant on billing.credit_revocations (grant_id);
 create index credit_revocations_entry on billing.credit_revocations (entry_id) where entry_id is not null;
 
@@ -62,6 +64,7 @@ revoke all on billing.credit_revocations, billing.credit_reinstatements from pub
 grant select on billing.credit_revocations, billing.credit_reinstatements to service_role;
 
 comment on table billing.credit_revocations is 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
+comment on column billing.credit_revocations.business_key is 'The key of what is paid for less than was granted; null where a person took it back.';
 comment on column billing.credit_revocations.voided is 'Part of requested that nothing had been taken for, and that is asked for no more.';
 comment on table billing.credit_reinstatements is 'What was given back of revocations.';
 comment on column billing.credit_reinstatements.entry_id is 'The entry that gave it back; null when only withholding was lifted.';

@@ -36,6 +36,13 @@ as $$
             where credit_revocations.grant_id = (_spent_of_lot.lot).id
                 and credit_revocations.entry_id in (credit_entries.id, credit_entries.reverses_entry_id)
         )
+        -- What revocations took of credits that came back later; what was withheld of the lot counts as spent.
+        and not exists (
+            select from billing.credit_entries as claims
+            where claims.id in (credit_entries.id, credit_entries.reverses_entry_id) and claims.kind = 'revocation'
+                and claims.reverses_entry_id = (_spent_of_lot.lot).entry_id and claims.key_space = 'system'
+                and claims.idempotency_key ^@ 'claim:'
+        )
 $$;
 
 -- What earlier revocations of a lot could not take, less what reinstatements gave back elsewhere than to the lot.
@@ -45,13 +52,96 @@ language sql
 stable
 set search_path = ''
 as $$
-    select coalesce(sum(credit_revocations.shortfall - credit_revocations.reinstated - coalesce((
-        select sum(credit_consumptions.amount) from billing.credit_entries
-        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
-        where credit_entries.reverses_entry_id = credit_revocations.entry_id and credit_entries.kind = 'reinstatement'
-            and credit_consumptions.grant_id = credit_revocations.grant_id
-    ), 0)), 0)::bigint
-    from billing.credit_revocations where credit_revocations.grant_id = _open_shortfall.grant_id
+    select coalesce((
+        select sum(greatest(credit_revocations.shortfall - case credit_revocations.shortfall_policy
+            when 'clamp_and_record' then credit_revocations.voided else 0
+        end, 0) - credit_revocations.reinstated)
+        from billing.credit_revocations where credit_revocations.grant_id = _open_shortfall.grant_id
+    ), 0)::bigint - coalesce((
+        select sum(credit_consumptions.amount)
+        from billing.credit_grants as lots
+        join billing.credit_entries as taken on taken.reverses_entry_id = lots.entry_id and taken.kind = 'revocation'
+        join billing.credit_entries as given on given.reverses_entry_id = taken.id and given.kind = 'reinstatement'
+        join billing.credit_consumptions
+            on credit_consumptions.entry_id = given.id and credit_consumptions.grant_id = lots.id
+        where lots.id = _open_shortfall.grant_id
+    ), 0)::bigint
+$$;
+
+-- Writes a revocation of a lot: what is taken of it at once, and the shortfall by its policy. business_key: what is worth less
+-- than was granted; null where a person decided.
+create function billing._write_revocation(
+    lot billing.credit_grants, requested bigint, taken bigint, shortfall bigint, key_space text, idempotency_key text,
+    shortfall_policy text, reason text, actor text, business_key text default null
+)
+returns billing.credit_revocations
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lot billing.credit_grants := _write_revocation.lot;
+    v_balance billing.credit_balances := billing._lock_balance(v_lot.account_id);
+    v_revocation billing.credit_revocations;
+    v_from_others bigint := 0;
+    v_debt bigint := 0;
+begin
+    if _write_revocation.shortfall_policy = 'allow_negative' and _write_revocation.shortfall > 0 then
+        v_from_others := least(
+            _write_revocation.shortfall,
+            greatest(v_balance.balance + v_balance.debt - v_balance.held - _write_revocation.taken, 0)
+        );
+        v_debt := _write_revocation.shortfall - v_from_others;
+    end if;
+
+    if _write_revocation.taken + v_from_others + v_debt > 0 then
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, debt, source, reference_id, description, actor, reverses_entry_id,
+            key_space, idempotency_key, occurred_at
+        )
+        values (
+            v_lot.account_id, 'revocation', -(_write_revocation.taken + v_from_others + v_debt),
+            v_balance.balance - (_write_revocation.taken + v_from_others + v_debt), v_debt, v_lot.source,
+            v_lot.reference_id, _write_revocation.reason, _write_revocation.actor, v_lot.entry_id,
+            _write_revocation.key_space, _write_revocation.idempotency_key, billing.current_time()
+        )
+        returning id into v_revocation.entry_id;
+    end if;
+    if _write_revocation.taken > 0 then
+        insert into billing.credit_consumptions (entry_id, grant_id, amount)
+        values (v_revocation.entry_id, v_lot.id, _write_revocation.taken);
+    end if;
+    update billing.credit_grants
+    set remaining = v_lot.remaining - _write_revocation.taken,
+        -- One that has not opened yet is empty, and cancelled.
+        closed_at = case
+            when v_lot.remaining = _write_revocation.taken then coalesce(v_lot.closed_at, billing.current_time())
+        end
+    where credit_grants.id = v_lot.id;
+    perform billing._burn_lots(v_lot.account_id, v_revocation.entry_id, v_from_others);
+
+    update billing.credit_balances
+    set balance = v_balance.balance - (_write_revocation.taken + v_from_others + v_debt),
+        debt = v_balance.debt + v_debt,
+        withheld = v_balance.withheld + case _write_revocation.shortfall_policy
+            when 'block_future_grants' then _write_revocation.shortfall else 0
+        end,
+        updated_at = now()
+    where credit_balances.account_id = v_lot.account_id;
+
+    insert into billing.credit_revocations (
+        account_id, grant_id, entry_id, requested, taken, shortfall, shortfall_policy, reason, actor, key_space,
+        idempotency_key, business_key
+    )
+    values (
+        v_lot.account_id, v_lot.id, v_revocation.entry_id, _write_revocation.requested, _write_revocation.taken,
+        _write_revocation.shortfall, _write_revocation.shortfall_policy, _write_revocation.reason,
+        _write_revocation.actor, _write_revocation.key_space, _write_revocation.idempotency_key,
+        _write_revocation.business_key
+    )
+    returning * into v_revocation;
+    return v_revocation;
+end
 $$;
 
 create function billing._revoke_grant(
@@ -65,12 +155,10 @@ set search_path = ''
 as $$
 declare
     v_lot billing.credit_grants;
-    v_balance billing.credit_balances := billing._lock_settled_balance((_revoke_grant.lot).account_id);
     v_revocation billing.credit_revocations;
     v_revocable bigint;
-    v_debt bigint := 0;
-    v_from_others bigint := 0;
 begin
+    perform billing._lock_settled_balance((_revoke_grant.lot).account_id);
     select * into strict v_lot from billing.credit_grants where credit_grants.id = (_revoke_grant.lot).id;
     select v_lot.amount - coalesce(sum(billing._asked_back(credit_revocations)), 0) into v_revocable
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
@@ -91,80 +179,10 @@ begin
             greatest(billing._spent_of_lot(v_lot) - billing._open_shortfall(v_lot.id), 0)
         )
     end;
-    if _revoke_grant.shortfall_policy = 'allow_negative' and v_revocation.shortfall > 0 then
-        v_from_others := least(
-            v_revocation.shortfall, greatest(v_balance.balance + v_balance.debt - v_balance.held - v_revocation.taken, 0)
-        );
-        v_debt := v_revocation.shortfall - v_from_others;
-    end if;
-
-    if v_revocation.taken + v_from_others + v_debt > 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, reference_id, description, actor, reverses_entry_id,
-            key_space, idempotency_key, occurred_at
-        )
-        values (
-            v_lot.account_id, 'revocation', -(v_revocation.taken + v_from_others + v_debt),
-            v_balance.balance - (v_revocation.taken + v_from_others + v_debt), v_debt, v_lot.source, v_lot.reference_id,
-            _revoke_grant.reason, _revoke_grant.actor, v_lot.entry_id, _revoke_grant.key_space,
-            _revoke_grant.idempotency_key, billing.current_time()
-        )
-        returning id into v_revocation.entry_id;
-    end if;
-    if v_revocation.taken > 0 then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (v_revocation.entry_id, v_lot.id, v_revocation.taken);
-    end if;
-    update billing.credit_grants
-    set remaining = v_lot.remaining - v_revocation.taken,
-        -- One that has not opened yet is empty, and cancelled.
-        closed_at = case
-            when v_lot.remaining = v_revocation.taken then coalesce(v_lot.closed_at, billing.current_time())
-        end
-    where credit_grants.id = v_lot.id;
-    perform billing._burn_lots(v_lot.account_id, v_revocation.entry_id, v_from_others);
-
-    update billing.credit_balances
-    set balance = v_balance.balance - (v_revocation.taken + v_from_others + v_debt),
-        debt = v_balance.debt + v_debt,
-        withheld = v_balance.withheld
-            + case _revoke_grant.shortfall_policy when 'block_future_grants' then v_revocation.shortfall else 0 end,
-        updated_at = now()
-    where credit_balances.account_id = v_lot.account_id;
-
-    insert into billing.credit_revocations (
-        account_id, grant_id, entry_id, requested, taken, shortfall, shortfall_policy, reason, actor, key_space,
-        idempotency_key
-    )
-    values (
-        v_lot.account_id, v_lot.id, v_revocation.entry_id, v_revocation.requested, v_revocation.taken,
-        v_revocation.shortfall, _revoke_grant.shortfall_policy, _revoke_grant.reason, _revoke_grant.actor,
-        _revoke_grant.key_space, _revoke_grant.idempotency_key
-    )
-    returning * into v_revocation;
-    return v_revocation;
-end
-$$;
-
--- Takes back up to an amount of a lot that events, told of later, make worth less; what is gone of it is recorded.
-create function billing._correct_grant(lot billing.credit_grants, amount bigint, idempotency_key text, reason text)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-    v_amount bigint := least(_correct_grant.amount, (_correct_grant.lot).amount - coalesce((
-        select sum(billing._asked_back(credit_revocations)) from billing.credit_revocations
-        where credit_revocations.grant_id = (_correct_grant.lot).id
-    ), 0));
-begin
-    if v_amount > 0 then
-        perform billing._revoke_grant(
-            _correct_grant.lot, v_amount, 'stripe', _correct_grant.idempotency_key, 'clamp_and_record',
-            _correct_grant.reason, 'tillbase'
-        );
-    end if;
+    return billing._write_revocation(
+        v_lot, v_revocation.requested, v_revocation.taken, v_revocation.shortfall, _revoke_grant.key_space,
+        _revoke_grant.idempotency_key, _revoke_grant.shortfall_policy, _revoke_grant.reason, _revoke_grant.actor
+    );
 end
 $$;
 
@@ -226,7 +244,7 @@ end
 $$;
 
 revoke all on function
-    billing._asked_back, billing._spent_of_lot, billing._open_shortfall, billing._revoke_grant, billing._correct_grant,
+    billing._asked_back, billing._spent_of_lot, billing._open_shortfall, billing._write_revocation, billing._revoke_grant,
     billing.revoke_grant
 from public, anon, authenticated, service_role;
 grant execute on function billing.revoke_grant(bigint, numeric, text, text, text, text) to service_role;

@@ -18,6 +18,8 @@ declare
     v_entry billing.credit_entries;
     v_reinstatement billing.credit_reinstatements;
     v_left bigint;
+    v_part bigint;
+    v_suffix text := '';
 begin
     -- Read again: now under the lock.
     select * into strict v_revocation from billing.credit_revocations
@@ -37,31 +39,53 @@ begin
         else 0
     end;
 
-    update billing.credit_revocations set reinstated = credit_revocations.reinstated + v_reinstatement.amount
+    update billing.credit_revocations
+    set reinstated = credit_revocations.reinstated + v_reinstatement.amount,
+        -- What was only recorded is asked for no more: or it would be taken of what is given back.
+        voided = case credit_revocations.shortfall_policy
+            when 'clamp_and_record' then greatest(credit_revocations.voided, credit_revocations.shortfall)
+            else credit_revocations.voided
+        end
     where credit_revocations.id = v_revocation.id;
     update billing.credit_balances set withheld = credit_balances.withheld - v_reinstatement.unwithheld
     where credit_balances.account_id = v_revocation.account_id;
-    if v_reinstatement.unwithheld < v_reinstatement.amount then
-        select * into v_original from billing.credit_entries where credit_entries.id = v_revocation.entry_id;
-        if found then
-            v_entry := billing._reverse_entry(
-                v_original, 'reinstatement', v_reinstatement.amount - v_reinstatement.unwithheld, _reinstate.key_space,
-                _reinstate.idempotency_key, _reinstate.reason, '{}', _reinstate.actor
-            );
-        else
-            -- Nothing was taken at once, and later grants gave it up.
-            v_entry := billing._grant_credits(
-                account_id => v_revocation.account_id,
-                amount => v_reinstatement.amount - v_reinstatement.unwithheld,
-                key_space => _reinstate.key_space,
-                idempotency_key => _reinstate.idempotency_key,
-                source => 'reinstatement',
-                reference_id => v_revocation.id::text,
-                description => _reinstate.reason,
-                kind => 'reinstatement',
-                actor => _reinstate.actor
-            );
-        end if;
+    v_left := v_reinstatement.amount - v_reinstatement.unwithheld;
+    -- What it took at once, then what it took of credits that came back later.
+    for v_original in
+        select credit_entries.* from billing.credit_entries
+        where credit_entries.id = v_revocation.entry_id
+            or credit_entries.kind = 'revocation' and credit_entries.key_space = 'system'
+            and credit_entries.reverses_entry_id = (
+                select credit_grants.entry_id from billing.credit_grants where credit_grants.id = v_revocation.grant_id
+            )
+            and credit_entries.idempotency_key ^@ pg_catalog.format('claim:%s:', v_revocation.id)
+        order by credit_entries.id
+    loop
+        v_part := least(v_left, -v_original.amount - coalesce((
+            select sum(credit_entries.amount) from billing.credit_entries
+            where credit_entries.reverses_entry_id = v_original.id and credit_entries.kind = 'reinstatement'
+        ), 0));
+        continue when v_part = 0;
+        v_entry := billing._reverse_entry(
+            v_original, 'reinstatement', v_part, _reinstate.key_space, _reinstate.idempotency_key || v_suffix,
+            _reinstate.reason, '{}', _reinstate.actor
+        );
+        v_suffix := pg_catalog.format(':%s', v_original.id);
+        v_left := v_left - v_part;
+    end loop;
+    if v_left > 0 then
+        -- Later grants gave it up.
+        v_entry := billing._grant_credits(
+            account_id => v_revocation.account_id,
+            amount => v_left,
+            key_space => _reinstate.key_space,
+            idempotency_key => _reinstate.idempotency_key || v_suffix,
+            source => 'reinstatement',
+            reference_id => v_revocation.id::text,
+            description => _reinstate.reason,
+            kind => 'reinstatement',
+            actor => _reinstate.actor
+        );
     end if;
 
     insert into billing.credit_reinstatements (

@@ -62,26 +62,26 @@ begin
         perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
     end if;
     update billing.credit_balances
-    set balance = 0, debt = 0, withheld = 0, next_due_at = null, updated_at = now()
+    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now()
     where credit_balances.account_id = close_account.account_id;
     update billing.accounts set closed_at = billing.current_time(), updated_at = now()
     where accounts.id = close_account.account_id
     returning * into v_account;
-    perform billing._settle_subscriptions_of_account(close_account.account_id);
+    perform billing._allocate_subscriptions_of_account(close_account.account_id);
     return v_account;
 end
 $$;
 
 -- A closed account's months of credits wait; those that it paid for come when it is opened again.
-create function billing._settle_subscriptions_of_account(account_id uuid)
+create function billing._allocate_subscriptions_of_account(account_id uuid)
 returns void
 language plpgsql
 volatile
 set search_path = ''
 as $$
 begin
-    perform billing._settle_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
-    where subscriptions.account_id = _settle_subscriptions_of_account.account_id;
+    perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
+    where subscriptions.account_id = _allocate_subscriptions_of_account.account_id;
 end
 $$;
 
@@ -99,12 +99,12 @@ begin
     update billing.accounts set closed_at = null, updated_at = now()
     where accounts.id = reopen_account.account_id
     returning * into v_account;
-    perform billing._settle_subscriptions_of_account(reopen_account.account_id);
+    perform billing._allocate_subscriptions_of_account(reopen_account.account_id);
     return v_account;
 end
 $$;
 
-revoke all on function billing.close_account, billing._settle_subscriptions_of_account, billing.reopen_account
+revoke all on function billing.close_account, billing._allocate_subscriptions_of_account, billing.reopen_account
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.close_account(uuid, text, text),

@@ -15,6 +15,7 @@ create table billing.one_time_prices (
     nickname text,
     currency text not null,
     unit_amount bigint,
+    has_custom_amount boolean not null default false,
     metadata jsonb not null,
     as_of timestamptz not null
 );
@@ -26,29 +27,56 @@ alter table billing.one_time_prices enable row level security;
 revoke all on billing.one_time_prices from public, anon, authenticated, service_role;
 grant select on billing.one_time_prices to service_role;
 
--- What a one-time price, or its product, declares; null where neither does.
+create type billing.declared_pack as (pack_credits bigint, credits_per_unit numeric, expires_after interval);
+
+-- What a one-time price, or its product, declares; all null where neither makes it a pack. Where the customer chooses the
+-- amount, pack_credits would be a fixed number for any price: only credits_per_unit counts.
 create function billing._declared_pack(price billing.one_time_prices)
-returns bigint
+returns billing.declared_pack
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_credits bigint := billing._declared_credits(
-        (_declared_pack.price).stripe_price_id, 'pack_credits', (_declared_pack.price).metadata,
-        (
-            select products.metadata from billing.products
-            where products.stripe_product_id = (_declared_pack.price).stripe_product_id
-        )
-    );
+    v_price billing.one_time_prices := _declared_pack.price;
+    v_pack billing.declared_pack;
+    v_metadata jsonb := (
+        select products.metadata from billing.products where products.stripe_product_id = v_price.stripe_product_id
+    ) || v_price.metadata;
+    v_after text := v_metadata ->> 'pack_expires_after';
 begin
-    if v_credits = 0 then
-        raise exception 'metadata pack_credits of % is "0", a credit pack has at least one',
-            (_declared_pack.price).stripe_price_id
+    if v_price.has_custom_amount then
+        if (v_metadata ->> 'credits_per_unit') !~ '^[0-9]{1,12}([.][0-9]{1,6})?$'
+            or (v_metadata ->> 'credits_per_unit')::numeric = 0 then
+            raise exception 'metadata credits_per_unit of % is "%", not a number above 0',
+                v_price.stripe_price_id, v_metadata ->> 'credits_per_unit'
+                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+        end if;
+        v_pack.credits_per_unit := (v_metadata ->> 'credits_per_unit')::numeric;
+    else
+        v_pack.pack_credits := billing._declared_credits(v_price.stripe_price_id, 'pack_credits', v_metadata, '{}');
+        if v_pack.pack_credits = 0 then
+            raise exception 'metadata pack_credits of % is "0", a credit pack has at least one', v_price.stripe_price_id
+                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+        end if;
+    end if;
+    if v_after !~ '^[1-9][0-9]{0,3} (day|month|year)s?$' then
+        raise exception 'metadata pack_expires_after of % is "%", not such as "90 days", "12 months" or "1 year"',
+            v_price.stripe_price_id, v_after
             using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
     end if;
-    return v_credits;
+    v_pack.expires_after := v_after::interval;
+    return v_pack;
 end
+$$;
+
+create function billing._is_pack(declared billing.declared_pack)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select (_is_pack.declared).pack_credits is not null or (_is_pack.declared).credits_per_unit is not null
 $$;
 
 -- applied, stale or refetch, as every sync_… function.
@@ -56,11 +84,11 @@ create function billing._sync_one_time_price(price billing.one_time_prices)
 returns text
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_price billing.one_time_prices := _sync_one_time_price.price;
-    v_credits bigint := billing._declared_pack(v_price);
+    v_declared billing.declared_pack := billing._declared_pack(v_price);
     v_as_of timestamptz := (
         select max(held.as_of)
         from (
@@ -78,37 +106,43 @@ begin
 
     update billing.credit_packs
     set active = v_price.active, lookup_key = v_price.lookup_key, nickname = v_price.nickname,
-        pack_credits = coalesce(v_credits, credit_packs.pack_credits), metadata = v_price.metadata,
-        as_of = v_price.as_of, updated_at = now()
+        pack_credits = case
+            when billing._is_pack(v_declared) then v_declared.pack_credits else credit_packs.pack_credits
+        end,
+        credits_per_unit = case
+            when billing._is_pack(v_declared) then v_declared.credits_per_unit else credit_packs.credits_per_unit
+        end,
+        expires_after = v_declared.expires_after, metadata = v_price.metadata, as_of = v_price.as_of, updated_at = now()
     where credit_packs.stripe_price_id = v_price.stripe_price_id;
     if found then
         return 'applied';
     end if;
     delete from billing.one_time_prices where one_time_prices.stripe_price_id = v_price.stripe_price_id;
-    if v_credits is null then
-        insert into billing.one_time_prices select (v_price).*;
+    if billing._is_pack(v_declared) then
+        perform billing._open_pack(v_price, v_declared);
     else
-        perform billing._open_pack(v_price, v_credits);
+        insert into billing.one_time_prices select (v_price).*;
     end if;
     return 'applied';
 end
 $$;
 
-create function billing._open_pack(price billing.one_time_prices, pack_credits bigint)
+create function billing._open_pack(price billing.one_time_prices, declared billing.declared_pack)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     insert into billing.credit_packs (
         stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
-        pack_credits, metadata, as_of
+        pack_credits, credits_per_unit, expires_after, metadata, as_of
     )
     values (
         (_open_pack.price).stripe_price_id, (_open_pack.price).stripe_product_id, (_open_pack.price).livemode,
         (_open_pack.price).active, (_open_pack.price).lookup_key, (_open_pack.price).nickname,
-        (_open_pack.price).currency, (_open_pack.price).unit_amount, _open_pack.pack_credits,
-        (_open_pack.price).metadata, (_open_pack.price).as_of
+        (_open_pack.price).currency, (_open_pack.price).unit_amount, (_open_pack.declared).pack_credits,
+        (_open_pack.declared).credits_per_unit, (_open_pack.declared).expires_after, (_open_pack.price).metadata,
+        (_open_pack.price).as_of
     )
 $$;
 
@@ -117,27 +151,31 @@ create function billing._resolve_packs(stripe_product_id text)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_price billing.one_time_prices;
 begin
-    update billing.credit_packs set pack_credits = declared.pack_credits, updated_at = now()
+    update billing.credit_packs
+    set pack_credits = (found.declared).pack_credits, credits_per_unit = (found.declared).credits_per_unit,
+        expires_after = (found.declared).expires_after, updated_at = now()
     from (
         select packs.stripe_price_id, billing._declared_pack(row(
             packs.stripe_price_id, packs.stripe_product_id, packs.livemode, packs.active, packs.lookup_key,
-            packs.nickname, packs.currency, packs.unit_amount, packs.metadata, packs.as_of
-        )) as pack_credits
+            packs.nickname, packs.currency, packs.unit_amount, packs.credits_per_unit is not null, packs.metadata,
+            packs.as_of
+        )) as declared
         from billing.credit_packs as packs
         where packs.stripe_product_id = _resolve_packs.stripe_product_id
-    ) as declared
-    where credit_packs.stripe_price_id = declared.stripe_price_id
-        and credit_packs.pack_credits <> declared.pack_credits;
+    ) as found
+    where credit_packs.stripe_price_id = found.stripe_price_id and billing._is_pack(found.declared)
+        and (credit_packs.pack_credits, credit_packs.credits_per_unit, credit_packs.expires_after) is distinct from
+            ((found.declared).pack_credits, (found.declared).credits_per_unit, (found.declared).expires_after);
 
     for v_price in
         delete from billing.one_time_prices
         where one_time_prices.stripe_product_id = _resolve_packs.stripe_product_id
-            and billing._declared_pack(one_time_prices) is not null
+            and billing._is_pack(billing._declared_pack(one_time_prices))
         returning *
     loop
         perform billing._open_pack(v_price, billing._declared_pack(v_price));
@@ -146,7 +184,7 @@ end
 $$;
 
 revoke all on function
-    billing._declared_pack, billing._sync_one_time_price, billing._open_pack, billing._resolve_packs
+    billing._declared_pack, billing._is_pack, billing._sync_one_time_price, billing._open_pack, billing._resolve_packs
 from public, anon, authenticated, service_role;
 
 comment on table billing.one_time_prices is 'One-time Stripe prices that declare no credits, nor does their product: no packs, unless one of them does later.';

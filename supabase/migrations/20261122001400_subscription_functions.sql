@@ -48,11 +48,64 @@ begin
 end
 $$;
 
+-- Which plans a trial was of, and since when Stripe has said so: the first of them are what it began with.
+create table billing.trial_items (
+    stripe_subscription_id text not null,
+    stripe_subscription_item_id text not null,
+    stripe_price_id text not null,
+    seen_at timestamptz not null,
+    primary key (stripe_subscription_id, stripe_subscription_item_id, stripe_price_id)
+);
+
+alter table billing.trial_items enable row level security;
+revoke all on billing.trial_items from public, anon, authenticated, service_role;
+grant select on billing.trial_items to service_role;
+
+comment on table billing.trial_items is 'The plans of subscriptions while they were on trial, and the earliest state that showed each.';
+
+create function billing._record_trial(stripe_subscription_id text, items jsonb, as_of timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.trial_items as held (
+        stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, seen_at
+    )
+    select
+        _record_trial.stripe_subscription_id, item.stripe_subscription_item_id, item.stripe_price_id, _record_trial.as_of
+    from jsonb_to_recordset(_record_trial.items) as item (stripe_subscription_item_id text, stripe_price_id text)
+    on conflict on constraint trial_items_pkey do update set seen_at = excluded.seen_at
+    where held.seen_at > excluded.seen_at;
+end
+$$;
+
+-- An older state still says which anchor the subscription had, and which plans its trial was of.
+create function billing._record_older_state(
+    stripe_subscription_id text, billing_cycle_anchor timestamptz, status text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.subscriptions
+    set anchors = subscriptions.anchors || _record_older_state.billing_cycle_anchor
+    where subscriptions.stripe_subscription_id = _record_older_state.stripe_subscription_id
+        and _record_older_state.billing_cycle_anchor <> all (subscriptions.anchors);
+    if found or _record_older_state.status = 'trialing' then
+        perform billing._allocate_subscription(_record_older_state.stripe_subscription_id);
+    end if;
+end
+$$;
+
 create function billing.sync_subscription(
     stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text,
     billing_cycle_anchor timestamptz, cancel_at timestamptz, cancel_at_period_end boolean, canceled_at timestamptz,
     ended_at timestamptz, trial_start timestamptz, trial_end timestamptz, is_collection_paused boolean,
-    metadata jsonb, started_at timestamptz, items jsonb, as_of timestamptz, is_fetched boolean
+    metadata jsonb, started_at timestamptz, stripe_test_clock_id text, items jsonb, as_of timestamptz, is_fetched boolean
 )
 returns text
 language plpgsql
@@ -63,24 +116,34 @@ as $$
 declare
     v_as_of timestamptz;
 begin
+    if sync_subscription.status = 'trialing' then
+        perform billing._record_trial(
+            sync_subscription.stripe_subscription_id, sync_subscription.items, sync_subscription.as_of
+        );
+    end if;
     insert into billing.subscriptions as held (
-        stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor,
+        stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor, anchors,
         cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
-        metadata, started_at, as_of
+        metadata, started_at, stripe_test_clock_id, as_of
     )
     values (
         sync_subscription.stripe_subscription_id, sync_subscription.stripe_customer_id,
         billing._account_of_customer(sync_subscription.stripe_customer_id, sync_subscription.livemode),
         sync_subscription.livemode, sync_subscription.status, sync_subscription.currency,
-        sync_subscription.billing_cycle_anchor, sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
+        sync_subscription.billing_cycle_anchor, array[sync_subscription.billing_cycle_anchor],
+        sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
         sync_subscription.canceled_at, sync_subscription.ended_at, sync_subscription.trial_start,
         sync_subscription.trial_end, sync_subscription.is_collection_paused, sync_subscription.metadata,
-        sync_subscription.started_at, sync_subscription.as_of
+        sync_subscription.started_at, sync_subscription.stripe_test_clock_id, sync_subscription.as_of
     )
     on conflict on constraint subscriptions_pkey do update
     set status = excluded.status,
         currency = excluded.currency,
         billing_cycle_anchor = excluded.billing_cycle_anchor,
+        anchors = case
+            when excluded.billing_cycle_anchor = any (held.anchors) then held.anchors
+            else held.anchors || excluded.billing_cycle_anchor
+        end,
         cancel_at = excluded.cancel_at,
         cancel_at_period_end = excluded.cancel_at_period_end,
         canceled_at = excluded.canceled_at,
@@ -101,6 +164,9 @@ begin
     if not found then
         select subscriptions.as_of into strict v_as_of from billing.subscriptions
         where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id;
+        perform billing._record_older_state(
+            sync_subscription.stripe_subscription_id, sync_subscription.billing_cycle_anchor, sync_subscription.status
+        );
         return billing._refused(v_as_of, sync_subscription.as_of);
     end if;
 
@@ -129,18 +195,20 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._settle_subscription(sync_subscription.stripe_subscription_id);
+    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id);
     return 'applied';
 end
 $$;
 
-revoke all on function billing._is_a_step_back, billing.sync_subscription from public, anon, authenticated, service_role;
+revoke all on function
+    billing._is_a_step_back, billing._record_trial, billing._record_older_state, billing.sync_subscription
+from public, anon, authenticated, service_role;
 grant execute on function billing.sync_subscription(
     text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
-    timestamptz, boolean, jsonb, timestamptz, jsonb, timestamptz, boolean
+    timestamptz, boolean, jsonb, timestamptz, text, jsonb, timestamptz, boolean
 ) to billing_worker;
 
 comment on function billing.sync_subscription(
     text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
-    timestamptz, boolean, jsonb, timestamptz, jsonb, timestamptz, boolean
+    timestamptz, boolean, jsonb, timestamptz, text, jsonb, timestamptz, boolean
 ) is 'A Stripe subscription as of a moment: applied, stale or refetch.';

@@ -45,6 +45,7 @@ create table billing.held_credits (
     stripe_invoice_id text,
     stripe_subscription_item_id text,
     stripe_price_id text,
+    expires_at timestamptz,
     revocation_id bigint references billing.credit_revocations (id),
     held_at timestamptz not null,
     created_at timestamptz not null default now(),
@@ -83,29 +84,32 @@ as $$
     from billing.settings
 $$;
 
--- The key of what is given once (kind: initial or trial).
+-- The key of what is given once (kind: initial or trial): for each product, or for each account, as the settings say.
 create function billing._once_key(kind text, account_id uuid, stripe_product_id text)
 returns text
-language sql
+language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
-    select case settings.initial_credits_per
+begin
+    return (select case case _once_key.kind when 'trial' then settings.one_trial_per else settings.initial_credits_per end
         when 'account' then format('%s:%s', _once_key.kind, _once_key.account_id)
         else format('%s:%s:%s', _once_key.kind, _once_key.account_id, _once_key.stripe_product_id)
     end
-    from billing.settings
+    from billing.settings);
+end
 $$;
 
 -- Whether such credits were given or held under whatever key, so that the setting can be changed at any time: by the
 -- kind that the key names, and the product of the price.
 create function billing._was_given(account_id uuid, kind text, stripe_price_id text)
 returns boolean
-language sql
+language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
-    select exists (
+begin
+    return (select exists (
         select from (
             select credit_grants.idempotency_key, credit_grants.stripe_price_id from billing.credit_grants
             where credit_grants.account_id = _was_given.account_id and credit_grants.key_space = 'stripe'
@@ -115,14 +119,15 @@ as $$
         ) as given
         left join billing.plans on plans.stripe_price_id = given.stripe_price_id
         where split_part(given.idempotency_key, ':', 1) = _was_given.kind and (
-            settings.initial_credits_per = 'account'
+            case _was_given.kind when 'trial' then settings.one_trial_per else settings.initial_credits_per end = 'account'
             or plans.stripe_product_id = (
                 select mine.stripe_product_id from billing.plans as mine
                 where mine.stripe_price_id = _was_given.stripe_price_id
             )
         )
     )
-    from billing.settings
+    from billing.settings);
+end
 $$;
 
 -- Where a card of the account was seen first, if that was another account and earlier. A card that was approved for the
@@ -172,13 +177,13 @@ declare
 begin
     insert into billing.held_credits (
         account_id, kind, amount, card_fingerprint, matched_account_id, status, idempotency_key, source, reference_id,
-        description, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, held_at
+        description, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, expires_at, held_at
     )
     select
         v_held.account_id, v_held.kind, v_held.amount, v_held.card_fingerprint, v_held.matched_account_id,
         case billing._seen_card_policy() when 'refuse' then 'refused' else 'pending' end, v_held.idempotency_key,
         v_held.source, v_held.reference_id, v_held.description, v_held.stripe_invoice_id,
-        v_held.stripe_subscription_item_id, v_held.stripe_price_id, billing.current_time()
+        v_held.stripe_subscription_item_id, v_held.stripe_price_id, v_held.expires_at, billing.current_time()
     from billing.settings
     returning * into v_held;
     insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
@@ -196,20 +201,25 @@ $$;
 -- Start of the first period that an invoice pays for of an item.
 create function billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text)
 returns timestamptz
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-    select min(invoice_lines.period_start) from billing.invoice_lines
-    where invoice_lines.stripe_invoice_id = _paid_from.stripe_invoice_id and not invoice_lines.is_proration
-        and invoice_lines.stripe_subscription_item_id = _paid_from.stripe_subscription_item_id
+begin
+    return (
+        select min(invoice_lines.period_start) from billing.invoice_lines
+        where invoice_lines.stripe_invoice_id = _paid_from.stripe_invoice_id and not invoice_lines.is_proration
+            and invoice_lines.stripe_subscription_item_id = _paid_from.stripe_subscription_item_id
+    );
+end
 $$;
 
 -- Grants initial or trial credits, or holds them. Repeating it does nothing, whatever became of them; only what waits
 -- for an administrator goes over to an earlier paid period, as the lot would.
 create function billing._grant_once(
     account_id uuid, kind text, idempotency_key text, amount bigint, source text, reference_id text, description text,
-    stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text
+    stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text,
+    effective_at timestamptz default null, expires_at timestamptz default null
 )
 returns void
 language plpgsql
@@ -253,6 +263,8 @@ begin
             source => _grant_once.source,
             reference_id => _grant_once.reference_id,
             description => _grant_once.description,
+            effective_at => _grant_once.effective_at,
+            expires_at => _grant_once.expires_at,
             stripe_invoice_id => _grant_once.stripe_invoice_id,
             stripe_subscription_item_id => _grant_once.stripe_subscription_item_id,
             stripe_price_id => _grant_once.stripe_price_id
@@ -272,6 +284,7 @@ begin
     v_held.stripe_invoice_id := _grant_once.stripe_invoice_id;
     v_held.stripe_subscription_item_id := _grant_once.stripe_subscription_item_id;
     v_held.stripe_price_id := _grant_once.stripe_price_id;
+    v_held.expires_at := _grant_once.expires_at;
     perform billing._set_aside(v_held);
 end
 $$;

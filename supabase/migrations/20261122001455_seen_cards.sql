@@ -66,6 +66,7 @@ begin
         source => v_held.source,
         reference_id => v_held.reference_id,
         description => v_held.description,
+        expires_at => case when v_held.expires_at > billing.current_time() then v_held.expires_at end,
         stripe_invoice_id => v_held.stripe_invoice_id,
         stripe_subscription_item_id => v_held.stripe_subscription_item_id,
         stripe_price_id => v_held.stripe_price_id,
@@ -75,21 +76,21 @@ end
 $$;
 
 -- Takes back what was granted before the card was told of, as far as it is unspent.
-create function billing._take_back(lot billing.credit_grants, seen billing.card_fingerprints)
+create function billing._withdraw_for_review(lot billing.credit_grants, seen billing.card_fingerprints)
 returns void
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
-    v_lot billing.credit_grants := _take_back.lot;
+    v_lot billing.credit_grants := _withdraw_for_review.lot;
     v_held billing.held_credits;
     v_revocation billing.credit_revocations;
 begin
     v_held.account_id := v_lot.account_id;
     v_held.kind := split_part(v_lot.idempotency_key, ':', 1);
-    v_held.card_fingerprint := (_take_back.seen).card_fingerprint;
-    v_held.matched_account_id := (_take_back.seen).account_id;
+    v_held.card_fingerprint := (_withdraw_for_review.seen).card_fingerprint;
+    v_held.matched_account_id := (_withdraw_for_review.seen).account_id;
     v_held.idempotency_key := v_lot.idempotency_key;
     v_held.source := v_lot.source;
     v_held.reference_id := v_lot.reference_id;
@@ -98,6 +99,7 @@ begin
     v_held.stripe_invoice_id := v_lot.stripe_invoice_id;
     v_held.stripe_subscription_item_id := v_lot.stripe_subscription_item_id;
     v_held.stripe_price_id := v_lot.stripe_price_id;
+    v_held.expires_at := v_lot.expires_at;
     select v_lot.amount - coalesce(sum(billing._asked_back(credit_revocations)), 0)
     into v_held.amount
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
@@ -170,7 +172,7 @@ begin
     loop
         v_seen := billing._seen_card(_judge_credits.account_id, v_lot.granted_at);
         if v_seen.card_fingerprint is not null then
-            perform billing._take_back(v_lot.lot, v_seen);
+            perform billing._withdraw_for_review(v_lot.lot, v_seen);
         end if;
     end loop;
 end
@@ -276,7 +278,7 @@ as $$
 $$;
 
 revoke all on function
-    billing._lock_card, billing._give_held, billing._take_back, billing._judge_credits, billing._judge_card,
+    billing._lock_card, billing._give_held, billing._withdraw_for_review, billing._judge_credits, billing._judge_card,
     billing._record_card, billing._record_cards_of_customer, billing.record_card
 from public, anon, authenticated, service_role;
 grant execute on function billing.record_card(text, boolean, text, timestamptz) to billing_worker;

@@ -36,9 +36,7 @@ begin
     elsif v_status = 'approved' then
         perform billing._check_open(v_held.account_id);
         perform billing._give_held(v_held, review_held_credits.actor);
-        perform billing._settle_lots_of_invoice(invoices) from billing.invoices
-        where invoices.stripe_invoice_id = v_held.stripe_invoice_id
-            and (invoices.amount_returned > 0 or invoices.amount_contested > 0);
+        perform billing._post_returned_credits(v_held.stripe_invoice_id) where v_held.stripe_invoice_id is not null;
     end if;
 
     update billing.held_credits

@@ -1,7 +1,7 @@
 -- Invoices from Stripe → their rows here, and credits for what was paid.
 --
--- Invariant: an invoice only moves forward; credits are granted from paid lines of subscription items and from nothing
--- else. Called by billing_worker.
+-- Invariant: an invoice only moves forward; its lines are recorded when it is paid, and credits follow from them.
+-- Called by billing_worker.
 
 create function billing._invoice_rank(status text)
 returns integer
@@ -14,66 +14,29 @@ $$;
 
 create function billing._record_lines(invoice billing.invoices, lines jsonb)
 returns void
-language sql
-volatile
-set search_path = ''
-as $$
-    insert into billing.invoice_lines (
-        stripe_line_id, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, amount, quantity,
-        is_proration, period_start, period_end
-    )
-    select
-        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_item_id,
-        line.stripe_price_id, line.amount, line.quantity, line.is_proration, line.period_start, line.period_end
-    from jsonb_to_recordset(_record_lines.lines) as line (
-        stripe_line_id text, stripe_subscription_item_id text, stripe_price_id text, amount bigint, quantity bigint,
-        is_proration boolean, period_start timestamptz, period_end timestamptz
-    )
-    on conflict do nothing
-$$;
-
--- Grants what the lines of a paid invoice are worth; as often as you like.
-create function billing._grant_paid_lines(invoice billing.invoices)
-returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_invoice billing.invoices := _grant_paid_lines.invoice;
-    v_net numeric := billing._net_of_changes(v_invoice);
-    v_deduct bigint := greatest(-floor(v_net), 0);
-    v_deducted bigint := 0;
-    v_period record;
 begin
-    -- A manual invoice is no new month; lines of a change of plan that are no proration are one.
-    if v_invoice.billing_reason
-        in ('subscription_create', 'subscription_cycle', 'subscription_update', 'quote_accept', 'subscription')
-    then
-        -- Tiers make several lines of one item and period.
-        for v_period in
-            select
-                invoice_lines.stripe_subscription_item_id, invoice_lines.stripe_price_id, invoice_lines.period_start,
-                invoice_lines.period_end, sum(invoice_lines.quantity)::bigint as quantity,
-                sum(invoice_lines.amount)::bigint as amount
-            from billing.invoice_lines
-            where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
-                and invoice_lines.stripe_subscription_item_id is not null
-                and not invoice_lines.is_proration
-                and invoice_lines.period_end > invoice_lines.period_start
-            group by 1, 2, 3, 4
-            order by 1, 3
-        loop
-            v_deducted := v_deducted + billing._open_period(
-                v_invoice, v_period.stripe_subscription_item_id, v_period.stripe_price_id, v_period.quantity,
-                v_period.amount, v_period.period_start, v_period.period_end,
-                case when v_invoice.billing_reason = 'subscription_update' then v_deduct - v_deducted else 0 end
-            );
-        end loop;
-    end if;
-    if v_invoice.stripe_subscription_id is not null then
-        perform billing._record_changes(v_invoice, v_net, v_deducted);
-    end if;
+    insert into billing.invoice_lines (
+        stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
+        discount, quantity, is_proration, credited_line_ids, period_start, period_end
+    )
+    select
+        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
+        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.quantity,
+        line.is_proration,
+        case jsonb_typeof(line.credited_line_ids) when 'array' then array(
+            select jsonb_array_elements_text(line.credited_line_ids)
+        ) end,
+        line.period_start, line.period_end
+    from jsonb_to_recordset(_record_lines.lines) as line (
+        stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
+        amount bigint, discount bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
+        period_start timestamptz, period_end timestamptz
+    )
+    on conflict do nothing;
 end
 $$;
 
@@ -100,7 +63,9 @@ begin
     values (
         sync_invoice.stripe_invoice_id, sync_invoice.stripe_customer_id,
         billing._account_of_customer(sync_invoice.stripe_customer_id, sync_invoice.livemode),
-        sync_invoice.stripe_subscription_id, sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
+        -- An invoice may name no subscription whose line is of one.
+        coalesce(sync_invoice.stripe_subscription_id, sync_invoice.lines -> 0 ->> 'stripe_subscription_id'),
+        sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
         sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
         sync_invoice.amount_paid, sync_invoice.attempt_count, sync_invoice.next_payment_attempt_at,
         sync_invoice.hosted_invoice_url, sync_invoice.invoiced_at, sync_invoice.paid_at, sync_invoice.as_of
@@ -127,16 +92,18 @@ begin
         return 'stale';
     elsif v_invoice.status = 'paid' then
         perform billing._record_lines(v_invoice, sync_invoice.lines);
-        perform billing._grant_paid_lines(v_invoice);
-        perform billing._settle_invoice(v_invoice.stripe_invoice_id);
-        perform billing._settle_subscription(v_invoice.stripe_subscription_id);
+        if v_invoice.stripe_subscription_id is not null then
+            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
+        end if;
+        perform billing._purchase_packs_of_invoice(v_invoice);
+        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     end if;
     return 'applied';
 end
 $$;
 
 revoke all on function
-    billing._invoice_rank, billing._record_lines, billing._grant_paid_lines, billing.sync_invoice
+    billing._invoice_rank, billing._record_lines, billing.sync_invoice
 from public, anon, authenticated, service_role;
 grant execute on function billing.sync_invoice(
     text, text, text, boolean, text, text, text, bigint, bigint, bigint, bigint, integer, timestamptz, text, timestamptz,

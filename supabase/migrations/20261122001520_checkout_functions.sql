@@ -26,19 +26,19 @@ alter table billing.checkout_line_items enable row level security;
 revoke all on billing.checkout_line_items from public, anon, authenticated, service_role;
 grant select on billing.checkout_line_items to service_role;
 
--- Grants the packs of a paid session; as often as you like.
-create function billing._grant_packs(session billing.checkout_sessions)
+-- Grants the packs of a paid session; as often as you like. paid: what was paid where it is less than the session's total
+-- (a payment that was captured in part).
+create function billing._purchase_packs_of_session(session billing.checkout_sessions, paid bigint default null)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_session billing.checkout_sessions := _grant_packs.session;
+    v_session billing.checkout_sessions := _purchase_packs_of_session.session;
     v_missing text;
-    v_credits numeric;
-    v_prices text[];
-    v_names text;
+    v_bought record;
+    v_purchase billing.pack_purchases;
 begin
     if not exists (
         select from billing.checkout_line_items as items
@@ -47,17 +47,11 @@ begin
             and (items.declares_credits or credit_packs.stripe_price_id is not null)
     ) then
         return;
-    elsif v_session.account_id is null and v_session.stripe_customer_id is null then
-        raise exception 'a guest paid for %: nobody can tell whose the credits are', v_session.stripe_checkout_session_id
-            using errcode = 'TB055',
-            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
-    elsif v_session.account_id is null then
-        raise exception 'customer % of % is linked to no account',
-            v_session.stripe_customer_id, v_session.stripe_checkout_session_id
-            using errcode = 'TB011', detail = v_session.stripe_customer_id,
-            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
     end if;
-    -- Two sessions at once, or an account that no customer of the batch told of.
+    perform billing._check_buyer(
+        v_session.stripe_checkout_session_id, v_session.stripe_customer_id, v_session.account_id
+    );
+    -- Two sessions at once, or an account that no customer of the batch named.
     perform billing._lock_balance(v_session.account_id);
 
     select items.stripe_price_id into v_missing
@@ -71,32 +65,96 @@ begin
         raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
             using errcode = 'TB010', detail = v_missing,
             hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
+    elsif exists (
+        -- Its invoice was first.
+        select from billing.pack_purchases
+        where pack_purchases.stripe_invoice_id = v_session.stripe_invoice_id
+            and pack_purchases.stripe_checkout_session_id is null
+    ) then
+        return;
     end if;
 
-    select
-        sum(credit_packs.pack_credits * coalesce(items.quantity, 1)::numeric),
-        array_agg(distinct credit_packs.stripe_price_id),
-        string_agg(distinct coalesce(credit_packs.nickname, products.name), ', ')
-    into v_credits, v_prices, v_names
-    from billing.checkout_line_items as items
-    join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
-    join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
-    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id;
-    perform billing._grant_credits(
-        account_id => v_session.account_id,
-        amount => billing._checked_amount(v_credits),
-        key_space => 'stripe',
-        idempotency_key => 'pack:' || v_session.stripe_checkout_session_id,
-        source => 'stripe.pack',
-        reference_id => v_session.stripe_checkout_session_id,
-        description => v_names,
-        stripe_invoice_id => v_session.stripe_invoice_id,
+    for v_bought in
+        select
+            items.amount_total = 0 as is_free,
+            case when items.amount_total = 0 then packs.stripe_product_id end as stripe_product_id,
+            sum(billing._credits_of_pack(packs, items.quantity, items.amount_total)) as credits,
+            array_agg(distinct packs.stripe_price_id) as stripe_price_ids,
+            string_agg(distinct coalesce(packs.nickname, products.name), ', ') as names,
+            min(packs.expires_after) as expires_after
+        from billing.checkout_line_items as items
+        join billing.credit_packs as packs on packs.stripe_price_id = items.stripe_price_id
+        join billing.products on products.stripe_product_id = packs.stripe_product_id
+        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+        group by 1, 2
+        order by 1, 2
+    loop
+        continue when v_bought.credits = 0;
+        v_purchase := null;
+        v_purchase.purchased_at := coalesce(
+            billing._charged_at(v_session.stripe_payment_intent_id), v_session.opened_at, v_session.completed_at
+        );
+        v_purchase.business_key := case
+            when v_bought.is_free
+                then billing._free_pack_key(v_session.account_id, v_bought.stripe_product_id, v_purchase.purchased_at)
+            else 'pack:' || v_session.stripe_checkout_session_id
+        end;
+        v_purchase.account_id := v_session.account_id;
+        v_purchase.source := 'stripe.pack';
+        v_purchase.reference_id := v_session.stripe_checkout_session_id;
+        v_purchase.description := v_bought.names;
+        v_purchase.price := case
+            when v_bought.is_free then 0 else coalesce(_purchase_packs_of_session.paid, v_session.amount_total, 0)
+        end;
+        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
+            v_bought.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
+            continue when v_bought.credits = 0;  -- less than one credit was paid for
+        end if;
+        v_purchase.credits := billing._checked_amount(v_bought.credits);
         -- Of several packs the line items tell.
-        stripe_price_id => case when cardinality(v_prices) = 1 then v_prices[1] end,
-        stripe_checkout_session_id => v_session.stripe_checkout_session_id,
-        stripe_payment_intent_id => v_session.stripe_payment_intent_id
-    );
-    perform billing._settle_packs(v_session.stripe_payment_intent_id);
+        v_purchase.stripe_price_id :=
+            case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
+        v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
+        v_purchase.stripe_invoice_id := v_session.stripe_invoice_id;
+        v_purchase.stripe_payment_intent_id := v_session.stripe_payment_intent_id;
+        v_purchase.expires_at := v_purchase.purchased_at + v_bought.expires_after;
+        perform billing._purchase(v_purchase);
+        perform billing._apply_returns_of_payment(v_session.stripe_payment_intent_id, null)
+        where v_session.stripe_payment_intent_id is not null;
+    end loop;
+end
+$$;
+
+-- What a session's payment intent has paid: a later capture, or a bank debit that arrived.
+create function billing._pay_session(stripe_payment_intent_id text, amount_received bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_session billing.checkout_sessions;
+begin
+    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
+    where checkout_sessions.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
+        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
+        and checkout_sessions.payment_status = 'unpaid'
+    returning * into v_session;
+    if found then
+        perform billing._purchase_packs_of_session(v_session, least(_pay_session.amount_received, v_session.amount_total));
+        return;
+    end if;
+    -- A session that was read as paid says nothing of a capture in part.
+    update billing.pack_purchases
+    set credits = floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price),
+        price = _pay_session.amount_received
+    where pack_purchases.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
+        and pack_purchases.stripe_checkout_session_id is not null
+        and _pay_session.amount_received < pack_purchases.price
+        and floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price) > 0;
+    if found then
+        perform billing._apply_returns_of_purchases(_pay_session.stripe_payment_intent_id);
+    end if;
 end
 $$;
 
@@ -161,9 +219,7 @@ begin
 
     if not found then
         return 'stale';
-    elsif v_session.mode = 'payment' and v_session.status = 'complete' and v_session.payment_status <> 'unpaid'
-        and sync_checkout_session.lines is not null
-    then
+    elsif v_session.mode = 'payment' and v_session.status = 'complete' and sync_checkout_session.lines is not null then
         insert into billing.checkout_line_items (
             stripe_line_item_id, stripe_checkout_session_id, stripe_price_id, quantity, amount_total, declares_credits
         )
@@ -175,13 +231,17 @@ begin
             declares_credits boolean
         )
         on conflict do nothing;
-        perform billing._grant_packs(v_session);
+        if v_session.payment_status <> 'unpaid' then
+            perform billing._purchase_packs_of_session(v_session);
+        end if;
     end if;
     return 'applied';
 end
 $$;
 
-revoke all on function billing._grant_packs, billing.sync_checkout_session from public, anon, authenticated, service_role;
+revoke all on function
+    billing._purchase_packs_of_session, billing._pay_session, billing.sync_checkout_session
+from public, anon, authenticated, service_role;
 grant execute on function billing.sync_checkout_session(
     text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz, jsonb, timestamptz
 ) to billing_worker;

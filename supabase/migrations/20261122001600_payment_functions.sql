@@ -61,7 +61,7 @@ begin
             v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
         );
     end if;
-    -- What was told of it before it was known here may have named either of its ids.
+    -- What was recorded of it before it was known here may have named either of its ids.
     if v_payment.amount_refunded > 0 or v_payment.is_disputed or exists (
         select from billing.refunds
         where refunds.stripe_charge_id = v_payment.stripe_charge_id
@@ -71,7 +71,7 @@ begin
         where disputes.stripe_charge_id = v_payment.stripe_charge_id
             or disputes.stripe_payment_intent_id = v_payment.stripe_payment_intent_id
     ) then
-        perform billing._settle_payment(v_payment.stripe_payment_intent_id, v_payment.stripe_charge_id);
+        perform billing._apply_returns_of_payment(v_payment.stripe_payment_intent_id, v_payment.stripe_charge_id);
     end if;
     return 'applied';
 end

@@ -4,20 +4,21 @@
 -- twin runs as its caller: only service_role may execute it. Each object first loses what default privileges of older
 -- projects give, then gets its grants.
 
--- What an account has available once it is swept, worked out without writing: holds that expired give back, scheduled
+-- An account's balance as the next sweep will leave it, worked out without writing: holds that expired give back, scheduled
 -- lots open (debt and withholding first), lots that expired are gone but for what a hold still pins. As _settle_due does.
-create function billing.available_when_settled(balance billing.credit_balances)
-returns bigint
+create function billing.settled_balance(balance billing.credit_balances)
+returns billing.credit_balances
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
     v_now timestamptz := billing.current_time();
-    v_balance numeric := (available_when_settled.balance).balance;
-    v_debt bigint := (available_when_settled.balance).debt;
-    v_withheld bigint := (available_when_settled.balance).withheld;
+    v_balance numeric := (settled_balance.balance).balance;
+    v_debt bigint := (settled_balance.balance).debt;
+    v_withheld bigint := (settled_balance.balance).withheld;
     v_available numeric;
+    v_settled billing.credit_balances := settled_balance.balance;
     v_lot record;
     v_repaid bigint;
     v_kept_back bigint;
@@ -26,7 +27,7 @@ begin
     with given_back as (
         select pins.grant_id, sum(pins.amount) as amount from billing.credit_holds as holds
         join billing.credit_hold_lots as pins on pins.hold_id = holds.id
-        where holds.account_id = (available_when_settled.balance).account_id and holds.status = 'held'
+        where holds.account_id = (settled_balance.balance).account_id and holds.status = 'held'
             and holds.expires_at <= v_now
         group by pins.grant_id
     ),
@@ -38,7 +39,7 @@ begin
             ) as upper
         from billing.credit_grants as lots
         left join given_back on given_back.grant_id = lots.id
-        where lots.account_id = (available_when_settled.balance).account_id and lots.closed_at is null
+        where lots.account_id = (settled_balance.balance).account_id and lots.closed_at is null
     )
     select
         greatest(v_debt - coalesce(sum(free.amount), 0), 0),
@@ -50,7 +51,7 @@ begin
     v_available := v_available - v_debt;
     for v_lot in
         select lots.amount, lots.expires_at from billing.credit_grants as lots
-        where lots.account_id = (available_when_settled.balance).account_id and lots.entry_id is null
+        where lots.account_id = (settled_balance.balance).account_id and lots.entry_id is null
             and lots.closed_at is null and lots.effective_at <= v_now
         order by lots.effective_at, lots.id
     loop
@@ -65,25 +66,32 @@ begin
             v_available := v_available - (v_lot.amount - v_repaid - v_kept_back);
         end if;
     end loop;
-    return greatest(v_available, 0);
+    v_settled.held := v_settled.held - coalesce((
+        select sum(pins.amount) from billing.credit_holds as holds
+        join billing.credit_hold_lots as pins on pins.hold_id = holds.id
+        where holds.account_id = v_settled.account_id and holds.status = 'held' and holds.expires_at <= v_now
+    ), 0);
+    v_settled.balance := v_available + v_settled.held;
+    return v_settled;
 end
 $$;
 
-revoke all on function billing.available_when_settled from public, anon, authenticated, service_role;
-grant execute on function billing.available_when_settled(billing.credit_balances) to authenticated, service_role;
+revoke all on function billing.settled_balance from public, anon, authenticated, service_role;
+grant execute on function billing.settled_balance(billing.credit_balances) to authenticated, service_role;
 
 create view public.credit_balance with (security_invoker = on) as
 select
     balances.account_id,
-    balances.balance,
-    balances.held,
     -- What is due counts as swept, though no movement has swept it yet.
-    case
-        when balances.next_due_at <= billing.current_time() then billing.available_when_settled(balances)
-        else greatest(balances.balance - balances.held, 0)
-    end as available,
+    coalesce(settled.balance, balances.balance) as balance,
+    coalesce(settled.held, balances.held) as held,
+    greatest(coalesce(settled.balance, balances.balance) - coalesce(settled.held, balances.held), 0) as available,
     balances.updated_at
-from billing.credit_balances as balances;
+from billing.credit_balances as balances
+left join lateral (
+    select swept.balance, swept.held from billing.settled_balance(balances) as swept
+    where balances.next_due_at <= billing.current_time()
+) as settled on true;
 
 create view public.credit_history with (security_invoker = on) as
 select id, account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, occurred_at
@@ -96,14 +104,17 @@ select
     plans.initial_credits, plans.monthly_credits, plans.trial_credits, plans.features, plans.trial_days,
     plans.seats_min, plans.seats_max
 from billing.plans
-join billing.products on products.stripe_product_id = plans.stripe_product_id;
+join billing.products on products.stripe_product_id = plans.stripe_product_id
+-- The policies say the same to clients; roles that they do not hold for get what is on sale, too.
+where plans.active and products.active and plans.livemode = (select billing.is_livemode());
 
 create view public.billing_packs with (security_invoker = on) as
 select
     packs.stripe_price_id, packs.lookup_key, coalesce(packs.nickname, products.name) as name, products.description,
-    packs.currency, packs.unit_amount, packs.pack_credits
+    packs.currency, packs.unit_amount, packs.pack_credits, packs.credits_per_unit, packs.expires_after
 from billing.credit_packs as packs
-join billing.products on products.stripe_product_id = packs.stripe_product_id;
+join billing.products on products.stripe_product_id = packs.stripe_product_id
+where packs.active and products.active and packs.livemode = (select billing.is_livemode());
 
 create view public.billing_subscription with (security_invoker = on) as
 select
@@ -152,7 +163,7 @@ grant execute on function
     public.link_customer(uuid, text, boolean)
 to service_role;
 
-comment on function billing.available_when_settled(billing.credit_balances) is 'What an account has available once what is due is swept.';
+comment on function billing.settled_balance(billing.credit_balances) is 'What an account has available once what is due is swept.';
 comment on view public.credit_balance is 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
 comment on view public.credit_history is 'Movements of credits of my accounts; page by id descending.';
 comment on view public.billing_plans is 'Plans on sale and the credits they are worth.';

@@ -99,7 +99,7 @@ comment on column billing.recharge_settings.threshold is 'Credits: a pack is bou
 comment on column billing.recharge_settings.monthly_cap_amount is 'At most so much in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';
 comment on column billing.recharge_settings.monthly_cap_count is 'At most so many recharges in a calendar month (UTC); null: no cap.';
 comment on column billing.recharge_settings.return_url is 'Where the customer comes back to from the bank''s page, when a payment must be authenticated; settings.site_url if null.';
-comment on column billing.recharge_settings.paused_reason is 'paused: by the app. Else why the last recharge failed: a Stripe code, or no_customer, no_pack, no_payment_method, account_closed, no_answer.';
+comment on column billing.recharge_settings.paused_reason is 'paused: by the app. Else why the last recharge failed: a Stripe code, or no_customer, no_pack, no_payment_method, no_user, account_closed, no_answer.';
 comment on column billing.recharge_settings.check_again_at is 'When it is looked at again without any movement: the cap''s month is over, or the account may be frozen no more.';
 comment on table billing.recharges is 'Packs bought by themselves, each at most one payment; amounts in minor units of currency.';
 comment on column billing.recharges.idempotency_key is 'What Stripe is asked with, however often: the recharge''s id.';

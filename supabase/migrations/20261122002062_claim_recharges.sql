@@ -70,6 +70,8 @@ begin
 
     v_obstacle := case
         when v_account.closed_at is not null then 'account_closed'
+        -- Nobody is left who agreed to be charged.
+        when not billing._has_user(v_account.id) then 'no_user'
         when v_customer_id is null then 'no_customer'
         when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 or not exists (
             select from billing.products where products.stripe_product_id = v_pack.stripe_product_id and products.active

@@ -37,6 +37,13 @@ begin
     elsif set_recharge.return_url !~ '^https?://[^[:space:]]+$' then
         raise exception 'return_url is no address'
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
+    elsif not coalesce(set_recharge.is_paused, false) and exists (
+        select from billing.credit_packs
+        where credit_packs.stripe_price_id = set_recharge.stripe_price_id and credit_packs.credits_per_unit is not null
+    ) then
+        raise exception 'the customer chooses the amount of price %: auto-recharge needs a pack with a fixed amount',
+            set_recharge.stripe_price_id
+            using errcode = 'TB050', hint = 'Use the stripe_price_id of a credit pack that has a unit_amount.';
     elsif not exists (
         select from billing.credit_packs
         join billing.products on products.stripe_product_id = credit_packs.stripe_product_id

@@ -13,6 +13,7 @@ set search_path = ''
 as $$
     select case
         when accounts.closed_at is not null then 'account_closed'
+        when not billing._has_user(accounts.id) then 'no_user'
         when accounts.frozen_at is not null then 'account_frozen'
         when recharge_settings.is_paused then 'paused'
         when credit_balances.balance - credit_balances.held >= recharge_settings.threshold then 'not_needed'

@@ -15,28 +15,30 @@ set search_path = ''
 as $$
 declare
     v_recharge billing.recharges := _pay_recharge.recharge;
+    v_pack billing.credit_packs;
+    v_purchase billing.pack_purchases;
 begin
     update billing.recharges
     set status = 'paid', stripe_payment_intent_id = _pay_recharge.stripe_payment_intent_id, reason = null,
         is_final = false, action_url = null, next_attempt_at = null, settled_at = billing.current_time(),
         updated_at = now()
     where recharges.id = v_recharge.id;
-    perform billing._grant_credits(
-        account_id => v_recharge.account_id,
-        amount => v_recharge.credits,
-        key_space => 'stripe',
-        idempotency_key => 'recharge:' || _pay_recharge.stripe_payment_intent_id,
-        source => 'stripe.recharge',
-        reference_id => v_recharge.id::text,
-        description => (
-            select coalesce(credit_packs.nickname, products.name) from billing.credit_packs
-            join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
-            where credit_packs.stripe_price_id = v_recharge.stripe_price_id
-        ),
-        stripe_price_id => v_recharge.stripe_price_id,
-        stripe_payment_intent_id => _pay_recharge.stripe_payment_intent_id
+    select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_recharge.stripe_price_id;
+    v_purchase.business_key := 'recharge:' || _pay_recharge.stripe_payment_intent_id;
+    v_purchase.account_id := v_recharge.account_id;
+    v_purchase.source := 'stripe.recharge';
+    v_purchase.reference_id := v_recharge.id::text;
+    v_purchase.description := billing._pack_name(v_pack);
+    v_purchase.credits := v_recharge.credits;
+    v_purchase.price := v_recharge.amount;
+    v_purchase.stripe_price_id := v_recharge.stripe_price_id;
+    v_purchase.stripe_payment_intent_id := _pay_recharge.stripe_payment_intent_id;
+    v_purchase.purchased_at := coalesce(
+        billing._charged_at(_pay_recharge.stripe_payment_intent_id), billing.current_time()
     );
-    perform billing._settle_packs(_pay_recharge.stripe_payment_intent_id);
+    v_purchase.expires_at := v_purchase.purchased_at + v_pack.expires_after;
+    perform billing._purchase(v_purchase);
+    perform billing._apply_returns_of_payment(_pay_recharge.stripe_payment_intent_id, null);
     -- The customer has authenticated it: what this recharge had paused goes on.
     update billing.recharge_settings set is_paused = false, paused_reason = null, paused_at = null, updated_at = now()
     where recharge_settings.account_id = v_recharge.account_id and recharge_settings.is_paused

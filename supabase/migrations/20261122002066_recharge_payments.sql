@@ -1,4 +1,4 @@
--- Payment intents from Stripe → the recharges that they pay for.
+-- Payment intents from Stripe → the recharges that they pay for, and sessions that are paid after they were completed.
 --
 -- Invariant: an intent of a recharge grants its pack once (recharge:{payment intent}), however many events tell of it and
 -- whatever the worker heard before. An intent is a recharge's by its id, or by the recharge's id in its metadata, and then
@@ -20,6 +20,9 @@ declare
     v_recharge billing.recharges;
     v_is_known boolean;
 begin
+    if sync_payment_intent.status = 'succeeded' then
+        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received);
+    end if;
     select * into v_recharge from billing.recharges
     where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
     if not found then

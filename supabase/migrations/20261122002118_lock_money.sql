@@ -78,7 +78,7 @@ begin
         begin
             perform billing._lock_arrival(arrival.stripe_id)
             from unnest(
-                array_remove(array[coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id)], null)
+                array_remove(array[_lock_money.stripe_charge_id, _lock_money.stripe_payment_intent_id], null)
                     || v_invoice_ids
             ) with ordinality as arrival (stripe_id, place)
             order by arrival.place;

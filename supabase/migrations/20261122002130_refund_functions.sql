@@ -26,7 +26,7 @@ begin
     set status = excluded.status, amount_paid = excluded.amount_paid
     where held.status = 'open';
     if found and sync_invoice_payment.status = 'paid' then
-        perform billing._settle_payment(
+        perform billing._apply_returns_of_payment(
             sync_invoice_payment.stripe_payment_intent_id, sync_invoice_payment.stripe_charge_id
         );
         -- A warning that came before: now it is known which subscription its charge paid for.
@@ -79,7 +79,7 @@ begin
     if not found then
         return 'stale';
     end if;
-    perform billing._settle_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
+    perform billing._apply_returns_of_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
     perform billing._lock_arrival(sync_refund.stripe_refund_id);
     perform billing._fail_refund_action(sync_refund.stripe_refund_id);
     if sync_refund.status = 'succeeded' then
@@ -157,7 +157,7 @@ begin
     if not found then
         return 'stale';
     end if;
-    perform billing._settle_payment(v_dispute.stripe_payment_intent_id, v_dispute.stripe_charge_id);
+    perform billing._apply_returns_of_payment(v_dispute.stripe_payment_intent_id, v_dispute.stripe_charge_id);
     if v_before is distinct from v_dispute.status then
         perform billing._tell_of_dispute(v_dispute, v_before);
     end if;
@@ -198,7 +198,8 @@ $$;
 
 create function billing.sync_credit_note(
     stripe_credit_note_id text, stripe_invoice_id text, livemode boolean, status text, currency text, amount bigint,
-    amount_refunded bigint, reason text, noted_at timestamptz, as_of timestamptz
+    amount_refunded bigint, reason text, noted_at timestamptz, lines jsonb, stripe_refund_ids text[],
+    pre_payment_amount bigint, as_of timestamptz
 )
 returns text
 language plpgsql
@@ -208,24 +209,34 @@ set search_path = ''
 as $$
 begin
     insert into billing.credit_notes as held (
-        stripe_credit_note_id, stripe_invoice_id, livemode, status, currency, amount, amount_refunded, reason, noted_at,
-        as_of
+        stripe_credit_note_id, stripe_invoice_id, livemode, status, currency, amount, amount_refunded,
+        pre_payment_amount, stripe_refund_ids, reason, noted_at, as_of
     )
     values (
         sync_credit_note.stripe_credit_note_id, sync_credit_note.stripe_invoice_id, sync_credit_note.livemode,
         sync_credit_note.status, sync_credit_note.currency, sync_credit_note.amount, sync_credit_note.amount_refunded,
+        sync_credit_note.pre_payment_amount, coalesce(sync_credit_note.stripe_refund_ids, '{}'),
         sync_credit_note.reason, sync_credit_note.noted_at, sync_credit_note.as_of
     )
     on conflict on constraint credit_notes_pkey do update
     set status = excluded.status,
         amount_refunded = greatest(held.amount_refunded, excluded.amount_refunded),
+        -- Refunds only ever join it.
+        stripe_refund_ids = array(
+            select refund_id from unnest(held.stripe_refund_ids || excluded.stripe_refund_ids) as refund_id
+            group by refund_id order by refund_id
+        ),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
     where held.status = 'issued';
     if not found then
         return 'stale';
     end if;
-    perform billing._settle_invoice(sync_credit_note.stripe_invoice_id);
+    insert into billing.credit_note_lines (stripe_credit_note_id, number, stripe_line_id, amount)
+    select sync_credit_note.stripe_credit_note_id, line.number, line.item ->> 'stripe_line_id', (line.item ->> 'amount')::bigint
+    from jsonb_array_elements(sync_credit_note.lines) with ordinality as line (item, number)
+    on conflict do nothing;
+    perform billing._apply_returns_of_invoice(sync_credit_note.stripe_invoice_id);
     return 'applied';
 end
 $$;
@@ -238,5 +249,7 @@ grant execute on function
     billing.sync_invoice_payment(text, text, text, text, boolean, text, text, bigint, timestamptz),
     billing.sync_refund(text, text, text, text, text, bigint, text, text, timestamptz, timestamptz),
     billing.sync_dispute(text, text, text, boolean, text, text, bigint, text, timestamptz, timestamptz, timestamptz),
-    billing.sync_credit_note(text, text, boolean, text, text, bigint, bigint, text, timestamptz, timestamptz)
+    billing.sync_credit_note(
+        text, text, boolean, text, text, bigint, bigint, text, timestamptz, jsonb, text[], bigint, timestamptz
+    )
 to billing_worker;

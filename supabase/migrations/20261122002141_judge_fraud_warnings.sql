@@ -17,14 +17,18 @@ as $$
     with case_at_hand as (
         select
             warnings.account_id, warnings.actionable, warnings.stripe_charge_id,
-            coalesce(warnings.risk_level, 'unknown') as risk_level, warnings.warned_at, warnings.livemode,
+            policies.risk_level, warnings.warned_at, warnings.livemode,
             policies.alert, policies.freeze_account, policies.refund, policies.refund_amount_max,
             policies.refund_age_max, policies.cancel_subscription,
             payments.stripe_charge_id is not null as is_known, payments.amount - payments.amount_refunded as left_over,
             payments.currency, payments.is_disputed, payments.is_liability_shifted, payments.charged_at,
             accounts.frozen_at, accounts.closed_at
         from billing.fraud_warnings as warnings
-        join billing.fraud_policies as policies on policies.risk_level = coalesce(warnings.risk_level, 'unknown')
+        -- A level that has no policy, such as one that Stripe added, is unknown.
+        join billing.fraud_policies as policies on policies.risk_level = coalesce(
+            (select known.risk_level from billing.fraud_policies as known where known.risk_level = warnings.risk_level),
+            'unknown'
+        )
         left join billing.payments on payments.stripe_charge_id = warnings.stripe_charge_id
         left join billing.accounts on accounts.id = warnings.account_id
         where warnings.stripe_early_fraud_warning_id = judge_fraud_warning.stripe_early_fraud_warning_id

@@ -43,7 +43,7 @@ as $$
     select
         failed.account_id, 'administrators', 'fraud_action_failed', 'fraud_action_failed:' || failed.id,
         jsonb_strip_nulls(jsonb_build_object(
-            'action', failed.action, 'reason', failed.last_error,
+            'action', failed.action, 'reason', failed.last_error, 'decided_because', failed.reason,
             'stripe_early_fraud_warning_id', failed.stripe_early_fraud_warning_id,
             'stripe_charge_id', failed.stripe_charge_id, 'stripe_subscription_id', failed.stripe_subscription_id
         ))

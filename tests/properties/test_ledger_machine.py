@@ -95,6 +95,8 @@ class Revocation:
     entry: Spend | None
     reinstated: int = 0
     returned: int = 0
+    voided: int = 0
+    claims: list[Spend] = field(default_factory=list)
 
     @property
     def left(self) -> int:
@@ -103,7 +105,8 @@ class Revocation:
 
     @property
     def open_shortfall(self) -> int:
-        return self.shortfall - (self.reinstated - self.returned)
+        recorded = self.voided if self.policy == "clamp_and_record" else 0
+        return max(self.shortfall - recorded, 0) - (self.reinstated - self.returned)
 
 
 @dataclass
@@ -134,6 +137,7 @@ class Model:
         for hold in [hold for hold in self.holds if hold.expires_at <= now]:
             self.give_back(hold)
         self.repay()
+        self.claim()
         for lot in sorted(self.lots, key=lambda lot: (lot.opens_at is None, lot.opens_at, lot.number)):
             if lot.is_waiting(now) and self.balance <= LARGEST - lot.amount:
                 lot.opens_at = None
@@ -179,6 +183,24 @@ class Model:
         for lot, part in self.burn(repaid):
             lot.spent += part
 
+    def claim(self) -> None:
+        """What came back to a lot is taken as far as its revocations lack it."""
+        for revocation in self.revocations:
+            if revocation.policy == "block_future_grants":
+                collected = max(revocation.taken, revocation.reinstated)
+                owed = min(self.withheld, revocation.requested - collected)
+            else:
+                owed = revocation.shortfall - revocation.voided
+            claimed = min(revocation.lot.free, revocation.shortfall, owed)
+            if revocation.policy == "allow_negative" or claimed <= 0:
+                continue
+            revocation.lot.remaining -= claimed
+            revocation.taken += claimed
+            revocation.shortfall -= claimed
+            if revocation.policy == "block_future_grants":
+                self.withheld -= claimed
+            revocation.claims.append(Spend(0, [(revocation.lot, claimed)], 0, revocation.lot))
+
     def reverse(self, spend: Spend, amount: int) -> int:
         """Last taken first: debt, which comes back as a lot where it is repaid already; then lots from the end.
 
@@ -203,6 +225,7 @@ class Model:
         if new:
             self.add_lot(new).remaining = new
         self.repay()
+        self.claim()
         return returned
 
 
@@ -389,6 +412,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if release_rest or hold.left == 0:
                 model.give_back(hold)
                 model.repay()
+                model.claim()
 
     @precondition(lambda self: self.model.holds)
     @rule(data=st.data())
@@ -399,6 +423,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if hold in model.holds:
             model.give_back(hold)
             model.repay()
+            model.claim()
 
     @precondition(lambda self: self.model.spends)
     @rule(data=st.data())
@@ -483,12 +508,18 @@ class LedgerMachine(RuleBasedStateMachine):
             lifted = min(model.withheld, amount - from_taken)
             model.withheld -= lifted
         revocation.reinstated += amount
-        if amount == lifted:
-            return
-        if revocation.entry is not None:
-            revocation.returned += model.reverse(revocation.entry, amount - lifted)
-        else:
-            model.open(model.add_lot(amount - lifted), is_grant=False)
+        if revocation.policy == "clamp_and_record":
+            revocation.voided = max(revocation.voided, revocation.shortfall)
+        left = amount - lifted
+        # What it took at once, then what it took of credits that came back later.
+        for took in [*([revocation.entry] if revocation.entry else []), *revocation.claims]:
+            part = min(left, took.debt + sum(taken for _, taken in took.taken))
+            if part:
+                # The lot's own part counts before the next claim.
+                revocation.returned += model.reverse(took, part)
+                left -= part
+        if left:
+            model.open(model.add_lot(left), is_grant=False)
 
     @rule(amount=st.integers(-60, 60).filter(bool))
     def adjusts(self, amount: int) -> None:

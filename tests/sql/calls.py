@@ -159,6 +159,7 @@ def sync_price(conn: Connection, **more: Any) -> str:
         "nickname": None,
         "currency": "usd",
         "unit_amount": 2000,
+        "has_custom_amount": False,
         "recurring_interval": "month" if recurring else None,
         "recurring_interval_count": 1 if recurring else None,
         "usage_type": "licensed" if recurring else None,
@@ -198,6 +199,7 @@ def sync_subscription(conn: Connection, **more: Any) -> str:
         "is_collection_paused": False,
         "metadata": {},
         "started_at": JANUARY,
+        "stripe_test_clock_id": None,
         "items": [item()],
         "as_of": JANUARY,
         "is_fetched": False,
@@ -209,11 +211,14 @@ def line(stripe_line_id: str = "il_1", **more: Any) -> Row:
     """One line of an invoice, as `sync_invoice` takes it: a seat for January."""
     arguments: Row = {
         "stripe_line_id": stripe_line_id,
+        "stripe_subscription_id": None,
         "stripe_subscription_item_id": "si_1",
         "stripe_price_id": "price_1",
         "amount": 2000,
+        "discount": None,
         "quantity": 1,
         "is_proration": False,
+        "credited_line_ids": None,
         "period_start": JANUARY,
         "period_end": FEBRUARY,
     }
@@ -366,8 +371,11 @@ def sync_credit_note(conn: Connection, **more: Any) -> str:
         "currency": "usd",
         "amount": 2000,
         "amount_refunded": 0,
+        "pre_payment_amount": 0,
+        "stripe_refund_ids": [],
         "reason": None,
         "noted_at": JANUARY,
+        "lines": [],
         "as_of": JANUARY,
     }
     return answer(conn, "sync_credit_note", **_merged(arguments, more))

@@ -7,6 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from tests.sql.shop import START, Shop
 from tests.support import Database, account_of, create_user
 
 
@@ -35,3 +36,16 @@ def admin(database: Database) -> Iterator[psycopg.Connection[Any]]:
 def account(database: Database, conn: psycopg.Connection[Any]) -> UUID:
     """The personal account of a user who has just signed up."""
     return account_of(conn, create_user(database))
+
+
+@pytest.fixture
+def shop(
+    app: psycopg.Connection[Any],
+    worker: psycopg.Connection[Any],
+    admin: psycopg.Connection[Any],
+    account: UUID,
+) -> Shop:
+    """The account with its customer, on the first day of a month of 30 days."""
+    shop = Shop(account, app, worker, admin)
+    shop.go_to(START)
+    return shop

@@ -365,7 +365,6 @@ def test_full_discount_is_paid_all_the_same(worker: Connection, conn: Connection
         {"status": "open"},
         {"status": "void"},
         {"status": "uncollectible"},
-        {"lines": [line(is_proration=True)]},
         {"lines": [line(stripe_subscription_item_id=None)]},
         {"lines": [line(period_end=JANUARY)]},
         {"lines": []},
@@ -380,9 +379,18 @@ def test_what_pays_for_no_new_period_grants_nothing(
     assert entries(conn, customer) == []
 
 
+def test_change_that_adds_a_whole_period_gives_its_months_and_no_initial_credits(
+    worker: Connection, conn: Connection, customer: UUID
+) -> None:
+    sell(worker, initial_credits=50, monthly_credits=100)
+    sync_invoice(worker, lines=[line(is_proration=True)])
+    assert entries(conn, customer) == [("grant", 100)]
+
+
 def test_proration_beside_a_renewal_does_not_add_to_it(
     worker: Connection, conn: Connection, customer: UUID
 ) -> None:
+    """It credits a line of another invoice, and none was paid."""
     sell(worker, monthly_credits=100)
     sync_invoice(worker, lines=[line(), line("il_2", is_proration=True, amount=-500, quantity=4)])
     assert entries(conn, customer) == [("grant", 100)]
@@ -426,12 +434,15 @@ def test_no_more_than_the_cap_is_carried_into_the_next_month(
 
 
 def test_period_paid_ahead_of_time_is_open_at_once(
-    worker: Connection, conn: Connection, customer: UUID
+    app: Connection, worker: Connection, conn: Connection, customer: UUID
 ) -> None:
     sell(worker, monthly_credits=100)
-    start = datetime.now(UTC) + timedelta(days=3)
-    sync_invoice(worker, lines=[line(period_start=start, period_end=start + timedelta(days=30))])
-    assert value(conn, "select effective_at <= now() from billing.credit_grants") is True
+    start = (datetime.now(UTC) + timedelta(days=3)).replace(microsecond=0)
+    sync_invoice(worker, lines=[line(period_start=start, period_end=start + timedelta(days=31))])
+    (lot,) = lots(conn, customer)
+    assert (lot["effective_at"], lot["entry_id"] is None) == (start, False)
+    assert spend(app, customer, 100)["balance_after"] == 0
+    assert discrepancies(conn) == []
 
 
 def test_price_that_is_no_plan_stops_the_whole_invoice_and_is_named(

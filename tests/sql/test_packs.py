@@ -88,7 +88,7 @@ def test_completed_session_that_is_not_paid_grants_nothing(
 ) -> None:
     assert buy(worker, payment_status="unpaid") == "applied"
     assert lots(conn, customer) == []
-    assert fetch(conn, "select * from billing.checkout_line_items") == []
+    assert fetch(conn, "select * from billing.pack_purchases") == []
 
 
 def test_open_session_with_nothing_to_pay_grants_nothing_before_it_is_completed(

@@ -323,6 +323,37 @@ def test_pack_that_is_not_on_sale_is_refused(conn: Connection, worker: Connectio
         set_recharge(conn, customer)
 
 
+def test_pack_without_a_fixed_amount_is_refused_by_name(
+    conn: Connection, worker: Connection, customer: UUID
+) -> None:
+    pack(
+        worker,
+        "price_any",
+        unit_amount=None,
+        has_custom_amount=True,
+        metadata={"credits_per_unit": "100"},
+    )
+    with refused("TB050") as caught:
+        set_recharge(conn, customer, stripe_price_id="price_any")
+    assert "the customer chooses the amount of price price_any" in str(caught.value)
+    # An agreement that is paused can be recorded, and ended.
+    set_recharge(conn, customer, stripe_price_id="price_any", is_paused=True)
+    with refused("TB050"):
+        set_recharge(conn, customer, stripe_price_id="price_any")
+
+
+def test_fall_with_a_pack_that_has_no_fixed_amount_pauses(
+    conn: Connection, admin: Connection, customer: UUID
+) -> None:
+    set_recharge(conn, customer)
+    admin.execute(
+        "update billing.credit_packs set unit_amount = null, pack_credits = null, credits_per_unit = 100"
+    )
+    spend(conn, customer, 60)
+    assert recharges(conn) == []
+    assert paused(conn) == "no_pack"
+
+
 def test_twin_in_public_does_the_same(app: Connection, customer: UUID) -> None:
     row = call(
         app,

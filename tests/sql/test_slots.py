@@ -294,7 +294,6 @@ STOPS: dict[str, Row] = {
     "paused": {"status": "paused"},
     "collection_paused": {"is_collection_paused": True},
     "unpaid": {"status": "unpaid"},
-    "item_removed": {"items": [item("si_other", current_period_start=START, current_period_end=YEAR_END)]},
 }
 
 
@@ -313,12 +312,35 @@ def test_what_stops_a_subscription_stops_its_slots_and_recovery_catches_up(
     assert value(conn, "select disarmed_reason from billing.credit_schedules") is None
 
 
+def test_item_that_is_replaced_without_a_credit_keeps_the_slots_it_was_paid_for(
+    worker: Connection, conn: Connection, admin: Connection, customer: UUID
+) -> None:
+    sell(worker)
+    changes = subscribe(worker)
+    changes(items=[item("si_other", current_period_start=START, current_period_end=YEAR_END)])
+    move_to(admin, on(2028, 4, 10))
+    assert allocate(worker)["slots_granted"] == 2
+    assert slot_keys(conn) == LEAP_YEAR[:3]
+
+
 def test_paid_slot_is_granted_though_the_subscription_is_stopped(
     worker: Connection, conn: Connection, customer: UUID
 ) -> None:
     sell(worker)
     subscribe(worker, status="unpaid")
     assert slot_keys(conn) == LEAP_YEAR[:1]
+
+
+def test_year_reported_late_while_its_subscription_waits_keeps_the_slots_that_began_meanwhile(
+    worker: Connection, conn: Connection, admin: Connection, customer: UUID
+) -> None:
+    """The invoice comes before the event that makes its subscription active."""
+    sell(worker)
+    move_to(admin, on(2028, 4, 10))
+    changes = subscribe(worker, status="incomplete")
+    assert slot_keys(conn) == LEAP_YEAR[:1]
+    changes()
+    assert slot_keys(conn) == LEAP_YEAR[:3]
 
 
 def test_past_due_subscription_keeps_what_it_has_paid_for(
@@ -344,7 +366,7 @@ def test_invoice_of_a_year_waits_for_its_subscription(
     assert slot_keys(conn) == LEAP_YEAR[:1]
 
 
-def test_weeks_give_a_month_s_credits_in_the_week_in_which_the_month_starts(
+def test_each_week_gives_its_part_of_the_month_that_begins_with_it(
     worker: Connection, conn: Connection, admin: Connection, customer: UUID
 ) -> None:
     sell(worker, "week", credits_rollover="none")
@@ -359,8 +381,13 @@ def test_weeks_give_a_month_s_credits_in_the_week_in_which_the_month_starts(
         pay(worker, begins, ends, number)
     move_to(admin, on(2029, 1, 1))
     allocate(worker)
-    assert slot_keys(conn) == ["2028-01-01", "2028-02-01"]
-    assert [lot["expires_at"] for lot in lots(conn, customer)] == [on(2028, 2, 1), on(2028, 3, 1)]
+    assert slot_keys(conn) == [begins.date().isoformat() for begins, _ in weeks]
+    given = sorted((lot["effective_at"], lot["amount"], lot["expires_at"]) for lot in lots(conn, customer))
+    assert [credits for _, credits, _ in given] == [100 * 7 // 31] * 5 + [100 * 7 // 29]
+    assert [ends for _, _, ends in given] == [
+        *(on(2028, 2, 1), on(2028, 2, 8), on(2028, 2, 15), on(2028, 2, 22), on(2028, 2, 29)),
+        on(2028, 3, 5),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -216,9 +216,9 @@ STEPS_BACK: dict[str, tuple[Row, Row]] = {
 
 
 def rows(conn: Connection) -> list[Row]:
-    """All that is held of subscriptions and their items."""
+    """All that is held of subscriptions and their items, but for the anchors that a subscription has ever had."""
     return [
-        *fetch(conn, "select * from billing.subscriptions"),
+        *[row | {"anchors": None} for row in fetch(conn, "select * from billing.subscriptions")],
         *fetch(conn, "select * from billing.subscription_items order by stripe_subscription_item_id"),
     ]
 

@@ -288,6 +288,28 @@ Deno.test("what Stripe refuses is a 502, and only the log says what", async () =
   ok(logged[0].includes(message));
 });
 
+Deno.test("a price that was deleted in Stripe a moment ago is not on sale", async () => {
+  const refuse = (param: string) =>
+    new Stripe.errors.StripeInvalidRequestError({
+      statusCode: 400,
+      code: "resource_missing",
+      message: "No such price: 'price_1'",
+      param,
+    } as never);
+  const ofPrice = await click({
+    createSession: fails(refuse("line_items[0][price]")),
+  });
+  deepEqual([ofPrice.status, ofPrice.answer.error.code], [
+    404,
+    "price_unknown",
+  ]);
+  const ofOther = await click({ createSession: fails(refuse("customer")) });
+  deepEqual([ofOther.status, ofOther.answer.error.code], [
+    502,
+    "stripe_refused",
+  ]);
+});
+
 Deno.test("without a link there is no session", async () => {
   const { status, did } = await click({
     checkout: { customer: CLAIM },

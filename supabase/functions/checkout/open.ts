@@ -22,7 +22,7 @@ export async function openSession(
       stripe.checkout.sessions.create(
         { ...session.params, customer: customerId },
         options,
-      ),
+      ).catch(refusePriceThatIsGone),
   );
   if (
     await books.record(session.idempotency_key, opened.id, superseded)
@@ -33,6 +33,23 @@ export async function openSession(
     "superseded",
     "Another checkout was begun in the meantime, which excludes this one.",
   );
+}
+
+/** The price was deleted in Stripe, and its event has not come yet. */
+function refusePriceThatIsGone(error: unknown): never {
+  if (
+    error instanceof Stripe.errors.StripeInvalidRequestError &&
+    error.code === "resource_missing" &&
+    /^line_items\b.*\bprice\b/.test(error.param ?? "")
+  ) {
+    throw new HttpError(
+      404,
+      "price_unknown",
+      "This plan or pack is not on sale any more.",
+      { cause: error },
+    );
+  }
+  throw error;
 }
 
 /** Errors: 409 when that session was paid just now, and its event has not come yet. */

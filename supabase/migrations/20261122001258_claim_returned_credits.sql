@@ -1,0 +1,147 @@
+-- Credits that come back to a lot, by a release, a refunded spend or the end of a hold, after it was revoked or while it
+-- is disputed: what is owed on them is taken, or frozen, at once.
+--
+-- Invariant: no lot has free credits beside an open shortfall of its own, nor beside contested credits that are not frozen.
+-- Private: called by whatever gives credits back to lots. The caller has locked the balance.
+
+create index credit_revocations_shortfall on billing.credit_revocations (account_id)
+where shortfall > 0 and shortfall_policy <> 'allow_negative';
+create index credit_grants_contested on billing.credit_grants (account_id) where contested > 0;
+
+create function billing._thaw(hold billing.credit_holds)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.credit_holds set status = 'released', settled_at = billing.current_time()
+    where credit_holds.id = (_thaw.hold).id;
+    update billing.credit_balances set held = credit_balances.held - (_thaw.hold).amount, updated_at = now()
+    where credit_balances.account_id = (_thaw.hold).account_id;
+    perform billing._remember_due((_thaw.hold).account_id, billing._release_pins(array[(_thaw.hold).id]));
+end
+$$;
+
+-- Freezes free credits of a lot. A dispute takes months, so the hold lasts until it is thawed.
+create function billing._freeze(lot billing.credit_grants, amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_hold_id uuid;
+begin
+    insert into billing.credit_holds (
+        account_id, amount, description, idempotency_key, frozen_grant_id, expires_in, expires_at
+    )
+    values (
+        (_freeze.lot).account_id, _freeze.amount, 'Frozen by a dispute', 'dispute:' || gen_random_uuid(),
+        (_freeze.lot).id, '100 years', billing.current_time() + interval '100 years'
+    )
+    returning id into v_hold_id;
+    insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold_id, (_freeze.lot).id, _freeze.amount);
+    update billing.credit_grants set held = credit_grants.held + _freeze.amount
+    where credit_grants.id = (_freeze.lot).id;
+    update billing.credit_balances set held = credit_balances.held + _freeze.amount, updated_at = now()
+    where credit_balances.account_id = (_freeze.lot).account_id;
+    perform billing._remember_due((_freeze.lot).account_id, billing.current_time() + interval '100 years');
+end
+$$;
+
+-- Takes part of an open shortfall from the lot itself. Its revocation has taken so much more, and lacks so much less.
+create function billing._claim_shortfall(revocation billing.credit_revocations, lot billing.credit_grants, amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_revocation billing.credit_revocations := _claim_shortfall.revocation;
+    v_balance billing.credit_balances := billing._lock_balance(v_revocation.account_id);
+    v_entry_id bigint;
+begin
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, source, reference_id, description, actor, reverses_entry_id, key_space,
+        idempotency_key, occurred_at
+    )
+    values (
+        v_revocation.account_id, 'revocation', -_claim_shortfall.amount, v_balance.balance - _claim_shortfall.amount,
+        (_claim_shortfall.lot).source, (_claim_shortfall.lot).reference_id, v_revocation.reason, v_revocation.actor,
+        (_claim_shortfall.lot).entry_id, 'system', format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
+        billing.current_time()
+    )
+    returning id into v_entry_id;
+    insert into billing.credit_consumptions (entry_id, grant_id, amount)
+    values (v_entry_id, (_claim_shortfall.lot).id, _claim_shortfall.amount);
+    update billing.credit_grants
+    set remaining = credit_grants.remaining - _claim_shortfall.amount,
+        closed_at = case when credit_grants.remaining = _claim_shortfall.amount then billing.current_time() end
+    where credit_grants.id = (_claim_shortfall.lot).id;
+    update billing.credit_revocations
+    set taken = credit_revocations.taken + _claim_shortfall.amount,
+        shortfall = credit_revocations.shortfall - _claim_shortfall.amount
+    where credit_revocations.id = v_revocation.id;
+    update billing.credit_balances
+    set balance = credit_balances.balance - _claim_shortfall.amount,
+        withheld = credit_balances.withheld
+            - case v_revocation.shortfall_policy when 'block_future_grants' then _claim_shortfall.amount else 0 end,
+        updated_at = now()
+    where credit_balances.account_id = v_revocation.account_id;
+end
+$$;
+
+create function billing._claim_returned_credits(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_revocation billing.credit_revocations;
+    v_balance billing.credit_balances;
+    v_lot billing.credit_grants;
+    v_claimed bigint;
+begin
+    for v_revocation in
+        select * from billing.credit_revocations
+        where credit_revocations.account_id = _claim_returned_credits.account_id and credit_revocations.shortfall > 0
+            and credit_revocations.shortfall_policy <> 'allow_negative'
+        order by credit_revocations.id
+    loop
+        select * into v_lot from billing.credit_grants where credit_grants.id = v_revocation.grant_id;
+        select * into v_balance from billing.credit_balances
+        where credit_balances.account_id = v_revocation.account_id;
+        v_claimed := least(
+            v_lot.remaining - v_lot.held, v_revocation.shortfall,
+            -- What later credits have made up for is owed no more.
+            case v_revocation.shortfall_policy
+                when 'block_future_grants' then least(
+                    v_balance.withheld,
+                    v_revocation.requested - greatest(v_revocation.taken, v_revocation.reinstated)
+                )
+                else v_revocation.shortfall - v_revocation.voided
+            end
+        );
+        if v_claimed > 0 then
+            perform billing._claim_shortfall(v_revocation, v_lot, v_claimed);
+        end if;
+    end loop;
+
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = _claim_returned_credits.account_id and credit_grants.contested > 0
+            and credit_grants.remaining > credit_grants.held
+        order by credit_grants.id
+    loop
+        v_claimed := least(v_lot.contested, v_lot.remaining - v_lot.held);
+        update billing.credit_grants set contested = v_lot.contested - v_claimed where credit_grants.id = v_lot.id;
+        perform billing._freeze(v_lot, v_claimed);
+    end loop;
+end
+$$;
+
+revoke all on function
+    billing._thaw, billing._freeze, billing._claim_shortfall, billing._claim_returned_credits
+from public, anon, authenticated, service_role;

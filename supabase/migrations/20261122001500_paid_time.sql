@@ -1,0 +1,396 @@
+-- The lines of a paid invoice → stretches of paid time (credit_schedules), and what the subscription's state means for them.
+--
+-- Invariant: derived from facts alone (lines, the subscription's row, the anchors that it has had), and worked out anew
+-- whenever one of them arrives, so their order makes no difference. A line that names a price which is no plan here (TB010), or
+-- a customer that is linked to no account (TB011), stops the whole event, and DETAIL names what is missing. Where only the
+-- subscription can tell what a line is (a line of no amount may be a trial; the months of a year are counted from the
+-- anchor), the line waits for the subscription's own event.
+--
+-- Private: called by _allocate_subscription and sync_invoice.
+
+create function billing._plan_name(plan billing.plans)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce((_plan_name.plan).nickname, (
+        select products.name from billing.products
+        where products.stripe_product_id = (_plan_name.plan).stripe_product_id
+    ));
+end
+$$;
+
+-- The plan that a line pays for. TB010 while it, or the product that may declare its credits, is not here.
+create function billing._plan_of_line(stripe_id text, stripe_price_id text)
+returns billing.plans
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_plan billing.plans;
+begin
+    if _plan_of_line.stripe_price_id is null then
+        raise exception 'a line of % names no price', _plan_of_line.stripe_id
+            using errcode = 'TB010', detail = _plan_of_line.stripe_id, hint = 'Grant by hand what was paid for.';
+    end if;
+    select * into v_plan from billing.plans where plans.stripe_price_id = _plan_of_line.stripe_price_id;
+    if not found then
+        raise exception 'price % of % is no plan here', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
+            using errcode = 'TB010', detail = _plan_of_line.stripe_price_id,
+            hint = 'Update the price in Stripe (its event brings it here) or add it to billing.plans, then retry the event.';
+    elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and exists (
+        -- The product may declare what the price doesn't, and it is not here yet: sync_price made a placeholder.
+        select from billing.products
+        where products.stripe_product_id = v_plan.stripe_product_id and products.as_of = '-infinity'
+            and products.name = products.stripe_product_id
+    ) then
+        raise exception 'product % of price % is not here yet', v_plan.stripe_product_id, v_plan.stripe_price_id
+            using errcode = 'TB010', detail = v_plan.stripe_product_id,
+            hint = 'Update the product in Stripe: its event brings it here, and this event then goes on by itself.';
+    end if;
+    return v_plan;
+end
+$$;
+
+-- TB011 while nobody has linked the customer to an account.
+create function billing._check_linked(invoice billing.invoices)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (_check_linked.invoice).account_id is null then
+        raise exception 'customer % of invoice % is linked to no account',
+            coalesce((_check_linked.invoice).stripe_customer_id, 'null'), (_check_linked.invoice).stripe_invoice_id
+            using errcode = 'TB011', detail = coalesce((_check_linked.invoice).stripe_customer_id, ''),
+            hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
+    end if;
+end
+$$;
+
+-- Seats of a line: the quantity of a metered line is usage, not seats.
+create function billing._seats(plan billing.plans, quantity bigint)
+returns bigint
+language sql
+immutable
+as $$
+    select case when (plan).usage_type = 'metered' then 1 else coalesce(quantity, 1) end
+$$;
+
+-- Whether nothing was paid for a line: its amount less its discounts is 0. Where Stripe names no discount of the line, an
+-- invoice that lists an amount and comes to nothing was discounted as a whole.
+create function billing._is_free(line billing.invoice_lines, invoice billing.invoices)
+returns boolean
+language sql
+immutable
+as $$
+    select case
+        when (line).discount is not null then (line).amount - (line).discount <= 0
+        else (line).amount <= 0 or (invoice).total <= 0 and (invoice).subtotal > 0
+    end
+$$;
+
+-- Records what the subscription lines of a paid invoice add and give back. The earliest moment that they reach; null: none.
+create function billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions)
+returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices := _record_paid_time.invoice;
+    v_subscription billing.subscriptions := _record_paid_time.subscription;
+    v_line billing.invoice_lines;
+    v_plan billing.plans;
+    v_subscription_id text;
+    v_anchor timestamptz;
+    v_gives_back boolean;
+    v_from timestamptz;
+    v_is_shared boolean := false;
+begin
+    for v_line in
+        select * from billing.invoice_lines
+        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
+            and invoice_lines.stripe_subscription_item_id is not null
+            and invoice_lines.period_end > invoice_lines.period_start
+            -- Neither what is added to an invoice by hand nor usage that is billed early is a new month.
+            and (invoice_lines.is_proration or v_invoice.billing_reason in (
+                'subscription_create', 'subscription_cycle', 'subscription_update', 'quote_accept', 'subscription'
+            ))
+        order by invoice_lines.stripe_line_id
+    loop
+        v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
+        v_plan := billing._plan_of_line(v_invoice.stripe_invoice_id, v_line.stripe_price_id);
+        continue when v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and not exists (
+            select from billing.credit_terms
+            where credit_terms.stripe_price_id = v_plan.stripe_price_id
+                and credit_terms.initial_credits + credit_terms.monthly_credits > 0
+        ) or v_plan.usage_type = 'licensed' and v_line.quantity = 0;
+        perform billing._check_linked(v_invoice);
+        if v_subscription.stripe_subscription_id is null and (
+            v_line.amount = 0 or v_plan.rollover = 'periods'
+            or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
+        ) then
+            update billing.invoice_lines
+            set is_waiting = true,
+                -- What it is found by; a line need not name it.
+                stripe_subscription_id = v_subscription_id
+            where invoice_lines.stripe_line_id = v_line.stripe_line_id and not invoice_lines.is_waiting;
+            continue;  -- _allocate_subscription comes back to it
+        elsif v_line.is_waiting then
+            update billing.invoice_lines set is_waiting = false
+            where invoice_lines.stripe_line_id = v_line.stripe_line_id;
+        end if;
+        -- A trial has no paid time.
+        continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
+            and v_line.period_start < v_subscription.trial_end;
+
+        -- One period of an item is paid for once, whatever a second invoice says.
+        continue when not v_line.is_proration and exists (
+            select from billing.credit_schedules as paid
+            where paid.stripe_subscription_id = v_subscription_id
+                and paid.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+                and paid.period_start = v_line.period_start and paid.period_end = v_line.period_end
+                and not paid.is_change and paid.stripe_invoice_id <> v_invoice.stripe_invoice_id
+        );
+
+        v_anchor := billing._anchor_of_period(
+            v_plan, coalesce(v_subscription.anchors, '{}'), v_line.period_start, v_line.period_end
+        );
+        v_gives_back := v_line.is_proration
+            and (coalesce(cardinality(v_line.credited_line_ids), 0) > 0 or v_line.amount < 0);
+        insert into billing.credit_schedules (
+            stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
+            stripe_price_id, gives_back, is_change, is_free, is_plain, quantity, period_start, period_end, anchor,
+            terms_from, paid_at, ends_at, next_slot_at
+        )
+        values (
+            v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
+            v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
+            v_line.is_proration, billing._is_free(v_line, v_invoice), true, billing._seats(v_plan, v_line.quantity),
+            v_line.period_start, v_line.period_end, v_anchor, v_line.period_start,
+            coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
+            case when not v_gives_back then v_line.period_start end
+        )
+        on conflict on constraint credit_schedules_pkey do nothing;
+        continue when not found;
+        v_from := least(v_from, v_line.period_start);
+        v_is_shared := v_is_shared or v_line.is_proration or exists (
+            select from billing.credit_schedules as others
+            where others.stripe_subscription_id = v_subscription_id
+                and others.period_end > v_line.period_start and others.period_start < v_line.period_end
+                and others.stripe_line_id <> v_line.stripe_line_id
+                and (
+                    others.is_change or others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+                )
+        );
+    end loop;
+    if v_is_shared then
+        perform billing._match_credits(v_invoice.stripe_subscription_id, v_from);
+    end if;
+    return v_from;
+end
+$$;
+
+-- Finds, for the changes of a subscription from a moment on, which lines give time back, and of which line. Stripe's own
+-- proration details name it. Where they are missing, it is the latest line of the same item and price whose time goes on
+-- at that moment; and a change of no amount gives back if that is what was paid before, and another line of its item
+-- adds. Lines that share their time with others are plain no more.
+create function billing._match_credits(stripe_subscription_id text, from_moment timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_change record;
+    v_credited billing.credit_schedules;
+begin
+    for v_change in
+        select
+            schedules.stripe_line_id, schedules.stripe_invoice_id, schedules.stripe_subscription_item_id,
+            schedules.stripe_price_id, schedules.quantity, schedules.period_start, schedules.gives_back,
+            schedules.credited_line_id, schedules.is_free, lines.credited_line_ids, lines.amount
+        from billing.credit_schedules as schedules
+        join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
+        where schedules.stripe_subscription_id = _match_credits.stripe_subscription_id and schedules.is_change
+            and schedules.period_end > _match_credits.from_moment
+            and (cardinality(lines.credited_line_ids) > 0 or lines.amount <= 0)
+        order by schedules.period_start, lines.amount, schedules.stripe_line_id
+    loop
+        v_credited := null;
+        if cardinality(v_change.credited_line_ids) > 0 then
+            select * into v_credited from billing.credit_schedules as paid
+            where paid.stripe_line_id = any (v_change.credited_line_ids)
+                and paid.stripe_subscription_id = _match_credits.stripe_subscription_id
+            order by paid.is_free, paid.period_start desc, paid.stripe_line_id
+            limit 1;
+        else
+            select paid.* into v_credited from billing.credit_schedules as paid
+            join billing.invoices on invoices.stripe_invoice_id = paid.stripe_invoice_id
+            where paid.stripe_subscription_id = _match_credits.stripe_subscription_id
+                and paid.stripe_subscription_item_id = v_change.stripe_subscription_item_id
+                and paid.stripe_price_id = v_change.stripe_price_id and not paid.gives_back
+                and paid.period_start <= v_change.period_start and paid.period_end > v_change.period_start
+                and paid.stripe_line_id <> v_change.stripe_line_id
+                -- Of its own invoice only what another change on it has added.
+                and (paid.stripe_invoice_id <> v_change.stripe_invoice_id or v_change.amount < 0 and paid.is_change)
+                and (v_change.amount < 0 or paid.quantity = v_change.quantity)
+                and (v_change.amount < 0 or exists (
+                    select from billing.invoice_lines as added
+                    where added.stripe_invoice_id = v_change.stripe_invoice_id and added.is_proration
+                        and added.stripe_subscription_item_id = v_change.stripe_subscription_item_id
+                        and added.stripe_line_id <> v_change.stripe_line_id and added.amount >= 0
+                ))
+            order by paid.quantity = v_change.quantity desc, paid.period_start desc, invoices.invoiced_at desc,
+                paid.stripe_line_id
+            limit 1;
+        end if;
+        update billing.credit_schedules
+        set gives_back = v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
+                or v_credited.stripe_line_id is not null,
+            credited_line_id = v_credited.stripe_line_id,
+            anchor = coalesce(v_credited.anchor, credit_schedules.anchor),
+            terms_from = coalesce(v_credited.period_start, credit_schedules.period_start),
+            is_free = coalesce(v_credited.is_free, v_change.is_free),
+            -- Of several tiers those that something was paid for.
+            quantity = least(v_change.quantity, case when not v_credited.is_free then (
+                select sum(paid.quantity) from billing.credit_schedules as paid
+                where paid.stripe_line_id = any (v_change.credited_line_ids) and not paid.is_free
+            ) end),
+            next_slot_at = case
+                when v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
+                    or v_credited.stripe_line_id is not null then null
+                else coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
+            end
+        where credit_schedules.stripe_line_id = v_change.stripe_line_id
+            and credit_schedules.credited_line_id is distinct from v_credited.stripe_line_id;
+    end loop;
+
+    update billing.credit_schedules as schedules set is_plain = false
+    where schedules.stripe_subscription_id = _match_credits.stripe_subscription_id and schedules.is_plain
+        and schedules.period_end > _match_credits.from_moment
+        and (schedules.is_change or exists (
+            select from billing.credit_schedules as others
+            where others.stripe_subscription_id = schedules.stripe_subscription_id
+                and others.period_end > schedules.period_start and others.period_start < schedules.period_end
+                and others.stripe_line_id <> schedules.stripe_line_id
+                and (
+                    others.is_change or others.stripe_subscription_item_id = schedules.stripe_subscription_item_id
+                )
+        ));
+end
+$$;
+
+-- Why months of a subscription that start later wait; null: they don't.
+create function billing._waiting_reason(subscription billing.subscriptions)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from billing.accounts
+        where accounts.id = (_waiting_reason.subscription).account_id and accounts.closed_at is not null
+    ) then
+        return 'account_closed';
+    elsif (_waiting_reason.subscription).status in ('paused', 'unpaid') then
+        return (_waiting_reason.subscription).status;
+    elsif (_waiting_reason.subscription).status in ('incomplete', 'incomplete_expired') then
+        return 'incomplete';
+    elsif (_waiting_reason.subscription).is_collection_paused then
+        return 'collection_paused';
+    elsif exists (
+        select from billing.customers
+        where customers.stripe_customer_id = (_waiting_reason.subscription).stripe_customer_id
+            and customers.deleted_at is not null
+    ) then
+        return 'customer_deleted';
+    end if;
+    return null;
+end
+$$;
+
+-- Brings what is derived of a subscription's paid time in line with its state. The earliest moment whose months mean
+-- something else now; null: nothing has changed. Stretches that ended before anything that can change are not read.
+create function billing._arm_schedules(subscription billing.subscriptions)
+returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription billing.subscriptions := _arm_schedules.subscription;
+    v_waiting text := billing._waiting_reason(v_subscription);
+    v_changes_from timestamptz := least(billing.current_time(), v_subscription.ended_at, v_subscription.canceled_at);
+    v_schedule billing.credit_schedules;
+    v_ends_at timestamptz;
+    v_disarmed_reason text;
+    v_from timestamptz;
+begin
+    -- Row by row: a subscription has one or two that count, and a set would be joined with all schedules that there are.
+    for v_schedule in
+        select * from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
+            and credit_schedules.period_end > v_changes_from
+        union all
+        select * from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
+            and credit_schedules.next_slot_at is not null and credit_schedules.period_end <= v_changes_from
+    loop
+        v_ends_at := least(v_schedule.period_end, v_subscription.ended_at);
+        if v_subscription.canceled_at < v_ends_at and (
+            billing._terms_at(v_schedule.stripe_price_id, v_subscription.canceled_at)
+        ).cancel_credits = 'stop' then
+            v_ends_at := v_subscription.canceled_at;
+        end if;
+        if v_schedule.is_free and not v_schedule.gives_back and not v_schedule.is_plain then
+            select least(v_ends_at, min(greatest(credits.period_start, credits.paid_at))) into v_ends_at
+            from billing.credit_schedules as credits
+            join billing.invoice_lines on invoice_lines.stripe_line_id = credits.stripe_line_id
+            where credits.stripe_subscription_id = v_subscription.stripe_subscription_id
+                and (
+                    credits.credited_line_id = v_schedule.stripe_line_id
+                    or v_schedule.stripe_line_id = any (invoice_lines.credited_line_ids)
+                );
+        end if;
+        v_disarmed_reason := v_waiting;
+        if v_waiting is null and v_schedule.has_returns and exists (
+            select from billing.invoices
+            where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id and invoices.amount_contested > 0
+        ) then
+            v_disarmed_reason := 'disputed';
+        end if;
+        if v_ends_at = v_schedule.ends_at and v_disarmed_reason is not distinct from v_schedule.disarmed_reason then
+            continue;
+        end if;
+
+        update billing.credit_schedules
+        set ends_at = v_ends_at,
+            disarmed_reason = v_disarmed_reason,
+            next_slot_at = case
+                when v_schedule.gives_back then null
+                -- What is to be worked out anew; _allocate_slots moves it on.
+                when v_ends_at <> v_schedule.ends_at then least(
+                    v_schedule.next_slot_at, greatest(v_schedule.period_start, least(v_ends_at, v_schedule.ends_at))
+                )
+                else v_schedule.next_slot_at
+            end
+        where credit_schedules.stripe_line_id = v_schedule.stripe_line_id;
+        if v_ends_at <> v_schedule.ends_at then
+            v_from := least(v_from, greatest(v_schedule.period_start, least(v_ends_at, v_schedule.ends_at)));
+        end if;
+    end loop;
+    return v_from;
+end
+$$;
+
+revoke all on function
+    billing._plan_name, billing._plan_of_line, billing._check_linked, billing._seats, billing._is_free,
+    billing._record_paid_time, billing._match_credits, billing._waiting_reason, billing._arm_schedules
+from public, anon, authenticated, service_role;

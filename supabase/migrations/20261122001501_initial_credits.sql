@@ -1,0 +1,209 @@
+-- Initial and trial credits: what is given once for each account and product, with the first paid period or the trial.
+--
+-- Invariant: initial credits are those of the earliest paid period, whichever is reported first; trial credits those of
+-- the plans that the trial began with, once for each trial whatever it changes to, and they expire with it unless the plan
+-- says trial_credits_end: keep. Private: called by _allocate_subscription.
+
+-- The initial credits that an invoice paid for: a share of them is gone, beside what its months and packs lost.
+create function billing._post_returned_initial(invoice billing.invoices)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lot billing.credit_grants;
+    v_key text;
+    v_change bigint;
+    v_lots bigint[];
+begin
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.stripe_invoice_id = (_post_returned_initial.invoice).stripe_invoice_id
+            and credit_grants.key_space = 'stripe' and credit_grants.idempotency_key ^@ 'initial:'
+            and credit_grants.idempotency_key !~ '#'
+        order by credit_grants.id
+    loop
+        v_key := v_lot.idempotency_key || ':returned';
+        v_change := -coalesce((
+            select sum(returned.credits) from billing._returned_credits(v_lot.stripe_invoice_id) as returned
+            where returned.moment is null and returned.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
+        ), 0) - billing._posted_credits(v_lot.account_id, v_key);
+        if v_change < 0 then
+            select array_agg(lots.id order by lots.id = v_lot.id desc, lots.id desc) into v_lots
+            from billing.credit_grants as lots
+            where lots.stripe_invoice_id = v_lot.stripe_invoice_id and lots.key_space = 'stripe'
+                and not lots.idempotency_key ^@ 'free:';
+            perform billing._take_back(
+                v_lot.account_id, v_key, -v_change, v_lots,
+                (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
+            );
+        elsif v_change > 0 then
+            perform billing._give_back(v_lot.account_id, v_key, v_change);
+        end if;
+    end loop;
+end
+$$;
+
+-- Initial credits of a paid line. Where a later period was reported first, its lot goes over to the earlier one, with
+-- what that one gives more or less.
+create function billing._grant_initial(
+    invoice billing.invoices, stripe_price_id text, stripe_subscription_item_id text, period_start timestamptz
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices := _grant_initial.invoice;
+    v_terms billing.credit_terms;
+    v_plan billing.plans;
+    v_key text;
+    v_lot billing.credit_grants;
+    v_change bigint;
+begin
+    select * into strict v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
+    v_key := billing._once_key('initial', v_invoice.account_id, v_plan.stripe_product_id);
+    select * into v_lot from billing.credit_grants
+    where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
+    if found and _grant_initial.period_start
+        >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
+        return;  -- nor is what is held for review of a later period
+    end if;
+    v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
+    if v_lot.id is null or billing._is_held(v_key) then
+        if v_terms.initial_credits > 0 then
+            perform billing._grant_once(
+                account_id => v_invoice.account_id,
+                kind => 'initial',
+                idempotency_key => v_key,
+                amount => v_terms.initial_credits,
+                source => 'stripe.subscription',
+                reference_id => v_invoice.stripe_subscription_id,
+                description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
+                stripe_invoice_id => v_invoice.stripe_invoice_id,
+                stripe_subscription_item_id => _grant_initial.stripe_subscription_item_id,
+                stripe_price_id => v_plan.stripe_price_id
+            );
+        end if;
+        return;
+    elsif v_lot.stripe_invoice_id = v_invoice.stripe_invoice_id then
+        return;
+    end if;
+
+    update billing.credit_grants
+    set stripe_invoice_id = v_invoice.stripe_invoice_id,
+        stripe_subscription_item_id = _grant_initial.stripe_subscription_item_id,
+        stripe_price_id = v_plan.stripe_price_id,
+        reference_id = v_invoice.stripe_subscription_id
+    where credit_grants.id = v_lot.id;
+    v_change := v_terms.initial_credits - billing._posted_credits(v_invoice.account_id, v_key);
+    if v_change < 0 then
+        perform billing._take_back(
+            v_invoice.account_id, v_key, -v_change, array[v_lot.id], 'clamp_and_record',
+            'An earlier paid period gives fewer initial credits'
+        );
+    elsif v_change > 0 then
+        v_change := billing._give_back(v_invoice.account_id, v_key, v_change);
+    end if;
+    if v_change > 0 then
+        perform billing._grant_credits(
+            account_id => v_invoice.account_id,
+            amount => v_change,
+            key_space => 'stripe',
+            idempotency_key => billing._next_lot_key(v_key),
+            source => 'stripe.subscription',
+            reference_id => v_invoice.stripe_subscription_id,
+            description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
+            stripe_invoice_id => v_invoice.stripe_invoice_id,
+            stripe_subscription_item_id => _grant_initial.stripe_subscription_item_id,
+            stripe_price_id => v_plan.stripe_price_id
+        );
+    end if;
+    -- What was returned of the later one is not its loss any more.
+    perform billing._post_returned_initial(v_invoice);
+end
+$$;
+
+-- A trial need not have an invoice: its credits come with the subscription's state.
+create function billing._grant_trial(subscription billing.subscriptions)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription billing.subscriptions := _grant_trial.subscription;
+    v_item billing.trial_items;
+    v_plan billing.plans;
+    v_terms billing.credit_terms;
+    v_lot billing.credit_grants;
+    v_keys text[] := '{}';
+begin
+    for v_item in
+        select trial_items.* from billing.trial_items
+        where trial_items.stripe_subscription_id = v_subscription.stripe_subscription_id
+            and trial_items.seen_at = (
+                select min(others.seen_at) from billing.trial_items as others
+                where others.stripe_subscription_id = v_subscription.stripe_subscription_id
+            )
+        order by trial_items.stripe_subscription_item_id, trial_items.stripe_price_id
+    loop
+        v_plan := billing._plan_of_line(v_subscription.stripe_subscription_id, v_item.stripe_price_id);
+        v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
+        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
+        continue when coalesce(v_terms.trial_credits, 0) = 0;
+        -- A later trial was reported first: its lot goes over to this one.
+        update billing.credit_grants as lots
+        set reference_id = v_subscription.stripe_subscription_id,
+            stripe_subscription_item_id = v_item.stripe_subscription_item_id,
+            stripe_price_id = v_plan.stripe_price_id,
+            effective_at = least(lots.effective_at, v_subscription.trial_start)
+        from billing.subscriptions as later
+        where lots.key_space = 'stripe' and lots.idempotency_key = v_keys[cardinality(v_keys)]
+            and later.stripe_subscription_id = lots.reference_id
+            and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
+            and later.trial_start > v_subscription.trial_start;
+        perform billing._grant_once(
+            account_id => v_subscription.account_id,
+            kind => 'trial',
+            idempotency_key => billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id),
+            amount => v_terms.trial_credits,
+            source => 'stripe.trial',
+            reference_id => v_subscription.stripe_subscription_id,
+            description => 'Trial credits for ' || billing._plan_name(v_plan),
+            stripe_invoice_id => null,
+            stripe_subscription_item_id => v_item.stripe_subscription_item_id,
+            stripe_price_id => v_plan.stripe_price_id,
+            effective_at => least(v_subscription.trial_start, billing.current_time()),
+            expires_at => case when v_terms.trial_end_credits = 'trial_end' then v_subscription.trial_end end
+        );
+    end loop;
+
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = v_subscription.account_id and credit_grants.source = 'stripe.trial'
+            and credit_grants.reference_id = v_subscription.stripe_subscription_id
+    loop
+        if v_lot.idempotency_key <> all (v_keys) then
+            -- Of a plan that the trial changed to: it was reported before the one that it began with.
+            if billing._posted_credits(v_lot.account_id, v_lot.idempotency_key) > 0 then
+                perform billing._take_back(
+                    v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
+                    'The trial began with another plan'
+                );
+            end if;
+        elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
+            and v_subscription.trial_end > v_lot.effective_at then
+            -- The trial was made longer or shorter.
+            update billing.credit_grants set expires_at = v_subscription.trial_end where credit_grants.id = v_lot.id;
+            perform billing._remember_due(v_lot.account_id, v_subscription.trial_end);
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function
+    billing._post_returned_initial, billing._grant_initial, billing._grant_trial
+from public, anon, authenticated, service_role;

@@ -1,0 +1,341 @@
+-- Credits that are worth less than was granted → taken back of the lots that one payment or one month brought.
+--
+-- Invariant: what lots together hold free is taken before a shortfall is spoken of, and the shortfall is what was spent of
+-- them beyond what they are still worth; what lapsed unspent counts as unspent. A revocation names the key of what is worth
+-- less (business_key), whichever lot it took from. By policy (settings.shortfall_policy) or, where the money lies on the
+-- customer's balance at Stripe, carried against what invoices pay for later.
+--
+-- carried_credits   what is carried: below zero for what was spent of time that was credited back, above zero for credits
+--                   that were granted less for it. credit_balances.carried is the rest.
+-- Only functions write; service_role reads. Private. The caller has locked the balance.
+
+alter table billing.settings
+add column shortfall_policy text not null default 'clamp_and_record',
+add constraint shortfall_policy_is_known
+check (shortfall_policy in ('clamp_and_record', 'allow_negative', 'block_future_grants'));
+
+create table billing.carried_credits (
+    business_key text primary key,
+    account_id uuid not null references billing.accounts (id),
+    amount bigint not null,
+    created_at timestamptz not null default now(),
+    constraint amount_is_not_zero check (amount <> 0)
+);
+
+create index carried_credits_account on billing.carried_credits (account_id);
+
+alter table billing.carried_credits enable row level security;
+revoke all on billing.carried_credits from public, anon, authenticated, service_role;
+grant select on billing.carried_credits to service_role;
+
+-- How much less was granted, or taken back, than what a key is worth names: what the ledger has of a key.
+create function billing._posted_credits(account_id uuid, business_key text)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_posted bigint := 0;
+    v_amount bigint;
+    v_number integer := 1;
+begin
+    -- A second and third lot of one key are numbered: key#2, key#3.
+    loop
+        select credit_grants.amount into v_amount from billing.credit_grants
+        where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = case
+            when v_number = 1 then _posted_credits.business_key
+            else format('%s#%s', _posted_credits.business_key, v_number)
+        end;
+        exit when not found;
+        v_posted := v_posted + v_amount;
+        v_number := v_number + 1;
+    end loop;
+    return v_posted
+        + coalesce((
+            select carried_credits.amount from billing.carried_credits
+            where carried_credits.business_key = _posted_credits.business_key
+        ), 0)
+        - coalesce((
+            select sum(billing._asked_back(credit_revocations)) from billing.credit_revocations
+            where credit_revocations.business_key = _posted_credits.business_key
+        ), 0);
+end
+$$;
+
+-- A key for the next lot of a business key.
+create function billing._next_lot_key(business_key text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_number integer := 1;
+    v_key text := _next_lot_key.business_key;
+begin
+    while exists (
+        select from billing.credit_grants
+        where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_key
+    ) loop
+        v_number := v_number + 1;
+        v_key := format('%s#%s', _next_lot_key.business_key, v_number);
+    end loop;
+    return v_key;
+end
+$$;
+
+-- Takes an amount back of lots, in their order, for a business key.
+create function billing._take_back(
+    account_id uuid, business_key text, amount bigint, grant_ids bigint[], shortfall_policy text, reason text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_left bigint := _take_back.amount;
+    v_uncarried bigint;
+    v_lot billing.credit_grants;
+    v_part bigint;
+    v_granted bigint;
+    v_asked bigint;
+    v_spent bigint;
+    v_open bigint;
+    v_by_hand bigint;
+    v_lapsed bigint[];
+    v_free bigint[];
+    v_revocable bigint[];
+    v_shortfall bigint;
+    v_rest bigint;
+    v_beyond bigint;
+begin
+    perform billing._lock_settled_balance(_take_back.account_id);
+    -- Of each lot first what lapsed unspent, which is requested and not taken: so much less of it would have lapsed. Then
+    -- what is free, and then the rest as far as lots can still be asked: requested, but not taken.
+    select
+        sum(lots.amount), sum(billing._spent_of_lot(lots)), sum(lots.amount - billing._revocable(lots)),
+        sum(billing._open_shortfall(lots.id)), sum(billing._revoked_by_hand(lots.id)),
+        array_agg(least(billing._lapsed_of_lot(lots), billing._revocable(lots)) order by wanted.place),
+        array_agg(lots.remaining - lots.held order by wanted.place),
+        array_agg(billing._revocable(lots) order by wanted.place)
+    into v_granted, v_spent, v_asked, v_open, v_by_hand, v_lapsed, v_free, v_revocable
+    from unnest(_take_back.grant_ids) with ordinality as wanted (id, place)
+    join billing.credit_grants as lots on lots.id = wanted.id;
+    v_free := coalesce(v_free, '{}');
+    v_shortfall := v_left;
+    for place in 1 .. cardinality(v_free) loop
+        v_lapsed[place] := least(v_lapsed[place], v_shortfall);
+        v_shortfall := v_shortfall - v_lapsed[place];
+        v_free[place] := least(v_free[place], v_revocable[place] - v_lapsed[place], v_shortfall);
+        v_shortfall := v_shortfall - v_free[place];
+    end loop;
+    v_rest := v_shortfall;
+    -- Then what it gave less for something carried: it is carried again.
+    select least(v_rest, carried_credits.amount) into v_uncarried from billing.carried_credits
+    where carried_credits.business_key = _take_back.business_key and carried_credits.amount > 0;
+    if v_uncarried > 0 then
+        perform billing._carry(_take_back.account_id, _take_back.business_key, -v_uncarried);
+        v_rest := v_rest - v_uncarried;
+        v_left := v_left - v_uncarried;
+    end if;
+    v_shortfall := least(v_rest, greatest(v_spent - (v_granted - v_asked - v_left) - v_open, 0));
+    if _take_back.shortfall_policy = 'carry' then
+        -- Its price lies on the customer's balance: all is carried but what a person took back.
+        v_shortfall := v_rest - least(v_rest, coalesce(v_by_hand, 0));
+        perform billing._carry(_take_back.account_id, _take_back.business_key, -v_shortfall);
+        v_rest := v_rest - v_shortfall;
+        v_shortfall := 0;
+    elsif v_rest > 0 then
+        -- More than lots can still be asked: time that Stripe credited back has taken it, so it was paid back twice.
+        v_beyond := greatest(v_left - (
+            select coalesce(sum(revocable), 0) from unnest(v_revocable) as revocable
+        ) - coalesce(v_by_hand, 0), 0);
+        if v_beyond > 0 then
+            perform billing._carry(_take_back.account_id, _take_back.business_key, -v_beyond);
+            v_rest := v_rest - v_beyond;
+            v_shortfall := least(v_shortfall, v_rest);
+        end if;
+    end if;
+
+    for place in 1 .. cardinality(v_free) loop
+        v_part := v_lapsed[place] + v_free[place]
+            + least(v_rest, v_revocable[place] - v_lapsed[place] - v_free[place]);
+        continue when v_part = 0;
+        select * into strict v_lot from billing.credit_grants where credit_grants.id = _take_back.grant_ids[place];
+        perform billing._write_revocation(
+            v_lot, v_part, v_free[place], least(v_shortfall, v_part - v_lapsed[place] - v_free[place]), 'stripe',
+            billing._next_revocation_key(v_lot.id),
+            case _take_back.shortfall_policy when 'carry' then 'clamp_and_record' else _take_back.shortfall_policy end,
+            _take_back.reason, 'tillbase',
+            _take_back.business_key
+        );
+        v_part := v_part - v_lapsed[place] - v_free[place];
+        v_shortfall := v_shortfall - least(v_shortfall, v_part);
+        v_rest := v_rest - v_part;
+    end loop;
+end
+$$;
+
+-- What of a lot lapsed unspent and was not asked back yet.
+create function billing._lapsed_of_lot(lot billing.credit_grants)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select greatest(
+        (_lapsed_of_lot.lot).amount - (_lapsed_of_lot.lot).remaining
+        - (billing._spent_of_lot(_lapsed_of_lot.lot) - (_lapsed_of_lot.lot).held)
+        - coalesce(sum(
+            -- Reinstated may be a shortfall as well, beyond what was taken.
+            greatest(credit_revocations.taken - credit_revocations.reinstated, 0) + greatest(
+                credit_revocations.requested - credit_revocations.voided - credit_revocations.taken
+                - credit_revocations.shortfall, 0
+            )
+        ), 0)::bigint, 0
+    )
+    from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id
+$$;
+
+-- What a person took back of a lot.
+create function billing._revoked_by_hand(grant_id bigint)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(sum(credit_revocations.taken - credit_revocations.reinstated), 0)::bigint
+    from billing.credit_revocations
+    where credit_revocations.grant_id = _revoked_by_hand.grant_id and credit_revocations.business_key is null
+$$;
+
+-- What may still be asked back of a lot.
+create function billing._revocable(lot billing.credit_grants)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select (_revocable.lot).amount - coalesce(sum(billing._asked_back(credit_revocations)), 0)::bigint
+    from billing.credit_revocations where credit_revocations.grant_id = (_revocable.lot).id
+$$;
+
+create function billing._next_revocation_key(grant_id bigint)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('returned:%s:%s', _next_revocation_key.grant_id, count(*)) from billing.credit_revocations
+    where credit_revocations.grant_id = _next_revocation_key.grant_id and credit_revocations.key_space = 'stripe'
+$$;
+
+-- Writes what a key gives less for what is carried (above zero), or what of it is carried from now on (below zero).
+create function billing._carry(account_id uuid, business_key text, amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_amount bigint := _carry.amount + coalesce((
+        select carried_credits.amount from billing.carried_credits
+        where carried_credits.business_key = _carry.business_key
+    ), 0);
+begin
+    delete from billing.carried_credits where carried_credits.business_key = _carry.business_key;
+    if v_amount <> 0 then
+        insert into billing.carried_credits (business_key, account_id, amount)
+        values (_carry.business_key, _carry.account_id, v_amount);
+    end if;
+    update billing.credit_balances set carried = credit_balances.carried - _carry.amount, updated_at = now()
+    where credit_balances.account_id = _carry.account_id;
+end
+$$;
+
+-- Takes what is carried off credits that a key is about to be granted. What is left of them.
+create function billing._less_carried(account_id uuid, business_key text, amount bigint)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_carried bigint := (
+        select least(credit_balances.carried, _less_carried.amount) from billing.credit_balances
+        where credit_balances.account_id = _less_carried.account_id
+    );
+begin
+    if v_carried > 0 then
+        perform billing._carry(_less_carried.account_id, _less_carried.business_key, v_carried);
+    end if;
+    return _less_carried.amount - v_carried;
+end
+$$;
+
+-- A key is worth more again than the ledger has of it: what had been taken for it is given back, the newest first. Of a
+-- shortfall that was only recorded nothing is given; one that is still carried is carried no more. Returns how much of the
+-- amount nothing had been taken for: it is to be granted.
+create function billing._give_back(account_id uuid, business_key text, amount bigint)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_left bigint := _give_back.amount;
+    v_to_grant bigint := 0;
+    v_revocation billing.credit_revocations;
+    v_part bigint;
+    v_voided bigint;
+begin
+    -- What is still carried of it is carried no more. Where later credits were less for it, it stays written down, and as
+    -- much is granted.
+    select least(v_left, -carried_credits.amount) into v_part from billing.carried_credits
+    where carried_credits.business_key = _give_back.business_key and carried_credits.amount < 0;
+    if v_part > 0 then
+        select greatest(v_part - credit_balances.carried, 0) into v_to_grant from billing.credit_balances
+        where credit_balances.account_id = _give_back.account_id;
+        perform billing._carry(_give_back.account_id, _give_back.business_key, v_part - v_to_grant);
+        v_left := v_left - v_part;
+    end if;
+    for v_revocation in
+        select * from billing.credit_revocations
+        where credit_revocations.business_key = _give_back.business_key
+        order by credit_revocations.id desc
+    loop
+        exit when v_left = 0;
+        v_part := least(v_left, billing._asked_back(v_revocation));
+        continue when v_part = 0;
+        v_left := v_left - v_part;
+        v_voided := least(v_part, v_revocation.requested - v_revocation.voided - v_revocation.taken - case
+            when v_revocation.shortfall_policy = 'clamp_and_record' then 0 else v_revocation.shortfall
+        end);
+        if v_voided > 0 then
+            update billing.credit_revocations set voided = credit_revocations.voided + v_voided
+            where credit_revocations.id = v_revocation.id
+            returning * into v_revocation;
+        end if;
+        if v_part > v_voided then
+            perform billing._reinstate(
+                v_revocation, v_part - v_voided, 'stripe', format('given_back:%s:%s', v_revocation.id, (
+                    select count(*) from billing.credit_reinstatements
+                    where credit_reinstatements.revocation_id = v_revocation.id
+                )), 'Payment received again', 'tillbase'
+            );
+        end if;
+    end loop;
+    return v_left + v_to_grant;
+end
+$$;
+
+revoke all on function
+    billing._posted_credits, billing._next_lot_key, billing._take_back, billing._lapsed_of_lot,
+    billing._revoked_by_hand, billing._revocable,
+    billing._next_revocation_key, billing._carry, billing._less_carried, billing._give_back
+from public, anon, authenticated, service_role;
+
+comment on table billing.carried_credits is 'Credits that were spent of time that Stripe credited back (below zero), and credits that were granted less for them (above zero), by business key.';
+comment on column billing.settings.shortfall_policy is 'What becomes of credits that were spent before their price was returned: clamp_and_record (written down), allow_negative (debt), block_future_grants (withheld from later grants).';

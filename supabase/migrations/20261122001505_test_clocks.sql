@@ -1,0 +1,61 @@
+-- Stripe test clocks: subscriptions on one live at its time, also where billing time cannot be moved.
+--
+-- Invariant: in test mode only. Months that have begun by a test clock's time are granted to the accounts on it, and what
+-- has expired by then expires; everybody else lives at billing.current_time(). Called by billing_worker.
+
+create table billing.test_clocks (
+    stripe_test_clock_id text primary key,
+    frozen_at timestamptz not null
+);
+
+alter table billing.test_clocks enable row level security;
+revoke all on billing.test_clocks from public, anon, authenticated, service_role;
+grant select on billing.test_clocks to service_role;
+
+-- The time that an account lives at.
+create function billing._time_of_account(account_id uuid)
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from billing.test_clocks) then
+        return billing.current_time();
+    end if;
+    return greatest(billing.current_time(), (
+        select max(test_clocks.frozen_at) from billing.subscriptions
+        join billing.test_clocks on test_clocks.stripe_test_clock_id = subscriptions.stripe_test_clock_id
+        where subscriptions.account_id = _time_of_account.account_id
+    ));
+end
+$$;
+
+create function billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamptz)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.test_clocks as held (stripe_test_clock_id, frozen_at)
+    select sync_test_clock.stripe_test_clock_id, sync_test_clock.frozen_at
+    where not sync_test_clock.livemode
+    on conflict on constraint test_clocks_pkey do update set frozen_at = excluded.frozen_at
+    where held.frozen_at < excluded.frozen_at;
+    if not found then
+        return 'stale';
+    end if;
+    perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
+    where subscriptions.stripe_test_clock_id = sync_test_clock.stripe_test_clock_id
+    order by subscriptions.account_id, subscriptions.stripe_subscription_id;
+    return 'applied';
+end
+$$;
+
+revoke all on function billing._time_of_account, billing.sync_test_clock from public, anon, authenticated, service_role;
+grant execute on function billing.sync_test_clock(text, boolean, timestamptz) to billing_worker;
+
+comment on table billing.test_clocks is 'Stripe test clocks, and the time that the subscriptions on them live at.';
+comment on function billing.sync_test_clock(text, boolean, timestamptz) is 'A Stripe test clock that has arrived at a time: applied, or stale.';

@@ -1,0 +1,338 @@
+-- Worth → the ledger: what is paid for is compared with what the ledger has, by key, and the difference is posted.
+--
+-- Invariant: for each key the ledger has what it is worth: lots granted, less what later was carried or taken back of
+-- them. Whoever calls (an event, the clock, a person), and however often, ends in the same. What a person revoked,
+-- adjusted or refused stays so, because only what was taken for a key counts. Moves that nothing stands in the way of
+-- are written as sets; the others one by one, in the order of their moments.
+--
+-- Private: called by _allocate_subscription and allocate_due_credits. The caller has locked the balances.
+
+-- Lots that a move may take from, in order: those of its key, then those of its month and later ones of the subscription,
+-- its month's first, and of these its item's; for returned money those of the invoice.
+create function billing._lots_of_move(move billing.credit_move)
+returns bigint[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_move billing.credit_move := _lots_of_move.move;
+begin
+    return array(
+        select lots.id from billing.credit_grants as lots
+        where lots.account_id = v_move.account_id and lots.key_space = 'stripe' and lots.entry_id is not null
+            and (
+                lots.idempotency_key = v_move.key or lots.idempotency_key ^@ (v_move.key || '#')
+                -- Of what nothing was paid for nothing is taken.
+                or not v_move.key ^@ 'free:' and not lots.idempotency_key ^@ 'free:' and case
+                    when v_move.returned > 0 then lots.stripe_invoice_id = v_move.stripe_invoice_id
+                    else lots.reference_id = v_move.stripe_subscription_id and lots.effective_at >= v_move.slot_start
+                        and lots.source in ('stripe.monthly_allocation', 'stripe.proration')
+                end
+            )
+        order by
+            lots.idempotency_key = v_move.key or lots.idempotency_key ^@ (v_move.key || '#') desc,
+            lots.effective_at <= v_move.moment desc,
+            lots.stripe_subscription_item_id is not distinct from v_move.stripe_subscription_item_id desc,
+            lots.effective_at desc, lots.id desc
+    );
+end
+$$;
+
+-- One move against the ledger. How many credits it granted.
+create function billing._post_move(move billing.credit_move)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_move billing.credit_move := _post_move.move;
+    -- The ledger has nothing of it yet, as of nearly all.
+    v_is_new boolean := not (
+        exists (
+            select from billing.credit_grants
+            where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_move.key
+        )
+        or exists (select from billing.credit_revocations where credit_revocations.business_key = v_move.key)
+        or exists (select from billing.carried_credits where carried_credits.business_key = v_move.key)
+    );
+    v_change bigint := v_move.credits;
+    v_later timestamptz;
+    v_entry billing.credit_entries;
+    v_plan billing.plans;
+begin
+    if not v_is_new then
+        v_change := v_change - billing._posted_credits(v_move.account_id, v_move.key);
+    end if;
+    if v_change < 0 then
+        perform billing._take_back(
+            v_move.account_id, v_move.key, -v_change, billing._lots_of_move(v_move),
+            case
+                when v_move.returned > 0 then (select settings.shortfall_policy from billing.settings)
+                -- Nobody has credits of time back that nothing was paid for.
+                when v_move.key ^@ 'free:' then 'clamp_and_record'
+                else 'carry'
+            end,
+            case when v_move.returned > 0 then 'Payment returned to the customer' else 'Time credited back by Stripe' end
+        );
+        return 0;
+    elsif v_change > 0 and not v_is_new then
+        v_change := billing._give_back(v_move.account_id, v_move.key, v_change);
+    end if;
+    if v_change = 0 or v_move.is_waiting then
+        return 0;
+    elsif v_move.credits <= 0 then
+        v_move.rollover := 'all';  -- what others were less for it, and no month
+    end if;
+
+    if not v_move.key ^@ 'free:' then
+        v_change := billing._less_carried(v_move.account_id, v_move.key, v_change);
+    end if;
+    if v_change = 0 then
+        return 0;
+    elsif v_move.rollover = 'cap' then
+        perform billing._expire_beyond_cap(
+            v_move.account_id, v_move.stripe_subscription_item_id, v_move.rollover_cap, v_move.slot_start
+        );
+    end if;
+    select * into v_plan from billing.plans where plans.stripe_price_id = v_move.stripe_price_id;
+    v_entry := billing._grant_credits(
+        account_id => v_move.account_id,
+        amount => v_change,
+        key_space => 'stripe',
+        idempotency_key => case when v_is_new then v_move.key else billing._next_lot_key(v_move.key) end,
+        source => v_move.source,
+        reference_id => v_move.stripe_subscription_id,
+        description => billing._description_of_move(v_move.source, billing._plan_name(v_plan)),
+        effective_at => v_move.moment,
+        expires_at => v_move.expires_at,
+        stripe_invoice_id => v_move.stripe_invoice_id,
+        stripe_subscription_item_id => v_move.stripe_subscription_item_id,
+        stripe_price_id => v_move.stripe_price_id
+    );
+    if v_move.returned > 0 then
+        update billing.credit_grants set cut = v_move.returned where credit_grants.entry_id = v_entry.id;
+    end if;
+    if v_move.rollover = 'cap' then
+        -- Months that began later may be here already: what they could carry over includes this one.
+        for v_later in
+            select credit_grants.effective_at from billing.credit_grants
+            where credit_grants.account_id = v_move.account_id
+                and credit_grants.stripe_subscription_item_id = v_move.stripe_subscription_item_id
+                and credit_grants.source = 'stripe.monthly_allocation'
+                and credit_grants.effective_at > v_move.slot_start
+            order by credit_grants.effective_at
+        loop
+            perform billing._expire_beyond_cap(
+                v_move.account_id, v_move.stripe_subscription_item_id, v_move.rollover_cap, v_later
+            );
+        end loop;
+    end if;
+    return v_change;
+end
+$$;
+
+create function billing._description_of_move(source text, plan_name text)
+returns text
+language sql
+immutable
+as $$
+    select case source
+        when 'stripe.proration' then 'Subscription credits for the change to '
+        else 'Monthly subscription credits for '
+    end || plan_name
+$$;
+
+-- Writes the moves that nothing stands in the way of as sets: nothing was posted of them, and their accounts owe nothing.
+-- Returns the others, in the order of their moments.
+create function billing._post_simple_moves(moves billing.credit_move[])
+returns table (slots_granted bigint, credits_granted numeric, others billing.credit_move[])
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := billing.current_time();
+    v_ids regclass := pg_get_serial_sequence('billing.credit_entries', 'id');
+begin
+    with moves as materialized (
+        select
+            worth as move, worth.*, lots.id as lot_id, lots.amount as lot_amount,
+            worth.credits > 0 and not worth.is_waiting and worth.returned = 0 and lots.id is null
+                and worth.rollover <> 'cap' and worth.credits <= 1000000000000
+                and balances.debt = 0 and balances.withheld = 0 and balances.carried = 0
+                and balances.balance <= 4611686018427387904 and balances.is_open as is_simple,
+            balances.balance
+        from unnest(_post_simple_moves.moves) as worth
+        join lateral (
+            select
+                credit_balances.*, credit_balances.may_spend or not exists (
+                    select from billing.accounts
+                    where accounts.id = credit_balances.account_id and accounts.closed_at is not null
+                ) as is_open
+            from billing.credit_balances where credit_balances.account_id = worth.account_id
+        ) as balances on true
+        left join billing.credit_grants as lots on lots.key_space = 'stripe' and lots.idempotency_key = worth.key
+    ),
+    -- Moves of nothing that the ledger has nothing of, and of what it has already, need no second look.
+    pending as materialized (
+        select * from moves
+        where not (
+            moves.is_waiting and moves.lot_id is null
+            or moves.credits = coalesce(moves.lot_amount, 0) and not exists (
+                select from billing.credit_revocations where credit_revocations.business_key = moves.key
+            ) and not exists (
+                select from billing.carried_credits where carried_credits.business_key = moves.key
+            )
+        )
+    ),
+    simple as materialized (
+        select pending.* from pending
+        where pending.is_simple and not exists (
+            select from pending as others where others.account_id = pending.account_id and not others.is_simple
+        )
+    ),
+    fresh as materialized (
+        select
+            nextval(v_ids) as entry_id, ordered.*,
+            sum(ordered.credits) over (
+                partition by ordered.account_id order by ordered.moment, ordered.key rows unbounded preceding
+            ) as so_far
+        from (
+            select
+                simple.*,
+                billing._description_of_move(simple.source, coalesce(plans.nickname, products.name)) as description
+            from simple
+            join billing.plans on plans.stripe_price_id = simple.stripe_price_id
+            join billing.products on products.stripe_product_id = plans.stripe_product_id
+            order by simple.account_id, simple.moment, simple.key
+        ) as ordered
+    ),
+    written as (
+        insert into billing.credit_entries (
+            id, account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
+            occurred_at
+        )
+        overriding system value
+        select
+            fresh.entry_id, fresh.account_id, 'grant', fresh.credits, fresh.balance + fresh.so_far, fresh.source,
+            fresh.stripe_subscription_id, fresh.description, 'stripe', fresh.key, v_now
+        from fresh
+    ),
+    opened as (
+        insert into billing.credit_grants (
+            account_id, entry_id, amount, remaining, effective_at, expires_at, source, reference_id, key_space,
+            idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id
+        )
+        select
+            fresh.account_id, fresh.entry_id, fresh.credits, fresh.credits, fresh.moment, fresh.expires_at,
+            fresh.source, fresh.stripe_subscription_id, 'stripe', fresh.key, fresh.stripe_invoice_id,
+            fresh.stripe_subscription_item_id, fresh.stripe_price_id
+        from fresh
+    ),
+    raised as (
+        update billing.credit_balances
+        set balance = credit_balances.balance + totals.amount,
+            next_due_at = least(credit_balances.next_due_at, totals.expires_at),
+            updated_at = now()
+        from (
+            select fresh.account_id, sum(fresh.credits) as amount, min(fresh.expires_at) as expires_at
+            from fresh group by fresh.account_id
+        ) as totals
+        where credit_balances.account_id = totals.account_id
+    )
+    select
+        (select count(*) from fresh), (select coalesce(sum(fresh.credits), 0) from fresh),
+        (
+            select array_agg(pending.move order by
+                pending.account_id, pending.moment, pending.key ^@ 'credited:', pending.key
+            )
+            from pending
+            where pending.account_id not in (select simple.account_id from simple)
+        )
+    into slots_granted, credits_granted, others;
+    return next;
+end
+$$;
+
+-- Posts what subscriptions are worth from one moment up to another, and moves their schedules on. Returns how many moves
+-- gave credits, how many credits, and the accounts that had no room for more.
+create function billing._allocate_slots(
+    stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz
+)
+returns table (slots_granted bigint, credits_granted numeric, full_account_ids uuid[])
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- A set costs a millisecond by itself.
+    v_one_by_one_max constant integer := 5;
+    v_moves billing.credit_move[];
+    v_move billing.credit_move;
+    v_is_closed boolean;
+    v_is_full boolean;
+    v_granted bigint;
+begin
+    select array_agg(worth order by worth.account_id, worth.moment, worth.key ^@ 'credited:', worth.key) into v_moves
+    from billing._worth(
+        _allocate_slots.stripe_subscription_ids, _allocate_slots.from_moment, _allocate_slots.until_moment
+    ) as worth;
+    slots_granted := 0;
+    credits_granted := 0;
+    if cardinality(v_moves) > v_one_by_one_max then
+        select simple.slots_granted, simple.credits_granted, simple.others
+        into slots_granted, credits_granted, v_moves
+        from billing._post_simple_moves(v_moves) as simple;
+    end if;
+
+    foreach v_move in array coalesce(v_moves, '{}') loop
+        continue when v_move.account_id = any (full_account_ids);
+        select
+            accounts.closed_at is not null,
+            v_move.credits > 9223372036854775807 - greatest(credit_balances.balance, 0)::numeric
+        into v_is_closed, v_is_full
+        from billing.credit_balances
+        join billing.accounts on accounts.id = credit_balances.account_id
+        where credit_balances.account_id = v_move.account_id;
+        continue when v_is_closed;
+        -- What would pass the largest balance waits until there is room.
+        if v_is_full then
+            full_account_ids := full_account_ids || v_move.account_id;
+            continue;
+        end if;
+        v_granted := billing._post_move(v_move);
+        slots_granted := slots_granted + (v_granted > 0)::integer;
+        credits_granted := credits_granted + v_granted;
+    end loop;
+
+    update billing.credit_schedules as schedules
+    set next_slot_at = (
+        select case when later.slot_start < schedules.ends_at then later.slot_start end
+        from (
+            select billing._first_slot(schedules.anchor, case
+                when schedules.disarmed_reason is null
+                    then greatest(schedules.period_start, _allocate_slots.until_moment)
+                -- What waits stays due; only the first month of a line never waits.
+                else schedules.period_start
+            end + interval '1 microsecond') as slot_start
+            offset 0  -- or it would be worked out twice
+        ) as later
+    )
+    where schedules.stripe_subscription_id = any (_allocate_slots.stripe_subscription_ids)
+        and (
+            schedules.next_slot_at <= _allocate_slots.until_moment and schedules.disarmed_reason is null
+            or schedules.next_slot_at = schedules.period_start
+        )
+        -- What begins before from_moment was not looked at.
+        and schedules.next_slot_at >= _allocate_slots.from_moment
+        and schedules.account_id <> all (coalesce(full_account_ids, '{}'));
+    return next;
+end
+$$;
+
+revoke all on function
+    billing._lots_of_move, billing._post_move, billing._description_of_move, billing._post_simple_moves,
+    billing._allocate_slots
+from public, anon, authenticated, service_role;

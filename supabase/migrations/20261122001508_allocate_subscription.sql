@@ -1,0 +1,167 @@
+-- What a new fact of a subscription means for its credits: the one way in for every event.
+--
+-- Invariant: judged under the lock of the balance, from rows that are read under it. Months from the moment that the fact
+-- reaches are worked out anew; older ones are sealed, so that the cost does not grow with the subscription's age. Called
+-- by whatever records a fact; private.
+
+-- Initial credits of the lines that an invoice paid for.
+create function billing._grant_initial_of_invoice(invoice billing.invoices)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_schedule billing.credit_schedules;
+begin
+    for v_schedule in
+        select schedules.* from billing.credit_schedules as schedules
+        join billing.credit_terms on credit_terms.stripe_price_id = schedules.stripe_price_id
+            and credit_terms.initial_credits > 0
+        where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
+            and not schedules.is_change
+        order by schedules.stripe_subscription_item_id, schedules.period_start
+    loop
+        perform billing._grant_initial(
+            _grant_initial_of_invoice.invoice, v_schedule.stripe_price_id, v_schedule.stripe_subscription_item_id,
+            v_schedule.period_start
+        );
+    end loop;
+end
+$$;
+
+-- Records what a paid invoice added and gave back, and grants what comes with it at once. The earliest moment that it
+-- reaches; null: none.
+create function billing._take_in_invoice(invoice billing.invoices, subscription billing.subscriptions)
+returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_from timestamptz := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
+begin
+    if v_from is not null then
+        perform billing._check_open((_take_in_invoice.invoice).account_id);
+        perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
+    end if;
+    return v_from;
+end
+$$;
+
+-- paid_invoice: one that has just been paid. from_moment: since when months may be worth something else (null: only what
+-- the subscription's own state says).
+create function billing._allocate_subscription(
+    stripe_subscription_id text, from_moment timestamptz default null, paid_invoice billing.invoices default null
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription billing.subscriptions;
+    v_invoice billing.invoices;
+    v_account_id uuid := (_allocate_subscription.paid_invoice).account_id;
+    v_from timestamptz := _allocate_subscription.from_moment;
+    v_now timestamptz;
+begin
+    if v_account_id is null then
+        select subscriptions.account_id into v_account_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
+    end if;
+    if v_account_id is not null then
+        perform billing._lock_balance(v_account_id);
+        v_now := billing._time_of_account(v_account_id);
+    end if;
+    select * into v_subscription from billing.subscriptions
+    where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
+    if (_allocate_subscription.paid_invoice).stripe_invoice_id is not null then
+        v_from := least(v_from, billing._take_in_invoice(_allocate_subscription.paid_invoice, v_subscription));
+    end if;
+    if v_account_id is null then
+        return;  -- linked to nobody: whatever links it calls again
+    end if;
+    if exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
+        -- Nothing can be granted to it, and what Stripe reports of its subscriptions must be kept all the same.
+        if v_subscription.stripe_subscription_id is not null then
+            perform billing._arm_schedules(v_subscription);
+        end if;
+        return;
+    end if;
+    if v_subscription.stripe_subscription_id is not null then
+        if v_subscription.trial_end is not null then
+            perform billing._grant_trial(v_subscription);
+        end if;
+        -- Lines that only the subscription can explain.
+        for v_invoice in
+            select invoices.* from billing.invoices
+            where invoices.stripe_invoice_id in (
+                select invoice_lines.stripe_invoice_id from billing.invoice_lines
+                where invoice_lines.stripe_subscription_id = v_subscription.stripe_subscription_id
+                    and invoice_lines.is_waiting and invoice_lines.stripe_subscription_item_id is not null
+            )
+            order by invoices.invoiced_at, invoices.stripe_invoice_id
+        loop
+            v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
+        end loop;
+        v_from := least(v_from, billing._arm_schedules(v_subscription));
+    end if;
+    select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
+    where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+        and (
+            credit_schedules.next_slot_at <= v_now and credit_schedules.disarmed_reason is null
+            or credit_schedules.next_slot_at = credit_schedules.period_start
+        );
+    if v_from is not null then
+        perform billing._allocate_slots(
+            array[_allocate_subscription.stripe_subscription_id], v_from, v_now
+        );
+    end if;
+    if v_now > billing.current_time() then
+        perform billing._settle_due(array[v_account_id], v_now);
+    end if;
+end
+$$;
+
+-- Terms that are reported after they began: months that started since are worked out anew.
+create function billing.tg_credit_terms__allocate()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_before billing.credit_terms;
+    v_subscription_id text;
+begin
+    select * into v_before from billing.credit_terms
+    where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from < new.valid_from
+    order by credit_terms.valid_from desc
+    limit 1;
+    v_before.valid_from := new.valid_from;
+    if not found or v_before is not distinct from new then
+        return null;
+    end if;
+    for v_subscription_id in
+        select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
+        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > new.valid_from
+            and greatest(billing._first_slot(schedules.anchor, new.valid_from), schedules.period_start)
+                <= billing.current_time()
+        order by 1
+    loop
+        perform billing._allocate_subscription(v_subscription_id, new.valid_from);
+    end loop;
+    return null;
+end
+$$;
+
+create trigger tg_credit_terms__allocate
+after insert or update on billing.credit_terms
+for each row execute function billing.tg_credit_terms__allocate();
+
+revoke all on function
+    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._allocate_subscription,
+    billing.tg_credit_terms__allocate
+from public, anon, authenticated, service_role;

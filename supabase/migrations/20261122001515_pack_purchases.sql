@@ -1,0 +1,390 @@
+-- Packs that were paid for, whatever the way: a Checkout Session, a Stripe invoice, a recharge.
+--
+-- Invariant: a purchase is one row, by a key that every way of reporting it agrees on, and it is granted once. Its credits
+-- are what the pack was worth when it was paid: editing a price changes none of them. What was not paid for at all comes
+-- once for each account, product and calendar month. Of returned money as much goes as its share of the price.
+--
+-- Only functions write; service_role reads. Private: called by what records sessions, invoices and payment intents.
+
+create table billing.pack_purchases (
+    business_key text primary key,
+    account_id uuid not null references billing.accounts (id),
+    source text not null,
+    reference_id text not null,
+    description text,
+    credits bigint not null,
+    price bigint not null,
+    stripe_price_id text,
+    stripe_checkout_session_id text,
+    stripe_invoice_id text,
+    stripe_line_id text,
+    stripe_payment_intent_id text,
+    purchased_at timestamptz not null,
+    expires_at timestamptz,
+    created_at timestamptz not null default now(),
+    constraint credits_are_positive check (credits > 0),
+    constraint price_is_not_negative check (price >= 0)
+);
+
+create index pack_purchases_account on billing.pack_purchases (account_id);
+create index pack_purchases_session on billing.pack_purchases (stripe_checkout_session_id)
+where stripe_checkout_session_id is not null;
+create index pack_purchases_invoice on billing.pack_purchases (stripe_invoice_id) where stripe_invoice_id is not null;
+create index pack_purchases_payment_intent on billing.pack_purchases (stripe_payment_intent_id)
+where stripe_payment_intent_id is not null;
+
+alter table billing.pack_purchases enable row level security;
+revoke all on billing.pack_purchases from public, anon, authenticated, service_role;
+grant select on billing.pack_purchases to service_role;
+
+-- How many digits a currency has after the point at Stripe: docs.stripe.com/currencies, zero-decimal and three-decimal.
+create function billing._minor_digits(currency text)
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when lower(_minor_digits.currency) in (
+            'bif', 'clp', 'djf', 'gnf', 'jpy', 'kmf', 'krw', 'mga', 'pyg', 'rwf', 'vnd', 'vuv', 'xaf', 'xof', 'xpf'
+        ) then 0
+        when lower(_minor_digits.currency) in ('bhd', 'jod', 'kwd', 'omr', 'tnd') then 3
+        else 2
+    end
+$$;
+
+-- Credits of so many packs for an amount that was paid, in minor units.
+create function billing._credits_of_pack(pack billing.credit_packs, quantity bigint, amount bigint)
+returns numeric
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when (_credits_of_pack.pack).credits_per_unit is not null then floor(
+            (_credits_of_pack.pack).credits_per_unit * _credits_of_pack.amount
+            / power(10::numeric, billing._minor_digits((_credits_of_pack.pack).currency))
+        )
+        else (_credits_of_pack.pack).pack_credits * coalesce(_credits_of_pack.quantity, 1)::numeric
+    end
+$$;
+
+-- How many credits of a purchase its returned money takes.
+create function billing._returned_of_purchase(purchase billing.pack_purchases, with_contested boolean default false)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_purchase billing.pack_purchases := _returned_of_purchase.purchase;
+    v_returned numeric;
+begin
+    if v_purchase.price = 0 then
+        return 0;
+    elsif v_purchase.stripe_line_id is not null then
+        return coalesce((
+            select returned.credits
+            from billing._returned_credits(v_purchase.stripe_invoice_id, _returned_of_purchase.with_contested) as returned
+            where returned.stripe_subscription_item_id = v_purchase.business_key
+        ), 0);
+    end if;
+    select sum(returns.amount) into v_returned
+    from billing._returns_of_payments(array[v_purchase.stripe_payment_intent_id], '{}', '{}') as returns
+    where _returned_of_purchase.with_contested or not returns.is_contested;
+    return billing._gone(v_purchase.credits, coalesce(v_returned, 0), v_purchase.price);
+end
+$$;
+
+-- Brings the ledger to what a purchase is worth: grants it, or takes back and gives back what its money says.
+create function billing._post_purchase(business_key text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_purchase billing.pack_purchases;
+    v_change bigint;
+    v_returned bigint;
+begin
+    select * into strict v_purchase from billing.pack_purchases
+    where pack_purchases.business_key = _post_purchase.business_key;
+    perform billing._lock_balance(v_purchase.account_id);
+    v_returned := billing._returned_of_purchase(v_purchase);
+    v_change := v_purchase.credits - v_returned
+        - billing._posted_credits(v_purchase.account_id, v_purchase.business_key);
+    if exists (
+        select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
+    ) then
+        -- Nothing can be taken of a closed account; what was never granted is refused by name.
+        if v_change > 0 and v_returned = 0 then
+            perform billing._check_open(v_purchase.account_id);
+        end if;
+        return;
+    elsif v_change < 0 then
+        perform billing._take_back(
+            v_purchase.account_id, v_purchase.business_key, -v_change, billing._lots_of_purchase(v_purchase),
+            (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
+        );
+    elsif v_change > 0 then
+        v_change := billing._give_back(v_purchase.account_id, v_purchase.business_key, v_change);
+        if v_purchase.stripe_line_id is not null then
+            v_change := billing._less_carried(v_purchase.account_id, v_purchase.business_key, v_change);
+        end if;
+        if v_change > 0 then
+            perform billing._grant_credits(
+                account_id => v_purchase.account_id,
+                amount => v_change,
+                key_space => 'stripe',
+                idempotency_key => billing._next_lot_key(v_purchase.business_key),
+                source => v_purchase.source,
+                reference_id => v_purchase.reference_id,
+                description => v_purchase.description,
+                effective_at => least(v_purchase.purchased_at, billing.current_time()),
+                expires_at => v_purchase.expires_at,
+                stripe_invoice_id => v_purchase.stripe_invoice_id,
+                stripe_price_id => v_purchase.stripe_price_id,
+                stripe_checkout_session_id => v_purchase.stripe_checkout_session_id,
+                stripe_payment_intent_id => v_purchase.stripe_payment_intent_id
+            );
+        end if;
+    end if;
+end
+$$;
+
+create function billing._lots_of_purchase(purchase billing.pack_purchases)
+returns bigint[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select lots.id from billing.credit_grants as lots
+        where lots.account_id = (_lots_of_purchase.purchase).account_id and lots.key_space = 'stripe'
+            and lots.entry_id is not null
+            and (
+                lots.idempotency_key = (_lots_of_purchase.purchase).business_key
+                or lots.idempotency_key ^@ ((_lots_of_purchase.purchase).business_key || '#')
+                or lots.stripe_invoice_id = (_lots_of_purchase.purchase).stripe_invoice_id
+                and not lots.idempotency_key ^@ 'free:'
+            )
+        order by lots.idempotency_key = (_lots_of_purchase.purchase).business_key desc, lots.id desc
+    );
+end
+$$;
+
+-- TB010 while a price that declares credits is no pack here; TB011 and TB055 while nobody can tell whose it is.
+create function billing._check_buyer(stripe_id text, stripe_customer_id text, account_id uuid)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _check_buyer.account_id is null and _check_buyer.stripe_customer_id is null then
+        raise exception 'a guest paid for %: it is linked to no account', _check_buyer.stripe_id
+            using errcode = 'TB055',
+            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
+    elsif _check_buyer.account_id is null then
+        raise exception 'customer % of % is linked to no account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
+            using errcode = 'TB011', detail = _check_buyer.stripe_customer_id,
+            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
+    end if;
+end
+$$;
+
+-- Records one purchase, unless it is known, and grants it.
+create function billing._purchase(purchase billing.pack_purchases)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_purchase billing.pack_purchases := _purchase.purchase;
+begin
+    v_purchase.created_at := now();
+    insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
+    perform billing._post_purchase(v_purchase.business_key);
+end
+$$;
+
+-- The key of packs that nothing was paid for.
+create function billing._free_pack_key(account_id uuid, stripe_product_id text, moment timestamptz)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'free_pack:%s:%s:%s', _free_pack_key.account_id, _free_pack_key.stripe_product_id,
+        to_char(_free_pack_key.moment at time zone 'utc', 'YYYY-MM')
+    )
+$$;
+
+-- Packs on a paid invoice: beside a plan, or alone. A session that made the invoice has them already, or comes to it.
+create function billing._purchase_packs_of_invoice(invoice billing.invoices)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices := _purchase_packs_of_invoice.invoice;
+    v_line billing.invoice_lines;
+    v_pack billing.credit_packs;
+    v_purchase billing.pack_purchases;
+    v_credits numeric;
+begin
+    for v_line in
+        select invoice_lines.* from billing.invoice_lines
+        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
+            and invoice_lines.stripe_subscription_item_id is null and invoice_lines.stripe_price_id is not null
+            and invoice_lines.amount >= 0
+        order by invoice_lines.stripe_line_id
+    loop
+        select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
+        if not found then
+            -- A price that nobody has reported yet may be a pack: its arrival decides. One that is known is none.
+            update billing.invoice_lines set is_waiting = not exists (
+                select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
+            )
+            where invoice_lines.stripe_line_id = v_line.stripe_line_id;
+            continue;
+        end if;
+        perform billing._check_buyer(v_invoice.stripe_invoice_id, v_invoice.stripe_customer_id, v_invoice.account_id);
+        perform billing._lock_balance(v_invoice.account_id);
+        exit when exists (
+            select from billing.pack_purchases
+            where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id
+                and pack_purchases.stripe_checkout_session_id is not null
+        );
+        v_credits := billing._credits_of_pack(v_pack, v_line.quantity, v_line.amount);
+        continue when v_credits = 0;
+        v_purchase := null;
+        v_purchase.price := greatest(v_line.amount - coalesce(v_line.discount, case
+            when v_invoice.total <= 0 and v_invoice.subtotal > 0 then v_line.amount else 0
+        end), 0);
+        v_purchase.purchased_at := coalesce(v_invoice.paid_at, v_invoice.as_of);
+        v_purchase.business_key := case
+            when v_purchase.price = 0
+                then billing._free_pack_key(v_invoice.account_id, v_pack.stripe_product_id, v_purchase.purchased_at)
+            else 'pack:' || v_line.stripe_line_id
+        end;
+        v_purchase.account_id := v_invoice.account_id;
+        v_purchase.source := 'stripe.pack';
+        v_purchase.reference_id := v_invoice.stripe_invoice_id;
+        v_purchase.description := billing._pack_name(v_pack);
+        v_purchase.credits := billing._checked_amount(v_credits);
+        v_purchase.stripe_price_id := v_pack.stripe_price_id;
+        v_purchase.stripe_invoice_id := v_invoice.stripe_invoice_id;
+        v_purchase.stripe_line_id := v_line.stripe_line_id;
+        v_purchase.expires_at := v_purchase.purchased_at + v_pack.expires_after;
+        perform billing._purchase(v_purchase);
+    end loop;
+end
+$$;
+
+-- Invoices that wait for a price: it has arrived, as a pack or as none.
+create function billing.tg_prices__purchase_waiting()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices;
+begin
+    for v_invoice in
+        with arrived as (
+            update billing.invoice_lines set is_waiting = false
+            where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
+                and invoice_lines.stripe_subscription_item_id is null
+            returning invoice_lines.stripe_invoice_id
+        )
+        select invoices.* from billing.invoices
+        where invoices.stripe_invoice_id in (select arrived.stripe_invoice_id from arrived) and invoices.status = 'paid'
+        order by invoices.account_id, invoices.stripe_invoice_id
+    loop
+        perform billing._purchase_packs_of_invoice(v_invoice);
+    end loop;
+    return null;
+end
+$$;
+
+create trigger tg_credit_packs__purchase_waiting
+after insert on billing.credit_packs
+for each row execute function billing.tg_prices__purchase_waiting();
+
+create trigger tg_one_time_prices__purchase_waiting
+after insert on billing.one_time_prices
+for each row execute function billing.tg_prices__purchase_waiting();
+
+-- When a payment intent's charge was paid, as far as it is known; the charge may be reported later.
+create function billing._charged_at(stripe_payment_intent_id text)
+returns timestamptz
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select min(payments.charged_at) from billing.payments
+    where payments.stripe_payment_intent_id = _charged_at.stripe_payment_intent_id and payments.status = 'succeeded'
+$$;
+
+-- A purchase counts from its payment, whichever of the two was reported first.
+create function billing._date_purchases(stripe_payment_intent_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_charged_at timestamptz := billing._charged_at(_date_purchases.stripe_payment_intent_id);
+    v_purchase billing.pack_purchases;
+begin
+    for v_purchase in
+        select * from billing.pack_purchases
+        where pack_purchases.stripe_payment_intent_id = _date_purchases.stripe_payment_intent_id
+            and pack_purchases.expires_at is not null and pack_purchases.purchased_at <> v_charged_at
+        order by pack_purchases.business_key
+    loop
+        perform billing._lock_balance(v_purchase.account_id);
+        update billing.pack_purchases
+        set purchased_at = v_charged_at, expires_at = v_charged_at + (v_purchase.expires_at - v_purchase.purchased_at)
+        where pack_purchases.business_key = v_purchase.business_key
+        returning * into v_purchase;
+        update billing.credit_grants
+        set expires_at = v_purchase.expires_at, effective_at = least(credit_grants.effective_at, v_charged_at)
+        where credit_grants.key_space = 'stripe' and credit_grants.closed_at is null
+            and (
+                credit_grants.idempotency_key = v_purchase.business_key
+                or credit_grants.account_id = v_purchase.account_id
+                and credit_grants.idempotency_key ^@ (v_purchase.business_key || '#')
+            );
+        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at);
+    end loop;
+end
+$$;
+
+create function billing._pack_name(pack billing.credit_packs)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce((_pack_name.pack).nickname, products.name) from billing.products
+    where products.stripe_product_id = (_pack_name.pack).stripe_product_id
+$$;
+
+revoke all on function
+    billing._credits_of_pack, billing._minor_digits, billing._returned_of_purchase, billing._post_purchase,
+    billing._lots_of_purchase, billing._check_buyer, billing._purchase, billing._free_pack_key,
+    billing._purchase_packs_of_invoice, billing.tg_prices__purchase_waiting, billing._charged_at,
+    billing._date_purchases, billing._pack_name
+from public, anon, authenticated, service_role;
+
+comment on table billing.pack_purchases is 'Credit packs that were paid for: what each was worth, and what paid for it.';
+comment on column billing.pack_purchases.price is 'What was paid, discounts taken off, in minor units; 0: nothing.';

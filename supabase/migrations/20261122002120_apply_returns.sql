@@ -1,0 +1,296 @@
+-- Returned money → the credits that it had paid for: taken back, given back, frozen while a dispute is open.
+--
+-- Invariant: worked out anew from all facts each time, for everything that one invoice or one payment paid for, so the
+-- order of events makes no difference. What open disputes contest is frozen, by holds that no app can capture or release;
+-- what of it is spent is frozen when it comes back.
+--
+-- Private: called by what records such facts, and by whatever grants credits for a payment. Both hold the lock of the
+-- payment's or the invoice's arrival, so neither commits without having seen the other.
+
+-- How many credits of lots are frozen, or are to be when they come back.
+create function billing._frozen_of_lots(grant_ids bigint[])
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(sum(lots.contested + coalesce(holds.amount, 0)), 0)::bigint
+    from billing.credit_grants as lots
+    left join (
+        select credit_holds.frozen_grant_id, sum(credit_holds.amount) as amount from billing.credit_holds
+        where credit_holds.frozen_grant_id = any (_frozen_of_lots.grant_ids) and credit_holds.status = 'held'
+        group by credit_holds.frozen_grant_id
+    ) as holds on holds.frozen_grant_id = lots.id
+    where lots.id = any (_frozen_of_lots.grant_ids)
+$$;
+
+-- Thaws lots, unless just so many credits of them are frozen: before anything is taken of them.
+create function billing._thaw_lots(grant_ids bigint[], amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if billing._frozen_of_lots(_thaw_lots.grant_ids) = _thaw_lots.amount then
+        return;
+    end if;
+    update billing.credit_grants set contested = 0
+    where credit_grants.id = any (_thaw_lots.grant_ids) and credit_grants.contested > 0;
+    perform billing._thaw(credit_holds) from billing.credit_holds
+    where credit_holds.frozen_grant_id = any (_thaw_lots.grant_ids) and credit_holds.status = 'held';
+end
+$$;
+
+-- Freezes so many credits of lots, the latest first, and remembers what could not be frozen.
+create function billing._freeze_lots(grant_ids bigint[], amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_left bigint := _freeze_lots.amount - billing._frozen_of_lots(_freeze_lots.grant_ids);
+    v_lot billing.credit_grants;
+    v_part bigint;
+begin
+    for v_lot in
+        select * from billing.credit_grants where credit_grants.id = any (_freeze_lots.grant_ids)
+        order by credit_grants.effective_at desc, credit_grants.id desc
+    loop
+        v_part := least(v_left, v_lot.remaining - v_lot.held);
+        continue when v_part <= 0;
+        perform billing._freeze(v_lot, v_part);
+        v_left := v_left - v_part;
+    end loop;
+    for v_lot in
+        select * from billing.credit_grants where credit_grants.id = any (_freeze_lots.grant_ids)
+        order by credit_grants.effective_at desc, credit_grants.id desc
+    loop
+        v_part := least(v_left, billing._spent_of_lot(v_lot) - billing._frozen_of_lots(array[v_lot.id]));
+        continue when v_part <= 0;
+        update billing.credit_grants set contested = credit_grants.contested + v_part where credit_grants.id = v_lot.id;
+        v_left := v_left - v_part;
+    end loop;
+end
+$$;
+
+-- Brings all that an invoice paid for in line with what was returned of it. The caller has locked the balance.
+create function billing._post_returned_credits(stripe_invoice_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices;
+    v_from timestamptz;
+    v_until timestamptz;
+    v_begun timestamptz;
+    v_subscription_ids text[];
+    v_frozen bigint;
+begin
+    select * into v_invoice from billing.invoices
+    where invoices.stripe_invoice_id = _post_returned_credits.stripe_invoice_id;
+    if v_invoice.account_id is null or exists (
+        select from billing.accounts where accounts.id = v_invoice.account_id and accounts.closed_at is not null
+    ) then
+        return;
+    end if;
+    update billing.credit_schedules
+    set has_returns = true,
+        disarmed_reason = case
+            when v_invoice.amount_contested > 0 then coalesce(credit_schedules.disarmed_reason, 'disputed')
+            else nullif(credit_schedules.disarmed_reason, 'disputed')
+        end
+    where credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
+    -- Of months that have begun, the first one also where it was paid ahead of time.
+    v_begun := greatest(billing._time_of_account(v_invoice.account_id), (
+        select min(schedules.period_start) from billing.credit_schedules as schedules
+        where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
+    ));
+    select coalesce(sum(contested.credits), 0) - coalesce((
+        select sum(returned.credits) from billing._returned_credits(v_invoice.stripe_invoice_id) as returned
+        where returned.moment is null or returned.moment <= v_begun
+    ), 0) into v_frozen
+    from billing._returned_credits(v_invoice.stripe_invoice_id, true) as contested
+    where contested.moment is null or contested.moment <= v_begun;
+    v_frozen := greatest(v_frozen, 0);
+    perform billing._thaw_lots(array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    ), v_frozen);
+    select min(schedules.period_start), max(schedules.period_end), array_agg(distinct schedules.stripe_subscription_id)
+    into v_from, v_until, v_subscription_ids
+    from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
+    if v_subscription_ids is not null then
+        perform billing._allocate_slots(v_subscription_ids, v_from, least(
+            v_until, billing._time_of_account(v_invoice.account_id)
+        ));
+    end if;
+    perform billing._post_returned_initial(v_invoice);
+    perform billing._post_purchase(pack_purchases.business_key) from billing.pack_purchases
+    where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id and pack_purchases.stripe_line_id is not null;
+
+    perform billing._freeze_lots(array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    ), v_frozen);
+    perform billing._repay_debt(v_invoice.account_id);
+end
+$$;
+
+-- Works out anew what was returned of a paid invoice, and what that means for its credits.
+create function billing._apply_returns_of_invoice(stripe_invoice_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices;
+    v_price numeric;
+    v_returned numeric;
+    v_contested numeric;
+begin
+    perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
+    select * into v_invoice from billing.invoices
+    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid';
+    if not found or v_invoice.amount_returned + v_invoice.amount_contested = 0 and not exists (
+        select from billing.invoice_payments where invoice_payments.stripe_invoice_id = v_invoice.stripe_invoice_id
+    ) and not exists (
+        select from billing.credit_notes where credit_notes.stripe_invoice_id = v_invoice.stripe_invoice_id
+    ) then
+        return;  -- sync_invoice, or what pays it, comes back to it
+    end if;
+    select
+        coalesce(sum(returns.amount) filter (where not returns.is_contested), 0),
+        coalesce(sum(returns.amount) filter (where returns.is_contested), 0)
+    into v_returned, v_contested
+    from billing._returns_of_invoice(v_invoice.stripe_invoice_id) as returns;
+    if v_returned + v_contested = 0 and v_invoice.amount_returned + v_invoice.amount_contested = 0 then
+        return;
+    end if;
+    v_price := greatest(billing._price_of_invoice(v_invoice), 0);
+    v_returned := least(v_returned, v_price);
+    update billing.invoices
+    set amount_returned = v_returned, amount_contested = least(v_contested, v_price - v_returned), updated_at = now()
+    where invoices.stripe_invoice_id = v_invoice.stripe_invoice_id;
+    perform billing._post_returned_credits(v_invoice.stripe_invoice_id);
+end
+$$;
+
+-- Packs and recharges, which a payment intent pays for without an invoice.
+create function billing._apply_returns_of_purchases(stripe_payment_intent_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_purchase billing.pack_purchases;
+    v_frozen bigint;
+begin
+    for v_purchase in
+        select * from billing.pack_purchases
+        where pack_purchases.stripe_payment_intent_id = _apply_returns_of_purchases.stripe_payment_intent_id
+            and pack_purchases.stripe_line_id is null
+        order by pack_purchases.business_key
+    loop
+        continue when exists (
+            select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
+        );
+        v_frozen := billing._returned_of_purchase(v_purchase, true) - billing._returned_of_purchase(v_purchase);
+        perform billing._thaw_lots(billing._lots_of_purchase(v_purchase), v_frozen);
+        perform billing._post_purchase(v_purchase.business_key);
+        perform billing._freeze_lots(billing._lots_of_purchase(v_purchase), v_frozen);
+        perform billing._repay_debt(v_purchase.account_id);
+    end loop;
+end
+$$;
+
+-- What a payment paid for; whichever of its ids is known.
+create function billing._apply_returns_of_payment(stripe_payment_intent_id text, stripe_charge_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_intent_id text;
+begin
+    -- Whoever records something of the payment writes first, then takes these locks, then reads what others have written.
+    perform billing._lock_money(
+        _apply_returns_of_payment.stripe_payment_intent_id, _apply_returns_of_payment.stripe_charge_id
+    );
+    v_intent_id := coalesce(_apply_returns_of_payment.stripe_payment_intent_id, (
+        select payments.stripe_payment_intent_id from billing.payments
+        where payments.stripe_charge_id = _apply_returns_of_payment.stripe_charge_id
+    ));
+    if v_intent_id is not null and _apply_returns_of_payment.stripe_payment_intent_id is null then
+        perform billing._lock_money(v_intent_id, _apply_returns_of_payment.stripe_charge_id);
+    end if;
+    perform billing._apply_returns_of_invoice(paid.stripe_invoice_id)
+    from unnest(billing._invoices_of_payment(v_intent_id, _apply_returns_of_payment.stripe_charge_id)) as paid (stripe_invoice_id);
+    perform billing._apply_returns_of_purchases(v_intent_id) where v_intent_id is not null;
+end
+$$;
+
+-- A refund or a dispute may name its charge alone, and only the charge's own row says which payment intent that is. At the
+-- commit of either, the other is looked for once more: under a lock that is held for no longer, one of two that commit at
+-- the same moment sees the other.
+create function billing.tg_money__meet()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_intent_id text;
+begin
+    perform billing._lock_arrival('charge:' || new.stripe_charge_id);
+    select payments.stripe_payment_intent_id into v_intent_id from billing.payments
+    where payments.stripe_charge_id = new.stripe_charge_id;
+    if tg_table_name = 'payments' then
+        perform billing._date_purchases(new.stripe_payment_intent_id);
+    end if;
+    if v_intent_id is not null and (
+        exists (
+            select from billing.refunds
+            where refunds.stripe_charge_id = new.stripe_charge_id and refunds.stripe_payment_intent_id is null
+        ) or exists (
+            select from billing.disputes
+            where disputes.stripe_charge_id = new.stripe_charge_id and disputes.stripe_payment_intent_id is null
+        )
+    ) then
+        perform billing._apply_returns_of_payment(v_intent_id, new.stripe_charge_id);
+    end if;
+    return null;
+end
+$$;
+
+create constraint trigger tg_refunds__meet
+after insert or update of status on billing.refunds
+deferrable initially deferred
+for each row when (new.stripe_payment_intent_id is null and new.stripe_charge_id is not null)
+execute function billing.tg_money__meet();
+
+create constraint trigger tg_disputes__meet
+after insert or update of status on billing.disputes
+deferrable initially deferred
+for each row when (new.stripe_payment_intent_id is null)
+execute function billing.tg_money__meet();
+
+create constraint trigger tg_payments__meet
+after insert on billing.payments
+deferrable initially deferred
+for each row when (new.stripe_payment_intent_id is not null)
+execute function billing.tg_money__meet();
+
+revoke all on function
+    billing.tg_money__meet, billing._frozen_of_lots, billing._thaw_lots, billing._freeze_lots, billing._post_returned_credits,
+    billing._apply_returns_of_invoice, billing._apply_returns_of_purchases, billing._apply_returns_of_payment
+from public, anon, authenticated, service_role;
