@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import Connection, Cursor
 
 from worker import inbox
-from worker.commands import Command, parameters_of, sql_of, stripe_customer_id_of, stripe_id_of
+from worker.commands import Command, kind_of, parameters_of, sql_of, stripe_customer_id_of, stripe_id_of
 from worker.inbox import Message
 from worker.outcomes import Done, Outcome, Refetch
 
@@ -55,5 +55,5 @@ def _outcome(job: Job, answers: Sequence[Cursor[Any]]) -> Outcome:
     for command, answer in zip(job.commands, answers, strict=True):
         row = answer.fetchone()
         if row is not None and row[0] == "refetch":
-            return Refetch(stripe_id_of(command))
+            return Refetch(stripe_id_of(command), kind_of(command))
     return Done()

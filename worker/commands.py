@@ -21,6 +21,7 @@ from worker.objects import (
     Customer,
     Dispute,
     EarlyFraudWarning,
+    FrozenClock,
     Invoice,
     InvoicePayment,
     PaymentIntent,
@@ -52,10 +53,27 @@ class SyncPrice:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteProduct:
+    stripe_product_id: str
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePrice:
+    stripe_price_id: str
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class SyncSubscription:
     subscription: Subscription
     as_of: datetime
     is_fetched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncTestClock:
+    clock: FrozenClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +167,10 @@ Command = (
     SyncCustomer
     | SyncProduct
     | SyncPrice
+    | DeleteProduct
+    | DeletePrice
     | SyncSubscription
+    | SyncTestClock
     | SyncInvoice
     | SyncCheckoutSession
     | SyncPayment
@@ -164,6 +185,22 @@ Command = (
     | RecordSavedCard
     | RecordFraudWarning
 )
+
+
+_KINDS: dict[type[Command], str] = {
+    SyncCustomer: "customer",
+    SyncProduct: "product",
+    SyncPrice: "price",
+    SyncSubscription: "subscription",
+    SyncInvoice: "invoice",
+    SyncCheckoutSession: "checkout.session",
+    SyncPayment: "charge",
+    SyncPaymentIntent: "payment_intent",
+    SyncInvoicePayment: "invoice_payment",
+    SyncRefund: "refund",
+    SyncCreditNote: "credit_note",
+    SyncDispute: "dispute",
+}
 
 
 def function_of(kind: type[Command]) -> str:
@@ -188,13 +225,23 @@ def sql_of(kind: type[Command]) -> LiteralString:
 
 
 def parameters_of(command: Command) -> list[Any]:
-    """A command's parameters as psycopg takes them; metadata and lists as jsonb."""
-    return [_parameter(value) for value in _reader(type(command))(command)]
+    """A command's parameters as psycopg takes them; metadata and lists of objects as jsonb, ids as an array."""
+    kind = type(command)
+    values = _reader(kind)(command)
+    return [
+        list(value) if path in _ids(kind) else _parameter(value)
+        for path, value in zip(_paths(kind), values, strict=True)
+    ]
 
 
 def stripe_id_of(command: Command) -> str:
     """The Stripe id of what a command is about: its first parameter."""
     return _reader(type(command))(command)[0]
+
+
+def kind_of(command: Command) -> str:
+    """Stripe's name of the kind of object that a command is about; empty for one that is never read anew."""
+    return _KINDS.get(type(command), "")
 
 
 def stripe_customer_id_of(command: Command) -> str | None:
@@ -216,6 +263,17 @@ def _paths(kind: type[Any]) -> tuple[str, ...]:
             if is_dataclass(hints[field.name])
             else [field.name]
         )
+    )
+
+
+@cache
+def _ids(kind: type[Any]) -> frozenset[str]:
+    return frozenset(
+        f"{field.name}.{name}"
+        for field in fields(kind)
+        if is_dataclass(hint := get_type_hints(kind)[field.name])
+        for name, inner in get_type_hints(hint).items()
+        if inner == tuple[str, ...]
     )
 
 

@@ -9,6 +9,8 @@ from datetime import datetime
 
 from worker.commands import (
     Command,
+    DeletePrice,
+    DeleteProduct,
     RecordCard,
     RecordFraudWarning,
     RecordSavedCard,
@@ -26,8 +28,11 @@ from worker.commands import (
     SyncRefund,
     SyncReview,
     SyncSubscription,
+    SyncTestClock,
+    stripe_id_of,
 )
 from worker.errors import UnknownShape
+from worker.known import refuse_unknown
 from worker.objects import (
     Charge,
     CheckoutSession,
@@ -35,6 +40,7 @@ from worker.objects import (
     Customer,
     Dispute,
     EarlyFraudWarning,
+    FrozenClock,
     Invoice,
     InvoicePayment,
     PaymentIntent,
@@ -75,14 +81,22 @@ def needs(event: StripeEvent) -> list[str]:
         case Subscription(items=None) as subscription:
             return [subscription.stripe_subscription_id]
         case CheckoutSession(mode="payment", status="complete", lines=None) as session:
-            # No event says what was bought.
-            return [] if session.payment_status == "unpaid" else [session.stripe_checkout_session_id]
+            # No event says what was bought, and the payment of an unpaid one may name no session: a capture does not.
+            return [session.stripe_checkout_session_id]
+        case CreditNote(lines=None) as note:
+            return [note.stripe_credit_note_id]
         case _:
             return []
 
 
 def sync(found: StripeObject, as_of: datetime, *, is_fetched: bool) -> Command:
-    """The command that makes our row of an object what it was at `as_of`."""
+    """The command that makes our row of an object what it was at `as_of`. Raises UnknownShape."""
+    command = _sync(found, as_of, is_fetched=is_fetched)
+    refuse_unknown(found, stripe_id_of(command))
+    return command
+
+
+def _sync(found: StripeObject, as_of: datetime, *, is_fetched: bool) -> Command:
     match found:
         case Customer():
             return SyncCustomer(found, as_of)
@@ -92,6 +106,8 @@ def sync(found: StripeObject, as_of: datetime, *, is_fetched: bool) -> Command:
             return SyncPrice(found, as_of)
         case Subscription():
             return SyncSubscription(found, as_of, is_fetched)
+        case FrozenClock():
+            return SyncTestClock(found)
         case Invoice():
             return SyncInvoice(found, as_of)
         case CheckoutSession():
@@ -137,6 +153,18 @@ def _customer_deleted(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Comm
     if not isinstance(event.object, Customer):
         raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
     return [SyncCustomer(replace(event.object, is_deleted=True), event.created_at)]
+
+
+def _product_deleted(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
+    if not isinstance(event.object, Product):
+        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    return [DeleteProduct(event.object.stripe_product_id, event.created_at)]
+
+
+def _price_deleted(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
+    if not isinstance(event.object, Price):
+        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    return [DeletePrice(event.object.stripe_price_id, event.created_at)]
 
 
 def _card_seen(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
@@ -197,8 +225,10 @@ DECIDERS: dict[str, Decider] = {
     "customer.deleted": _customer_deleted,
     "product.created": _object_as_of_event,
     "product.updated": _object_as_of_event,
+    "product.deleted": _product_deleted,
     "price.created": _object_as_of_event,
     "price.updated": _object_as_of_event,
+    "price.deleted": _price_deleted,
     "customer.subscription.created": _object_as_of_event,
     "customer.subscription.updated": _object_as_of_event,
     "customer.subscription.deleted": _object_as_of_event,
@@ -207,6 +237,7 @@ DECIDERS: dict[str, Decider] = {
     "customer.subscription.pending_update_applied": _object_as_of_event,
     "customer.subscription.pending_update_expired": _object_as_of_event,
     "invoice.paid": _invoice_paid,
+    "invoice.payment_succeeded": _invoice_paid,
     "invoice_payment.paid": _object_as_of_event,
     "invoice.payment_failed": _object_as_of_event,
     "invoice.payment_action_required": _object_as_of_event,
@@ -243,11 +274,11 @@ DECIDERS: dict[str, Decider] = {
     "radar.early_fraud_warning.updated": _fraud_warning,
     "review.opened": _object_as_of_event,
     "review.closed": _object_as_of_event,
+    "test_helpers.test_clock.ready": _object_as_of_event,
 }
 
 # Ignored by name: what they tell is told by another event, or is of no consequence for credits.
 IGNORED: dict[str, str] = {
-    "invoice.payment_succeeded": "invoice.paid tells the same, and of invoices paid out of band too",
     "invoice.created": "nothing is owed or paid yet",
     "invoice.finalized": "nothing is paid yet",
     "invoice.updated": "invoice.paid, invoice.payment_failed and what ends an invoice tell what matters",
@@ -255,6 +286,12 @@ IGNORED: dict[str, str] = {
     "customer.subscription.trial_will_end": "customer.subscription.updated tells when the trial is over or changed",
     "checkout.session.async_payment_failed": "nothing was paid, as its completion said",
     "payment_intent.created": "charge.succeeded tells when money moved",
+    "plan.created": "price.created tells the same, and more",
+    "plan.updated": "price.updated tells the same, and more",
+    "plan.deleted": "price.deleted tells the same",
+    "test_helpers.test_clock.created": "its subscriptions name it",
+    "test_helpers.test_clock.advancing": "test_helpers.test_clock.ready tells when it has arrived",
+    "test_helpers.test_clock.deleted": "its customers are deleted with it, and events of their own tell",
     "charge.updated": "charge.succeeded and charge.refunded tell what matters",
 }
 

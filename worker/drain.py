@@ -14,15 +14,17 @@ import structlog
 from psycopg import Connection
 
 from worker import inbox, metrics
+from worker.account import read_books
 from worker.apply import Job, apply
 from worker.commands import Command
 from worker.decide import Fetched, decide, needs, reason_to_ignore, sync
 from worker.errors import BillingError, UnknownShape
 from worker.failures import outcome_of_billing_error, outcome_of_database_error, raise_if_lost
-from worker.fetch import StripeReader
+from worker.fetch import Reference, StripeReader
 from worker.inbox import Message
 from worker.normalise import is_known_api_version, normalise
 from worker.objects import StripeEvent
+from worker.origin import named_account, reason_of_other_account
 from worker.outcomes import Dead, Ignored, Outcome, Refetch
 
 log = structlog.stdlib.get_logger()
@@ -45,7 +47,8 @@ def drain(conn: Connection[Any], stripe: StripeReader, batch_size: int = inbox.B
     messages = inbox.read(conn, batch_size)
     if not messages:
         return []
-    read = [(message, _normalise(message)) for message in messages]
+    of_others = _of_other_accounts(conn, messages)
+    read = [(message, of_others.get(message.msg_id) or _normalise(message)) for message in messages]
     # What needs nothing from Stripe does not wait for Stripe.
     ordinary = [(message, event) for message, event in read if not _needs(event)]
     waiting = [(message, event) for message, event in read if _needs(event)]
@@ -63,6 +66,19 @@ def _needs(event: StripeEvent | Outcome) -> list[str]:
 def _bring(conn: Connection[Any], stripe: StripeReader, jobs: Sequence[Job]) -> list[Settled]:
     outcomes = _settle_ties(conn, stripe, jobs, _apply(conn, jobs))
     return [Settled(job.message, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+
+
+def _of_other_accounts(conn: Connection[Any], messages: Sequence[Message]) -> dict[int, Ignored]:
+    """Message id → why it is ignored, for the events of Stripe accounts other than ours."""
+    named = {message.msg_id: account for message in messages if (account := named_account(message.payload))}
+    if not named:
+        return {}
+    ours = read_books(conn).stripe_account_id
+    return {
+        msg_id: Ignored(reason)
+        for msg_id, account in named.items()
+        if (reason := reason_of_other_account(account, ours))
+    }
 
 
 def _normalise(message: Message) -> StripeEvent | Outcome:
@@ -138,16 +154,20 @@ def _settle_ties(
     conn: Connection[Any], stripe: StripeReader, jobs: Sequence[Job], outcomes: Sequence[Outcome]
 ) -> list[Outcome]:
     """Where only Stripe can tell which of two states is later, read the object and apply that instead."""
-    ties = {outcome.stripe_id for outcome in outcomes if isinstance(outcome, Refetch)}
+    ties = {_reference(outcome) for outcome in outcomes if isinstance(outcome, Refetch)}
     if not ties:
         return list(outcomes)
-    fetched = stripe.fetch(ties)
+    fetched = stripe.fetch_objects(ties)
     return [
-        _settle_tie(conn, job, outcome, fetched[outcome.stripe_id])
+        _settle_tie(conn, job, outcome, fetched[_reference(outcome)])
         if isinstance(outcome, Refetch)
         else outcome
         for job, outcome in zip(jobs, outcomes, strict=True)
     ]
+
+
+def _reference(tie: Refetch) -> Reference:
+    return Reference(tie.kind, tie.stripe_id)
 
 
 def _settle_tie(conn: Connection[Any], job: Job, tie: Refetch, answer: Fetched | BillingError) -> Outcome:

@@ -20,6 +20,8 @@ STRIPE_BACKOFF_MAX_SECONDS = 120
 CONTENTION = {"40001", "40P01", "55P03"}
 _PLAN_IS_MISSING = "TB010"
 _CUSTOMER_IS_NOT_LINKED = "TB011"
+# A row that its table will not have, whenever it is offered. Keys are no such thing: what they wait for may come.
+_ROW_IS_REFUSED = {"23502", "23514"}
 
 
 def raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
@@ -41,6 +43,8 @@ def outcome_of_database_error(error: psycopg.Error, attempts: int) -> Outcome:
             return Parked(waiting_for, reason)
         case str() as code if code[:2] in {"TB", "22"}:
             return Dead(reason)  # the event itself is refused, and will be the next time
+        case code if code in _ROW_IS_REFUSED:
+            return Dead(f"{reason}{_where(error)} Update Tillbase, then retry the event.")
         case _:
             return retry_or_bury(reason, attempts)
 
@@ -68,6 +72,13 @@ def backoff_seconds(attempts: int) -> int:
     """Doubles with each attempt, with jitter so that what failed together does not come back together."""
     longest = min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(attempts - 1, 20))
     return max(1, round(random.uniform(0.5, 1.0) * longest))  # noqa: S311
+
+
+def _where(error: psycopg.Error) -> str:
+    """Table, and column or constraint, that a row was refused by; its values are other people's data."""
+    diag = error.diag
+    name = f"column {diag.column_name}" if diag.column_name else f"constraint {diag.constraint_name}"
+    return f" Table {diag.schema_name}.{diag.table_name}, {name}."
 
 
 def _reason(error: psycopg.Error) -> str:

@@ -1,9 +1,11 @@
-"""Stripe ids → the objects as Stripe has them now, each with the Date of its answer. Never inside a transaction."""
+"""References → the objects as Stripe has them now, each with the Date of its answer. Never inside a transaction."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
+from urllib.parse import quote
 
 import stripe
 
@@ -18,27 +20,54 @@ REQUEST_RETRIES = 1
 BATCH_SECONDS = 45
 PARALLEL_REQUESTS = 6
 
+# Where objects are read, by Stripe's name of their kind.
 _PATHS = {
-    "cus": "/v1/customers/",
-    "cs": "/v1/checkout/sessions/",
-    "prod": "/v1/products/",
+    "customer": "/v1/customers/",
+    "checkout.session": "/v1/checkout/sessions/",
+    "product": "/v1/products/",
     "price": "/v1/prices/",
-    "sub": "/v1/subscriptions/",
-    "in": "/v1/invoices/",
-    "ch": "/v1/charges/",
-    "py": "/v1/charges/",
-    "re": "/v1/refunds/",
-    "pyr": "/v1/refunds/",
-    "dp": "/v1/disputes/",
-    "du": "/v1/disputes/",
-    "pi": "/v1/payment_intents/",
-    "inpay": "/v1/invoice_payments/",
-    "pm": "/v1/payment_methods/",
+    "subscription": "/v1/subscriptions/",
+    "invoice": "/v1/invoices/",
+    "credit_note": "/v1/credit_notes/",
+    "charge": "/v1/charges/",
+    "refund": "/v1/refunds/",
+    "dispute": "/v1/disputes/",
+    "payment_intent": "/v1/payment_intents/",
+    "invoice_payment": "/v1/invoice_payments/",
+    "payment_method": "/v1/payment_methods/",
 }
-# What Stripe leaves out unless it is asked for.
-_EXPANDED = {"cs": ["line_items.data.price.product"]}
+# What the ids that Stripe makes begin with.
+_KINDS = {
+    "cus": "customer",
+    "cs": "checkout.session",
+    "prod": "product",
+    "price": "price",
+    "sub": "subscription",
+    "in": "invoice",
+    "cn": "credit_note",
+    "ch": "charge",
+    "py": "charge",
+    "re": "refund",
+    "pyr": "refund",
+    "dp": "dispute",
+    "du": "dispute",
+    "pi": "payment_intent",
+    "inpay": "invoice_payment",
+    "pm": "payment_method",
+}
+# What Stripe leaves out unless it is asked for: of an object, and of the members of one of its lists.
+_EXPANDED = {"checkout.session": ["line_items.data.price.product"]}
+_EXPANDED_MEMBERS = {"line_items": ["data.price.product"]}
 # What can be deleted in Stripe, so that 404 is an answer like any other. The rest is kept for ever.
-_DELETABLE = {"cus", "prod", "price"}
+_DELETABLE = {"customer", "product", "price"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reference:
+    """An object of Stripe: its kind (Stripe's `object`) and its id, which its owner may have chosen."""
+
+    kind: str
+    stripe_id: str
 
 
 class StripeReader:
@@ -56,37 +85,47 @@ class StripeReader:
         self._client: stripe.StripeClient | None = None
 
     def fetch(self, stripe_ids: Iterable[str]) -> dict[str, Fetched | BillingError]:
+        """Read objects by ids that Stripe made, whose beginning tells their kind."""
+        wanted = {
+            Reference(_KINDS.get(stripe_id.split("_", 1)[0], ""), stripe_id) for stripe_id in stripe_ids
+        }
+        return {found.stripe_id: answer for found, answer in self.fetch_objects(wanted).items()}
+
+    def fetch_objects(self, references: Iterable[Reference]) -> dict[Reference, Fetched | BillingError]:
         """Read each object once, several at a time. What could not be read has its error in its place."""
-        wanted = sorted(set(stripe_ids))
+        wanted = sorted(set(references))
         if not wanted:
             return {}
         pool = ThreadPoolExecutor(PARALLEL_REQUESTS)
         try:
-            futures = {stripe_id: pool.submit(self._fetch_one, stripe_id) for stripe_id in wanted}
+            futures = {reference: pool.submit(self._fetch_one, reference) for reference in wanted}
             wait(futures.values(), timeout=BATCH_SECONDS)
             late = StripeUnavailable("Stripe did not answer in time")
             return {
-                stripe_id: future.result() if future.done() else late for stripe_id, future in futures.items()
+                reference: future.result() if future.done() else late for reference, future in futures.items()
             }
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _fetch_one(self, stripe_id: str) -> Fetched | BillingError:
+    def _fetch_one(self, reference: Reference) -> Fetched | BillingError:
         try:
-            return self._read(stripe_id)
+            return self._read(reference)
         except stripe.StripeError as error:
-            return _classify(stripe_id, error, is_our_key=self._is_our_key())
+            return _classify(reference, error, is_our_key=self._is_our_key())
         except BillingError as error:
             return error
         except Exception as error:  # an answer that is none of Stripe's, such as a proxy's page
-            return StripeUnavailable(f"reading {stripe_id} from Stripe: {type(error).__name__}: {error}")
+            return StripeUnavailable(
+                f"reading {reference.stripe_id} from Stripe: {type(error).__name__}: {error}"
+            )
 
-    def _read(self, stripe_id: str) -> Fetched:
-        path = _PATHS.get(_kind(stripe_id))
+    def _read(self, reference: Reference) -> Fetched:
+        stripe_id, path = reference.stripe_id, _PATHS.get(reference.kind)
         if path is None:
             raise UnknownShape(f"{stripe_id} is the id of no kind of object that is read from Stripe")
-        expanded = _EXPANDED.get(_kind(stripe_id))
-        body, date = self._get(path + stripe_id, {"expand": expanded} if expanded else None)
+        expanded = _EXPANDED.get(reference.kind)
+        # An id that its owner chose may hold whatever a path may not.
+        body, date = self._get(path + quote(stripe_id, safe=""), {"expand": expanded} if expanded else None)
         for key in ("lines", "items", "line_items"):
             self._complete(body, key)
         found = normalise_object(Node(body, stripe_id))
@@ -102,7 +141,10 @@ class StripeReader:
         members = body.get(key)
         while isinstance(members, dict) and cast("dict[str, Any]", members).get("has_more"):
             listing = cast("dict[str, Any]", members)
-            page, _ = self._get(listing["url"], {"limit": 100, "starting_after": listing["data"][-1]["id"]})
+            asked: dict[str, Any] = {"limit": 100, "starting_after": listing["data"][-1]["id"]}
+            if key in _EXPANDED_MEMBERS:
+                asked["expand"] = _EXPANDED_MEMBERS[key]
+            page, _ = self._get(listing["url"], asked)
             listing["data"] += page["data"]
             listing["has_more"] = page["has_more"]
 
@@ -127,12 +169,8 @@ class StripeReader:
         return self._client
 
 
-def _kind(stripe_id: str) -> str:
-    return stripe_id.split("_", 1)[0]
-
-
-def _classify(stripe_id: str, error: stripe.StripeError, *, is_our_key: bool) -> BillingError:
-    text = f"reading {stripe_id} from Stripe: {error.user_message or error}"
+def _classify(reference: Reference, error: stripe.StripeError, *, is_our_key: bool) -> BillingError:
+    text = f"reading {reference.stripe_id} from Stripe: {error.user_message or error}"
     match error:
         case stripe.APIConnectionError() | stripe.RateLimitError():
             return StripeUnavailable(text)
@@ -141,7 +179,7 @@ def _classify(stripe_id: str, error: stripe.StripeError, *, is_our_key: bool) ->
             return StripeUnavailable(f"{text} (check STRIPE_API_KEY and its permissions)")
         case stripe.InvalidRequestError(http_status=404) if not is_our_key:
             return StripeUnavailable(f"{text} (it is not known yet whose key STRIPE_API_KEY is)")
-        case stripe.InvalidRequestError(http_status=404) if _kind(stripe_id) in _DELETABLE:
+        case stripe.InvalidRequestError(http_status=404) if reference.kind in _DELETABLE:
             return StripeGone(text)
         case stripe.InvalidRequestError():
             return StripeRefused(text)

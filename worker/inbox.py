@@ -64,7 +64,7 @@ def settle(conn: Connection[Any], outcomes: Sequence[tuple[Message, Outcome]]) -
                 final.append((message.msg_id, message.event_id, "dead", reason, waiting_for))
             case RetryLater(delay_seconds, reason, excused):
                 _delay(conn, message, delay_seconds, reason, excused)
-            case Refetch(stripe_id):
+            case Refetch(stripe_id, _):
                 reason = f"only Stripe can tell which state of {stripe_id} is later; it is asked again"
                 _delay(conn, message, REFETCH_DELAY_SECONDS, reason, excused=True)
     if final:

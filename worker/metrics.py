@@ -30,12 +30,26 @@ ALLOCATIONS_REFUSED = Counter(
     "till_allocations_refused_total", "Times that Postgres refused to grant the months that have begun."
 )
 CREDITS_EXPIRED = Counter("till_credits_expired_total", "Credits that the worker's clock expired.")
+ACCOUNTS_PROVED = Counter(
+    "till_accounts_proved_total",
+    "Accounts whose credits the worker's clock compared with what they paid for.",
+)
+ENTITLEMENT_DISCREPANCIES = Counter(
+    "till_entitlement_discrepancies_total",
+    "Rows of billing.entitlement_discrepancies that the comparison found.",
+)
+PROOFS_REFUSED = Counter("till_proofs_refused_total", "Times that Postgres refused the comparison.")
 SWEEPS_REFUSED = Counter("till_sweeps_refused_total", "Times that Postgres refused to sweep what is due.")
 RECHARGES = Counter(
     "till_recharges_total", "Attempts at automatic recharges, by the status that they ended in.", ["outcome"]
 )
 LINKS = Counter(
     "till_payment_links_total", "Attempts at deactivating payment links, by how they ended.", ["outcome"]
+)
+EMAIL_CHANGES = Counter(
+    "till_email_changes_total",
+    "Attempts at changing a customer's e-mail address in Stripe, by how they ended.",
+    ["outcome"],
 )
 FRAUD_ACTIONS = Counter(
     "till_fraud_actions_total",

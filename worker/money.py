@@ -9,6 +9,15 @@ _WITH_THOUSANDTHS = {"bhd", "jod", "kwd", "omr", "tnd"}
 
 def money_text(amount: int, currency: str) -> str:
     """1900 usd → 19.00 usd."""
-    digits = 0 if currency in _WITHOUT_MINOR else 3 if currency in _WITH_THOUSANDTHS else 2
+    digits = _digits(currency)
     whole, rest = divmod(abs(amount), 10**digits)
     return f"{'-' if amount < 0 else ''}{whole:,}{f'.{rest:0{digits}}' if digits else ''} {currency}"
+
+
+def whole_unit_text(currency: str) -> str:
+    """usd → 1.00 usd."""
+    return money_text(10 ** _digits(currency), currency)
+
+
+def _digits(currency: str) -> int:
+    return 0 if currency in _WITHOUT_MINOR else 3 if currency in _WITH_THOUSANDTHS else 2

@@ -7,14 +7,15 @@ the dead letters with that reason, never past us in silence.
 
 import json
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from worker.errors import UnknownShape
 from worker.inbox import Message
 from worker.normalise_money import READERS, invoice_payment_of
 from worker.objects import (
     Customer,
+    FrozenClock,
     Invoice,
     InvoiceLine,
     Price,
@@ -25,8 +26,6 @@ from worker.objects import (
     SubscriptionItem,
 )
 from worker.shapes import Node
-
-T = TypeVar("T")
 
 # The families of API versions whose shapes are known here. A version that is older than the first has a date only.
 API_FAMILIES = ("acacia", "basil", "clover", "dahlia", "endive")
@@ -86,10 +85,6 @@ def _refuse_unstorable_text(payload: str, body: object) -> None:
         raise UnknownShape("the event's body contains half of a surrogate pair, which is no text") from None
 
 
-def _whole_list(node: Node, key: str, read: Callable[[Node], T]) -> tuple[T, ...] | None:
-    return None if node.child(key).flag("has_more") else tuple(read(member) for member in node.children(key))
-
-
 def _customer(node: Node) -> Customer:
     if node.value.get("deleted") is True:  # all that Stripe still answers of it is its id
         return Customer(node.text("id"), livemode=False, email=None, name=None, is_deleted=True)
@@ -125,6 +120,7 @@ def _price(node: Node) -> Price:
         nickname=node.text_or_none("nickname"),
         currency=node.text("currency"),
         unit_amount=node.number_or_none("unit_amount"),
+        has_custom_amount=node.child_or_none("custom_unit_amount") is not None,
         recurring_interval=recurring and recurring.text("interval"),
         recurring_interval_count=recurring and recurring.number("interval_count"),
         usage_type=recurring and recurring.text("usage_type"),
@@ -149,7 +145,8 @@ def _subscription(node: Node) -> Subscription:
         is_collection_paused=node.child_or_none("pause_collection") is not None,
         metadata=node.mapping("metadata"),
         started_at=node.moment("start_date"),
-        items=_whole_list(node, "items", lambda item: _subscription_item(item, node)),
+        stripe_test_clock_id=node.reference_or_none("test_clock"),
+        items=node.whole_list("items", lambda item: _subscription_item(item, node)),
     )
 
 
@@ -170,10 +167,11 @@ def _subscription_item(node: Node, subscription: Node) -> SubscriptionItem:
 
 def _invoice(node: Node) -> Invoice:
     transitions = node.child_or_none("status_transitions")
+    lines = node.whole_list("lines", _invoice_line)
     return Invoice(
         stripe_invoice_id=node.text("id"),
         stripe_customer_id=node.reference_or_none("customer"),
-        stripe_subscription_id=_subscription_of_invoice(node),
+        stripe_subscription_id=_subscription_of_invoice(node) or _subscription_of_lines(lines or ()),
         livemode=node.flag("livemode"),
         status=node.text("status"),
         billing_reason=node.text_or_none("billing_reason"),
@@ -187,7 +185,7 @@ def _invoice(node: Node) -> Invoice:
         hosted_invoice_url=node.text_or_none("hosted_invoice_url"),
         invoiced_at=node.moment("created"),
         paid_at=transitions and transitions.moment_or_none("paid_at"),
-        lines=_whole_list(node, "lines", _invoice_line),
+        lines=lines,
     )
 
 
@@ -199,8 +197,13 @@ def _subscription_of_invoice(node: Node) -> str | None:
     return details and details.reference_or_none("subscription")
 
 
+def _subscription_of_lines(lines: Iterable[InvoiceLine]) -> str | None:
+    """An invoice that was made by hand takes in prorations that wait, and names no subscription itself."""
+    return next((line.stripe_subscription_id for line in lines if line.stripe_subscription_item_id), None)
+
+
 def _invoice_line(node: Node) -> InvoiceLine:
-    subscription_id, item_id, is_proration = _parent_of_line(node)
+    subscription_id, item_id, is_proration, credited_line_ids = _parent_of_line(node)
     period = node.child("period")
     return InvoiceLine(
         stripe_line_id=node.text("id"),
@@ -212,21 +215,37 @@ def _invoice_line(node: Node) -> InvoiceLine:
         is_proration=is_proration,
         period_start=period.moment("start"),
         period_end=period.moment("end"),
+        credited_line_ids=credited_line_ids,
+        discount=_discount(node),
     )
 
 
-def _parent_of_line(node: Node) -> tuple[str | None, str | None, bool]:
-    """Subscription, subscription item, and whether the line is a proration."""
+def _parent_of_line(node: Node) -> tuple[str | None, str | None, bool, tuple[str, ...] | None]:
+    """Subscription, subscription item, whether the line is a proration, and the lines that it credits."""
     subscription_id = node.reference_or_none("subscription")
     if node.which("parent", "type") == "type":  # before basil
-        return subscription_id, node.text_or_none("subscription_item"), node.flag("proration")
+        item_id = node.text_or_none("subscription_item")
+        return subscription_id, item_id, node.flag("proration"), _credited_lines(node)
     parent = node.child_or_none("parent")
     kind = parent and parent.text("type")
     if parent is None or kind not in ("subscription_item_details", "invoice_item_details"):
-        return subscription_id, None, False
+        return subscription_id, None, False, None
     details = parent.child(kind)
     item_id = details.text("subscription_item") if kind == "subscription_item_details" else None
-    return details.reference_or_none("subscription") or subscription_id, item_id, details.flag("proration")
+    subscription_id = details.reference_or_none("subscription") or subscription_id
+    return subscription_id, item_id, details.flag("proration"), _credited_lines(details)
+
+
+def _credited_lines(node: Node) -> tuple[str, ...] | None:
+    proration = node.child_or_none("proration_details")
+    credited = proration and proration.child_or_none("credited_items")
+    return credited and credited.texts("invoice_line_items")
+
+
+def _discount(line: Node) -> int | None:
+    if line.value.get("discount_amounts") is None:
+        return None
+    return sum(discount.number("amount") for discount in line.members("discount_amounts"))
 
 
 def _price_of_line(node: Node) -> str | None:
@@ -237,11 +256,20 @@ def _price_of_line(node: Node) -> str | None:
     return details and details.reference("price")
 
 
+def _test_clock(node: Node) -> FrozenClock:
+    return FrozenClock(
+        stripe_test_clock_id=node.text("id"),
+        livemode=node.flag("livemode"),
+        frozen_at=node.moment("frozen_time"),
+    )
+
+
 _READERS: dict[str, Callable[[Node], StripeObject]] = {
     "customer": _customer,
     "product": _product,
     "price": _price,
     "subscription": _subscription,
     "invoice": _invoice,
+    "test_helpers.test_clock": _test_clock,
     **READERS,
 }

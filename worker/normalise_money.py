@@ -8,6 +8,7 @@ from worker.objects import (
     CheckoutLineItem,
     CheckoutSession,
     CreditNote,
+    CreditNoteLine,
     Dispute,
     EarlyFraudWarning,
     InvoicePayment,
@@ -22,6 +23,8 @@ from worker.shapes import Node
 
 # Metadata that makes a one-time price a credit pack.
 PACK_CREDITS = "pack_credits"
+# The same of a price whose amount the customer chooses.
+CREDITS_PER_UNIT = "credits_per_unit"
 # Metadata of the Payment Links that we made: the row that each was made for.
 LINK_TOKEN = "tillbase_link"  # noqa: S105 - a name, no secret
 
@@ -121,7 +124,8 @@ def _refund(node: Node) -> Refund:
         stripe_refund_id=node.text("id"),
         stripe_charge_id=node.reference_or_none("charge"),
         stripe_payment_intent_id=node.reference_or_none("payment_intent"),
-        status=node.text("status"),
+        # Stripe's type lets it be null; a refund that has neither failed nor been canceled stands.
+        status=node.text_or_none("status") or "pending",
         currency=node.text("currency"),
         amount=node.number("amount"),
         reason=node.text_or_none("reason"),
@@ -147,9 +151,7 @@ def _dispute(node: Node) -> Dispute:
 
 def _credit_note(node: Node) -> CreditNote:
     """Before basil a note named one refund, and not its amount: all that it gives back and not out of band."""
-    amount = node.number_or_none("post_payment_amount")
-    if amount is None:
-        amount = node.number("amount") if node.text("type") == "post_payment" else 0
+    amount = _part_of_note(node, "post_payment")
     if "refunds" in node.value:
         refunded = sum(refund.number("amount_refunded") for refund in node.members("refunds"))
     elif node.reference_or_none("refund") is not None:
@@ -166,7 +168,42 @@ def _credit_note(node: Node) -> CreditNote:
         amount_refunded=refunded,
         reason=node.text_or_none("reason"),
         noted_at=node.moment("created"),
+        lines=node.whole_list("lines", _credit_note_line),
+        stripe_refund_ids=_refunds_of_note(node),
+        pre_payment_amount=_part_of_note(node, "pre_payment"),
     )
+
+
+def _part_of_note(node: Node, part: str) -> int:
+    """What it credits before or after the payment; a note that does not say is wholly of the kind that it names."""
+    amount = node.number_or_none(f"{part}_amount")
+    if amount is None:
+        return node.number("amount") if node.text("type") == part else 0
+    return amount
+
+
+def _refunds_of_note(node: Node) -> tuple[str, ...]:
+    found = (
+        [refund.reference_or_none("refund") for refund in node.members("refunds")]
+        if node.has("refunds")
+        else []
+    )
+    return tuple(dict.fromkeys(refund for refund in (*found, node.reference_or_none("refund")) if refund))
+
+
+def _credit_note_line(node: Node) -> CreditNoteLine:
+    amount = node.number("amount") - node.number("discount_amount") + _exclusive_tax(node)
+    return CreditNoteLine(stripe_line_id=node.text_or_none("invoice_line_item"), amount=amount)
+
+
+def _exclusive_tax(line: Node) -> int:
+    """Tax that comes on top of the line's amount."""
+    if line.value.get("taxes") is not None:
+        taxes = line.members("taxes")
+        return sum(tax.number("amount") for tax in taxes if tax.text("tax_behavior") == "exclusive")
+    if line.value.get("tax_amounts") is not None:  # before basil
+        return sum(tax.number("amount") for tax in line.members("tax_amounts") if not tax.flag("inclusive"))
+    return 0
 
 
 def _payment_method(node: Node) -> PaymentMethod:
@@ -223,10 +260,15 @@ def _checkout_line_items(session: Node) -> tuple[CheckoutLineItem, ...] | None:
 
 def _declares_credits(price: Node | None) -> bool:
     """By the metadata of the price, else of its product; a product that was not read might."""
-    if price is None or PACK_CREDITS in price.mapping("metadata"):
-        return price is not None
+    if price is None:
+        return False
+    key = PACK_CREDITS if price.child_or_none("custom_unit_amount") is None else CREDITS_PER_UNIT
     product = price.value.get("product")
-    return isinstance(product, str) or PACK_CREDITS in price.child("product").mapping("metadata")
+    return (
+        key in price.mapping("metadata")
+        or isinstance(product, str)
+        or key in price.child("product").mapping("metadata")
+    )
 
 
 def _payment_link(node: Node) -> PaymentLink:

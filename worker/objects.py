@@ -39,6 +39,7 @@ class Price:
     nickname: str | None
     currency: str
     unit_amount: int | None
+    has_custom_amount: bool
     recurring_interval: str | None
     recurring_interval_count: int | None
     usage_type: str | None
@@ -72,11 +73,26 @@ class Subscription:
     is_collection_paused: bool
     metadata: dict[str, str]
     started_at: datetime
+    stripe_test_clock_id: str | None
     items: tuple[SubscriptionItem, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenClock:
+    """A Stripe test clock: the subscriptions on it live at `frozen_at`."""
+
+    stripe_test_clock_id: str
+    livemode: bool
+    frozen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class InvoiceLine:
+    """`credited_line_ids` are the earlier lines that a proration credits, `discount` what was taken off its amount.
+
+    None where Stripe does not say.
+    """
+
     stripe_line_id: str
     stripe_subscription_id: str | None
     stripe_subscription_item_id: str | None
@@ -86,6 +102,8 @@ class InvoiceLine:
     is_proration: bool
     period_start: datetime
     period_end: datetime
+    credited_line_ids: tuple[str, ...] | None
+    discount: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +263,19 @@ class Dispute:
 
 
 @dataclass(frozen=True, slots=True)
+class CreditNoteLine:
+    """`amount` is what is credited in the end, discounts taken off and tax included; without an id it is of no line."""
+
+    stripe_line_id: str | None
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class CreditNote:
-    """`amount` is what it gives back after payment; `amount_refunded` the part that refunds of their own give."""
+    """`amount` is what it gives back after payment; `amount_refunded` the part that refunds of their own give.
+
+    `pre_payment_amount` is what it took off while the invoice was still to be paid.
+    """
 
     stripe_credit_note_id: str
     stripe_invoice_id: str
@@ -257,6 +286,9 @@ class CreditNote:
     amount_refunded: int
     reason: str | None
     noted_at: datetime
+    lines: tuple[CreditNoteLine, ...] | None
+    stripe_refund_ids: tuple[str, ...]
+    pre_payment_amount: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +320,7 @@ class Review:
 # What a command takes.
 StripeObject = (
     Customer
+    | FrozenClock
     | Product
     | Price
     | Subscription

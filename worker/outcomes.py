@@ -44,10 +44,12 @@ class RetryLater:
 class Refetch:
     """Only Stripe can tell whether the event or the row is later: read the object and apply that.
 
-    They are of one second, or the event calls itself newer and tells what was so before.
+    They are of one second, or the event calls itself newer and tells what was so before. `kind` is Stripe's name of the
+    object's kind: an id that its owner chose does not tell it.
     """
 
     stripe_id: str
+    kind: str
 
 
 Outcome = Done | Ignored | Parked | Dead | RetryLater | Refetch

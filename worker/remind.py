@@ -25,6 +25,7 @@ class Reminder:
         refused = metrics.REMINDERS_REFUSED
         self._chores = (
             Chore("reminders_refused", refused, self._remind, REMIND_SECONDS),
+            Chore("deleted_users_refused", refused, self._remind_of_deleted_users, SELDOM_SECONDS),
             Chore("reminders_of_expiry_refused", refused, self._remind_of_expiry, SELDOM_SECONDS),
             Chore("pruning_refused", refused, self._prune, SELDOM_SECONDS),
         )
@@ -39,6 +40,10 @@ class Reminder:
 
     def _remind(self, conn: Connection[Any]) -> bool:
         conn.execute("select billing.enqueue_reminders()")
+        return False
+
+    def _remind_of_deleted_users(self, conn: Connection[Any]) -> bool:
+        conn.execute("select billing.enqueue_deleted_users()")
         return False
 
     def _remind_of_expiry(self, conn: Connection[Any]) -> bool:

@@ -19,6 +19,7 @@ from worker.account import KeyCheck
 from worker.charge import Charger
 from worker.clock import Clock
 from worker.drain import Settled, drain
+from worker.emails import AddressWriter, EmailFollower
 from worker.errands import Errands
 from worker.fetch import StripeReader
 from worker.fraud import Enforcer, FraudFighter
@@ -57,6 +58,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     errands = (
         Recharger(Charger(key, base, is_our_key=lambda: check.is_ours).charge),
         FraudFighter(Enforcer(key, base, is_our_key=lambda: check.is_ours).act),
+        EmailFollower(AddressWriter(key, base, is_our_key=lambda: check.is_ours).write),
         LinkCloser(Deactivator(key, base, is_our_key=lambda: check.is_ours).deactivate),
         Notifier.of(settings),
     )
@@ -146,6 +148,7 @@ def connect(settings: Settings) -> Connection[Any]:
     # a table was nearly empty must not outlive that.
     conn.execute("set role billing_worker")
     conn.execute("set enable_seqscan = off")
+    conn.execute("set plan_cache_mode = force_generic_plan")
     return conn
 
 

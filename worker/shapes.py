@@ -1,5 +1,6 @@
 """JSON of any provenance → values of the type that was asked for, or UnknownShape naming the path."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
@@ -86,15 +87,29 @@ class Node:
         """The members of a Stripe list object."""
         return self.child(key).members("data")
 
+    def whole_list(self, key: str, read: "Callable[[Node], T]") -> tuple[T, ...] | None:
+        """The members of a Stripe list object; None where it holds only the first of them."""
+        return (
+            None if self.child(key).flag("has_more") else tuple(read(member) for member in self.children(key))
+        )
+
     def members(self, key: str) -> "list[Node]":
         """The members of an array of objects."""
-        members = self._typed(key, cast("type[list[object]]", list), "a list")
+        members = self._array(key)
         return [Node(member, f"{self.path}.{key}[{index}]") for index, member in enumerate(members)]
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """The members of an array of text."""
+        members = {str(index): member for index, member in enumerate(self._array(key))}
+        return tuple(Node(members, f"{self.path}.{key}").text(index) for index in members)
 
     def mapping(self, key: str) -> dict[str, str]:
         """Stripe metadata; null counts as empty."""
         node = self.child_or_none(key)
         return {} if node is None else {name: node.text_or_none(name) or "" for name in node.value}
+
+    def _array(self, key: str) -> list[object]:
+        return self._typed(key, cast("type[list[object]]", list), "a list")
 
     def _typed(self, key: str, kind: type[T], expected: str) -> T:
         value = self.value.get(key)

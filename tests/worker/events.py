@@ -19,7 +19,7 @@ MONTHLY_CREDITS = 50
 
 @dataclass(frozen=True)
 class Event:
-    """An event as the receiver takes it; `body` overrides the text that is made of the object."""
+    """An event as the receiver takes it; `body` overrides the text that is made of the object, `more` is beside it."""
 
     type: str
     object: Any
@@ -27,6 +27,7 @@ class Event:
     id: str = field(default_factory=lambda: f"evt_{uuid4().hex}")
     body: str | None = None
     api_version: str | None = API_VERSION
+    more: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def payload(self) -> str:
@@ -41,6 +42,7 @@ class Event:
                 "created": self.created,
                 "livemode": False,
                 "data": {"object": self.object},
+                **self.more,
             }
         )
 
@@ -105,6 +107,7 @@ def price(**changes: Any) -> dict[str, Any]:
         "nickname": None,
         "currency": "usd",
         "unit_amount": 1000,
+        "custom_unit_amount": None,
         "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"},
         "metadata": {"initial_credits": str(INITIAL_CREDITS)},
     } | changes
@@ -186,6 +189,7 @@ def invoice_line(n: int = 1, month: int = 0, **changes: Any) -> dict[str, Any]:
         "id": f"il_{n}_{month}",
         "object": "line_item",
         "amount": 1000,
+        "discount_amounts": [],
         "quantity": 1,
         "parent": {
             "type": "subscription_item_details",
@@ -193,6 +197,7 @@ def invoice_line(n: int = 1, month: int = 0, **changes: Any) -> dict[str, Any]:
                 "subscription": f"sub_{n}",
                 "subscription_item": f"si_{n}",
                 "proration": False,
+                "proration_details": {"credited_items": None},
             },
         },
         "pricing": {"type": "price_details", "price_details": {"price": "price_pro", "product": "prod_pro"}},
@@ -337,10 +342,29 @@ def credit_note(n: int = 1, **changes: Any) -> dict[str, Any]:
         "type": "post_payment",
         "currency": "usd",
         "amount": 500,
+        "pre_payment_amount": 0,
         "post_payment_amount": 500,
+        "lines": {
+            "object": "list",
+            "has_more": False,
+            "url": f"/v1/credit_notes/cn_{n}/lines",
+            "data": [credit_note_line(n)],
+        },
         "refunds": [],
         "reason": None,
         "created": JANUARY,
+    } | changes
+
+
+def credit_note_line(n: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"cnli_{n}",
+        "object": "credit_note_line_item",
+        "amount": 500,
+        "discount_amount": 0,
+        "taxes": [],
+        "invoice_line_item": f"il_{n}_0",
+        "type": "invoice_line_item",
     } | changes
 
 

@@ -145,9 +145,11 @@ def test_nothing_due_is_two_queries_that_write_nothing(
             asked.append(query)
             return super().execute(query, *arguments, **more)
 
+    clock = Clock()
+    clock.tick(shop.worker, 100.0)  # once a minute, accounts are compared with what they paid for
     shop.worker.cursor_factory = Cursor
     with shop.worker.transaction():
-        assert Clock().tick(shop.worker, 100.0) is False
+        assert clock.tick(shop.worker, 100.0 + CLOCK_SECONDS) is False
         assert len(asked) == 2
         written = shop.worker.execute("select pg_current_xact_id_if_assigned()").fetchone()
     assert written == (None,)
@@ -174,7 +176,10 @@ def test_a_refusal_is_logged_and_events_are_drained_all_the_same(shop: Shop, acc
     with shop.app.transaction(), capture_logs() as logs:
         shop.app.execute("lock table billing.credit_grants in access exclusive mode")
         assert clock.tick(shop.worker, 100.0) is False
-    assert [(line["event"], line["sqlstate"]) for line in logs] == [("sweep_refused", "55P03")]
+    assert [(line["event"], line["sqlstate"]) for line in logs] == [
+        ("sweep_refused", "55P03"),
+        ("proof_refused", "55P03"),
+    ]
     assert figure("till_sweeps_refused_total") == refused + 1
 
     shop.receive(paid())

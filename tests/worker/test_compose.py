@@ -28,7 +28,7 @@ CASES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
             "reason": "no such subscription",
             "stripe_subscription_id": "sub_1",
         },
-        "Not done about an early fraud warning: cancel subscription",
+        "Stripe refused to cancel subscription",
         ["no such subscription", "sub_1"],
     ),
     "review_opened": (
@@ -56,6 +56,22 @@ CASES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         {"kind": "initial", "amount": 100, "status": "pending", "matched_account_id": "other"},
         "Credits held for review: 100",
         ["other", "initial credits wait for you", "till credits held"],
+    ),
+    "entitlement_discrepancy": (
+        {
+            "invariant": "paid_and_not_granted",
+            "business_key": "monthly:si_1:2026-01-01T00:00:00Z",
+            "expected": 100,
+            "found": 0,
+            "detail": "monthly:si_1:2026-01-01T00:00:00Z: worth 100, posted 0",
+        },
+        "Credits don't match what was paid: paid and not granted",
+        ["worth 100, posted 0", "Paid for: 100 credits. Granted: 0.", "billing.check_account"],
+    ),
+    "user_deleted_while_subscribed": (
+        {"stripe_subscription_id": "sub_1", "stripe_customer_id": "cus_1", "status": "active"},
+        "A deleted user still has a subscription",
+        ["Subscription: sub_1 (active)", "cus_1", "on_user_deleted"],
     ),
     "recharge_paused": ({"reason": "no_pack"}, "A recharge is paused: no pack", [str(ACCOUNT)]),
     "event_dead": (

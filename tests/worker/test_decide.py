@@ -8,6 +8,9 @@ import pytest
 from tests.worker import events
 from tests.worker.events import JANUARY, Event, message, moment
 from worker.commands import (
+    Command,
+    DeletePrice,
+    DeleteProduct,
     RecordCard,
     RecordFraudWarning,
     RecordSavedCard,
@@ -41,6 +44,7 @@ CALLS: list[tuple[str, dict[str, Any], type]] = [
     ("price.created", events.price(), SyncPrice),
     ("price.updated", events.price(), SyncPrice),
     ("invoice.paid", events.invoice(), SyncInvoice),
+    ("invoice.payment_succeeded", events.invoice(), SyncInvoice),
     ("invoice.payment_failed", events.invoice(status="open"), SyncInvoice),
     ("invoice.payment_action_required", events.invoice(status="open"), SyncInvoice),
     ("invoice.finalization_failed", events.invoice(status="draft"), SyncInvoice),
@@ -161,6 +165,40 @@ def test_a_paid_invoice_with_more_lines_than_its_event_holds_is_read_whole() -> 
     ]
 
 
+@pytest.mark.parametrize("change", ["created", "updated", "voided"])
+def test_a_credit_note_with_more_lines_than_its_event_holds_is_read_whole(change: str) -> None:
+    cut = events.credit_note(lines=events.credit_note()["lines"] | {"has_more": True})
+    event = normalise(message(Event(f"credit_note.{change}", cut)))
+    assert needs(event) == ["cn_1"]
+    assert decide(event, {"cn_1": read(events.credit_note())}) == [
+        SyncCreditNote(parse(events.credit_note()), ANSWERED_AT)
+    ]
+
+
+@pytest.mark.parametrize("payment_status", ["paid", "unpaid", "no_payment_required"])
+def test_what_a_complete_session_sold_is_read_from_stripe_whether_it_is_paid_or_not(
+    payment_status: str,
+) -> None:
+    session = events.checkout_session(mode="payment", payment_status=payment_status)
+    event = normalise(message(Event("checkout.session.completed", session)))
+    assert needs(event) == ["cs_1"]
+    whole = session | {"line_items": {"object": "list", "has_more": False, "data": []}}
+    assert decide(event, {"cs_1": read(whole)}) == [SyncCheckoutSession(parse(whole), ANSWERED_AT)]
+
+
+@pytest.mark.parametrize("changes", [{"mode": "subscription"}, {"mode": "payment", "status": "expired"}])
+def test_a_session_that_sold_nothing_itself_needs_no_reading(changes: dict[str, Any]) -> None:
+    event = normalise(message(Event("checkout.session.expired", events.checkout_session(**changes))))
+    assert needs(event) == []
+
+
+@pytest.mark.parametrize("event_type", ["invoice.paid", "invoice.payment_succeeded"])
+def test_either_event_of_a_payment_tells_what_paid_an_old_invoice(event_type: str) -> None:
+    old = events.invoice(payment_intent="pi_1")
+    commands = decide(normalise(message(Event(event_type, old))), {})
+    assert [type(command) for command in commands] == [SyncInvoice, SyncInvoicePayment]
+
+
 def test_an_unpaid_invoice_with_many_lines_needs_no_reading() -> None:
     cut = events.invoice(status="open", lines=events.invoice()["lines"] | {"has_more": True})
     assert needs(normalise(message(Event("invoice.payment_failed", cut)))) == []
@@ -202,3 +240,15 @@ def test_only_the_deletion_of_a_customer_deletes_it(kind: str, is_deleted: bool)
     [command] = decide(told, {})
     assert isinstance(command, SyncCustomer)
     assert command.customer.is_deleted is is_deleted
+
+
+@pytest.mark.parametrize(
+    ("event", "command"),
+    [
+        (Event("price.deleted", events.price()), DeletePrice("price_pro", moment(JANUARY))),
+        (Event("product.deleted", events.product()), DeleteProduct("prod_pro", moment(JANUARY))),
+    ],
+    ids=["price", "product"],
+)
+def test_a_deletion_in_the_catalogue_is_one_command(event: Event, command: Command) -> None:
+    assert decide(normalise(message(event)), {}) == [command]

@@ -43,9 +43,7 @@ def test_a_bad_event_takes_none_of_its_neighbours_down(shop: Shop) -> None:
     bad = Event("invoice.paid", {"object": "invoice", "id": "in_bad", "parent": None})
     outcomes = shop.outcomes(*good[:20], bad, *good[20:])
     assert [shop.balance(account) for account in accounts] == [FIRST_MONTH] * 49
-    assert outcomes.pop(bad.id) == Dead(
-        "event.data.object.livemode is missing or null, true or false was expected"
-    )
+    assert outcomes.pop(bad.id) == Dead("event.data.object.lines is missing or null, an object was expected")
     assert set(outcomes.values()) == {Done()}
     shop.assert_sound()
 

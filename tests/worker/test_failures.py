@@ -203,7 +203,10 @@ def test_what_postgres_says_decides_by_its_code() -> None:
         (errors.LockNotAvailable(), RetryLater),
         (errors.NumericValueOutOfRange(), Dead),
         (errors.DiskFull(), RetryLater),
-        (errors.CheckViolation(), RetryLater),
+        (errors.CheckViolation(), Dead),
+        (errors.NotNullViolation(), Dead),
+        (errors.UniqueViolation(), RetryLater),
+        (errors.ForeignKeyViolation(), RetryLater),
         (psycopg.OperationalError("gone"), RetryLater),
     ]
     for error, kind in cases:

@@ -1,6 +1,7 @@
 """Stripe ids → where they are read, and what becomes of answers that cannot be used."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -12,6 +13,7 @@ from worker.decide import Fetched
 from worker.errors import StripeUnavailable
 from worker.fetch import StripeReader
 from worker.normalise import normalise_object
+from worker.objects import CheckoutSession, CreditNote, Invoice
 from worker.outcomes import Dead, Done, RetryLater
 from worker.shapes import Node
 
@@ -42,6 +44,7 @@ def spoil_dates(monkeypatch: pytest.MonkeyPatch, date: str) -> None:
         ("price_1", "prices"),
         ("sub_1", "subscriptions"),
         ("in_1", "invoices"),
+        ("cn_1", "credit_notes"),
         ("ch_1", "charges"),
         ("py_1", "charges"),
         ("re_1", "refunds"),
@@ -104,3 +107,43 @@ def test_a_tie_that_stripe_answers_with_another_kind_is_dead_and_takes_nobody_wi
     assert isinstance(outcome, Dead)
     assert "without its charge" in outcome.reason
     shop.assert_sound()
+
+
+def cut(path: str, *members: dict[str, Any], has_more: bool) -> dict[str, Any]:
+    return {"object": "list", "has_more": has_more, "url": f"/v1/{path}", "data": list(members)}
+
+
+def test_lines_beyond_the_first_page_are_read_of_invoices_credit_notes_and_sessions(
+    stripe: StripeStub,
+) -> None:
+    first, second = events.invoice_line(), events.invoice_line(1, 1)
+    stripe.put("invoices/in_1", events.invoice(lines=cut("invoices/in_1/lines", first, has_more=True)))
+    stripe.put("invoices/in_1/lines", cut("invoices/in_1/lines", second, has_more=False))
+    noted, later = events.credit_note_line(1), events.credit_note_line(2)
+    stripe.put(
+        "credit_notes/cn_1", events.credit_note(lines=cut("credit_notes/cn_1/lines", noted, has_more=True))
+    )
+    stripe.put("credit_notes/cn_1/lines", cut("credit_notes/cn_1/lines", later, has_more=False))
+    sold = [
+        {
+            "id": f"li_{n}",
+            "price": events.price(product=events.product()),
+            "quantity": 1,
+            "amount_total": 1000,
+        }
+        for n in (1, 2)
+    ]
+    path = "checkout/sessions/cs_1/line_items"
+    stripe.put(
+        "checkout/sessions/cs_1", events.checkout_session(line_items=cut(path, sold[0], has_more=True))
+    )
+    stripe.put(path, cut(path, sold[1], has_more=False))
+    found = StripeReader("sk_test_1", stripe.url).fetch(["in_1", "cn_1", "cs_1"])
+    counts = {
+        stripe_id: len(answer.object.lines or ())
+        for stripe_id, answer in found.items()
+        if isinstance(answer, Fetched) and isinstance(answer.object, Invoice | CreditNote | CheckoutSession)
+    }
+    assert counts == {"cn_1": 2, "cs_1": 2, "in_1": 2}
+    [page] = [asked for asked in stripe.asked if asked.startswith(f"/v1/{path}")]
+    assert "data.price.product" in unquote(page)

@@ -40,6 +40,8 @@ class Sale:
     paid: int = PRICE
     returned: int = 0
     contested: int = 0
+    # Slots that were paid for, and those that have begun by the end; money goes back while the first one runs.
+    slots: int = 1
     lots: int = 1
     spent: int = 0
     frozen: bool = False
@@ -69,7 +71,10 @@ class Sale:
     # What must be so in the end.
 
     def _gone(self, money: int) -> int:
-        return self.credits * min(money, self.paid) // self.paid * self.lots
+        """First of slots that begin later, each in proportion, then of the one that runs."""
+        gone = self.credits * self.slots * min(money, self.paid) // self.paid
+        later = min(gone, self.credits * (self.slots - 1))
+        return later * (self.lots - 1) // max(self.slots - 1, 1) + gone - later
 
     def balance(self) -> int:
         whole = self.credits * self.lots - self._gone(self.returned) - self.spent
@@ -192,14 +197,14 @@ def refund_of_an_annual_line(local: Local) -> Sale:
     """Three months and a bit after it began: four slots."""
     sale = plan(local, interval="year", began_days_ago=100)
     sale.refund(PRICE // 4)
-    sale.returned, sale.lots = PRICE // 4, 4
+    sale.returned, sale.slots, sale.lots = PRICE // 4, 12, 4
     return sale
 
 
 def whole_refund_of_an_annual_line(local: Local) -> Sale:
     sale = plan(local, interval="year", began_days_ago=100)
     sale.refund(PRICE)
-    sale.returned = PRICE
+    sale.returned, sale.slots, sale.lots = PRICE, 12, 4
     return sale
 
 

@@ -12,12 +12,16 @@ from worker.errors import UnknownShape
 from worker.normalise import normalise
 from worker.normalise_money import READERS
 from worker.objects import (
+    CheckoutSession,
+    CreditNote,
+    CreditNoteLine,
     Dispute,
     Invoice,
     InvoiceLine,
     InvoicePayment,
     PaymentIntent,
     PaymentMethod,
+    Price,
     Refund,
     StripeObject,
     Subscription,
@@ -32,6 +36,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "invoice.paid": events.invoice(),
     "charge.succeeded": events.charge(),
     "checkout.session.completed": events.checkout_session(),
+    "credit_note.created": events.credit_note(),
     "radar.early_fraud_warning.created": events.fraud_warning(),
 }
 
@@ -73,6 +78,20 @@ WRONG: list[tuple[str, str, Any, str]] = [
         None,
         "lines.data[0].parent.subscription_item_details.subscription_item is missing or null",
     ),
+    (
+        "invoice.paid",
+        "lines.data.0.parent.subscription_item_details.proration_details",
+        {"credited_items": {"invoice": "in_1", "invoice_line_items": ["il_1", None]}},
+        "lines.data[0].parent.subscription_item_details.proration_details.credited_items.invoice_line_items.1 is",
+    ),
+    (
+        "invoice.paid",
+        "lines.data.0.discount_amounts",
+        {},
+        "lines.data[0].discount_amounts is an object, a list",
+    ),
+    ("credit_note.created", "lines", None, "lines is missing or null, an object was expected"),
+    ("credit_note.created", "lines.data.0.amount", None, "lines.data[0].amount is missing or null"),
     ("charge.succeeded", "outcome", "normal", "outcome is text, an object was expected"),
     ("charge.succeeded", "amount_refunded", None, "amount_refunded is missing or null"),
     ("checkout.session.completed", "payment_status", None, "payment_status is missing or null"),
@@ -136,6 +155,8 @@ def test_an_invoice_is_read_field_by_field() -> None:
                 is_proration=False,
                 period_start=moment(events.JANUARY),
                 period_end=moment(events.JANUARY + events.MONTH_SECONDS),
+                credited_line_ids=None,
+                discount=0,
             ),
         ),
     )
@@ -182,7 +203,8 @@ def test_paused_collection_is_seen_whatever_its_behaviour() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event_type", "key"), [("invoice.paid", "lines"), ("customer.subscription.updated", "items")]
+    ("event_type", "key"),
+    [("invoice.paid", "lines"), ("customer.subscription.updated", "items"), ("credit_note.created", "lines")],
 )
 def test_a_list_that_was_cut_short_is_not_taken_for_the_whole(event_type: str, key: str) -> None:
     body = BODIES[event_type.replace("updated", "created")]
@@ -278,6 +300,23 @@ MONEY: list[tuple[dict[str, Any], StripeObject]] = [
         ),
     ),
     (
+        events.credit_note(),
+        CreditNote(
+            "cn_1",
+            "in_1_0",
+            False,
+            "issued",
+            "usd",
+            500,
+            0,
+            None,
+            AT,
+            (CreditNoteLine("il_1_0", 500),),
+            (),
+            0,
+        ),
+    ),
+    (
         events.payment_method(),
         PaymentMethod("pm_1", "cus_1", False, "card", "finger_1", None, None, None, None, AT),
     ),
@@ -291,3 +330,108 @@ MONEY: list[tuple[dict[str, Any], StripeObject]] = [
 @pytest.mark.parametrize(("body", "expected"), MONEY)
 def test_what_moves_money_is_read_field_by_field(body: dict[str, Any], expected: StripeObject) -> None:
     assert READERS[body["object"]](Node(body, "body")) == expected
+
+
+def note_of(**changes: Any) -> CreditNote:
+    found = normalise(message(Event("credit_note.created", events.credit_note(**changes)))).object
+    assert isinstance(found, CreditNote)
+    return found
+
+
+def note_line(**changes: Any) -> CreditNoteLine:
+    lines = events.credit_note()["lines"] | {"data": [events.credit_note_line(**changes)]}
+    [found] = note_of(lines=lines).lines or ()
+    return found
+
+
+def test_a_line_of_a_credit_note_that_names_no_line_of_the_invoice_is_of_none() -> None:
+    assert note_line(type="custom_line_item", invoice_line_item=None) == CreditNoteLine(None, 500)
+
+
+@pytest.mark.parametrize(
+    ("changes", "amount"),
+    [
+        ({"discount_amount": 100}, 400),
+        ({"taxes": [{"amount": 95, "tax_behavior": "exclusive"}]}, 595),
+        ({"taxes": [{"amount": 80, "tax_behavior": "inclusive"}]}, 500),
+        ({"discount_amount": 100, "taxes": [{"amount": 76, "tax_behavior": "exclusive"}]}, 476),
+        ({"taxes": None, "tax_amounts": [{"amount": 95, "inclusive": False}]}, 595),
+        ({"taxes": None, "tax_amounts": [{"amount": 80, "inclusive": True}]}, 500),
+        ({"taxes": None}, 500),
+    ],
+)
+def test_a_line_of_a_credit_note_credits_what_is_left_after_discount_and_tax(
+    changes: dict[str, Any], amount: int
+) -> None:
+    assert note_line(**changes).amount == amount
+
+
+@pytest.mark.parametrize(
+    ("changes", "refunds"),
+    [
+        ({"refunds": [{"amount_refunded": 200, "refund": "re_1"}]}, ("re_1",)),
+        (
+            {
+                "refunds": [
+                    {"amount_refunded": 200, "refund": events.refund()},
+                    {"amount_refunded": 300, "refund": "re_2"},
+                ]
+            },
+            ("re_1", "re_2"),
+        ),
+        ({"refunds": [{"amount_refunded": 200, "refund": "re_1"}], "refund": "re_1"}, ("re_1",)),
+        ({"refunds": [{"amount_refunded": 200, "refund": None, "type": "payment_record_refund"}]}, ()),
+        ({"refund": events.refund()}, ("re_1",)),
+    ],
+)
+def test_the_refunds_of_a_credit_note_are_their_ids(
+    changes: dict[str, Any], refunds: tuple[str, ...]
+) -> None:
+    assert note_of(**changes).stripe_refund_ids == refunds
+
+
+@pytest.mark.parametrize(("kind", "before", "after"), [("pre_payment", 500, 0), ("post_payment", 0, 500)])
+def test_an_old_credit_note_is_wholly_of_the_kind_that_it_names(kind: str, before: int, after: int) -> None:
+    found = note_of(type=kind, pre_payment_amount=None, post_payment_amount=None)
+    assert (found.pre_payment_amount, found.amount) == (before, after)
+
+
+def test_a_credit_note_may_be_of_both_kinds() -> None:
+    found = note_of(type="mixed", pre_payment_amount=200, post_payment_amount=300)
+    assert (found.pre_payment_amount, found.amount) == (200, 300)
+
+
+@pytest.mark.parametrize(("custom", "expected"), [(None, False), ({"minimum": 100, "maximum": None}, True)])
+def test_a_price_tells_whether_customers_choose_its_amount(custom: Any, expected: bool) -> None:
+    body = events.price(type="one_time", recurring=None, unit_amount=None, custom_unit_amount=custom)
+    found = normalise(message(Event("price.created", body))).object
+    assert isinstance(found, Price)
+    assert found.has_custom_amount is expected
+
+
+@pytest.mark.parametrize("of_product", [False, True])
+@pytest.mark.parametrize(
+    ("custom", "metadata", "expected"),
+    [
+        (None, "pack_credits", True),
+        (None, "credits_per_unit", False),
+        ({"minimum": 100}, "credits_per_unit", True),
+        ({"minimum": 100}, "pack_credits", False),
+    ],
+)
+def test_a_price_declares_credits_by_what_its_kind_of_amount_calls_for(
+    custom: Any, metadata: str, expected: bool, of_product: bool
+) -> None:
+    declared, none = {metadata: "100"}, {"colour": "red"}
+    price = events.price(
+        custom_unit_amount=custom,
+        metadata=none if of_product else declared,
+        product=events.product(metadata=declared if of_product else none),
+    )
+    item = {"id": "li_1", "object": "item", "price": price, "quantity": 1, "amount_total": 2500}
+    listing = {"object": "list", "has_more": False, "data": [item]}
+    body = events.checkout_session(mode="payment", line_items=listing)
+    found = normalise(message(Event("checkout.session.completed", body))).object
+    assert isinstance(found, CheckoutSession)
+    [line] = found.lines or ()
+    assert (line.declares_credits, line.amount_total) == (expected, 2500)

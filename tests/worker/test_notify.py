@@ -566,7 +566,8 @@ def test_silence_is_told_by_a_worker_that_runs(database: Database, conn: Connect
     )
     conn.execute(
         "insert into billing.subscriptions (stripe_subscription_id, stripe_customer_id, livemode, status, "
-        "billing_cycle_anchor, started_at, as_of) values ('sub_1', 'cus_1', false, 'active', now(), now(), now())"
+        "billing_cycle_anchor, anchors, started_at, as_of) "
+        "values ('sub_1', 'cus_1', false, 'active', now(), array[now()], now(), now())"
     )
     stop = threading.Event()
     thread = threading.Thread(target=run, args=[Settings(database.url, notify_urls=(hook.url,)), stop])

@@ -32,7 +32,8 @@ union all select
     'grant', regexp_replace(idempotency_key, '^initial:[^:]+', 'initial'), amount::text, remaining::text, source,
     stripe_invoice_id
 from billing.credit_grants
-union all select 'slot', stripe_subscription_item_id, period_start::text, quantity::text, slots_granted::text, null
+union all select
+    'paid time', stripe_subscription_item_id, period_start::text, quantity::text, gives_back::text, next_slot_at::text
 from billing.credit_schedules
 union all select 'customer', stripe_customer_id, email, deleted_at::text, as_of::text, null
 from billing.customers

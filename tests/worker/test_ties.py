@@ -2,6 +2,7 @@
 
 from itertools import permutations
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_the_last_of_five_updates_in_one_second_stands_in_whatever_order_they_co
             )
             for number in order
         ]
-        assert set(shop.outcomes(*updates).values()) <= {Done(), Refetch("sub_1")}
+        assert set(shop.outcomes(*updates).values()) <= {Done(), Refetch("sub_1", "subscription")}
         shop.make_due()
         shop.drain()
         assert held(shop) == f"{second}:4", order
@@ -61,7 +62,7 @@ def test_an_answer_of_the_very_second_in_question_is_asked_for_again(
     stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": "2"}))
     first, second = update(1), update(2)
     shop.outcome(first)
-    assert shop.outcome(second) == Refetch("sub_1")
+    assert shop.outcome(second) == Refetch("sub_1", "subscription")
     assert shop.status(second) == "queued"
 
     stripe.now = JANUARY + 1
@@ -203,7 +204,7 @@ def test_an_old_state_told_this_very_second_is_settled_in_the_next(
     stripe.put("subscriptions/sub_1", events.subscription(metadata={"update": "1"}))
     stripe.now = JANUARY + 5
     told = update(0, JANUARY + 5, status="incomplete")
-    assert shop.outcome(told) == Refetch("sub_1")
+    assert shop.outcome(told) == Refetch("sub_1", "subscription")
     assert (shop.status(told), held(shop)) == ("queued", "1")
     stripe.now += 1
     shop.make_due()
@@ -307,3 +308,57 @@ def test_three_warnings_of_one_charge_read_it_once_for_the_batch(
     assert shop.value("select count(*) from billing.fraud_warnings") == 3
     assert shop.value("select count(*) from billing.stripe_events where status <> 'applied'") == 0
     shop.assert_sound()
+
+
+CHOSEN = ["pro-plan", "in_the_know", "cus_tom", "sub", "plan/1 ?é"]
+
+
+@pytest.mark.parametrize("stripe_id", CHOSEN)
+@pytest.mark.parametrize(
+    ("kind", "path", "table", "older", "newer"),
+    [
+        (
+            "customer",
+            "customers",
+            "customers",
+            events.customer(name="Ada"),
+            events.customer(name="Ada Byron"),
+        ),
+        ("product", "products", "products", events.product(name="Pro"), events.product(name="Pro plan")),
+        ("price", "prices", "plans", events.price(nickname="Pro"), events.price(nickname="Pro plan")),
+    ],
+    ids=["customer", "product", "price"],
+)
+def test_an_id_that_its_owner_chose_is_read_by_the_kind_of_its_event(
+    shop_with_stripe: Shop,
+    stripe: StripeStub,
+    kind: str,
+    path: str,
+    table: str,
+    older: dict[str, Any],
+    newer: dict[str, Any],
+    stripe_id: str,
+) -> None:
+    """A product's id is its creator's to choose, and so is a plan's; imported customers keep theirs."""
+    shop = shop_with_stripe
+    stripe.put(f"{path}/{quote(stripe_id, safe='')}", newer | {"id": stripe_id})
+    shop.outcome(Event(f"{kind}.created", older | {"id": stripe_id}))
+    assert shop.outcome(Event(f"{kind}.updated", newer | {"id": stripe_id})) == Done()
+    name = "nickname" if kind == "price" else "name"
+    found = f"select {name} from billing.{table} where stripe_{kind}_id = %s"
+    assert shop.value(found, stripe_id) == newer[name]
+
+
+def test_a_product_and_a_price_of_one_id_are_two_objects(shop_with_stripe: Shop, stripe: StripeStub) -> None:
+    shop = shop_with_stripe
+    product, price = events.product(id="gold", name="Gold"), events.price(id="gold", nickname="Gold a month")
+    stripe.put("products/gold", product)
+    stripe.put("prices/gold", price)
+    told = [
+        Event(f"{body['object']}.{change}", body)
+        for change in ("created", "updated")
+        for body in (product, price)
+    ]
+    assert set(shop.outcomes(*told).values()) == {Done()}
+    assert shop.value("select name from billing.products where stripe_product_id = 'gold'") == "Gold"
+    assert shop.value("select nickname from billing.plans where stripe_price_id = 'gold'") == "Gold a month"
