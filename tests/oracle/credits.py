@@ -1,0 +1,516 @@
+"""Facts and spends of one account → its credits at a moment, by the rules and by plain arithmetic.
+
+Written from the rules, not from the SQL. Everything happens in the order of time: at each moment at which something
+may change, what is due is compared with what was granted, money that went back is taken, and then the app spends.
+
+A net below zero is first set against what else the subscription gets at that moment, then taken of what is unspent of
+its paid credits for that slot or later, lapsed ones included, and the rest is carried whole: its price lies on the
+customer's balance. So is what money takes of an invoice beyond all that is left to take of it, because time that was
+given back took it before. What is carried reduces what invoices pay for later, never free or initial credits, trials or
+packs of a Checkout Session. What waits neither gives nor takes before it comes.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tests.oracle.facts import (
+    DAY,
+    Dispute,
+    Facts,
+    Invoice,
+    Line,
+    Price,
+    Sale,
+    Spend,
+    date_of,
+    months_after,
+)
+from tests.oracle.ledger import Ledger, Lot
+from tests.oracle.returns import AT_ONCE, Part, Piece, gone, standing
+from tests.oracle.worth import Share, Worth, bucket, expiry
+
+WAITING = ("paused", "unpaid", "incomplete", "incomplete_expired")
+# The item of an account's group of shares: (subscription, moment) → item.
+Group = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings that the rules name."""
+
+    initial_credits_per: str = "product"
+    one_trial_per: str = "product"
+
+
+class Oracle:
+    def __init__(self, facts: Facts, spends: Sequence[Spend] = (), rules: Rules | None = None) -> None:
+        self.facts = facts
+        self.spends = sorted(spends, key=lambda spend: spend.at)
+        self.rules = rules or Rules()
+        self.worth = Worth(facts)
+        self.ledger = Ledger()
+        self.now = 0
+        self._released: set[Share] = set()
+        # (subscription, moment) → item → granted so far; and what was asked for below zero.
+        self._granted: dict[Group, dict[str, int]] = defaultdict(dict)
+        self._below: dict[Group, int] = defaultdict(int)
+        self._claims: dict[tuple[str, object], int] = defaultdict(int)
+        self._initial: dict[str, tuple[Line, Lot]] = {}
+        self._trials: set[str] = set()
+        self._seen_trials: set[tuple[str, int]] = set()
+        self._packs: dict[str, Lot] = {}
+        self._slots_begun: set[tuple[str, int]] = set()
+        # What money ever goes back of, or is disputed.
+        self._returned = {back.of for back in (*facts.returns, *facts.disputes)}
+        # How many credits are gone of a slot that returned money paid for, by moment and item.
+        self._cuts: dict[Part, int] = defaultdict(int)
+        # How much was asked back of a slot, a pack or initial credits; what of it was taken, and what could not be.
+        self._gone: dict[str, int] = defaultdict(int)
+        self._taken: dict[str, list[tuple[Lot, int]]] = defaultdict(list)
+        self._short: dict[str, list[tuple[Lot, int]]] = defaultdict(list)
+        self._carried_for: dict[str, int] = defaultdict(int)
+        self._full: dict[tuple[str, str, int], Share] = {}
+
+    def at(self, now: int) -> Ledger:
+        """The account's credits at a moment."""
+        for moment in sorted(moment for moment in self._moments() if moment <= now):
+            self._step(moment)
+        self._step(now)
+        return self.ledger
+
+    def _moments(self) -> set[int]:
+        facts = self.facts
+        found = {share.moment for share in self.worth.shares}
+        found |= {invoice.paid_at for invoice in facts.invoices} | {sale.paid_at for sale in facts.sales}
+        found |= {state.since for sub in facts.subscriptions.values() for state in sub.states}
+        for back in facts.returns:
+            found |= {back.at, back.at if back.undone_at is None else back.undone_at}
+        for dispute in facts.disputes:
+            found |= {
+                dispute.opened_at,
+                dispute.opened_at if dispute.closed_at is None else dispute.closed_at,
+            }
+        return found | {spend.at for spend in self.spends}
+
+    def _step(self, now: int) -> None:
+        self.now = now
+        self.ledger.lapse(now)
+        self._give_initial()
+        self._give_trials()
+        self._give_packs()
+        # Before slots that waited come: what money took goes of them first.
+        self._settle_returns()
+        self._settle_slots()
+        self._settle_claims()
+        self._freeze()
+        while self.spends and self.spends[0].at <= now:
+            self.ledger.spend(self.spends.pop(0).amount, now)
+
+    # What time gives and takes
+
+    def _is_due(self, share: Share) -> bool:
+        if share.moment > self.now or share.known_at > self.now or not self._is_reached(share):
+            return False
+        if share.is_first or share in self._released:
+            return True
+        state = self.facts.subscriptions[share.subscription].at(self.now)
+        waits = state.status in WAITING or state.is_collection_paused
+        invoices = (share.invoice.id, share.granted_by.id)
+        return not waits and not any(
+            dispute.of in invoices and self._is_open(dispute) for dispute in self.facts.disputes
+        )
+
+    def _is_reached(self, share: Share) -> bool:
+        """Whether its slot begins before the subscription ends, or is cancelled where that stops credits."""
+        state = self.facts.subscriptions[share.subscription].at(self.now)
+        began = share.slot[0]
+        if state.ended_at is not None and began >= state.ended_at:
+            return False
+        stops = share.price.term("credits_on_cancel", share.moment) == "stop"
+        return share.is_first or not stops or state.canceled_at is None or began < state.canceled_at
+
+    def _is_open(self, dispute: Dispute) -> bool:
+        return dispute.opened_at <= self.now and (dispute.closed_at is None or dispute.closed_at > self.now)
+
+    def _amounts(self, shares: list[Share]) -> dict[str, int]:
+        """What each item gets at one moment: added up exactly, rounded down, and less what money took in advance."""
+        exact: dict[str, Fraction] = defaultdict(Fraction)
+        nothing: set[str] = set()
+        for share in sorted(shares, key=lambda share: (share.invoice.paid_at, share.credits)):
+            policy = share.price.term("credits_on_proration", share.moment, "delta")
+            exact[share.item] += self._counted(share, policy)
+            if not share.gives_back and share.is_change:
+                nothing = (nothing | {share.item}) if policy == "none" else (nothing - {share.item})
+        amounts = {item: math.floor(amount) for item, amount in exact.items()}
+        for item in amounts:
+            amounts[item] -= self._cuts[shares[0].moment, item]
+        return self._set_off(amounts, nothing)
+
+    def _counted(self, share: Share, policy: str) -> Fraction:
+        if policy != "full" or share.gives_back or not share.is_change:
+            return share.credits
+        key = (share.subscription, share.price.id, share.slot[0])
+        if self._full.setdefault(key, share) != share:
+            return share.credits
+        seats = 1 if share.price.is_metered else share.line.quantity
+        return Fraction(share.price.credits("monthly_credits", share.moment) * seats)
+
+    def _given(self, share: Share) -> Fraction:
+        """What a share comes to, as far as it is known, by the plan's policy on changes; of what was paid for."""
+        if share.is_free or share.known_at > self.now:
+            return Fraction(0)
+        if share.gives_back:
+            return share.credits
+        policy = share.price.term("credits_on_proration", share.moment, "delta")
+        return Fraction(0) if policy == "none" and share.is_change else self._counted(share, policy)
+
+    @staticmethod
+    def _set_off(amounts: dict[str, int], nothing: set[str]) -> dict[str, int]:
+        """Below zero is first set against what other items get; of the rest, `nothing` gets none."""
+        below = -sum(amount for amount in amounts.values() if amount < 0)
+        left: dict[str, int] = {}
+        for item in sorted(amounts, key=lambda item: item not in nothing):
+            amount = max(amounts[item], 0)
+            part = min(below, amount)
+            below -= part
+            left[item] = 0 if item in nothing else amount - part
+        return left | {"": -below}
+
+    def _settle_slots(self) -> None:
+        due: dict[Group, list[Share]] = defaultdict(list)
+        for share in self.worth.shares:
+            if not share.is_free and self._is_due(share):
+                self._released.add(share)
+                due[share.subscription, share.moment].append(share)
+        for group in sorted(due, key=lambda group: (group[1], group[0])):
+            self._post(group, due[group])
+
+    def _post(self, group: Group, shares: list[Share]) -> None:
+        amounts = self._amounts(shares)
+        below = -amounts.pop("")
+        for item, amount in amounts.items():
+            more = amount - self._granted[group].get(item, 0)
+            key, own = f"{item} {group[1]}", [share for share in shares if share.item == item]
+            if more > 0:
+                more = self._bring_back(key, more)
+                if more:
+                    self._open(group, item, more, own)
+            elif more < 0 and self._cuts[group[1], item] > 0:
+                self._take_gone(key, -more, self._lots_of(own[-1].invoice.id))
+            elif more < 0:
+                slot = max(share.slot[0] for share in own)
+                self._take_back(
+                    -more,
+                    [
+                        lot
+                        for lot in self.ledger.lots
+                        if (lot.item, lot.subscription, lot.slot) == (item, group[0], slot)
+                    ],
+                )
+            self._granted[group][item] = amount
+        more = below - self._below[group]
+        self._below[group] = below
+        if more > 0 and any(share.gives_back for share in shares):
+            cut = min(share.slot[0] for share in shares if share.gives_back)
+            keeps = [s for s in shares if s.gives_back and self._keeps(s)]
+            if not keeps:
+                lots = [
+                    lot
+                    for lot in self.ledger.lots
+                    if lot.subscription == group[0] and lot.slot >= cut and lot.kind == "monthly"
+                ]
+                own_items = {share.item for share in shares if share.gives_back}
+                lots.sort(key=lambda lot: (lot.slot, lot.item not in own_items, -lot.number))
+                self._take_back(more, lots)
+        elif more < 0:
+            self.ledger.carried -= min(self.ledger.carried, -more)
+
+    @staticmethod
+    def _keeps(share: Share) -> bool:
+        return share.price.term("credits_on_downgrade", share.moment, "take_back") == "keep"
+
+    def _take_back(self, amount: int, lots: list[Lot]) -> None:
+        """What is unspent of lots, lapsed credits included, is taken; all else is carried."""
+        self.ledger.carried += amount - sum(part for _, part in self.ledger.take(lots, amount))
+
+    def _open(self, group: Group, item: str, amount: int, shares: list[Share]) -> None:
+        adding = [share for share in shares if not share.gives_back]
+        last = max(adding, key=lambda share: (share.line.start, share.known_at))
+        self._cap(last, item)
+        lot = Lot(
+            "monthly",
+            amount,
+            0,
+            0,
+            expires_at=expiry(last),
+            subscription=group[0],
+            item=item,
+            slot=last.slot[0],
+            paid_at=last.known_at,
+            paid_with={share.invoice.id for share in adding},
+        )
+        self.ledger.grant(lot, self.now, less_carried=True)
+
+    def _cap(self, share: Share, item: str) -> None:
+        """A slot begins: at most so many unspent credits of earlier slots are carried into it."""
+        rule, _, number = share.price.term("credits_rollover", share.moment, "all").partition(":")
+        if rule != "cap" or (item, share.slot[0]) in self._slots_begun:
+            return
+        self._slots_begun.add((item, share.slot[0]))
+        began = share.slot[0]
+        earlier = [
+            lot for lot in self.ledger.lots if lot.item == item and lot.slot < began and lot.paid_at <= began
+        ]
+        over = sum(lot.remaining for lot in earlier) - int(number)
+        for lot in earlier:
+            part = min(max(over, 0), lot.remaining)
+            lot.remaining -= part
+            lot.lapsed += part
+            over -= part
+
+    # What comes once
+
+    def _settle_claims(self) -> None:
+        for share in self.worth.shares:
+            if not share.is_free or not self._is_due(share):
+                continue
+            self._released.add(share)
+            key = (share.price.product, bucket(share))
+            policy = share.price.term("credits_on_proration", share.moment, "delta")
+            amount = 0 if share.is_change and policy == "none" else math.floor(share.credits)
+            more = amount - self._claims[key]
+            if more > 0:
+                self._claims[key] = amount
+                self._cap(share, share.item)
+                lot = Lot(
+                    "free",
+                    more,
+                    0,
+                    0,
+                    expires_at=expiry(share),
+                    subscription=share.subscription,
+                    item=share.item,
+                    slot=share.slot[0],
+                    paid_at=share.known_at,
+                )
+                self.ledger.grant(lot, self.now, less_carried=False)
+
+    def _give_initial(self) -> None:
+        known = [
+            paid
+            for paid in self.worth.adding
+            if paid.invoice.paid_at <= self.now
+            and not paid.line.is_proration
+            and not self.worth.is_trial(paid.line)
+        ]
+        for paid in sorted(known, key=lambda paid: (paid.line.start, paid.order)):
+            key = paid.price.product if self.rules.initial_credits_per == "product" else ""
+            credits = paid.price.credits("initial_credits", paid.line.start)
+            if key in self._initial or not credits:
+                continue
+            lot = Lot("initial", credits, 0, 0, paid_with={paid.invoice.id})
+            self._initial[key] = (paid.line, lot)
+            self.ledger.grant(lot, self.now, less_carried=False)
+
+    def _give_trials(self) -> None:
+        for subscription in self.facts.subscriptions.values():
+            state = subscription.at(self.now)
+            if state.status != "trialing" or state.since > self.now or state.trial_start is None:
+                continue
+            if (subscription.id, state.trial_start) in self._seen_trials:
+                continue
+            self._seen_trials.add((subscription.id, state.trial_start))
+            for price in (self.facts.prices[price_id] for price_id in state.prices):
+                credits = price.credits("trial_credits", state.trial_start)
+                key = price.product if self.rules.one_trial_per == "product" else ""
+                if not credits or key in self._trials:
+                    continue
+                self._trials.add(key)
+                end = max((s.trial_end or 0) for s in subscription.states if s.since <= self.now)
+                keeps = price.term("trial_credits_end", state.trial_start) == "keep"
+                lot = Lot("trial", credits, 0, 0, expires_at=None if keeps else end)
+                lot.subscription = subscription.id
+                self.ledger.grant(lot, self.now, less_carried=False)
+        for lot in self.ledger.lots:
+            if lot.kind == "trial" and lot.expires_at is not None and lot.subscription is not None:
+                end = self.facts.subscriptions[lot.subscription].at(self.now).trial_end
+                lot.expires_at = end
+        self.ledger.lapse(self.now)
+
+    def _give_packs(self) -> None:
+        for sale in self.facts.sales:
+            for number, (price, quantity, paid) in enumerate(sale.packs):
+                if sale.paid_at <= self.now:
+                    self._give_pack(f"{sale.id}/{number}", price, quantity, paid, sale.paid_at, sale)
+        for invoice in self.facts.invoices:
+            for line in invoice.lines:
+                if (
+                    invoice.paid_at <= self.now
+                    and line.item is None
+                    and line.price is not None
+                    and line.amount >= 0
+                ):
+                    self._give_pack(line.id, line.price, line.quantity, line.paid, invoice.paid_at, invoice)
+
+    def _give_pack(
+        self, key: str, price: Price, quantity: int, paid: int, paid_at: int, of: Sale | Invoice
+    ) -> None:
+        credits = pack_credits(price, quantity, paid, paid_at)
+        if key in self._packs or not credits:
+            return
+        if paid == 0:
+            day = date_of(paid_at)
+            claim = (price.product, ("pack", day.year, day.month))
+            credits, self._claims[claim] = (
+                max(credits - self._claims[claim], 0),
+                max(credits, self._claims[claim]),
+            )
+        lot = Lot("pack", credits, 0, 0, expires_at=pack_expiry(price, paid_at), paid_with={of.id})
+        self._packs[key] = lot
+        self.ledger.grant(lot, self.now, less_carried=isinstance(of, Invoice) and paid > 0)
+
+    # Money back
+
+    def _pieces(self, invoice: Invoice) -> list[Piece]:
+        """All that an invoice pays for, as far as it is known."""
+        pieces = [
+            Piece(share.line, (share.moment, share.item), self._given(share), not self._is_reached(share))
+            for share in self.worth.shares
+            if share.invoice is invoice and not share.is_free
+        ]
+        for line, lot in self._initial.values():
+            if line in invoice.lines and line.paid:
+                pieces.append(Piece(line, (AT_ONCE, str(line.item)), Fraction(lot.declared)))
+        for key, lot in self._packs.items():
+            line = self._origin(key)[1]
+            if line in invoice.lines and line.paid:
+                pieces.append(Piece(line, (AT_ONCE, f"pack:{line.id}"), Fraction(lot.declared)))
+        return pieces
+
+    def _settle_returns(self) -> None:
+        self._cuts.clear()
+        for invoice in self.facts.invoices:
+            if invoice.paid_at > self.now or invoice.id not in self._returned:
+                continue
+            returns = standing(self.facts, invoice.id, self.now)
+            for (moment, name), amount in gone(invoice, self._pieces(invoice), returns).items():
+                if moment == AT_ONCE:
+                    self._settle_gone(f"{invoice.id} {name}", amount, self._lots_of(invoice.id))
+                else:
+                    self._cuts[moment, name] += amount
+        for key, lot in self._packs.items():
+            of, line = self._origin(key)
+            if line is None:
+                self._settle_gone(key, self._gone_of_sale(of, lot), [lot])
+
+    def _gone_of_sale(self, sale: Sale | Invoice, lot: Lot, also: Sequence[Dispute] = ()) -> int:
+        back = sum(back.amount for back in standing(self.facts, sale.id, self.now, also))
+        return math.floor(Fraction(lot.declared * min(back, sale.total), sale.total)) if sale.total else 0
+
+    def _settle_gone(self, key: str, amount: int, lots: list[Lot]) -> None:
+        """What is gone of initial credits or a pack by now."""
+        before, self._gone[key] = self._gone[key], amount
+        if amount > before:
+            self._take_gone(key, amount - before, lots)
+        elif amount < before:
+            self._bring_back(key, before - amount)
+
+    def _take_gone(self, key: str, amount: int, lots: list[Lot]) -> None:
+        """What is unspent is taken; what was spent is short; the rest was taken before, for time that was given back.
+
+        The price of that lies on the customer's balance although the money went back: it is carried.
+        """
+        taken = self.ledger.take(lots, amount)
+        self._taken[key].extend(taken)
+        amount -= sum(part for _, part in taken)
+        for lot in lots:
+            part = min(amount, lot.granted - lot.asked)
+            lot.asked += part
+            self._short[key].append((lot, part))
+            amount -= part
+        self._carried_for[key] += amount
+        self.ledger.carried += amount
+
+    def _lots_of(self, payment: str) -> list[Lot]:
+        lots = [lot for lot in self.ledger.lots if payment in lot.paid_with]
+        return sorted(lots, key=lambda lot: (-lot.slot, -lot.number))
+
+    def _bring_back(self, key: str, amount: int) -> int:
+        """Money came back: nothing is carried for it, nothing more is asked for, and the last taken comes back.
+
+        What is left is to be granted: nothing was taken for it, or later credits were less for it.
+        """
+        carried = min(self._carried_for[key], amount)
+        self._carried_for[key] -= carried
+        spared = min(carried, self.ledger.carried)
+        self.ledger.carried -= spared
+        amount -= carried
+        for asked, is_taken in ((self._short[key], False), (self._taken[key], True)):
+            while amount and asked:
+                lot, part = asked.pop()
+                back = min(part, amount)
+                lot.asked -= back
+                if is_taken:
+                    lot.give(back, self.now)
+                amount -= back
+                if back < part:
+                    asked.append((lot, part - back))
+        return amount + carried - spared
+
+    def _origin(self, key: str) -> tuple[Sale | Invoice, Line | None]:
+        for sale in self.facts.sales:
+            if key.startswith(f"{sale.id}/"):
+                return sale, None
+        for invoice in self.facts.invoices:
+            for line in invoice.lines:
+                if line.id == key:
+                    return invoice, line
+        raise KeyError(key)
+
+    def _freeze(self) -> None:
+        """Open disputes hold what would go if they were lost, of what has begun."""
+        for lot in self.ledger.lots:
+            lot.frozen = 0
+        for invoice in self.facts.invoices:
+            contested = [d for d in self.facts.disputes if d.of == invoice.id and self._is_open(d)]
+            if not contested or invoice.paid_at > self.now:
+                continue
+            pieces, begun = self._pieces(invoice), max(self.now, min(line.start for line in invoice.lines))
+            with_them = gone(invoice, pieces, standing(self.facts, invoice.id, self.now, contested))
+            without = gone(invoice, pieces, standing(self.facts, invoice.id, self.now))
+            more = sum(amount - without[part] for part, amount in with_them.items() if part[0] <= begun)
+            self._hold(more, self._lots_of(invoice.id))
+        for key, lot in self._packs.items():
+            of, line = self._origin(key)
+            contested = [d for d in self.facts.disputes if d.of == of.id and self._is_open(d)]
+            if contested and line is None:
+                more = self._gone_of_sale(of, lot, contested) - self._gone_of_sale(of, lot)
+                self._hold(more, [lot])
+
+    @staticmethod
+    def _hold(amount: int, lots: list[Lot]) -> None:
+        for lot in lots:
+            part = min(max(amount, 0), lot.remaining - lot.frozen)
+            lot.frozen += part
+            amount -= part
+
+
+def pack_credits(price: Price, quantity: int, paid: int, paid_at: int) -> int:
+    """What a pack declares; of an amount that the payer chose, by the whole unit of the currency."""
+    if price.is_custom_amount:
+        unit = 1 if price.currency in ("jpy", "krw") else 100
+        return math.floor(Fraction(price.credits("credits_per_unit", paid_at) * paid, unit))
+    return price.credits("pack_credits", paid_at) * quantity
+
+
+def pack_expiry(price: Price, paid_at: int) -> int | None:
+    declared = price.term("pack_expires_after", paid_at)
+    if not declared:
+        return None
+    number, unit = declared.split()
+    if unit.startswith("month"):
+        return months_after(paid_at, int(number))
+    return paid_at + int(number) * DAY

@@ -1,0 +1,317 @@
+"""The oracle against the worked examples of the rules: figures that anybody can check by hand."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.oracle.credits import Oracle, Rules
+from tests.oracle.facts import (
+    DAY,
+    Dispute,
+    Facts,
+    Invoice,
+    Line,
+    Price,
+    Return,
+    Sale,
+    Spend,
+    State,
+    Subscription,
+    months_after,
+)
+
+JANUARY = int(datetime(2027, 1, 1, tzinfo=UTC).timestamp())
+
+
+def at(days: float, since: int = JANUARY) -> int:
+    return since + int(days * DAY)
+
+
+def price(name: str, interval: str | None = "month", count: int = 1, **metadata: Any) -> Price:
+    terms = {key: str(value) for key, value in metadata.items()}
+    return Price(f"price_{name}", f"prod_{name}", interval, count, ((0, terms),))
+
+
+@dataclass
+class Story:
+    """A subscription from January on, told line by line."""
+
+    states: list[State] = field(default_factory=lambda: [State(JANUARY, "active", JANUARY)])
+    invoices: list[Invoice] = field(default_factory=list[Invoice])
+    sales: list[Sale] = field(default_factory=list[Sale])
+    returns: list[Return] = field(default_factory=list[Return])
+    disputes: list[Dispute] = field(default_factory=list[Dispute])
+    spends: list[Spend] = field(default_factory=list[Spend])
+    rules: Rules = field(default_factory=Rules)
+
+    def pay(self, when: int, *lines: Line) -> Invoice:
+        invoice = Invoice(f"in_{len(self.invoices)}", when, lines)
+        self.invoices.append(invoice)
+        return invoice
+
+    def refund(self, of: Invoice | Sale, when: int, amount: int, **more: Any) -> None:
+        self.returns.append(Return(f"re_{len(self.returns)}", of.id, when, amount, **more))
+
+    def ledger(self, now: int) -> Any:
+        facts = Facts(
+            subscriptions={"sub": Subscription("sub", tuple(self.states))},
+            invoices=tuple(self.invoices),
+            sales=tuple(self.sales),
+            returns=tuple(self.returns),
+            disputes=tuple(self.disputes),
+        )
+        return Oracle(facts, self.spends, self.rules).at(now)
+
+    def balance(self, now: int) -> int:
+        return self.ledger(now).balance
+
+
+_number = iter(range(10**6))
+
+
+def line(
+    of: Price, amount: int, start: int = JANUARY, end: int = months_after(JANUARY, 1), **more: Any
+) -> Line:
+    fields = {"quantity": 1, "subscription": "sub", "item": "si"} | more
+    return Line(f"il_{next(_number)}", of, amount, start, end, **fields)
+
+
+PRO = price("pro", monthly_credits=1000)
+BASIC = price("basic", monthly_credits=100)
+FREE = price("free", monthly_credits=0)
+END = months_after(JANUARY, 1)
+
+
+def test_going_to_and_fro_on_the_first_day_never_gives_more_than_one_month() -> None:
+    story = Story()
+    story.pay(JANUARY, line(PRO, 1900))
+    for step in range(1, 8):
+        when = at(step / 10)
+        left = round(1900 * (END - when) / (END - JANUARY))
+        if step % 2:
+            story.pay(when, line(PRO, -left, when, END, is_proration=True))
+        else:
+            story.pay(when, line(PRO, left, when, END, is_proration=True))
+        assert story.balance(when) <= 1000
+    story.spends.append(Spend(at(0.65), 900))
+    assert story.balance(at(0.8)) == 0
+
+
+def test_seats_given_back_at_once_take_their_credits_along() -> None:
+    story = Story()
+    team = price("team", monthly_credits=100)
+    story.pay(JANUARY, line(team, 50_000, quantity=50))
+    soon = JANUARY + 1
+    story.pay(
+        soon,
+        line(team, -50_000, soon, END, quantity=50, is_proration=True),
+        line(team, 1_000, soon, END, quantity=1, is_proration=True),
+    )
+    assert story.balance(at(1)) == 100
+
+
+def test_spent_credits_of_a_downgrade_are_carried_to_later_ones() -> None:
+    story = Story()
+    middle = (JANUARY + END) // 2
+    story.pay(JANUARY, line(PRO, 1900))
+    story.spends.append(Spend(at(1), 700))
+    story.pay(
+        middle,
+        line(PRO, -950, middle, END, is_proration=True),
+        line(BASIC, 500, middle, END, is_proration=True),
+    )
+    ledger = story.ledger(middle)
+    assert (ledger.balance, ledger.carried) == (0, 150)  # -500 + 50 = -450: 300 are unspent
+    story.pay(END, line(BASIC, 1000, END, months_after(END, 1)))
+    story.pay(months_after(END, 1), line(BASIC, 1000, months_after(END, 1), months_after(END, 2)))
+    assert story.balance(END) == 0
+    assert story.balance(months_after(END, 1)) == 50
+
+
+def test_year_that_is_cancelled_and_refunded_keeps_the_months_that_were_used() -> None:
+    story = Story()
+    year = price("year", "year", monthly_credits=100)
+    paid = story.pay(JANUARY, line(year, 12_000, end=months_after(JANUARY, 12)))
+    assert story.balance(at(85)) == 300
+    story.states.append(State(at(85), "canceled", JANUARY, canceled_at=at(85), ended_at=at(85)))
+    story.refund(paid, at(85), 9_000)
+    assert story.balance(at(400)) == 300
+
+
+def test_refund_of_a_seat_that_was_added_leaves_the_others() -> None:
+    story = Story()
+    year = price("year", "year", monthly_credits=60)
+    end = months_after(JANUARY, 12)
+    story.pay(JANUARY, line(year, 40_000, end=end, quantity=4))
+    added = at(35)
+    credit = line(year, -36_164, added, end, quantity=4, is_proration=True)
+    fifth = story.pay(added, credit, line(year, 45_205, added, end, quantity=5, is_proration=True))
+    with_five = story.balance(at(40))
+    assert with_five == 480 + 51  # 60 * 24 / 28, rounded down
+    story.refund(fifth, at(70), 9_041)
+    assert story.balance(at(70)) == 720
+    assert story.balance(months_after(JANUARY, 5)) == 720 + 3 * 240
+
+
+def test_price_paid_from_the_balance_is_part_of_the_price() -> None:
+    story = Story()
+    paid = story.pay(JANUARY, line(PRO, 1900))
+    story.refund(paid, at(2), 900)
+    assert story.balance(at(3)) == 527
+
+
+def test_refund_takes_what_is_unspent_of_the_whole_invoice() -> None:
+    story = Story()
+    plan = price("plan", monthly_credits=30, initial_credits=70)
+    paid = story.pay(JANUARY, line(plan, 1000))
+    story.spends.append(Spend(at(1), 40))
+    story.refund(paid, at(2), 500)
+    assert story.balance(at(3)) == 10
+
+
+def test_spent_credits_are_not_taken_twice() -> None:
+    story = Story()
+    paid = story.pay(JANUARY, line(PRO, 1000))
+    story.spends.append(Spend(at(1), 800))
+    story.refund(paid, at(2), 500)
+    story.refund(paid, at(3), 200)
+    assert story.balance(at(4)) == 0
+
+
+def test_refund_of_a_running_year_is_taken_from_the_months_to_come() -> None:
+    story = Story()
+    year = price("year", "year", monthly_credits=107)
+    paid = story.pay(JANUARY, line(year, 2000, end=months_after(JANUARY, 12)))
+    story.refund(paid, at(100), 500)
+    assert story.balance(at(100)) == 4 * 107
+    assert story.balance(at(400)) == 12 * 107 - 12 * 107 // 4
+
+
+def test_refund_that_fails_brings_the_credits_back() -> None:
+    story = Story()
+    paid = story.pay(JANUARY, line(PRO, 1900))
+    story.refund(paid, at(1), 1900, undone_at=at(2))
+    assert (story.balance(at(1)), story.balance(at(2))) == (0, 1000)
+
+
+def test_dispute_freezes_and_takes_when_it_is_lost() -> None:
+    story = Story()
+    story.pay(JANUARY, line(PRO, 1900))
+    story.disputes.append(Dispute("du", "in_0", at(1), 1900, at(5), is_lost=True))
+    ledger = story.ledger(at(1))
+    assert (ledger.balance, ledger.available) == (1000, 0)
+    assert story.balance(at(5)) == 0
+
+
+def test_credit_note_on_a_line_leaves_the_other_lines() -> None:
+    story = Story()
+    main, extra = line(PRO, 1000), line(price("extra", monthly_credits=500), 1000, item="si_2")
+    paid = story.pay(JANUARY, main, extra)
+    story.refund(paid, at(1), 1000, lines={extra.id: 1000})
+    assert story.balance(at(2)) == 1000
+
+
+def test_free_month_comes_once_however_often_it_is_taken() -> None:
+    story = Story()
+    free = price("free", monthly_credits=50)
+    story.pay(JANUARY, line(free, 0))
+    story.pay(at(1), line(free, 0, at(1), at(32), item="si_2"))
+    assert story.balance(at(2)) == 50
+    story.pay(END, line(free, 0, END, months_after(END, 1), item="si_3"))
+    assert story.balance(END) == 100
+
+
+def test_half_price_gives_everything() -> None:
+    story = Story()
+    story.pay(JANUARY, line(PRO, 1900, discount=950))
+    assert story.balance(JANUARY) == 1000
+
+
+def test_week_gives_its_share_of_a_month() -> None:
+    story = Story()
+    week = price("week", "week", monthly_credits=310)
+    for number in range(3):
+        story.pay(at(7 * number), line(week, 500, at(7 * number), at(7 * number + 7)))
+    assert story.balance(at(20)) == 210
+
+
+def test_month_of_leap_days_and_ends() -> None:
+    anchor = int(datetime(2027, 1, 31, 12, tzinfo=UTC).timestamp())
+    story = Story([State(anchor, "active", anchor)])
+    quarter = price("quarter", "month", 3, monthly_credits=100)
+    story.pay(anchor, line(quarter, 3000, anchor, months_after(anchor, 3)))
+    assert story.balance(months_after(anchor, 1) - 1) == 100
+    assert story.balance(months_after(anchor, 1)) == 200
+    assert story.balance(months_after(anchor, 3)) == 300
+
+
+def test_short_first_period_gives_its_share() -> None:
+    anchor = at(31)
+    story = Story([State(at(21), "active", anchor)])
+    story.pay(at(21), line(PRO, 613, at(21), anchor))
+    assert story.balance(at(22)) == 322  # 1000 * 10 / 31
+
+
+def test_trial_gives_its_credits_and_takes_them_along() -> None:
+    trial = price("trial", monthly_credits=100, trial_credits=10, initial_credits=5)
+    end = at(14)
+    state = State(JANUARY, "trialing", end, trial_start=JANUARY, trial_end=end, prices=(trial.id,))
+    story = Story([state])
+    story.pay(JANUARY, line(trial, 0, JANUARY, end))
+    facts = Facts({trial.id: trial}, {"sub": Subscription("sub", (state,))}, tuple(story.invoices))
+    assert Oracle(facts).at(at(1)).balance == 10
+    assert Oracle(facts).at(end).balance == 0
+
+
+def test_slots_wait_while_the_subscription_is_paused() -> None:
+    story = Story()
+    story.pay(JANUARY, line(price("year", "year", monthly_credits=100), 9000, end=months_after(JANUARY, 12)))
+    story.states += [State(at(40), "paused", JANUARY), State(at(100), "active", JANUARY)]
+    assert story.balance(at(90)) == 200
+    assert story.balance(at(100)) == 400
+
+
+def test_rollover_rules() -> None:
+    def after_three_months(rule: str) -> int:
+        story = Story()
+        plan = price("plan", monthly_credits=100, credits_rollover=rule)
+        for number in range(3):
+            start = months_after(JANUARY, number)
+            story.pay(start + 3600, line(plan, 1000, start, months_after(start, 1)))
+        return story.balance(months_after(JANUARY, 2) + DAY)
+
+    assert [after_three_months(r) for r in ("all", "none", "periods:1", "cap:30")] == [300, 100, 200, 130]
+
+
+def test_change_by_policy() -> None:
+    def after_upgrade(policy: str) -> int:
+        story = Story()
+        plus = price("plus", monthly_credits=1000, credits_on_proration=policy)
+        middle = (JANUARY + END) // 2
+        story.pay(JANUARY, line(BASIC, 1000))
+        story.pay(
+            middle,
+            line(BASIC, -500, middle, END, is_proration=True),
+            line(plus, 5000, middle, END, is_proration=True),
+        )
+        return story.balance(middle)
+
+    assert [after_upgrade(policy) for policy in ("delta", "none", "full")] == [550, 100, 1050]
+
+
+def test_packs_come_once_and_go_by_what_is_kept() -> None:
+    story = Story()
+    pack = price("pack", None, pack_credits=501, pack_expires_after="90 days")
+    sale = Sale("cs", JANUARY, ((pack, 2, 4000),))
+    story.sales.append(sale)
+    assert story.balance(JANUARY) == 1002
+    story.refund(sale, at(1), 700)
+    assert story.balance(at(2)) == 827  # 1002 * 700 / 4000 = 175.35 are gone: 175
+    assert story.balance(at(90)) == 0
+
+
+def test_give_back_without_anything_to_credit_takes_nothing() -> None:
+    story = Story()
+    story.pay(at(40), line(PRO, -900, at(40), at(59), is_proration=True))
+    assert story.balance(at(50)) == 0
+    assert story.ledger(at(50)).carried == 0
