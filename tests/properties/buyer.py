@@ -1,0 +1,371 @@
+"""The cheapest buyer: what a customer may do at Checkout, at Payment Links and in the portal, with one account.
+
+Everything goes the product's own way: prepare_checkout and prepare_payment_links say what is sent to Stripe, the
+events of the local Stripe go through the inbox and the worker. What is refused, by the database or by Stripe, does
+not happen. After each act the account's credits are compared with what its money buys (`paid_for`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from cli.local.postgres import Postgres
+from cli.local.scaffold import clone_database
+from cli.local.stripe.store import Object
+from tests.conftest import _database
+from tests.oracle.facts import DAY
+from tests.oracle.in_process import Refused, Stripe
+from tests.oracle.test_lives_agree import Project
+from tests.properties.paid_for import PaidFor, paid_for
+from tests.properties.price_lists import Offers, PriceList, put_on_sale
+from tests.support import account_of, create_user
+from tests.worker.conftest import opened
+
+VERSION = "2026-10-28.endive"
+LONGEST_WAIT = 31 * DAY
+OVER = ("canceled", "incomplete_expired")
+# What the portal and the API call it when a plan or seats change.
+BEHAVIORS = ["always_invoice", "always_invoice", "create_prorations", "none"]
+CARD, EMPTY_CARD = "pm_card_visa", "pm_card_chargeCustomerFail"
+
+
+class Minted(AssertionError):
+    """Credits that nothing paid for."""
+
+
+class WallClock(Stripe):
+    """A Stripe without test clocks: customers that Payment Links make could not hang on one."""
+
+    def wait(self, seconds: int) -> None:
+        target = self.now + seconds
+        timers = self.world.timers
+        while (due := timers.next_due(None)) is not None and due <= target:
+            at, act = timers.pop(None)
+            self.world.pretended_time = max(at, self.now)
+            act()
+        self.world.pretended_time = target
+
+
+@dataclass
+class Buyer:
+    """One user with one account. `acts`: what was done, one line each."""
+
+    stripe: WallClock
+    prices: PriceList
+    offers: Offers
+    project: Project
+    user: UUID
+    acts: list[str] = field(default_factory=list[str])
+    spent: int = 0
+    customers: int = 0
+    links: dict[str, str] = field(default_factory=dict[str, str])
+    refundable: Object | None = None
+    credits_what_was_not_paid: bool = False
+
+    @property
+    def rate(self) -> Fraction:
+        return self.prices.best_rate
+
+    # Buying
+
+    def check_out(self, plan: int, seats: int = 1, code: int | None = None) -> None:
+        with self._act(f"checks out plan {plan}, {seats} seats, code {code}"):
+            self._pay(self.offers.plans[plan], None, seats, self._code(code))
+
+    def buy_pack(
+        self, pack: int, number: int = 1, code: int | None = None, amount: int | None = None
+    ) -> None:
+        with self._act(f"buys {number} of pack {pack}, code {code}, for {amount}"):
+            self._pay(None, self.offers.packs[pack], number, self._code(code) | self._amount(pack, amount))
+
+    def _pay(self, plan: str | None, pack: str | None, quantity: int, given: dict[str, Any]) -> None:
+        app = self.project.shop.app
+        query = "select billing.prepare_checkout(%s, %s, %s, %s, null, null)"
+        row = app.execute(query, [self.user, plan, pack, quantity]).fetchone()
+        assert row is not None
+        prepared = row[0]
+        customer = prepared["customer"]
+        if "id" not in customer:
+            made = self.stripe.post("customers", **customer["params"])
+            link = "select billing.link_checkout_customer(%s, %s, %s)"
+            app.execute(link, [customer["account_id"], customer["token"], made["id"]])
+            customer = made
+        for superseded in prepared["superseded"]:
+            self.stripe.post(f"checkout/sessions/{superseded}/expire")
+        session = self.stripe.post(
+            "checkout/sessions", customer=customer["id"], **prepared["session"]["params"]
+        )
+        note = "select billing.note_checkout_session(%s, %s, %s)"
+        app.execute(note, [prepared["session"]["idempotency_key"], session["id"], prepared["superseded"]])
+        self.stripe.control(
+            "checkout_sessions/{identifier}/complete", session["id"], payment_method=CARD, **given
+        )
+        self._paid_now()
+
+    def follow_link(
+        self,
+        *,
+        plan: int | None = None,
+        pack: int | None = None,
+        code: int | None = None,
+        amount: int | None = None,
+    ) -> None:
+        """A Payment Link's URL, by somebody whom Stripe takes for new."""
+        with self._act(f"follows the link of plan {plan}, pack {pack}, code {code}, for {amount}"):
+            link = self._link(plan, pack)
+            self.customers += 1
+            self.stripe.control(
+                "payment_links/{identifier}/complete",
+                link,
+                client_reference_id=self._reference(),
+                email=f"buyer{self.customers}@example.com",
+                payment_method=CARD,
+                **self._code(code),
+                **self._amount(pack, amount),
+            )
+            self._paid_now()
+
+    def _link(self, plan: int | None, pack: int | None) -> str:
+        """A URL that was handed out once may be followed again."""
+        wanted = [
+            None if plan is None else self.offers.plans[plan],
+            None if pack is None else self.offers.packs[pack],
+        ]
+        if (known := self.links.get(f"{wanted}")) is not None:
+            return known
+        app = self.project.shop.app
+        row = app.execute("select billing.prepare_payment_links(%s, %s, %s)", [self.user, *wanted]).fetchone()
+        assert row is not None
+        [link] = row[0]["links"]
+        if "url" not in link:
+            metadata = {"tillbase_link": link["token"]}
+            made = self.stripe.post("payment_links", **(link["params"] | {"metadata": metadata}))
+            note = "select billing.note_payment_link(%s, %s, %s)"
+            app.execute(note, [link["token"], made["id"], made["url"]])
+            link = made
+        self.links[f"{wanted}"] = link["id"]
+        return link["id"]
+
+    def _reference(self) -> str:
+        """What payment_reference signs, at the time of the local Stripe."""
+        query = "select billing._sign_reference(%s, false, to_timestamp(%s))"
+        return self.project.shop.value(query, self.project.account, self.stripe.now + DAY)
+
+    def _code(self, code: int | None) -> dict[str, Any]:
+        return {} if code is None else {"promotion_code": self.offers.codes[code]}
+
+    def _amount(self, pack: int | None, amount: int | None) -> dict[str, Any]:
+        chosen = pack is not None and self.prices.packs[pack].amount is None and amount is not None
+        return {"custom_amount": amount} if chosen else {}
+
+    # Changing
+
+    def subscriptions(self) -> list[Object]:
+        return [s for s in self.stripe.world.store.all("subscription") if s["status"] not in OVER]
+
+    def change(self, which: int, plan: int, behavior: str, *, end_trial: bool = False) -> None:
+        """To another plan, of any interval; the portal may end a trial with it."""
+        changes = {"price": self.offers.plans[plan]}
+        self._update(which, changes, behavior, f"plan {plan}", end_trial=end_trial)
+
+    def take_seats(self, which: int, seats: int, behavior: str) -> None:
+        self._update(which, {"quantity": seats}, behavior, f"{seats} seats")
+
+    def _update(
+        self, which: int, changes: dict[str, Any], behavior: str, words: str, *, end_trial: bool = False
+    ) -> None:
+        with self._act(f"changes subscription {which} to {words}, {behavior}, end_trial={end_trial}"):
+            subscription = self._one(which)
+            more = {"trial_end": "now"} if end_trial and subscription["status"] == "trialing" else {}
+            self._check_paid(subscription, behavior != "none")
+            self.refundable = None
+            self.stripe.post(
+                f"subscriptions/{subscription['id']}",
+                items=[{"id": subscription["_items"][0], **changes}],
+                proration_behavior=behavior,
+                **more,
+            )
+
+    def cancel(self, which: int, how: str) -> None:
+        """now, prorated (the credit waits for an invoice), invoiced, at the period's end; or not at all: resume."""
+        with self._act(f"cancels subscription {which}: {how}"):
+            subscription = self._one(which)
+            path = f"subscriptions/{subscription['id']}"
+            self._check_paid(subscription, how in ("prorated", "invoiced"))
+            self.refundable = None
+            if how in ("period end", "resume"):
+                self.stripe.post(path, cancel_at_period_end=how == "period end")
+            else:
+                self.stripe.delete(path, prorate=how != "now", invoice_now=how == "invoiced")
+
+    def _check_paid(self, subscription: Object, prorates: bool) -> None:
+        """Stripe credits time of an invoice that is still to be paid as if it were; credits don't follow that yet."""
+        invoices = [self.stripe.world.store.get("invoice", i) for i in subscription["_invoices"]]
+        is_owed = any(
+            invoice["status"] != "paid"
+            and any(line["period"]["end"] > self.stripe.now for line in invoice["_lines"])
+            for invoice in invoices
+        )
+        if is_owed and prorates and not self.credits_what_was_not_paid:
+            raise Refused("this time is still to be paid")
+
+    def _one(self, which: int) -> Object:
+        found = self.subscriptions()
+        if not found:
+            raise Refused("there is no subscription")
+        return found[which % len(found)]
+
+    def use_card(self, *, empty: bool) -> None:
+        """For what Stripe takes by itself. With one that works, what is open is paid."""
+        with self._act(f"puts in {'an empty' if empty else 'a good'} card"):
+            for customer in list(self.stripe.world.store.all("customer")):
+                card = self.stripe.post(
+                    f"payment_methods/{EMPTY_CARD if empty else CARD}/attach", customer=customer["id"]
+                )["id"]
+                settings = {"default_payment_method": card}
+                self.stripe.post(f"customers/{customer['id']}", invoice_settings=settings)
+                for subscription in self.subscriptions():
+                    if subscription["customer"] == customer["id"]:
+                        self.stripe.post(f"subscriptions/{subscription['id']}", default_payment_method=card)
+            if not empty:
+                for invoice in list(self.stripe.world.store.all("invoice")):
+                    if invoice["status"] == "open":
+                        self.stripe.post(f"invoices/{invoice['id']}/pay")
+
+    # Using
+
+    def spend(self, part: Fraction = Fraction(1)) -> None:
+        with self._act(f"spends {part} of all"):
+            amount = int(self._credits()[0] * part)
+            if amount <= 0:
+                raise Refused("there is nothing to spend")
+            key = f"spend-{len(self.acts)}"
+            self.project.shop.app.execute(
+                "select billing.spend_credits(%s, %s, %s)", [self.project.account, amount, key]
+            )
+            self.spent += amount
+
+    def wait(self, seconds: int) -> None:
+        """Time passes, and is told of at least once a month."""
+        with self._act(f"waits {seconds / DAY:.2f} days"):
+            self.refundable = None
+            while seconds > 0:
+                self.stripe.wait(min(seconds, LONGEST_WAIT))
+                self._tell()
+                seconds -= LONGEST_WAIT
+
+    def be_refunded(self, part: Fraction = Fraction(1)) -> None:
+        """The merchant returns the payment that was just made, and ends what it paid for."""
+        with self._act(f"has {part} of the last payment refunded"):
+            charge = self.refundable
+            if charge is None:
+                raise Refused("nothing was just paid")
+            self.refundable = None
+            self.stripe.post("refunds", charge=charge["id"], amount=int(charge["amount"] * part) or 1)
+            for subscription in self.subscriptions():
+                if subscription["customer"] == charge["customer"]:
+                    self.stripe.delete(f"subscriptions/{subscription['id']}")
+
+    def _paid_now(self) -> None:
+        """Of what was bought just now the charge, if there was anything to pay."""
+        charges = [c for c in self.stripe.world.store.all("charge") if c["status"] == "succeeded"]
+        self.refundable = charges[-1] if charges and charges[-1]["created"] == self.stripe.now else None
+
+    # What comes of it
+
+    @contextmanager
+    def _act(self, words: str) -> Iterator[None]:
+        self.stripe.wait(60)
+        try:
+            yield
+        except (Refused, psycopg.Error) as refusal:
+            code = getattr(refusal, "sqlstate", None)
+            if code is not None and not code.startswith("TB"):
+                raise
+            words = f"{words}: refused, {str(refusal).splitlines()[0]}"
+        self._tell()
+        self.acts.append(f"{words} → {self._state()}")
+        self._check()
+
+    def _tell(self) -> None:
+        events = list(self.stripe.world.events.bodies())
+        new, self.project.told = events[self.project.told :], len(events)
+        self.stripe.wait(2)
+        self.project.tell(self.stripe, new)
+
+    def _credits(self) -> tuple[int, int]:
+        """(available, carried)"""
+        row = self.project.shop.app.execute(
+            "select view.balance, balances.carried from public.credit_balance as view "
+            "join billing.credit_balances as balances using (account_id) where account_id = %s",
+            [self.project.account],
+        ).fetchone()
+        assert row is not None
+        return row
+
+    def _paid_for(self) -> PaidFor:
+        return paid_for(self.stripe.world, self.stripe.now)
+
+    def _state(self) -> str:
+        available, carried = self._credits()
+        paid = self._paid_for()
+        return (
+            f"spent {self.spent}, has {available}, carried {carried}; card {paid.card}, refunded {paid.refunded}, "
+            f"balance {paid.on_balance}, free {paid.free}"
+        )
+
+    def _check(self) -> None:
+        available, carried = self._credits()
+        shortfall = self.project.shop.value(
+            "select coalesce(sum(shortfall), 0)::bigint from billing.credit_revocations "
+            "where account_id = %s and reason = 'Payment returned to the customer'",
+            self.project.account,
+        )
+        exceeded = self._paid_for().exceeded(self.rate, self.spent + available, carried, shortfall)
+        problems = self.project.shop.app.execute("select * from billing.ledger_discrepancies").fetchall()
+        if exceeded or problems:
+            story = "\n".join(f"    {act}" for act in self.acts)
+            raise Minted(f"{exceeded or problems}\n{self.prices}\n{story}")
+
+
+@dataclass(frozen=True)
+class Market:
+    """Where buyers meet price lists: a database for each, with some functions broken if a test wants that."""
+
+    server: Postgres
+    template: str
+    broken: tuple[tuple[str, str, str], ...] = ()
+
+    @contextmanager
+    def buyer(self, prices: PriceList, now: int, seed: int = 1) -> Iterator[Buyer]:
+        stripe = WallClock(seed, now)
+        offers = put_on_sale(stripe, prices)
+        make = lambda name: clone_database(self.server, self.template, name)  # noqa: E731
+        with (
+            _database(self.server, make) as database,
+            opened(database, stripe.reader()) as shop,
+            database.connect(admin=True) as admin,
+        ):
+            for function, text, instead in self.broken:
+                break_function(admin, function, text, instead)
+            shop.app.execute("update billing.settings set site_url = 'https://app.example'")
+            user = create_user(database)
+            project = Project(shop, admin, account_of(shop.app, user), VERSION)
+            buyer = Buyer(stripe, prices, offers, project, user)
+            buyer._tell()
+            yield buyer
+
+
+def break_function(admin: psycopg.Connection[Any], function: str, text: str, instead: str) -> None:
+    """Put a function in its place whose source has other words somewhere."""
+    query = "select pg_get_functiondef(oid) from pg_proc where oid::regproc::text = %s"
+    row = admin.execute(query, [f"billing.{function}"]).fetchone()
+    assert row is not None, f"there is no billing.{function}"
+    found = row[0].count(text)
+    assert found == 1, f"billing.{function} has {found} times, not once: {text}"
+    admin.execute(row[0].replace(text, instead))
