@@ -7,7 +7,7 @@ TYPESCRIPT := supabase/functions cli/local/functions.ts cli/local/data_api tests
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-.PHONY: help setup demo dev example pictures test test-fast chaos bench fmt lint typecheck check snapshots types clean
+.PHONY: help setup demo dev example pictures test test-fast lives adversary chaos bench fmt lint typecheck check snapshots types clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,11 +38,17 @@ test: $(STAMP) ## Every test
 test-fast: $(STAMP) ## The tests that take seconds
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
+lives: $(STAMP) ## Two thousand random lives of customers against the oracle (LIVES=n: another number)
+	@LIVES=$${LIVES:-2000} $(BIN)/python -m pytest -q -n 2 tests/oracle/test_lives_agree.py
+
+adversary: $(STAMP) ## Three hundred cheapest buyers against the price list, and what each finds with a fix taken out (ADVERSARY_EXAMPLES=n)
+	@ADVERSARY_EXAMPLES=$${ADVERSARY_EXAMPLES:-300} $(BIN)/python -m pytest -q -n 2 --show-capture=no tests/properties/test_adversary.py tests/properties/test_adversary_finds.py
+
 chaos: $(STAMP) ## Kill, cut and restart things under load, then prove the books
 	@$(BIN)/python -m pytest tests/chaos
 
-bench: $(STAMP) ## Speed as ratios to a floor measured in the same run → bench/latest.json
-	@$(BIN)/python -m bench
+bench: $(STAMP) ## Speed on PostgreSQL 17 and 18, as ratios to a floor of the same run → bench/latest.json
+	@$(BIN)/python -m bench --postgres 17 --postgres 18
 
 fmt: $(STAMP) ## Format Python and TypeScript
 	@$(BIN)/ruff format --quiet .

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
+import psycopg
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,6 +21,7 @@ from bench.measure import Comparison, Row, Suite, measure
 from bench.receive import receive
 from bench.spend import spend
 from cli.local.postgres import Postgres
+from cli.local.postgres_install import WHEELS, chosen_major
 
 LATEST = Path(__file__).with_name("latest.json")
 ROUNDS = 5
@@ -39,42 +41,70 @@ def main() -> None:
     parser.add_argument(
         "suites", nargs="*", metavar="suite", help=f"all of them, or some of: {', '.join(SUITES)}"
     )
+    parser.add_argument(
+        "--postgres",
+        type=int,
+        action="append",
+        choices=WHEELS,
+        help="version to measure on, once for each; without it the one that TILLBASE_POSTGRES asks for",
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="times that each side is measured")
     parser.add_argument("--output", type=Path, default=LATEST, help="the JSON file to write")
     options = parser.parse_args()
     if unknown := set(options.suites) - set(SUITES):
         parser.error(f"there is no suite {', '.join(sorted(unknown))}")
-    console = Console(stderr=True)
+    every_row: list[Row] = []
+    for major in options.postgres or [chosen_major()]:
+        rows, comparisons = _measure_on(major, options.suites or list(SUITES), options.rounds)
+        every_row += rows
+        # After each version: the second one may take long.
+        options.output.write_text(
+            json.dumps([asdict(row) for row in every_row], indent=2) + "\n", encoding="utf-8"
+        )
+        Console().print(_table(rows, comparisons))
+
+
+def _measure_on(major: int, suites: Sequence[str], rounds: int) -> tuple[list[Row], list[Comparison]]:
+    """Measure on a fresh server of that version."""
     comparisons: list[Comparison] = []
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="tillbase-bench-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o711)  # as root the server runs as a user who must pass through
-        server = Postgres.start(Path(name) / "data", durable=True)
+        server = Postgres.start(Path(name) / "data", major=major, durable=True)
         try:
-            for suite_name in options.suites or SUITES:
+            version = _version(server)
+            for suite_name in suites:
                 with SUITES[suite_name](server) as suite:
                     comparisons += suite.comparisons
-                    rows += _run(suite, options.rounds, console)
+                    rows += _run(suite, version, rounds)
         finally:
             server.delete()
-    options.output.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
-    Console().print(_table(rows, comparisons))
+    return rows, comparisons
 
 
-def _run(suite: Suite, rounds: int, console: Console) -> list[Row]:
+def _version(server: Postgres) -> str:
+    with psycopg.connect(server.admin_url()) as conn:
+        found = conn.execute("show server_version").fetchone()
+    assert found is not None
+    return found[0]
+
+
+def _run(suite: Suite, version: str, rounds: int) -> list[Row]:
+    console = Console(stderr=True)
     rounds = min(rounds, suite.rounds_max or rounds)
     columns = (TextColumn("{task.description:<20}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=rounds * len(suite.sides), completed=-1)
-        rows = measure(suite, rounds, lambda name: progress.update(task, advance=1, description=name))
+        rows = measure(
+            suite, version, rounds, lambda name: progress.update(task, advance=1, description=name)
+        )
         progress.update(task, advance=1)
     return rows
 
 
 def _table(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> Table:
-    table = Table(
-        title="Medians, and ratios to a floor measured in the same run", title_justify="left", box=SIMPLE
-    )
+    title = f"PostgreSQL {rows[0].postgres}: medians, and ratios to a floor measured in the same run"
+    table = Table(title=title, title_justify="left", box=SIMPLE)
     for heading in ("", "unit", "value", "floor", "ratio", "wanted", "spread", "n"):
         table.add_column(heading, justify="left" if heading in {"", "unit"} else "right", no_wrap=True)
     for row, comparison in zip(rows, comparisons, strict=True):
@@ -90,7 +120,7 @@ def _table(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> Table:
             f"[{'green' if reached else 'red'}]{row.ratio:.2f}",
             f"{limit} {comparison.wanted:.2f}",
             f"{row.spread:.0%}",
-            str(row.n),
+            str(row.n) if row.size is None else f"{row.n}×{row.size // 1000}k",
         )
     return table
 

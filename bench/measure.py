@@ -10,17 +10,21 @@ from typing import Literal
 
 import psycopg
 
-Unit = Literal["events/s", "spends/s", "lots/s", "rows/s", "slots/s", "users/s", "ms", "MB"]
+Unit = Literal["events/s", "spends/s", "lots/s", "rows/s", "slots/s", "ms", "MB", "times"]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One row to be measured: the side of this name against the side that is its floor."""
+    """One row to be measured: the side of this name against the side that is its floor.
+
+    `size` is how many of what the unit counts each round has, where the suite can be made smaller.
+    """
 
     name: str
     floor: str
     unit: Unit
     wanted: float
+    size: int | None = None
 
     @property
     def less_is_better(self) -> bool:
@@ -42,7 +46,11 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Medians of `n` rounds. `ratio` is value / floor; `spread` its range over the rounds, relative to it."""
+    """Medians of `n` rounds. `ratio` is value / floor; `spread` its range over the rounds, relative to it.
+
+    `size` is how much was measured in each round, where the suite can be made smaller; `postgres` is the version that
+    it was measured on.
+    """
 
     name: str
     unit: Unit
@@ -51,9 +59,11 @@ class Row:
     ratio: float
     n: int
     spread: float
+    size: int | None
+    postgres: str
 
 
-def measure(suite: Suite, rounds: int, advance: Callable[[str], None]) -> list[Row]:
+def measure(suite: Suite, version: str, rounds: int, advance: Callable[[str], None]) -> list[Row]:
     """Every side once in each round, each round beginning with another side; `advance` hears each name first."""
     names = list(suite.sides)
     figures: defaultdict[str, list[float]] = defaultdict(list)
@@ -64,7 +74,7 @@ def measure(suite: Suite, rounds: int, advance: Callable[[str], None]) -> list[R
             found = suite.sides[name]()
             for of, figure in found.items() if isinstance(found, Mapping) else [(name, found)]:
                 figures[of].append(figure)
-    return [_row(comparison, figures) for comparison in suite.comparisons]
+    return [_row(comparison, figures, version) for comparison in suite.comparisons]
 
 
 def peak_megabytes(conn: psycopg.Connection) -> float:
@@ -75,7 +85,7 @@ def peak_megabytes(conn: psycopg.Connection) -> float:
     return int(found[1]) / 1024
 
 
-def _row(comparison: Comparison, figures: Mapping[str, Sequence[float]]) -> Row:
+def _row(comparison: Comparison, figures: Mapping[str, Sequence[float]], version: str) -> Row:
     values, floors = figures[comparison.name], figures[comparison.floor]
     ratios = [value / floor for value, floor in zip(values, floors, strict=True)]
     value, floor = statistics.median(values), statistics.median(floors)
@@ -87,4 +97,6 @@ def _row(comparison: Comparison, figures: Mapping[str, Sequence[float]]) -> Row:
         ratio=round(value / floor, 3),
         n=len(values),
         spread=round((max(ratios) - min(ratios)) / (value / floor), 3),
+        size=comparison.size,
+        postgres=version,
     )

@@ -1,18 +1,20 @@
 """A running Postgres → databases that hold a shop with a full queue, one copy for each measurement."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 import psycopg
 
 from bench.clone import copy
-from bench.stream import Event, catalogue, customer_ids, history, stream
+from bench.stream import Event, catalogue, customer_ids
 from cli.local.migrate import migrate
 from cli.local.postgres import Postgres
 from cli.local.scaffold import create_database
 from cli.paths import migrations_directory
 from worker.drain import drain
 from worker.fetch import StripeReader
+from worker.run import connect
+from worker.settings import Settings
 
 _SIGN_UP = """
 insert into auth.users (id, email) select gen_random_uuid(), id || '@example.com' from unnest(%s::text[]) as id
@@ -35,25 +37,28 @@ select count(*) from pgmq.send_batch(
 
 
 class Shop:
-    """A template that holds `pairs` pairs of events in its queue, and what they need to be applied."""
+    """A template of so many customers: what they did before is applied, and the queue is full."""
 
-    def __init__(self, server: Postgres, pairs: int) -> None:
+    def __init__(
+        self, server: Postgres, template: str, customers: int, before: Iterable[Event], queue: Iterable[Event]
+    ) -> None:
         self._server = server
-        self.template = "shop"
-        create_database(server, self.template)
-        migrate(server.url(self.template), migrations_directory())
-        with psycopg.connect(server.admin_url(self.template), autocommit=True) as conn:
-            conn.execute(_SIGN_UP, [customer_ids(pairs)])
+        self._template = template
+        create_database(server, template)
+        migrate(server.url(template), migrations_directory())
+        with psycopg.connect(server.admin_url(template), autocommit=True) as conn:
+            conn.execute(_SIGN_UP, [customer_ids(customers)])
             conn.execute(_LINK)
-            _receive(conn, [*catalogue(), *history(pairs)])
-            while drain(conn, StripeReader(None, None)):
-                pass
-            _receive(conn, list(stream(pairs, "evt_new")))
+            _receive(conn, [*catalogue(), *before])
+            with connect(Settings(server.url(template))) as worker:
+                while drain(worker, StripeReader(None, None)):
+                    pass
+            _receive(conn, list(queue))
             conn.execute("vacuum analyze")
 
     def copy(self) -> AbstractContextManager[str]:
         """Name of a copy for one measurement."""
-        return copy(self._server, self.template)
+        return copy(self._server, self._template)
 
 
 def _receive(conn: psycopg.Connection, events: Sequence[Event]) -> None:

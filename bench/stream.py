@@ -7,6 +7,7 @@ its own that grants a month's credits. No two concern one customer.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 API_VERSION = "2026-10-28.endive"
@@ -72,27 +73,50 @@ def catalogue() -> list[Event]:
     ]
 
 
-def history(pairs: int) -> Iterator[Event]:
-    """What the stream takes for granted: every customer has a subscription, and has paid its first month."""
-    for n in range(2 * pairs):
-        yield _event(f"evt_created_{n}", "customer.subscription.created", _subscription(n), STARTED_AT)
-        yield _event(
-            f"evt_paid_{n}", "invoice.paid", _invoice(n, "subscription_create", STARTED_AT), STARTED_AT
-        )
+def history(customers: int, months: int = 1) -> Iterator[Event]:
+    """What the queue takes for granted: every customer has a subscription, and has paid so many months."""
+    anchor = _add_months(RENEWED_AT, -months)
+    for n in range(customers):
+        created = _subscription(n, anchor, anchor)
+        yield _event(f"evt_created_{n}", "customer.subscription.created", created, anchor)
+    for left in range(months, 0, -1):
+        start = _add_months(RENEWED_AT, -left)
+        reason = "subscription_create" if start == anchor else "subscription_cycle"
+        for n in range(customers):
+            yield _event(f"evt_paid_{n}_{start}", "invoice.paid", _invoice(n, reason, start), start)
+
+
+def renewals(customers: int, months: int) -> Iterator[Event]:
+    """The month after that history: each subscription enters it, and then it is paid."""
+    anchor = _add_months(RENEWED_AT, -months)
+    for n in range(customers):
+        renewed = _subscription(n, anchor, RENEWED_AT)
+        yield _event(f"evt_renewed_{n}", "customer.subscription.updated", renewed, RENEWED_AT)
+        paid = _invoice(n, "subscription_cycle", RENEWED_AT)
+        yield _event(f"evt_paid_{n}", "invoice.paid", paid, RENEWED_AT)
 
 
 def stream(pairs: int, prefix: str) -> Iterator[Event]:
     """`pairs` updates and as many renewals, in turn; event ids begin with `prefix`."""
     for n in range(pairs):
-        update = _subscription(n) | {"cancel_at_period_end": True, "cancel_at": ENDS_AT}
+        update = _subscription(n, STARTED_AT, STARTED_AT) | {
+            "cancel_at_period_end": True,
+            "cancel_at": ENDS_AT,
+        }
         yield _event(f"{prefix}_update_{n}", "customer.subscription.updated", update, RENEWED_AT)
         renewal = _invoice(pairs + n, "subscription_cycle", RENEWED_AT)
         yield _event(f"{prefix}_paid_{n}", "invoice.paid", renewal, RENEWED_AT)
 
 
-def customer_ids(pairs: int) -> list[str]:
-    """Stripe ids of the stream's customers."""
-    return [f"cus_{n}" for n in range(2 * pairs)]
+def customer_ids(customers: int) -> list[str]:
+    """Stripe ids of the customers."""
+    return [f"cus_{n}" for n in range(customers)]
+
+
+def _add_months(moment: int, months: int) -> int:
+    start = datetime.fromtimestamp(moment, UTC)
+    years, month = divmod(start.month - 1 + months, 12)
+    return int(start.replace(year=start.year + years, month=month + 1).timestamp())
 
 
 def _event(event_id: str, event_type: str, found: dict[str, Any], created: int) -> Event:
@@ -110,14 +134,14 @@ def _event(event_id: str, event_type: str, found: dict[str, Any], created: int) 
     return Event(event_id, event_type, created, json.dumps(body, indent=2))
 
 
-def _subscription(n: int) -> dict[str, Any]:
+def _subscription(n: int, anchor: int, period_start: int) -> dict[str, Any]:
     item: dict[str, Any] = {
         "id": f"si_{n}",
         "object": "subscription_item",
         "billing_thresholds": None,
-        "created": STARTED_AT,
-        "current_period_end": RENEWED_AT,
-        "current_period_start": STARTED_AT,
+        "created": anchor,
+        "current_period_end": _add_months(period_start, 1),
+        "current_period_start": period_start,
         "discounts": [],
         "metadata": {},
         "price": PRICE,
@@ -129,13 +153,13 @@ def _subscription(n: int) -> dict[str, Any]:
         "id": f"sub_{n}",
         "object": "subscription",
         "automatic_tax": {"disabled_reason": None, "enabled": True, "liability": {"type": "self"}},
-        "billing_cycle_anchor": STARTED_AT,
+        "billing_cycle_anchor": anchor,
         "billing_mode": {"type": "flexible"},
         "cancel_at": None,
         "cancel_at_period_end": False,
         "canceled_at": None,
         "collection_method": "charge_automatically",
-        "created": STARTED_AT,
+        "created": anchor,
         "currency": "usd",
         "customer": f"cus_{n}",
         "default_payment_method": f"pm_{n}",
@@ -153,7 +177,7 @@ def _subscription(n: int) -> dict[str, Any]:
         "next_pending_invoice_item_invoice": None,
         "pause_collection": None,
         "payment_settings": {"payment_method_types": None, "save_default_payment_method": "off"},
-        "start_date": STARTED_AT,
+        "start_date": anchor,
         "status": "active",
         "trial_end": None,
         "trial_start": None,
@@ -161,7 +185,7 @@ def _subscription(n: int) -> dict[str, Any]:
 
 
 def _invoice(n: int, billing_reason: str, period_start: int) -> dict[str, Any]:
-    invoice_id = f"in_{billing_reason}_{n}"
+    invoice_id = f"in_{billing_reason}_{n}_{period_start}"
     item = {
         "invoice_item": None,
         "proration": False,
@@ -169,7 +193,7 @@ def _invoice(n: int, billing_reason: str, period_start: int) -> dict[str, Any]:
         "subscription_item": f"si_{n}",
     }
     line: dict[str, Any] = {
-        "id": f"il_{billing_reason}_{n}",
+        "id": f"il_{billing_reason}_{n}_{period_start}",
         "object": "line_item",
         "amount": 2900,
         "currency": "usd",
@@ -185,7 +209,7 @@ def _invoice(n: int, billing_reason: str, period_start: int) -> dict[str, Any]:
             "subscription_item_details": item,
             "invoice_item_details": None,
         },
-        "period": {"start": period_start, "end": RENEWED_AT if period_start == STARTED_AT else ENDS_AT},
+        "period": {"start": period_start, "end": _add_months(period_start, 1)},
         "pricing": {
             "price_details": {"price": PRICE["id"], "product": PRODUCT["id"]},
             "type": "price_details",
