@@ -99,6 +99,27 @@ class BillingCardFingerprintsUpdate(TypedDict):
     stripe_customer_id: NotRequired[Annotated[str, Field(alias="stripe_customer_id")]]
 
 
+class BillingCarriedCredits(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    amount: int = Field(alias="amount")
+    business_key: str = Field(alias="business_key")
+    created_at: datetime.datetime = Field(alias="created_at")
+
+
+class BillingCarriedCreditsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    amount: Annotated[int, Field(alias="amount")]
+    business_key: Annotated[str, Field(alias="business_key")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+
+
+class BillingCarriedCreditsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    business_key: NotRequired[Annotated[str, Field(alias="business_key")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+
+
 class BillingCheckoutLineItems(BaseModel):
     amount_total: int = Field(alias="amount_total")
     created_at: datetime.datetime = Field(alias="created_at")
@@ -265,6 +286,7 @@ class BillingClockUpdate(TypedDict):
 class BillingCreditBalances(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
     balance: int = Field(alias="balance")
+    carried: int = Field(alias="carried")
     debt: int = Field(alias="debt")
     held: int = Field(alias="held")
     is_low: bool = Field(alias="is_low")
@@ -284,6 +306,7 @@ class BillingCreditBalances(BaseModel):
 class BillingCreditBalancesInsert(TypedDict):
     account_id: Annotated[uuid.UUID, Field(alias="account_id")]
     balance: NotRequired[Annotated[int, Field(alias="balance")]]
+    carried: NotRequired[Annotated[int, Field(alias="carried")]]
     debt: NotRequired[Annotated[int, Field(alias="debt")]]
     held: NotRequired[Annotated[int, Field(alias="held")]]
     is_low: NotRequired[Annotated[bool, Field(alias="is_low")]]
@@ -303,6 +326,7 @@ class BillingCreditBalancesInsert(TypedDict):
 class BillingCreditBalancesUpdate(TypedDict):
     account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
     balance: NotRequired[Annotated[int, Field(alias="balance")]]
+    carried: NotRequired[Annotated[int, Field(alias="carried")]]
     debt: NotRequired[Annotated[int, Field(alias="debt")]]
     held: NotRequired[Annotated[int, Field(alias="held")]]
     is_low: NotRequired[Annotated[bool, Field(alias="is_low")]]
@@ -407,6 +431,7 @@ class BillingCreditGrants(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
     amount: int = Field(alias="amount")
     closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
+    contested: int = Field(alias="contested")
     created_at: datetime.datetime = Field(alias="created_at")
     cut: int = Field(alias="cut")
     description: Optional[str] = Field(alias="description")
@@ -432,6 +457,7 @@ class BillingCreditGrantsInsert(TypedDict):
     account_id: Annotated[uuid.UUID, Field(alias="account_id")]
     amount: Annotated[int, Field(alias="amount")]
     closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
+    contested: NotRequired[Annotated[int, Field(alias="contested")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     cut: NotRequired[Annotated[int, Field(alias="cut")]]
     description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
@@ -461,6 +487,7 @@ class BillingCreditGrantsUpdate(TypedDict):
     account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
     amount: NotRequired[Annotated[int, Field(alias="amount")]]
     closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
+    contested: NotRequired[Annotated[int, Field(alias="contested")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     cut: NotRequired[Annotated[int, Field(alias="cut")]]
     description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
@@ -558,6 +585,27 @@ class BillingCreditHoldsUpdate(TypedDict):
     status: NotRequired[Annotated[str, Field(alias="status")]]
 
 
+class BillingCreditNoteLines(BaseModel):
+    amount: int = Field(alias="amount")
+    number: int = Field(alias="number")
+    stripe_credit_note_id: str = Field(alias="stripe_credit_note_id")
+    stripe_line_id: Optional[str] = Field(alias="stripe_line_id")
+
+
+class BillingCreditNoteLinesInsert(TypedDict):
+    amount: Annotated[int, Field(alias="amount")]
+    number: Annotated[int, Field(alias="number")]
+    stripe_credit_note_id: Annotated[str, Field(alias="stripe_credit_note_id")]
+    stripe_line_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_line_id")]]
+
+
+class BillingCreditNoteLinesUpdate(TypedDict):
+    amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    number: NotRequired[Annotated[int, Field(alias="number")]]
+    stripe_credit_note_id: NotRequired[Annotated[str, Field(alias="stripe_credit_note_id")]]
+    stripe_line_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_line_id")]]
+
+
 class BillingCreditNotes(BaseModel):
     amount: int = Field(alias="amount")
     amount_refunded: int = Field(alias="amount_refunded")
@@ -566,10 +614,12 @@ class BillingCreditNotes(BaseModel):
     currency: str = Field(alias="currency")
     livemode: bool = Field(alias="livemode")
     noted_at: datetime.datetime = Field(alias="noted_at")
+    pre_payment_amount: int = Field(alias="pre_payment_amount")
     reason: Optional[str] = Field(alias="reason")
     status: str = Field(alias="status")
     stripe_credit_note_id: str = Field(alias="stripe_credit_note_id")
     stripe_invoice_id: str = Field(alias="stripe_invoice_id")
+    stripe_refund_ids: List[str] = Field(alias="stripe_refund_ids")
     updated_at: datetime.datetime = Field(alias="updated_at")
 
 
@@ -581,10 +631,12 @@ class BillingCreditNotesInsert(TypedDict):
     currency: Annotated[str, Field(alias="currency")]
     livemode: Annotated[bool, Field(alias="livemode")]
     noted_at: Annotated[datetime.datetime, Field(alias="noted_at")]
+    pre_payment_amount: NotRequired[Annotated[int, Field(alias="pre_payment_amount")]]
     reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
     status: Annotated[str, Field(alias="status")]
     stripe_credit_note_id: Annotated[str, Field(alias="stripe_credit_note_id")]
     stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
+    stripe_refund_ids: NotRequired[Annotated[List[str], Field(alias="stripe_refund_ids")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
@@ -596,10 +648,12 @@ class BillingCreditNotesUpdate(TypedDict):
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     noted_at: NotRequired[Annotated[datetime.datetime, Field(alias="noted_at")]]
+    pre_payment_amount: NotRequired[Annotated[int, Field(alias="pre_payment_amount")]]
     reason: NotRequired[Annotated[Optional[str], Field(alias="reason")]]
     status: NotRequired[Annotated[str, Field(alias="status")]]
     stripe_credit_note_id: NotRequired[Annotated[str, Field(alias="stripe_credit_note_id")]]
     stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
+    stripe_refund_ids: NotRequired[Annotated[List[str], Field(alias="stripe_refund_ids")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
@@ -607,12 +661,14 @@ class BillingCreditPacks(BaseModel):
     active: bool = Field(alias="active")
     as_of: datetime.datetime = Field(alias="as_of")
     created_at: datetime.datetime = Field(alias="created_at")
+    credits_per_unit: Optional[float] = Field(alias="credits_per_unit")
     currency: str = Field(alias="currency")
+    expires_after: Optional[str] = Field(alias="expires_after")
     livemode: bool = Field(alias="livemode")
     lookup_key: Optional[str] = Field(alias="lookup_key")
     metadata: JsonValue = Field(alias="metadata")
     nickname: Optional[str] = Field(alias="nickname")
-    pack_credits: int = Field(alias="pack_credits")
+    pack_credits: Optional[int] = Field(alias="pack_credits")
     stripe_price_id: str = Field(alias="stripe_price_id")
     stripe_product_id: str = Field(alias="stripe_product_id")
     unit_amount: Optional[int] = Field(alias="unit_amount")
@@ -623,12 +679,14 @@ class BillingCreditPacksInsert(TypedDict):
     active: NotRequired[Annotated[bool, Field(alias="active")]]
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    credits_per_unit: NotRequired[Annotated[Optional[float], Field(alias="credits_per_unit")]]
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    expires_after: NotRequired[Annotated[Optional[str], Field(alias="expires_after")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
     metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
     nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
-    pack_credits: Annotated[int, Field(alias="pack_credits")]
+    pack_credits: NotRequired[Annotated[Optional[int], Field(alias="pack_credits")]]
     stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
     stripe_product_id: Annotated[str, Field(alias="stripe_product_id")]
     unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
@@ -639,60 +697,17 @@ class BillingCreditPacksUpdate(TypedDict):
     active: NotRequired[Annotated[bool, Field(alias="active")]]
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    credits_per_unit: NotRequired[Annotated[Optional[float], Field(alias="credits_per_unit")]]
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    expires_after: NotRequired[Annotated[Optional[str], Field(alias="expires_after")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
     metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
     nickname: NotRequired[Annotated[Optional[str], Field(alias="nickname")]]
-    pack_credits: NotRequired[Annotated[int, Field(alias="pack_credits")]]
+    pack_credits: NotRequired[Annotated[Optional[int], Field(alias="pack_credits")]]
     stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
     stripe_product_id: NotRequired[Annotated[str, Field(alias="stripe_product_id")]]
     unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
-    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
-
-
-class BillingCreditProrations(BaseModel):
-    account_id: uuid.UUID = Field(alias="account_id")
-    changed_at: datetime.datetime = Field(alias="changed_at")
-    created_at: datetime.datetime = Field(alias="created_at")
-    granted: int = Field(alias="granted")
-    net: int = Field(alias="net")
-    policy: str = Field(alias="policy")
-    slot_end: datetime.datetime = Field(alias="slot_end")
-    stripe_invoice_id: str = Field(alias="stripe_invoice_id")
-    stripe_price_id: str = Field(alias="stripe_price_id")
-    stripe_subscription_id: str = Field(alias="stripe_subscription_id")
-    stripe_subscription_item_id: str = Field(alias="stripe_subscription_item_id")
-    updated_at: datetime.datetime = Field(alias="updated_at")
-
-
-class BillingCreditProrationsInsert(TypedDict):
-    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
-    changed_at: Annotated[datetime.datetime, Field(alias="changed_at")]
-    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
-    granted: NotRequired[Annotated[int, Field(alias="granted")]]
-    net: Annotated[int, Field(alias="net")]
-    policy: Annotated[str, Field(alias="policy")]
-    slot_end: Annotated[datetime.datetime, Field(alias="slot_end")]
-    stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
-    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
-    stripe_subscription_id: Annotated[str, Field(alias="stripe_subscription_id")]
-    stripe_subscription_item_id: Annotated[str, Field(alias="stripe_subscription_item_id")]
-    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
-
-
-class BillingCreditProrationsUpdate(TypedDict):
-    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
-    changed_at: NotRequired[Annotated[datetime.datetime, Field(alias="changed_at")]]
-    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
-    granted: NotRequired[Annotated[int, Field(alias="granted")]]
-    net: NotRequired[Annotated[int, Field(alias="net")]]
-    policy: NotRequired[Annotated[str, Field(alias="policy")]]
-    slot_end: NotRequired[Annotated[datetime.datetime, Field(alias="slot_end")]]
-    stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
-    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
-    stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
-    stripe_subscription_item_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_item_id")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
@@ -741,6 +756,7 @@ class BillingCreditReinstatementsUpdate(TypedDict):
 class BillingCreditRevocations(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
     actor: Optional[str] = Field(alias="actor")
+    business_key: Optional[str] = Field(alias="business_key")
     created_at: datetime.datetime = Field(alias="created_at")
     entry_id: Optional[int] = Field(alias="entry_id")
     grant_id: int = Field(alias="grant_id")
@@ -759,6 +775,7 @@ class BillingCreditRevocations(BaseModel):
 class BillingCreditRevocationsInsert(TypedDict):
     account_id: Annotated[uuid.UUID, Field(alias="account_id")]
     actor: NotRequired[Annotated[Optional[str], Field(alias="actor")]]
+    business_key: NotRequired[Annotated[Optional[str], Field(alias="business_key")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
     grant_id: Annotated[int, Field(alias="grant_id")]
@@ -777,6 +794,7 @@ class BillingCreditRevocationsInsert(TypedDict):
 class BillingCreditRevocationsUpdate(TypedDict):
     account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
     actor: NotRequired[Annotated[Optional[str], Field(alias="actor")]]
+    business_key: NotRequired[Annotated[Optional[str], Field(alias="business_key")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
     grant_id: NotRequired[Annotated[int, Field(alias="grant_id")]]
@@ -796,66 +814,120 @@ class BillingCreditSchedules(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
     anchor: datetime.datetime = Field(alias="anchor")
     created_at: datetime.datetime = Field(alias="created_at")
-    deducted: int = Field(alias="deducted")
+    credited_line_id: Optional[str] = Field(alias="credited_line_id")
     disarmed_reason: Optional[str] = Field(alias="disarmed_reason")
     ends_at: datetime.datetime = Field(alias="ends_at")
+    gives_back: bool = Field(alias="gives_back")
     has_returns: bool = Field(alias="has_returns")
     is_change: bool = Field(alias="is_change")
-    last_slot_at: Optional[datetime.datetime] = Field(alias="last_slot_at")
+    is_free: bool = Field(alias="is_free")
+    is_plain: bool = Field(alias="is_plain")
     next_slot_at: Optional[datetime.datetime] = Field(alias="next_slot_at")
+    paid_at: datetime.datetime = Field(alias="paid_at")
     period_end: datetime.datetime = Field(alias="period_end")
     period_start: datetime.datetime = Field(alias="period_start")
     quantity: int = Field(alias="quantity")
-    slots_granted: int = Field(alias="slots_granted")
     stripe_invoice_id: str = Field(alias="stripe_invoice_id")
+    stripe_line_id: str = Field(alias="stripe_line_id")
     stripe_price_id: str = Field(alias="stripe_price_id")
     stripe_subscription_id: str = Field(alias="stripe_subscription_id")
     stripe_subscription_item_id: str = Field(alias="stripe_subscription_item_id")
-    updated_at: datetime.datetime = Field(alias="updated_at")
+    terms_from: datetime.datetime = Field(alias="terms_from")
 
 
 class BillingCreditSchedulesInsert(TypedDict):
     account_id: Annotated[uuid.UUID, Field(alias="account_id")]
     anchor: Annotated[datetime.datetime, Field(alias="anchor")]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
-    deducted: NotRequired[Annotated[int, Field(alias="deducted")]]
+    credited_line_id: NotRequired[Annotated[Optional[str], Field(alias="credited_line_id")]]
     disarmed_reason: NotRequired[Annotated[Optional[str], Field(alias="disarmed_reason")]]
     ends_at: Annotated[datetime.datetime, Field(alias="ends_at")]
+    gives_back: Annotated[bool, Field(alias="gives_back")]
     has_returns: NotRequired[Annotated[bool, Field(alias="has_returns")]]
     is_change: Annotated[bool, Field(alias="is_change")]
-    last_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_slot_at")]]
+    is_free: Annotated[bool, Field(alias="is_free")]
+    is_plain: Annotated[bool, Field(alias="is_plain")]
     next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
+    paid_at: Annotated[datetime.datetime, Field(alias="paid_at")]
     period_end: Annotated[datetime.datetime, Field(alias="period_end")]
     period_start: Annotated[datetime.datetime, Field(alias="period_start")]
     quantity: Annotated[int, Field(alias="quantity")]
-    slots_granted: NotRequired[Annotated[int, Field(alias="slots_granted")]]
     stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
+    stripe_line_id: Annotated[str, Field(alias="stripe_line_id")]
     stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
     stripe_subscription_id: Annotated[str, Field(alias="stripe_subscription_id")]
     stripe_subscription_item_id: Annotated[str, Field(alias="stripe_subscription_item_id")]
-    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    terms_from: Annotated[datetime.datetime, Field(alias="terms_from")]
 
 
 class BillingCreditSchedulesUpdate(TypedDict):
     account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
     anchor: NotRequired[Annotated[datetime.datetime, Field(alias="anchor")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
-    deducted: NotRequired[Annotated[int, Field(alias="deducted")]]
+    credited_line_id: NotRequired[Annotated[Optional[str], Field(alias="credited_line_id")]]
     disarmed_reason: NotRequired[Annotated[Optional[str], Field(alias="disarmed_reason")]]
     ends_at: NotRequired[Annotated[datetime.datetime, Field(alias="ends_at")]]
+    gives_back: NotRequired[Annotated[bool, Field(alias="gives_back")]]
     has_returns: NotRequired[Annotated[bool, Field(alias="has_returns")]]
     is_change: NotRequired[Annotated[bool, Field(alias="is_change")]]
-    last_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_slot_at")]]
+    is_free: NotRequired[Annotated[bool, Field(alias="is_free")]]
+    is_plain: NotRequired[Annotated[bool, Field(alias="is_plain")]]
     next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
+    paid_at: NotRequired[Annotated[datetime.datetime, Field(alias="paid_at")]]
     period_end: NotRequired[Annotated[datetime.datetime, Field(alias="period_end")]]
     period_start: NotRequired[Annotated[datetime.datetime, Field(alias="period_start")]]
     quantity: NotRequired[Annotated[int, Field(alias="quantity")]]
-    slots_granted: NotRequired[Annotated[int, Field(alias="slots_granted")]]
     stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
+    stripe_line_id: NotRequired[Annotated[str, Field(alias="stripe_line_id")]]
     stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
     stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
     stripe_subscription_item_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_item_id")]]
-    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+    terms_from: NotRequired[Annotated[datetime.datetime, Field(alias="terms_from")]]
+
+
+class BillingCreditTerms(BaseModel):
+    cancel_credits: str = Field(alias="cancel_credits")
+    downgrade_credits: str = Field(alias="downgrade_credits")
+    initial_credits: int = Field(alias="initial_credits")
+    monthly_credits: int = Field(alias="monthly_credits")
+    proration_credits: str = Field(alias="proration_credits")
+    rollover: str = Field(alias="rollover")
+    rollover_cap: Optional[int] = Field(alias="rollover_cap")
+    rollover_periods: Optional[int] = Field(alias="rollover_periods")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    trial_credits: int = Field(alias="trial_credits")
+    trial_end_credits: str = Field(alias="trial_end_credits")
+    valid_from: datetime.datetime = Field(alias="valid_from")
+
+
+class BillingCreditTermsInsert(TypedDict):
+    cancel_credits: Annotated[str, Field(alias="cancel_credits")]
+    downgrade_credits: Annotated[str, Field(alias="downgrade_credits")]
+    initial_credits: Annotated[int, Field(alias="initial_credits")]
+    monthly_credits: Annotated[int, Field(alias="monthly_credits")]
+    proration_credits: Annotated[str, Field(alias="proration_credits")]
+    rollover: Annotated[str, Field(alias="rollover")]
+    rollover_cap: NotRequired[Annotated[Optional[int], Field(alias="rollover_cap")]]
+    rollover_periods: NotRequired[Annotated[Optional[int], Field(alias="rollover_periods")]]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    trial_credits: Annotated[int, Field(alias="trial_credits")]
+    trial_end_credits: Annotated[str, Field(alias="trial_end_credits")]
+    valid_from: Annotated[datetime.datetime, Field(alias="valid_from")]
+
+
+class BillingCreditTermsUpdate(TypedDict):
+    cancel_credits: NotRequired[Annotated[str, Field(alias="cancel_credits")]]
+    downgrade_credits: NotRequired[Annotated[str, Field(alias="downgrade_credits")]]
+    initial_credits: NotRequired[Annotated[int, Field(alias="initial_credits")]]
+    monthly_credits: NotRequired[Annotated[int, Field(alias="monthly_credits")]]
+    proration_credits: NotRequired[Annotated[str, Field(alias="proration_credits")]]
+    rollover: NotRequired[Annotated[str, Field(alias="rollover")]]
+    rollover_cap: NotRequired[Annotated[Optional[int], Field(alias="rollover_cap")]]
+    rollover_periods: NotRequired[Annotated[Optional[int], Field(alias="rollover_periods")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    trial_credits: NotRequired[Annotated[int, Field(alias="trial_credits")]]
+    trial_end_credits: NotRequired[Annotated[str, Field(alias="trial_end_credits")]]
+    valid_from: NotRequired[Annotated[datetime.datetime, Field(alias="valid_from")]]
 
 
 class BillingCustomerClaims(BaseModel):
@@ -866,6 +938,7 @@ class BillingCustomerClaims(BaseModel):
     keyed_at: datetime.datetime = Field(alias="keyed_at")
     livemode: bool = Field(alias="livemode")
     may_exist: bool = Field(alias="may_exist")
+    name: Optional[str] = Field(alias="name")
     stripe_customer_id: Optional[str] = Field(alias="stripe_customer_id")
     token: uuid.UUID = Field(alias="token")
     updated_at: datetime.datetime = Field(alias="updated_at")
@@ -879,6 +952,7 @@ class BillingCustomerClaimsInsert(TypedDict):
     keyed_at: NotRequired[Annotated[datetime.datetime, Field(alias="keyed_at")]]
     livemode: Annotated[bool, Field(alias="livemode")]
     may_exist: NotRequired[Annotated[bool, Field(alias="may_exist")]]
+    name: NotRequired[Annotated[Optional[str], Field(alias="name")]]
     stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
     token: NotRequired[Annotated[uuid.UUID, Field(alias="token")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
@@ -892,8 +966,45 @@ class BillingCustomerClaimsUpdate(TypedDict):
     keyed_at: NotRequired[Annotated[datetime.datetime, Field(alias="keyed_at")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     may_exist: NotRequired[Annotated[bool, Field(alias="may_exist")]]
+    name: NotRequired[Annotated[Optional[str], Field(alias="name")]]
     stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
     token: NotRequired[Annotated[uuid.UUID, Field(alias="token")]]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCustomerEmailChanges(BaseModel):
+    attempts: int = Field(alias="attempts")
+    created_at: datetime.datetime = Field(alias="created_at")
+    last_error: Optional[str] = Field(alias="last_error")
+    new_email: str = Field(alias="new_email")
+    next_attempt_at: Optional[datetime.datetime] = Field(alias="next_attempt_at")
+    old_emails: List[str] = Field(alias="old_emails")
+    settled_at: Optional[datetime.datetime] = Field(alias="settled_at")
+    stripe_customer_id: str = Field(alias="stripe_customer_id")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
+class BillingCustomerEmailChangesInsert(TypedDict):
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    new_email: Annotated[str, Field(alias="new_email")]
+    next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
+    old_emails: Annotated[List[str], Field(alias="old_emails")]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    stripe_customer_id: Annotated[str, Field(alias="stripe_customer_id")]
+    updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingCustomerEmailChangesUpdate(TypedDict):
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
+    new_email: NotRequired[Annotated[str, Field(alias="new_email")]]
+    next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
+    old_emails: NotRequired[Annotated[List[str], Field(alias="old_emails")]]
+    settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
+    stripe_customer_id: NotRequired[Annotated[str, Field(alias="stripe_customer_id")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
@@ -902,6 +1013,9 @@ class BillingCustomers(BaseModel):
     as_of: datetime.datetime = Field(alias="as_of")
     created_at: datetime.datetime = Field(alias="created_at")
     deleted_at: Optional[datetime.datetime] = Field(alias="deleted_at")
+    dismissed_at: Optional[datetime.datetime] = Field(alias="dismissed_at")
+    dismissed_by: Optional[str] = Field(alias="dismissed_by")
+    dismissed_reason: Optional[str] = Field(alias="dismissed_reason")
     duplicate_of: Optional[str] = Field(alias="duplicate_of")
     email: Optional[str] = Field(alias="email")
     id: int = Field(alias="id")
@@ -918,6 +1032,9 @@ class BillingCustomersInsert(TypedDict):
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     deleted_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deleted_at")]]
+    dismissed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="dismissed_at")]]
+    dismissed_by: NotRequired[Annotated[Optional[str], Field(alias="dismissed_by")]]
+    dismissed_reason: NotRequired[Annotated[Optional[str], Field(alias="dismissed_reason")]]
     duplicate_of: NotRequired[Annotated[Optional[str], Field(alias="duplicate_of")]]
     email: NotRequired[Annotated[Optional[str], Field(alias="email")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
@@ -934,6 +1051,9 @@ class BillingCustomersUpdate(TypedDict):
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     deleted_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="deleted_at")]]
+    dismissed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="dismissed_at")]]
+    dismissed_by: NotRequired[Annotated[Optional[str], Field(alias="dismissed_by")]]
+    dismissed_reason: NotRequired[Annotated[Optional[str], Field(alias="dismissed_reason")]]
     duplicate_of: NotRequired[Annotated[Optional[str], Field(alias="duplicate_of")]]
     email: NotRequired[Annotated[Optional[str], Field(alias="email")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
@@ -943,6 +1063,27 @@ class BillingCustomersUpdate(TypedDict):
     name: NotRequired[Annotated[Optional[str], Field(alias="name")]]
     stripe_customer_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_customer_id")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingDeletedPrices(BaseModel):
+    created_at: datetime.datetime = Field(alias="created_at")
+    deleted_at: datetime.datetime = Field(alias="deleted_at")
+    kind: str = Field(alias="kind")
+    stripe_id: str = Field(alias="stripe_id")
+
+
+class BillingDeletedPricesInsert(TypedDict):
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    deleted_at: Annotated[datetime.datetime, Field(alias="deleted_at")]
+    kind: Annotated[str, Field(alias="kind")]
+    stripe_id: Annotated[str, Field(alias="stripe_id")]
+
+
+class BillingDeletedPricesUpdate(TypedDict):
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    deleted_at: NotRequired[Annotated[datetime.datetime, Field(alias="deleted_at")]]
+    kind: NotRequired[Annotated[str, Field(alias="kind")]]
+    stripe_id: NotRequired[Annotated[str, Field(alias="stripe_id")]]
 
 
 class BillingDisputes(BaseModel):
@@ -991,6 +1132,30 @@ class BillingDisputesUpdate(TypedDict):
     stripe_dispute_id: NotRequired[Annotated[str, Field(alias="stripe_dispute_id")]]
     stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingEntitlementProof(BaseModel):
+    accounts_checked: int = Field(alias="accounts_checked")
+    id: bool = Field(alias="id")
+    last_account_id: Optional[uuid.UUID] = Field(alias="last_account_id")
+    round_finished_at: Optional[datetime.datetime] = Field(alias="round_finished_at")
+    round_started_at: Optional[datetime.datetime] = Field(alias="round_started_at")
+
+
+class BillingEntitlementProofInsert(TypedDict):
+    accounts_checked: NotRequired[Annotated[int, Field(alias="accounts_checked")]]
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    last_account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="last_account_id")]]
+    round_finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_finished_at")]]
+    round_started_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_started_at")]]
+
+
+class BillingEntitlementProofUpdate(TypedDict):
+    accounts_checked: NotRequired[Annotated[int, Field(alias="accounts_checked")]]
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    last_account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="last_account_id")]]
+    round_finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_finished_at")]]
+    round_started_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_started_at")]]
 
 
 class BillingFraudActions(BaseModel):
@@ -1174,6 +1339,7 @@ class BillingHeldCredits(BaseModel):
     card_fingerprint: str = Field(alias="card_fingerprint")
     created_at: datetime.datetime = Field(alias="created_at")
     description: Optional[str] = Field(alias="description")
+    expires_at: Optional[datetime.datetime] = Field(alias="expires_at")
     held_at: datetime.datetime = Field(alias="held_at")
     id: int = Field(alias="id")
     idempotency_key: str = Field(alias="idempotency_key")
@@ -1198,6 +1364,7 @@ class BillingHeldCreditsInsert(TypedDict):
     card_fingerprint: Annotated[str, Field(alias="card_fingerprint")]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    expires_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expires_at")]]
     held_at: Annotated[datetime.datetime, Field(alias="held_at")]
     id: NotRequired[Annotated[int, Field(alias="id")]]
     idempotency_key: Annotated[str, Field(alias="idempotency_key")]
@@ -1224,6 +1391,7 @@ class BillingHeldCreditsUpdate(TypedDict):
     card_fingerprint: NotRequired[Annotated[str, Field(alias="card_fingerprint")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    expires_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expires_at")]]
     held_at: NotRequired[Annotated[datetime.datetime, Field(alias="held_at")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
     idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
@@ -1246,6 +1414,8 @@ class BillingHeldCreditsUpdate(TypedDict):
 
 class BillingInvoiceLines(BaseModel):
     amount: int = Field(alias="amount")
+    credited_line_ids: Optional[List[str]] = Field(alias="credited_line_ids")
+    discount: Optional[int] = Field(alias="discount")
     is_proration: bool = Field(alias="is_proration")
     is_waiting: bool = Field(alias="is_waiting")
     period_end: datetime.datetime = Field(alias="period_end")
@@ -1254,11 +1424,14 @@ class BillingInvoiceLines(BaseModel):
     stripe_invoice_id: str = Field(alias="stripe_invoice_id")
     stripe_line_id: str = Field(alias="stripe_line_id")
     stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
+    stripe_subscription_id: Optional[str] = Field(alias="stripe_subscription_id")
     stripe_subscription_item_id: Optional[str] = Field(alias="stripe_subscription_item_id")
 
 
 class BillingInvoiceLinesInsert(TypedDict):
     amount: Annotated[int, Field(alias="amount")]
+    credited_line_ids: NotRequired[Annotated[Optional[List[str]], Field(alias="credited_line_ids")]]
+    discount: NotRequired[Annotated[Optional[int], Field(alias="discount")]]
     is_proration: Annotated[bool, Field(alias="is_proration")]
     is_waiting: NotRequired[Annotated[bool, Field(alias="is_waiting")]]
     period_end: Annotated[datetime.datetime, Field(alias="period_end")]
@@ -1267,6 +1440,7 @@ class BillingInvoiceLinesInsert(TypedDict):
     stripe_invoice_id: Annotated[str, Field(alias="stripe_invoice_id")]
     stripe_line_id: Annotated[str, Field(alias="stripe_line_id")]
     stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+    stripe_subscription_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_subscription_id")]]
     stripe_subscription_item_id: NotRequired[
         Annotated[Optional[str], Field(alias="stripe_subscription_item_id")]
     ]
@@ -1274,6 +1448,8 @@ class BillingInvoiceLinesInsert(TypedDict):
 
 class BillingInvoiceLinesUpdate(TypedDict):
     amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    credited_line_ids: NotRequired[Annotated[Optional[List[str]], Field(alias="credited_line_ids")]]
+    discount: NotRequired[Annotated[Optional[int], Field(alias="discount")]]
     is_proration: NotRequired[Annotated[bool, Field(alias="is_proration")]]
     is_waiting: NotRequired[Annotated[bool, Field(alias="is_waiting")]]
     period_end: NotRequired[Annotated[datetime.datetime, Field(alias="period_end")]]
@@ -1282,6 +1458,7 @@ class BillingInvoiceLinesUpdate(TypedDict):
     stripe_invoice_id: NotRequired[Annotated[str, Field(alias="stripe_invoice_id")]]
     stripe_line_id: NotRequired[Annotated[str, Field(alias="stripe_line_id")]]
     stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+    stripe_subscription_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_subscription_id")]]
     stripe_subscription_item_id: NotRequired[
         Annotated[Optional[str], Field(alias="stripe_subscription_item_id")]
     ]
@@ -1460,6 +1637,7 @@ class BillingOneTimePrices(BaseModel):
     active: bool = Field(alias="active")
     as_of: datetime.datetime = Field(alias="as_of")
     currency: str = Field(alias="currency")
+    has_custom_amount: bool = Field(alias="has_custom_amount")
     livemode: bool = Field(alias="livemode")
     lookup_key: Optional[str] = Field(alias="lookup_key")
     metadata: JsonValue = Field(alias="metadata")
@@ -1473,6 +1651,7 @@ class BillingOneTimePricesInsert(TypedDict):
     active: Annotated[bool, Field(alias="active")]
     as_of: Annotated[datetime.datetime, Field(alias="as_of")]
     currency: Annotated[str, Field(alias="currency")]
+    has_custom_amount: NotRequired[Annotated[bool, Field(alias="has_custom_amount")]]
     livemode: Annotated[bool, Field(alias="livemode")]
     lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
     metadata: Annotated[JsonValue, Field(alias="metadata")]
@@ -1486,6 +1665,7 @@ class BillingOneTimePricesUpdate(TypedDict):
     active: NotRequired[Annotated[bool, Field(alias="active")]]
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    has_custom_amount: NotRequired[Annotated[bool, Field(alias="has_custom_amount")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     lookup_key: NotRequired[Annotated[Optional[str], Field(alias="lookup_key")]]
     metadata: NotRequired[Annotated[JsonValue, Field(alias="metadata")]]
@@ -1493,6 +1673,64 @@ class BillingOneTimePricesUpdate(TypedDict):
     stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
     stripe_product_id: NotRequired[Annotated[str, Field(alias="stripe_product_id")]]
     unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
+
+
+class BillingPackPurchases(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    business_key: str = Field(alias="business_key")
+    created_at: datetime.datetime = Field(alias="created_at")
+    credits: int = Field(alias="credits")
+    description: Optional[str] = Field(alias="description")
+    expires_at: Optional[datetime.datetime] = Field(alias="expires_at")
+    price: int = Field(alias="price")
+    purchased_at: datetime.datetime = Field(alias="purchased_at")
+    reference_id: str = Field(alias="reference_id")
+    source: str = Field(alias="source")
+    stripe_checkout_session_id: Optional[str] = Field(alias="stripe_checkout_session_id")
+    stripe_invoice_id: Optional[str] = Field(alias="stripe_invoice_id")
+    stripe_line_id: Optional[str] = Field(alias="stripe_line_id")
+    stripe_payment_intent_id: Optional[str] = Field(alias="stripe_payment_intent_id")
+    stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
+
+
+class BillingPackPurchasesInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    business_key: Annotated[str, Field(alias="business_key")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    credits: Annotated[int, Field(alias="credits")]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    expires_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expires_at")]]
+    price: Annotated[int, Field(alias="price")]
+    purchased_at: Annotated[datetime.datetime, Field(alias="purchased_at")]
+    reference_id: Annotated[str, Field(alias="reference_id")]
+    source: Annotated[str, Field(alias="source")]
+    stripe_checkout_session_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_checkout_session_id")]
+    ]
+    stripe_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_invoice_id")]]
+    stripe_line_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_line_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
+
+
+class BillingPackPurchasesUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    business_key: NotRequired[Annotated[str, Field(alias="business_key")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    credits: NotRequired[Annotated[int, Field(alias="credits")]]
+    description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
+    expires_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expires_at")]]
+    price: NotRequired[Annotated[int, Field(alias="price")]]
+    purchased_at: NotRequired[Annotated[datetime.datetime, Field(alias="purchased_at")]]
+    reference_id: NotRequired[Annotated[str, Field(alias="reference_id")]]
+    source: NotRequired[Annotated[str, Field(alias="source")]]
+    stripe_checkout_session_id: NotRequired[
+        Annotated[Optional[str], Field(alias="stripe_checkout_session_id")]
+    ]
+    stripe_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_invoice_id")]]
+    stripe_line_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_line_id")]]
+    stripe_payment_intent_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_payment_intent_id")]]
+    stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
 
 
 class BillingPaymentLinks(BaseModel):
@@ -1660,6 +1898,7 @@ class BillingPlans(BaseModel):
     cancel_credits: str = Field(alias="cancel_credits")
     created_at: datetime.datetime = Field(alias="created_at")
     currency: str = Field(alias="currency")
+    downgrade_credits: str = Field(alias="downgrade_credits")
     features: JsonValue = Field(alias="features")
     initial_credits: int = Field(alias="initial_credits")
     livemode: bool = Field(alias="livemode")
@@ -1679,6 +1918,7 @@ class BillingPlans(BaseModel):
     stripe_product_id: str = Field(alias="stripe_product_id")
     trial_credits: int = Field(alias="trial_credits")
     trial_days: int = Field(alias="trial_days")
+    trial_end_credits: str = Field(alias="trial_end_credits")
     unit_amount: Optional[int] = Field(alias="unit_amount")
     updated_at: datetime.datetime = Field(alias="updated_at")
     usage_type: str = Field(alias="usage_type")
@@ -1690,6 +1930,7 @@ class BillingPlansInsert(TypedDict):
     cancel_credits: NotRequired[Annotated[str, Field(alias="cancel_credits")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    downgrade_credits: NotRequired[Annotated[str, Field(alias="downgrade_credits")]]
     features: NotRequired[Annotated[JsonValue, Field(alias="features")]]
     initial_credits: NotRequired[Annotated[int, Field(alias="initial_credits")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
@@ -1709,6 +1950,7 @@ class BillingPlansInsert(TypedDict):
     stripe_product_id: Annotated[str, Field(alias="stripe_product_id")]
     trial_credits: NotRequired[Annotated[int, Field(alias="trial_credits")]]
     trial_days: NotRequired[Annotated[int, Field(alias="trial_days")]]
+    trial_end_credits: NotRequired[Annotated[str, Field(alias="trial_end_credits")]]
     unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
     usage_type: NotRequired[Annotated[str, Field(alias="usage_type")]]
@@ -1720,6 +1962,7 @@ class BillingPlansUpdate(TypedDict):
     cancel_credits: NotRequired[Annotated[str, Field(alias="cancel_credits")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
+    downgrade_credits: NotRequired[Annotated[str, Field(alias="downgrade_credits")]]
     features: NotRequired[Annotated[JsonValue, Field(alias="features")]]
     initial_credits: NotRequired[Annotated[int, Field(alias="initial_credits")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
@@ -1739,6 +1982,7 @@ class BillingPlansUpdate(TypedDict):
     stripe_product_id: NotRequired[Annotated[str, Field(alias="stripe_product_id")]]
     trial_credits: NotRequired[Annotated[int, Field(alias="trial_credits")]]
     trial_days: NotRequired[Annotated[int, Field(alias="trial_days")]]
+    trial_end_credits: NotRequired[Annotated[str, Field(alias="trial_end_credits")]]
     unit_amount: NotRequired[Annotated[Optional[int], Field(alias="unit_amount")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
     usage_type: NotRequired[Annotated[str, Field(alias="usage_type")]]
@@ -2047,6 +2291,7 @@ class BillingSettings(BaseModel):
     notification_rate: int = Field(alias="notification_rate")
     notification_retention: str = Field(alias="notification_retention")
     notification_window: str = Field(alias="notification_window")
+    on_user_deleted: str = Field(alias="on_user_deleted")
     one_subscription_per: str = Field(alias="one_subscription_per")
     one_trial_per: str = Field(alias="one_trial_per")
     past_due_keeps_features: bool = Field(alias="past_due_keeps_features")
@@ -2080,6 +2325,7 @@ class BillingSettingsInsert(TypedDict):
     notification_rate: NotRequired[Annotated[int, Field(alias="notification_rate")]]
     notification_retention: NotRequired[Annotated[str, Field(alias="notification_retention")]]
     notification_window: NotRequired[Annotated[str, Field(alias="notification_window")]]
+    on_user_deleted: NotRequired[Annotated[str, Field(alias="on_user_deleted")]]
     one_subscription_per: NotRequired[Annotated[str, Field(alias="one_subscription_per")]]
     one_trial_per: NotRequired[Annotated[str, Field(alias="one_trial_per")]]
     past_due_keeps_features: NotRequired[Annotated[bool, Field(alias="past_due_keeps_features")]]
@@ -2113,6 +2359,7 @@ class BillingSettingsUpdate(TypedDict):
     notification_rate: NotRequired[Annotated[int, Field(alias="notification_rate")]]
     notification_retention: NotRequired[Annotated[str, Field(alias="notification_retention")]]
     notification_window: NotRequired[Annotated[str, Field(alias="notification_window")]]
+    on_user_deleted: NotRequired[Annotated[str, Field(alias="on_user_deleted")]]
     one_subscription_per: NotRequired[Annotated[str, Field(alias="one_subscription_per")]]
     one_trial_per: NotRequired[Annotated[str, Field(alias="one_trial_per")]]
     past_due_keeps_features: NotRequired[Annotated[bool, Field(alias="past_due_keeps_features")]]
@@ -2214,6 +2461,7 @@ class BillingSubscriptionItemsUpdate(TypedDict):
 
 class BillingSubscriptions(BaseModel):
     account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    anchors: List[datetime.datetime] = Field(alias="anchors")
     as_of: datetime.datetime = Field(alias="as_of")
     billing_cycle_anchor: datetime.datetime = Field(alias="billing_cycle_anchor")
     cancel_at: Optional[datetime.datetime] = Field(alias="cancel_at")
@@ -2229,6 +2477,7 @@ class BillingSubscriptions(BaseModel):
     status: str = Field(alias="status")
     stripe_customer_id: str = Field(alias="stripe_customer_id")
     stripe_subscription_id: str = Field(alias="stripe_subscription_id")
+    stripe_test_clock_id: Optional[str] = Field(alias="stripe_test_clock_id")
     trial_end: Optional[datetime.datetime] = Field(alias="trial_end")
     trial_start: Optional[datetime.datetime] = Field(alias="trial_start")
     updated_at: datetime.datetime = Field(alias="updated_at")
@@ -2236,6 +2485,7 @@ class BillingSubscriptions(BaseModel):
 
 class BillingSubscriptionsInsert(TypedDict):
     account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    anchors: NotRequired[Annotated[List[datetime.datetime], Field(alias="anchors")]]
     as_of: Annotated[datetime.datetime, Field(alias="as_of")]
     billing_cycle_anchor: Annotated[datetime.datetime, Field(alias="billing_cycle_anchor")]
     cancel_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="cancel_at")]]
@@ -2251,6 +2501,7 @@ class BillingSubscriptionsInsert(TypedDict):
     status: Annotated[str, Field(alias="status")]
     stripe_customer_id: Annotated[str, Field(alias="stripe_customer_id")]
     stripe_subscription_id: Annotated[str, Field(alias="stripe_subscription_id")]
+    stripe_test_clock_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_test_clock_id")]]
     trial_end: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="trial_end")]]
     trial_start: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="trial_start")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
@@ -2258,6 +2509,7 @@ class BillingSubscriptionsInsert(TypedDict):
 
 class BillingSubscriptionsUpdate(TypedDict):
     account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="account_id")]]
+    anchors: NotRequired[Annotated[List[datetime.datetime], Field(alias="anchors")]]
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     billing_cycle_anchor: NotRequired[Annotated[datetime.datetime, Field(alias="billing_cycle_anchor")]]
     cancel_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="cancel_at")]]
@@ -2273,9 +2525,55 @@ class BillingSubscriptionsUpdate(TypedDict):
     status: NotRequired[Annotated[str, Field(alias="status")]]
     stripe_customer_id: NotRequired[Annotated[str, Field(alias="stripe_customer_id")]]
     stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
+    stripe_test_clock_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_test_clock_id")]]
     trial_end: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="trial_end")]]
     trial_start: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="trial_start")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
+
+
+class BillingTestClocks(BaseModel):
+    frozen_at: datetime.datetime = Field(alias="frozen_at")
+    stripe_test_clock_id: str = Field(alias="stripe_test_clock_id")
+
+
+class BillingTestClocksInsert(TypedDict):
+    frozen_at: Annotated[datetime.datetime, Field(alias="frozen_at")]
+    stripe_test_clock_id: Annotated[str, Field(alias="stripe_test_clock_id")]
+
+
+class BillingTestClocksUpdate(TypedDict):
+    frozen_at: NotRequired[Annotated[datetime.datetime, Field(alias="frozen_at")]]
+    stripe_test_clock_id: NotRequired[Annotated[str, Field(alias="stripe_test_clock_id")]]
+
+
+class BillingTrialItems(BaseModel):
+    seen_at: datetime.datetime = Field(alias="seen_at")
+    stripe_price_id: str = Field(alias="stripe_price_id")
+    stripe_subscription_id: str = Field(alias="stripe_subscription_id")
+    stripe_subscription_item_id: str = Field(alias="stripe_subscription_item_id")
+
+
+class BillingTrialItemsInsert(TypedDict):
+    seen_at: Annotated[datetime.datetime, Field(alias="seen_at")]
+    stripe_price_id: Annotated[str, Field(alias="stripe_price_id")]
+    stripe_subscription_id: Annotated[str, Field(alias="stripe_subscription_id")]
+    stripe_subscription_item_id: Annotated[str, Field(alias="stripe_subscription_item_id")]
+
+
+class BillingTrialItemsUpdate(TypedDict):
+    seen_at: NotRequired[Annotated[datetime.datetime, Field(alias="seen_at")]]
+    stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
+    stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
+    stripe_subscription_item_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_item_id")]]
+
+
+class BillingEntitlementDiscrepancies(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    business_key: Optional[str] = Field(alias="business_key")
+    detail: Optional[str] = Field(alias="detail")
+    expected: Optional[int] = Field(alias="expected")
+    found: Optional[int] = Field(alias="found")
+    invariant: Optional[str] = Field(alias="invariant")
 
 
 class BillingLedgerDiscrepancies(BaseModel):
@@ -2302,11 +2600,13 @@ class PublicBillingEntitlements(BaseModel):
 
 
 class PublicBillingPacks(BaseModel):
+    credits_per_unit: Optional[float] = Field(alias="credits_per_unit")
     currency: str = Field(alias="currency")
     description: Optional[str] = Field(alias="description")
+    expires_after: Optional[str] = Field(alias="expires_after")
     lookup_key: Optional[str] = Field(alias="lookup_key")
     name: Optional[str] = Field(alias="name")
-    pack_credits: int = Field(alias="pack_credits")
+    pack_credits: Optional[int] = Field(alias="pack_credits")
     stripe_price_id: str = Field(alias="stripe_price_id")
     unit_amount: Optional[int] = Field(alias="unit_amount")
 
@@ -2345,8 +2645,8 @@ class PublicBillingSubscription(BaseModel):
 class PublicCreditBalance(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
     available: Optional[int] = Field(alias="available")
-    balance: int = Field(alias="balance")
-    held: int = Field(alias="held")
+    balance: Optional[int] = Field(alias="balance")
+    held: Optional[int] = Field(alias="held")
     updated_at: datetime.datetime = Field(alias="updated_at")
 
 
@@ -2362,3 +2662,61 @@ class PublicCreditHistory(BaseModel):
     occurred_at: datetime.datetime = Field(alias="occurred_at")
     reference_id: Optional[str] = Field(alias="reference_id")
     source: str = Field(alias="source")
+
+
+class BillingCreditMove(BaseModel):
+    key: Optional[str] = Field(alias="key")
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    stripe_subscription_id: Optional[str] = Field(alias="stripe_subscription_id")
+    stripe_subscription_item_id: Optional[str] = Field(alias="stripe_subscription_item_id")
+    stripe_invoice_id: Optional[str] = Field(alias="stripe_invoice_id")
+    stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
+    source: Optional[str] = Field(alias="source")
+    moment: Optional[datetime.datetime] = Field(alias="moment")
+    slot_start: Optional[datetime.datetime] = Field(alias="slot_start")
+    credits: Optional[int] = Field(alias="credits")
+    returned: Optional[int] = Field(alias="returned")
+    expires_at: Optional[datetime.datetime] = Field(alias="expires_at")
+    rollover: Optional[str] = Field(alias="rollover")
+    rollover_cap: Optional[int] = Field(alias="rollover_cap")
+    is_waiting: Optional[bool] = Field(alias="is_waiting")
+
+
+class BillingDeclaredPack(BaseModel):
+    pack_credits: Optional[int] = Field(alias="pack_credits")
+    credits_per_unit: Optional[float] = Field(alias="credits_per_unit")
+    expires_after: Optional[str] = Field(alias="expires_after")
+
+
+class BillingLineSlot(BaseModel):
+    stripe_line_id: Optional[str] = Field(alias="stripe_line_id")
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    stripe_subscription_id: Optional[str] = Field(alias="stripe_subscription_id")
+    stripe_subscription_item_id: Optional[str] = Field(alias="stripe_subscription_item_id")
+    stripe_invoice_id: Optional[str] = Field(alias="stripe_invoice_id")
+    stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
+    gives_back: Optional[bool] = Field(alias="gives_back")
+    is_free: Optional[bool] = Field(alias="is_free")
+    is_plain: Optional[bool] = Field(alias="is_plain")
+    has_returns: Optional[bool] = Field(alias="has_returns")
+    is_reached: Optional[bool] = Field(alias="is_reached")
+    is_waiting: Optional[bool] = Field(alias="is_waiting")
+    period_start: Optional[datetime.datetime] = Field(alias="period_start")
+    slot_start: Optional[datetime.datetime] = Field(alias="slot_start")
+    slot_end: Optional[datetime.datetime] = Field(alias="slot_end")
+    moment: Optional[datetime.datetime] = Field(alias="moment")
+    whole_credits: Optional[float] = Field(alias="whole_credits")
+    line_seconds: Optional[float] = Field(alias="line_seconds")
+    slot_seconds: Optional[float] = Field(alias="slot_seconds")
+    expires_at: Optional[datetime.datetime] = Field(alias="expires_at")
+    rollover: Optional[str] = Field(alias="rollover")
+    rollover_cap: Optional[int] = Field(alias="rollover_cap")
+    proration_credits: Optional[str] = Field(alias="proration_credits")
+    downgrade_credits: Optional[str] = Field(alias="downgrade_credits")
+
+
+class BillingReturnedMoney(BaseModel):
+    returned_at: Optional[datetime.datetime] = Field(alias="returned_at")
+    amount: Optional[float] = Field(alias="amount")
+    stripe_line_id: Optional[str] = Field(alias="stripe_line_id")
+    is_contested: Optional[bool] = Field(alias="is_contested")

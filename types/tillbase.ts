@@ -36,6 +36,13 @@ export type Database = {
             referencedRelation: "accounts";
             referencedColumns: ["id"];
           },
+          {
+            foreignKeyName: "account_members_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
         ];
       };
       "accounts": {
@@ -107,11 +114,55 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "card_fingerprints_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "card_fingerprints_stripe_customer_id_fkey";
             columns: ["stripe_customer_id"];
             isOneToOne: false;
             referencedRelation: "customers";
             referencedColumns: ["stripe_customer_id"];
+          },
+        ];
+      };
+      "carried_credits": {
+        Row: {
+          "account_id": string;
+          "amount": number;
+          "business_key": string;
+          "created_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "amount": number;
+          "business_key": string;
+          "created_at"?: string;
+        };
+        Update: {
+          "account_id"?: string;
+          "amount"?: number;
+          "business_key"?: string;
+          "created_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "carried_credits_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "carried_credits_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
           },
         ];
       };
@@ -210,6 +261,13 @@ export type Database = {
             referencedRelation: "accounts";
             referencedColumns: ["id"];
           },
+          {
+            foreignKeyName: "checkout_requests_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
         ];
       };
       "checkout_sessions": {
@@ -233,9 +291,8 @@ export type Database = {
           "stripe_payment_link_id": string | null;
           "stripe_subscription_id": string | null;
           "updated_at": string;
-          "_grant_packs": undefined | null;
         };
-        ComputedFields: "_grant_packs";
+        ComputedFields: never;
         Insert: {
           "account_id"?: string | null;
           "amount_total"?: number | null;
@@ -287,6 +344,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "checkout_sessions_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "checkout_sessions_stripe_customer_id_fkey";
             columns: ["stripe_customer_id"];
             isOneToOne: false;
@@ -315,6 +379,7 @@ export type Database = {
         Row: {
           "account_id": string;
           "balance": number;
+          "carried": number;
           "debt": number;
           "held": number;
           "is_low": boolean;
@@ -332,6 +397,7 @@ export type Database = {
           "_in_running_period": {
             "account_id": string;
             "balance": number;
+            "carried": number;
             "debt": number;
             "held": number;
             "is_low": boolean;
@@ -347,12 +413,31 @@ export type Database = {
             "updated_at": string;
             "withheld": number;
           } | null;
-          "available_when_settled": number | null;
+          "settled_balance": {
+            "account_id": string;
+            "balance": number;
+            "carried": number;
+            "debt": number;
+            "held": number;
+            "is_low": boolean;
+            "low_balance_threshold": number | null;
+            "may_spend": boolean;
+            "next_due_at": string | null;
+            "overdraft": number;
+            "recharge_below": number | null;
+            "spend_cap": number | null;
+            "spend_cap_period": string | null;
+            "spend_period_start": string | null;
+            "spent_in_period": number;
+            "updated_at": string;
+            "withheld": number;
+          } | null;
         };
-        ComputedFields: "_in_running_period" | "available_when_settled";
+        ComputedFields: "_in_running_period" | "settled_balance";
         Insert: {
           "account_id": string;
           "balance"?: number;
+          "carried"?: number;
           "debt"?: number;
           "held"?: number;
           "is_low"?: boolean;
@@ -371,6 +456,7 @@ export type Database = {
         Update: {
           "account_id"?: string;
           "balance"?: number;
+          "carried"?: number;
           "debt"?: number;
           "held"?: number;
           "is_low"?: boolean;
@@ -393,6 +479,13 @@ export type Database = {
             isOneToOne: true;
             referencedRelation: "accounts";
             referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_balances_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: true;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
           },
         ];
       };
@@ -502,6 +595,7 @@ export type Database = {
           "account_id": string;
           "amount": number;
           "closed_at": string | null;
+          "contested": number;
           "created_at": string;
           "cut": number;
           "description": string | null;
@@ -521,14 +615,21 @@ export type Database = {
           "stripe_payment_intent_id": string | null;
           "stripe_price_id": string | null;
           "stripe_subscription_item_id": string | null;
+          "_lapsed_of_lot": number | null;
           "_open_scheduled_lot": undefined | null;
+          "_revocable": number | null;
           "_spent_of_lot": number | null;
         };
-        ComputedFields: "_open_scheduled_lot" | "_spent_of_lot";
+        ComputedFields:
+          | "_lapsed_of_lot"
+          | "_open_scheduled_lot"
+          | "_revocable"
+          | "_spent_of_lot";
         Insert: {
           "account_id": string;
           "amount": number;
           "closed_at"?: string | null;
+          "contested"?: number;
           "created_at"?: string;
           "cut"?: number;
           "description"?: string | null;
@@ -553,6 +654,7 @@ export type Database = {
           "account_id"?: string;
           "amount"?: number;
           "closed_at"?: string | null;
+          "contested"?: number;
           "created_at"?: string;
           "cut"?: number;
           "description"?: string | null;
@@ -673,11 +775,48 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "credit_holds_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "credit_holds_frozen_grant_id_fkey";
             columns: ["frozen_grant_id"];
             isOneToOne: false;
             referencedRelation: "credit_grants";
             referencedColumns: ["id"];
+          },
+        ];
+      };
+      "credit_note_lines": {
+        Row: {
+          "amount": number;
+          "number": number;
+          "stripe_credit_note_id": string;
+          "stripe_line_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "amount": number;
+          "number": number;
+          "stripe_credit_note_id": string;
+          "stripe_line_id"?: string | null;
+        };
+        Update: {
+          "amount"?: number;
+          "number"?: number;
+          "stripe_credit_note_id"?: string;
+          "stripe_line_id"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "credit_note_lines_stripe_credit_note_id_fkey";
+            columns: ["stripe_credit_note_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_notes";
+            referencedColumns: ["stripe_credit_note_id"];
           },
         ];
       };
@@ -690,10 +829,12 @@ export type Database = {
           "currency": string;
           "livemode": boolean;
           "noted_at": string;
+          "pre_payment_amount": number;
           "reason": string | null;
           "status": string;
           "stripe_credit_note_id": string;
           "stripe_invoice_id": string;
+          "stripe_refund_ids": (string)[];
           "updated_at": string;
         };
         ComputedFields: never;
@@ -705,10 +846,12 @@ export type Database = {
           "currency": string;
           "livemode": boolean;
           "noted_at": string;
+          "pre_payment_amount"?: number;
           "reason"?: string | null;
           "status": string;
           "stripe_credit_note_id": string;
           "stripe_invoice_id": string;
+          "stripe_refund_ids"?: (string)[];
           "updated_at"?: string;
         };
         Update: {
@@ -719,10 +862,12 @@ export type Database = {
           "currency"?: string;
           "livemode"?: boolean;
           "noted_at"?: string;
+          "pre_payment_amount"?: number;
           "reason"?: string | null;
           "status"?: string;
           "stripe_credit_note_id"?: string;
           "stripe_invoice_id"?: string;
+          "stripe_refund_ids"?: (string)[];
           "updated_at"?: string;
         };
         Relationships: [];
@@ -732,28 +877,33 @@ export type Database = {
           "active": boolean;
           "as_of": string;
           "created_at": string;
+          "credits_per_unit": number | null;
           "currency": string;
+          "expires_after": string | null;
           "livemode": boolean;
           "lookup_key": string | null;
           "metadata": NonNullable<Json>;
           "nickname": string | null;
-          "pack_credits": number;
+          "pack_credits": number | null;
           "stripe_price_id": string;
           "stripe_product_id": string;
           "unit_amount": number | null;
           "updated_at": string;
+          "_pack_name": string | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_pack_name";
         Insert: {
           "active"?: boolean;
           "as_of"?: string;
           "created_at"?: string;
+          "credits_per_unit"?: number | null;
           "currency"?: string;
+          "expires_after"?: string | null;
           "livemode"?: boolean;
           "lookup_key"?: string | null;
           "metadata"?: NonNullable<Json>;
           "nickname"?: string | null;
-          "pack_credits": number;
+          "pack_credits"?: number | null;
           "stripe_price_id": string;
           "stripe_product_id": string;
           "unit_amount"?: number | null;
@@ -763,12 +913,14 @@ export type Database = {
           "active"?: boolean;
           "as_of"?: string;
           "created_at"?: string;
+          "credits_per_unit"?: number | null;
           "currency"?: string;
+          "expires_after"?: string | null;
           "livemode"?: boolean;
           "lookup_key"?: string | null;
           "metadata"?: NonNullable<Json>;
           "nickname"?: string | null;
-          "pack_credits"?: number;
+          "pack_credits"?: number | null;
           "stripe_price_id"?: string;
           "stripe_product_id"?: string;
           "unit_amount"?: number | null;
@@ -781,67 +933,6 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: "products";
             referencedColumns: ["stripe_product_id"];
-          },
-        ];
-      };
-      "credit_prorations": {
-        Row: {
-          "account_id": string;
-          "changed_at": string;
-          "created_at": string;
-          "granted": number;
-          "net": number;
-          "policy": string;
-          "slot_end": string;
-          "stripe_invoice_id": string;
-          "stripe_price_id": string;
-          "stripe_subscription_id": string;
-          "stripe_subscription_item_id": string;
-          "updated_at": string;
-        };
-        ComputedFields: never;
-        Insert: {
-          "account_id": string;
-          "changed_at": string;
-          "created_at"?: string;
-          "granted"?: number;
-          "net": number;
-          "policy": string;
-          "slot_end": string;
-          "stripe_invoice_id": string;
-          "stripe_price_id": string;
-          "stripe_subscription_id": string;
-          "stripe_subscription_item_id": string;
-          "updated_at"?: string;
-        };
-        Update: {
-          "account_id"?: string;
-          "changed_at"?: string;
-          "created_at"?: string;
-          "granted"?: number;
-          "net"?: number;
-          "policy"?: string;
-          "slot_end"?: string;
-          "stripe_invoice_id"?: string;
-          "stripe_price_id"?: string;
-          "stripe_subscription_id"?: string;
-          "stripe_subscription_item_id"?: string;
-          "updated_at"?: string;
-        };
-        Relationships: [
-          {
-            foreignKeyName: "credit_prorations_account_id_fkey";
-            columns: ["account_id"];
-            isOneToOne: false;
-            referencedRelation: "accounts";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "credit_prorations_stripe_invoice_id_fkey";
-            columns: ["stripe_invoice_id"];
-            isOneToOne: true;
-            referencedRelation: "invoices";
-            referencedColumns: ["stripe_invoice_id"];
           },
         ];
       };
@@ -895,6 +986,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "credit_reinstatements_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "credit_reinstatements_entry_id_fkey";
             columns: ["entry_id"];
             isOneToOne: false;
@@ -914,6 +1012,7 @@ export type Database = {
         Row: {
           "account_id": string;
           "actor": string | null;
+          "business_key": string | null;
           "created_at": string;
           "entry_id": number | null;
           "grant_id": number;
@@ -933,6 +1032,7 @@ export type Database = {
         Insert: {
           "account_id": string;
           "actor"?: string | null;
+          "business_key"?: string | null;
           "created_at"?: string;
           "entry_id"?: number | null;
           "grant_id": number;
@@ -950,6 +1050,7 @@ export type Database = {
         Update: {
           "account_id"?: string;
           "actor"?: string | null;
+          "business_key"?: string | null;
           "created_at"?: string;
           "entry_id"?: number | null;
           "grant_id"?: number;
@@ -973,6 +1074,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "credit_revocations_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "credit_revocations_entry_id_fkey";
             columns: ["entry_id"];
             isOneToOne: false;
@@ -993,80 +1101,128 @@ export type Database = {
           "account_id": string;
           "anchor": string;
           "created_at": string;
-          "deducted": number;
+          "credited_line_id": string | null;
           "disarmed_reason": string | null;
           "ends_at": string;
+          "gives_back": boolean;
           "has_returns": boolean;
           "is_change": boolean;
-          "last_slot_at": string | null;
+          "is_free": boolean;
+          "is_plain": boolean;
           "next_slot_at": string | null;
+          "paid_at": string;
           "period_end": string;
           "period_start": string;
           "quantity": number;
-          "slots_granted": number;
           "stripe_invoice_id": string;
+          "stripe_line_id": string;
           "stripe_price_id": string;
           "stripe_subscription_id": string;
           "stripe_subscription_item_id": string;
-          "updated_at": string;
+          "terms_from": string;
         };
         ComputedFields: never;
         Insert: {
           "account_id": string;
           "anchor": string;
           "created_at"?: string;
-          "deducted"?: number;
+          "credited_line_id"?: string | null;
           "disarmed_reason"?: string | null;
           "ends_at": string;
+          "gives_back": boolean;
           "has_returns"?: boolean;
           "is_change": boolean;
-          "last_slot_at"?: string | null;
+          "is_free": boolean;
+          "is_plain": boolean;
           "next_slot_at"?: string | null;
+          "paid_at": string;
           "period_end": string;
           "period_start": string;
           "quantity": number;
-          "slots_granted"?: number;
           "stripe_invoice_id": string;
+          "stripe_line_id": string;
           "stripe_price_id": string;
           "stripe_subscription_id": string;
           "stripe_subscription_item_id": string;
-          "updated_at"?: string;
+          "terms_from": string;
         };
         Update: {
           "account_id"?: string;
           "anchor"?: string;
           "created_at"?: string;
-          "deducted"?: number;
+          "credited_line_id"?: string | null;
           "disarmed_reason"?: string | null;
           "ends_at"?: string;
+          "gives_back"?: boolean;
           "has_returns"?: boolean;
           "is_change"?: boolean;
-          "last_slot_at"?: string | null;
+          "is_free"?: boolean;
+          "is_plain"?: boolean;
           "next_slot_at"?: string | null;
+          "paid_at"?: string;
           "period_end"?: string;
           "period_start"?: string;
           "quantity"?: number;
-          "slots_granted"?: number;
           "stripe_invoice_id"?: string;
+          "stripe_line_id"?: string;
           "stripe_price_id"?: string;
           "stripe_subscription_id"?: string;
           "stripe_subscription_item_id"?: string;
-          "updated_at"?: string;
+          "terms_from"?: string;
+        };
+        Relationships: [];
+      };
+      "credit_terms": {
+        Row: {
+          "cancel_credits": string;
+          "downgrade_credits": string;
+          "initial_credits": number;
+          "monthly_credits": number;
+          "proration_credits": string;
+          "rollover": string;
+          "rollover_cap": number | null;
+          "rollover_periods": number | null;
+          "stripe_price_id": string;
+          "trial_credits": number;
+          "trial_end_credits": string;
+          "valid_from": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "cancel_credits": string;
+          "downgrade_credits": string;
+          "initial_credits": number;
+          "monthly_credits": number;
+          "proration_credits": string;
+          "rollover": string;
+          "rollover_cap"?: number | null;
+          "rollover_periods"?: number | null;
+          "stripe_price_id": string;
+          "trial_credits": number;
+          "trial_end_credits": string;
+          "valid_from": string;
+        };
+        Update: {
+          "cancel_credits"?: string;
+          "downgrade_credits"?: string;
+          "initial_credits"?: number;
+          "monthly_credits"?: number;
+          "proration_credits"?: string;
+          "rollover"?: string;
+          "rollover_cap"?: number | null;
+          "rollover_periods"?: number | null;
+          "stripe_price_id"?: string;
+          "trial_credits"?: number;
+          "trial_end_credits"?: string;
+          "valid_from"?: string;
         };
         Relationships: [
           {
-            foreignKeyName: "credit_schedules_account_id_fkey";
-            columns: ["account_id"];
+            foreignKeyName: "credit_terms_stripe_price_id_fkey";
+            columns: ["stripe_price_id"];
             isOneToOne: false;
-            referencedRelation: "accounts";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "credit_schedules_stripe_invoice_id_fkey";
-            columns: ["stripe_invoice_id"];
-            isOneToOne: false;
-            referencedRelation: "invoices";
-            referencedColumns: ["stripe_invoice_id"];
+            referencedRelation: "plans";
+            referencedColumns: ["stripe_price_id"];
           },
         ];
       };
@@ -1079,6 +1235,7 @@ export type Database = {
           "keyed_at": string;
           "livemode": boolean;
           "may_exist": boolean;
+          "name": string | null;
           "stripe_customer_id": string | null;
           "token": string;
           "updated_at": string;
@@ -1092,6 +1249,7 @@ export type Database = {
           "keyed_at"?: string;
           "livemode": boolean;
           "may_exist"?: boolean;
+          "name"?: string | null;
           "stripe_customer_id"?: string | null;
           "token"?: string;
           "updated_at"?: string;
@@ -1104,6 +1262,7 @@ export type Database = {
           "keyed_at"?: string;
           "livemode"?: boolean;
           "may_exist"?: boolean;
+          "name"?: string | null;
           "stripe_customer_id"?: string | null;
           "token"?: string;
           "updated_at"?: string;
@@ -1116,6 +1275,58 @@ export type Database = {
             referencedRelation: "accounts";
             referencedColumns: ["id"];
           },
+          {
+            foreignKeyName: "customer_claims_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+        ];
+      };
+      "customer_email_changes": {
+        Row: {
+          "attempts": number;
+          "created_at": string;
+          "last_error": string | null;
+          "new_email": string;
+          "next_attempt_at": string | null;
+          "old_emails": (string)[];
+          "settled_at": string | null;
+          "stripe_customer_id": string;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "attempts"?: number;
+          "created_at"?: string;
+          "last_error"?: string | null;
+          "new_email": string;
+          "next_attempt_at"?: string | null;
+          "old_emails": (string)[];
+          "settled_at"?: string | null;
+          "stripe_customer_id": string;
+          "updated_at"?: string;
+        };
+        Update: {
+          "attempts"?: number;
+          "created_at"?: string;
+          "last_error"?: string | null;
+          "new_email"?: string;
+          "next_attempt_at"?: string | null;
+          "old_emails"?: (string)[];
+          "settled_at"?: string | null;
+          "stripe_customer_id"?: string;
+          "updated_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "customer_email_changes_stripe_customer_id_fkey";
+            columns: ["stripe_customer_id"];
+            isOneToOne: true;
+            referencedRelation: "customers";
+            referencedColumns: ["stripe_customer_id"];
+          },
         ];
       };
       "customers": {
@@ -1124,6 +1335,9 @@ export type Database = {
           "as_of": string;
           "created_at": string;
           "deleted_at": string | null;
+          "dismissed_at": string | null;
+          "dismissed_by": string | null;
+          "dismissed_reason": string | null;
           "duplicate_of": string | null;
           "email": string | null;
           "id": number;
@@ -1140,6 +1354,9 @@ export type Database = {
           "as_of"?: string;
           "created_at"?: string;
           "deleted_at"?: string | null;
+          "dismissed_at"?: string | null;
+          "dismissed_by"?: string | null;
+          "dismissed_reason"?: string | null;
           "duplicate_of"?: string | null;
           "email"?: string | null;
           "id"?: never;
@@ -1155,6 +1372,9 @@ export type Database = {
           "as_of"?: string;
           "created_at"?: string;
           "deleted_at"?: string | null;
+          "dismissed_at"?: string | null;
+          "dismissed_by"?: string | null;
+          "dismissed_reason"?: string | null;
           "duplicate_of"?: string | null;
           "email"?: string | null;
           "id"?: never;
@@ -1174,6 +1394,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "customers_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "customers_duplicate_of_fkey";
             columns: ["duplicate_of"];
             isOneToOne: false;
@@ -1181,6 +1408,28 @@ export type Database = {
             referencedColumns: ["stripe_customer_id"];
           },
         ];
+      };
+      "deleted_prices": {
+        Row: {
+          "created_at": string;
+          "deleted_at": string;
+          "kind": string;
+          "stripe_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "deleted_at": string;
+          "kind": string;
+          "stripe_id": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "deleted_at"?: string;
+          "kind"?: string;
+          "stripe_id"?: string;
+        };
+        Relationships: [];
       };
       "disputes": {
         Row: {
@@ -1228,6 +1477,31 @@ export type Database = {
           "stripe_dispute_id"?: string;
           "stripe_payment_intent_id"?: string | null;
           "updated_at"?: string;
+        };
+        Relationships: [];
+      };
+      "entitlement_proof": {
+        Row: {
+          "accounts_checked": number;
+          "id": boolean;
+          "last_account_id": string | null;
+          "round_finished_at": string | null;
+          "round_started_at": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "accounts_checked"?: number;
+          "id"?: boolean;
+          "last_account_id"?: string | null;
+          "round_finished_at"?: string | null;
+          "round_started_at"?: string | null;
+        };
+        Update: {
+          "accounts_checked"?: number;
+          "id"?: boolean;
+          "last_account_id"?: string | null;
+          "round_finished_at"?: string | null;
+          "round_started_at"?: string | null;
         };
         Relationships: [];
       };
@@ -1316,6 +1590,13 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: "accounts";
             referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "fraud_actions_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
           },
           {
             foreignKeyName: "fraud_actions_stripe_early_fraud_warning_id_fkey";
@@ -1430,6 +1711,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "fraud_warnings_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "fraud_warnings_stripe_customer_id_fkey";
             columns: ["stripe_customer_id"];
             isOneToOne: false;
@@ -1445,6 +1733,7 @@ export type Database = {
           "card_fingerprint": string;
           "created_at": string;
           "description": string | null;
+          "expires_at": string | null;
           "held_at": string;
           "id": number;
           "idempotency_key": string;
@@ -1470,6 +1759,7 @@ export type Database = {
           "card_fingerprint": string;
           "created_at"?: string;
           "description"?: string | null;
+          "expires_at"?: string | null;
           "held_at": string;
           "id"?: never;
           "idempotency_key": string;
@@ -1493,6 +1783,7 @@ export type Database = {
           "card_fingerprint"?: string;
           "created_at"?: string;
           "description"?: string | null;
+          "expires_at"?: string | null;
           "held_at"?: string;
           "id"?: never;
           "idempotency_key"?: string;
@@ -1519,11 +1810,25 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "held_credits_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "held_credits_matched_account_id_fkey";
             columns: ["matched_account_id"];
             isOneToOne: false;
             referencedRelation: "accounts";
             referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "held_credits_matched_account_id_fkey";
+            columns: ["matched_account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
           },
           {
             foreignKeyName: "held_credits_revocation_id_fkey";
@@ -1537,6 +1842,8 @@ export type Database = {
       "invoice_lines": {
         Row: {
           "amount": number;
+          "credited_line_ids": (string)[] | null;
+          "discount": number | null;
           "is_proration": boolean;
           "is_waiting": boolean;
           "period_end": string;
@@ -1545,11 +1852,14 @@ export type Database = {
           "stripe_invoice_id": string;
           "stripe_line_id": string;
           "stripe_price_id": string | null;
+          "stripe_subscription_id": string | null;
           "stripe_subscription_item_id": string | null;
         };
         ComputedFields: never;
         Insert: {
           "amount": number;
+          "credited_line_ids"?: (string)[] | null;
+          "discount"?: number | null;
           "is_proration": boolean;
           "is_waiting"?: boolean;
           "period_end": string;
@@ -1558,10 +1868,13 @@ export type Database = {
           "stripe_invoice_id": string;
           "stripe_line_id": string;
           "stripe_price_id"?: string | null;
+          "stripe_subscription_id"?: string | null;
           "stripe_subscription_item_id"?: string | null;
         };
         Update: {
           "amount"?: number;
+          "credited_line_ids"?: (string)[] | null;
+          "discount"?: number | null;
           "is_proration"?: boolean;
           "is_waiting"?: boolean;
           "period_end"?: string;
@@ -1570,6 +1883,7 @@ export type Database = {
           "stripe_invoice_id"?: string;
           "stripe_line_id"?: string;
           "stripe_price_id"?: string | null;
+          "stripe_subscription_id"?: string | null;
           "stripe_subscription_item_id"?: string | null;
         };
         Relationships: [
@@ -1638,15 +1952,17 @@ export type Database = {
           "total": number;
           "updated_at": string;
           "_check_linked": undefined | null;
-          "_grant_paid_lines": undefined | null;
-          "_net_of_changes": number | null;
-          "_settle_lots_of_invoice": undefined | null;
+          "_grant_initial_of_invoice": undefined | null;
+          "_post_returned_initial": undefined | null;
+          "_price_of_invoice": number | null;
+          "_purchase_packs_of_invoice": undefined | null;
         };
         ComputedFields:
           | "_check_linked"
-          | "_grant_paid_lines"
-          | "_net_of_changes"
-          | "_settle_lots_of_invoice";
+          | "_grant_initial_of_invoice"
+          | "_post_returned_initial"
+          | "_price_of_invoice"
+          | "_purchase_packs_of_invoice";
         Insert: {
           "account_id"?: string | null;
           "amount_contested"?: number;
@@ -1702,6 +2018,13 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: "accounts";
             referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "invoices_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
           },
           {
             foreignKeyName: "invoices_stripe_customer_id_fkey";
@@ -1781,6 +2104,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "notifications_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "notifications_digest_id_fkey";
             columns: ["digest_id"];
             isOneToOne: false;
@@ -1794,6 +2124,7 @@ export type Database = {
           "active": boolean;
           "as_of": string;
           "currency": string;
+          "has_custom_amount": boolean;
           "livemode": boolean;
           "lookup_key": string | null;
           "metadata": NonNullable<Json>;
@@ -1801,7 +2132,9 @@ export type Database = {
           "stripe_price_id": string;
           "stripe_product_id": string;
           "unit_amount": number | null;
-          "_declared_pack": number | null;
+          "_declared_pack":
+            | Database["billing"]["CompositeTypes"]["declared_pack"]
+            | null;
           "_sync_one_time_price": string | null;
         };
         ComputedFields: "_declared_pack" | "_sync_one_time_price";
@@ -1809,6 +2142,7 @@ export type Database = {
           "active": boolean;
           "as_of": string;
           "currency": string;
+          "has_custom_amount"?: boolean;
           "livemode": boolean;
           "lookup_key"?: string | null;
           "metadata": NonNullable<Json>;
@@ -1821,6 +2155,7 @@ export type Database = {
           "active"?: boolean;
           "as_of"?: string;
           "currency"?: string;
+          "has_custom_amount"?: boolean;
           "livemode"?: boolean;
           "lookup_key"?: string | null;
           "metadata"?: NonNullable<Json>;
@@ -1836,6 +2171,78 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: "products";
             referencedColumns: ["stripe_product_id"];
+          },
+        ];
+      };
+      "pack_purchases": {
+        Row: {
+          "account_id": string;
+          "business_key": string;
+          "created_at": string;
+          "credits": number;
+          "description": string | null;
+          "expires_at": string | null;
+          "price": number;
+          "purchased_at": string;
+          "reference_id": string;
+          "source": string;
+          "stripe_checkout_session_id": string | null;
+          "stripe_invoice_id": string | null;
+          "stripe_line_id": string | null;
+          "stripe_payment_intent_id": string | null;
+          "stripe_price_id": string | null;
+          "_lots_of_purchase": (number)[] | null;
+          "_purchase": undefined | null;
+        };
+        ComputedFields: "_lots_of_purchase" | "_purchase";
+        Insert: {
+          "account_id": string;
+          "business_key": string;
+          "created_at"?: string;
+          "credits": number;
+          "description"?: string | null;
+          "expires_at"?: string | null;
+          "price": number;
+          "purchased_at": string;
+          "reference_id": string;
+          "source": string;
+          "stripe_checkout_session_id"?: string | null;
+          "stripe_invoice_id"?: string | null;
+          "stripe_line_id"?: string | null;
+          "stripe_payment_intent_id"?: string | null;
+          "stripe_price_id"?: string | null;
+        };
+        Update: {
+          "account_id"?: string;
+          "business_key"?: string;
+          "created_at"?: string;
+          "credits"?: number;
+          "description"?: string | null;
+          "expires_at"?: string | null;
+          "price"?: number;
+          "purchased_at"?: string;
+          "reference_id"?: string;
+          "source"?: string;
+          "stripe_checkout_session_id"?: string | null;
+          "stripe_invoice_id"?: string | null;
+          "stripe_line_id"?: string | null;
+          "stripe_payment_intent_id"?: string | null;
+          "stripe_price_id"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "pack_purchases_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "pack_purchases_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
           },
         ];
       };
@@ -2008,6 +2415,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "payments_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "payments_stripe_customer_id_fkey";
             columns: ["stripe_customer_id"];
             isOneToOne: false;
@@ -2023,6 +2437,7 @@ export type Database = {
           "cancel_credits": string;
           "created_at": string;
           "currency": string;
+          "downgrade_credits": string;
           "features": NonNullable<Json>;
           "initial_credits": number;
           "livemode": boolean;
@@ -2042,6 +2457,7 @@ export type Database = {
           "stripe_product_id": string;
           "trial_credits": number;
           "trial_days": number;
+          "trial_end_credits": string;
           "unit_amount": number | null;
           "updated_at": string;
           "usage_type": string;
@@ -2055,6 +2471,7 @@ export type Database = {
           "cancel_credits"?: string;
           "created_at"?: string;
           "currency"?: string;
+          "downgrade_credits"?: string;
           "features"?: NonNullable<Json>;
           "initial_credits"?: number;
           "livemode"?: boolean;
@@ -2074,6 +2491,7 @@ export type Database = {
           "stripe_product_id": string;
           "trial_credits"?: number;
           "trial_days"?: number;
+          "trial_end_credits"?: string;
           "unit_amount"?: number | null;
           "updated_at"?: string;
           "usage_type"?: string;
@@ -2084,6 +2502,7 @@ export type Database = {
           "cancel_credits"?: string;
           "created_at"?: string;
           "currency"?: string;
+          "downgrade_credits"?: string;
           "features"?: NonNullable<Json>;
           "initial_credits"?: number;
           "livemode"?: boolean;
@@ -2103,6 +2522,7 @@ export type Database = {
           "stripe_product_id"?: string;
           "trial_credits"?: number;
           "trial_days"?: number;
+          "trial_end_credits"?: string;
           "unit_amount"?: number | null;
           "updated_at"?: string;
           "usage_type"?: string;
@@ -2207,6 +2627,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "recharge_settings_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: true;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "recharge_settings_stripe_price_id_fkey";
             columns: ["stripe_price_id"];
             isOneToOne: false;
@@ -2299,6 +2726,13 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: "accounts";
             referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "recharges_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
           },
         ];
       };
@@ -2400,6 +2834,13 @@ export type Database = {
             referencedRelation: "accounts";
             referencedColumns: ["id"];
           },
+          {
+            foreignKeyName: "reviews_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
         ];
       };
       "saved_cards": {
@@ -2458,6 +2899,7 @@ export type Database = {
           "notification_rate": number;
           "notification_retention": string;
           "notification_window": string;
+          "on_user_deleted": string;
           "one_subscription_per": string;
           "one_trial_per": string;
           "past_due_keeps_features": boolean;
@@ -2491,6 +2933,7 @@ export type Database = {
           "notification_rate"?: number;
           "notification_retention"?: string;
           "notification_window"?: string;
+          "on_user_deleted"?: string;
           "one_subscription_per"?: string;
           "one_trial_per"?: string;
           "past_due_keeps_features"?: boolean;
@@ -2523,6 +2966,7 @@ export type Database = {
           "notification_rate"?: number;
           "notification_retention"?: string;
           "notification_window"?: string;
+          "on_user_deleted"?: string;
           "one_subscription_per"?: string;
           "one_trial_per"?: string;
           "past_due_keeps_features"?: boolean;
@@ -2637,6 +3081,7 @@ export type Database = {
       "subscriptions": {
         Row: {
           "account_id": string | null;
+          "anchors": (string)[];
           "as_of": string;
           "billing_cycle_anchor": string;
           "cancel_at": string | null;
@@ -2652,15 +3097,18 @@ export type Database = {
           "status": string;
           "stripe_customer_id": string;
           "stripe_subscription_id": string;
+          "stripe_test_clock_id": string | null;
           "trial_end": string | null;
           "trial_start": string | null;
           "updated_at": string;
-          "_arm_schedules": undefined | null;
+          "_arm_schedules": string | null;
           "_grant_trial": undefined | null;
+          "_waiting_reason": string | null;
         };
-        ComputedFields: "_arm_schedules" | "_grant_trial";
+        ComputedFields: "_arm_schedules" | "_grant_trial" | "_waiting_reason";
         Insert: {
           "account_id"?: string | null;
+          "anchors"?: (string)[];
           "as_of": string;
           "billing_cycle_anchor": string;
           "cancel_at"?: string | null;
@@ -2676,12 +3124,14 @@ export type Database = {
           "status": string;
           "stripe_customer_id": string;
           "stripe_subscription_id": string;
+          "stripe_test_clock_id"?: string | null;
           "trial_end"?: string | null;
           "trial_start"?: string | null;
           "updated_at"?: string;
         };
         Update: {
           "account_id"?: string | null;
+          "anchors"?: (string)[];
           "as_of"?: string;
           "billing_cycle_anchor"?: string;
           "cancel_at"?: string | null;
@@ -2697,6 +3147,7 @@ export type Database = {
           "status"?: string;
           "stripe_customer_id"?: string;
           "stripe_subscription_id"?: string;
+          "stripe_test_clock_id"?: string | null;
           "trial_end"?: string | null;
           "trial_start"?: string | null;
           "updated_at"?: string;
@@ -2710,6 +3161,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "subscriptions_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+          {
             foreignKeyName: "subscriptions_stripe_customer_id_fkey";
             columns: ["stripe_customer_id"];
             isOneToOne: false;
@@ -2718,8 +3176,58 @@ export type Database = {
           },
         ];
       };
+      "test_clocks": {
+        Row: {
+          "frozen_at": string;
+          "stripe_test_clock_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "frozen_at": string;
+          "stripe_test_clock_id": string;
+        };
+        Update: {
+          "frozen_at"?: string;
+          "stripe_test_clock_id"?: string;
+        };
+        Relationships: [];
+      };
+      "trial_items": {
+        Row: {
+          "seen_at": string;
+          "stripe_price_id": string;
+          "stripe_subscription_id": string;
+          "stripe_subscription_item_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "seen_at": string;
+          "stripe_price_id": string;
+          "stripe_subscription_id": string;
+          "stripe_subscription_item_id": string;
+        };
+        Update: {
+          "seen_at"?: string;
+          "stripe_price_id"?: string;
+          "stripe_subscription_id"?: string;
+          "stripe_subscription_item_id"?: string;
+        };
+        Relationships: [];
+      };
     };
     Views: {
+      "entitlement_discrepancies": {
+        Row: {
+          "account_id": string;
+          "business_key": string | null;
+          "detail": string | null;
+          "expected": number | null;
+          "found": number | null;
+          "invariant": string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
       "ledger_discrepancies": {
         Row: {
           "account_id": string | null;
@@ -2770,27 +3278,66 @@ export type Database = {
         Returns: undefined;
       };
       "_allocate_slots": {
-        Args: { "account_ids": (string)[]; "as_of": string };
+        Args: {
+          "from_moment": string;
+          "stripe_subscription_ids": (string)[];
+          "until_moment": string;
+        };
         Returns: {
-          "accounts_done": number;
           "credits_granted": number;
+          "full_account_ids": (string)[];
           "slots_granted": number;
         }[];
       };
+      "_allocate_subscription": {
+        Args: {
+          "from_moment"?: string;
+          "paid_invoice"?: Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "stripe_subscription_id": string;
+        };
+        Returns: undefined;
+      };
+      "_allocate_subscriptions_of": {
+        Args: { "stripe_customer_id": string };
+        Returns: undefined;
+      };
+      "_allocate_subscriptions_of_account": {
+        Args: { "account_id": string };
+        Returns: undefined;
+      };
+      "_allocate_trials": {
+        Args: { "stripe_price_id": string };
+        Returns: undefined;
+      };
       "_anchor_of_period": {
         Args: {
+          "anchors": (string)[];
           "period_end": string;
           "period_start": string;
           "plan": Omit<
             Database["billing"]["Tables"]["plans"]["Row"],
             Database["billing"]["Tables"]["plans"]["ComputedFields"]
           >;
-          "subscription": Omit<
-            Database["billing"]["Tables"]["subscriptions"]["Row"],
-            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
-          >;
         };
         Returns: string;
+      };
+      "_apply_returns_of_invoice": {
+        Args: { "stripe_invoice_id": string };
+        Returns: undefined;
+      };
+      "_apply_returns_of_payment": {
+        Args: {
+          "stripe_charge_id": string;
+          "stripe_payment_intent_id": string;
+        };
+        Returns: undefined;
+      };
+      "_apply_returns_of_purchases": {
+        Args: { "stripe_payment_intent_id": string };
+        Returns: undefined;
       };
       "_are_link_options": { Args: { "options": Json }; Returns: boolean };
       "_are_origins": { Args: { "urls": (string)[] }; Returns: boolean };
@@ -2802,7 +3349,7 @@ export type Database = {
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
           >;
         };
-        Returns: undefined;
+        Returns: string;
       };
       "_asked_back": {
         Args: {
@@ -2815,7 +3362,6 @@ export type Database = {
         };
         Returns: number;
       };
-      "_asked_back_of_lot": { Args: { "grant_id": number }; Returns: number };
       "_attribute_payment": {
         Args: {
           "client_reference_id": string;
@@ -2831,52 +3377,25 @@ export type Database = {
         Args: { "account_id": string; "amount": number; "entry_id": number };
         Returns: number;
       };
-      "_change_ends": {
+      "_carry": {
         Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-          "line": Omit<
-            Database["billing"]["Tables"]["invoice_lines"]["Row"],
-            Database["billing"]["Tables"]["invoice_lines"]["ComputedFields"]
-          >;
-        };
-        Returns: string;
-      };
-      "_change_starts": {
-        Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-          "line": Omit<
-            Database["billing"]["Tables"]["invoice_lines"]["Row"],
-            Database["billing"]["Tables"]["invoice_lines"]["ComputedFields"]
-          >;
-        };
-        Returns: string;
-      };
-      "_changes": {
-        Args: { "stripe_invoice_id": string };
-        Returns: {
+          "account_id": string;
           "amount": number;
-          "is_proration": boolean;
-          "is_waiting": boolean;
-          "period_end": string;
-          "period_start": string;
-          "quantity": number | null;
-          "stripe_invoice_id": string;
-          "stripe_line_id": string;
-          "stripe_price_id": string | null;
-          "stripe_subscription_item_id": string | null;
-        }[];
-        SetofOptions: {
-          from: "*";
-          to: "invoice_lines";
-          isOneToOne: false;
-          isSetofReturn: true;
+          "business_key": string;
         };
+        Returns: undefined;
+      };
+      "_charged_at": {
+        Args: { "stripe_payment_intent_id": string };
+        Returns: string;
+      };
+      "_check_buyer": {
+        Args: {
+          "account_id": string;
+          "stripe_customer_id": string;
+          "stripe_id": string;
+        };
+        Returns: undefined;
       };
       "_check_customer_id": {
         Args: { "stripe_customer_id": string };
@@ -2976,15 +3495,23 @@ export type Database = {
         Returns: Json;
       };
       "_claim_recharge": { Args: { "account_id": string }; Returns: undefined };
-      "_correct_grant": {
+      "_claim_returned_credits": {
+        Args: { "account_id": string };
+        Returns: undefined;
+      };
+      "_claim_shortfall": {
         Args: {
           "amount": number;
-          "idempotency_key": string;
           "lot": Omit<
             Database["billing"]["Tables"]["credit_grants"]["Row"],
             Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
           >;
-          "reason": string;
+          "revocation": Omit<
+            Database["billing"]["Tables"]["credit_revocations"]["Row"],
+            Database["billing"]["Tables"]["credit_revocations"][
+              "ComputedFields"
+            ]
+          >;
         };
         Returns: undefined;
       };
@@ -2999,6 +3526,7 @@ export type Database = {
         Returns: {
           "account_id": string;
           "balance": number;
+          "carried": number;
           "debt": number;
           "held": number;
           "is_low": boolean;
@@ -3021,9 +3549,24 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_credits_of_pack": {
+        Args: {
+          "amount": number;
+          "pack": Omit<
+            Database["billing"]["Tables"]["credit_packs"]["Row"],
+            Database["billing"]["Tables"]["credit_packs"]["ComputedFields"]
+          >;
+          "quantity": number;
+        };
+        Returns: number;
+      };
       "_customer_of": {
         Args: { "account_id": string; "livemode": boolean };
         Returns: string;
+      };
+      "_date_purchases": {
+        Args: { "stripe_payment_intent_id": string };
+        Returns: undefined;
       };
       "_declared_choice": {
         Args: {
@@ -3060,7 +3603,67 @@ export type Database = {
             Database["billing"]["Tables"]["one_time_prices"]["ComputedFields"]
           >;
         };
-        Returns: number;
+        Returns: Database["billing"]["CompositeTypes"]["declared_pack"];
+        SetofOptions: {
+          from: "billing.one_time_prices";
+          to: "declared_pack";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "_declared_plan": {
+        Args: {
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "product": Omit<
+            Database["billing"]["Tables"]["products"]["Row"],
+            Database["billing"]["Tables"]["products"]["ComputedFields"]
+          >;
+        };
+        Returns: {
+          "active": boolean;
+          "as_of": string;
+          "cancel_credits": string;
+          "created_at": string;
+          "currency": string;
+          "downgrade_credits": string;
+          "features": NonNullable<Json>;
+          "initial_credits": number;
+          "livemode": boolean;
+          "lookup_key": string | null;
+          "metadata": NonNullable<Json>;
+          "monthly_credits": number;
+          "nickname": string | null;
+          "proration_credits": string;
+          "recurring_interval": string;
+          "recurring_interval_count": number;
+          "rollover": string;
+          "rollover_cap": number | null;
+          "rollover_periods": number | null;
+          "seats_max": number | null;
+          "seats_min": number;
+          "stripe_price_id": string;
+          "stripe_product_id": string;
+          "trial_credits": number;
+          "trial_days": number;
+          "trial_end_credits": string;
+          "unit_amount": number | null;
+          "updated_at": string;
+          "usage_type": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "plans";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "_declares_credits": { Args: { "metadata": Json }; Returns: boolean };
+      "_description_of_move": {
+        Args: { "plan_name": string; "source": string };
+        Returns: string;
       };
       "_digest_notifications": {
         Args: {
@@ -3070,6 +3673,10 @@ export type Database = {
           >;
         };
         Returns: undefined;
+      };
+      "_dismissal": {
+        Args: { "payload": string; "waiting_for": string };
+        Returns: string;
       };
       "_dispute_rank": { Args: { "status": string }; Returns: number };
       "_ended_hold": {
@@ -3102,6 +3709,22 @@ export type Database = {
         Args: { "anchor": string; "from_moment": string };
         Returns: string;
       };
+      "_follow_email": {
+        Args: {
+          "new_email": string;
+          "old_email": string;
+          "stripe_customer_id": string;
+        };
+        Returns: undefined;
+      };
+      "_free_pack_key": {
+        Args: {
+          "account_id": string;
+          "moment": string;
+          "stripe_product_id": string;
+        };
+        Returns: string;
+      };
       "_freeze": {
         Args: {
           "amount": number;
@@ -3116,19 +3739,22 @@ export type Database = {
         Args: { "account_id": string; "reason": string };
         Returns: undefined;
       };
+      "_freeze_lots": {
+        Args: { "amount": number; "grant_ids": (number)[] };
+        Returns: undefined;
+      };
       "_fresh_stripe_key": {
         Args: { "id": string; "purpose": string };
         Returns: string;
       };
+      "_frozen_of_lots": { Args: { "grant_ids": (number)[] }; Returns: number };
       "_give_back": {
         Args: {
+          "account_id": string;
           "amount": number;
-          "lot": Omit<
-            Database["billing"]["Tables"]["credit_grants"]["Row"],
-            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
-          >;
+          "business_key": string;
         };
-        Returns: undefined;
+        Returns: number;
       };
       "_give_held": {
         Args: {
@@ -3193,23 +3819,6 @@ export type Database = {
           isSetofReturn: false;
         };
       };
-      "_grant_cut": {
-        Args: {
-          "amount": number;
-          "lot": Omit<
-            Database["billing"]["Tables"]["credit_grants"]["Row"],
-            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
-          >;
-        };
-        Returns: undefined;
-      };
-      "_grant_due_slots": {
-        Args: { "as_of": string; "stripe_subscription_id": string };
-        Returns: {
-          "credits": number;
-          "slots": number;
-        }[];
-      };
       "_grant_initial": {
         Args: {
           "invoice": Omit<
@@ -3217,11 +3826,17 @@ export type Database = {
             Database["billing"]["Tables"]["invoices"]["ComputedFields"]
           >;
           "period_start": string;
-          "plan": Omit<
-            Database["billing"]["Tables"]["plans"]["Row"],
-            Database["billing"]["Tables"]["plans"]["ComputedFields"]
-          >;
+          "stripe_price_id": string;
           "stripe_subscription_item_id": string;
+        };
+        Returns: undefined;
+      };
+      "_grant_initial_of_invoice": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
         };
         Returns: undefined;
       };
@@ -3230,6 +3845,8 @@ export type Database = {
           "account_id": string;
           "amount": number;
           "description": string;
+          "effective_at"?: string;
+          "expires_at"?: string;
           "idempotency_key": string;
           "kind": string;
           "reference_id": string;
@@ -3240,40 +3857,6 @@ export type Database = {
         };
         Returns: undefined;
       };
-      "_grant_packs": {
-        Args: {
-          "session": Omit<
-            Database["billing"]["Tables"]["checkout_sessions"]["Row"],
-            Database["billing"]["Tables"]["checkout_sessions"]["ComputedFields"]
-          >;
-        };
-        Returns: undefined;
-      };
-      "_grant_paid_lines": {
-        Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-        };
-        Returns: undefined;
-      };
-      "_grant_slot": {
-        Args: {
-          "amount": number;
-          "plan": Omit<
-            Database["billing"]["Tables"]["plans"]["Row"],
-            Database["billing"]["Tables"]["plans"]["ComputedFields"]
-          >;
-          "schedule": Omit<
-            Database["billing"]["Tables"]["credit_schedules"]["Row"],
-            Database["billing"]["Tables"]["credit_schedules"]["ComputedFields"]
-          >;
-          "slot_end": string;
-          "slot_start": string;
-        };
-        Returns: number;
-      };
       "_grant_trial": {
         Args: {
           "subscription": Omit<
@@ -3283,26 +3866,9 @@ export type Database = {
         };
         Returns: undefined;
       };
-      "_grant_trial_of_plan": {
-        Args: {
-          "plan": Omit<
-            Database["billing"]["Tables"]["plans"]["Row"],
-            Database["billing"]["Tables"]["plans"]["ComputedFields"]
-          >;
-          "stripe_subscription_item_id": string;
-          "subscription": Omit<
-            Database["billing"]["Tables"]["subscriptions"]["Row"],
-            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
-          >;
-        };
-        Returns: undefined;
-      };
-      "_grant_waiting_periods": {
-        Args: { "stripe_subscription_id": string };
-        Returns: undefined;
-      };
       "_has_arrived": { Args: { "stripe_id": string }; Returns: boolean };
       "_has_pg_cron": { Args: Record<PropertyKey, never>; Returns: boolean };
+      "_has_user": { Args: { "account_id": string }; Returns: boolean };
       "_hmac_sha256": {
         Args: { "key": string; "message": string };
         Returns: string;
@@ -3321,6 +3887,7 @@ export type Database = {
         Returns: {
           "account_id": string;
           "balance": number;
+          "carried": number;
           "debt": number;
           "held": number;
           "is_low": boolean;
@@ -3365,7 +3932,30 @@ export type Database = {
         };
         Returns: boolean;
       };
+      "_is_free": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "line": Omit<
+            Database["billing"]["Tables"]["invoice_lines"]["Row"],
+            Database["billing"]["Tables"]["invoice_lines"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
       "_is_held": { Args: { "idempotency_key": string }; Returns: boolean };
+      "_is_pack": {
+        Args: {
+          "declared": Database["billing"]["CompositeTypes"]["declared_pack"];
+        };
+        Returns: boolean;
+      };
+      "_is_plain": {
+        Args: { "slot": Database["billing"]["CompositeTypes"]["line_slot"] };
+        Returns: boolean;
+      };
       "_is_within": {
         Args: {
           "plan": Omit<
@@ -3383,6 +3973,23 @@ export type Database = {
         Returns: undefined;
       };
       "_judge_credits": { Args: { "account_id": string }; Returns: undefined };
+      "_lapsed_of_lot": {
+        Args: {
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
+      "_less_carried": {
+        Args: {
+          "account_id": string;
+          "amount": number;
+          "business_key": string;
+        };
+        Returns: number;
+      };
       "_link_as_told": {
         Args: {
           "link": Omit<
@@ -3400,6 +4007,7 @@ export type Database = {
         Returns: {
           "account_id": string;
           "balance": number;
+          "carried": number;
           "debt": number;
           "held": number;
           "is_low": boolean;
@@ -3437,6 +4045,9 @@ export type Database = {
           "as_of": string;
           "created_at": string;
           "deleted_at": string | null;
+          "dismissed_at": string | null;
+          "dismissed_by": string | null;
+          "dismissed_reason": string | null;
           "duplicate_of": string | null;
           "email": string | null;
           "id": number;
@@ -3527,6 +4138,7 @@ export type Database = {
         Returns: {
           "account_id": string;
           "balance": number;
+          "carried": number;
           "debt": number;
           "held": number;
           "is_low": boolean;
@@ -3549,6 +4161,25 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_lots_of_move": {
+        Args: { "move": Database["billing"]["CompositeTypes"]["credit_move"] };
+        Returns: (number)[];
+      };
+      "_lots_of_purchase": {
+        Args: {
+          "purchase": Omit<
+            Database["billing"]["Tables"]["pack_purchases"]["Row"],
+            Database["billing"]["Tables"]["pack_purchases"]["ComputedFields"]
+          >;
+        };
+        Returns: (number)[];
+      };
+      "_match_credits": {
+        Args: { "from_moment": string; "stripe_subscription_id": string };
+        Returns: undefined;
+      };
+      "_minor_digits": { Args: { "currency": string }; Returns: number };
+      "_moment_text": { Args: { "moment": string }; Returns: string };
       "_months": {
         Args: {
           "plan": Omit<
@@ -3558,15 +4189,9 @@ export type Database = {
         };
         Returns: number;
       };
-      "_net_of_changes": {
-        Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-        };
-        Returns: number;
-      };
+      "_name_of_account": { Args: { "account_id": string }; Returns: string };
+      "_next_lot_key": { Args: { "business_key": string }; Returns: string };
+      "_next_revocation_key": { Args: { "grant_id": number }; Returns: string };
       "_notify": {
         Args: {
           "account_id": string;
@@ -3662,29 +4287,13 @@ export type Database = {
       };
       "_open_pack": {
         Args: {
-          "pack_credits": number;
+          "declared": Database["billing"]["CompositeTypes"]["declared_pack"];
           "price": Omit<
             Database["billing"]["Tables"]["one_time_prices"]["Row"],
             Database["billing"]["Tables"]["one_time_prices"]["ComputedFields"]
           >;
         };
         Returns: undefined;
-      };
-      "_open_period": {
-        Args: {
-          "amount": number;
-          "deduct": number;
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-          "period_end": string;
-          "period_start": string;
-          "quantity": number;
-          "stripe_price_id": string;
-          "stripe_subscription_item_id": string;
-        };
-        Returns: number;
       };
       "_open_scheduled_lot": {
         Args: {
@@ -3696,20 +4305,16 @@ export type Database = {
         Returns: undefined;
       };
       "_open_shortfall": { Args: { "grant_id": number }; Returns: number };
-      "_opening_credits": {
-        Args: {
-          "period_end": string;
-          "period_start": string;
-          "plan": Omit<
-            Database["billing"]["Tables"]["plans"]["Row"],
-            Database["billing"]["Tables"]["plans"]["ComputedFields"]
-          >;
-          "quantity": number;
-          "slot_end": string;
-        };
-        Returns: number;
-      };
       "_origin_of": { Args: { "url": string }; Returns: string };
+      "_pack_name": {
+        Args: {
+          "pack": Omit<
+            Database["billing"]["Tables"]["credit_packs"]["Row"],
+            Database["billing"]["Tables"]["credit_packs"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
       "_paid_from": {
         Args: {
           "stripe_invoice_id": string;
@@ -3731,7 +4336,25 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_pay_session": {
+        Args: { "amount_received": number; "stripe_payment_intent_id": string };
+        Returns: undefined;
+      };
       "_pays_for_credits": { Args: { "event_type": string }; Returns: boolean };
+      "_plain_worth": {
+        Args: {
+          "from_moment": string;
+          "stripe_subscription_ids": (string)[];
+          "until_moment": string;
+        };
+        Returns: Database["billing"]["CompositeTypes"]["credit_move"][];
+        SetofOptions: {
+          from: "*";
+          to: "credit_move";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       "_plan_name": {
         Args: {
           "plan": Omit<
@@ -3749,6 +4372,7 @@ export type Database = {
           "cancel_credits": string;
           "created_at": string;
           "currency": string;
+          "downgrade_credits": string;
           "features": NonNullable<Json>;
           "initial_credits": number;
           "livemode": boolean;
@@ -3768,6 +4392,7 @@ export type Database = {
           "stripe_product_id": string;
           "trial_credits": number;
           "trial_days": number;
+          "trial_end_credits": string;
           "unit_amount": number | null;
           "updated_at": string;
           "usage_type": string;
@@ -3787,6 +4412,50 @@ export type Database = {
         };
         Returns: Json;
       };
+      "_post_move": {
+        Args: { "move": Database["billing"]["CompositeTypes"]["credit_move"] };
+        Returns: number;
+      };
+      "_post_purchase": {
+        Args: { "business_key": string };
+        Returns: undefined;
+      };
+      "_post_returned_credits": {
+        Args: { "stripe_invoice_id": string };
+        Returns: undefined;
+      };
+      "_post_returned_initial": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_post_simple_moves": {
+        Args: {
+          "moves": (Database["billing"]["CompositeTypes"]["credit_move"])[];
+        };
+        Returns: {
+          "credits_granted": number;
+          "others": (Database["billing"]["CompositeTypes"]["credit_move"])[];
+          "slots_granted": number;
+        }[];
+      };
+      "_posted_credits": {
+        Args: { "account_id": string; "business_key": string };
+        Returns: number;
+      };
+      "_price_of_invoice": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
       "_price_on_sale": {
         Args: { "pack": string; "plan": string };
         Returns: {
@@ -3797,22 +4466,33 @@ export type Database = {
           "stripe_product_id": string;
         }[];
       };
-      "_proration_of_line": {
+      "_purchase": {
+        Args: {
+          "purchase": Omit<
+            Database["billing"]["Tables"]["pack_purchases"]["Row"],
+            Database["billing"]["Tables"]["pack_purchases"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "_purchase_packs_of_invoice": {
         Args: {
           "invoice": Omit<
             Database["billing"]["Tables"]["invoices"]["Row"],
             Database["billing"]["Tables"]["invoices"]["ComputedFields"]
           >;
-          "line": Omit<
-            Database["billing"]["Tables"]["invoice_lines"]["Row"],
-            Database["billing"]["Tables"]["invoice_lines"]["ComputedFields"]
-          >;
-          "plan": Omit<
-            Database["billing"]["Tables"]["plans"]["Row"],
-            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+        };
+        Returns: undefined;
+      };
+      "_purchase_packs_of_session": {
+        Args: {
+          "paid"?: number;
+          "session": Omit<
+            Database["billing"]["Tables"]["checkout_sessions"]["Row"],
+            Database["billing"]["Tables"]["checkout_sessions"]["ComputedFields"]
           >;
         };
-        Returns: number;
+        Returns: undefined;
       };
       "_raise_insufficient": {
         Args: { "account_id": string; "available": number; "needed": number };
@@ -3850,14 +4530,12 @@ export type Database = {
         Args: { "account_id": string; "stripe_customer_id": string };
         Returns: undefined;
       };
-      "_record_changes": {
+      "_record_late_terms": {
         Args: {
-          "deducted": number;
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-          "net": number;
+          "as_of": string;
+          "price_metadata": Json;
+          "product_metadata": Json;
+          "stripe_price_id": string;
         };
         Returns: undefined;
       };
@@ -3868,6 +4546,45 @@ export type Database = {
             Database["billing"]["Tables"]["invoices"]["ComputedFields"]
           >;
           "lines": Json;
+        };
+        Returns: undefined;
+      };
+      "_record_older_state": {
+        Args: {
+          "billing_cycle_anchor": string;
+          "status": string;
+          "stripe_subscription_id": string;
+        };
+        Returns: undefined;
+      };
+      "_record_paid_time": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "subscription": Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
+      "_record_terms": {
+        Args: {
+          "plan": Omit<
+            Database["billing"]["Tables"]["plans"]["Row"],
+            Database["billing"]["Tables"]["plans"]["ComputedFields"]
+          >;
+          "valid_from": string;
+        };
+        Returns: undefined;
+      };
+      "_record_trial": {
+        Args: {
+          "as_of": string;
+          "items": Json;
+          "stripe_subscription_id": string;
         };
         Returns: undefined;
       };
@@ -3916,6 +4633,14 @@ export type Database = {
         Returns: undefined;
       };
       "_repay_debt": { Args: { "account_id": string }; Returns: undefined };
+      "_report_deleted_user": {
+        Args: { "account_id": string };
+        Returns: undefined;
+      };
+      "_report_if_deleted": {
+        Args: { "account_id": string; "user_id": string };
+        Returns: undefined;
+      };
       "_resolve_packs": {
         Args: { "stripe_product_id": string };
         Returns: undefined;
@@ -3948,6 +4673,48 @@ export type Database = {
       "_retry_events_waiting_for": {
         Args: { "stripe_id": string };
         Returns: undefined;
+      };
+      "_returned_credits": {
+        Args: { "stripe_invoice_id": string; "with_contested"?: boolean };
+        Returns: {
+          "credits": number;
+          "moment": string;
+          "stripe_subscription_item_id": string;
+        }[];
+      };
+      "_returned_of_purchase": {
+        Args: {
+          "purchase": Omit<
+            Database["billing"]["Tables"]["pack_purchases"]["Row"],
+            Database["billing"]["Tables"]["pack_purchases"]["ComputedFields"]
+          >;
+          "with_contested"?: boolean;
+        };
+        Returns: number;
+      };
+      "_returns_of_invoice": {
+        Args: { "stripe_invoice_id": string };
+        Returns: Database["billing"]["CompositeTypes"]["returned_money"][];
+        SetofOptions: {
+          from: "*";
+          to: "returned_money";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      "_returns_of_payments": {
+        Args: {
+          "note_refund_ids": (string)[];
+          "stripe_charge_ids": (string)[];
+          "stripe_payment_intent_ids": (string)[];
+        };
+        Returns: Database["billing"]["CompositeTypes"]["returned_money"][];
+        SetofOptions: {
+          from: "*";
+          to: "returned_money";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
       };
       "_reverse_entry": {
         Args: {
@@ -3991,6 +4758,15 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_revocable": {
+        Args: {
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
       "_revoke_grant": {
         Args: {
           "actor": string;
@@ -4007,6 +4783,7 @@ export type Database = {
         Returns: {
           "account_id": string;
           "actor": string | null;
+          "business_key": string | null;
           "created_at": string;
           "entry_id": number | null;
           "grant_id": number;
@@ -4028,6 +4805,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_revoked_by_hand": { Args: { "grant_id": number }; Returns: number };
       "_seats": {
         Args: {
           "plan": Omit<
@@ -4117,74 +4895,6 @@ export type Database = {
           isSetofReturn: false;
         };
       };
-      "_settle_invoice": {
-        Args: { "stripe_invoice_id": string };
-        Returns: undefined;
-      };
-      "_settle_lot": {
-        Args: {
-          "contested": number;
-          "lot": Omit<
-            Database["billing"]["Tables"]["credit_grants"]["Row"],
-            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
-          >;
-          "paid": number;
-          "returned": number;
-        };
-        Returns: undefined;
-      };
-      "_settle_lots_of_invoice": {
-        Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-        };
-        Returns: undefined;
-      };
-      "_settle_packs": {
-        Args: { "stripe_payment_intent_id": string };
-        Returns: undefined;
-      };
-      "_settle_payment": {
-        Args: {
-          "stripe_charge_id": string;
-          "stripe_payment_intent_id": string;
-        };
-        Returns: undefined;
-      };
-      "_settle_prorations": {
-        Args: { "stripe_subscription_id": string };
-        Returns: undefined;
-      };
-      "_settle_returned_invoices": {
-        Args: { "stripe_subscription_id": string };
-        Returns: undefined;
-      };
-      "_settle_subscription": {
-        Args: { "stripe_subscription_id": string };
-        Returns: undefined;
-      };
-      "_settle_subscriptions_of": {
-        Args: { "stripe_customer_id": string };
-        Returns: undefined;
-      };
-      "_settle_subscriptions_of_account": {
-        Args: { "account_id": string };
-        Returns: undefined;
-      };
-      "_settle_trials": {
-        Args: { "stripe_price_id": string };
-        Returns: undefined;
-      };
-      "_share_of_slots": {
-        Args: {
-          "from_moment": string;
-          "slot_end": string;
-          "to_moment": string;
-        };
-        Returns: number;
-      };
       "_sign_reference": {
         Args: {
           "account_id": string;
@@ -4198,24 +4908,25 @@ export type Database = {
         Returns: undefined;
       };
       "_slot": { Args: { "anchor": string; "k": number }; Returns: string };
-      "_slot_end": {
-        Args: { "anchor": string; "moment": string };
-        Returns: string;
-      };
-      "_slot_expiry": {
-        Args: {
-          "anchor": string;
-          "plan": Omit<
-            Database["billing"]["Tables"]["plans"]["Row"],
-            Database["billing"]["Tables"]["plans"]["ComputedFields"]
-          >;
-          "slot_end": string;
-        };
-        Returns: string;
-      };
       "_slot_number": {
         Args: { "anchor": string; "moment": string };
         Returns: number;
+      };
+      "_slots_of_lines": {
+        Args: {
+          "free_account_ids"?: (string)[];
+          "from_moment": string;
+          "stripe_invoice_id"?: string;
+          "stripe_subscription_ids": (string)[];
+          "until_moment": string;
+        };
+        Returns: Database["billing"]["CompositeTypes"]["line_slot"][];
+        SetofOptions: {
+          from: "*";
+          to: "line_slot";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
       };
       "_spend_all": {
         Args: { "account_id": string; "spends": Json };
@@ -4283,6 +4994,7 @@ export type Database = {
         Args: { "account_id": string; "flow": string; "livemode": boolean };
         Returns: {
           "account_id": string | null;
+          "anchors": (string)[];
           "as_of": string;
           "billing_cycle_anchor": string;
           "cancel_at": string | null;
@@ -4298,6 +5010,7 @@ export type Database = {
           "status": string;
           "stripe_customer_id": string;
           "stripe_subscription_id": string;
+          "stripe_test_clock_id": string | null;
           "trial_end": string | null;
           "trial_start": string | null;
           "updated_at": string;
@@ -4332,14 +5045,12 @@ export type Database = {
       };
       "_take_back": {
         Args: {
-          "lot": Omit<
-            Database["billing"]["Tables"]["credit_grants"]["Row"],
-            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
-          >;
-          "seen": Omit<
-            Database["billing"]["Tables"]["card_fingerprints"]["Row"],
-            Database["billing"]["Tables"]["card_fingerprints"]["ComputedFields"]
-          >;
+          "account_id": string;
+          "amount": number;
+          "business_key": string;
+          "grant_ids": (number)[];
+          "reason": string;
+          "shortfall_policy": string;
         };
         Returns: undefined;
       };
@@ -4386,6 +5097,19 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_take_in_invoice": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+          "subscription": Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
       "_tell_of_dispute": {
         Args: {
           "before": string;
@@ -4405,6 +5129,29 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_terms_at": {
+        Args: { "moment": string; "stripe_price_id": string };
+        Returns: {
+          "cancel_credits": string;
+          "downgrade_credits": string;
+          "initial_credits": number;
+          "monthly_credits": number;
+          "proration_credits": string;
+          "rollover": string;
+          "rollover_cap": number | null;
+          "rollover_periods": number | null;
+          "stripe_price_id": string;
+          "trial_credits": number;
+          "trial_end_credits": string;
+          "valid_from": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_terms";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "_thaw": {
         Args: {
           "hold": Omit<
@@ -4414,6 +5161,11 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_thaw_lots": {
+        Args: { "amount": number; "grant_ids": (number)[] };
+        Returns: undefined;
+      };
+      "_time_of_account": { Args: { "account_id": string }; Returns: string };
       "_trial_days": {
         Args: {
           "account_id": string;
@@ -4423,6 +5175,15 @@ export type Database = {
           >;
         };
         Returns: number;
+      };
+      "_waiting_reason": {
+        Args: {
+          "subscription": Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
       };
       "_warning": {
         Args: { "stripe_early_fraud_warning_id": string };
@@ -4460,24 +5221,20 @@ export type Database = {
         };
         Returns: boolean;
       };
-      "_went_back": {
-        Args: {
-          "stripe_charge_ids": (string)[];
-          "stripe_payment_intent_ids": (string)[];
-        };
-        Returns: {
-          "contested": number;
-          "returned": number;
-        }[];
-      };
-      "_went_back_of_invoice": {
-        Args: { "stripe_invoice_id": string };
-        Returns: {
-          "contested": number;
-          "returned": number;
-        }[];
-      };
       "_with_session_id": { Args: { "url": string }; Returns: string };
+      "_withdraw_for_review": {
+        Args: {
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+          "seen": Omit<
+            Database["billing"]["Tables"]["card_fingerprints"]["Row"],
+            Database["billing"]["Tables"]["card_fingerprints"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       "_withhold": {
         Args: {
           "amount": number;
@@ -4492,6 +5249,83 @@ export type Database = {
       "_without_repeats": {
         Args: { "account_id": string; "spends": Json };
         Returns: Json;
+      };
+      "_worth": {
+        Args: {
+          "from_moment": string;
+          "stripe_subscription_ids": (string)[];
+          "until_moment": string;
+        };
+        Returns: Database["billing"]["CompositeTypes"]["credit_move"][];
+        SetofOptions: {
+          from: "*";
+          to: "credit_move";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      "_worth_of_account": {
+        Args: { "account_id": string };
+        Returns: {
+          "business_key": string;
+          "credits": number;
+          "expires_at": string;
+          "is_waiting": boolean;
+          "returned": number;
+          "stripe_invoice_id": string;
+        }[];
+      };
+      "_write_revocation": {
+        Args: {
+          "actor": string;
+          "business_key"?: string;
+          "idempotency_key": string;
+          "key_space": string;
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+          "reason": string;
+          "requested": number;
+          "shortfall": number;
+          "shortfall_policy": string;
+          "taken": number;
+        };
+        Returns: {
+          "account_id": string;
+          "actor": string | null;
+          "business_key": string | null;
+          "created_at": string;
+          "entry_id": number | null;
+          "grant_id": number;
+          "id": number;
+          "idempotency_key": string;
+          "key_space": string;
+          "reason": string;
+          "reinstated": number;
+          "requested": number;
+          "shortfall": number;
+          "shortfall_policy": string;
+          "taken": number;
+          "voided": number;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_revocations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "account_discrepancies": {
+        Args: { "account_id": string };
+        Returns: {
+          "account_id_of": string;
+          "business_key": string;
+          "detail": string;
+          "expected": number;
+          "found": number;
+          "invariant": string;
+        }[];
       };
       "account_emails": {
         Args: { "account_ids": (string)[] };
@@ -4554,15 +5388,6 @@ export type Database = {
           "slots_granted": number;
         }[];
       };
-      "available_when_settled": {
-        Args: {
-          "balance": Omit<
-            Database["billing"]["Tables"]["credit_balances"]["Row"],
-            Database["billing"]["Tables"]["credit_balances"]["ComputedFields"]
-          >;
-        };
-        Returns: number;
-      };
       "capture_hold": {
         Args: {
           "amount": number;
@@ -4599,6 +5424,16 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "check_account": {
+        Args: { "account_id": string };
+        Returns: {
+          "business_key": string;
+          "detail": string;
+          "expected": number;
+          "found": number;
+          "invariant": string;
+        }[];
       };
       "claim_payment_link": {
         Args: { "options"?: Json; "pack": string; "plan": string };
@@ -4651,12 +5486,36 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "delete_price": {
+        Args: { "as_of": string; "stripe_price_id": string };
+        Returns: string;
+      };
+      "delete_product": {
+        Args: { "as_of": string; "stripe_product_id": string };
+        Returns: string;
+      };
       "discard_checkout_key": {
         Args: { "idempotency_key": string };
         Returns: undefined;
       };
       "discard_payment_link_key": {
         Args: { "idempotency_key": string };
+        Returns: undefined;
+      };
+      "dismiss_customer": {
+        Args: {
+          "actor": string;
+          "reason": string;
+          "stripe_customer_id": string;
+        };
+        Returns: number;
+      };
+      "dismiss_stripe_event": {
+        Args: { "actor": string; "event_id": string; "reason": string };
+        Returns: string;
+      };
+      "enqueue_deleted_users": {
+        Args: Record<PropertyKey, never>;
         Returns: undefined;
       };
       "enqueue_expiring_credits": {
@@ -4941,6 +5800,13 @@ export type Database = {
           "user_id": string;
         };
         Returns: Json;
+      };
+      "prove_entitlements": {
+        Args: { "accounts_max": number };
+        Returns: {
+          "accounts": number;
+          "discrepancies": number;
+        }[];
       };
       "prune_notifications": { Args: { "rows_max": number }; Returns: number };
       "read_stripe_events": {
@@ -5240,6 +6106,7 @@ export type Database = {
           "card_fingerprint": string;
           "created_at": string;
           "description": string | null;
+          "expires_at": string | null;
           "held_at": string;
           "id": number;
           "idempotency_key": string;
@@ -5276,6 +6143,7 @@ export type Database = {
         Returns: {
           "account_id": string;
           "actor": string | null;
+          "business_key": string | null;
           "created_at": string;
           "entry_id": number | null;
           "grant_id": number;
@@ -5313,6 +6181,7 @@ export type Database = {
           "account_id": string;
           "amount": number;
           "closed_at": string | null;
+          "contested": number;
           "created_at": string;
           "cut": number;
           "description": string | null;
@@ -5351,6 +6220,7 @@ export type Database = {
         Returns: {
           "account_id": string;
           "balance": number;
+          "carried": number;
           "debt": number;
           "held": number;
           "is_low": boolean;
@@ -5404,6 +6274,15 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "settle_email_change": {
+        Args: {
+          "new_email": string;
+          "reason": string;
+          "retry_in_seconds": number;
+          "stripe_customer_id": string;
+        };
+        Returns: undefined;
+      };
       "settle_fraud_action": {
         Args: {
           "id": number;
@@ -5456,6 +6335,39 @@ export type Database = {
           "waiting_for": (string)[];
         };
         Returns: undefined;
+      };
+      "settled_balance": {
+        Args: {
+          "balance": Omit<
+            Database["billing"]["Tables"]["credit_balances"]["Row"],
+            Database["billing"]["Tables"]["credit_balances"]["ComputedFields"]
+          >;
+        };
+        Returns: {
+          "account_id": string;
+          "balance": number;
+          "carried": number;
+          "debt": number;
+          "held": number;
+          "is_low": boolean;
+          "low_balance_threshold": number | null;
+          "may_spend": boolean;
+          "next_due_at": string | null;
+          "overdraft": number;
+          "recharge_below": number | null;
+          "spend_cap": number | null;
+          "spend_cap_period": string | null;
+          "spend_period_start": string | null;
+          "spent_in_period": number;
+          "updated_at": string;
+          "withheld": number;
+        };
+        SetofOptions: {
+          from: "billing.credit_balances";
+          to: "credit_balances";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       "spend_credits": {
         Args: {
@@ -5561,12 +6473,15 @@ export type Database = {
           "amount_refunded": number;
           "as_of": string;
           "currency": string;
+          "lines": Json;
           "livemode": boolean;
           "noted_at": string;
+          "pre_payment_amount": number;
           "reason": string;
           "status": string;
           "stripe_credit_note_id": string;
           "stripe_invoice_id": string;
+          "stripe_refund_ids": (string)[];
         };
         Returns: string;
       };
@@ -5689,6 +6604,7 @@ export type Database = {
           "active": boolean;
           "as_of": string;
           "currency": string;
+          "has_custom_amount": boolean;
           "livemode": boolean;
           "lookup_key": string;
           "metadata": Json;
@@ -5762,10 +6678,28 @@ export type Database = {
           "status": string;
           "stripe_customer_id": string;
           "stripe_subscription_id": string;
+          "stripe_test_clock_id": string;
           "trial_end": string;
           "trial_start": string;
         };
         Returns: string;
+      };
+      "sync_test_clock": {
+        Args: {
+          "frozen_at": string;
+          "livemode": boolean;
+          "stripe_test_clock_id": string;
+        };
+        Returns: string;
+      };
+      "take_email_changes": {
+        Args: { "changes_max": number; "lease_seconds": number };
+        Returns: {
+          "attempts": number;
+          "new_email": string;
+          "old_emails": (string)[];
+          "stripe_customer_id": string;
+        }[];
       };
       "take_fraud_actions": {
         Args: { "actions_max": number; "lease_seconds": number };
@@ -5928,7 +6862,60 @@ export type Database = {
       [_ in never]: never;
     };
     CompositeTypes: {
-      [_ in never]: never;
+      "credit_move": {
+        "key": string | null;
+        "account_id": string | null;
+        "stripe_subscription_id": string | null;
+        "stripe_subscription_item_id": string | null;
+        "stripe_invoice_id": string | null;
+        "stripe_price_id": string | null;
+        "source": string | null;
+        "moment": string | null;
+        "slot_start": string | null;
+        "credits": number | null;
+        "returned": number | null;
+        "expires_at": string | null;
+        "rollover": string | null;
+        "rollover_cap": number | null;
+        "is_waiting": boolean | null;
+      };
+      "declared_pack": {
+        "pack_credits": number | null;
+        "credits_per_unit": number | null;
+        "expires_after": string | null;
+      };
+      "line_slot": {
+        "stripe_line_id": string | null;
+        "account_id": string | null;
+        "stripe_subscription_id": string | null;
+        "stripe_subscription_item_id": string | null;
+        "stripe_invoice_id": string | null;
+        "stripe_price_id": string | null;
+        "gives_back": boolean | null;
+        "is_free": boolean | null;
+        "is_plain": boolean | null;
+        "has_returns": boolean | null;
+        "is_reached": boolean | null;
+        "is_waiting": boolean | null;
+        "period_start": string | null;
+        "slot_start": string | null;
+        "slot_end": string | null;
+        "moment": string | null;
+        "whole_credits": number | null;
+        "line_seconds": number | null;
+        "slot_seconds": number | null;
+        "expires_at": string | null;
+        "rollover": string | null;
+        "rollover_cap": number | null;
+        "proration_credits": string | null;
+        "downgrade_credits": string | null;
+      };
+      "returned_money": {
+        "returned_at": string | null;
+        "amount": number | null;
+        "stripe_line_id": string | null;
+        "is_contested": boolean | null;
+      };
     };
   };
   "public": {
@@ -5985,11 +6972,13 @@ export type Database = {
       };
       "billing_packs": {
         Row: {
+          "credits_per_unit": number | null;
           "currency": string;
           "description": string | null;
+          "expires_after": string | null;
           "lookup_key": string | null;
           "name": string | null;
-          "pack_credits": number;
+          "pack_credits": number | null;
           "stripe_price_id": string;
           "unit_amount": number | null;
         };
@@ -6045,25 +7034,11 @@ export type Database = {
         Row: {
           "account_id": string;
           "available": number | null;
-          "balance": number;
-          "held": number;
+          "balance": number | null;
+          "held": number | null;
           "updated_at": string;
         };
         ComputedFields: never;
-        Insert: {
-          "account_id"?: string | null;
-          "available"?: never;
-          "balance"?: number | null;
-          "held"?: number | null;
-          "updated_at"?: string | null;
-        };
-        Update: {
-          "account_id"?: string | null;
-          "available"?: never;
-          "balance"?: number | null;
-          "held"?: number | null;
-          "updated_at"?: string | null;
-        };
         Relationships: [
           {
             foreignKeyName: "credit_balances_account_id_fkey";
@@ -6194,6 +7169,18 @@ export type Database = {
           "feature": string;
           "spends": number;
         }[];
+      };
+      "dismiss_customer": {
+        Args: {
+          "actor": string;
+          "reason": string;
+          "stripe_customer_id": string;
+        };
+        Returns: number;
+      };
+      "dismiss_stripe_event": {
+        Args: { "actor": string; "event_id": string; "reason": string };
+        Returns: string;
       };
       "ensure_account": { Args: { "user_id": string }; Returns: string };
       "extend_hold": {

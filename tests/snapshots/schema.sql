@@ -5,8 +5,32 @@ COMMENT ON SCHEMA billing IS 'Stripe billing and the credit ledger. Not exposed 
 CREATE DOMAIN billing.credit_change AS bigint
 	CONSTRAINT credits_change_by_something CHECK ((VALUE <> 0));
 
+CREATE TYPE billing.credit_move AS (
+	key text,
+	account_id uuid,
+	stripe_subscription_id text,
+	stripe_subscription_item_id text,
+	stripe_invoice_id text,
+	stripe_price_id text,
+	source text,
+	moment timestamp with time zone,
+	slot_start timestamp with time zone,
+	credits bigint,
+	returned bigint,
+	expires_at timestamp with time zone,
+	rollover text,
+	rollover_cap bigint,
+	is_waiting boolean
+);
+
 CREATE DOMAIN billing.credits AS bigint
 	CONSTRAINT credits_are_not_negative CHECK ((VALUE >= 0));
+
+CREATE TYPE billing.declared_pack AS (
+	pack_credits bigint,
+	credits_per_unit numeric,
+	expires_after interval
+);
 
 CREATE DOMAIN billing.entry_kind AS text
 	CONSTRAINT entry_kind_is_known CHECK ((VALUE = ANY (ARRAY['grant'::text, 'spend'::text, 'capture'::text, 'expiry'::text, 'revocation'::text, 'reinstatement'::text, 'refund'::text, 'adjustment'::text, 'transfer_in'::text, 'transfer_out'::text, 'repayment'::text])));
@@ -17,11 +41,45 @@ CREATE DOMAIN billing.idempotency_key AS text
 CREATE DOMAIN billing.key_space AS text
 	CONSTRAINT key_space_is_known CHECK ((VALUE = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text])));
 
+CREATE TYPE billing.line_slot AS (
+	stripe_line_id text,
+	account_id uuid,
+	stripe_subscription_id text,
+	stripe_subscription_item_id text,
+	stripe_invoice_id text,
+	stripe_price_id text,
+	gives_back boolean,
+	is_free boolean,
+	is_plain boolean,
+	has_returns boolean,
+	is_reached boolean,
+	is_waiting boolean,
+	period_start timestamp with time zone,
+	slot_start timestamp with time zone,
+	slot_end timestamp with time zone,
+	moment timestamp with time zone,
+	whole_credits numeric,
+	line_seconds numeric,
+	slot_seconds numeric,
+	expires_at timestamp with time zone,
+	rollover text,
+	rollover_cap bigint,
+	proration_credits text,
+	downgrade_credits text
+);
+
 CREATE DOMAIN billing.metadata AS jsonb
 	CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(VALUE) = 'object'::text));
 
 CREATE DOMAIN billing.positive_credits AS bigint
 	CONSTRAINT credits_are_positive CHECK ((VALUE > 0));
+
+CREATE TYPE billing.returned_money AS (
+	returned_at timestamp with time zone,
+	amount numeric,
+	stripe_line_id text,
+	is_contested boolean
+);
 
 CREATE FUNCTION billing._account_of_customer(stripe_customer_id text, livemode boolean) RETURNS uuid
     LANGUAGE plpgsql
@@ -176,7 +234,8 @@ CREATE FUNCTION billing._adopt_customer(stripe_customer_id text, account_id uuid
     AS $$
 begin
     update billing.customers
-    set account_id = _adopt_customer.account_id, linked_at = coalesce(customers.linked_at, now()), updated_at = now()
+    set account_id = _adopt_customer.account_id, linked_at = coalesce(customers.linked_at, now()),
+        dismissed_at = null, dismissed_reason = null, dismissed_by = null, updated_at = now()
     where customers.stripe_customer_id = _adopt_customer.stripe_customer_id;
 
     update billing.subscriptions set account_id = _adopt_customer.account_id
@@ -193,7 +252,7 @@ begin
     perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
     where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id and fraud_warnings.status = 'open';
     perform billing._record_cards_of_customer(_adopt_customer.stripe_customer_id, _adopt_customer.account_id);
-    perform billing._settle_subscriptions_of(_adopt_customer.stripe_customer_id);
+    perform billing._allocate_subscriptions_of(_adopt_customer.stripe_customer_id);
     perform billing._retry_events_waiting_for(_adopt_customer.stripe_customer_id);
 end
 $$;
@@ -217,169 +276,224 @@ CREATE FUNCTION billing._alert_of_warning(warning billing.fraud_warnings) RETURN
     on conflict (dedupe_key) do nothing
 $$;
 
-CREATE FUNCTION billing._allocate_slots(account_ids uuid[], as_of timestamp with time zone) RETURNS TABLE(accounts_done bigint, slots_granted bigint, credits_granted numeric)
+CREATE FUNCTION billing._allocate_slots(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone) RETURNS TABLE(slots_granted bigint, credits_granted numeric, full_account_ids uuid[])
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    -- A set costs a millisecond by itself.
+    v_one_by_one_max constant integer := 5;
+    v_moves billing.credit_move[];
+    v_move billing.credit_move;
+    v_is_closed boolean;
+    v_is_full boolean;
+    v_granted bigint;
+begin
+    select array_agg(worth order by worth.account_id, worth.moment, worth.key ^@ 'credited:', worth.key) into v_moves
+    from billing._worth(
+        _allocate_slots.stripe_subscription_ids, _allocate_slots.from_moment, _allocate_slots.until_moment
+    ) as worth;
+    slots_granted := 0;
+    credits_granted := 0;
+    if cardinality(v_moves) > v_one_by_one_max then
+        select simple.slots_granted, simple.credits_granted, simple.others
+        into slots_granted, credits_granted, v_moves
+        from billing._post_simple_moves(v_moves) as simple;
+    end if;
+
+    foreach v_move in array coalesce(v_moves, '{}') loop
+        continue when v_move.account_id = any (full_account_ids);
+        select
+            accounts.closed_at is not null,
+            v_move.credits > 9223372036854775807 - greatest(credit_balances.balance, 0)::numeric
+        into v_is_closed, v_is_full
+        from billing.credit_balances
+        join billing.accounts on accounts.id = credit_balances.account_id
+        where credit_balances.account_id = v_move.account_id;
+        continue when v_is_closed;
+        -- What would pass the largest balance waits until there is room.
+        if v_is_full then
+            full_account_ids := full_account_ids || v_move.account_id;
+            continue;
+        end if;
+        v_granted := billing._post_move(v_move);
+        slots_granted := slots_granted + (v_granted > 0)::integer;
+        credits_granted := credits_granted + v_granted;
+    end loop;
+
+    update billing.credit_schedules as schedules
+    set next_slot_at = (
+        select case when later.slot_start < schedules.ends_at then later.slot_start end
+        from (
+            select billing._first_slot(schedules.anchor, case
+                when schedules.disarmed_reason is null
+                    then greatest(schedules.period_start, _allocate_slots.until_moment)
+                -- What waits stays due; only the first month of a line never waits.
+                else schedules.period_start
+            end + interval '1 microsecond') as slot_start
+            offset 0  -- or it would be worked out twice
+        ) as later
+    )
+    where schedules.stripe_subscription_id = any (_allocate_slots.stripe_subscription_ids)
+        and (
+            schedules.next_slot_at <= _allocate_slots.until_moment and schedules.disarmed_reason is null
+            or schedules.next_slot_at = schedules.period_start
+        )
+        -- What begins before from_moment was not looked at.
+        and schedules.next_slot_at >= _allocate_slots.from_moment
+        and schedules.account_id <> all (coalesce(full_account_ids, '{}'));
+    return next;
+end
+$$;
+
+CREATE TABLE billing.invoices (
+    stripe_invoice_id text NOT NULL,
+    stripe_customer_id text,
+    account_id uuid,
+    stripe_subscription_id text,
+    livemode boolean NOT NULL,
+    status text NOT NULL,
+    billing_reason text,
+    currency text NOT NULL,
+    subtotal bigint NOT NULL,
+    total bigint NOT NULL,
+    amount_due bigint NOT NULL,
+    amount_paid bigint NOT NULL,
+    amount_returned bigint DEFAULT 0 NOT NULL,
+    amount_contested bigint DEFAULT 0 NOT NULL,
+    attempt_count integer DEFAULT 0 NOT NULL,
+    next_payment_attempt_at timestamp with time zone,
+    hosted_invoice_url text,
+    invoiced_at timestamp with time zone NOT NULL,
+    paid_at timestamp with time zone,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['draft'::text, 'open'::text, 'uncollectible'::text, 'paid'::text, 'void'::text])))
+);
+
+COMMENT ON TABLE billing.invoices IS 'Stripe invoices; amounts in minor units of currency.';
+
+COMMENT ON COLUMN billing.invoices.amount_returned IS 'What was returned of total: refunds, lost disputes, credit notes after payment.';
+
+COMMENT ON COLUMN billing.invoices.amount_contested IS 'What open disputes contest of the rest.';
+
+CREATE FUNCTION billing._allocate_subscription(stripe_subscription_id text, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone, paid_invoice billing.invoices DEFAULT NULL::billing.invoices) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_subscription billing.subscriptions;
+    v_invoice billing.invoices;
+    v_account_id uuid := (_allocate_subscription.paid_invoice).account_id;
+    v_from timestamptz := _allocate_subscription.from_moment;
+    v_now timestamptz;
+begin
+    if v_account_id is null then
+        select subscriptions.account_id into v_account_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
+    end if;
+    if v_account_id is not null then
+        perform billing._lock_balance(v_account_id);
+        v_now := billing._time_of_account(v_account_id);
+    end if;
+    select * into v_subscription from billing.subscriptions
+    where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
+    if (_allocate_subscription.paid_invoice).stripe_invoice_id is not null then
+        v_from := least(v_from, billing._take_in_invoice(_allocate_subscription.paid_invoice, v_subscription));
+    end if;
+    if v_account_id is null then
+        return;  -- linked to nobody: whatever links it calls again
+    end if;
+    if exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
+        -- Nothing can be granted to it, and what Stripe reports of its subscriptions must be kept all the same.
+        if v_subscription.stripe_subscription_id is not null then
+            perform billing._arm_schedules(v_subscription);
+        end if;
+        return;
+    end if;
+    if v_subscription.stripe_subscription_id is not null then
+        if v_subscription.trial_end is not null then
+            perform billing._grant_trial(v_subscription);
+        end if;
+        -- Lines that only the subscription can explain.
+        for v_invoice in
+            select invoices.* from billing.invoices
+            where invoices.stripe_invoice_id in (
+                select invoice_lines.stripe_invoice_id from billing.invoice_lines
+                where invoice_lines.stripe_subscription_id = v_subscription.stripe_subscription_id
+                    and invoice_lines.is_waiting and invoice_lines.stripe_subscription_item_id is not null
+            )
+            order by invoices.invoiced_at, invoices.stripe_invoice_id
+        loop
+            v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
+        end loop;
+        v_from := least(v_from, billing._arm_schedules(v_subscription));
+    end if;
+    select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
+    where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+        and (
+            credit_schedules.next_slot_at <= v_now and credit_schedules.disarmed_reason is null
+            or credit_schedules.next_slot_at = credit_schedules.period_start
+        );
+    if v_from is not null then
+        perform billing._allocate_slots(
+            array[_allocate_subscription.stripe_subscription_id], v_from, v_now
+        );
+    end if;
+    if v_now > billing.current_time() then
+        perform billing._settle_due(array[v_account_id], v_now);
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._allocate_subscriptions_of(stripe_customer_id text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-    v_now timestamptz := billing.current_time();
-    v_month_number integer := 12 * date_part('year', _allocate_slots.as_of at time zone 'utc')
-        + date_part('month', _allocate_slots.as_of at time zone 'utc');
-    v_ids regclass := pg_get_serial_sequence('billing.credit_entries', 'id');
-    v_alone text[];
-    v_alone_slots bigint;
-    v_alone_credits numeric;
+    v_subscription_id text;
 begin
-    with
-    due as (
-        select
-            schedules.stripe_subscription_item_id, schedules.stripe_invoice_id, schedules.period_start,
-            schedules.is_change, schedules.ends_at, schedules.account_id, schedules.stripe_subscription_id, schedules.stripe_price_id, balances.balance,
-            least(plans.monthly_credits::numeric * schedules.quantity, 1000000000001)::bigint as amount, plans.rollover,
-            plans.rollover_periods,
-            'Monthly subscription credits for ' || coalesce(plans.nickname, products.name) as description,
-            balances.debt > 0 or balances.withheld > 0 or plans.rollover = 'cap' or schedules.has_returns
-                or balances.balance > 4611686018427387904
-                or plans.monthly_credits::numeric * schedules.quantity > 1000000000000 as is_special,
-            schedules.anchor at time zone 'utc' as anchor_utc,
-            -- What _slot_number says, without a call for each row.
-            generate_series(
-                (
-                    12 * date_part('year', schedules.next_slot_at at time zone 'utc')
-                    + date_part('month', schedules.next_slot_at at time zone 'utc')
-                    - 12 * date_part('year', schedules.anchor at time zone 'utc')
-                    - date_part('month', schedules.anchor at time zone 'utc')
-                )::integer,
-                (
-                    v_month_number - 12 * date_part('year', schedules.anchor at time zone 'utc')
-                    - date_part('month', schedules.anchor at time zone 'utc')
-                )::integer
-            ) as number
-        from billing.credit_schedules as schedules
-        join billing.credit_balances as balances on balances.account_id = schedules.account_id
-        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
-        join billing.products on products.stripe_product_id = plans.stripe_product_id
-        where schedules.account_id = any (_allocate_slots.account_ids)
-            and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
-    ),
-    slots as materialized (
-        select
-            due.*, slot.starts, slot.ends, slot.key,
-            due.is_special or exists (
-                select from billing.credit_grants
-                where credit_grants.idempotency_key = slot.key and credit_grants.key_space = 'stripe'
-            ) as is_alone
-        from due
-        cross join lateral (
-            select
-                moments.starts, moments.ends,
-                'monthly:' || due.stripe_subscription_item_id || ':'
-                    || to_char(moments.starts at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as key
-            from (
-                select
-                    (due.anchor_utc + make_interval(months => due.number)) at time zone 'utc' as starts,
-                    (due.anchor_utc + make_interval(months => due.number + 1)) at time zone 'utc' as ends
-            ) as moments
-        ) as slot
-        where slot.starts <= _allocate_slots.as_of and slot.starts < due.ends_at
-    ),
-    alone as materialized (
-        select distinct slots.account_id, slots.stripe_subscription_id from slots where slots.is_alone
-    ),
-    together as materialized (
-        select slots.* from slots
-        where slots.stripe_subscription_id not in (select alone.stripe_subscription_id from alone)
-    ),
-    fresh as materialized (
-        select
-            nextval(v_ids) as entry_id, ordered.*,
-            sum(ordered.amount) over (
-                partition by ordered.account_id order by ordered.starts, ordered.stripe_subscription_item_id
-                rows unbounded preceding
-            ) as so_far
-        from (
-            select
-                together.*,
-                case together.rollover
-                    when 'none' then together.ends
-                    when 'periods' then (
-                        together.anchor_utc + make_interval(months => together.number + 1 + together.rollover_periods)
-                    ) at time zone 'utc'
-                end as expires_at
-            from together
-            where together.amount > 0
-            order by together.account_id, together.starts, together.stripe_subscription_item_id
-        ) as ordered
-    ),
-    written as (
-        insert into billing.credit_entries (
-            id, account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
-            occurred_at
-        )
-        overriding system value
-        select
-            fresh.entry_id, fresh.account_id, 'grant', fresh.amount, fresh.balance + fresh.so_far,
-            'stripe.monthly_allocation', fresh.stripe_subscription_id, fresh.description, 'stripe', fresh.key, v_now
-        from fresh
-    ),
-    opened as (
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, effective_at, expires_at, source, reference_id, key_space,
-            idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id
-        )
-        select
-            fresh.account_id, fresh.entry_id, fresh.amount, fresh.amount, fresh.starts, fresh.expires_at,
-            'stripe.monthly_allocation', fresh.stripe_subscription_id, 'stripe', fresh.key, fresh.stripe_invoice_id,
-            fresh.stripe_subscription_item_id, fresh.stripe_price_id
-        from fresh
-    ),
-    raised as (
-        update billing.credit_balances
-        set balance = credit_balances.balance + totals.amount,
-            next_due_at = least(credit_balances.next_due_at, totals.expires_at),
-            updated_at = now()
-        from (
-            select fresh.account_id, sum(fresh.amount) as amount, min(fresh.expires_at) as expires_at
-            from fresh group by fresh.account_id
-        ) as totals
-        where credit_balances.account_id = totals.account_id
-    ),
-    moved as (
-        update billing.credit_schedules
-        set last_slot_at = done.last_slot_at,
-            slots_granted = credit_schedules.slots_granted + done.slots,
-            next_slot_at = case when done.ends < credit_schedules.ends_at then done.ends end,
-            updated_at = now()
-        from (
-            select
-                together.stripe_subscription_item_id, together.stripe_invoice_id, together.period_start,
-                together.is_change, max(together.starts) as last_slot_at, max(together.ends) as ends, count(*) as slots
-            from together group by 1, 2, 3, 4
-        ) as done
-        where credit_schedules.stripe_subscription_item_id = done.stripe_subscription_item_id
-            and credit_schedules.stripe_invoice_id = done.stripe_invoice_id
-            and credit_schedules.period_start = done.period_start and credit_schedules.is_change = done.is_change
-    )
-    select
-        (select count(*) from fresh), (select coalesce(sum(fresh.amount), 0) from fresh),
-        (select array_agg(alone.stripe_subscription_id order by alone.account_id, alone.stripe_subscription_id) from alone)
-    into slots_granted, credits_granted, v_alone;
+    for v_subscription_id in
+        select subscriptions.stripe_subscription_id from billing.subscriptions
+        where subscriptions.stripe_customer_id = _allocate_subscriptions_of.stripe_customer_id
+        order by 1
+    loop
+        begin
+            perform billing._allocate_subscription(v_subscription_id);
+        exception when sqlstate 'TB010' then
+            null;
+        end;
+    end loop;
+end
+$$;
 
-    accounts_done := cardinality(_allocate_slots.account_ids);
-    if v_alone is not null then
-        select sum(granted.slots), sum(granted.credits) into v_alone_slots, v_alone_credits
-        from unnest(v_alone) as stripe_subscription_id
-        cross join lateral billing._grant_due_slots(stripe_subscription_id, _allocate_slots.as_of) as granted;
-        slots_granted := slots_granted + v_alone_slots;
-        credits_granted := credits_granted + v_alone_credits;
-        -- Those that have no room for more stay due.
-        accounts_done := accounts_done - (
-            select count(distinct schedules.account_id) from billing.credit_schedules as schedules
-            where schedules.stripe_subscription_id = any (v_alone)
-                and schedules.next_slot_at <= _allocate_slots.as_of and schedules.disarmed_reason is null
-        );
-    end if;
-    return next;
+CREATE FUNCTION billing._allocate_subscriptions_of_account(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
+    where subscriptions.account_id = _allocate_subscriptions_of_account.account_id;
+end
+$$;
+
+CREATE FUNCTION billing._allocate_trials(stripe_price_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._allocate_subscription(subscriptions.stripe_subscription_id)
+    from billing.plans
+    join billing.subscription_items as items on items.stripe_price_id = plans.stripe_price_id
+    join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
+    where plans.stripe_price_id = _allocate_trials.stripe_price_id and plans.trial_credits > 0
+        and subscriptions.status = 'trialing' and subscriptions.account_id is not null
+        and not exists (
+            select from billing.credit_grants
+            where credit_grants.account_id = subscriptions.account_id and credit_grants.source = 'stripe.trial'
+        )
+    order by subscriptions.account_id;
 end
 $$;
 
@@ -402,7 +516,9 @@ CREATE TABLE billing.plans (
     rollover_periods integer,
     rollover_cap bigint,
     proration_credits text DEFAULT 'delta'::text NOT NULL,
+    downgrade_credits text DEFAULT 'take_back'::text NOT NULL,
     cancel_credits text DEFAULT 'period_end'::text NOT NULL,
+    trial_end_credits text DEFAULT 'trial_end'::text NOT NULL,
     trial_days integer DEFAULT 0 NOT NULL,
     seats_min bigint DEFAULT 1 NOT NULL,
     seats_max bigint,
@@ -412,6 +528,7 @@ CREATE TABLE billing.plans (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT cancel_credits_is_known CHECK ((cancel_credits = ANY (ARRAY['period_end'::text, 'stop'::text]))),
+    CONSTRAINT downgrade_credits_is_known CHECK ((downgrade_credits = ANY (ARRAY['take_back'::text, 'keep'::text]))),
     CONSTRAINT features_are_an_object CHECK ((jsonb_typeof(features) = 'object'::text)),
     CONSTRAINT initial_credits_are_not_negative CHECK ((initial_credits >= 0)),
     CONSTRAINT monthly_credits_are_not_negative CHECK ((monthly_credits >= 0)),
@@ -426,6 +543,7 @@ CREATE TABLE billing.plans (
     CONSTRAINT seats_are_in_order CHECK (((seats_min > 0) AND (seats_max >= seats_min))),
     CONSTRAINT trial_credits_are_not_negative CHECK ((trial_credits >= 0)),
     CONSTRAINT trial_days_are_at_most_two_years CHECK (((trial_days >= 0) AND (trial_days <= 730))),
+    CONSTRAINT trial_end_credits_is_known CHECK ((trial_end_credits = ANY (ARRAY['trial_end'::text, 'keep'::text]))),
     CONSTRAINT usage_type_is_known CHECK ((usage_type = ANY (ARRAY['licensed'::text, 'metered'::text])))
 );
 
@@ -441,9 +559,13 @@ COMMENT ON COLUMN billing.plans.trial_credits IS 'Granted once for each account 
 
 COMMENT ON COLUMN billing.plans.rollover IS 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
 
-COMMENT ON COLUMN billing.plans.proration_credits IS 'What a change to this plan within a paid period gives at once: delta (by the days left, less what the plan before gave for them), full (a whole month), none.';
+COMMENT ON COLUMN billing.plans.proration_credits IS 'What a change to this plan within a paid period gives for the running month: delta (by the time left), full (a whole month, once), none.';
+
+COMMENT ON COLUMN billing.plans.downgrade_credits IS 'What happens to unspent credits of time that Stripe credits back: take_back (taken back, what was spent is carried against later credits), keep.';
 
 COMMENT ON COLUMN billing.plans.cancel_credits IS 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
+
+COMMENT ON COLUMN billing.plans.trial_end_credits IS 'Whether trial credits expire at the trial''s end (trial_end) or stay (keep).';
 
 COMMENT ON COLUMN billing.plans.trial_days IS 'How long checkout lets a new subscriber try it before the first payment; 0: no trial.';
 
@@ -451,51 +573,119 @@ COMMENT ON COLUMN billing.plans.seats_min IS 'The fewest units that checkout sel
 
 COMMENT ON COLUMN billing.plans.seats_max IS 'The most units that checkout sells; null: settings.max_checkout_quantity.';
 
-CREATE TABLE billing.subscriptions (
-    stripe_subscription_id text NOT NULL,
-    stripe_customer_id text NOT NULL,
-    account_id uuid,
-    livemode boolean NOT NULL,
-    status text NOT NULL,
-    currency text,
-    billing_cycle_anchor timestamp with time zone NOT NULL,
-    cancel_at timestamp with time zone,
-    cancel_at_period_end boolean DEFAULT false NOT NULL,
-    canceled_at timestamp with time zone,
-    ended_at timestamp with time zone,
-    trial_start timestamp with time zone,
-    trial_end timestamp with time zone,
-    is_collection_paused boolean DEFAULT false NOT NULL,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    started_at timestamp with time zone NOT NULL,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['incomplete'::text, 'incomplete_expired'::text, 'trialing'::text, 'active'::text, 'past_due'::text, 'canceled'::text, 'unpaid'::text, 'paused'::text])))
-);
-
-COMMENT ON TABLE billing.subscriptions IS 'Stripe subscriptions.';
-
-COMMENT ON COLUMN billing.subscriptions.account_id IS 'Null while the customer is linked to no account.';
-
-COMMENT ON COLUMN billing.subscriptions.is_collection_paused IS 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';
-
-COMMENT ON COLUMN billing.subscriptions.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
-
-CREATE FUNCTION billing._anchor_of_period(plan billing.plans, subscription billing.subscriptions, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS timestamp with time zone
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+CREATE FUNCTION billing._anchor_of_period(plan billing.plans, anchors timestamp with time zone[], period_start timestamp with time zone, period_end timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select case
-        when (_anchor_of_period.plan).recurring_interval in ('day', 'week')
-            or billing._first_slot((_anchor_of_period.subscription).billing_cycle_anchor, _anchor_of_period.period_end)
-                = _anchor_of_period.period_end
-            then (_anchor_of_period.subscription).billing_cycle_anchor
-        when billing._slot(_anchor_of_period.period_start, billing._months(_anchor_of_period.plan))
-            = _anchor_of_period.period_end
-            then _anchor_of_period.period_start
-        else _anchor_of_period.period_end
-    end
+declare
+    v_start timestamptz := _anchor_of_period.period_start;
+    v_end timestamptz := _anchor_of_period.period_end;
+    v_months integer := billing._months(_anchor_of_period.plan);
+    v_anchor timestamptz;
+    v_found timestamptz;
+begin
+    if v_months is null then
+        return v_end - make_interval(days => (_anchor_of_period.plan).recurring_interval_count
+            * case (_anchor_of_period.plan).recurring_interval when 'week' then 7 else 1 end);
+    end if;
+    foreach v_anchor in array _anchor_of_period.anchors loop
+        if billing._first_slot(v_anchor, v_end) = v_end and (
+            v_found is null
+            or (v_anchor <= v_start) > (v_found <= v_start)
+            or (v_anchor <= v_start) = (v_found <= v_start) and v_anchor > v_found
+        ) then
+            v_found := v_anchor;
+        end if;
+    end loop;
+    return coalesce(v_found, case when billing._slot(v_start, v_months) = v_end then v_start else v_end end);
+end
+$$;
+
+CREATE FUNCTION billing._apply_returns_of_invoice(stripe_invoice_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_invoice billing.invoices;
+    v_price numeric;
+    v_returned numeric;
+    v_contested numeric;
+begin
+    perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
+    select * into v_invoice from billing.invoices
+    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid';
+    if not found or v_invoice.amount_returned + v_invoice.amount_contested = 0 and not exists (
+        select from billing.invoice_payments where invoice_payments.stripe_invoice_id = v_invoice.stripe_invoice_id
+    ) and not exists (
+        select from billing.credit_notes where credit_notes.stripe_invoice_id = v_invoice.stripe_invoice_id
+    ) then
+        return;  -- sync_invoice, or what pays it, comes back to it
+    end if;
+    select
+        coalesce(sum(returns.amount) filter (where not returns.is_contested), 0),
+        coalesce(sum(returns.amount) filter (where returns.is_contested), 0)
+    into v_returned, v_contested
+    from billing._returns_of_invoice(v_invoice.stripe_invoice_id) as returns;
+    if v_returned + v_contested = 0 and v_invoice.amount_returned + v_invoice.amount_contested = 0 then
+        return;
+    end if;
+    v_price := greatest(billing._price_of_invoice(v_invoice), 0);
+    v_returned := least(v_returned, v_price);
+    update billing.invoices
+    set amount_returned = v_returned, amount_contested = least(v_contested, v_price - v_returned), updated_at = now()
+    where invoices.stripe_invoice_id = v_invoice.stripe_invoice_id;
+    perform billing._post_returned_credits(v_invoice.stripe_invoice_id);
+end
+$$;
+
+CREATE FUNCTION billing._apply_returns_of_payment(stripe_payment_intent_id text, stripe_charge_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_intent_id text;
+begin
+    -- Whoever records something of the payment writes first, then takes these locks, then reads what others have written.
+    perform billing._lock_money(
+        _apply_returns_of_payment.stripe_payment_intent_id, _apply_returns_of_payment.stripe_charge_id
+    );
+    v_intent_id := coalesce(_apply_returns_of_payment.stripe_payment_intent_id, (
+        select payments.stripe_payment_intent_id from billing.payments
+        where payments.stripe_charge_id = _apply_returns_of_payment.stripe_charge_id
+    ));
+    if v_intent_id is not null and _apply_returns_of_payment.stripe_payment_intent_id is null then
+        perform billing._lock_money(v_intent_id, _apply_returns_of_payment.stripe_charge_id);
+    end if;
+    perform billing._apply_returns_of_invoice(paid.stripe_invoice_id)
+    from unnest(billing._invoices_of_payment(v_intent_id, _apply_returns_of_payment.stripe_charge_id)) as paid (stripe_invoice_id);
+    perform billing._apply_returns_of_purchases(v_intent_id) where v_intent_id is not null;
+end
+$$;
+
+CREATE FUNCTION billing._apply_returns_of_purchases(stripe_payment_intent_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_purchase billing.pack_purchases;
+    v_frozen bigint;
+begin
+    for v_purchase in
+        select * from billing.pack_purchases
+        where pack_purchases.stripe_payment_intent_id = _apply_returns_of_purchases.stripe_payment_intent_id
+            and pack_purchases.stripe_line_id is null
+        order by pack_purchases.business_key
+    loop
+        continue when exists (
+            select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
+        );
+        v_frozen := billing._returned_of_purchase(v_purchase, true) - billing._returned_of_purchase(v_purchase);
+        perform billing._thaw_lots(billing._lots_of_purchase(v_purchase), v_frozen);
+        perform billing._post_purchase(v_purchase.business_key);
+        perform billing._freeze_lots(billing._lots_of_purchase(v_purchase), v_frozen);
+        perform billing._repay_debt(v_purchase.account_id);
+    end loop;
+end
 $$;
 
 CREATE FUNCTION billing._are_link_options(options jsonb) RETURNS boolean
@@ -537,79 +727,109 @@ CREATE FUNCTION billing._arm_recharge(account_id uuid) RETURNS void
     where credit_balances.account_id = _arm_recharge.account_id
 $$;
 
-CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETURNS void
-    LANGUAGE sql
-    SET search_path TO ''
+CREATE TABLE billing.subscriptions (
+    stripe_subscription_id text NOT NULL,
+    stripe_customer_id text NOT NULL,
+    account_id uuid,
+    livemode boolean NOT NULL,
+    status text NOT NULL,
+    currency text,
+    billing_cycle_anchor timestamp with time zone NOT NULL,
+    anchors timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    cancel_at timestamp with time zone,
+    cancel_at_period_end boolean DEFAULT false NOT NULL,
+    canceled_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    trial_start timestamp with time zone,
+    trial_end timestamp with time zone,
+    is_collection_paused boolean DEFAULT false NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    stripe_test_clock_id text,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['incomplete'::text, 'incomplete_expired'::text, 'trialing'::text, 'active'::text, 'past_due'::text, 'canceled'::text, 'unpaid'::text, 'paused'::text])))
+);
+
+COMMENT ON TABLE billing.subscriptions IS 'Stripe subscriptions.';
+
+COMMENT ON COLUMN billing.subscriptions.account_id IS 'Null while the customer is linked to no account.';
+
+COMMENT ON COLUMN billing.subscriptions.anchors IS 'Every billing_cycle_anchor that Stripe reported, late events included: paid periods keep the one they were made with.';
+
+COMMENT ON COLUMN billing.subscriptions.is_collection_paused IS 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';
+
+COMMENT ON COLUMN billing.subscriptions.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
+
+CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    with facts as (
-        select
-            schedules.stripe_subscription_item_id, schedules.stripe_invoice_id, schedules.period_start, schedules.is_change,
-            -- The anchor of today, unless it was reset since: then the old one, which the period itself shows.
-            case
-                when plans.recurring_interval in ('day', 'week')
-                    or billing._first_slot((_arm_schedules.subscription).billing_cycle_anchor, schedules.period_end)
-                        = schedules.period_end
-                    then (_arm_schedules.subscription).billing_cycle_anchor
-                else schedules.anchor
-            end as anchor,
-            greatest(schedules.period_start, least(
-                schedules.period_end,
-                lead(schedules.period_start) over (
-                    partition by schedules.stripe_subscription_item_id
-                    order by schedules.period_start, schedules.is_change, invoices.invoiced_at, schedules.stripe_invoice_id
-                ),
-                (_arm_schedules.subscription).ended_at,
-                case when plans.cancel_credits = 'stop' then (_arm_schedules.subscription).canceled_at end
-            )) as ends_at,
-            case
-                when accounts.closed_at is not null then 'account_closed'
-                when (_arm_schedules.subscription).status in ('paused', 'unpaid') then (_arm_schedules.subscription).status
-                when (_arm_schedules.subscription).status in ('incomplete', 'incomplete_expired') then 'incomplete'
-                when (_arm_schedules.subscription).is_collection_paused then 'collection_paused'
-                when customers.deleted_at is not null then 'customer_deleted'
-                when items.stripe_subscription_item_id is null then 'item_removed'
-                when invoices.amount_contested > 0 then 'disputed'
-                when invoices.amount_returned > 0 and invoices.amount_returned >= invoices.amount_paid then 'refunded'
-            end as disarmed_reason,
-            invoices.amount_returned > 0 as has_returns
-        from billing.credit_schedules as schedules
-        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
-        join billing.invoices on invoices.stripe_invoice_id = schedules.stripe_invoice_id
-        join billing.accounts on accounts.id = schedules.account_id
-        join billing.customers on customers.stripe_customer_id = (_arm_schedules.subscription).stripe_customer_id
-        left join billing.subscription_items as items
-            on items.stripe_subscription_item_id = schedules.stripe_subscription_item_id
-        where schedules.stripe_subscription_id = (_arm_schedules.subscription).stripe_subscription_id
-    ),
-    armed as (
-        select
-            facts.stripe_subscription_item_id, facts.stripe_invoice_id, facts.period_start, facts.is_change, facts.anchor,
-            facts.ends_at, facts.disarmed_reason, facts.has_returns,
-            billing._first_slot(
-                facts.anchor, coalesce(schedules.last_slot_at + interval '1 microsecond', facts.period_start)
-            ) as next_slot_at
-        from facts
-        join billing.credit_schedules as schedules using (
-            stripe_subscription_item_id, stripe_invoice_id, period_start, is_change
-        )
-    )
-    update billing.credit_schedules as schedules
-    set anchor = armed.anchor,
-        ends_at = armed.ends_at,
-        disarmed_reason = armed.disarmed_reason,
-        has_returns = armed.has_returns,
-        next_slot_at = case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end,
-        updated_at = now()
-    from armed
-    where schedules.stripe_subscription_item_id = armed.stripe_subscription_item_id
-        and schedules.stripe_invoice_id = armed.stripe_invoice_id
-        and schedules.period_start = armed.period_start and schedules.is_change = armed.is_change
-        and (
-            schedules.anchor, schedules.ends_at, schedules.disarmed_reason, schedules.has_returns, schedules.next_slot_at
-        ) is distinct from (
-            armed.anchor, armed.ends_at, armed.disarmed_reason, armed.has_returns,
-            case when armed.next_slot_at < armed.ends_at then armed.next_slot_at end
-        )
+declare
+    v_subscription billing.subscriptions := _arm_schedules.subscription;
+    v_waiting text := billing._waiting_reason(v_subscription);
+    v_changes_from timestamptz := least(billing.current_time(), v_subscription.ended_at, v_subscription.canceled_at);
+    v_schedule billing.credit_schedules;
+    v_ends_at timestamptz;
+    v_disarmed_reason text;
+    v_from timestamptz;
+begin
+    -- Row by row: a subscription has one or two that count, and a set would be joined with all schedules that there are.
+    for v_schedule in
+        select * from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
+            and credit_schedules.period_end > v_changes_from
+        union all
+        select * from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
+            and credit_schedules.next_slot_at is not null and credit_schedules.period_end <= v_changes_from
+    loop
+        v_ends_at := least(v_schedule.period_end, v_subscription.ended_at);
+        if v_subscription.canceled_at < v_ends_at and (
+            billing._terms_at(v_schedule.stripe_price_id, v_subscription.canceled_at)
+        ).cancel_credits = 'stop' then
+            v_ends_at := v_subscription.canceled_at;
+        end if;
+        if v_schedule.is_free and not v_schedule.gives_back and not v_schedule.is_plain then
+            select least(v_ends_at, min(greatest(credits.period_start, credits.paid_at))) into v_ends_at
+            from billing.credit_schedules as credits
+            join billing.invoice_lines on invoice_lines.stripe_line_id = credits.stripe_line_id
+            where credits.stripe_subscription_id = v_subscription.stripe_subscription_id
+                and (
+                    credits.credited_line_id = v_schedule.stripe_line_id
+                    or v_schedule.stripe_line_id = any (invoice_lines.credited_line_ids)
+                );
+        end if;
+        v_disarmed_reason := v_waiting;
+        if v_waiting is null and v_schedule.has_returns and exists (
+            select from billing.invoices
+            where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id and invoices.amount_contested > 0
+        ) then
+            v_disarmed_reason := 'disputed';
+        end if;
+        if v_ends_at = v_schedule.ends_at and v_disarmed_reason is not distinct from v_schedule.disarmed_reason then
+            continue;
+        end if;
+
+        update billing.credit_schedules
+        set ends_at = v_ends_at,
+            disarmed_reason = v_disarmed_reason,
+            next_slot_at = case
+                when v_schedule.gives_back then null
+                -- What is to be worked out anew; _allocate_slots moves it on.
+                when v_ends_at <> v_schedule.ends_at then least(
+                    v_schedule.next_slot_at, greatest(v_schedule.period_start, least(v_ends_at, v_schedule.ends_at))
+                )
+                else v_schedule.next_slot_at
+            end
+        where credit_schedules.stripe_line_id = v_schedule.stripe_line_id;
+        if v_ends_at <> v_schedule.ends_at then
+            v_from := least(v_from, greatest(v_schedule.period_start, least(v_ends_at, v_schedule.ends_at)));
+        end if;
+    end loop;
+    return v_from;
+end
 $$;
 
 CREATE TABLE billing.credit_revocations (
@@ -627,6 +847,7 @@ CREATE TABLE billing.credit_revocations (
     actor text,
     key_space billing.key_space NOT NULL,
     idempotency_key billing.idempotency_key NOT NULL,
+    business_key text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT reinstated_is_within_what_was_collected CHECK (((reinstated >= 0) AND (reinstated <= (taken +
 CASE shortfall_policy
@@ -645,20 +866,13 @@ COMMENT ON COLUMN billing.credit_revocations.entry_id IS 'The entry that took it
 
 COMMENT ON COLUMN billing.credit_revocations.voided IS 'Part of requested that nothing had been taken for, and that is asked for no more.';
 
+COMMENT ON COLUMN billing.credit_revocations.business_key IS 'The key of what is paid for less than was granted; null where a person took it back.';
+
 CREATE FUNCTION billing._asked_back(revocation billing.credit_revocations) RETURNS bigint
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
     select (_asked_back.revocation).requested - (_asked_back.revocation).reinstated - (_asked_back.revocation).voided
-$$;
-
-CREATE FUNCTION billing._asked_back_of_lot(grant_id bigint) RETURNS bigint
-    LANGUAGE sql STABLE
-    SET search_path TO ''
-    AS $$
-    select coalesce(sum(billing._asked_back(credit_revocations)), 0)::bigint from billing.credit_revocations
-    where credit_revocations.grant_id = _asked_back_of_lot.grant_id and credit_revocations.key_space = 'stripe'
-        and credit_revocations.idempotency_key ^@ 'returned:'
 $$;
 
 CREATE FUNCTION billing._attribute_payment(stripe_checkout_session_id text, stripe_payment_link_id text, stripe_customer_id text, client_reference_id text, livemode boolean, opened_at timestamp with time zone) RETURNS void
@@ -753,82 +967,49 @@ begin
 end
 $$;
 
-CREATE TABLE billing.invoice_lines (
-    stripe_line_id text NOT NULL,
-    stripe_invoice_id text NOT NULL,
-    stripe_subscription_item_id text,
-    stripe_price_id text,
-    amount bigint NOT NULL,
-    quantity bigint,
-    is_proration boolean NOT NULL,
-    period_start timestamp with time zone NOT NULL,
-    period_end timestamp with time zone NOT NULL,
-    is_waiting boolean DEFAULT false NOT NULL
-);
-
-COMMENT ON TABLE billing.invoice_lines IS 'Lines of paid invoices: what was paid for, and for which period.';
-
-COMMENT ON COLUMN billing.invoice_lines.quantity IS 'Seats of a licensed price; usage of a metered one.';
-
-COMMENT ON COLUMN billing.invoice_lines.is_waiting IS 'Paid, but only the subscription can tell what for, and it is not known here yet.';
-
-CREATE TABLE billing.invoices (
-    stripe_invoice_id text NOT NULL,
-    stripe_customer_id text,
-    account_id uuid,
-    stripe_subscription_id text,
-    livemode boolean NOT NULL,
-    status text NOT NULL,
-    billing_reason text,
-    currency text NOT NULL,
-    subtotal bigint NOT NULL,
-    total bigint NOT NULL,
-    amount_due bigint NOT NULL,
-    amount_paid bigint NOT NULL,
-    amount_returned bigint DEFAULT 0 NOT NULL,
-    amount_contested bigint DEFAULT 0 NOT NULL,
-    attempt_count integer DEFAULT 0 NOT NULL,
-    next_payment_attempt_at timestamp with time zone,
-    hosted_invoice_url text,
-    invoiced_at timestamp with time zone NOT NULL,
-    paid_at timestamp with time zone,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['draft'::text, 'open'::text, 'uncollectible'::text, 'paid'::text, 'void'::text])))
-);
-
-COMMENT ON TABLE billing.invoices IS 'Stripe invoices; amounts in minor units of currency.';
-
-COMMENT ON COLUMN billing.invoices.amount_returned IS 'What went back of amount_paid: refunds, lost disputes, credit notes after payment.';
-
-COMMENT ON COLUMN billing.invoices.amount_contested IS 'What open disputes contest of the rest.';
-
-CREATE FUNCTION billing._change_ends(invoice billing.invoices, line billing.invoice_lines) RETURNS timestamp with time zone
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+CREATE FUNCTION billing._carry(account_id uuid, business_key text, amount bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select least(
-        (_change_ends.line).period_end,
-        billing._first_slot((_change_ends.line).period_end, billing._change_starts(_change_ends.invoice, _change_ends.line))
-    )
+declare
+    v_amount bigint := _carry.amount + coalesce((
+        select carried_credits.amount from billing.carried_credits
+        where carried_credits.business_key = _carry.business_key
+    ), 0);
+begin
+    delete from billing.carried_credits where carried_credits.business_key = _carry.business_key;
+    if v_amount <> 0 then
+        insert into billing.carried_credits (business_key, account_id, amount)
+        values (_carry.business_key, _carry.account_id, v_amount);
+    end if;
+    update billing.credit_balances set carried = credit_balances.carried - _carry.amount, updated_at = now()
+    where credit_balances.account_id = _carry.account_id;
+end
 $$;
 
-CREATE FUNCTION billing._change_starts(invoice billing.invoices, line billing.invoice_lines) RETURNS timestamp with time zone
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
-    AS $$
-    select greatest((_change_starts.line).period_start, (_change_starts.invoice).invoiced_at)
-$$;
-
-CREATE FUNCTION billing._changes(stripe_invoice_id text) RETURNS SETOF billing.invoice_lines
+CREATE FUNCTION billing._charged_at(stripe_payment_intent_id text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select * from billing.invoice_lines
-    where invoice_lines.stripe_invoice_id = _changes.stripe_invoice_id and invoice_lines.is_proration
-        and invoice_lines.stripe_subscription_item_id is not null and invoice_lines.amount <> 0
-        and invoice_lines.period_end > invoice_lines.period_start
+    select min(payments.charged_at) from billing.payments
+    where payments.stripe_payment_intent_id = _charged_at.stripe_payment_intent_id and payments.status = 'succeeded'
+$$;
+
+CREATE FUNCTION billing._check_buyer(stripe_id text, stripe_customer_id text, account_id uuid) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if _check_buyer.account_id is null and _check_buyer.stripe_customer_id is null then
+        raise exception 'a guest paid for %: it is linked to no account', _check_buyer.stripe_id
+            using errcode = 'TB055',
+            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
+    elsif _check_buyer.account_id is null then
+        raise exception 'customer % of % is linked to no account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
+            using errcode = 'TB011', detail = _check_buyer.stripe_customer_id,
+            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
+    end if;
+end
 $$;
 
 CREATE FUNCTION billing._check_customer_id(stripe_customer_id text) RETURNS void
@@ -940,13 +1121,13 @@ $$;
 
 CREATE FUNCTION billing._check_linked(invoice billing.invoices) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if (_check_linked.invoice).account_id is null then
         raise exception 'customer % of invoice % is linked to no account',
-            (_check_linked.invoice).stripe_customer_id, (_check_linked.invoice).stripe_invoice_id
-            using errcode = 'TB011', detail = (_check_linked.invoice).stripe_customer_id,
+            coalesce((_check_linked.invoice).stripe_customer_id, 'null'), (_check_linked.invoice).stripe_invoice_id
+            using errcode = 'TB011', detail = coalesce((_check_linked.invoice).stripe_customer_id, ''),
             hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
     end if;
 end
@@ -1155,9 +1336,10 @@ declare
         where accounts.id = _claim_customer.account_id
     );
 begin
-    insert into billing.customer_claims (account_id, livemode, email, idempotency_key)
+    insert into billing.customer_claims (account_id, livemode, email, name, idempotency_key)
     values (
         _claim_customer.account_id, _claim_customer.livemode, v_email,
+        billing._name_of_account(_claim_customer.account_id),
         billing._fresh_stripe_key('customer', _claim_customer.account_id)
     )
     on conflict on constraint customer_claims_pkey do nothing;
@@ -1175,6 +1357,7 @@ begin
         update billing.customer_claims
         set token = case when v_claim.stripe_customer_id is null then v_claim.token else gen_random_uuid() end,
             email = case when v_claim.stripe_customer_id is null then v_claim.email else v_email end,
+            name = billing._name_of_account(v_claim.account_id),
             may_exist = v_claim.stripe_customer_id is null,
             stripe_customer_id = null,
             idempotency_key = billing._fresh_stripe_key('customer', v_claim.account_id),
@@ -1189,6 +1372,7 @@ begin
         'idempotency_key', v_claim.idempotency_key,
         'params', jsonb_strip_nulls(jsonb_build_object(
             'email', v_claim.email,
+            'name', v_claim.name,
             'metadata', jsonb_build_object('account_id', v_claim.account_id, 'tillbase_claim', v_claim.token)
         )),
         'lookup', case
@@ -1273,6 +1457,8 @@ begin
 
     v_obstacle := case
         when v_account.closed_at is not null then 'account_closed'
+        -- Nobody is left who agreed to be charged.
+        when not billing._has_user(v_account.id) then 'no_user'
         when v_customer_id is null then 'no_customer'
         when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 or not exists (
             select from billing.products where products.stripe_product_id = v_pack.stripe_product_id and products.active
@@ -1319,6 +1505,54 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._claim_returned_credits(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_revocation billing.credit_revocations;
+    v_balance billing.credit_balances;
+    v_lot billing.credit_grants;
+    v_claimed bigint;
+begin
+    for v_revocation in
+        select * from billing.credit_revocations
+        where credit_revocations.account_id = _claim_returned_credits.account_id and credit_revocations.shortfall > 0
+            and credit_revocations.shortfall_policy <> 'allow_negative'
+        order by credit_revocations.id
+    loop
+        select * into v_lot from billing.credit_grants where credit_grants.id = v_revocation.grant_id;
+        select * into v_balance from billing.credit_balances
+        where credit_balances.account_id = v_revocation.account_id;
+        v_claimed := least(
+            v_lot.remaining - v_lot.held, v_revocation.shortfall,
+            -- What later credits have made up for is owed no more.
+            case v_revocation.shortfall_policy
+                when 'block_future_grants' then least(
+                    v_balance.withheld,
+                    v_revocation.requested - greatest(v_revocation.taken, v_revocation.reinstated)
+                )
+                else v_revocation.shortfall - v_revocation.voided
+            end
+        );
+        if v_claimed > 0 then
+            perform billing._claim_shortfall(v_revocation, v_lot, v_claimed);
+        end if;
+    end loop;
+
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = _claim_returned_credits.account_id and credit_grants.contested > 0
+            and credit_grants.remaining > credit_grants.held
+        order by credit_grants.id
+    loop
+        v_claimed := least(v_lot.contested, v_lot.remaining - v_lot.held);
+        update billing.credit_grants set contested = v_lot.contested - v_claimed where credit_grants.id = v_lot.id;
+        perform billing._freeze(v_lot, v_claimed);
+    end loop;
+end
+$$;
+
 CREATE TABLE billing.credit_grants (
     id bigint NOT NULL,
     account_id uuid NOT NULL,
@@ -1326,6 +1560,7 @@ CREATE TABLE billing.credit_grants (
     amount billing.positive_credits NOT NULL,
     remaining bigint NOT NULL,
     held bigint DEFAULT 0 NOT NULL,
+    contested bigint DEFAULT 0 NOT NULL,
     cut bigint DEFAULT 0 NOT NULL,
     priority integer DEFAULT 100 NOT NULL,
     effective_at timestamp with time zone NOT NULL,
@@ -1351,24 +1586,46 @@ COMMENT ON COLUMN billing.credit_grants.entry_id IS 'The entry that opened the l
 
 COMMENT ON COLUMN billing.credit_grants.held IS 'Part of remaining that open holds have pinned.';
 
-COMMENT ON COLUMN billing.credit_grants.cut IS 'Credits that were not granted with it, because their price had gone back by then.';
+COMMENT ON COLUMN billing.credit_grants.contested IS 'Credits that an open dispute contests and that could not be frozen, because they were spent or held: frozen when they come back.';
 
-CREATE FUNCTION billing._correct_grant(lot billing.credit_grants, amount bigint, idempotency_key text, reason text) RETURNS void
+COMMENT ON COLUMN billing.credit_grants.cut IS 'Credits that were not granted with it, because their price had been returned by then.';
+
+CREATE FUNCTION billing._claim_shortfall(revocation billing.credit_revocations, lot billing.credit_grants, amount bigint) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_amount bigint := least(_correct_grant.amount, (_correct_grant.lot).amount - coalesce((
-        select sum(billing._asked_back(credit_revocations)) from billing.credit_revocations
-        where credit_revocations.grant_id = (_correct_grant.lot).id
-    ), 0));
+    v_revocation billing.credit_revocations := _claim_shortfall.revocation;
+    v_balance billing.credit_balances := billing._lock_balance(v_revocation.account_id);
+    v_entry_id bigint;
 begin
-    if v_amount > 0 then
-        perform billing._revoke_grant(
-            _correct_grant.lot, v_amount, 'stripe', _correct_grant.idempotency_key, 'clamp_and_record',
-            _correct_grant.reason, 'tillbase'
-        );
-    end if;
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, source, reference_id, description, actor, reverses_entry_id, key_space,
+        idempotency_key, occurred_at
+    )
+    values (
+        v_revocation.account_id, 'revocation', -_claim_shortfall.amount, v_balance.balance - _claim_shortfall.amount,
+        (_claim_shortfall.lot).source, (_claim_shortfall.lot).reference_id, v_revocation.reason, v_revocation.actor,
+        (_claim_shortfall.lot).entry_id, 'system', format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
+        billing.current_time()
+    )
+    returning id into v_entry_id;
+    insert into billing.credit_consumptions (entry_id, grant_id, amount)
+    values (v_entry_id, (_claim_shortfall.lot).id, _claim_shortfall.amount);
+    update billing.credit_grants
+    set remaining = credit_grants.remaining - _claim_shortfall.amount,
+        closed_at = case when credit_grants.remaining = _claim_shortfall.amount then billing.current_time() end
+    where credit_grants.id = (_claim_shortfall.lot).id;
+    update billing.credit_revocations
+    set taken = credit_revocations.taken + _claim_shortfall.amount,
+        shortfall = credit_revocations.shortfall - _claim_shortfall.amount
+    where credit_revocations.id = v_revocation.id;
+    update billing.credit_balances
+    set balance = credit_balances.balance - _claim_shortfall.amount,
+        withheld = credit_balances.withheld
+            - case v_revocation.shortfall_policy when 'block_future_grants' then _claim_shortfall.amount else 0 end,
+        updated_at = now()
+    where credit_balances.account_id = v_revocation.account_id;
 end
 $$;
 
@@ -1378,6 +1635,7 @@ CREATE TABLE billing.credit_balances (
     held bigint DEFAULT 0 NOT NULL,
     debt bigint DEFAULT 0 NOT NULL,
     withheld bigint DEFAULT 0 NOT NULL,
+    carried bigint DEFAULT 0 NOT NULL,
     next_due_at timestamp with time zone,
     may_spend boolean DEFAULT true NOT NULL,
     overdraft bigint DEFAULT 0 NOT NULL,
@@ -1401,6 +1659,8 @@ COMMENT ON COLUMN billing.credit_balances.held IS 'Credits set aside by open hol
 COMMENT ON COLUMN billing.credit_balances.debt IS 'Credits owed because something already spent was taken back; the next grant repays it.';
 
 COMMENT ON COLUMN billing.credit_balances.withheld IS 'Credits that the next grants give up, because something already spent was taken back.';
+
+COMMENT ON COLUMN billing.credit_balances.carried IS 'Credits by which later ones that invoices pay for are less: Stripe credited time back whose credits had been spent.';
 
 COMMENT ON COLUMN billing.credit_balances.next_due_at IS 'No lot opens or expires and no hold expires before this; null: none ever does.';
 
@@ -1435,6 +1695,49 @@ begin
 end
 $$;
 
+CREATE TABLE billing.credit_packs (
+    stripe_price_id text NOT NULL,
+    stripe_product_id text NOT NULL,
+    livemode boolean DEFAULT false NOT NULL,
+    active boolean DEFAULT true NOT NULL,
+    lookup_key text,
+    nickname text,
+    currency text DEFAULT 'usd'::text NOT NULL,
+    unit_amount bigint,
+    pack_credits bigint,
+    credits_per_unit numeric,
+    expires_after interval,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT credits_are_fixed_or_by_the_amount CHECK (((pack_credits IS NULL) <> (credits_per_unit IS NULL))),
+    CONSTRAINT credits_per_unit_are_positive CHECK ((credits_per_unit > (0)::numeric)),
+    CONSTRAINT expires_after_is_positive CHECK ((expires_after > '00:00:00'::interval)),
+    CONSTRAINT pack_credits_are_positive CHECK ((pack_credits > 0))
+);
+
+COMMENT ON TABLE billing.credit_packs IS 'One-time Stripe prices and the credits they are worth.';
+
+COMMENT ON COLUMN billing.credit_packs.pack_credits IS 'Credits for one; null where the customer chooses the amount.';
+
+COMMENT ON COLUMN billing.credit_packs.credits_per_unit IS 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';
+
+COMMENT ON COLUMN billing.credit_packs.expires_after IS 'How long after the payment the credits expire; null: never.';
+
+CREATE FUNCTION billing._credits_of_pack(pack billing.credit_packs, quantity bigint, amount bigint) RETURNS numeric
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+        when (_credits_of_pack.pack).credits_per_unit is not null then floor(
+            (_credits_of_pack.pack).credits_per_unit * _credits_of_pack.amount
+            / power(10::numeric, billing._minor_digits((_credits_of_pack.pack).currency))
+        )
+        else (_credits_of_pack.pack).pack_credits * coalesce(_credits_of_pack.quantity, 1)::numeric
+    end
+$$;
+
 CREATE FUNCTION billing._customer_of(account_id uuid, livemode boolean) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -1442,6 +1745,38 @@ CREATE FUNCTION billing._customer_of(account_id uuid, livemode boolean) RETURNS 
     select customers.stripe_customer_id from billing.customers
     where customers.account_id = _customer_of.account_id and customers.livemode = _customer_of.livemode
         and customers.deleted_at is null and customers.duplicate_of is null
+$$;
+
+CREATE FUNCTION billing._date_purchases(stripe_payment_intent_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_charged_at timestamptz := billing._charged_at(_date_purchases.stripe_payment_intent_id);
+    v_purchase billing.pack_purchases;
+begin
+    for v_purchase in
+        select * from billing.pack_purchases
+        where pack_purchases.stripe_payment_intent_id = _date_purchases.stripe_payment_intent_id
+            and pack_purchases.expires_at is not null and pack_purchases.purchased_at <> v_charged_at
+        order by pack_purchases.business_key
+    loop
+        perform billing._lock_balance(v_purchase.account_id);
+        update billing.pack_purchases
+        set purchased_at = v_charged_at, expires_at = v_charged_at + (v_purchase.expires_at - v_purchase.purchased_at)
+        where pack_purchases.business_key = v_purchase.business_key
+        returning * into v_purchase;
+        update billing.credit_grants
+        set expires_at = v_purchase.expires_at, effective_at = least(credit_grants.effective_at, v_charged_at)
+        where credit_grants.key_space = 'stripe' and credit_grants.closed_at is null
+            and (
+                credit_grants.idempotency_key = v_purchase.business_key
+                or credit_grants.account_id = v_purchase.account_id
+                and credit_grants.idempotency_key ^@ (v_purchase.business_key || '#')
+            );
+        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at);
+    end loop;
+end
 $$;
 
 CREATE TABLE billing.products (
@@ -1520,32 +1855,109 @@ CREATE TABLE billing.one_time_prices (
     nickname text,
     currency text NOT NULL,
     unit_amount bigint,
+    has_custom_amount boolean DEFAULT false NOT NULL,
     metadata jsonb NOT NULL,
     as_of timestamp with time zone NOT NULL
 );
 
 COMMENT ON TABLE billing.one_time_prices IS 'One-time Stripe prices that declare no credits, nor does their product: no packs, unless one of them does later.';
 
-CREATE FUNCTION billing._declared_pack(price billing.one_time_prices) RETURNS bigint
+CREATE FUNCTION billing._declared_pack(price billing.one_time_prices) RETURNS billing.declared_pack
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
-    AS $$
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
 declare
-    v_credits bigint := billing._declared_credits(
-        (_declared_pack.price).stripe_price_id, 'pack_credits', (_declared_pack.price).metadata,
-        (
-            select products.metadata from billing.products
-            where products.stripe_product_id = (_declared_pack.price).stripe_product_id
-        )
-    );
+    v_price billing.one_time_prices := _declared_pack.price;
+    v_pack billing.declared_pack;
+    v_metadata jsonb := (
+        select products.metadata from billing.products where products.stripe_product_id = v_price.stripe_product_id
+    ) || v_price.metadata;
+    v_after text := v_metadata ->> 'pack_expires_after';
 begin
-    if v_credits = 0 then
-        raise exception 'metadata pack_credits of % is "0", a credit pack has at least one',
-            (_declared_pack.price).stripe_price_id
+    if v_price.has_custom_amount then
+        if (v_metadata ->> 'credits_per_unit') !~ '^[0-9]{1,12}([.][0-9]{1,6})?$'
+            or (v_metadata ->> 'credits_per_unit')::numeric = 0 then
+            raise exception 'metadata credits_per_unit of % is "%", not a number above 0',
+                v_price.stripe_price_id, v_metadata ->> 'credits_per_unit'
+                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+        end if;
+        v_pack.credits_per_unit := (v_metadata ->> 'credits_per_unit')::numeric;
+    else
+        v_pack.pack_credits := billing._declared_credits(v_price.stripe_price_id, 'pack_credits', v_metadata, '{}');
+        if v_pack.pack_credits = 0 then
+            raise exception 'metadata pack_credits of % is "0", a credit pack has at least one', v_price.stripe_price_id
+                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+        end if;
+    end if;
+    if v_after !~ '^[1-9][0-9]{0,3} (day|month|year)s?$' then
+        raise exception 'metadata pack_expires_after of % is "%", not such as "90 days", "12 months" or "1 year"',
+            v_price.stripe_price_id, v_after
             using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
     end if;
-    return v_credits;
+    v_pack.expires_after := v_after::interval;
+    return v_pack;
 end
+$_$;
+
+CREATE FUNCTION billing._declared_plan(plan billing.plans, product billing.products) RETURNS billing.plans
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_plan billing.plans := _declared_plan.plan;
+    v_product billing.products := _declared_plan.product;
+    v_rollover text;
+    v_features text := coalesce(v_plan.metadata ->> 'features', v_product.metadata ->> 'features');
+begin
+    if v_plan.usage_type = 'metered' then
+        v_product.metadata := '{}';
+    end if;
+    v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
+    if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15})$' then
+        raise exception 'metadata credits_rollover of % is "%", not none, all, periods:N or cap:N',
+            v_plan.stripe_price_id, v_rollover
+            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+    elsif v_rollover is not null then
+        v_plan.rollover := split_part(v_rollover, ':', 1);
+        v_plan.rollover_periods := case when v_rollover ^@ 'periods:' then split_part(v_rollover, ':', 2)::integer end;
+        v_plan.rollover_cap := case when v_rollover ^@ 'cap:' then split_part(v_rollover, ':', 2)::bigint end;
+    end if;
+    v_plan.initial_credits := coalesce(billing._declared_credits(
+        v_plan.stripe_price_id, 'initial_credits', v_plan.metadata, v_product.metadata), v_plan.initial_credits);
+    v_plan.monthly_credits := coalesce(billing._declared_credits(
+        v_plan.stripe_price_id, 'monthly_credits', v_plan.metadata, v_product.metadata), v_plan.monthly_credits);
+    v_plan.trial_credits := coalesce(billing._declared_credits(
+        v_plan.stripe_price_id, 'trial_credits', v_plan.metadata, v_product.metadata), v_plan.trial_credits);
+    v_plan.proration_credits := coalesce(billing._declared_choice(
+        v_plan, v_product, 'credits_on_proration', array['none', 'delta', 'full']), v_plan.proration_credits);
+    v_plan.downgrade_credits := coalesce(billing._declared_choice(
+        v_plan, v_product, 'credits_on_downgrade', array['take_back', 'keep']), v_plan.downgrade_credits);
+    v_plan.cancel_credits := coalesce(billing._declared_choice(
+        v_plan, v_product, 'credits_on_cancel', array['period_end', 'stop']), v_plan.cancel_credits);
+    v_plan.trial_end_credits := coalesce(billing._declared_choice(
+        v_plan, v_product, 'trial_credits_end', array['trial_end', 'keep']), v_plan.trial_end_credits);
+    v_plan.features := coalesce(billing._declared_features(v_plan.stripe_price_id, v_features), v_plan.features);
+    return v_plan;
+end
+$_$;
+
+CREATE FUNCTION billing._declares_credits(metadata jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select _declares_credits.metadata ?| array[
+        'initial_credits', 'monthly_credits', 'trial_credits', 'credits_rollover', 'credits_on_proration',
+        'credits_on_downgrade', 'credits_on_cancel', 'trial_credits_end'
+    ]
+$$;
+
+CREATE FUNCTION billing._description_of_move(source text, plan_name text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select case source
+        when 'stripe.proration' then 'Subscription credits for the change to '
+        else 'Monthly subscription credits for '
+    end || plan_name
 $$;
 
 CREATE TABLE billing.notifications (
@@ -1631,6 +2043,22 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._dismissal(payload text, waiting_for text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select pg_catalog.format(
+        'customer %s was dismissed by %s: %s', customers.stripe_customer_id, customers.dismissed_by,
+        customers.dismissed_reason
+    )
+    from billing.customers
+    where customers.stripe_customer_id in (
+            _dismissal.waiting_for, pg_catalog.substring(_dismissal.payload, '"customer"\s*:\s*"(cus_[A-Za-z0-9_]+)"')
+        )
+        and customers.dismissed_at is not null and customers.account_id is null
+    limit 1
+$$;
+
 CREATE FUNCTION billing._dispute_rank(status text) RETURNS integer
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
@@ -1698,16 +2126,26 @@ begin
     select sum(credit_grants.remaining - credit_grants.held) - _expire_beyond_cap.cap into v_excess
     from billing.credit_grants
     where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
-        and credit_grants.source = 'stripe.monthly_allocation'
+        and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
         and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
-        and credit_grants.effective_at < _expire_beyond_cap.slot_start;
+        and credit_grants.effective_at < _expire_beyond_cap.slot_start
+        and not exists (
+            select from billing.invoices
+            where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
+                and invoices.paid_at > _expire_beyond_cap.slot_start
+        );
     for v_lot in
         select * from billing.credit_grants
         where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
-            and credit_grants.source = 'stripe.monthly_allocation'
+            and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
             and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
             and credit_grants.effective_at < _expire_beyond_cap.slot_start
             and credit_grants.remaining > credit_grants.held
+            and not exists (
+                select from billing.invoices
+                where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
+                    and invoices.paid_at > _expire_beyond_cap.slot_start
+            )
         order by credit_grants.effective_at, credit_grants.id
     loop
         exit when v_excess <= 0;
@@ -1759,21 +2197,45 @@ $$;
 
 CREATE FUNCTION billing._first_slot(anchor timestamp with time zone, from_moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
     AS $$
     select case
-        when slot.start >= _first_slot.from_moment then slot.start
-        else billing._slot(_first_slot.anchor, slot.k + 1)
+        when billing._slot(anchor, billing._slot_number(anchor, from_moment)) >= from_moment
+            then billing._slot(anchor, billing._slot_number(anchor, from_moment))
+        else billing._slot(anchor, billing._slot_number(anchor, from_moment) + 1)
     end
-    from (
-        select number.k, billing._slot(_first_slot.anchor, number.k) as start
-        from (select billing._slot_number(_first_slot.anchor, _first_slot.from_moment) as k) as number
-    ) as slot
+$$;
+
+CREATE FUNCTION billing._follow_email(stripe_customer_id text, old_email text, new_email text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    insert into billing.customer_email_changes as held (stripe_customer_id, old_emails, new_email)
+    values (
+        _follow_email.stripe_customer_id, array[coalesce(_follow_email.old_email, '')], _follow_email.new_email
+    )
+    on conflict (stripe_customer_id) do update
+    -- Until it is settled the customer may have any of the addresses.
+    set old_emails = case
+            when held.settled_at is not null then excluded.old_emails
+            else held.old_emails || held.new_email || excluded.old_emails
+        end,
+        new_email = excluded.new_email, attempts = 0, next_attempt_at = now(), settled_at = null, last_error = null,
+        updated_at = now()
+$$;
+
+CREATE FUNCTION billing._free_pack_key(account_id uuid, stripe_product_id text, moment timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format(
+        'free_pack:%s:%s:%s', _free_pack_key.account_id, _free_pack_key.stripe_product_id,
+        to_char(_free_pack_key.moment at time zone 'utc', 'YYYY-MM')
+    )
 $$;
 
 CREATE FUNCTION billing._freeze(lot billing.credit_grants, amount bigint) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_hold_id uuid;
@@ -1813,6 +2275,36 @@ CREATE FUNCTION billing._freeze_account(account_id uuid, reason text) RETURNS vo
     on conflict (dedupe_key) do nothing
 $$;
 
+CREATE FUNCTION billing._freeze_lots(grant_ids bigint[], amount bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_left bigint := _freeze_lots.amount - billing._frozen_of_lots(_freeze_lots.grant_ids);
+    v_lot billing.credit_grants;
+    v_part bigint;
+begin
+    for v_lot in
+        select * from billing.credit_grants where credit_grants.id = any (_freeze_lots.grant_ids)
+        order by credit_grants.effective_at desc, credit_grants.id desc
+    loop
+        v_part := least(v_left, v_lot.remaining - v_lot.held);
+        continue when v_part <= 0;
+        perform billing._freeze(v_lot, v_part);
+        v_left := v_left - v_part;
+    end loop;
+    for v_lot in
+        select * from billing.credit_grants where credit_grants.id = any (_freeze_lots.grant_ids)
+        order by credit_grants.effective_at desc, credit_grants.id desc
+    loop
+        v_part := least(v_left, billing._spent_of_lot(v_lot) - billing._frozen_of_lots(array[v_lot.id]));
+        continue when v_part <= 0;
+        update billing.credit_grants set contested = credit_grants.contested + v_part where credit_grants.id = v_lot.id;
+        v_left := v_left - v_part;
+    end loop;
+end
+$$;
+
 CREATE FUNCTION billing._fresh_stripe_key(purpose text, id uuid) RETURNS text
     LANGUAGE sql
     SET search_path TO ''
@@ -1820,24 +2312,50 @@ CREATE FUNCTION billing._fresh_stripe_key(purpose text, id uuid) RETURNS text
     select pg_catalog.format('tillbase:%s:%s:%s', _fresh_stripe_key.purpose, _fresh_stripe_key.id, gen_random_uuid())
 $$;
 
-CREATE FUNCTION billing._give_back(lot billing.credit_grants, amount bigint) RETURNS void
+CREATE FUNCTION billing._frozen_of_lots(grant_ids bigint[]) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(sum(lots.contested + coalesce(holds.amount, 0)), 0)::bigint
+    from billing.credit_grants as lots
+    left join (
+        select credit_holds.frozen_grant_id, sum(credit_holds.amount) as amount from billing.credit_holds
+        where credit_holds.frozen_grant_id = any (_frozen_of_lots.grant_ids) and credit_holds.status = 'held'
+        group by credit_holds.frozen_grant_id
+    ) as holds on holds.frozen_grant_id = lots.id
+    where lots.id = any (_frozen_of_lots.grant_ids)
+$$;
+
+CREATE FUNCTION billing._give_back(account_id uuid, business_key text, amount bigint) RETURNS bigint
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_left bigint := _give_back.amount;
+    v_to_grant bigint := 0;
     v_revocation billing.credit_revocations;
     v_part bigint;
     v_voided bigint;
 begin
+    -- What is still carried of it is carried no more. Where later credits were less for it, it stays written down, and as
+    -- much is granted.
+    select least(v_left, -carried_credits.amount) into v_part from billing.carried_credits
+    where carried_credits.business_key = _give_back.business_key and carried_credits.amount < 0;
+    if v_part > 0 then
+        select greatest(v_part - credit_balances.carried, 0) into v_to_grant from billing.credit_balances
+        where credit_balances.account_id = _give_back.account_id;
+        perform billing._carry(_give_back.account_id, _give_back.business_key, v_part - v_to_grant);
+        v_left := v_left - v_part;
+    end if;
     for v_revocation in
         select * from billing.credit_revocations
-        where credit_revocations.grant_id = (_give_back.lot).id and credit_revocations.key_space = 'stripe'
-            and credit_revocations.idempotency_key ^@ 'returned:'
+        where credit_revocations.business_key = _give_back.business_key
         order by credit_revocations.id desc
     loop
         exit when v_left = 0;
         v_part := least(v_left, billing._asked_back(v_revocation));
+        continue when v_part = 0;
+        v_left := v_left - v_part;
         v_voided := least(v_part, v_revocation.requested - v_revocation.voided - v_revocation.taken - case
             when v_revocation.shortfall_policy = 'clamp_and_record' then 0 else v_revocation.shortfall
         end);
@@ -1848,15 +2366,14 @@ begin
         end if;
         if v_part > v_voided then
             perform billing._reinstate(
-                v_revocation, v_part - v_voided, 'stripe', format('given_back:%s:%s', v_revocation.grant_id, (
+                v_revocation, v_part - v_voided, 'stripe', format('given_back:%s:%s', v_revocation.id, (
                     select count(*) from billing.credit_reinstatements
-                    join billing.credit_revocations on credit_revocations.id = credit_reinstatements.revocation_id
-                    where credit_revocations.grant_id = v_revocation.grant_id
+                    where credit_reinstatements.revocation_id = v_revocation.id
                 )), 'Payment received again', 'tillbase'
             );
         end if;
-        v_left := v_left - v_part;
     end loop;
+    return v_left + v_to_grant;
 end
 $$;
 
@@ -1878,6 +2395,7 @@ CREATE TABLE billing.held_credits (
     stripe_invoice_id text,
     stripe_subscription_item_id text,
     stripe_price_id text,
+    expires_at timestamp with time zone,
     revocation_id bigint,
     held_at timestamp with time zone NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -1940,6 +2458,7 @@ begin
         source => v_held.source,
         reference_id => v_held.reference_id,
         description => v_held.description,
+        expires_at => case when v_held.expires_at > billing.current_time() then v_held.expires_at end,
         stripe_invoice_id => v_held.stripe_invoice_id,
         stripe_subscription_item_id => v_held.stripe_subscription_item_id,
         stripe_price_id => v_held.stripe_price_id,
@@ -1950,9 +2469,11 @@ $$;
 
 CREATE FUNCTION billing._gone(credits numeric, returned numeric, paid numeric) RETURNS bigint
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select case when _gone.paid > 0 then floor(_gone.credits * least(_gone.returned / _gone.paid, 1))::bigint else 0 end
+    select case
+        when _gone.paid > 0 then floor(_gone.credits * least(_gone.returned, _gone.paid) / _gone.paid)::bigint else 0
+    end
 $$;
 
 CREATE FUNCTION billing._grant_credits(account_id uuid, amount bigint, key_space text, idempotency_key text, source text, reference_id text, description text, metadata jsonb DEFAULT '{}'::jsonb, priority integer DEFAULT 100, effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, stripe_subscription_item_id text DEFAULT NULL::text, stripe_price_id text DEFAULT NULL::text, stripe_checkout_session_id text DEFAULT NULL::text, stripe_payment_intent_id text DEFAULT NULL::text, kind text DEFAULT 'grant'::text, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
@@ -2020,93 +2541,34 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._grant_cut(lot billing.credit_grants, amount bigint) RETURNS void
+CREATE FUNCTION billing._grant_initial(invoice billing.invoices, stripe_price_id text, stripe_subscription_item_id text, period_start timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_lot billing.credit_grants := _grant_cut.lot;
-begin
-    perform billing._grant_credits(
-        account_id => v_lot.account_id,
-        amount => _grant_cut.amount,
-        key_space => 'stripe',
-        idempotency_key => format('cut:%s:%s', v_lot.id, v_lot.cut),
-        source => v_lot.source,
-        reference_id => v_lot.reference_id,
-        description => 'Credits of a payment received again',
-        expires_at => case when v_lot.expires_at > billing.current_time() then v_lot.expires_at end,
-        stripe_invoice_id => v_lot.stripe_invoice_id,
-        stripe_subscription_item_id => v_lot.stripe_subscription_item_id,
-        stripe_price_id => v_lot.stripe_price_id
-    );
-    update billing.credit_grants set cut = v_lot.cut - _grant_cut.amount where credit_grants.id = v_lot.id;
-end
-$$;
-
-CREATE FUNCTION billing._grant_due_slots(stripe_subscription_id text, as_of timestamp with time zone) RETURNS TABLE(slots bigint, credits numeric)
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_schedule billing.credit_schedules;
-    v_plan billing.plans;
-    v_slot_end timestamptz;
-    v_granted bigint;
-begin
-    slots := 0;
-    credits := 0;
-    loop
-        select * into v_schedule from billing.credit_schedules
-        where credit_schedules.stripe_subscription_id = _grant_due_slots.stripe_subscription_id
-            and credit_schedules.next_slot_at <= _grant_due_slots.as_of and credit_schedules.disarmed_reason is null
-        order by credit_schedules.next_slot_at, credit_schedules.stripe_subscription_item_id
-        limit 1;
-        exit when not found;
-        select * into strict v_plan from billing.plans where plans.stripe_price_id = v_schedule.stripe_price_id;
-        exit when v_plan.monthly_credits::numeric * v_schedule.quantity > 9223372036854775807 - (
-            select credit_balances.balance::numeric from billing.credit_balances
-            where credit_balances.account_id = v_schedule.account_id
-        );
-        v_slot_end := billing._slot_end(v_schedule.anchor, v_schedule.next_slot_at);
-        v_granted := billing._grant_slot(
-            v_schedule, v_plan, v_schedule.next_slot_at, v_slot_end, v_plan.monthly_credits * v_schedule.quantity
-        );
-        slots := slots + (v_granted > 0)::integer;
-        credits := credits + v_granted;
-        update billing.credit_schedules
-        set last_slot_at = v_schedule.next_slot_at,
-            slots_granted = v_schedule.slots_granted + 1,
-            next_slot_at = case when v_slot_end < v_schedule.ends_at then v_slot_end end,
-            updated_at = now()
-        where credit_schedules.stripe_subscription_item_id = v_schedule.stripe_subscription_item_id
-            and credit_schedules.stripe_invoice_id = v_schedule.stripe_invoice_id
-            and credit_schedules.period_start = v_schedule.period_start
-            and credit_schedules.is_change = v_schedule.is_change;
-    end loop;
-    return next;
-end
-$$;
-
-CREATE FUNCTION billing._grant_initial(invoice billing.invoices, plan billing.plans, stripe_subscription_item_id text, period_start timestamp with time zone) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_invoice billing.invoices := _grant_initial.invoice;
-    v_plan billing.plans := _grant_initial.plan;
-    v_key text := billing._once_key('initial', v_invoice.account_id, v_plan.stripe_product_id);
+    v_terms billing.credit_terms;
+    v_plan billing.plans;
+    v_key text;
     v_lot billing.credit_grants;
+    v_change bigint;
 begin
+    select * into strict v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
+    v_key := billing._once_key('initial', v_invoice.account_id, v_plan.stripe_product_id);
     select * into v_lot from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
-    if not found or billing._is_held(v_key) then
-        if v_plan.initial_credits > 0 then
+    if found and _grant_initial.period_start
+        >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
+        return;  -- nor is what is held for review of a later period
+    end if;
+    v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
+    if v_lot.id is null or billing._is_held(v_key) then
+        if v_terms.initial_credits > 0 then
             perform billing._grant_once(
                 account_id => v_invoice.account_id,
                 kind => 'initial',
                 idempotency_key => v_key,
-                amount => v_plan.initial_credits,
+                amount => v_terms.initial_credits,
                 source => 'stripe.subscription',
                 reference_id => v_invoice.stripe_subscription_id,
                 description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
@@ -2116,11 +2578,7 @@ begin
             );
         end if;
         return;
-    elsif v_lot.stripe_invoice_id = v_invoice.stripe_invoice_id or _grant_initial.period_start >= (
-        select min(invoice_lines.period_start) from billing.invoice_lines
-        where invoice_lines.stripe_invoice_id = v_lot.stripe_invoice_id and not invoice_lines.is_proration
-            and invoice_lines.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
-    ) then
+    elsif v_lot.stripe_invoice_id = v_invoice.stripe_invoice_id then
         return;
     end if;
 
@@ -2130,12 +2588,21 @@ begin
         stripe_price_id = v_plan.stripe_price_id,
         reference_id = v_invoice.stripe_subscription_id
     where credit_grants.id = v_lot.id;
-    if v_plan.initial_credits > v_lot.amount then
+    v_change := v_terms.initial_credits - billing._posted_credits(v_invoice.account_id, v_key);
+    if v_change < 0 then
+        perform billing._take_back(
+            v_invoice.account_id, v_key, -v_change, array[v_lot.id], 'clamp_and_record',
+            'An earlier paid period gives fewer initial credits'
+        );
+    elsif v_change > 0 then
+        v_change := billing._give_back(v_invoice.account_id, v_key, v_change);
+    end if;
+    if v_change > 0 then
         perform billing._grant_credits(
             account_id => v_invoice.account_id,
-            amount => v_plan.initial_credits - v_lot.amount,
+            amount => v_change,
             key_space => 'stripe',
-            idempotency_key => v_key || ':' || v_invoice.stripe_invoice_id,
+            idempotency_key => billing._next_lot_key(v_key),
             source => 'stripe.subscription',
             reference_id => v_invoice.stripe_subscription_id,
             description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
@@ -2143,16 +2610,36 @@ begin
             stripe_subscription_item_id => _grant_initial.stripe_subscription_item_id,
             stripe_price_id => v_plan.stripe_price_id
         );
-    elsif v_plan.initial_credits < v_lot.amount then
-        perform billing._correct_grant(
-            v_lot, v_lot.amount - v_plan.initial_credits, v_key || ':' || v_invoice.stripe_invoice_id,
-            'An earlier paid period gives fewer initial credits'
-        );
     end if;
+    -- What was returned of the later one is not its loss any more.
+    perform billing._post_returned_initial(v_invoice);
 end
 $$;
 
-CREATE FUNCTION billing._grant_once(account_id uuid, kind text, idempotency_key text, amount bigint, source text, reference_id text, description text, stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text) RETURNS void
+CREATE FUNCTION billing._grant_initial_of_invoice(invoice billing.invoices) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_schedule billing.credit_schedules;
+begin
+    for v_schedule in
+        select schedules.* from billing.credit_schedules as schedules
+        join billing.credit_terms on credit_terms.stripe_price_id = schedules.stripe_price_id
+            and credit_terms.initial_credits > 0
+        where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
+            and not schedules.is_change
+        order by schedules.stripe_subscription_item_id, schedules.period_start
+    loop
+        perform billing._grant_initial(
+            _grant_initial_of_invoice.invoice, v_schedule.stripe_price_id, v_schedule.stripe_subscription_item_id,
+            v_schedule.period_start
+        );
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._grant_once(account_id uuid, kind text, idempotency_key text, amount bigint, source text, reference_id text, description text, stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text, effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -2193,6 +2680,8 @@ begin
             source => _grant_once.source,
             reference_id => _grant_once.reference_id,
             description => _grant_once.description,
+            effective_at => _grant_once.effective_at,
+            expires_at => _grant_once.expires_at,
             stripe_invoice_id => _grant_once.stripe_invoice_id,
             stripe_subscription_item_id => _grant_once.stripe_subscription_item_id,
             stripe_price_id => _grant_once.stripe_price_id
@@ -2212,338 +2701,82 @@ begin
     v_held.stripe_invoice_id := _grant_once.stripe_invoice_id;
     v_held.stripe_subscription_item_id := _grant_once.stripe_subscription_item_id;
     v_held.stripe_price_id := _grant_once.stripe_price_id;
+    v_held.expires_at := _grant_once.expires_at;
     perform billing._set_aside(v_held);
-end
-$$;
-
-CREATE TABLE billing.checkout_sessions (
-    stripe_checkout_session_id text NOT NULL,
-    stripe_customer_id text,
-    account_id uuid,
-    livemode boolean NOT NULL,
-    mode text NOT NULL,
-    status text NOT NULL,
-    payment_status text NOT NULL,
-    client_reference_id text,
-    stripe_subscription_id text,
-    stripe_invoice_id text,
-    stripe_payment_intent_id text,
-    stripe_payment_link_id text,
-    currency text,
-    amount_total bigint,
-    opened_at timestamp with time zone,
-    completed_at timestamp with time zone,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT mode_is_known CHECK ((mode = ANY (ARRAY['payment'::text, 'setup'::text, 'subscription'::text]))),
-    CONSTRAINT payment_status_is_known CHECK ((payment_status = ANY (ARRAY['unpaid'::text, 'paid'::text, 'no_payment_required'::text]))),
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['open'::text, 'complete'::text, 'expired'::text])))
-);
-
-COMMENT ON TABLE billing.checkout_sessions IS 'Stripe Checkout Sessions that ended.';
-
-COMMENT ON COLUMN billing.checkout_sessions.client_reference_id IS 'As it came; the payer may have edited it, so it links nothing by itself.';
-
-CREATE FUNCTION billing._grant_packs(session billing.checkout_sessions) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_session billing.checkout_sessions := _grant_packs.session;
-    v_missing text;
-    v_credits numeric;
-    v_prices text[];
-    v_names text;
-begin
-    if not exists (
-        select from billing.checkout_line_items as items
-        left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
-        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
-            and (items.declares_credits or credit_packs.stripe_price_id is not null)
-    ) then
-        return;
-    elsif v_session.account_id is null and v_session.stripe_customer_id is null then
-        raise exception 'a guest paid for %: nobody can tell whose the credits are', v_session.stripe_checkout_session_id
-            using errcode = 'TB055',
-            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
-    elsif v_session.account_id is null then
-        raise exception 'customer % of % is linked to no account',
-            v_session.stripe_customer_id, v_session.stripe_checkout_session_id
-            using errcode = 'TB011', detail = v_session.stripe_customer_id,
-            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
-    end if;
-    -- Two sessions at once, or an account that no customer of the batch told of.
-    perform billing._lock_balance(v_session.account_id);
-
-    select items.stripe_price_id into v_missing
-    from billing.checkout_line_items as items
-    left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
-    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
-        and credit_packs.stripe_price_id is null and items.declares_credits
-    order by 1
-    limit 1;
-    if found then
-        raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
-            using errcode = 'TB010', detail = v_missing,
-            hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
-    end if;
-
-    select
-        sum(credit_packs.pack_credits * coalesce(items.quantity, 1)::numeric),
-        array_agg(distinct credit_packs.stripe_price_id),
-        string_agg(distinct coalesce(credit_packs.nickname, products.name), ', ')
-    into v_credits, v_prices, v_names
-    from billing.checkout_line_items as items
-    join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
-    join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
-    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id;
-    perform billing._grant_credits(
-        account_id => v_session.account_id,
-        amount => billing._checked_amount(v_credits),
-        key_space => 'stripe',
-        idempotency_key => 'pack:' || v_session.stripe_checkout_session_id,
-        source => 'stripe.pack',
-        reference_id => v_session.stripe_checkout_session_id,
-        description => v_names,
-        stripe_invoice_id => v_session.stripe_invoice_id,
-        -- Of several packs the line items tell.
-        stripe_price_id => case when cardinality(v_prices) = 1 then v_prices[1] end,
-        stripe_checkout_session_id => v_session.stripe_checkout_session_id,
-        stripe_payment_intent_id => v_session.stripe_payment_intent_id
-    );
-    perform billing._settle_packs(v_session.stripe_payment_intent_id);
-end
-$$;
-
-CREATE FUNCTION billing._grant_paid_lines(invoice billing.invoices) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_invoice billing.invoices := _grant_paid_lines.invoice;
-    v_net numeric := billing._net_of_changes(v_invoice);
-    v_deduct bigint := greatest(-floor(v_net), 0);
-    v_deducted bigint := 0;
-    v_period record;
-begin
-    -- A manual invoice is no new month; lines of a change of plan that are no proration are one.
-    if v_invoice.billing_reason
-        in ('subscription_create', 'subscription_cycle', 'subscription_update', 'quote_accept', 'subscription')
-    then
-        -- Tiers make several lines of one item and period.
-        for v_period in
-            select
-                invoice_lines.stripe_subscription_item_id, invoice_lines.stripe_price_id, invoice_lines.period_start,
-                invoice_lines.period_end, sum(invoice_lines.quantity)::bigint as quantity,
-                sum(invoice_lines.amount)::bigint as amount
-            from billing.invoice_lines
-            where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
-                and invoice_lines.stripe_subscription_item_id is not null
-                and not invoice_lines.is_proration
-                and invoice_lines.period_end > invoice_lines.period_start
-            group by 1, 2, 3, 4
-            order by 1, 3
-        loop
-            v_deducted := v_deducted + billing._open_period(
-                v_invoice, v_period.stripe_subscription_item_id, v_period.stripe_price_id, v_period.quantity,
-                v_period.amount, v_period.period_start, v_period.period_end,
-                case when v_invoice.billing_reason = 'subscription_update' then v_deduct - v_deducted else 0 end
-            );
-        end loop;
-    end if;
-    if v_invoice.stripe_subscription_id is not null then
-        perform billing._record_changes(v_invoice, v_net, v_deducted);
-    end if;
-end
-$$;
-
-CREATE TABLE billing.credit_schedules (
-    stripe_subscription_item_id text NOT NULL,
-    stripe_invoice_id text NOT NULL,
-    period_start timestamp with time zone NOT NULL,
-    period_end timestamp with time zone NOT NULL,
-    is_change boolean NOT NULL,
-    account_id uuid NOT NULL,
-    stripe_subscription_id text NOT NULL,
-    stripe_price_id text NOT NULL,
-    quantity bigint NOT NULL,
-    deducted bigint DEFAULT 0 NOT NULL,
-    anchor timestamp with time zone NOT NULL,
-    ends_at timestamp with time zone NOT NULL,
-    slots_granted integer DEFAULT 0 NOT NULL,
-    last_slot_at timestamp with time zone,
-    next_slot_at timestamp with time zone,
-    has_returns boolean DEFAULT false NOT NULL,
-    disarmed_reason text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'item_removed'::text, 'customer_deleted'::text, 'account_closed'::text, 'refunded'::text, 'disputed'::text]))),
-    CONSTRAINT ends_within_the_period CHECK (((ends_at >= period_start) AND (ends_at <= period_end))),
-    CONSTRAINT next_slot_is_within_what_was_paid_for CHECK (((next_slot_at >= period_start) AND (next_slot_at < ends_at))),
-    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
-    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
-);
-
-COMMENT ON TABLE billing.credit_schedules IS 'Stretches of time that were paid for, by subscription item, and the monthly slots granted of them.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether a change within a paid period made it, not a period of its own.';
-
-COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 0: the item was changed or taken away, and gives nothing from here on.';
-
-COMMENT ON COLUMN billing.credit_schedules.deducted IS 'Credits that its first slot gave less, because the slot that it cut short had given them.';
-
-COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Slots start a whole number of months (UTC) from it.';
-
-COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No slot starts from here on: the period is over, another stretch goes on, or the subscription has ended.';
-
-COMMENT ON COLUMN billing.credit_schedules.last_slot_at IS 'Start of the last slot that was granted or found granted.';
-
-COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next slot; null: none is left, or the subscription is not known yet.';
-
-CREATE FUNCTION billing._grant_slot(schedule billing.credit_schedules, plan billing.plans, slot_start timestamp with time zone, slot_end timestamp with time zone, amount bigint) RETURNS bigint
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_schedule billing.credit_schedules := _grant_slot.schedule;
-    v_plan billing.plans := _grant_slot.plan;
-    v_key text := format(
-        'monthly:%s:%s', v_schedule.stripe_subscription_item_id,
-        to_char(_grant_slot.slot_start at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-    );
-    v_granted bigint;
-    v_amount bigint;
-    v_cut bigint := 0;
-    v_invoice_id text;
-    v_entry billing.credit_entries;
-    v_later timestamptz;
-begin
-    select credit_grants.stripe_invoice_id into v_invoice_id from billing.credit_grants
-    where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
-    if found then
-        v_granted := (
-            select sum(credit_grants.amount + credit_grants.cut) from billing.credit_grants
-            where credit_grants.account_id = v_schedule.account_id
-                and (credit_grants.idempotency_key = v_key or credit_grants.idempotency_key ^@ (v_key || ':'))
-        );
-    end if;
-    if v_invoice_id = v_schedule.stripe_invoice_id or _grant_slot.amount <= coalesce(v_granted, 0) then
-        return 0;
-    elsif v_plan.rollover = 'cap' then
-        perform billing._expire_beyond_cap(
-            v_schedule.account_id, v_schedule.stripe_subscription_item_id, v_plan.rollover_cap, _grant_slot.slot_start
-        );
-    end if;
-    v_amount := _grant_slot.amount - coalesce(v_granted, 0);
-    if v_schedule.has_returns then
-        select billing._gone(v_amount, invoices.amount_returned, invoices.amount_paid) into v_cut from billing.invoices
-        where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id;
-    end if;
-    v_entry := billing._grant_credits(
-        account_id => v_schedule.account_id,
-        amount => v_amount - v_cut,
-        key_space => 'stripe',
-        idempotency_key => case
-            when v_granted is null then v_key else v_key || ':' || v_schedule.stripe_invoice_id
-        end,
-        source => 'stripe.monthly_allocation',
-        reference_id => v_schedule.stripe_subscription_id,
-        description => 'Monthly subscription credits for ' || billing._plan_name(v_plan),
-        effective_at => least(_grant_slot.slot_start, billing.current_time()),
-        expires_at => billing._slot_expiry(v_plan, v_schedule.anchor, _grant_slot.slot_end),
-        stripe_invoice_id => v_schedule.stripe_invoice_id,
-        stripe_subscription_item_id => v_schedule.stripe_subscription_item_id,
-        stripe_price_id => v_schedule.stripe_price_id
-    );
-    if v_cut > 0 then
-        update billing.credit_grants set cut = v_cut where credit_grants.entry_id = v_entry.id;
-    end if;
-    if v_plan.rollover = 'cap' then
-        -- Slots that began later may be here already: what they could carry over includes this one.
-        for v_later in
-            select credit_grants.effective_at from billing.credit_grants
-            where credit_grants.account_id = v_schedule.account_id
-                and credit_grants.stripe_subscription_item_id = v_schedule.stripe_subscription_item_id
-                and credit_grants.source = 'stripe.monthly_allocation'
-                and credit_grants.effective_at > _grant_slot.slot_start
-            order by credit_grants.effective_at
-        loop
-            perform billing._expire_beyond_cap(
-                v_schedule.account_id, v_schedule.stripe_subscription_item_id, v_plan.rollover_cap, v_later
-            );
-        end loop;
-    end if;
-    return v_amount - v_cut;
 end
 $$;
 
 CREATE FUNCTION billing._grant_trial(subscription billing.subscriptions) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_item billing.subscription_items;
+    v_subscription billing.subscriptions := _grant_trial.subscription;
+    v_item billing.trial_items;
+    v_plan billing.plans;
+    v_terms billing.credit_terms;
+    v_lot billing.credit_grants;
+    v_keys text[] := '{}';
 begin
-    if (_grant_trial.subscription).status = 'trialing' then
-        for v_item in
-            select * from billing.subscription_items
-            where subscription_items.stripe_subscription_id = (_grant_trial.subscription).stripe_subscription_id
-            order by subscription_items.stripe_subscription_item_id
-        loop
-            perform billing._grant_trial_of_plan(
-                _grant_trial.subscription,
-                billing._plan_of_line((_grant_trial.subscription).stripe_subscription_id, v_item.stripe_price_id),
-                v_item.stripe_subscription_item_id
-            );
-        end loop;
-    end if;
-end
-$$;
-
-CREATE FUNCTION billing._grant_trial_of_plan(subscription billing.subscriptions, plan billing.plans, stripe_subscription_item_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-begin
-    if (_grant_trial_of_plan.plan).trial_credits > 0 then
-        perform billing._grant_once(
-            account_id => (_grant_trial_of_plan.subscription).account_id,
-            kind => 'trial',
-            idempotency_key => billing._once_key(
-                'trial', (_grant_trial_of_plan.subscription).account_id, (_grant_trial_of_plan.plan).stripe_product_id
-            ),
-            amount => (_grant_trial_of_plan.plan).trial_credits,
-            source => 'stripe.trial',
-            reference_id => (_grant_trial_of_plan.subscription).stripe_subscription_id,
-            description => 'Trial credits for ' || billing._plan_name(_grant_trial_of_plan.plan),
-            stripe_invoice_id => null,
-            stripe_subscription_item_id => _grant_trial_of_plan.stripe_subscription_item_id,
-            stripe_price_id => (_grant_trial_of_plan.plan).stripe_price_id
-        );
-    end if;
-end
-$$;
-
-CREATE FUNCTION billing._grant_waiting_periods(stripe_subscription_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_invoice billing.invoices;
-begin
-    for v_invoice in
-        select * from billing.invoices
-        where invoices.stripe_subscription_id = _grant_waiting_periods.stripe_subscription_id
-            and exists (
-                select from billing.invoice_lines
-                where invoice_lines.stripe_invoice_id = invoices.stripe_invoice_id and invoice_lines.is_waiting
+    for v_item in
+        select trial_items.* from billing.trial_items
+        where trial_items.stripe_subscription_id = v_subscription.stripe_subscription_id
+            and trial_items.seen_at = (
+                select min(others.seen_at) from billing.trial_items as others
+                where others.stripe_subscription_id = v_subscription.stripe_subscription_id
             )
-        order by invoices.invoiced_at, invoices.stripe_invoice_id
+        order by trial_items.stripe_subscription_item_id, trial_items.stripe_price_id
     loop
-        update billing.invoice_lines set is_waiting = false
-        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id and invoice_lines.is_waiting;
-        perform billing._grant_paid_lines(v_invoice);
+        v_plan := billing._plan_of_line(v_subscription.stripe_subscription_id, v_item.stripe_price_id);
+        v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
+        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
+        continue when coalesce(v_terms.trial_credits, 0) = 0;
+        -- A later trial was reported first: its lot goes over to this one.
+        update billing.credit_grants as lots
+        set reference_id = v_subscription.stripe_subscription_id,
+            stripe_subscription_item_id = v_item.stripe_subscription_item_id,
+            stripe_price_id = v_plan.stripe_price_id,
+            effective_at = least(lots.effective_at, v_subscription.trial_start)
+        from billing.subscriptions as later
+        where lots.key_space = 'stripe' and lots.idempotency_key = v_keys[cardinality(v_keys)]
+            and later.stripe_subscription_id = lots.reference_id
+            and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
+            and later.trial_start > v_subscription.trial_start;
+        perform billing._grant_once(
+            account_id => v_subscription.account_id,
+            kind => 'trial',
+            idempotency_key => billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id),
+            amount => v_terms.trial_credits,
+            source => 'stripe.trial',
+            reference_id => v_subscription.stripe_subscription_id,
+            description => 'Trial credits for ' || billing._plan_name(v_plan),
+            stripe_invoice_id => null,
+            stripe_subscription_item_id => v_item.stripe_subscription_item_id,
+            stripe_price_id => v_plan.stripe_price_id,
+            effective_at => least(v_subscription.trial_start, billing.current_time()),
+            expires_at => case when v_terms.trial_end_credits = 'trial_end' then v_subscription.trial_end end
+        );
+    end loop;
+
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = v_subscription.account_id and credit_grants.source = 'stripe.trial'
+            and credit_grants.reference_id = v_subscription.stripe_subscription_id
+    loop
+        if v_lot.idempotency_key <> all (v_keys) then
+            -- Of a plan that the trial changed to: it was reported before the one that it began with.
+            if billing._posted_credits(v_lot.account_id, v_lot.idempotency_key) > 0 then
+                perform billing._take_back(
+                    v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
+                    'The trial began with another plan'
+                );
+            end if;
+        elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
+            and v_subscription.trial_end > v_lot.effective_at then
+            -- The trial was made longer or shorter.
+            update billing.credit_grants set expires_at = v_subscription.trial_end where credit_grants.id = v_lot.id;
+            perform billing._remember_due(v_lot.account_id, v_subscription.trial_end);
+        end if;
     end loop;
 end
 $$;
@@ -2570,6 +2803,19 @@ CREATE FUNCTION billing._has_pg_cron() RETURNS boolean
     SET search_path TO ''
     AS $$
     select coalesce(has_function_privilege(to_regprocedure('cron.schedule(text, text, text)'), 'execute'), false)
+$$;
+
+CREATE FUNCTION billing._has_user(account_id uuid) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    select exists (
+        select from billing.accounts join auth.users on users.id = accounts.owner_id
+        where accounts.id = _has_user.account_id and users.deleted_at is null
+    ) or exists (
+        select from billing.account_members join auth.users on users.id = account_members.user_id
+        where account_members.account_id = _has_user.account_id and users.deleted_at is null
+    )
 $$;
 
 CREATE FUNCTION billing._hmac_sha256(key bytea, message text) RETURNS bytea
@@ -2690,6 +2936,41 @@ begin
 end
 $$;
 
+CREATE TABLE billing.invoice_lines (
+    stripe_line_id text NOT NULL,
+    stripe_invoice_id text NOT NULL,
+    stripe_subscription_id text,
+    stripe_subscription_item_id text,
+    stripe_price_id text,
+    amount bigint NOT NULL,
+    discount bigint,
+    quantity bigint,
+    is_proration boolean NOT NULL,
+    credited_line_ids text[],
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    is_waiting boolean DEFAULT false NOT NULL
+);
+
+COMMENT ON TABLE billing.invoice_lines IS 'Lines of paid invoices: what was paid for, and for which period.';
+
+COMMENT ON COLUMN billing.invoice_lines.discount IS 'Discounts on the line, in minor units; null: Stripe did not say.';
+
+COMMENT ON COLUMN billing.invoice_lines.quantity IS 'Seats of a licensed price; usage of a metered one.';
+
+COMMENT ON COLUMN billing.invoice_lines.credited_line_ids IS 'The lines that a proration credits; null: none, or Stripe did not say.';
+
+COMMENT ON COLUMN billing.invoice_lines.is_waiting IS 'Paid, but only its subscription or its price can tell what for, and that is not known here yet.';
+
+CREATE FUNCTION billing._is_free(line billing.invoice_lines, invoice billing.invoices) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select case
+        when (line).discount is not null then (line).amount - (line).discount <= 0
+        else (line).amount <= 0 or (invoice).total <= 0 and (invoice).subtotal > 0
+    end
+$$;
+
 CREATE FUNCTION billing._is_held(idempotency_key text) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -2698,6 +2979,20 @@ CREATE FUNCTION billing._is_held(idempotency_key text) RETURNS boolean
         select from billing.held_credits
         where held_credits.idempotency_key = _is_held.idempotency_key and held_credits.status <> 'approved'
     )
+$$;
+
+CREATE FUNCTION billing._is_pack(declared billing.declared_pack) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select (_is_pack.declared).pack_credits is not null or (_is_pack.declared).credits_per_unit is not null
+$$;
+
+CREATE FUNCTION billing._is_plain(slot billing.line_slot) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select (slot).is_plain and not (slot).is_free and not (slot).has_returns
+        and ((slot).moment = (slot).slot_start or (slot).proration_credits <> 'full')
 $$;
 
 CREATE FUNCTION billing._is_within(scope text, plan billing.plans, stripe_price_id text, stripe_product_id text DEFAULT NULL::text) RETURNS boolean
@@ -2796,9 +3091,44 @@ begin
     loop
         v_seen := billing._seen_card(_judge_credits.account_id, v_lot.granted_at);
         if v_seen.card_fingerprint is not null then
-            perform billing._take_back(v_lot.lot, v_seen);
+            perform billing._withdraw_for_review(v_lot.lot, v_seen);
         end if;
     end loop;
+end
+$$;
+
+CREATE FUNCTION billing._lapsed_of_lot(lot billing.credit_grants) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select greatest(
+        (_lapsed_of_lot.lot).amount - (_lapsed_of_lot.lot).remaining
+        - (billing._spent_of_lot(_lapsed_of_lot.lot) - (_lapsed_of_lot.lot).held)
+        - coalesce(sum(
+            -- Reinstated may be a shortfall as well, beyond what was taken.
+            greatest(credit_revocations.taken - credit_revocations.reinstated, 0) + greatest(
+                credit_revocations.requested - credit_revocations.voided - credit_revocations.taken
+                - credit_revocations.shortfall, 0
+            )
+        ), 0)::bigint, 0
+    )
+    from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id
+$$;
+
+CREATE FUNCTION billing._less_carried(account_id uuid, business_key text, amount bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_carried bigint := (
+        select least(credit_balances.carried, _less_carried.amount) from billing.credit_balances
+        where credit_balances.account_id = _less_carried.account_id
+    );
+begin
+    if v_carried > 0 then
+        perform billing._carry(_less_carried.account_id, _less_carried.business_key, v_carried);
+    end if;
+    return _less_carried.amount - v_carried;
 end
 $$;
 
@@ -2895,10 +3225,14 @@ end
 $$;
 
 CREATE FUNCTION billing._lock_arrival(stripe_id text) RETURNS void
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
-    select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billing.arrival:' || _lock_arrival.stripe_id, 0))
+begin
+    perform pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended('billing.arrival:' || _lock_arrival.stripe_id, 0)
+    );
+end
 $$;
 
 CREATE FUNCTION billing._lock_balance(account_id uuid) RETURNS billing.credit_balances
@@ -2937,10 +3271,14 @@ CREATE TABLE billing.customers (
     as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     linked_at timestamp with time zone,
     deleted_at timestamp with time zone,
+    dismissed_at timestamp with time zone,
+    dismissed_reason text,
+    dismissed_by text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT customer_is_known_to_us_or_to_stripe CHECK (((account_id IS NOT NULL) OR (stripe_customer_id IS NOT NULL))),
     CONSTRAINT customer_is_no_duplicate_of_itself CHECK ((duplicate_of <> stripe_customer_id)),
+    CONSTRAINT dismissed_customers_say_why_and_by_whom CHECK ((((dismissed_at IS NULL) = (dismissed_reason IS NULL)) AND ((dismissed_at IS NULL) = (dismissed_by IS NULL)))),
     CONSTRAINT duplicates_have_an_account CHECK (((duplicate_of IS NULL) OR (account_id IS NOT NULL)))
 );
 
@@ -2951,6 +3289,8 @@ COMMENT ON COLUMN billing.customers.account_id IS 'Null while Stripe knows the c
 COMMENT ON COLUMN billing.customers.duplicate_of IS 'The customer that the account really has, when this is another of the same person; set by merge_customer.';
 
 COMMENT ON COLUMN billing.customers.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
+
+COMMENT ON COLUMN billing.customers.dismissed_at IS 'Since when the customer is none of this installation''s: what would wait for its link is ignored. Linking it ends that.';
 
 CREATE FUNCTION billing._lock_customer(stripe_customer_id text, account_id uuid, livemode boolean) RETURNS billing.customers
     LANGUAGE plpgsql
@@ -3028,7 +3368,7 @@ begin
         begin
             perform billing._lock_arrival(arrival.stripe_id)
             from unnest(
-                array_remove(array[coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id)], null)
+                array_remove(array[_lock_money.stripe_charge_id, _lock_money.stripe_payment_intent_id], null)
                     || v_invoice_ids
             ) with ordinality as arrival (stripe_id, place)
             order by arrival.place;
@@ -3124,22 +3464,228 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._months(plan billing.plans) RETURNS integer
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+CREATE FUNCTION billing._lots_of_move(move billing.credit_move) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select (_months.plan).recurring_interval_count * case (_months.plan).recurring_interval
-        when 'year' then 12 when 'month' then 1
+declare
+    v_move billing.credit_move := _lots_of_move.move;
+begin
+    return array(
+        select lots.id from billing.credit_grants as lots
+        where lots.account_id = v_move.account_id and lots.key_space = 'stripe' and lots.entry_id is not null
+            and (
+                lots.idempotency_key = v_move.key or lots.idempotency_key ^@ (v_move.key || '#')
+                -- Of what nothing was paid for nothing is taken.
+                or not v_move.key ^@ 'free:' and not lots.idempotency_key ^@ 'free:' and case
+                    when v_move.returned > 0 then lots.stripe_invoice_id = v_move.stripe_invoice_id
+                    else lots.reference_id = v_move.stripe_subscription_id and lots.effective_at >= v_move.slot_start
+                        and lots.source in ('stripe.monthly_allocation', 'stripe.proration')
+                end
+            )
+        order by
+            lots.idempotency_key = v_move.key or lots.idempotency_key ^@ (v_move.key || '#') desc,
+            lots.effective_at <= v_move.moment desc,
+            lots.stripe_subscription_item_id is not distinct from v_move.stripe_subscription_item_id desc,
+            lots.effective_at desc, lots.id desc
+    );
+end
+$$;
+
+CREATE TABLE billing.pack_purchases (
+    business_key text NOT NULL,
+    account_id uuid NOT NULL,
+    source text NOT NULL,
+    reference_id text NOT NULL,
+    description text,
+    credits bigint NOT NULL,
+    price bigint NOT NULL,
+    stripe_price_id text,
+    stripe_checkout_session_id text,
+    stripe_invoice_id text,
+    stripe_line_id text,
+    stripe_payment_intent_id text,
+    purchased_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT credits_are_positive CHECK ((credits > 0)),
+    CONSTRAINT price_is_not_negative CHECK ((price >= 0))
+);
+
+COMMENT ON TABLE billing.pack_purchases IS 'Credit packs that were paid for: what each was worth, and what paid for it.';
+
+COMMENT ON COLUMN billing.pack_purchases.price IS 'What was paid, discounts taken off, in minor units; 0: nothing.';
+
+CREATE FUNCTION billing._lots_of_purchase(purchase billing.pack_purchases) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return array(
+        select lots.id from billing.credit_grants as lots
+        where lots.account_id = (_lots_of_purchase.purchase).account_id and lots.key_space = 'stripe'
+            and lots.entry_id is not null
+            and (
+                lots.idempotency_key = (_lots_of_purchase.purchase).business_key
+                or lots.idempotency_key ^@ ((_lots_of_purchase.purchase).business_key || '#')
+                or lots.stripe_invoice_id = (_lots_of_purchase.purchase).stripe_invoice_id
+                and not lots.idempotency_key ^@ 'free:'
+            )
+        order by lots.idempotency_key = (_lots_of_purchase.purchase).business_key desc, lots.id desc
+    );
+end
+$$;
+
+CREATE FUNCTION billing._match_credits(stripe_subscription_id text, from_moment timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_change record;
+    v_credited billing.credit_schedules;
+begin
+    for v_change in
+        select
+            schedules.stripe_line_id, schedules.stripe_invoice_id, schedules.stripe_subscription_item_id,
+            schedules.stripe_price_id, schedules.quantity, schedules.period_start, schedules.gives_back,
+            schedules.credited_line_id, schedules.is_free, lines.credited_line_ids, lines.amount
+        from billing.credit_schedules as schedules
+        join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
+        where schedules.stripe_subscription_id = _match_credits.stripe_subscription_id and schedules.is_change
+            and schedules.period_end > _match_credits.from_moment
+            and (cardinality(lines.credited_line_ids) > 0 or lines.amount <= 0)
+        order by schedules.period_start, lines.amount, schedules.stripe_line_id
+    loop
+        v_credited := null;
+        if cardinality(v_change.credited_line_ids) > 0 then
+            select * into v_credited from billing.credit_schedules as paid
+            where paid.stripe_line_id = any (v_change.credited_line_ids)
+                and paid.stripe_subscription_id = _match_credits.stripe_subscription_id
+            order by paid.is_free, paid.period_start desc, paid.stripe_line_id
+            limit 1;
+        else
+            select paid.* into v_credited from billing.credit_schedules as paid
+            join billing.invoices on invoices.stripe_invoice_id = paid.stripe_invoice_id
+            where paid.stripe_subscription_id = _match_credits.stripe_subscription_id
+                and paid.stripe_subscription_item_id = v_change.stripe_subscription_item_id
+                and paid.stripe_price_id = v_change.stripe_price_id and not paid.gives_back
+                and paid.period_start <= v_change.period_start and paid.period_end > v_change.period_start
+                and paid.stripe_line_id <> v_change.stripe_line_id
+                -- Of its own invoice only what another change on it has added.
+                and (paid.stripe_invoice_id <> v_change.stripe_invoice_id or v_change.amount < 0 and paid.is_change)
+                and (v_change.amount < 0 or paid.quantity = v_change.quantity)
+                and (v_change.amount < 0 or exists (
+                    select from billing.invoice_lines as added
+                    where added.stripe_invoice_id = v_change.stripe_invoice_id and added.is_proration
+                        and added.stripe_subscription_item_id = v_change.stripe_subscription_item_id
+                        and added.stripe_line_id <> v_change.stripe_line_id and added.amount >= 0
+                ))
+            order by paid.quantity = v_change.quantity desc, paid.period_start desc, invoices.invoiced_at desc,
+                paid.stripe_line_id
+            limit 1;
+        end if;
+        update billing.credit_schedules
+        set gives_back = v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
+                or v_credited.stripe_line_id is not null,
+            credited_line_id = v_credited.stripe_line_id,
+            anchor = coalesce(v_credited.anchor, credit_schedules.anchor),
+            terms_from = coalesce(v_credited.period_start, credit_schedules.period_start),
+            is_free = coalesce(v_credited.is_free, v_change.is_free),
+            -- Of several tiers those that something was paid for.
+            quantity = least(v_change.quantity, case when not v_credited.is_free then (
+                select sum(paid.quantity) from billing.credit_schedules as paid
+                where paid.stripe_line_id = any (v_change.credited_line_ids) and not paid.is_free
+            ) end),
+            next_slot_at = case
+                when v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
+                    or v_credited.stripe_line_id is not null then null
+                else coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
+            end
+        where credit_schedules.stripe_line_id = v_change.stripe_line_id
+            and credit_schedules.credited_line_id is distinct from v_credited.stripe_line_id;
+    end loop;
+
+    update billing.credit_schedules as schedules set is_plain = false
+    where schedules.stripe_subscription_id = _match_credits.stripe_subscription_id and schedules.is_plain
+        and schedules.period_end > _match_credits.from_moment
+        and (schedules.is_change or exists (
+            select from billing.credit_schedules as others
+            where others.stripe_subscription_id = schedules.stripe_subscription_id
+                and others.period_end > schedules.period_start and others.period_start < schedules.period_end
+                and others.stripe_line_id <> schedules.stripe_line_id
+                and (
+                    others.is_change or others.stripe_subscription_item_id = schedules.stripe_subscription_item_id
+                )
+        ));
+end
+$$;
+
+CREATE FUNCTION billing._minor_digits(currency text) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+        when lower(_minor_digits.currency) in (
+            'bif', 'clp', 'djf', 'gnf', 'jpy', 'kmf', 'krw', 'mga', 'pyg', 'rwf', 'vnd', 'vuv', 'xaf', 'xof', 'xpf'
+        ) then 0
+        when lower(_minor_digits.currency) in ('bhd', 'jod', 'kwd', 'omr', 'tnd') then 3
+        else 2
     end
 $$;
 
-CREATE FUNCTION billing._net_of_changes(invoice billing.invoices) RETURNS numeric
+CREATE FUNCTION billing._moment_text(moment timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+    select pg_catalog.to_char(moment at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+$$;
+
+CREATE FUNCTION billing._months(plan billing.plans) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
+$$;
+
+CREATE FUNCTION billing._name_of_account(account_id uuid) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-    select sum(billing._proration_of_line(_net_of_changes.invoice, changes, plans))
-    from billing._changes((_net_of_changes.invoice).stripe_invoice_id) as changes
-    join billing.plans on plans.stripe_price_id = changes.stripe_price_id
+    select left(
+        coalesce(
+            nullif(pg_catalog.btrim(accounts.name), ''), nullif(pg_catalog.btrim(users.raw_user_meta_data ->> 'full_name'), ''),
+            nullif(pg_catalog.btrim(users.raw_user_meta_data ->> 'name'), '')
+        ),
+        256
+    )
+    from billing.accounts
+    left join auth.users on users.id = accounts.owner_id
+    where accounts.id = _name_of_account.account_id
+$$;
+
+CREATE FUNCTION billing._next_lot_key(business_key text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_number integer := 1;
+    v_key text := _next_lot_key.business_key;
+begin
+    while exists (
+        select from billing.credit_grants
+        where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_key
+    ) loop
+        v_number := v_number + 1;
+        v_key := format('%s#%s', _next_lot_key.business_key, v_number);
+    end loop;
+    return v_key;
+end
+$$;
+
+CREATE FUNCTION billing._next_revocation_key(grant_id bigint) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format('returned:%s:%s', _next_revocation_key.grant_id, count(*)) from billing.credit_revocations
+    where credit_revocations.grant_id = _next_revocation_key.grant_id and credit_revocations.key_space = 'stripe'
 $$;
 
 CREATE FUNCTION billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb) RETURNS void
@@ -3175,7 +3721,7 @@ CREATE TABLE billing.stripe_events (
 
 COMMENT ON TABLE billing.stripe_events IS 'Every event that Stripe signed, once, as it came.';
 
-COMMENT ON COLUMN billing.stripe_events.status IS 'queued: has a message. applied: effects committed. ignored: not for us, by mode or type. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
+COMMENT ON COLUMN billing.stripe_events.status IS 'queued: has a message. applied: effects committed. ignored: not for us, by mode, type, Stripe account, or because a person said so. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
 
 COMMENT ON COLUMN billing.stripe_events.waiting_for IS 'Stripe id whose arrival here sends the event to the queue again.';
 
@@ -3297,6 +3843,7 @@ CREATE FUNCTION billing._obstacle_to_recharge(account_id uuid) RETURNS text
     AS $$
     select case
         when accounts.closed_at is not null then 'account_closed'
+        when not billing._has_user(accounts.id) then 'no_user'
         when accounts.frozen_at is not null then 'account_frozen'
         when recharge_settings.is_paused then 'paused'
         when credit_balances.balance - credit_balances.held >= recharge_settings.threshold then 'not_needed'
@@ -3308,14 +3855,16 @@ CREATE FUNCTION billing._obstacle_to_recharge(account_id uuid) RETURNS text
 $$;
 
 CREATE FUNCTION billing._once_key(kind text, account_id uuid, stripe_product_id text) RETURNS text
-    LANGUAGE sql STABLE
-    SET search_path TO ''
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select case settings.initial_credits_per
+begin
+    return (select case case _once_key.kind when 'trial' then settings.one_trial_per else settings.initial_credits_per end
         when 'account' then format('%s:%s', _once_key.kind, _once_key.account_id)
         else format('%s:%s:%s', _once_key.kind, _once_key.account_id, _once_key.stripe_product_id)
     end
-    from billing.settings
+    from billing.settings);
+end
 $$;
 
 CREATE FUNCTION billing._open_lot(entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
@@ -3386,101 +3935,21 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._open_pack(price billing.one_time_prices, pack_credits bigint) RETURNS void
+CREATE FUNCTION billing._open_pack(price billing.one_time_prices, declared billing.declared_pack) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     insert into billing.credit_packs (
         stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
-        pack_credits, metadata, as_of
+        pack_credits, credits_per_unit, expires_after, metadata, as_of
     )
     values (
         (_open_pack.price).stripe_price_id, (_open_pack.price).stripe_product_id, (_open_pack.price).livemode,
         (_open_pack.price).active, (_open_pack.price).lookup_key, (_open_pack.price).nickname,
-        (_open_pack.price).currency, (_open_pack.price).unit_amount, _open_pack.pack_credits,
-        (_open_pack.price).metadata, (_open_pack.price).as_of
+        (_open_pack.price).currency, (_open_pack.price).unit_amount, (_open_pack.declared).pack_credits,
+        (_open_pack.declared).credits_per_unit, (_open_pack.declared).expires_after, (_open_pack.price).metadata,
+        (_open_pack.price).as_of
     )
-$$;
-
-CREATE FUNCTION billing._open_period(invoice billing.invoices, stripe_subscription_item_id text, stripe_price_id text, quantity bigint, amount bigint, period_start timestamp with time zone, period_end timestamp with time zone, deduct bigint) RETURNS bigint
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_invoice billing.invoices := _open_period.invoice;
-    v_plan billing.plans := billing._plan_of_line(v_invoice.stripe_invoice_id, _open_period.stripe_price_id);
-    v_subscription billing.subscriptions;
-    v_schedule billing.credit_schedules;
-    v_slot_end timestamptz;
-    v_opening bigint;
-begin
-    if v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0
-        or v_plan.usage_type = 'licensed' and _open_period.quantity = 0 then
-        return 0;
-    end if;
-    perform billing._check_linked(v_invoice);
-    select * into v_subscription from billing.subscriptions
-    where subscriptions.stripe_subscription_id = v_invoice.stripe_subscription_id;
-    if not found and (
-        _open_period.amount = 0 or v_plan.rollover = 'periods'
-        or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
-    ) then
-        update billing.invoice_lines set is_waiting = true
-        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
-            and invoice_lines.stripe_subscription_item_id = _open_period.stripe_subscription_item_id
-            and invoice_lines.period_start = _open_period.period_start and not invoice_lines.is_proration;
-        return 0;  -- _grant_waiting_periods comes back to it
-    elsif _open_period.amount = 0 and _open_period.period_start >= v_subscription.trial_start
-        and _open_period.period_start < v_subscription.trial_end then
-        perform billing._grant_trial_of_plan(v_subscription, v_plan, _open_period.stripe_subscription_item_id);
-        return 0;
-    end if;
-    perform billing._grant_initial(
-        v_invoice, v_plan, _open_period.stripe_subscription_item_id, _open_period.period_start
-    );
-    if v_plan.monthly_credits = 0 then
-        return 0;
-    end if;
-
-    select * into v_schedule from billing.credit_schedules
-    where credit_schedules.stripe_subscription_item_id = _open_period.stripe_subscription_item_id
-        and credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
-        and credit_schedules.period_start = _open_period.period_start and not credit_schedules.is_change;
-    if found then
-        return v_schedule.deducted;
-    end if;
-    v_schedule.anchor := billing._anchor_of_period(
-        v_plan, v_subscription, _open_period.period_start, _open_period.period_end
-    );
-    v_slot_end := least(billing._slot_end(v_schedule.anchor, _open_period.period_start), _open_period.period_end);
-    v_schedule.quantity := billing._seats(v_plan, _open_period.quantity);
-    v_opening := case
-        -- A week or a day opens no slot by itself: one may start in it.
-        when v_plan.recurring_interval in ('day', 'week') then 0
-        else billing._opening_credits(
-            v_plan, v_schedule.quantity, _open_period.period_start, _open_period.period_end, v_slot_end
-        )
-    end;
-    v_schedule.deducted := case
-        when v_plan.proration_credits = 'delta' then least(v_opening, _open_period.deduct) else 0
-    end;
-    insert into billing.credit_schedules (
-        stripe_subscription_item_id, stripe_invoice_id, period_start, period_end, is_change, account_id,
-        stripe_subscription_id, stripe_price_id, quantity, deducted, anchor, ends_at, slots_granted, last_slot_at
-    )
-    values (
-        _open_period.stripe_subscription_item_id, v_invoice.stripe_invoice_id, _open_period.period_start,
-        _open_period.period_end, false, v_invoice.account_id, v_invoice.stripe_subscription_id, v_plan.stripe_price_id,
-        v_schedule.quantity, v_schedule.deducted, v_schedule.anchor, _open_period.period_end,
-        case when v_plan.recurring_interval in ('day', 'week') then 0 else 1 end,
-        case when v_plan.recurring_interval not in ('day', 'week') then _open_period.period_start end
-    )
-    returning * into v_schedule;
-    perform billing._grant_slot(
-        v_schedule, v_plan, v_schedule.period_start, v_slot_end, v_opening - v_schedule.deducted
-    );
-    return v_schedule.deducted;
-end
 $$;
 
 CREATE FUNCTION billing._open_scheduled_lot(lot billing.credit_grants) RETURNS void
@@ -3507,33 +3976,20 @@ CREATE FUNCTION billing._open_shortfall(grant_id bigint) RETURNS bigint
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-    select coalesce(sum(credit_revocations.shortfall - credit_revocations.reinstated - coalesce((
-        select sum(credit_consumptions.amount) from billing.credit_entries
-        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
-        where credit_entries.reverses_entry_id = credit_revocations.entry_id and credit_entries.kind = 'reinstatement'
-            and credit_consumptions.grant_id = credit_revocations.grant_id
-    ), 0)), 0)::bigint
-    from billing.credit_revocations where credit_revocations.grant_id = _open_shortfall.grant_id
-$$;
-
-CREATE FUNCTION billing._opening_credits(plan billing.plans, quantity bigint, period_start timestamp with time zone, period_end timestamp with time zone, slot_end timestamp with time zone) RETURNS bigint
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
-    AS $$
-    select case
-        when billing._slot(_opening_credits.period_start, billing._months(_opening_credits.plan))
-            = _opening_credits.period_end
-            or billing._slot(_opening_credits.period_end, -billing._months(_opening_credits.plan))
-            = _opening_credits.period_start
-            or (_opening_credits.plan).proration_credits = 'full'
-            then (_opening_credits.plan).monthly_credits * _opening_credits.quantity
-        when (_opening_credits.plan).proration_credits = 'none' then 0
-        else floor(
-            (_opening_credits.plan).monthly_credits * _opening_credits.quantity * billing._share_of_slots(
-                _opening_credits.slot_end, _opening_credits.period_start, _opening_credits.slot_end
-            )
-        )::bigint
-    end
+    select coalesce((
+        select sum(greatest(credit_revocations.shortfall - case credit_revocations.shortfall_policy
+            when 'clamp_and_record' then credit_revocations.voided else 0
+        end, 0) - credit_revocations.reinstated)
+        from billing.credit_revocations where credit_revocations.grant_id = _open_shortfall.grant_id
+    ), 0)::bigint - coalesce((
+        select sum(credit_consumptions.amount)
+        from billing.credit_grants as lots
+        join billing.credit_entries as taken on taken.reverses_entry_id = lots.entry_id and taken.kind = 'revocation'
+        join billing.credit_entries as given on given.reverses_entry_id = taken.id and given.kind = 'reinstatement'
+        join billing.credit_consumptions
+            on credit_consumptions.entry_id = given.id and credit_consumptions.grant_id = lots.id
+        where lots.id = _open_shortfall.grant_id
+    ), 0)::bigint
 $$;
 
 CREATE FUNCTION billing._origin_of(url text) RETURNS text
@@ -3552,13 +4008,25 @@ CREATE FUNCTION billing._origin_of(url text) RETURNS text
     ) as address
 $_$;
 
-CREATE FUNCTION billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text) RETURNS timestamp with time zone
+CREATE FUNCTION billing._pack_name(pack billing.credit_packs) RETURNS text
     LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce((_pack_name.pack).nickname, products.name) from billing.products
+    where products.stripe_product_id = (_pack_name.pack).stripe_product_id
+$$;
+
+CREATE FUNCTION billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
-    select min(invoice_lines.period_start) from billing.invoice_lines
-    where invoice_lines.stripe_invoice_id = _paid_from.stripe_invoice_id and not invoice_lines.is_proration
-        and invoice_lines.stripe_subscription_item_id = _paid_from.stripe_subscription_item_id
+begin
+    return (
+        select min(invoice_lines.period_start) from billing.invoice_lines
+        where invoice_lines.stripe_invoice_id = _paid_from.stripe_invoice_id and not invoice_lines.is_proration
+            and invoice_lines.stripe_subscription_item_id = _paid_from.stripe_subscription_item_id
+    );
+end
 $$;
 
 CREATE FUNCTION billing._pause_recharge(account_id uuid, reason text) RETURNS void
@@ -3577,28 +4045,30 @@ CREATE FUNCTION billing._pay_recharge(recharge billing.recharges, stripe_payment
     AS $$
 declare
     v_recharge billing.recharges := _pay_recharge.recharge;
+    v_pack billing.credit_packs;
+    v_purchase billing.pack_purchases;
 begin
     update billing.recharges
     set status = 'paid', stripe_payment_intent_id = _pay_recharge.stripe_payment_intent_id, reason = null,
         is_final = false, action_url = null, next_attempt_at = null, settled_at = billing.current_time(),
         updated_at = now()
     where recharges.id = v_recharge.id;
-    perform billing._grant_credits(
-        account_id => v_recharge.account_id,
-        amount => v_recharge.credits,
-        key_space => 'stripe',
-        idempotency_key => 'recharge:' || _pay_recharge.stripe_payment_intent_id,
-        source => 'stripe.recharge',
-        reference_id => v_recharge.id::text,
-        description => (
-            select coalesce(credit_packs.nickname, products.name) from billing.credit_packs
-            join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
-            where credit_packs.stripe_price_id = v_recharge.stripe_price_id
-        ),
-        stripe_price_id => v_recharge.stripe_price_id,
-        stripe_payment_intent_id => _pay_recharge.stripe_payment_intent_id
+    select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_recharge.stripe_price_id;
+    v_purchase.business_key := 'recharge:' || _pay_recharge.stripe_payment_intent_id;
+    v_purchase.account_id := v_recharge.account_id;
+    v_purchase.source := 'stripe.recharge';
+    v_purchase.reference_id := v_recharge.id::text;
+    v_purchase.description := billing._pack_name(v_pack);
+    v_purchase.credits := v_recharge.credits;
+    v_purchase.price := v_recharge.amount;
+    v_purchase.stripe_price_id := v_recharge.stripe_price_id;
+    v_purchase.stripe_payment_intent_id := _pay_recharge.stripe_payment_intent_id;
+    v_purchase.purchased_at := coalesce(
+        billing._charged_at(_pay_recharge.stripe_payment_intent_id), billing.current_time()
     );
-    perform billing._settle_packs(_pay_recharge.stripe_payment_intent_id);
+    v_purchase.expires_at := v_purchase.purchased_at + v_pack.expires_after;
+    perform billing._purchase(v_purchase);
+    perform billing._apply_returns_of_payment(_pay_recharge.stripe_payment_intent_id, null);
     -- The customer has authenticated it: what this recharge had paused goes on.
     update billing.recharge_settings set is_paused = false, paused_reason = null, paused_at = null, updated_at = now()
     where recharge_settings.account_id = v_recharge.account_id and recharge_settings.is_paused
@@ -3607,27 +4077,87 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._pay_session(stripe_payment_intent_id text, amount_received bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_session billing.checkout_sessions;
+begin
+    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
+    where checkout_sessions.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
+        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
+        and checkout_sessions.payment_status = 'unpaid'
+    returning * into v_session;
+    if found then
+        perform billing._purchase_packs_of_session(v_session, least(_pay_session.amount_received, v_session.amount_total));
+        return;
+    end if;
+    -- A session that was read as paid says nothing of a capture in part.
+    update billing.pack_purchases
+    set credits = floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price),
+        price = _pay_session.amount_received
+    where pack_purchases.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
+        and pack_purchases.stripe_checkout_session_id is not null
+        and _pay_session.amount_received < pack_purchases.price
+        and floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price) > 0;
+    if found then
+        perform billing._apply_returns_of_purchases(_pay_session.stripe_payment_intent_id);
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._pays_for_credits(event_type text) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
     select _pays_for_credits.event_type in (
-        'invoice.paid', 'checkout.session.completed', 'checkout.session.async_payment_succeeded',
+        'invoice.paid', 'invoice.payment_succeeded', 'checkout.session.completed', 'checkout.session.async_payment_succeeded',
         'payment_intent.succeeded'
     )
 $$;
 
-CREATE FUNCTION billing._plan_name(plan billing.plans) RETURNS text
-    LANGUAGE sql STABLE
-    SET search_path TO ''
+CREATE FUNCTION billing._plain_worth(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone) RETURNS SETOF billing.credit_move
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select coalesce((_plan_name.plan).nickname, products.name) from billing.products
-    where products.stripe_product_id = (_plan_name.plan).stripe_product_id
+begin
+    return query
+    select
+        case when slots.moment > slots.slot_start then 'proration:' else 'monthly:' end
+            || slots.stripe_subscription_item_id || ':' || billing._moment_text(slots.moment),
+        slots.account_id, slots.stripe_subscription_id, slots.stripe_subscription_item_id,
+        slots.stripe_invoice_id, slots.stripe_price_id,
+        case when slots.moment > slots.slot_start then 'stripe.proration' else 'stripe.monthly_allocation' end,
+        slots.moment, slots.slot_start,
+        case
+            when not slots.is_reached then 0
+            when slots.moment > slots.slot_start and slots.proration_credits = 'none' then 0
+            else floor(slots.whole_credits * slots.line_seconds / slots.slot_seconds)::bigint
+        end,
+        0::bigint, slots.expires_at, slots.rollover, slots.rollover_cap, slots.is_waiting
+    from billing._slots_of_lines(
+        _plain_worth.stripe_subscription_ids, _plain_worth.from_moment, _plain_worth.until_moment
+    ) as slots
+    where billing._is_plain(slots) and slots.moment >= _plain_worth.from_moment;
+end
+$$;
+
+CREATE FUNCTION billing._plan_name(plan billing.plans) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return coalesce((_plan_name.plan).nickname, (
+        select products.name from billing.products
+        where products.stripe_product_id = (_plan_name.plan).stripe_product_id
+    ));
+end
 $$;
 
 CREATE FUNCTION billing._plan_of_line(stripe_id text, stripe_price_id text) RETURNS billing.plans
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_plan billing.plans;
@@ -3687,6 +4217,403 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._post_move(move billing.credit_move) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_move billing.credit_move := _post_move.move;
+    -- The ledger has nothing of it yet, as of nearly all.
+    v_is_new boolean := not (
+        exists (
+            select from billing.credit_grants
+            where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_move.key
+        )
+        or exists (select from billing.credit_revocations where credit_revocations.business_key = v_move.key)
+        or exists (select from billing.carried_credits where carried_credits.business_key = v_move.key)
+    );
+    v_change bigint := v_move.credits;
+    v_later timestamptz;
+    v_entry billing.credit_entries;
+    v_plan billing.plans;
+begin
+    if not v_is_new then
+        v_change := v_change - billing._posted_credits(v_move.account_id, v_move.key);
+    end if;
+    if v_change < 0 then
+        perform billing._take_back(
+            v_move.account_id, v_move.key, -v_change, billing._lots_of_move(v_move),
+            case
+                when v_move.returned > 0 then (select settings.shortfall_policy from billing.settings)
+                -- Nobody has credits of time back that nothing was paid for.
+                when v_move.key ^@ 'free:' then 'clamp_and_record'
+                else 'carry'
+            end,
+            case when v_move.returned > 0 then 'Payment returned to the customer' else 'Time credited back by Stripe' end
+        );
+        return 0;
+    elsif v_change > 0 and not v_is_new then
+        v_change := billing._give_back(v_move.account_id, v_move.key, v_change);
+    end if;
+    if v_change = 0 or v_move.is_waiting then
+        return 0;
+    elsif v_move.credits <= 0 then
+        v_move.rollover := 'all';  -- what others were less for it, and no month
+    end if;
+
+    if not v_move.key ^@ 'free:' then
+        v_change := billing._less_carried(v_move.account_id, v_move.key, v_change);
+    end if;
+    if v_change = 0 then
+        return 0;
+    elsif v_move.rollover = 'cap' then
+        perform billing._expire_beyond_cap(
+            v_move.account_id, v_move.stripe_subscription_item_id, v_move.rollover_cap, v_move.slot_start
+        );
+    end if;
+    select * into v_plan from billing.plans where plans.stripe_price_id = v_move.stripe_price_id;
+    v_entry := billing._grant_credits(
+        account_id => v_move.account_id,
+        amount => v_change,
+        key_space => 'stripe',
+        idempotency_key => case when v_is_new then v_move.key else billing._next_lot_key(v_move.key) end,
+        source => v_move.source,
+        reference_id => v_move.stripe_subscription_id,
+        description => billing._description_of_move(v_move.source, billing._plan_name(v_plan)),
+        effective_at => v_move.moment,
+        expires_at => v_move.expires_at,
+        stripe_invoice_id => v_move.stripe_invoice_id,
+        stripe_subscription_item_id => v_move.stripe_subscription_item_id,
+        stripe_price_id => v_move.stripe_price_id
+    );
+    if v_move.returned > 0 then
+        update billing.credit_grants set cut = v_move.returned where credit_grants.entry_id = v_entry.id;
+    end if;
+    if v_move.rollover = 'cap' then
+        -- Months that began later may be here already: what they could carry over includes this one.
+        for v_later in
+            select credit_grants.effective_at from billing.credit_grants
+            where credit_grants.account_id = v_move.account_id
+                and credit_grants.stripe_subscription_item_id = v_move.stripe_subscription_item_id
+                and credit_grants.source = 'stripe.monthly_allocation'
+                and credit_grants.effective_at > v_move.slot_start
+            order by credit_grants.effective_at
+        loop
+            perform billing._expire_beyond_cap(
+                v_move.account_id, v_move.stripe_subscription_item_id, v_move.rollover_cap, v_later
+            );
+        end loop;
+    end if;
+    return v_change;
+end
+$$;
+
+CREATE FUNCTION billing._post_purchase(business_key text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_purchase billing.pack_purchases;
+    v_change bigint;
+    v_returned bigint;
+begin
+    select * into strict v_purchase from billing.pack_purchases
+    where pack_purchases.business_key = _post_purchase.business_key;
+    perform billing._lock_balance(v_purchase.account_id);
+    v_returned := billing._returned_of_purchase(v_purchase);
+    v_change := v_purchase.credits - v_returned
+        - billing._posted_credits(v_purchase.account_id, v_purchase.business_key);
+    if exists (
+        select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
+    ) then
+        -- Nothing can be taken of a closed account; what was never granted is refused by name.
+        if v_change > 0 and v_returned = 0 then
+            perform billing._check_open(v_purchase.account_id);
+        end if;
+        return;
+    elsif v_change < 0 then
+        perform billing._take_back(
+            v_purchase.account_id, v_purchase.business_key, -v_change, billing._lots_of_purchase(v_purchase),
+            (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
+        );
+    elsif v_change > 0 then
+        v_change := billing._give_back(v_purchase.account_id, v_purchase.business_key, v_change);
+        if v_purchase.stripe_line_id is not null then
+            v_change := billing._less_carried(v_purchase.account_id, v_purchase.business_key, v_change);
+        end if;
+        if v_change > 0 then
+            perform billing._grant_credits(
+                account_id => v_purchase.account_id,
+                amount => v_change,
+                key_space => 'stripe',
+                idempotency_key => billing._next_lot_key(v_purchase.business_key),
+                source => v_purchase.source,
+                reference_id => v_purchase.reference_id,
+                description => v_purchase.description,
+                effective_at => least(v_purchase.purchased_at, billing.current_time()),
+                expires_at => v_purchase.expires_at,
+                stripe_invoice_id => v_purchase.stripe_invoice_id,
+                stripe_price_id => v_purchase.stripe_price_id,
+                stripe_checkout_session_id => v_purchase.stripe_checkout_session_id,
+                stripe_payment_intent_id => v_purchase.stripe_payment_intent_id
+            );
+        end if;
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._post_returned_credits(stripe_invoice_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_invoice billing.invoices;
+    v_from timestamptz;
+    v_until timestamptz;
+    v_begun timestamptz;
+    v_subscription_ids text[];
+    v_frozen bigint;
+begin
+    select * into v_invoice from billing.invoices
+    where invoices.stripe_invoice_id = _post_returned_credits.stripe_invoice_id;
+    if v_invoice.account_id is null or exists (
+        select from billing.accounts where accounts.id = v_invoice.account_id and accounts.closed_at is not null
+    ) then
+        return;
+    end if;
+    update billing.credit_schedules
+    set has_returns = true,
+        disarmed_reason = case
+            when v_invoice.amount_contested > 0 then coalesce(credit_schedules.disarmed_reason, 'disputed')
+            else nullif(credit_schedules.disarmed_reason, 'disputed')
+        end
+    where credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
+    -- Of months that have begun, the first one also where it was paid ahead of time.
+    v_begun := greatest(billing._time_of_account(v_invoice.account_id), (
+        select min(schedules.period_start) from billing.credit_schedules as schedules
+        where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
+    ));
+    select coalesce(sum(contested.credits), 0) - coalesce((
+        select sum(returned.credits) from billing._returned_credits(v_invoice.stripe_invoice_id) as returned
+        where returned.moment is null or returned.moment <= v_begun
+    ), 0) into v_frozen
+    from billing._returned_credits(v_invoice.stripe_invoice_id, true) as contested
+    where contested.moment is null or contested.moment <= v_begun;
+    v_frozen := greatest(v_frozen, 0);
+    perform billing._thaw_lots(array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    ), v_frozen);
+    select min(schedules.period_start), max(schedules.period_end), array_agg(distinct schedules.stripe_subscription_id)
+    into v_from, v_until, v_subscription_ids
+    from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
+    if v_subscription_ids is not null then
+        perform billing._allocate_slots(v_subscription_ids, v_from, least(
+            v_until, billing._time_of_account(v_invoice.account_id)
+        ));
+    end if;
+    perform billing._post_returned_initial(v_invoice);
+    perform billing._post_purchase(pack_purchases.business_key) from billing.pack_purchases
+    where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id and pack_purchases.stripe_line_id is not null;
+
+    perform billing._freeze_lots(array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    ), v_frozen);
+    perform billing._repay_debt(v_invoice.account_id);
+end
+$$;
+
+CREATE FUNCTION billing._post_returned_initial(invoice billing.invoices) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_lot billing.credit_grants;
+    v_key text;
+    v_change bigint;
+    v_lots bigint[];
+begin
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.stripe_invoice_id = (_post_returned_initial.invoice).stripe_invoice_id
+            and credit_grants.key_space = 'stripe' and credit_grants.idempotency_key ^@ 'initial:'
+            and credit_grants.idempotency_key !~ '#'
+        order by credit_grants.id
+    loop
+        v_key := v_lot.idempotency_key || ':returned';
+        v_change := -coalesce((
+            select sum(returned.credits) from billing._returned_credits(v_lot.stripe_invoice_id) as returned
+            where returned.moment is null and returned.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
+        ), 0) - billing._posted_credits(v_lot.account_id, v_key);
+        if v_change < 0 then
+            select array_agg(lots.id order by lots.id = v_lot.id desc, lots.id desc) into v_lots
+            from billing.credit_grants as lots
+            where lots.stripe_invoice_id = v_lot.stripe_invoice_id and lots.key_space = 'stripe'
+                and not lots.idempotency_key ^@ 'free:';
+            perform billing._take_back(
+                v_lot.account_id, v_key, -v_change, v_lots,
+                (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
+            );
+        elsif v_change > 0 then
+            perform billing._give_back(v_lot.account_id, v_key, v_change);
+        end if;
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._post_simple_moves(moves billing.credit_move[]) RETURNS TABLE(slots_granted bigint, credits_granted numeric, others billing.credit_move[])
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz := billing.current_time();
+    v_ids regclass := pg_get_serial_sequence('billing.credit_entries', 'id');
+begin
+    with moves as materialized (
+        select
+            worth as move, worth.*, lots.id as lot_id, lots.amount as lot_amount,
+            worth.credits > 0 and not worth.is_waiting and worth.returned = 0 and lots.id is null
+                and worth.rollover <> 'cap' and worth.credits <= 1000000000000
+                and balances.debt = 0 and balances.withheld = 0 and balances.carried = 0
+                and balances.balance <= 4611686018427387904 and balances.is_open as is_simple,
+            balances.balance
+        from unnest(_post_simple_moves.moves) as worth
+        join lateral (
+            select
+                credit_balances.*, credit_balances.may_spend or not exists (
+                    select from billing.accounts
+                    where accounts.id = credit_balances.account_id and accounts.closed_at is not null
+                ) as is_open
+            from billing.credit_balances where credit_balances.account_id = worth.account_id
+        ) as balances on true
+        left join billing.credit_grants as lots on lots.key_space = 'stripe' and lots.idempotency_key = worth.key
+    ),
+    -- Moves of nothing that the ledger has nothing of, and of what it has already, need no second look.
+    pending as materialized (
+        select * from moves
+        where not (
+            moves.is_waiting and moves.lot_id is null
+            or moves.credits = coalesce(moves.lot_amount, 0) and not exists (
+                select from billing.credit_revocations where credit_revocations.business_key = moves.key
+            ) and not exists (
+                select from billing.carried_credits where carried_credits.business_key = moves.key
+            )
+        )
+    ),
+    simple as materialized (
+        select pending.* from pending
+        where pending.is_simple and not exists (
+            select from pending as others where others.account_id = pending.account_id and not others.is_simple
+        )
+    ),
+    fresh as materialized (
+        select
+            nextval(v_ids) as entry_id, ordered.*,
+            sum(ordered.credits) over (
+                partition by ordered.account_id order by ordered.moment, ordered.key rows unbounded preceding
+            ) as so_far
+        from (
+            select
+                simple.*,
+                billing._description_of_move(simple.source, coalesce(plans.nickname, products.name)) as description
+            from simple
+            join billing.plans on plans.stripe_price_id = simple.stripe_price_id
+            join billing.products on products.stripe_product_id = plans.stripe_product_id
+            order by simple.account_id, simple.moment, simple.key
+        ) as ordered
+    ),
+    written as (
+        insert into billing.credit_entries (
+            id, account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
+            occurred_at
+        )
+        overriding system value
+        select
+            fresh.entry_id, fresh.account_id, 'grant', fresh.credits, fresh.balance + fresh.so_far, fresh.source,
+            fresh.stripe_subscription_id, fresh.description, 'stripe', fresh.key, v_now
+        from fresh
+    ),
+    opened as (
+        insert into billing.credit_grants (
+            account_id, entry_id, amount, remaining, effective_at, expires_at, source, reference_id, key_space,
+            idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id
+        )
+        select
+            fresh.account_id, fresh.entry_id, fresh.credits, fresh.credits, fresh.moment, fresh.expires_at,
+            fresh.source, fresh.stripe_subscription_id, 'stripe', fresh.key, fresh.stripe_invoice_id,
+            fresh.stripe_subscription_item_id, fresh.stripe_price_id
+        from fresh
+    ),
+    raised as (
+        update billing.credit_balances
+        set balance = credit_balances.balance + totals.amount,
+            next_due_at = least(credit_balances.next_due_at, totals.expires_at),
+            updated_at = now()
+        from (
+            select fresh.account_id, sum(fresh.credits) as amount, min(fresh.expires_at) as expires_at
+            from fresh group by fresh.account_id
+        ) as totals
+        where credit_balances.account_id = totals.account_id
+    )
+    select
+        (select count(*) from fresh), (select coalesce(sum(fresh.credits), 0) from fresh),
+        (
+            select array_agg(pending.move order by
+                pending.account_id, pending.moment, pending.key ^@ 'credited:', pending.key
+            )
+            from pending
+            where pending.account_id not in (select simple.account_id from simple)
+        )
+    into slots_granted, credits_granted, others;
+    return next;
+end
+$$;
+
+CREATE FUNCTION billing._posted_credits(account_id uuid, business_key text) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_posted bigint := 0;
+    v_amount bigint;
+    v_number integer := 1;
+begin
+    -- A second and third lot of one key are numbered: key#2, key#3.
+    loop
+        select credit_grants.amount into v_amount from billing.credit_grants
+        where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = case
+            when v_number = 1 then _posted_credits.business_key
+            else format('%s#%s', _posted_credits.business_key, v_number)
+        end;
+        exit when not found;
+        v_posted := v_posted + v_amount;
+        v_number := v_number + 1;
+    end loop;
+    return v_posted
+        + coalesce((
+            select carried_credits.amount from billing.carried_credits
+            where carried_credits.business_key = _posted_credits.business_key
+        ), 0)
+        - coalesce((
+            select sum(billing._asked_back(credit_revocations)) from billing.credit_revocations
+            where credit_revocations.business_key = _posted_credits.business_key
+        ), 0);
+end
+$$;
+
+CREATE FUNCTION billing._price_of_invoice(invoice billing.invoices) RETURNS numeric
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select (_price_of_invoice.invoice).total - coalesce(sum(credit_notes.pre_payment_amount), 0)
+    from billing.credit_notes
+    where credit_notes.stripe_invoice_id = (_price_of_invoice.invoice).stripe_invoice_id
+        and credit_notes.status = 'issued'
+$$;
+
 CREATE FUNCTION billing._price_on_sale(plan text, pack text) RETURNS TABLE(stripe_price_id text, stripe_product_id text, is_metered boolean, seats_min bigint, seats_max bigint)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -3727,17 +4654,201 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._proration_of_line(invoice billing.invoices, line billing.invoice_lines, plan billing.plans) RETURNS numeric
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+CREATE FUNCTION billing._purchase(purchase billing.pack_purchases) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select sign((_proration_of_line.line).amount)
-        * (_proration_of_line.plan).monthly_credits
-        * billing._seats(_proration_of_line.plan, (_proration_of_line.line).quantity)
-        * billing._share_of_slots(
-            (_proration_of_line.line).period_end, (_proration_of_line.line).period_start,
-            billing._change_ends((_proration_of_line.invoice), (_proration_of_line.line))
-        )
+declare
+    v_purchase billing.pack_purchases := _purchase.purchase;
+begin
+    v_purchase.created_at := now();
+    insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
+    perform billing._post_purchase(v_purchase.business_key);
+end
+$$;
+
+CREATE FUNCTION billing._purchase_packs_of_invoice(invoice billing.invoices) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_invoice billing.invoices := _purchase_packs_of_invoice.invoice;
+    v_line billing.invoice_lines;
+    v_pack billing.credit_packs;
+    v_purchase billing.pack_purchases;
+    v_credits numeric;
+begin
+    for v_line in
+        select invoice_lines.* from billing.invoice_lines
+        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
+            and invoice_lines.stripe_subscription_item_id is null and invoice_lines.stripe_price_id is not null
+            and invoice_lines.amount >= 0
+        order by invoice_lines.stripe_line_id
+    loop
+        select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
+        if not found then
+            -- A price that nobody has reported yet may be a pack: its arrival decides. One that is known is none.
+            update billing.invoice_lines set is_waiting = not exists (
+                select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
+            )
+            where invoice_lines.stripe_line_id = v_line.stripe_line_id;
+            continue;
+        end if;
+        perform billing._check_buyer(v_invoice.stripe_invoice_id, v_invoice.stripe_customer_id, v_invoice.account_id);
+        perform billing._lock_balance(v_invoice.account_id);
+        exit when exists (
+            select from billing.pack_purchases
+            where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id
+                and pack_purchases.stripe_checkout_session_id is not null
+        );
+        v_credits := billing._credits_of_pack(v_pack, v_line.quantity, v_line.amount);
+        continue when v_credits = 0;
+        v_purchase := null;
+        v_purchase.price := greatest(v_line.amount - coalesce(v_line.discount, case
+            when v_invoice.total <= 0 and v_invoice.subtotal > 0 then v_line.amount else 0
+        end), 0);
+        v_purchase.purchased_at := coalesce(v_invoice.paid_at, v_invoice.as_of);
+        v_purchase.business_key := case
+            when v_purchase.price = 0
+                then billing._free_pack_key(v_invoice.account_id, v_pack.stripe_product_id, v_purchase.purchased_at)
+            else 'pack:' || v_line.stripe_line_id
+        end;
+        v_purchase.account_id := v_invoice.account_id;
+        v_purchase.source := 'stripe.pack';
+        v_purchase.reference_id := v_invoice.stripe_invoice_id;
+        v_purchase.description := billing._pack_name(v_pack);
+        v_purchase.credits := billing._checked_amount(v_credits);
+        v_purchase.stripe_price_id := v_pack.stripe_price_id;
+        v_purchase.stripe_invoice_id := v_invoice.stripe_invoice_id;
+        v_purchase.stripe_line_id := v_line.stripe_line_id;
+        v_purchase.expires_at := v_purchase.purchased_at + v_pack.expires_after;
+        perform billing._purchase(v_purchase);
+    end loop;
+end
+$$;
+
+CREATE TABLE billing.checkout_sessions (
+    stripe_checkout_session_id text NOT NULL,
+    stripe_customer_id text,
+    account_id uuid,
+    livemode boolean NOT NULL,
+    mode text NOT NULL,
+    status text NOT NULL,
+    payment_status text NOT NULL,
+    client_reference_id text,
+    stripe_subscription_id text,
+    stripe_invoice_id text,
+    stripe_payment_intent_id text,
+    stripe_payment_link_id text,
+    currency text,
+    amount_total bigint,
+    opened_at timestamp with time zone,
+    completed_at timestamp with time zone,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT mode_is_known CHECK ((mode = ANY (ARRAY['payment'::text, 'setup'::text, 'subscription'::text]))),
+    CONSTRAINT payment_status_is_known CHECK ((payment_status = ANY (ARRAY['unpaid'::text, 'paid'::text, 'no_payment_required'::text]))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['open'::text, 'complete'::text, 'expired'::text])))
+);
+
+COMMENT ON TABLE billing.checkout_sessions IS 'Stripe Checkout Sessions that ended.';
+
+COMMENT ON COLUMN billing.checkout_sessions.client_reference_id IS 'As it came; the payer may have edited it, so it links nothing by itself.';
+
+CREATE FUNCTION billing._purchase_packs_of_session(session billing.checkout_sessions, paid bigint DEFAULT NULL::bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_session billing.checkout_sessions := _purchase_packs_of_session.session;
+    v_missing text;
+    v_bought record;
+    v_purchase billing.pack_purchases;
+begin
+    if not exists (
+        select from billing.checkout_line_items as items
+        left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+            and (items.declares_credits or credit_packs.stripe_price_id is not null)
+    ) then
+        return;
+    end if;
+    perform billing._check_buyer(
+        v_session.stripe_checkout_session_id, v_session.stripe_customer_id, v_session.account_id
+    );
+    -- Two sessions at once, or an account that no customer of the batch named.
+    perform billing._lock_balance(v_session.account_id);
+
+    select items.stripe_price_id into v_missing
+    from billing.checkout_line_items as items
+    left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+        and credit_packs.stripe_price_id is null and items.declares_credits
+    order by 1
+    limit 1;
+    if found then
+        raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
+            using errcode = 'TB010', detail = v_missing,
+            hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
+    elsif exists (
+        -- Its invoice was first.
+        select from billing.pack_purchases
+        where pack_purchases.stripe_invoice_id = v_session.stripe_invoice_id
+            and pack_purchases.stripe_checkout_session_id is null
+    ) then
+        return;
+    end if;
+
+    for v_bought in
+        select
+            items.amount_total = 0 as is_free,
+            case when items.amount_total = 0 then packs.stripe_product_id end as stripe_product_id,
+            sum(billing._credits_of_pack(packs, items.quantity, items.amount_total)) as credits,
+            array_agg(distinct packs.stripe_price_id) as stripe_price_ids,
+            string_agg(distinct coalesce(packs.nickname, products.name), ', ') as names,
+            min(packs.expires_after) as expires_after
+        from billing.checkout_line_items as items
+        join billing.credit_packs as packs on packs.stripe_price_id = items.stripe_price_id
+        join billing.products on products.stripe_product_id = packs.stripe_product_id
+        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+        group by 1, 2
+        order by 1, 2
+    loop
+        continue when v_bought.credits = 0;
+        v_purchase := null;
+        v_purchase.purchased_at := coalesce(
+            billing._charged_at(v_session.stripe_payment_intent_id), v_session.opened_at, v_session.completed_at
+        );
+        v_purchase.business_key := case
+            when v_bought.is_free
+                then billing._free_pack_key(v_session.account_id, v_bought.stripe_product_id, v_purchase.purchased_at)
+            else 'pack:' || v_session.stripe_checkout_session_id
+        end;
+        v_purchase.account_id := v_session.account_id;
+        v_purchase.source := 'stripe.pack';
+        v_purchase.reference_id := v_session.stripe_checkout_session_id;
+        v_purchase.description := v_bought.names;
+        v_purchase.price := case
+            when v_bought.is_free then 0 else coalesce(_purchase_packs_of_session.paid, v_session.amount_total, 0)
+        end;
+        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
+            v_bought.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
+            continue when v_bought.credits = 0;  -- less than one credit was paid for
+        end if;
+        v_purchase.credits := billing._checked_amount(v_bought.credits);
+        -- Of several packs the line items tell.
+        v_purchase.stripe_price_id :=
+            case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
+        v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
+        v_purchase.stripe_invoice_id := v_session.stripe_invoice_id;
+        v_purchase.stripe_payment_intent_id := v_session.stripe_payment_intent_id;
+        v_purchase.expires_at := v_purchase.purchased_at + v_bought.expires_after;
+        perform billing._purchase(v_purchase);
+        perform billing._apply_returns_of_payment(v_session.stripe_payment_intent_id, null)
+        where v_session.stripe_payment_intent_id is not null;
+    end loop;
+end
 $$;
 
 CREATE FUNCTION billing._raise_insufficient(account_id uuid, available numeric, needed numeric) RETURNS void
@@ -3865,89 +4976,211 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._record_changes(invoice billing.invoices, net numeric, deducted bigint) RETURNS void
+CREATE FUNCTION billing._record_late_terms(stripe_price_id text, price_metadata jsonb, product_metadata jsonb, as_of timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_invoice billing.invoices := _record_changes.invoice;
-    v_to billing.invoice_lines;
     v_plan billing.plans;
-    v_full bigint;
+    v_product billing.products;
 begin
-    perform billing._plan_of_line(v_invoice.stripe_invoice_id, changes.stripe_price_id)
-    from billing._changes(v_invoice.stripe_invoice_id) as changes;
-    select sum(plans.monthly_credits * billing._seats(plans, changes.quantity)) filter (where changes.amount > 0) into v_full
-    from billing._changes(v_invoice.stripe_invoice_id) as changes
-    join billing.plans on plans.stripe_price_id = changes.stripe_price_id
-    having max(plans.monthly_credits) > 0;
-    if not found then
-        return;
+    select * into v_plan from billing.plans where plans.stripe_price_id = _record_late_terms.stripe_price_id;
+    select * into v_product from billing.products where products.stripe_product_id = v_plan.stripe_product_id;
+    v_plan.metadata := coalesce(_record_late_terms.price_metadata, v_plan.metadata);
+    v_product.metadata := coalesce(_record_late_terms.product_metadata, v_product.metadata);
+    if v_plan.stripe_price_id is not null
+        and (billing._declares_credits(v_plan.metadata) or billing._declares_credits(v_product.metadata)) then
+        perform billing._record_terms(billing._declared_plan(v_plan, v_product), _record_late_terms.as_of);
     end if;
-    perform billing._check_linked(v_invoice);
-
-    -- Where one item is taken away and added in one change, what was added goes on.
-    insert into billing.credit_schedules (
-        stripe_subscription_item_id, stripe_invoice_id, period_start, period_end, is_change, account_id,
-        stripe_subscription_id, stripe_price_id, quantity, anchor, ends_at
-    )
-    select
-        changes.stripe_subscription_item_id, v_invoice.stripe_invoice_id, billing._change_starts(v_invoice, changes),
-        changes.period_end, true, v_invoice.account_id, v_invoice.stripe_subscription_id, plans.stripe_price_id,
-        case when changes.amount > 0 then billing._seats(plans, changes.quantity) else 0 end, changes.period_end,
-        changes.period_end
-    from billing._changes(v_invoice.stripe_invoice_id) as changes
-    join billing.plans on plans.stripe_price_id = changes.stripe_price_id
-    where billing._change_starts(v_invoice, changes) < changes.period_end
-        -- A new period of the item goes on where the old one is cut.
-        and not exists (
-            select from billing.invoice_lines
-            where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id and not invoice_lines.is_proration
-                and invoice_lines.stripe_subscription_item_id = changes.stripe_subscription_item_id
-                and invoice_lines.period_end > billing._change_starts(v_invoice, changes)
-        )
-    order by changes.amount > 0 desc, changes.stripe_line_id
-    on conflict do nothing;
-
-    select * into v_to from billing._changes(v_invoice.stripe_invoice_id) as changes
-    order by changes.amount > 0 desc, abs(changes.amount) desc, changes.stripe_line_id
-    limit 1;
-    select * into strict v_plan from billing.plans where plans.stripe_price_id = v_to.stripe_price_id;
-    insert into billing.credit_prorations as held (
-        stripe_invoice_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, policy, net,
-        changed_at, slot_end
-    )
-    values (
-        v_invoice.stripe_invoice_id, v_invoice.account_id, v_invoice.stripe_subscription_id,
-        v_to.stripe_subscription_item_id, v_to.stripe_price_id, v_plan.proration_credits,
-        case v_plan.proration_credits
-            when 'delta' then floor(_record_changes.net) + _record_changes.deducted
-            when 'full' then coalesce(v_full, 0)
-            else 0
-        end,
-        v_invoice.invoiced_at, billing._slot_end(v_to.period_end, billing._change_starts(v_invoice, v_to))
-    )
-    on conflict on constraint credit_prorations_pkey do update set net = excluded.net, updated_at = now()
-    where held.net <> excluded.net;
+exception when sqlstate 'TB017' then
+    null;
 end
 $$;
 
 CREATE FUNCTION billing._record_lines(invoice billing.invoices, lines jsonb) RETURNS void
-    LANGUAGE sql
-    SET search_path TO ''
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+begin
     insert into billing.invoice_lines (
-        stripe_line_id, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, amount, quantity,
-        is_proration, period_start, period_end
+        stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
+        discount, quantity, is_proration, credited_line_ids, period_start, period_end
     )
     select
-        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_item_id,
-        line.stripe_price_id, line.amount, line.quantity, line.is_proration, line.period_start, line.period_end
+        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
+        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.quantity,
+        line.is_proration,
+        case jsonb_typeof(line.credited_line_ids) when 'array' then array(
+            select jsonb_array_elements_text(line.credited_line_ids)
+        ) end,
+        line.period_start, line.period_end
     from jsonb_to_recordset(_record_lines.lines) as line (
-        stripe_line_id text, stripe_subscription_item_id text, stripe_price_id text, amount bigint, quantity bigint,
-        is_proration boolean, period_start timestamptz, period_end timestamptz
+        stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
+        amount bigint, discount bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
+        period_start timestamptz, period_end timestamptz
     )
-    on conflict do nothing
+    on conflict do nothing;
+end
+$$;
+
+CREATE FUNCTION billing._record_older_state(stripe_subscription_id text, billing_cycle_anchor timestamp with time zone, status text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.subscriptions
+    set anchors = subscriptions.anchors || _record_older_state.billing_cycle_anchor
+    where subscriptions.stripe_subscription_id = _record_older_state.stripe_subscription_id
+        and _record_older_state.billing_cycle_anchor <> all (subscriptions.anchors);
+    if found or _record_older_state.status = 'trialing' then
+        perform billing._allocate_subscription(_record_older_state.stripe_subscription_id);
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_invoice billing.invoices := _record_paid_time.invoice;
+    v_subscription billing.subscriptions := _record_paid_time.subscription;
+    v_line billing.invoice_lines;
+    v_plan billing.plans;
+    v_subscription_id text;
+    v_anchor timestamptz;
+    v_gives_back boolean;
+    v_from timestamptz;
+    v_is_shared boolean := false;
+begin
+    for v_line in
+        select * from billing.invoice_lines
+        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
+            and invoice_lines.stripe_subscription_item_id is not null
+            and invoice_lines.period_end > invoice_lines.period_start
+            -- Neither what is added to an invoice by hand nor usage that is billed early is a new month.
+            and (invoice_lines.is_proration or v_invoice.billing_reason in (
+                'subscription_create', 'subscription_cycle', 'subscription_update', 'quote_accept', 'subscription'
+            ))
+        order by invoice_lines.stripe_line_id
+    loop
+        v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
+        v_plan := billing._plan_of_line(v_invoice.stripe_invoice_id, v_line.stripe_price_id);
+        continue when v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and not exists (
+            select from billing.credit_terms
+            where credit_terms.stripe_price_id = v_plan.stripe_price_id
+                and credit_terms.initial_credits + credit_terms.monthly_credits > 0
+        ) or v_plan.usage_type = 'licensed' and v_line.quantity = 0;
+        perform billing._check_linked(v_invoice);
+        if v_subscription.stripe_subscription_id is null and (
+            v_line.amount = 0 or v_plan.rollover = 'periods'
+            or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
+        ) then
+            update billing.invoice_lines
+            set is_waiting = true,
+                -- What it is found by; a line need not name it.
+                stripe_subscription_id = v_subscription_id
+            where invoice_lines.stripe_line_id = v_line.stripe_line_id and not invoice_lines.is_waiting;
+            continue;  -- _allocate_subscription comes back to it
+        elsif v_line.is_waiting then
+            update billing.invoice_lines set is_waiting = false
+            where invoice_lines.stripe_line_id = v_line.stripe_line_id;
+        end if;
+        -- A trial has no paid time.
+        continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
+            and v_line.period_start < v_subscription.trial_end;
+
+        -- One period of an item is paid for once, whatever a second invoice says.
+        continue when not v_line.is_proration and exists (
+            select from billing.credit_schedules as paid
+            where paid.stripe_subscription_id = v_subscription_id
+                and paid.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+                and paid.period_start = v_line.period_start and paid.period_end = v_line.period_end
+                and not paid.is_change and paid.stripe_invoice_id <> v_invoice.stripe_invoice_id
+        );
+
+        v_anchor := billing._anchor_of_period(
+            v_plan, coalesce(v_subscription.anchors, '{}'), v_line.period_start, v_line.period_end
+        );
+        v_gives_back := v_line.is_proration
+            and (coalesce(cardinality(v_line.credited_line_ids), 0) > 0 or v_line.amount < 0);
+        insert into billing.credit_schedules (
+            stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
+            stripe_price_id, gives_back, is_change, is_free, is_plain, quantity, period_start, period_end, anchor,
+            terms_from, paid_at, ends_at, next_slot_at
+        )
+        values (
+            v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
+            v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
+            v_line.is_proration, billing._is_free(v_line, v_invoice), true, billing._seats(v_plan, v_line.quantity),
+            v_line.period_start, v_line.period_end, v_anchor, v_line.period_start,
+            coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
+            case when not v_gives_back then v_line.period_start end
+        )
+        on conflict on constraint credit_schedules_pkey do nothing;
+        continue when not found;
+        v_from := least(v_from, v_line.period_start);
+        v_is_shared := v_is_shared or v_line.is_proration or exists (
+            select from billing.credit_schedules as others
+            where others.stripe_subscription_id = v_subscription_id
+                and others.period_end > v_line.period_start and others.period_start < v_line.period_end
+                and others.stripe_line_id <> v_line.stripe_line_id
+                and (
+                    others.is_change or others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+                )
+        );
+    end loop;
+    if v_is_shared then
+        perform billing._match_credits(v_invoice.stripe_subscription_id, v_from);
+    end if;
+    return v_from;
+end
+$$;
+
+CREATE FUNCTION billing._record_terms(plan billing.plans, valid_from timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into billing.credit_terms (
+        stripe_price_id, valid_from, initial_credits, monthly_credits, trial_credits, rollover, rollover_periods,
+        rollover_cap, proration_credits, downgrade_credits, cancel_credits, trial_end_credits
+    )
+    values (
+        (_record_terms.plan).stripe_price_id, _record_terms.valid_from, (_record_terms.plan).initial_credits,
+        (_record_terms.plan).monthly_credits, (_record_terms.plan).trial_credits, (_record_terms.plan).rollover,
+        (_record_terms.plan).rollover_periods, (_record_terms.plan).rollover_cap,
+        (_record_terms.plan).proration_credits, (_record_terms.plan).downgrade_credits,
+        (_record_terms.plan).cancel_credits, (_record_terms.plan).trial_end_credits
+    )
+    on conflict on constraint credit_terms_pkey do update
+    set initial_credits = excluded.initial_credits,
+        monthly_credits = excluded.monthly_credits,
+        trial_credits = excluded.trial_credits,
+        rollover = excluded.rollover,
+        rollover_periods = excluded.rollover_periods,
+        rollover_cap = excluded.rollover_cap,
+        proration_credits = excluded.proration_credits,
+        downgrade_credits = excluded.downgrade_credits,
+        cancel_credits = excluded.cancel_credits,
+        trial_end_credits = excluded.trial_end_credits;
+end
+$$;
+
+CREATE FUNCTION billing._record_trial(stripe_subscription_id text, items jsonb, as_of timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into billing.trial_items as held (
+        stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, seen_at
+    )
+    select
+        _record_trial.stripe_subscription_id, item.stripe_subscription_item_id, item.stripe_price_id, _record_trial.as_of
+    from jsonb_to_recordset(_record_trial.items) as item (stripe_subscription_item_id text, stripe_price_id text)
+    on conflict on constraint trial_items_pkey do update set seen_at = excluded.seen_at
+    where held.seen_at > excluded.seen_at;
+end
 $$;
 
 CREATE FUNCTION billing._refund_rank(status text) RETURNS integer
@@ -3997,6 +5230,8 @@ declare
     v_entry billing.credit_entries;
     v_reinstatement billing.credit_reinstatements;
     v_left bigint;
+    v_part bigint;
+    v_suffix text := '';
 begin
     -- Read again: now under the lock.
     select * into strict v_revocation from billing.credit_revocations
@@ -4016,31 +5251,53 @@ begin
         else 0
     end;
 
-    update billing.credit_revocations set reinstated = credit_revocations.reinstated + v_reinstatement.amount
+    update billing.credit_revocations
+    set reinstated = credit_revocations.reinstated + v_reinstatement.amount,
+        -- What was only recorded is asked for no more: or it would be taken of what is given back.
+        voided = case credit_revocations.shortfall_policy
+            when 'clamp_and_record' then greatest(credit_revocations.voided, credit_revocations.shortfall)
+            else credit_revocations.voided
+        end
     where credit_revocations.id = v_revocation.id;
     update billing.credit_balances set withheld = credit_balances.withheld - v_reinstatement.unwithheld
     where credit_balances.account_id = v_revocation.account_id;
-    if v_reinstatement.unwithheld < v_reinstatement.amount then
-        select * into v_original from billing.credit_entries where credit_entries.id = v_revocation.entry_id;
-        if found then
-            v_entry := billing._reverse_entry(
-                v_original, 'reinstatement', v_reinstatement.amount - v_reinstatement.unwithheld, _reinstate.key_space,
-                _reinstate.idempotency_key, _reinstate.reason, '{}', _reinstate.actor
-            );
-        else
-            -- Nothing was taken at once, and later grants gave it up.
-            v_entry := billing._grant_credits(
-                account_id => v_revocation.account_id,
-                amount => v_reinstatement.amount - v_reinstatement.unwithheld,
-                key_space => _reinstate.key_space,
-                idempotency_key => _reinstate.idempotency_key,
-                source => 'reinstatement',
-                reference_id => v_revocation.id::text,
-                description => _reinstate.reason,
-                kind => 'reinstatement',
-                actor => _reinstate.actor
-            );
-        end if;
+    v_left := v_reinstatement.amount - v_reinstatement.unwithheld;
+    -- What it took at once, then what it took of credits that came back later.
+    for v_original in
+        select credit_entries.* from billing.credit_entries
+        where credit_entries.id = v_revocation.entry_id
+            or credit_entries.kind = 'revocation' and credit_entries.key_space = 'system'
+            and credit_entries.reverses_entry_id = (
+                select credit_grants.entry_id from billing.credit_grants where credit_grants.id = v_revocation.grant_id
+            )
+            and credit_entries.idempotency_key ^@ pg_catalog.format('claim:%s:', v_revocation.id)
+        order by credit_entries.id
+    loop
+        v_part := least(v_left, -v_original.amount - coalesce((
+            select sum(credit_entries.amount) from billing.credit_entries
+            where credit_entries.reverses_entry_id = v_original.id and credit_entries.kind = 'reinstatement'
+        ), 0));
+        continue when v_part = 0;
+        v_entry := billing._reverse_entry(
+            v_original, 'reinstatement', v_part, _reinstate.key_space, _reinstate.idempotency_key || v_suffix,
+            _reinstate.reason, '{}', _reinstate.actor
+        );
+        v_suffix := pg_catalog.format(':%s', v_original.id);
+        v_left := v_left - v_part;
+    end loop;
+    if v_left > 0 then
+        -- Later grants gave it up.
+        v_entry := billing._grant_credits(
+            account_id => v_revocation.account_id,
+            amount => v_left,
+            key_space => _reinstate.key_space,
+            idempotency_key => _reinstate.idempotency_key || v_suffix,
+            source => 'reinstatement',
+            reference_id => v_revocation.id::text,
+            description => _reinstate.reason,
+            kind => 'reinstatement',
+            actor => _reinstate.actor
+        );
     end if;
 
     insert into billing.credit_reinstatements (
@@ -4112,29 +5369,91 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._resolve_packs(stripe_product_id text) RETURNS void
+CREATE FUNCTION billing._report_deleted_user(account_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
+    v_subscription record;
+    v_policy text := (select settings.on_user_deleted from billing.settings);
+begin
+    if billing._has_user(_report_deleted_user.account_id) then
+        return;
+    end if;
+    for v_subscription in
+        select subscriptions.stripe_subscription_id, subscriptions.stripe_customer_id, subscriptions.status
+        from billing.subscriptions
+        where subscriptions.account_id = _report_deleted_user.account_id
+            and subscriptions.livemode = billing.is_livemode() and not subscriptions.cancel_at_period_end
+            and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
+        order by subscriptions.stripe_subscription_id
+    loop
+        perform billing._notify(
+            _report_deleted_user.account_id, 'administrators', 'user_deleted_while_subscribed',
+            'user_deleted_while_subscribed:' || v_subscription.stripe_subscription_id,
+            jsonb_build_object(
+                'stripe_subscription_id', v_subscription.stripe_subscription_id,
+                'stripe_customer_id', v_subscription.stripe_customer_id, 'status', v_subscription.status,
+                'on_user_deleted', v_policy
+            )
+        );
+        if v_policy = 'cancel' then
+            insert into billing.fraud_actions (
+                account_id, action, status, reason, actor, stripe_subscription_id, decided_at, next_attempt_at
+            )
+            values (
+                _report_deleted_user.account_id, 'cancel_subscription', 'queued', 'the user was deleted',
+                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time(), now()
+            )
+            on conflict (stripe_subscription_id) where actor = 'on_user_deleted' do nothing;
+        end if;
+    end loop;
+end
+$$;
+
+CREATE FUNCTION billing._report_if_deleted(user_id uuid, account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET lock_timeout TO '1s'
+    AS $$
+begin
+    if not exists (
+        select from auth.users where users.id = _report_if_deleted.user_id and users.deleted_at is null
+    ) then
+        perform billing._report_deleted_user(_report_if_deleted.account_id);
+    end if;
+exception when others then
+    raise warning 'the subscriptions of account % are not looked at: %', _report_if_deleted.account_id, sqlerrm;
+end
+$$;
+
+CREATE FUNCTION billing._resolve_packs(stripe_product_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
     v_price billing.one_time_prices;
 begin
-    update billing.credit_packs set pack_credits = declared.pack_credits, updated_at = now()
+    update billing.credit_packs
+    set pack_credits = (found.declared).pack_credits, credits_per_unit = (found.declared).credits_per_unit,
+        expires_after = (found.declared).expires_after, updated_at = now()
     from (
         select packs.stripe_price_id, billing._declared_pack(row(
             packs.stripe_price_id, packs.stripe_product_id, packs.livemode, packs.active, packs.lookup_key,
-            packs.nickname, packs.currency, packs.unit_amount, packs.metadata, packs.as_of
-        )) as pack_credits
+            packs.nickname, packs.currency, packs.unit_amount, packs.credits_per_unit is not null, packs.metadata,
+            packs.as_of
+        )) as declared
         from billing.credit_packs as packs
         where packs.stripe_product_id = _resolve_packs.stripe_product_id
-    ) as declared
-    where credit_packs.stripe_price_id = declared.stripe_price_id
-        and credit_packs.pack_credits <> declared.pack_credits;
+    ) as found
+    where credit_packs.stripe_price_id = found.stripe_price_id and billing._is_pack(found.declared)
+        and (credit_packs.pack_credits, credit_packs.credits_per_unit, credit_packs.expires_after) is distinct from
+            ((found.declared).pack_credits, (found.declared).credits_per_unit, (found.declared).expires_after);
 
     for v_price in
         delete from billing.one_time_prices
         where one_time_prices.stripe_product_id = _resolve_packs.stripe_product_id
-            and billing._declared_pack(one_time_prices) is not null
+            and billing._is_pack(billing._declared_pack(one_time_prices))
         returning *
     loop
         perform billing._open_pack(v_price, billing._declared_pack(v_price));
@@ -4144,56 +5463,39 @@ $$;
 
 CREATE FUNCTION billing._resolve_plan(stripe_price_id text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $_$
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
 declare
     v_plan billing.plans;
     v_product billing.products;
-    v_rollover text;
-    v_proration text;
-    v_cancel text;
-    v_features jsonb;
 begin
     select * into strict v_plan from billing.plans where plans.stripe_price_id = _resolve_plan.stripe_price_id;
     select * into strict v_product from billing.products
     where products.stripe_product_id = v_plan.stripe_product_id;
+    v_plan := billing._declared_plan(v_plan, v_product);
 
-    v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
-    if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15})$' then
-        raise exception 'metadata credits_rollover of % is "%", not none, all, periods:N or cap:N',
-            v_plan.stripe_price_id, v_rollover
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
-    end if;
-    v_proration := billing._declared_choice(v_plan, v_product, 'credits_on_proration', array['none', 'delta', 'full']);
-    v_cancel := billing._declared_choice(v_plan, v_product, 'credits_on_cancel', array['period_end', 'stop']);
-    v_features := billing._declared_features(
-        v_plan.stripe_price_id, coalesce(v_plan.metadata ->> 'features', v_product.metadata ->> 'features')
-    );
-
+    perform set_config('billing.is_resolving_plan', 'true', true);
     update billing.plans
-    set initial_credits = coalesce(billing._declared_credits(
-            v_plan.stripe_price_id, 'initial_credits', v_plan.metadata, v_product.metadata), v_plan.initial_credits),
-        monthly_credits = coalesce(billing._declared_credits(
-            v_plan.stripe_price_id, 'monthly_credits', v_plan.metadata, v_product.metadata), v_plan.monthly_credits),
-        trial_credits = coalesce(billing._declared_credits(
-            v_plan.stripe_price_id, 'trial_credits', v_plan.metadata, v_product.metadata), v_plan.trial_credits),
-        rollover = coalesce(split_part(v_rollover, ':', 1), v_plan.rollover),
-        rollover_periods = case
-            when v_rollover is null then v_plan.rollover_periods
-            when v_rollover ^@ 'periods:' then split_part(v_rollover, ':', 2)::integer
-        end,
-        rollover_cap = case
-            when v_rollover is null then v_plan.rollover_cap
-            when v_rollover ^@ 'cap:' then split_part(v_rollover, ':', 2)::bigint
-        end,
-        proration_credits = coalesce(v_proration, v_plan.proration_credits),
-        cancel_credits = coalesce(v_cancel, v_plan.cancel_credits),
-        features = coalesce(v_features, v_plan.features),
+    set initial_credits = v_plan.initial_credits,
+        monthly_credits = v_plan.monthly_credits,
+        trial_credits = v_plan.trial_credits,
+        rollover = v_plan.rollover,
+        rollover_periods = v_plan.rollover_periods,
+        rollover_cap = v_plan.rollover_cap,
+        proration_credits = v_plan.proration_credits,
+        downgrade_credits = v_plan.downgrade_credits,
+        cancel_credits = v_plan.cancel_credits,
+        trial_end_credits = v_plan.trial_end_credits,
+        features = v_plan.features,
         updated_at = now()
     where plans.stripe_price_id = _resolve_plan.stripe_price_id;
+    perform set_config('billing.is_resolving_plan', '', true);
+    if billing._declares_credits(v_plan.metadata) or billing._declares_credits(v_product.metadata) then
+        perform billing._record_terms(v_plan, greatest(v_plan.as_of, v_product.as_of));
+    end if;
     perform billing._resolve_terms(v_plan, v_product);
 end
-$_$;
+$$;
 
 CREATE FUNCTION billing._resolve_terms(plan billing.plans, product billing.products) RETURNS void
     LANGUAGE plpgsql
@@ -4247,6 +5549,294 @@ CREATE FUNCTION billing._retry_events_waiting_for(stripe_id text) RETURNS void
     AS $$
     select billing.retry_stripe_event(stripe_events.stripe_event_id) from billing.stripe_events
     where stripe_events.waiting_for = _retry_events_waiting_for.stripe_id
+$$;
+
+CREATE FUNCTION billing._returned_credits(stripe_invoice_id text, with_contested boolean DEFAULT false) RETURNS TABLE(stripe_subscription_item_id text, moment timestamp with time zone, credits bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_invoice billing.invoices;
+    v_price numeric;
+    v_listed numeric;
+    v_return billing.returned_money;
+    v_line_ids text[];
+    v_line_prices numeric[];
+    v_line_worths numeric[];
+    v_line_returned numeric[];
+    v_line_gone numeric[];
+    v_slot_lines integer[];
+    v_slot_items text[];
+    v_slot_moments timestamptz[];
+    v_slot_unused boolean[];
+    v_slot_worths numeric[];
+    v_slot_left numeric[];
+    v_spread numeric := 0;
+    v_by_line numeric := 0;
+    v_gone numeric;
+    v_later numeric;
+    v_part numeric;
+begin
+    select * into v_invoice from billing.invoices
+    where invoices.stripe_invoice_id = _returned_credits.stripe_invoice_id;
+    v_price := billing._price_of_invoice(v_invoice);
+    if v_price is null or v_price <= 0 then
+        return;
+    end if;
+    select coalesce(sum(lines.amount - coalesce(lines.discount, 0)), 0) into v_listed from billing.invoice_lines as lines
+    where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
+
+    -- Every month of every line, and the initial credits as one more of the line that brought them.
+    with slots as (
+        select
+            found.stripe_line_id, found.stripe_subscription_item_id as item_id, found.moment,
+            not found.is_reached as is_unused,
+            case
+                when found.proration_credits = 'none' and found.moment > found.slot_start and not found.gives_back then 0
+                else found.whole_credits * found.line_seconds / found.slot_seconds
+            end as worth
+        from billing._slots_of_lines('{}', '-infinity', 'infinity', v_invoice.stripe_invoice_id) as found
+        where not found.is_free
+        union all
+        select
+            (
+                select min(schedules.stripe_line_id) from billing.credit_schedules as schedules
+                where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id and not schedules.gives_back
+                    and schedules.stripe_subscription_item_id = lots.stripe_subscription_item_id
+            ),
+            lots.stripe_subscription_item_id, null, false, sum(lots.amount)
+        from billing.credit_grants as lots
+        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and lots.idempotency_key ^@ 'initial:'
+            and not exists (
+                select from billing.credit_schedules as free
+                where free.stripe_invoice_id = v_invoice.stripe_invoice_id and free.is_free
+                    and free.stripe_subscription_item_id = lots.stripe_subscription_item_id
+            )
+        group by lots.stripe_subscription_item_id
+        union all
+        select purchases.stripe_line_id, purchases.business_key, null, false, purchases.credits
+        from billing.pack_purchases as purchases
+        where purchases.stripe_invoice_id = v_invoice.stripe_invoice_id and purchases.stripe_line_id is not null
+            and purchases.price > 0
+    ),
+    lines as (
+        select
+            slots.stripe_line_id, sum(slots.worth) as worth,
+            case when v_listed > 0 then v_price * max(invoice_lines.amount - coalesce(invoice_lines.discount, 0)) / v_listed end
+                as price,
+            row_number() over (order by slots.stripe_line_id)::integer as place
+        from slots
+        left join billing.invoice_lines on invoice_lines.stripe_line_id = slots.stripe_line_id
+        group by slots.stripe_line_id
+    )
+    select
+        (select array_agg(lines.stripe_line_id order by lines.place) from lines),
+        (select array_agg(lines.price order by lines.place) from lines),
+        (select array_agg(lines.worth order by lines.place) from lines),
+        array_agg(lines.place order by slots.moment nulls first, slots.item_id, slots.stripe_line_id),
+        array_agg(slots.item_id order by slots.moment nulls first, slots.item_id, slots.stripe_line_id),
+        array_agg(slots.moment order by slots.moment nulls first, slots.item_id, slots.stripe_line_id),
+        array_agg(slots.is_unused order by slots.moment nulls first, slots.item_id, slots.stripe_line_id),
+        array_agg(slots.worth order by slots.moment nulls first, slots.item_id, slots.stripe_line_id)
+    into
+        v_line_ids, v_line_prices, v_line_worths, v_slot_lines, v_slot_items, v_slot_moments, v_slot_unused,
+        v_slot_worths
+    from slots join lines on lines.stripe_line_id is not distinct from slots.stripe_line_id;
+    if v_line_ids is null then
+        return;
+    end if;
+    v_slot_left := v_slot_worths;
+    v_line_returned := array_fill(0::numeric, array[cardinality(v_line_ids)]);
+    v_line_gone := v_line_returned;
+
+    for v_return in
+        select * from billing._returns_of_invoice(v_invoice.stripe_invoice_id) as returns
+        where _returned_credits.with_contested or not returns.is_contested
+        order by returns.is_contested, returns.returned_at, returns.stripe_line_id, returns.amount
+    loop
+        if v_return.stripe_line_id is null or v_listed <= 0 then
+            v_spread := least(v_spread + v_return.amount, v_price - v_by_line);
+        else
+            v_by_line := least(v_by_line + v_return.amount, v_price);
+            v_spread := least(v_spread, v_price - v_by_line);
+        end if;
+        for place in 1 .. cardinality(v_line_ids) loop
+            if v_line_ids[place] = v_return.stripe_line_id then
+                v_line_returned[place] := v_line_returned[place] + v_return.amount;
+            end if;
+            v_part := 1;
+            if v_line_prices[place] > 0 then
+                v_part := greatest(1 - v_line_returned[place] / v_line_prices[place], 0);
+            end if;
+            if v_by_line < v_price then
+                v_part := v_part * (v_price - v_by_line - v_spread) / (v_price - v_by_line);
+            end if;
+            v_gone := v_line_worths[place] * (1 - v_part) - v_line_gone[place];
+            continue when v_gone = 0;
+            v_line_gone[place] := v_line_gone[place] + v_gone;
+            select coalesce(sum(slots.worth), 0) into v_later
+            from unnest(v_slot_lines, v_slot_moments, v_slot_unused, v_slot_left) as slots (line, moment, is_unused, worth)
+            where slots.line = place and (slots.moment > v_return.returned_at or slots.is_unused);
+            for slot in 1 .. cardinality(v_slot_left) loop
+                continue when v_slot_lines[slot] <> place;
+                if v_slot_unused[slot] or coalesce(v_slot_moments[slot] > v_return.returned_at, false) then
+                    if v_later <> 0 then
+                        v_slot_left[slot] := v_slot_left[slot] * (1 - least(v_gone / v_later, 1));
+                    end if;
+                elsif abs(v_gone) > abs(v_later) and v_line_worths[place] - v_line_gone[place] + v_gone - v_later <> 0 then
+                    v_slot_left[slot] := v_slot_left[slot] * (
+                        1 - (v_gone - v_later) / (v_line_worths[place] - v_line_gone[place] + v_gone - v_later)
+                    );
+                end if;
+            end loop;
+        end loop;
+    end loop;
+
+    -- Of the whole as much as is whole; each part gets what its end says more than its beginning.
+    return query
+    select parts.item_id, parts.moment, (floor(parts.so_far) - floor(parts.so_far - parts.gone))::bigint
+    from (
+        select
+            sums.item_id, sums.moment, sums.gone,
+            sum(sums.gone) over (order by sums.moment nulls first, sums.item_id rows unbounded preceding) as so_far
+        from (
+            select slots.item_id, slots.moment, round(sum(slots.worth - slots.worth_left), 9) as gone
+            from unnest(v_slot_items, v_slot_moments, v_slot_worths, v_slot_left)
+                as slots (item_id, moment, worth, worth_left)
+            group by slots.item_id, slots.moment
+        ) as sums
+    ) as parts
+    where floor(parts.so_far) <> floor(parts.so_far - parts.gone);
+end
+$$;
+
+CREATE FUNCTION billing._returned_of_purchase(purchase billing.pack_purchases, with_contested boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_purchase billing.pack_purchases := _returned_of_purchase.purchase;
+    v_returned numeric;
+begin
+    if v_purchase.price = 0 then
+        return 0;
+    elsif v_purchase.stripe_line_id is not null then
+        return coalesce((
+            select returned.credits
+            from billing._returned_credits(v_purchase.stripe_invoice_id, _returned_of_purchase.with_contested) as returned
+            where returned.stripe_subscription_item_id = v_purchase.business_key
+        ), 0);
+    end if;
+    select sum(returns.amount) into v_returned
+    from billing._returns_of_payments(array[v_purchase.stripe_payment_intent_id], '{}', '{}') as returns
+    where _returned_of_purchase.with_contested or not returns.is_contested;
+    return billing._gone(v_purchase.credits, coalesce(v_returned, 0), v_purchase.price);
+end
+$$;
+
+CREATE FUNCTION billing._returns_of_invoice(stripe_invoice_id text) RETURNS SETOF billing.returned_money
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_intent_ids text[];
+    v_charge_ids text[];
+    v_part numeric;
+    v_note_refund_ids text[];
+begin
+    select
+        coalesce(array_agg(mine.stripe_payment_intent_id)
+            filter (where mine.stripe_payment_intent_id is not null), '{}'),
+        coalesce(array_agg(mine.stripe_charge_id) filter (where mine.stripe_charge_id is not null), '{}'),
+        sum(mine.amount_paid) / nullif(sum(mine.amount_paid + coalesce(others.amount_paid, 0)), 0)
+    into v_intent_ids, v_charge_ids, v_part
+    from billing.invoice_payments as mine
+    left join lateral (
+        select sum(invoice_payments.amount_paid) as amount_paid from billing.invoice_payments
+        where invoice_payments.stripe_invoice_id <> mine.stripe_invoice_id and invoice_payments.status = 'paid'
+            and (
+                invoice_payments.stripe_payment_intent_id = mine.stripe_payment_intent_id
+                or invoice_payments.stripe_charge_id = mine.stripe_charge_id
+            )
+    ) as others on true
+    where mine.stripe_invoice_id = _returns_of_invoice.stripe_invoice_id and mine.status = 'paid';
+    select coalesce(array_agg(refund_id), '{}') into v_note_refund_ids
+    from billing.credit_notes
+    cross join lateral unnest(credit_notes.stripe_refund_ids) as refund_id
+    where credit_notes.stripe_invoice_id = _returns_of_invoice.stripe_invoice_id and credit_notes.status = 'issued';
+
+    return query
+    select returns.returned_at, returns.amount * coalesce(v_part, 1), returns.stripe_line_id, returns.is_contested
+    from billing._returns_of_payments(v_intent_ids, v_charge_ids, v_note_refund_ids) as returns
+    union all
+    select
+        notes.noted_at,
+        notes.amount * case when notes.lines_total > 0 then lines.amount::numeric / notes.lines_total else 1 end,
+        lines.stripe_line_id, false
+    from (
+        select
+            credit_notes.stripe_credit_note_id, credit_notes.noted_at,
+            -- A refund of the note's that failed returned nothing. Where no refund is named, refunds count by themselves.
+            credit_notes.amount - case
+                when credit_notes.stripe_refund_ids = '{}' then credit_notes.amount_refunded
+                else coalesce((
+                    select sum(refunds.amount) from billing.refunds
+                    where refunds.stripe_refund_id = any (credit_notes.stripe_refund_ids)
+                        and refunds.status in ('failed', 'canceled')
+                ), 0)
+            end as amount,
+            (
+                select sum(credit_note_lines.amount) from billing.credit_note_lines
+                where credit_note_lines.stripe_credit_note_id = credit_notes.stripe_credit_note_id
+            ) as lines_total
+        from billing.credit_notes
+        where credit_notes.stripe_invoice_id = _returns_of_invoice.stripe_invoice_id and credit_notes.status = 'issued'
+    ) as notes
+    left join billing.credit_note_lines as lines
+        on lines.stripe_credit_note_id = notes.stripe_credit_note_id and notes.lines_total > 0
+    where notes.amount > 0;
+end
+$$;
+
+CREATE FUNCTION billing._returns_of_payments(stripe_payment_intent_ids text[], stripe_charge_ids text[], note_refund_ids text[]) RETURNS SETOF billing.returned_money
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_charge_ids text[] := _returns_of_payments.stripe_charge_ids || array(
+        select payments.stripe_charge_id from billing.payments
+        where payments.stripe_payment_intent_id = any (_returns_of_payments.stripe_payment_intent_ids)
+    );
+begin
+    return query
+    select refunds.refunded_at, refunds.amount::numeric, null::text, false from billing.refunds
+    where (
+            refunds.stripe_payment_intent_id = any (_returns_of_payments.stripe_payment_intent_ids)
+            or refunds.stripe_charge_id = any (v_charge_ids)
+        )
+        and refunds.status not in ('failed', 'canceled')
+        and refunds.stripe_refund_id <> all (_returns_of_payments.note_refund_ids)
+    union all
+    select charged.as_of, charged.amount_refunded - coalesce(reported.amount, 0), null, false
+    from (
+        select max(payments.as_of) as as_of, sum(payments.amount_refunded) as amount_refunded from billing.payments
+        where payments.stripe_charge_id = any (v_charge_ids)
+    ) as charged
+    cross join (
+        select sum(refunds.amount) as amount from billing.refunds
+        where refunds.stripe_payment_intent_id = any (_returns_of_payments.stripe_payment_intent_ids)
+            or refunds.stripe_charge_id = any (v_charge_ids)
+    ) as reported
+    where charged.amount_refunded > coalesce(reported.amount, 0)
+    union all
+    select disputes.disputed_at, disputes.amount, null, disputes.status <> 'lost' from billing.disputes
+    where (
+            disputes.stripe_payment_intent_id = any (_returns_of_payments.stripe_payment_intent_ids)
+            or disputes.stripe_charge_id = any (v_charge_ids)
+        )
+        and disputes.status in ('lost', 'needs_response', 'under_review', 'appeal_needs_response', 'appeal_under_review');
+end
 $$;
 
 CREATE FUNCTION billing._reverse_entry(original billing.credit_entries, kind text, amount bigint, key_space text, idempotency_key text, description text, metadata jsonb, actor text) RETURNS billing.credit_entries
@@ -4331,8 +5921,17 @@ begin
     set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
     where credit_balances.account_id = v_original.account_id;
     perform billing._repay_debt(v_original.account_id);
+    perform billing._claim_returned_credits(v_original.account_id);
     return v_entry;
 end
+$$;
+
+CREATE FUNCTION billing._revocable(lot billing.credit_grants) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select (_revocable.lot).amount - coalesce(sum(billing._asked_back(credit_revocations)), 0)::bigint
+    from billing.credit_revocations where credit_revocations.grant_id = (_revocable.lot).id
 $$;
 
 CREATE FUNCTION billing._revoke_grant(lot billing.credit_grants, amount bigint, key_space text, idempotency_key text, shortfall_policy text, reason text, actor text) RETURNS billing.credit_revocations
@@ -4341,12 +5940,10 @@ CREATE FUNCTION billing._revoke_grant(lot billing.credit_grants, amount bigint, 
     AS $$
 declare
     v_lot billing.credit_grants;
-    v_balance billing.credit_balances := billing._lock_settled_balance((_revoke_grant.lot).account_id);
     v_revocation billing.credit_revocations;
     v_revocable bigint;
-    v_debt bigint := 0;
-    v_from_others bigint := 0;
 begin
+    perform billing._lock_settled_balance((_revoke_grant.lot).account_id);
     select * into strict v_lot from billing.credit_grants where credit_grants.id = (_revoke_grant.lot).id;
     select v_lot.amount - coalesce(sum(billing._asked_back(credit_revocations)), 0) into v_revocable
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
@@ -4367,66 +5964,26 @@ begin
             greatest(billing._spent_of_lot(v_lot) - billing._open_shortfall(v_lot.id), 0)
         )
     end;
-    if _revoke_grant.shortfall_policy = 'allow_negative' and v_revocation.shortfall > 0 then
-        v_from_others := least(
-            v_revocation.shortfall, greatest(v_balance.balance + v_balance.debt - v_balance.held - v_revocation.taken, 0)
-        );
-        v_debt := v_revocation.shortfall - v_from_others;
-    end if;
-
-    if v_revocation.taken + v_from_others + v_debt > 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, reference_id, description, actor, reverses_entry_id,
-            key_space, idempotency_key, occurred_at
-        )
-        values (
-            v_lot.account_id, 'revocation', -(v_revocation.taken + v_from_others + v_debt),
-            v_balance.balance - (v_revocation.taken + v_from_others + v_debt), v_debt, v_lot.source, v_lot.reference_id,
-            _revoke_grant.reason, _revoke_grant.actor, v_lot.entry_id, _revoke_grant.key_space,
-            _revoke_grant.idempotency_key, billing.current_time()
-        )
-        returning id into v_revocation.entry_id;
-    end if;
-    if v_revocation.taken > 0 then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (v_revocation.entry_id, v_lot.id, v_revocation.taken);
-    end if;
-    update billing.credit_grants
-    set remaining = v_lot.remaining - v_revocation.taken,
-        -- One that has not opened yet is empty, and cancelled.
-        closed_at = case
-            when v_lot.remaining = v_revocation.taken then coalesce(v_lot.closed_at, billing.current_time())
-        end
-    where credit_grants.id = v_lot.id;
-    perform billing._burn_lots(v_lot.account_id, v_revocation.entry_id, v_from_others);
-
-    update billing.credit_balances
-    set balance = v_balance.balance - (v_revocation.taken + v_from_others + v_debt),
-        debt = v_balance.debt + v_debt,
-        withheld = v_balance.withheld
-            + case _revoke_grant.shortfall_policy when 'block_future_grants' then v_revocation.shortfall else 0 end,
-        updated_at = now()
-    where credit_balances.account_id = v_lot.account_id;
-
-    insert into billing.credit_revocations (
-        account_id, grant_id, entry_id, requested, taken, shortfall, shortfall_policy, reason, actor, key_space,
-        idempotency_key
-    )
-    values (
-        v_lot.account_id, v_lot.id, v_revocation.entry_id, v_revocation.requested, v_revocation.taken,
-        v_revocation.shortfall, _revoke_grant.shortfall_policy, _revoke_grant.reason, _revoke_grant.actor,
-        _revoke_grant.key_space, _revoke_grant.idempotency_key
-    )
-    returning * into v_revocation;
-    return v_revocation;
+    return billing._write_revocation(
+        v_lot, v_revocation.requested, v_revocation.taken, v_revocation.shortfall, _revoke_grant.key_space,
+        _revoke_grant.idempotency_key, _revoke_grant.shortfall_policy, _revoke_grant.reason, _revoke_grant.actor
+    );
 end
+$$;
+
+CREATE FUNCTION billing._revoked_by_hand(grant_id bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(sum(credit_revocations.taken - credit_revocations.reinstated), 0)::bigint
+    from billing.credit_revocations
+    where credit_revocations.grant_id = _revoked_by_hand.grant_id and credit_revocations.business_key is null
 $$;
 
 CREATE FUNCTION billing._seats(plan billing.plans, quantity bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
     AS $$
-    select case when (_seats.plan).usage_type = 'metered' then 1 else coalesce(_seats.quantity, 1) end
+    select case when (plan).usage_type = 'metered' then 1 else coalesce(quantity, 1) end
 $$;
 
 CREATE TABLE billing.card_fingerprints (
@@ -4501,13 +6058,13 @@ declare
 begin
     insert into billing.held_credits (
         account_id, kind, amount, card_fingerprint, matched_account_id, status, idempotency_key, source, reference_id,
-        description, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, held_at
+        description, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id, expires_at, held_at
     )
     select
         v_held.account_id, v_held.kind, v_held.amount, v_held.card_fingerprint, v_held.matched_account_id,
         case billing._seen_card_policy() when 'refuse' then 'refused' else 'pending' end, v_held.idempotency_key,
         v_held.source, v_held.reference_id, v_held.description, v_held.stripe_invoice_id,
-        v_held.stripe_subscription_item_id, v_held.stripe_price_id, billing.current_time()
+        v_held.stripe_subscription_item_id, v_held.stripe_price_id, v_held.expires_at, billing.current_time()
     from billing.settings
     returning * into v_held;
     insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
@@ -4548,6 +6105,9 @@ begin
         perform billing._release_pins(v_hold_ids);
         perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
         where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
+        perform billing._claim_returned_credits(holds.account_id) from (
+            select distinct credit_holds.account_id from billing.credit_holds where credit_holds.id = any (v_hold_ids)
+        ) as holds;
     end if;
 
     lots_opened := 0;
@@ -4660,351 +6220,10 @@ begin
         where credit_balances.account_id = v_hold.account_id;
         perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
         perform billing._repay_debt(v_hold.account_id);
+        perform billing._claim_returned_credits(v_hold.account_id);
     end if;
     return v_hold;
 end
-$$;
-
-CREATE FUNCTION billing._settle_invoice(stripe_invoice_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_invoice billing.invoices;
-    v_returned numeric;
-    v_contested numeric;
-begin
-    perform billing._lock_money(null, null, _settle_invoice.stripe_invoice_id);
-    select * into v_invoice from billing.invoices
-    where invoices.stripe_invoice_id = _settle_invoice.stripe_invoice_id and invoices.status = 'paid';
-    if not found then
-        return;  -- sync_invoice comes back to it
-    end if;
-    select * into v_returned, v_contested from billing._went_back_of_invoice(v_invoice.stripe_invoice_id);
-    v_returned := least(v_returned, v_invoice.amount_paid);
-    v_contested := least(v_contested, v_invoice.amount_paid - v_returned);
-    if (v_returned, v_contested) = (v_invoice.amount_returned, v_invoice.amount_contested) then
-        return;
-    end if;
-    update billing.invoices
-    set amount_returned = v_returned, amount_contested = v_contested, updated_at = now()
-    where invoices.stripe_invoice_id = v_invoice.stripe_invoice_id
-    returning * into v_invoice;
-    if v_invoice.account_id is not null then
-        perform billing._settle_lots_of_invoice(v_invoice);
-        perform billing._settle_subscription(v_invoice.stripe_subscription_id);
-    end if;
-end
-$$;
-
-CREATE FUNCTION billing._settle_lot(lot billing.credit_grants, paid numeric, returned numeric, contested numeric) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_lot billing.credit_grants := _settle_lot.lot;
-    v_full numeric := v_lot.amount + v_lot.cut;
-    v_gone bigint := billing._gone(v_full, _settle_lot.returned, _settle_lot.paid);
-    v_frozen bigint := billing._gone(v_full, _settle_lot.returned + _settle_lot.contested, _settle_lot.paid) - v_gone;
-    v_asked bigint := billing._asked_back_of_lot(v_lot.id);
-    v_hold billing.credit_holds;
-    v_more bigint;
-begin
-    select * into v_hold from billing.credit_holds
-    where credit_holds.frozen_grant_id = v_lot.id and credit_holds.status = 'held';
-    v_more := least(greatest(v_gone - v_lot.cut, 0) - v_asked, v_lot.amount - coalesce((
-        select sum(billing._asked_back(credit_revocations)) from billing.credit_revocations
-        where credit_revocations.grant_id = v_lot.id
-    ), 0));
-    if v_more = 0 and v_gone >= v_lot.cut and coalesce(v_hold.amount, 0) = least(
-            v_frozen, v_lot.remaining - v_lot.held + coalesce(v_hold.amount, 0)
-        ) or exists (
-            select from billing.accounts where accounts.id = v_lot.account_id and accounts.closed_at is not null
-        ) then
-        return;
-    elsif v_hold.id is not null then
-        perform billing._thaw(v_hold);
-    end if;
-
-    if v_more > 0 then
-        perform billing._revoke_grant(
-            v_lot, v_more, 'stripe', format('returned:%s:%s', v_lot.id, (
-                select count(*) from billing.credit_revocations
-                where credit_revocations.grant_id = v_lot.id and credit_revocations.key_space = 'stripe'
-            )), (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer', 'tillbase'
-        );
-    elsif v_more < 0 then
-        perform billing._give_back(v_lot, -v_more);
-    end if;
-    if v_gone < v_lot.cut then
-        perform billing._grant_cut(v_lot, v_lot.cut - v_gone);
-    end if;
-
-    select * into strict v_lot from billing.credit_grants where credit_grants.id = v_lot.id;
-    if least(v_frozen, v_lot.remaining - v_lot.held) > 0 then
-        perform billing._freeze(v_lot, least(v_frozen, v_lot.remaining - v_lot.held));
-    end if;
-    perform billing._repay_debt(v_lot.account_id);
-end
-$$;
-
-CREATE FUNCTION billing._settle_lots_of_invoice(invoice billing.invoices) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_invoice billing.invoices := _settle_lots_of_invoice.invoice;
-    v_lot billing.credit_grants;
-begin
-    for v_lot in
-        select * from billing.credit_grants
-        where credit_grants.stripe_invoice_id = v_invoice.stripe_invoice_id
-            and credit_grants.stripe_payment_intent_id is null
-        order by credit_grants.id
-    loop
-        perform billing._settle_lot(
-            v_lot, v_invoice.amount_paid, v_invoice.amount_returned, v_invoice.amount_contested
-        );
-    end loop;
-end
-$$;
-
-CREATE FUNCTION billing._settle_packs(stripe_payment_intent_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_lot billing.credit_grants;
-    v_paid numeric;
-    v_returned numeric;
-    v_contested numeric;
-begin
-    if _settle_packs.stripe_payment_intent_id is null then
-        return;  -- nothing had to be paid
-    end if;
-    perform billing._lock_money(_settle_packs.stripe_payment_intent_id, null);
-    for v_lot in
-        select * from billing.credit_grants
-        where credit_grants.stripe_payment_intent_id = _settle_packs.stripe_payment_intent_id
-        order by credit_grants.id
-    loop
-        if v_paid is null then
-            select coalesce(
-                (
-                    select sum(payments.amount) from billing.payments
-                    where payments.stripe_payment_intent_id = _settle_packs.stripe_payment_intent_id
-                        and payments.status = 'succeeded'
-                ),
-                (
-                    select checkout_sessions.amount_total from billing.checkout_sessions
-                    where checkout_sessions.stripe_checkout_session_id = v_lot.stripe_checkout_session_id
-                ),
-                (
-                    select recharges.amount from billing.recharges
-                    where recharges.stripe_payment_intent_id = _settle_packs.stripe_payment_intent_id
-                )
-            ) into v_paid;
-            select * into v_returned, v_contested
-            from billing._went_back(array[_settle_packs.stripe_payment_intent_id], '{}');
-            v_returned := least(v_returned, v_paid);
-            v_contested := least(v_contested, v_paid - v_returned);
-        end if;
-        perform billing._settle_lot(v_lot, v_paid, v_returned, v_contested);
-    end loop;
-end
-$$;
-
-CREATE FUNCTION billing._settle_payment(stripe_payment_intent_id text, stripe_charge_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_intent_id text := coalesce(_settle_payment.stripe_payment_intent_id, (
-        select payments.stripe_payment_intent_id from billing.payments
-        where payments.stripe_charge_id = _settle_payment.stripe_charge_id
-    ));
-begin
-    -- Whoever tells of the payment writes first, then takes these locks, then reads what others have told.
-    perform billing._lock_money(v_intent_id, _settle_payment.stripe_charge_id);
-    perform billing._settle_invoice(paid.stripe_invoice_id)
-    from unnest(billing._invoices_of_payment(v_intent_id, _settle_payment.stripe_charge_id)) as paid (stripe_invoice_id);
-    perform billing._settle_packs(v_intent_id);
-end
-$$;
-
-CREATE FUNCTION billing._settle_prorations(stripe_subscription_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_change billing.credit_prorations;
-    v_plan billing.plans;
-    v_lot billing.credit_grants;
-    v_carried bigint := 0;
-    v_worth bigint;
-    v_taken bigint;
-begin
-    for v_change in
-        select * from billing.credit_prorations
-        where credit_prorations.stripe_subscription_id = _settle_prorations.stripe_subscription_id
-        order by credit_prorations.changed_at, credit_prorations.stripe_invoice_id
-    loop
-        if v_change.policy = 'delta' then
-            v_worth := greatest(v_change.net + v_carried, 0);
-            v_carried := least(v_change.net + v_carried, 0);
-        else
-            v_worth := v_change.net;
-        end if;
-        continue when v_worth = v_change.granted;
-        select * into strict v_plan from billing.plans where plans.stripe_price_id = v_change.stripe_price_id;
-        if v_worth > v_change.granted then
-            perform billing._grant_credits(
-                account_id => v_change.account_id,
-                amount => v_worth - v_change.granted,
-                key_space => 'stripe',
-                -- A whole month once for each plan and slot, however often it is changed to.
-                idempotency_key => case v_change.policy
-                    when 'full' then format(
-                        'proration:%s:%s:%s', v_change.stripe_subscription_item_id, v_change.stripe_price_id,
-                        to_char(v_change.slot_end at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                    )
-                    else format('proration:%s:%s', v_change.stripe_invoice_id, v_worth)
-                end,
-                source => 'stripe.proration',
-                reference_id => v_change.stripe_subscription_id,
-                description => 'Subscription credits for the change to ' || billing._plan_name(v_plan),
-                effective_at => least(v_change.changed_at, billing.current_time()),
-                expires_at => billing._slot_expiry(v_plan, v_change.slot_end, v_change.slot_end),
-                stripe_invoice_id => v_change.stripe_invoice_id,
-                stripe_subscription_item_id => v_change.stripe_subscription_item_id,
-                stripe_price_id => v_change.stripe_price_id
-            );
-        else
-            v_taken := v_change.granted - v_worth;
-            for v_lot in
-                select * from billing.credit_grants
-                where credit_grants.stripe_invoice_id = v_change.stripe_invoice_id
-                    and credit_grants.source = 'stripe.proration'
-                order by credit_grants.id
-            loop
-                exit when v_taken = 0;
-                perform billing._correct_grant(
-                    v_lot, v_taken, format('proration:%s:%s:%s', v_change.stripe_invoice_id, v_worth, v_lot.id),
-                    'An earlier change of the plan was told of later'
-                );
-                v_taken := v_taken - least(v_taken, v_lot.amount);
-            end loop;
-        end if;
-        update billing.credit_prorations set granted = v_worth, updated_at = now()
-        where credit_prorations.stripe_invoice_id = v_change.stripe_invoice_id;
-    end loop;
-end
-$$;
-
-CREATE FUNCTION billing._settle_returned_invoices(stripe_subscription_id text) RETURNS void
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-    select billing._settle_lots_of_invoice(invoices) from billing.invoices
-    where invoices.stripe_subscription_id = _settle_returned_invoices.stripe_subscription_id
-        and (invoices.amount_returned > 0 or invoices.amount_contested > 0)
-    order by invoices.stripe_invoice_id
-$$;
-
-CREATE FUNCTION billing._settle_subscription(stripe_subscription_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_subscription billing.subscriptions;
-begin
-    select * into v_subscription from billing.subscriptions
-    where subscriptions.stripe_subscription_id = _settle_subscription.stripe_subscription_id;
-    if v_subscription.account_id is null then
-        return;  -- not known yet, or linked to nobody: whatever brings that calls again
-    end if;
-    perform billing._lock_balance(v_subscription.account_id);
-    if exists (
-        select from billing.accounts where accounts.id = v_subscription.account_id and accounts.closed_at is not null
-    ) then
-        -- Nothing can be granted to it, and what Stripe tells of its subscriptions must be kept all the same.
-        perform billing._arm_schedules(v_subscription);
-        return;
-    end if;
-    perform billing._grant_trial(v_subscription);
-    perform billing._grant_waiting_periods(v_subscription.stripe_subscription_id);
-    perform billing._arm_schedules(v_subscription);
-    perform billing._grant_due_slots(v_subscription.stripe_subscription_id, billing.current_time());
-    perform billing._settle_prorations(v_subscription.stripe_subscription_id);
-    perform billing._settle_returned_invoices(v_subscription.stripe_subscription_id);
-end
-$$;
-
-CREATE FUNCTION billing._settle_subscriptions_of(stripe_customer_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-    v_subscription_id text;
-begin
-    for v_subscription_id in
-        select subscriptions.stripe_subscription_id from billing.subscriptions
-        where subscriptions.stripe_customer_id = _settle_subscriptions_of.stripe_customer_id
-        order by 1
-    loop
-        begin
-            perform billing._settle_subscription(v_subscription_id);
-        exception when sqlstate 'TB010' then
-            null;
-        end;
-    end loop;
-end
-$$;
-
-CREATE FUNCTION billing._settle_subscriptions_of_account(account_id uuid) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-begin
-    perform billing._settle_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
-    where subscriptions.account_id = _settle_subscriptions_of_account.account_id;
-end
-$$;
-
-CREATE FUNCTION billing._settle_trials(stripe_price_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-begin
-    perform billing._settle_subscription(subscriptions.stripe_subscription_id)
-    from billing.plans
-    join billing.subscription_items as items on items.stripe_price_id = plans.stripe_price_id
-    join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
-    where plans.stripe_price_id = _settle_trials.stripe_price_id and plans.trial_credits > 0
-        and subscriptions.status = 'trialing' and subscriptions.account_id is not null
-        and not exists (
-            select from billing.credit_grants
-            where credit_grants.account_id = subscriptions.account_id and credit_grants.source = 'stripe.trial'
-        )
-    order by subscriptions.account_id;
-end
-$$;
-
-CREATE FUNCTION billing._share_of_slots(slot_end timestamp with time zone, from_moment timestamp with time zone, to_moment timestamp with time zone) RETURNS numeric
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
-    AS $$
-    select coalesce(sum(
-        extract(epoch from least(slots.ends, _share_of_slots.to_moment) - greatest(slots.starts, _share_of_slots.from_moment))
-        / extract(epoch from slots.ends - slots.starts)
-    ), 0)
-    from (
-        select
-            billing._slot(_share_of_slots.slot_end, -number - 1) as starts,
-            billing._slot(_share_of_slots.slot_end, -number) as ends
-        from generate_series(0, billing._slot_number(_share_of_slots.from_moment, _share_of_slots.slot_end)) as number
-    ) as slots
-    where slots.ends > _share_of_slots.from_moment and slots.starts < _share_of_slots.to_moment
 $$;
 
 CREATE FUNCTION billing._sign_reference(account_id uuid, livemode boolean, expires_at timestamp with time zone) RETURNS text
@@ -5052,40 +6271,94 @@ $$;
 
 CREATE FUNCTION billing._slot(anchor timestamp with time zone, k integer) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
     AS $$
-    select (_slot.anchor at time zone 'utc' + make_interval(months => _slot.k)) at time zone 'utc'
-$$;
-
-CREATE FUNCTION billing._slot_end(anchor timestamp with time zone, moment timestamp with time zone) RETURNS timestamp with time zone
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
-    AS $$
-    select billing._first_slot(_slot_end.anchor, _slot_end.moment + interval '1 microsecond')
-$$;
-
-CREATE FUNCTION billing._slot_expiry(plan billing.plans, anchor timestamp with time zone, slot_end timestamp with time zone) RETURNS timestamp with time zone
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
-    AS $$
-    select case (_slot_expiry.plan).rollover
-        when 'none' then _slot_expiry.slot_end
-        when 'periods' then billing._slot(
-            _slot_expiry.anchor,
-            billing._slot_number(_slot_expiry.anchor, _slot_expiry.slot_end) + (_slot_expiry.plan).rollover_periods
-        )
-    end
+    select (anchor at time zone 'utc' + pg_catalog.make_interval(months => k)) at time zone 'utc'
 $$;
 
 CREATE FUNCTION billing._slot_number(anchor timestamp with time zone, moment timestamp with time zone) RETURNS integer
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
     AS $$
-    select (12 * (extract(year from months.of_moment) - extract(year from months.of_anchor))
-        + extract(month from months.of_moment) - extract(month from months.of_anchor))::integer
+    select (12 * (pg_catalog.date_part('year', moment at time zone 'utc') - pg_catalog.date_part('year', anchor at time zone 'utc'))
+        + pg_catalog.date_part('month', moment at time zone 'utc') - pg_catalog.date_part('month', anchor at time zone 'utc'))::integer
+$$;
+
+CREATE FUNCTION billing._slots_of_lines(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, free_account_ids uuid[] DEFAULT NULL::uuid[]) RETURNS SETOF billing.line_slot
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select
+        lines.stripe_line_id, lines.account_id, lines.stripe_subscription_id, lines.stripe_subscription_item_id,
+        lines.stripe_invoice_id, lines.stripe_price_id, lines.gives_back, lines.is_free, lines.is_plain,
+        lines.has_returns,
+        slots.slot_start <= lines.period_start or slots.slot_start < lines.ends_at,
+        lines.disarmed_reason is not null and slots.slot_start > lines.period_start,
+        lines.period_start, slots.slot_start, slots.slot_end, greatest(slots.slot_start, lines.period_start),
+        (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
+        extract(epoch from least(slots.slot_end, lines.period_end) - greatest(slots.slot_start, lines.period_start)),
+        extract(epoch from slots.slot_end - slots.slot_start),
+        case terms.rollover
+            when 'none' then case
+                when lines.paid_at > greatest(slots.slot_start, lines.period_start) + interval '1 day'
+                    then greatest(slots.slot_end, billing._slot(lines.paid_at, 1))
+                else slots.slot_end
+            end
+            when 'periods' then case
+                when lines.paid_at > greatest(slots.slot_start, lines.period_start) + interval '1 day'
+                    then greatest(
+                        billing._slot(lines.anchor, slots.k + 1 + terms.rollover_periods),
+                        billing._slot(lines.paid_at, 1 + terms.rollover_periods)
+                    )
+                else billing._slot(lines.anchor, slots.k + 1 + terms.rollover_periods)
+            end
+        end,
+        terms.rollover, terms.rollover_cap, terms.proration_credits, terms.downgrade_credits
     from (
-        select _slot_number.anchor at time zone 'utc' as of_anchor, _slot_number.moment at time zone 'utc' as of_moment
-    ) as months
+        select credit_schedules.* from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = any (_slots_of_lines.stripe_subscription_ids)
+            and credit_schedules.period_end > _slots_of_lines.from_moment
+        union all
+        select credit_schedules.* from billing.credit_schedules
+        where credit_schedules.stripe_invoice_id = _slots_of_lines.stripe_invoice_id
+        union all
+        select credit_schedules.* from billing.credit_schedules
+        where credit_schedules.account_id = any (_slots_of_lines.free_account_ids) and credit_schedules.is_free
+            and credit_schedules.stripe_subscription_id <> all (_slots_of_lines.stripe_subscription_ids)
+            and credit_schedules.period_end > _slots_of_lines.from_moment
+    ) as lines
+    cross join lateral (
+        select
+            series.k, billing._slot(lines.anchor, series.k) as slot_start,
+            billing._slot(lines.anchor, series.k + 1) as slot_end
+        from generate_series(
+            billing._slot_number(lines.anchor, greatest(lines.period_start, _slots_of_lines.from_moment)) - 1,
+            billing._slot_number(lines.anchor, least(lines.period_end, greatest(lines.period_start, _slots_of_lines.until_moment)))
+        ) as series (k)
+        offset 0  -- or each month would be worked out at each place that names it
+    ) as slots
+    cross join lateral (
+        (
+            select credit_terms.* from billing.credit_terms
+            where credit_terms.stripe_price_id = lines.stripe_price_id
+                and credit_terms.valid_from <= greatest(slots.slot_start, lines.terms_from)
+            order by credit_terms.valid_from desc
+            limit 1
+        )
+        union all
+        (
+            select credit_terms.* from billing.credit_terms
+            where credit_terms.stripe_price_id = lines.stripe_price_id
+            order by credit_terms.valid_from
+            limit 1
+        )
+        limit 1
+    ) as terms
+    where slots.slot_end > greatest(lines.period_start, _slots_of_lines.from_moment)
+        and slots.slot_start < lines.period_end
+        and (slots.slot_start <= lines.period_start or slots.slot_start <= _slots_of_lines.until_moment)
+        and (not lines.gives_back or lines.credited_line_id is not null);
+end
 $$;
 
 CREATE FUNCTION billing._spend_all(account_id uuid, spends jsonb) RETURNS void
@@ -5285,6 +6558,13 @@ CREATE FUNCTION billing._spent_of_lot(lot billing.credit_grants) RETURNS bigint
             where credit_revocations.grant_id = (_spent_of_lot.lot).id
                 and credit_revocations.entry_id in (credit_entries.id, credit_entries.reverses_entry_id)
         )
+        -- What revocations took of credits that came back later; what was withheld of the lot counts as spent.
+        and not exists (
+            select from billing.credit_entries as claims
+            where claims.id in (credit_entries.id, credit_entries.reverses_entry_id) and claims.kind = 'revocation'
+                and claims.reverses_entry_id = (_spent_of_lot.lot).entry_id and claims.key_space = 'system'
+                and claims.idempotency_key ^@ 'claim:'
+        )
 $$;
 
 CREATE FUNCTION billing._stop_recharge(recharge billing.recharges, audience text) RETURNS void
@@ -5369,11 +6649,11 @@ $$;
 
 CREATE FUNCTION billing._sync_one_time_price(price billing.one_time_prices) RETURNS text
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_price billing.one_time_prices := _sync_one_time_price.price;
-    v_credits bigint := billing._declared_pack(v_price);
+    v_declared billing.declared_pack := billing._declared_pack(v_price);
     v_as_of timestamptz := (
         select max(held.as_of)
         from (
@@ -5391,51 +6671,112 @@ begin
 
     update billing.credit_packs
     set active = v_price.active, lookup_key = v_price.lookup_key, nickname = v_price.nickname,
-        pack_credits = coalesce(v_credits, credit_packs.pack_credits), metadata = v_price.metadata,
-        as_of = v_price.as_of, updated_at = now()
+        pack_credits = case
+            when billing._is_pack(v_declared) then v_declared.pack_credits else credit_packs.pack_credits
+        end,
+        credits_per_unit = case
+            when billing._is_pack(v_declared) then v_declared.credits_per_unit else credit_packs.credits_per_unit
+        end,
+        expires_after = v_declared.expires_after, metadata = v_price.metadata, as_of = v_price.as_of, updated_at = now()
     where credit_packs.stripe_price_id = v_price.stripe_price_id;
     if found then
         return 'applied';
     end if;
     delete from billing.one_time_prices where one_time_prices.stripe_price_id = v_price.stripe_price_id;
-    if v_credits is null then
-        insert into billing.one_time_prices select (v_price).*;
+    if billing._is_pack(v_declared) then
+        perform billing._open_pack(v_price, v_declared);
     else
-        perform billing._open_pack(v_price, v_credits);
+        insert into billing.one_time_prices select (v_price).*;
     end if;
     return 'applied';
 end
 $$;
 
-CREATE FUNCTION billing._take_back(lot billing.credit_grants, seen billing.card_fingerprints) RETURNS void
+CREATE FUNCTION billing._take_back(account_id uuid, business_key text, amount bigint, grant_ids bigint[], shortfall_policy text, reason text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_lot billing.credit_grants := _take_back.lot;
-    v_held billing.held_credits;
-    v_revocation billing.credit_revocations;
+    v_left bigint := _take_back.amount;
+    v_uncarried bigint;
+    v_lot billing.credit_grants;
+    v_part bigint;
+    v_granted bigint;
+    v_asked bigint;
+    v_spent bigint;
+    v_open bigint;
+    v_by_hand bigint;
+    v_lapsed bigint[];
+    v_free bigint[];
+    v_revocable bigint[];
+    v_shortfall bigint;
+    v_rest bigint;
+    v_beyond bigint;
 begin
-    v_held.account_id := v_lot.account_id;
-    v_held.kind := split_part(v_lot.idempotency_key, ':', 1);
-    v_held.card_fingerprint := (_take_back.seen).card_fingerprint;
-    v_held.matched_account_id := (_take_back.seen).account_id;
-    v_held.idempotency_key := v_lot.idempotency_key;
-    v_held.source := v_lot.source;
-    v_held.reference_id := v_lot.reference_id;
-    select credit_entries.description into v_held.description from billing.credit_entries
-    where credit_entries.id = v_lot.entry_id;
-    v_held.stripe_invoice_id := v_lot.stripe_invoice_id;
-    v_held.stripe_subscription_item_id := v_lot.stripe_subscription_item_id;
-    v_held.stripe_price_id := v_lot.stripe_price_id;
-    select v_lot.amount - coalesce(sum(billing._asked_back(credit_revocations)), 0)
-    into v_held.amount
-    from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
-    v_held.id := billing._set_aside(v_held);
-    v_revocation := billing._revoke_grant(
-        v_lot, null, 'system', 'held:' || v_held.id, 'clamp_and_record', 'Held for review', 'tillbase'
-    );
-    update billing.held_credits set revocation_id = v_revocation.id where held_credits.id = v_held.id;
+    perform billing._lock_settled_balance(_take_back.account_id);
+    -- Of each lot first what lapsed unspent, which is requested and not taken: so much less of it would have lapsed. Then
+    -- what is free, and then the rest as far as lots can still be asked: requested, but not taken.
+    select
+        sum(lots.amount), sum(billing._spent_of_lot(lots)), sum(lots.amount - billing._revocable(lots)),
+        sum(billing._open_shortfall(lots.id)), sum(billing._revoked_by_hand(lots.id)),
+        array_agg(least(billing._lapsed_of_lot(lots), billing._revocable(lots)) order by wanted.place),
+        array_agg(lots.remaining - lots.held order by wanted.place),
+        array_agg(billing._revocable(lots) order by wanted.place)
+    into v_granted, v_spent, v_asked, v_open, v_by_hand, v_lapsed, v_free, v_revocable
+    from unnest(_take_back.grant_ids) with ordinality as wanted (id, place)
+    join billing.credit_grants as lots on lots.id = wanted.id;
+    v_free := coalesce(v_free, '{}');
+    v_shortfall := v_left;
+    for place in 1 .. cardinality(v_free) loop
+        v_lapsed[place] := least(v_lapsed[place], v_shortfall);
+        v_shortfall := v_shortfall - v_lapsed[place];
+        v_free[place] := least(v_free[place], v_revocable[place] - v_lapsed[place], v_shortfall);
+        v_shortfall := v_shortfall - v_free[place];
+    end loop;
+    v_rest := v_shortfall;
+    -- Then what it gave less for something carried: it is carried again.
+    select least(v_rest, carried_credits.amount) into v_uncarried from billing.carried_credits
+    where carried_credits.business_key = _take_back.business_key and carried_credits.amount > 0;
+    if v_uncarried > 0 then
+        perform billing._carry(_take_back.account_id, _take_back.business_key, -v_uncarried);
+        v_rest := v_rest - v_uncarried;
+        v_left := v_left - v_uncarried;
+    end if;
+    v_shortfall := least(v_rest, greatest(v_spent - (v_granted - v_asked - v_left) - v_open, 0));
+    if _take_back.shortfall_policy = 'carry' then
+        -- Its price lies on the customer's balance: all is carried but what a person took back.
+        v_shortfall := v_rest - least(v_rest, coalesce(v_by_hand, 0));
+        perform billing._carry(_take_back.account_id, _take_back.business_key, -v_shortfall);
+        v_rest := v_rest - v_shortfall;
+        v_shortfall := 0;
+    elsif v_rest > 0 then
+        -- More than lots can still be asked: time that Stripe credited back has taken it, so it was paid back twice.
+        v_beyond := greatest(v_left - (
+            select coalesce(sum(revocable), 0) from unnest(v_revocable) as revocable
+        ) - coalesce(v_by_hand, 0), 0);
+        if v_beyond > 0 then
+            perform billing._carry(_take_back.account_id, _take_back.business_key, -v_beyond);
+            v_rest := v_rest - v_beyond;
+            v_shortfall := least(v_shortfall, v_rest);
+        end if;
+    end if;
+
+    for place in 1 .. cardinality(v_free) loop
+        v_part := v_lapsed[place] + v_free[place]
+            + least(v_rest, v_revocable[place] - v_lapsed[place] - v_free[place]);
+        continue when v_part = 0;
+        select * into strict v_lot from billing.credit_grants where credit_grants.id = _take_back.grant_ids[place];
+        perform billing._write_revocation(
+            v_lot, v_part, v_free[place], least(v_shortfall, v_part - v_lapsed[place] - v_free[place]), 'stripe',
+            billing._next_revocation_key(v_lot.id),
+            case _take_back.shortfall_policy when 'carry' then 'clamp_and_record' else _take_back.shortfall_policy end,
+            _take_back.reason, 'tillbase',
+            _take_back.business_key
+        );
+        v_part := v_part - v_lapsed[place] - v_free[place];
+        v_shortfall := v_shortfall - least(v_shortfall, v_part);
+        v_rest := v_rest - v_part;
+    end loop;
 end
 $$;
 
@@ -5464,6 +6805,21 @@ begin
     update billing.credit_balances set balance = v_entry.balance_after, updated_at = now()
     where credit_balances.account_id = v_balance.account_id;
     return v_entry;
+end
+$$;
+
+CREATE FUNCTION billing._take_in_invoice(invoice billing.invoices, subscription billing.subscriptions) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_from timestamptz := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
+begin
+    if v_from is not null then
+        perform billing._check_open((_take_in_invoice.invoice).account_id);
+        perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
+    end if;
+    return v_from;
 end
 $$;
 
@@ -5555,7 +6911,7 @@ CREATE FUNCTION billing._tell_of_failed_action(action billing.fraud_actions) RET
     select
         failed.account_id, 'administrators', 'fraud_action_failed', 'fraud_action_failed:' || failed.id,
         jsonb_strip_nulls(jsonb_build_object(
-            'action', failed.action, 'reason', failed.last_error,
+            'action', failed.action, 'reason', failed.last_error, 'decided_because', failed.reason,
             'stripe_early_fraud_warning_id', failed.stripe_early_fraud_warning_id,
             'stripe_charge_id', failed.stripe_charge_id, 'stripe_subscription_id', failed.stripe_subscription_id
         ))
@@ -5564,9 +6920,49 @@ CREATE FUNCTION billing._tell_of_failed_action(action billing.fraud_actions) RET
     on conflict (dedupe_key) do nothing
 $$;
 
+CREATE TABLE billing.credit_terms (
+    stripe_price_id text NOT NULL,
+    valid_from timestamp with time zone NOT NULL,
+    initial_credits bigint NOT NULL,
+    monthly_credits bigint NOT NULL,
+    trial_credits bigint NOT NULL,
+    rollover text NOT NULL,
+    rollover_periods integer,
+    rollover_cap bigint,
+    proration_credits text NOT NULL,
+    downgrade_credits text NOT NULL,
+    cancel_credits text NOT NULL,
+    trial_end_credits text NOT NULL
+);
+
+COMMENT ON TABLE billing.credit_terms IS 'What each plan declared, and since when. Credits are granted by the terms of their own moment.';
+
+COMMENT ON COLUMN billing.credit_terms.valid_from IS 'Time of the Stripe event that declared them, or of the edit by hand. The first row also holds before it.';
+
+CREATE FUNCTION billing._terms_at(stripe_price_id text, moment timestamp with time zone) RETURNS billing.credit_terms
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_terms billing.credit_terms;
+begin
+    select * into v_terms from billing.credit_terms
+    where credit_terms.stripe_price_id = _terms_at.stripe_price_id and credit_terms.valid_from <= _terms_at.moment
+    order by credit_terms.valid_from desc
+    limit 1;
+    if not found then
+        select * into v_terms from billing.credit_terms
+        where credit_terms.stripe_price_id = _terms_at.stripe_price_id
+        order by credit_terms.valid_from
+        limit 1;
+    end if;
+    return v_terms;
+end
+$$;
+
 CREATE FUNCTION billing._thaw(hold billing.credit_holds) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     update billing.credit_holds set status = 'released', settled_at = billing.current_time()
@@ -5574,6 +6970,37 @@ begin
     update billing.credit_balances set held = credit_balances.held - (_thaw.hold).amount, updated_at = now()
     where credit_balances.account_id = (_thaw.hold).account_id;
     perform billing._remember_due((_thaw.hold).account_id, billing._release_pins(array[(_thaw.hold).id]));
+end
+$$;
+
+CREATE FUNCTION billing._thaw_lots(grant_ids bigint[], amount bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if billing._frozen_of_lots(_thaw_lots.grant_ids) = _thaw_lots.amount then
+        return;
+    end if;
+    update billing.credit_grants set contested = 0
+    where credit_grants.id = any (_thaw_lots.grant_ids) and credit_grants.contested > 0;
+    perform billing._thaw(credit_holds) from billing.credit_holds
+    where credit_holds.frozen_grant_id = any (_thaw_lots.grant_ids) and credit_holds.status = 'held';
+end
+$$;
+
+CREATE FUNCTION billing._time_of_account(account_id uuid) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not exists (select from billing.test_clocks) then
+        return billing.current_time();
+    end if;
+    return greatest(billing.current_time(), (
+        select max(test_clocks.frozen_at) from billing.subscriptions
+        join billing.test_clocks on test_clocks.stripe_test_clock_id = subscriptions.stripe_test_clock_id
+        where subscriptions.account_id = _time_of_account.account_id
+    ));
 end
 $$;
 
@@ -5604,6 +7031,33 @@ CREATE FUNCTION billing._trial_days(account_id uuid, plan billing.plans) RETURNS
         )
 $$;
 
+CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if exists (
+        select from billing.accounts
+        where accounts.id = (_waiting_reason.subscription).account_id and accounts.closed_at is not null
+    ) then
+        return 'account_closed';
+    elsif (_waiting_reason.subscription).status in ('paused', 'unpaid') then
+        return (_waiting_reason.subscription).status;
+    elsif (_waiting_reason.subscription).status in ('incomplete', 'incomplete_expired') then
+        return 'incomplete';
+    elsif (_waiting_reason.subscription).is_collection_paused then
+        return 'collection_paused';
+    elsif exists (
+        select from billing.customers
+        where customers.stripe_customer_id = (_waiting_reason.subscription).stripe_customer_id
+            and customers.deleted_at is not null
+    ) then
+        return 'customer_deleted';
+    end if;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing._warning(stripe_early_fraud_warning_id text) RETURNS billing.fraud_warnings
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -5623,10 +7077,11 @@ end
 $$;
 
 CREATE FUNCTION billing._was_given(account_id uuid, kind text, stripe_price_id text) RETURNS boolean
-    LANGUAGE sql STABLE
-    SET search_path TO ''
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select exists (
+begin
+    return (select exists (
         select from (
             select credit_grants.idempotency_key, credit_grants.stripe_price_id from billing.credit_grants
             where credit_grants.account_id = _was_given.account_id and credit_grants.key_space = 'stripe'
@@ -5636,75 +7091,15 @@ CREATE FUNCTION billing._was_given(account_id uuid, kind text, stripe_price_id t
         ) as given
         left join billing.plans on plans.stripe_price_id = given.stripe_price_id
         where split_part(given.idempotency_key, ':', 1) = _was_given.kind and (
-            settings.initial_credits_per = 'account'
+            case _was_given.kind when 'trial' then settings.one_trial_per else settings.initial_credits_per end = 'account'
             or plans.stripe_product_id = (
                 select mine.stripe_product_id from billing.plans as mine
                 where mine.stripe_price_id = _was_given.stripe_price_id
             )
         )
     )
-    from billing.settings
-$$;
-
-CREATE FUNCTION billing._went_back(stripe_payment_intent_ids text[], stripe_charge_ids text[]) RETURNS TABLE(returned numeric, contested numeric)
-    LANGUAGE sql STABLE
-    SET search_path TO ''
-    AS $$
-    with charged as (
-        select payments.stripe_charge_id, payments.amount_refunded from billing.payments
-        where payments.stripe_payment_intent_id = any (_went_back.stripe_payment_intent_ids)
-            or payments.stripe_charge_id = any (_went_back.stripe_charge_ids)
-    ),
-    charge_ids as (
-        select _went_back.stripe_charge_ids || array(select charged.stripe_charge_id from charged) as list
-    ),
-    refunded as (
-        select
-            coalesce(sum(refunds.amount), 0) as told,
-            coalesce(sum(refunds.amount) filter (where refunds.status not in ('failed', 'canceled')), 0) as standing
-        from billing.refunds
-        where refunds.stripe_payment_intent_id = any (_went_back.stripe_payment_intent_ids)
-            or refunds.stripe_charge_id = any ((select charge_ids.list from charge_ids)::text[])
-    ),
-    disputed as (
-        select
-            coalesce(sum(disputes.amount) filter (where disputes.status = 'lost'), 0) as lost,
-            coalesce(sum(disputes.amount) filter (where disputes.status in (
-                'needs_response', 'under_review', 'appeal_needs_response', 'appeal_under_review'
-            )), 0) as open
-        from billing.disputes
-        where disputes.stripe_payment_intent_id = any (_went_back.stripe_payment_intent_ids)
-            or disputes.stripe_charge_id = any ((select charge_ids.list from charge_ids)::text[])
-    )
-    select
-        refunded.standing + disputed.lost
-            + greatest((select coalesce(sum(charged.amount_refunded), 0) from charged) - refunded.told, 0),
-        disputed.open
-    from refunded cross join disputed
-$$;
-
-CREATE FUNCTION billing._went_back_of_invoice(stripe_invoice_id text) RETURNS TABLE(returned numeric, contested numeric)
-    LANGUAGE sql STABLE
-    SET search_path TO ''
-    AS $$
-    select
-        went_back.returned + coalesce((
-            select sum(credit_notes.amount - credit_notes.amount_refunded) from billing.credit_notes
-            where credit_notes.stripe_invoice_id = _went_back_of_invoice.stripe_invoice_id
-                and credit_notes.status = 'issued'
-        ), 0),
-        went_back.contested
-    from (
-        select
-            coalesce(array_agg(invoice_payments.stripe_payment_intent_id)
-                filter (where invoice_payments.stripe_payment_intent_id is not null), '{}') as intent_ids,
-            coalesce(array_agg(invoice_payments.stripe_charge_id)
-                filter (where invoice_payments.stripe_charge_id is not null), '{}') as charge_ids
-        from billing.invoice_payments
-        where invoice_payments.stripe_invoice_id = _went_back_of_invoice.stripe_invoice_id
-            and invoice_payments.status = 'paid'
-    ) as paid_by
-    cross join lateral billing._went_back(paid_by.intent_ids, paid_by.charge_ids) as went_back
+    from billing.settings);
+end
 $$;
 
 CREATE FUNCTION billing._with_session_id(url text) RETURNS text
@@ -5718,6 +7113,39 @@ CREATE FUNCTION billing._with_session_id(url text) RETURNS text
             '\1' || case when _with_session_id.url ~ '^[^#]*\?' then '&' else '?' end || 'session_id={CHECKOUT_SESSION_ID}'
         )
     end
+$$;
+
+CREATE FUNCTION billing._withdraw_for_review(lot billing.credit_grants, seen billing.card_fingerprints) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+    v_lot billing.credit_grants := _withdraw_for_review.lot;
+    v_held billing.held_credits;
+    v_revocation billing.credit_revocations;
+begin
+    v_held.account_id := v_lot.account_id;
+    v_held.kind := split_part(v_lot.idempotency_key, ':', 1);
+    v_held.card_fingerprint := (_withdraw_for_review.seen).card_fingerprint;
+    v_held.matched_account_id := (_withdraw_for_review.seen).account_id;
+    v_held.idempotency_key := v_lot.idempotency_key;
+    v_held.source := v_lot.source;
+    v_held.reference_id := v_lot.reference_id;
+    select credit_entries.description into v_held.description from billing.credit_entries
+    where credit_entries.id = v_lot.entry_id;
+    v_held.stripe_invoice_id := v_lot.stripe_invoice_id;
+    v_held.stripe_subscription_item_id := v_lot.stripe_subscription_item_id;
+    v_held.stripe_price_id := v_lot.stripe_price_id;
+    v_held.expires_at := v_lot.expires_at;
+    select v_lot.amount - coalesce(sum(billing._asked_back(credit_revocations)), 0)
+    into v_held.amount
+    from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
+    v_held.id := billing._set_aside(v_held);
+    v_revocation := billing._revoke_grant(
+        v_lot, null, 'system', 'held:' || v_held.id, 'clamp_and_record', 'Held for review', 'tillbase'
+    );
+    update billing.held_credits set revocation_id = v_revocation.id where held_credits.id = v_held.id;
+end
 $$;
 
 CREATE FUNCTION billing._withhold(entry billing.credit_entries, grant_id bigint, amount bigint) RETURNS void
@@ -5791,6 +7219,472 @@ begin
     );
 end
 $$;
+
+CREATE FUNCTION billing._worth(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone) RETURNS SETOF billing.credit_move
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_free_account_ids uuid[];
+begin
+    return query
+    select * from billing._plain_worth(_worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment);
+    if not exists (
+        select from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = any (_worth.stripe_subscription_ids)
+            and credit_schedules.period_end > _worth.from_moment
+            and (
+                not credit_schedules.is_plain or credit_schedules.is_free or credit_schedules.has_returns
+                or exists (
+                    select from billing.credit_terms
+                    where credit_terms.stripe_price_id = credit_schedules.stripe_price_id
+                        and credit_terms.proration_credits = 'full'
+                )
+            )
+    ) then
+        return;
+    end if;
+    select array_agg(distinct credit_schedules.account_id) into v_free_account_ids from billing.credit_schedules
+    where credit_schedules.stripe_subscription_id = any (_worth.stripe_subscription_ids) and credit_schedules.is_free
+        and credit_schedules.period_end > _worth.from_moment;
+
+    return query
+    with slots as materialized (
+        select * from billing._slots_of_lines(
+            _worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment, null, v_free_account_ids
+        )
+    ),
+    shared as (
+        select
+            slots.*,
+            slots.moment > slots.slot_start as is_part,
+            case
+                when not slots.is_reached then 0
+                else slots.whole_credits * slots.line_seconds
+            end as credit_seconds
+        from slots
+        where not slots.is_free and not billing._is_plain(slots)
+    ),
+    -- Exact as long as months are of one length: sums first, then quotients.
+    by_length as (
+        select
+            shared.stripe_subscription_id, shared.stripe_subscription_item_id, shared.moment, shared.slot_seconds,
+            sum(shared.credit_seconds) filter (
+                where shared.gives_back or not shared.is_part or shared.proration_credits <> 'none'
+            ) / shared.slot_seconds as counted,
+            sum(shared.credit_seconds) filter (where shared.gives_back and shared.is_part) / shared.slot_seconds as given_back,
+            sum(shared.credit_seconds) filter (
+                where not shared.gives_back and shared.is_part and shared.proration_credits = 'none'
+            ) / shared.slot_seconds as not_counted,
+            bool_or(shared.gives_back) as has_credits,
+            bool_or(shared.is_reached) as is_reached,
+            bool_or(shared.is_waiting) filter (where not shared.gives_back) as is_waiting,
+            min(shared.slot_start) filter (where shared.gives_back) as credited_from,
+            bool_or(shared.downgrade_credits = 'keep') as is_kept
+        from shared
+        where shared.moment >= _worth.from_moment
+        group by 1, 2, 3, 4
+    ),
+    by_item as (
+        select
+            by_length.stripe_subscription_id, by_length.stripe_subscription_item_id, by_length.moment,
+            bool_or(by_length.is_reached) as is_reached, bool_or(by_length.is_waiting) as is_waiting, sum(by_length.counted) as counted, sum(by_length.not_counted) as not_counted,
+            sum(sum(by_length.given_back)) over together as given_back,
+            sum(sum(by_length.not_counted)) over together as all_not_counted,
+            bool_or(by_length.has_credits) as is_credited,
+            bool_or(bool_or(by_length.has_credits)) over together as has_credits,
+            min(min(by_length.credited_from)) over together as credited_from,
+            bool_or(bool_or(by_length.is_kept)) over together as is_kept
+        from by_length
+        group by 1, 2, 3
+        window together as (partition by by_length.stripe_subscription_id, by_length.moment)
+    ),
+    returned as (
+        select credits.stripe_subscription_item_id, credits.moment, sum(credits.credits)::bigint as credits
+        from (
+            select distinct shared.stripe_invoice_id from shared where shared.has_returns
+        ) as invoices
+        cross join lateral billing._returned_credits(invoices.stripe_invoice_id) as credits
+        where credits.moment is not null
+        group by 1, 2
+    ),
+    -- A change to a plan that gives nothing for the running month makes up for what was given back, and no more.
+    rounded as (
+        select
+            by_item.stripe_subscription_id, by_item.stripe_subscription_item_id, by_item.moment, by_item.has_credits,
+            by_item.is_credited, by_item.is_waiting, by_item.credited_from, by_item.is_kept, coalesce(returned.credits, 0) as returned,
+            floor(round(coalesce(by_item.counted, 0) + coalesce(
+                by_item.not_counted * least(-coalesce(by_item.given_back, 0), by_item.all_not_counted)
+                / nullif(by_item.all_not_counted, 0), 0
+            ), 9))::bigint - coalesce(returned.credits, 0) as credits
+        from by_item
+        -- Months that never begin have nothing to lose.
+        left join returned
+            on by_item.is_reached and returned.stripe_subscription_item_id = by_item.stripe_subscription_item_id
+            and returned.moment = by_item.moment
+    ),
+    offset_by_others as (
+        select
+            rounded.*,
+            coalesce(sum(greatest(rounded.credits, 0)) over (
+                together order by rounded.stripe_subscription_item_id
+                rows between unbounded preceding and 1 preceding
+            ), 0) as before,
+            -- While a month waits, so does what it is below zero.
+            -coalesce(sum(least(rounded.credits, 0)) filter (where rounded.is_waiting is not true) over together, 0)
+                as below_zero,
+            coalesce(sum(greatest(rounded.credits, 0)) over together, 0) as above_zero
+        from rounded
+        window together as (partition by rounded.stripe_subscription_id, rounded.moment)
+    ),
+    -- What pays for a move: the line of the item that was bought last.
+    payers as (
+        select distinct on (shared.stripe_subscription_id, shared.stripe_subscription_item_id, shared.moment) shared.*
+        from shared
+        where shared.moment >= _worth.from_moment
+        order by
+            shared.stripe_subscription_id, shared.stripe_subscription_item_id, shared.moment, shared.gives_back,
+            shared.is_part, shared.period_start desc, shared.stripe_line_id desc
+    ),
+    netted as (
+        select
+            case when payers.is_part then 'proration:' else 'monthly:' end || payers.stripe_subscription_item_id || ':'
+                || billing._moment_text(payers.moment),
+            payers.account_id, payers.stripe_subscription_id, payers.stripe_subscription_item_id,
+            payers.stripe_invoice_id, payers.stripe_price_id,
+            case when payers.is_part then 'stripe.proration' else 'stripe.monthly_allocation' end, payers.moment,
+            payers.slot_start,
+            (greatest(offset_by_others.credits, 0) - least(
+                greatest(offset_by_others.credits, 0),
+                greatest(offset_by_others.below_zero - offset_by_others.before, 0)
+            ))::bigint,
+            offset_by_others.returned, payers.expires_at, payers.rollover, payers.rollover_cap, payers.is_waiting
+        from offset_by_others
+        join payers using (stripe_subscription_id, stripe_subscription_item_id, moment)
+        where not payers.gives_back
+    ),
+    -- What is given back beyond all that the subscription gets at that moment.
+    credited as (
+        select distinct on (payers.stripe_subscription_id, payers.moment)
+            'credited:' || payers.stripe_subscription_id || ':' || billing._moment_text(payers.moment),
+            payers.account_id, payers.stripe_subscription_id, payers.stripe_subscription_item_id,
+            payers.stripe_invoice_id, payers.stripe_price_id, 'stripe.proration', payers.moment,
+            offset_by_others.credited_from,
+            case
+                when offset_by_others.is_kept then 0
+                else least(offset_by_others.above_zero - offset_by_others.below_zero, 0)
+            end::bigint,
+            0::bigint, null::timestamptz, payers.rollover, payers.rollover_cap, false
+        from offset_by_others
+        join payers using (stripe_subscription_id, stripe_subscription_item_id, moment)
+        where offset_by_others.has_credits
+        order by
+            payers.stripe_subscription_id, payers.moment, payers.gives_back desc, offset_by_others.is_credited desc,
+            payers.stripe_subscription_item_id
+    ),
+    -- A change to a plan that gives a whole month: the rest of it, once for each plan and month.
+    completed as (
+        select distinct on (shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start)
+            'full:' || shared.stripe_subscription_id || ':' || shared.stripe_price_id || ':'
+                || billing._moment_text(shared.slot_start),
+            shared.account_id, shared.stripe_subscription_id, shared.stripe_subscription_item_id,
+            shared.stripe_invoice_id, shared.stripe_price_id, 'stripe.proration'::text, shared.moment,
+            shared.slot_start,
+            ceil(shared.whole_credits * (shared.slot_seconds - shared.line_seconds) / shared.slot_seconds)::bigint,
+            0::bigint, shared.expires_at, shared.rollover, shared.rollover_cap, false
+        from shared
+        where shared.is_part and not shared.gives_back and shared.is_reached and shared.proration_credits = 'full'
+        order by
+            shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start, shared.moment,
+            shared.stripe_line_id
+    ),
+    unpaid as (
+        select
+            slots.account_id, slots.stripe_subscription_id, slots.moment, plans.stripe_product_id,
+            case
+                when plans.recurring_interval in ('day', 'week') then date_bin(
+                    make_interval(days => plans.recurring_interval_count * case plans.recurring_interval when 'week' then 7 else 1 end),
+                    slots.slot_start, '1970-01-05Z'
+                )
+                else date_trunc('month', slots.slot_start, 'UTC')
+            end as bucket,
+            floor(sum(
+                case
+                    when not slots.is_reached then 0
+                    when slots.moment > slots.slot_start and slots.proration_credits = 'none' then 0
+                    else slots.whole_credits * slots.line_seconds / slots.slot_seconds
+                end
+            ))::bigint as credits,
+            (array_agg(
+                row(slots.*)::billing.line_slot order by slots.period_start desc, slots.stripe_line_id desc
+            ))[1] as payer
+        from slots
+        join billing.plans on plans.stripe_price_id = slots.stripe_price_id
+        where slots.is_free and not slots.gives_back
+        group by 1, 2, 3, 4, 5
+    ),
+    given as (
+        select distinct on (unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket)
+            'free:' || unpaid.account_id || ':' || unpaid.stripe_product_id || ':'
+                || to_char(unpaid.bucket at time zone 'utc', 'YYYY-MM-DD'),
+            unpaid.account_id, unpaid.stripe_subscription_id, (unpaid.payer).stripe_subscription_item_id,
+            (unpaid.payer).stripe_invoice_id, (unpaid.payer).stripe_price_id, 'stripe.monthly_allocation'::text,
+            unpaid.moment, (unpaid.payer).slot_start, unpaid.credits, 0::bigint, (unpaid.payer).expires_at,
+            (unpaid.payer).rollover, (unpaid.payer).rollover_cap, (unpaid.payer).is_waiting
+        from unpaid
+        order by
+            unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket, unpaid.credits desc, unpaid.moment,
+            unpaid.stripe_subscription_id
+    )
+    select * from netted
+    union all
+    select * from credited
+    union all
+    select * from completed
+    union all
+    select * from given;
+end
+$$;
+
+CREATE FUNCTION billing._worth_of_account(account_id uuid) RETURNS TABLE(business_key text, credits bigint, returned bigint, is_waiting boolean, stripe_invoice_id text, expires_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_subscription_ids text[] := array(
+        select distinct credit_schedules.stripe_subscription_id from billing.credit_schedules
+        where credit_schedules.account_id = _worth_of_account.account_id
+    );
+begin
+    return query
+    select worth.key, worth.credits, worth.returned, worth.is_waiting, worth.stripe_invoice_id, worth.expires_at
+    from billing._worth(
+        v_subscription_ids, '-infinity', billing._time_of_account(_worth_of_account.account_id)
+    ) as worth
+    union all
+    select
+        purchases.business_key, purchases.credits - billing._returned_of_purchase(purchases),
+        billing._returned_of_purchase(purchases), false, purchases.stripe_invoice_id, purchases.expires_at
+    from billing.pack_purchases as purchases
+    where purchases.account_id = _worth_of_account.account_id;
+end
+$$;
+
+CREATE FUNCTION billing._write_revocation(lot billing.credit_grants, requested bigint, taken bigint, shortfall bigint, key_space text, idempotency_key text, shortfall_policy text, reason text, actor text, business_key text DEFAULT NULL::text) RETURNS billing.credit_revocations
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_lot billing.credit_grants := _write_revocation.lot;
+    v_balance billing.credit_balances := billing._lock_balance(v_lot.account_id);
+    v_revocation billing.credit_revocations;
+    v_from_others bigint := 0;
+    v_debt bigint := 0;
+begin
+    if _write_revocation.shortfall_policy = 'allow_negative' and _write_revocation.shortfall > 0 then
+        v_from_others := least(
+            _write_revocation.shortfall,
+            greatest(v_balance.balance + v_balance.debt - v_balance.held - _write_revocation.taken, 0)
+        );
+        v_debt := _write_revocation.shortfall - v_from_others;
+    end if;
+
+    if _write_revocation.taken + v_from_others + v_debt > 0 then
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, debt, source, reference_id, description, actor, reverses_entry_id,
+            key_space, idempotency_key, occurred_at
+        )
+        values (
+            v_lot.account_id, 'revocation', -(_write_revocation.taken + v_from_others + v_debt),
+            v_balance.balance - (_write_revocation.taken + v_from_others + v_debt), v_debt, v_lot.source,
+            v_lot.reference_id, _write_revocation.reason, _write_revocation.actor, v_lot.entry_id,
+            _write_revocation.key_space, _write_revocation.idempotency_key, billing.current_time()
+        )
+        returning id into v_revocation.entry_id;
+    end if;
+    if _write_revocation.taken > 0 then
+        insert into billing.credit_consumptions (entry_id, grant_id, amount)
+        values (v_revocation.entry_id, v_lot.id, _write_revocation.taken);
+    end if;
+    update billing.credit_grants
+    set remaining = v_lot.remaining - _write_revocation.taken,
+        -- One that has not opened yet is empty, and cancelled.
+        closed_at = case
+            when v_lot.remaining = _write_revocation.taken then coalesce(v_lot.closed_at, billing.current_time())
+        end
+    where credit_grants.id = v_lot.id;
+    perform billing._burn_lots(v_lot.account_id, v_revocation.entry_id, v_from_others);
+
+    update billing.credit_balances
+    set balance = v_balance.balance - (_write_revocation.taken + v_from_others + v_debt),
+        debt = v_balance.debt + v_debt,
+        withheld = v_balance.withheld + case _write_revocation.shortfall_policy
+            when 'block_future_grants' then _write_revocation.shortfall else 0
+        end,
+        updated_at = now()
+    where credit_balances.account_id = v_lot.account_id;
+
+    insert into billing.credit_revocations (
+        account_id, grant_id, entry_id, requested, taken, shortfall, shortfall_policy, reason, actor, key_space,
+        idempotency_key, business_key
+    )
+    values (
+        v_lot.account_id, v_lot.id, v_revocation.entry_id, _write_revocation.requested, _write_revocation.taken,
+        _write_revocation.shortfall, _write_revocation.shortfall_policy, _write_revocation.reason,
+        _write_revocation.actor, _write_revocation.key_space, _write_revocation.idempotency_key,
+        _write_revocation.business_key
+    )
+    returning * into v_revocation;
+    return v_revocation;
+end
+$$;
+
+CREATE FUNCTION billing.account_discrepancies(account_id uuid) RETURNS TABLE(account_id_of uuid, invariant text, business_key text, expected bigint, found bigint, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- Nothing can be granted to a closed account, or taken of it.
+    if exists (
+        select from billing.accounts
+        where accounts.id = account_discrepancies.account_id and accounts.closed_at is not null
+    ) then
+        return;
+    end if;
+    return query
+    with worth as materialized (
+        select * from billing._worth_of_account(account_discrepancies.account_id)
+    ),
+    posted as materialized (
+        select keys.business_key, billing._posted_credits(account_discrepancies.account_id, keys.business_key) as credits
+        from (
+            select worth.business_key from worth
+            union
+            select split_part(lots.idempotency_key, '#', 1) from billing.credit_grants as lots
+            where lots.account_id = account_discrepancies.account_id and lots.key_space = 'stripe'
+                and lots.source in ('stripe.monthly_allocation', 'stripe.proration', 'stripe.pack', 'stripe.recharge')
+        ) as keys
+    )
+    select
+        account_discrepancies.account_id,
+        case
+            when posted.credits < coalesce(worth.credits, 0) then 'paid_and_not_granted'
+            when worth.returned > 0 then 'returned_and_not_taken'
+            else 'granted_and_not_paid'
+        end,
+        posted.business_key, coalesce(worth.credits, 0), posted.credits,
+        format('%s: worth %s, posted %s', posted.business_key, coalesce(worth.credits, 0), posted.credits)
+    from posted
+    left join worth on worth.business_key = posted.business_key
+    where posted.credits <> coalesce(worth.credits, 0)
+        and not (coalesce(worth.is_waiting, false) and posted.credits = 0)
+        -- The clock is about to grant it.
+        and not (posted.credits < worth.credits and exists (
+            select from billing.credit_schedules
+            where credit_schedules.account_id = account_discrepancies.account_id
+                and credit_schedules.next_slot_at <= billing.current_time()
+                and credit_schedules.disarmed_reason is null
+        ));
+
+    -- Initial credits: with a paid invoice, less what was returned of it.
+    return query
+    select
+        account_discrepancies.account_id,
+        case
+            when invoices.status is distinct from 'paid' then 'granted_and_not_paid'
+            when initial.posted > -initial.returned then 'returned_and_not_taken'
+            else 'paid_and_not_granted'
+        end,
+        initial.idempotency_key, initial.amount - initial.returned, initial.amount + initial.posted,
+        format(
+            '%s: granted %s by %s, of which %s was returned and %s taken back', initial.idempotency_key, initial.amount,
+            coalesce(initial.stripe_invoice_id, 'no invoice'), initial.returned, -initial.posted
+        )
+    from (
+        select
+            lots.idempotency_key::text, lots.amount, lots.stripe_invoice_id,
+            billing._posted_credits(lots.account_id, lots.idempotency_key || ':returned') as posted,
+            coalesce((
+                select sum(returned.credits) from billing._returned_credits(lots.stripe_invoice_id) as returned
+                where returned.moment is null
+                    and returned.stripe_subscription_item_id = lots.stripe_subscription_item_id
+            ), 0)::bigint as returned
+        from billing.credit_grants as lots
+        where lots.account_id = account_discrepancies.account_id and lots.key_space = 'stripe'
+            and lots.idempotency_key ^@ 'initial:' and lots.idempotency_key !~ '#'
+    ) as initial
+    left join billing.invoices on invoices.stripe_invoice_id = initial.stripe_invoice_id
+    where invoices.status is distinct from 'paid' or initial.posted <> -initial.returned;
+
+    return query
+    select
+        account_discrepancies.account_id, 'carried_is_not_the_rest', null::text,
+        coalesce(-sum(carried_credits.amount), 0)::bigint, max(balances.carried),
+        format('carried %s, rows say %s', max(balances.carried), coalesce(-sum(carried_credits.amount), 0))
+    from billing.credit_balances as balances
+    left join billing.carried_credits on carried_credits.account_id = balances.account_id
+    where balances.account_id = account_discrepancies.account_id
+    group by balances.account_id
+    having max(balances.carried) <> coalesce(-sum(carried_credits.amount), 0);
+
+    return query
+    select
+        account_discrepancies.account_id, 'paid_time_is_not_recorded', lines.stripe_line_id, lines.amount, null::bigint,
+        format('line %s of %s is paid for and recorded nowhere', lines.stripe_line_id, lines.stripe_invoice_id)
+    from billing.invoices
+    join billing.invoice_lines as lines on lines.stripe_invoice_id = invoices.stripe_invoice_id
+    left join billing.subscriptions on subscriptions.stripe_subscription_id = coalesce(
+        lines.stripe_subscription_id, invoices.stripe_subscription_id
+    )
+    where invoices.account_id = account_discrepancies.account_id and invoices.status = 'paid'
+        and lines.stripe_subscription_item_id is not null and lines.period_end > lines.period_start
+        and not lines.is_waiting and coalesce(lines.quantity, 1) > 0
+        and (lines.is_proration or invoices.billing_reason in (
+            'subscription_create', 'subscription_cycle', 'subscription_update', 'quote_accept', 'subscription'
+        ))
+        and exists (
+            select from billing.credit_terms
+            where credit_terms.stripe_price_id = lines.stripe_price_id
+                and credit_terms.initial_credits + credit_terms.monthly_credits > 0
+                and credit_terms.valid_from <= invoices.created_at
+        )
+        and not (
+            lines.amount = 0 and coalesce(
+                lines.period_start >= subscriptions.trial_start and lines.period_start < subscriptions.trial_end, false
+            )
+        )
+        and not exists (
+            select from billing.credit_schedules as schedules
+            where schedules.stripe_line_id = lines.stripe_line_id
+                -- Another invoice paid for the same period of the item.
+                or schedules.stripe_subscription_item_id = lines.stripe_subscription_item_id
+                and schedules.stripe_subscription_id = coalesce(lines.stripe_subscription_id, invoices.stripe_subscription_id)
+                and schedules.period_start = lines.period_start and schedules.period_end = lines.period_end
+                and not lines.is_proration
+        );
+
+    return query
+    select
+        account_discrepancies.account_id, 'recorded_and_not_paid', schedules.stripe_line_id, lines.quantity,
+        schedules.quantity,
+        format('%s of %s does not say what its line says', schedules.stripe_line_id, schedules.stripe_invoice_id)
+    from billing.credit_schedules as schedules
+    left join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
+    left join billing.invoices on invoices.stripe_invoice_id = lines.stripe_invoice_id
+    left join billing.plans on plans.stripe_price_id = lines.stripe_price_id
+    where schedules.account_id = account_discrepancies.account_id
+        and (
+            invoices.status is distinct from 'paid' or invoices.account_id is distinct from schedules.account_id
+            or (
+                lines.stripe_price_id, lines.period_start, lines.period_end, billing._seats(plans, lines.quantity)
+            ) is distinct from (
+                schedules.stripe_price_id, schedules.period_start, schedules.period_end, schedules.quantity
+            )
+        );
+end
+$$;
+
+COMMENT ON FUNCTION billing.account_discrepancies(account_id uuid) IS 'The rows of entitlement_discrepancies of one account.';
 
 CREATE FUNCTION billing.account_emails(account_ids uuid[]) RETURNS TABLE(account_id uuid, email text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -5880,7 +7774,7 @@ COMMENT ON FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idem
 
 CREATE FUNCTION billing.allocate_due_credits(as_of timestamp with time zone DEFAULT NULL::timestamp with time zone, accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, slots_granted bigint, credits_granted numeric)
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
@@ -5890,10 +7784,12 @@ declare
     v_limit integer;
     v_account_ids uuid[];
     v_unsettled_ids uuid[];
+    v_subscription_ids text[];
+    v_from timestamptz;
     v_granted record;
 begin
     if v_as_of > billing.current_time() then
-        raise exception 'as_of % is still to come', v_as_of
+        raise exception 'as_of must not be in the future: %', v_as_of
             using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is granted.';
     end if;
     accounts := 0;
@@ -5923,80 +7819,24 @@ begin
         if v_unsettled_ids is not null then
             perform billing._settle_due(v_unsettled_ids, v_as_of);
         end if;
-        select * into v_granted from billing._allocate_slots(v_account_ids, v_as_of);
-        accounts := accounts + v_granted.accounts_done;
+        select array_agg(distinct credit_schedules.stripe_subscription_id), min(credit_schedules.next_slot_at)
+        into v_subscription_ids, v_from
+        from billing.credit_schedules
+        where credit_schedules.account_id = any (v_account_ids)
+            and credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null;
+        exit when v_subscription_ids is null;
+        select * into v_granted from billing._allocate_slots(v_subscription_ids, v_from, v_as_of);
+        accounts := accounts + cardinality(v_account_ids) - coalesce(cardinality(v_granted.full_account_ids), 0);
         slots_granted := slots_granted + v_granted.slots_granted;
         credits_granted := credits_granted + v_granted.credits_granted;
-        exit when v_granted.accounts_done = 0;  -- only such are left as have no room for more
+        -- Only such are left as have no room for more.
+        exit when cardinality(v_granted.full_account_ids) = cardinality(v_account_ids);
     end loop;
     return next;
 end
 $$;
 
-COMMENT ON FUNCTION billing.allocate_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Grants every monthly slot that has begun by as_of (null: now) of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
-
-CREATE FUNCTION billing.available_when_settled(balance billing.credit_balances) RETURNS bigint
-    LANGUAGE plpgsql STABLE
-    SET search_path TO ''
-    AS $$
-declare
-    v_now timestamptz := billing.current_time();
-    v_balance numeric := (available_when_settled.balance).balance;
-    v_debt bigint := (available_when_settled.balance).debt;
-    v_withheld bigint := (available_when_settled.balance).withheld;
-    v_available numeric;
-    v_lot record;
-    v_repaid bigint;
-    v_kept_back bigint;
-begin
-    -- Holds that are due give back, debt takes its part in the order of spending, then lots that are due expire.
-    with given_back as (
-        select pins.grant_id, sum(pins.amount) as amount from billing.credit_holds as holds
-        join billing.credit_hold_lots as pins on pins.hold_id = holds.id
-        where holds.account_id = (available_when_settled.balance).account_id and holds.status = 'held'
-            and holds.expires_at <= v_now
-        group by pins.grant_id
-    ),
-    free as (
-        select
-            lots.expires_at, lots.remaining - lots.held + coalesce(given_back.amount, 0) as amount,
-            sum(lots.remaining - lots.held + coalesce(given_back.amount, 0)) over (
-                order by lots.priority, lots.expires_at, lots.id
-            ) as upper
-        from billing.credit_grants as lots
-        left join given_back on given_back.grant_id = lots.id
-        where lots.account_id = (available_when_settled.balance).account_id and lots.closed_at is null
-    )
-    select
-        greatest(v_debt - coalesce(sum(free.amount), 0), 0),
-        coalesce(sum(least(free.amount, greatest(free.upper - v_debt, 0))) filter (
-            where (free.expires_at > v_now) is not false
-        ), 0)
-    into v_debt, v_available
-    from free;
-    v_available := v_available - v_debt;
-    for v_lot in
-        select lots.amount, lots.expires_at from billing.credit_grants as lots
-        where lots.account_id = (available_when_settled.balance).account_id and lots.entry_id is null
-            and lots.closed_at is null and lots.effective_at <= v_now
-        order by lots.effective_at, lots.id
-    loop
-        continue when v_balance + v_lot.amount > 9223372036854775807;
-        v_repaid := least(v_debt, v_lot.amount);
-        v_kept_back := least(v_withheld, v_lot.amount - v_repaid);
-        v_debt := v_debt - v_repaid;
-        v_withheld := v_withheld - v_kept_back;
-        v_balance := v_balance + v_lot.amount - v_kept_back;
-        v_available := v_available + v_lot.amount - v_kept_back;
-        if v_lot.expires_at <= v_now then
-            v_available := v_available - (v_lot.amount - v_repaid - v_kept_back);
-        end if;
-    end loop;
-    return greatest(v_available, 0);
-end
-$$;
-
-COMMENT ON FUNCTION billing.available_when_settled(balance billing.credit_balances) IS 'What an account has available once what is due is swept.';
+COMMENT ON FUNCTION billing.allocate_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Grants every month of credits that has begun by as_of (null: now) of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
 
 CREATE FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, release_rest boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6091,6 +7931,24 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, release_rest boolean) IS 'Spends credits of a hold, once for each idempotency key, and returns the entry. amount null: all that is left. The rest stays held until it is captured, released (release_rest) or expires.';
+
+CREATE FUNCTION billing.check_account(account_id uuid) RETURNS TABLE(invariant text, business_key text, expected bigint, found bigint, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select
+        discrepancies.invariant, discrepancies.business_key, discrepancies.expected, discrepancies.found,
+        discrepancies.detail
+    from billing.account_discrepancies(check_account.account_id) as discrepancies
+    union all
+    select ledger.invariant, null, null::bigint, null::bigint, ledger.detail
+    from billing.ledger_discrepancies as ledger where ledger.account_id = check_account.account_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.check_account(account_id uuid) IS 'What ledger_discrepancies and entitlement_discrepancies say of one account. Empty when all is well.';
 
 CREATE FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6203,12 +8061,12 @@ begin
         perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
     end if;
     update billing.credit_balances
-    set balance = 0, debt = 0, withheld = 0, next_due_at = null, updated_at = now()
+    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now()
     where credit_balances.account_id = close_account.account_id;
     update billing.accounts set closed_at = billing.current_time(), updated_at = now()
     where accounts.id = close_account.account_id
     returning * into v_account;
-    perform billing._settle_subscriptions_of_account(close_account.account_id);
+    perform billing._allocate_subscriptions_of_account(close_account.account_id);
     return v_account;
 end
 $$;
@@ -6224,10 +8082,12 @@ CREATE FUNCTION billing.confirm_payment_link(stripe_payment_link_id text) RETURN
 $$;
 
 CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select now() + clock.ahead_by from billing.clock
+begin
+    return (select now() + clock.ahead_by from billing.clock);
+end
 $$;
 
 COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: now(), later in a local stack whose clock was moved.';
@@ -6262,6 +8122,50 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.delete_price(stripe_price_id text, as_of timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._lock_arrival(delete_price.stripe_price_id);
+    insert into billing.deleted_prices (kind, stripe_id, deleted_at)
+    values ('price', delete_price.stripe_price_id, delete_price.as_of)
+    on conflict do nothing;
+    if not found then
+        return 'stale';
+    end if;
+    update billing.plans set active = false, updated_at = now()
+    where plans.stripe_price_id = delete_price.stripe_price_id and plans.active;
+    update billing.credit_packs set active = false, updated_at = now()
+    where credit_packs.stripe_price_id = delete_price.stripe_price_id and credit_packs.active;
+    update billing.one_time_prices set active = false
+    where one_time_prices.stripe_price_id = delete_price.stripe_price_id and one_time_prices.active;
+    return 'applied';
+end
+$$;
+
+COMMENT ON FUNCTION billing.delete_price(stripe_price_id text, as_of timestamp with time zone) IS 'A price was deleted in Stripe: off sale for good, known for what was bought. applied, or stale when it was before.';
+
+CREATE FUNCTION billing.delete_product(stripe_product_id text, as_of timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._lock_arrival(delete_product.stripe_product_id);
+    insert into billing.deleted_prices (kind, stripe_id, deleted_at)
+    values ('product', delete_product.stripe_product_id, delete_product.as_of)
+    on conflict do nothing;
+    if not found then
+        return 'stale';
+    end if;
+    update billing.products set active = false, updated_at = now()
+    where products.stripe_product_id = delete_product.stripe_product_id and products.active;
+    return 'applied';
+end
+$$;
+
+COMMENT ON FUNCTION billing.delete_product(stripe_product_id text, as_of timestamp with time zone) IS 'A product was deleted in Stripe: off sale for good, with its prices. applied, or stale when it was before.';
+
 CREATE FUNCTION billing.discard_checkout_key(idempotency_key text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6290,6 +8194,106 @@ CREATE FUNCTION billing.discard_payment_link_key(idempotency_key text) RETURNS v
     where payment_links.idempotency_key = discard_payment_link_key.idempotency_key
         and payment_links.stripe_payment_link_id is null
 $$;
+
+CREATE FUNCTION billing.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_customer billing.customers;
+    v_ignored bigint;
+begin
+    perform billing._check_reason(dismiss_customer.reason, dismiss_customer.actor);
+    perform billing._check_customer_id(dismiss_customer.stripe_customer_id);
+    -- An event that is being set aside meanwhile is either seen below, or sees the dismissal.
+    perform billing._lock_arrival(dismiss_customer.stripe_customer_id);
+    insert into billing.customers (stripe_customer_id, livemode)
+    values (dismiss_customer.stripe_customer_id, billing.is_livemode())
+    on conflict do nothing;
+    select * into strict v_customer from billing.customers
+    where customers.stripe_customer_id = dismiss_customer.stripe_customer_id
+    for no key update;
+    if v_customer.account_id is not null then
+        raise exception 'customer % is linked to account %', v_customer.stripe_customer_id, v_customer.account_id
+            using errcode = 'TB018', hint = 'Only a customer of no account can be dismissed; its events grant to its account.';
+    end if;
+
+    update billing.customers
+    set dismissed_at = now(), dismissed_reason = dismiss_customer.reason, dismissed_by = dismiss_customer.actor,
+        updated_at = now()
+    where customers.stripe_customer_id = v_customer.stripe_customer_id;
+    update billing.stripe_events
+    set status = 'ignored', settled_at = now(),
+        last_error = billing._dismissal(stripe_events.payload, v_customer.stripe_customer_id)
+    where stripe_events.status in ('parked', 'dead')
+        and (
+            stripe_events.waiting_for = v_customer.stripe_customer_id
+            or stripe_events.payload ~ pg_catalog.format('"customer"\s*:\s*"%s"', v_customer.stripe_customer_id)
+        );
+    get diagnostics v_ignored = row_count;
+    return v_ignored;
+end
+$$;
+
+COMMENT ON FUNCTION billing.dismiss_customer(stripe_customer_id text, reason text, actor text) IS 'Says that a Stripe customer is none of this installation''s: what waits for its link is ignored, now and later. Returns how many events were. Linking it ends that.';
+
+CREATE FUNCTION billing.dismiss_stripe_event(event_id text, reason text, actor text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_status text;
+begin
+    perform billing._check_reason(dismiss_stripe_event.reason, dismiss_stripe_event.actor);
+    select stripe_events.status into v_status from billing.stripe_events
+    where stripe_events.stripe_event_id = dismiss_stripe_event.event_id
+    for update;
+    if not found then
+        raise exception 'there is no event %', coalesce(dismiss_stripe_event.event_id, 'null')
+            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
+    elsif v_status not in ('dead', 'parked') then
+        return v_status;
+    end if;
+    update billing.stripe_events
+    set status = 'ignored', waiting_for = null, settled_at = now(),
+        last_error = pg_catalog.format('dismissed by %s: %s', dismiss_stripe_event.actor, dismiss_stripe_event.reason)
+    where stripe_events.stripe_event_id = dismiss_stripe_event.event_id;
+    return 'ignored';
+end
+$$;
+
+COMMENT ON FUNCTION billing.dismiss_stripe_event(event_id text, reason text, actor text) IS 'Ignores a dead or parked event for good; any other is left alone. Returns the status.';
+
+CREATE FUNCTION billing.enqueue_deleted_users() RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    select billing._report_deleted_user(abandoned.id) from (
+        select accounts.id from billing.accounts
+        join billing.subscriptions on subscriptions.account_id = accounts.id
+        cross join billing.settings
+        where accounts.owner_id is null and accounts.kind = 'personal'
+            and subscriptions.livemode = settings.livemode and not subscriptions.cancel_at_period_end
+            and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
+            and (
+                not exists (
+                    select from billing.notifications
+                    where notifications.dedupe_key
+                        = 'user_deleted_while_subscribed:' || subscriptions.stripe_subscription_id
+                )
+                or settings.on_user_deleted = 'cancel' and not exists (
+                    select from billing.fraud_actions
+                    where fraud_actions.stripe_subscription_id = subscriptions.stripe_subscription_id
+                        and fraud_actions.actor = 'on_user_deleted'
+                )
+            )
+        group by accounts.id
+        order by accounts.id
+        limit 1000
+    ) as abandoned
+$$;
+
+COMMENT ON FUNCTION billing.enqueue_deleted_users() IS 'Reports subscriptions of deleted users that go on charging, once each, and has them canceled where settings.on_user_deleted says so.';
 
 CREATE FUNCTION billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6643,14 +8647,18 @@ CREATE FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) 
     with case_at_hand as (
         select
             warnings.account_id, warnings.actionable, warnings.stripe_charge_id,
-            coalesce(warnings.risk_level, 'unknown') as risk_level, warnings.warned_at, warnings.livemode,
+            policies.risk_level, warnings.warned_at, warnings.livemode,
             policies.alert, policies.freeze_account, policies.refund, policies.refund_amount_max,
             policies.refund_age_max, policies.cancel_subscription,
             payments.stripe_charge_id is not null as is_known, payments.amount - payments.amount_refunded as left_over,
             payments.currency, payments.is_disputed, payments.is_liability_shifted, payments.charged_at,
             accounts.frozen_at, accounts.closed_at
         from billing.fraud_warnings as warnings
-        join billing.fraud_policies as policies on policies.risk_level = coalesce(warnings.risk_level, 'unknown')
+        -- A level that has no policy, such as one that Stripe added, is unknown.
+        join billing.fraud_policies as policies on policies.risk_level = coalesce(
+            (select known.risk_level from billing.fraud_policies as known where known.risk_level = warnings.risk_level),
+            'unknown'
+        )
         left join billing.payments on payments.stripe_charge_id = warnings.stripe_charge_id
         left join billing.accounts on accounts.id = warnings.account_id
         where warnings.stripe_early_fraud_warning_id = judge_fraud_warning.stripe_early_fraud_warning_id
@@ -6754,6 +8762,11 @@ begin
     if v_customer_id is null then
         perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
         v_customer_id := link_checkout_customer.stripe_customer_id;
+        -- The address may have changed since the claim was made.
+        perform billing._follow_email(v_customer_id, v_claim.email, users.email)
+        from billing.accounts
+        join auth.users on users.id = accounts.owner_id
+        where accounts.id = v_claim.account_id and users.email <> '' and users.email is distinct from v_claim.email;
     end if;
     update billing.customer_claims set stripe_customer_id = v_customer_id, may_exist = false, updated_at = now()
     where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode;
@@ -7162,6 +9175,64 @@ $$;
 
 COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'What to send to Stripe for a session of an account''s customer portal.';
 
+CREATE FUNCTION billing.prove_entitlements(accounts_max integer) RETURNS TABLE(accounts bigint, discrepancies bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_proof billing.entitlement_proof;
+    v_account_ids uuid[];
+begin
+    accounts := 0;
+    discrepancies := 0;
+    select * into v_proof from billing.entitlement_proof for update skip locked;
+    if not found then
+        return next;
+        return;
+    end if;
+    v_account_ids := array(
+        select accounts_after.id from billing.accounts as accounts_after
+        where v_proof.last_account_id is null or accounts_after.id > v_proof.last_account_id
+        order by accounts_after.id
+        limit greatest(prove_entitlements.accounts_max, 0)
+    );
+    accounts := cardinality(v_account_ids);
+    update billing.entitlement_proof
+    set last_account_id = v_account_ids[cardinality(v_account_ids)],
+        accounts_checked = entitlement_proof.accounts_checked + cardinality(v_account_ids),
+        round_started_at = case
+            when v_proof.last_account_id is null then clock_timestamp() else entitlement_proof.round_started_at
+        end,
+        round_finished_at = case
+            when cardinality(v_account_ids) = 0 then clock_timestamp() else entitlement_proof.round_finished_at
+        end;
+
+    with found as (
+        select checked.* from unnest(v_account_ids) as account_id
+        cross join lateral billing.account_discrepancies(account_id) as checked
+    ),
+    told as (
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        select
+            found.account_id_of, 'administrators', 'entitlement_discrepancy',
+            format(
+                'entitlement_discrepancy:%s:%s:%s:%s:%s', found.account_id_of, found.invariant, found.business_key,
+                found.expected, found.found
+            ),
+            jsonb_build_object(
+                'invariant', found.invariant, 'business_key', found.business_key, 'expected', found.expected,
+                'found', found.found, 'detail', found.detail
+            )
+        from found
+        on conflict (dedupe_key) do nothing
+    )
+    select count(*) into discrepancies from found;
+    return next;
+end
+$$;
+
+COMMENT ON FUNCTION billing.prove_entitlements(accounts_max integer) IS 'Checks the next accounts of the running entitlement proof and has administrators told, once, of what is off.';
+
 CREATE FUNCTION billing.prune_notifications(rows_max integer) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
@@ -7498,7 +9569,7 @@ begin
     update billing.accounts set closed_at = null, updated_at = now()
     where accounts.id = reopen_account.account_id
     returning * into v_account;
-    perform billing._settle_subscriptions_of_account(reopen_account.account_id);
+    perform billing._allocate_subscriptions_of_account(reopen_account.account_id);
     return v_account;
 end
 $$;
@@ -7674,9 +9745,7 @@ begin
     elsif v_status = 'approved' then
         perform billing._check_open(v_held.account_id);
         perform billing._give_held(v_held, review_held_credits.actor);
-        perform billing._settle_lots_of_invoice(invoices) from billing.invoices
-        where invoices.stripe_invoice_id = v_held.stripe_invoice_id
-            and (invoices.amount_returned > 0 or invoices.amount_contested > 0);
+        perform billing._post_returned_credits(v_held.stripe_invoice_id) where v_held.stripe_invoice_id is not null;
     end if;
 
     update billing.held_credits
@@ -7871,7 +9940,7 @@ COMMENT ON COLUMN billing.recharge_settings.monthly_cap_count IS 'At most so man
 
 COMMENT ON COLUMN billing.recharge_settings.return_url IS 'Where the customer comes back to from the bank''s page, when a payment must be authenticated; settings.site_url if null.';
 
-COMMENT ON COLUMN billing.recharge_settings.paused_reason IS 'paused: by the app. Else why the last recharge failed: a Stripe code, or no_customer, no_pack, no_payment_method, account_closed, no_answer.';
+COMMENT ON COLUMN billing.recharge_settings.paused_reason IS 'paused: by the app. Else why the last recharge failed: a Stripe code, or no_customer, no_pack, no_payment_method, no_user, account_closed, no_answer.';
 
 COMMENT ON COLUMN billing.recharge_settings.check_again_at IS 'When it is looked at again without any movement: the cap''s month is over, or the account may be frozen no more.';
 
@@ -7898,6 +9967,13 @@ begin
     elsif set_recharge.return_url !~ '^https?://[^[:space:]]+$' then
         raise exception 'return_url is no address'
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
+    elsif not coalesce(set_recharge.is_paused, false) and exists (
+        select from billing.credit_packs
+        where credit_packs.stripe_price_id = set_recharge.stripe_price_id and credit_packs.credits_per_unit is not null
+    ) then
+        raise exception 'the customer chooses the amount of price %: auto-recharge needs a pack with a fixed amount',
+            set_recharge.stripe_price_id
+            using errcode = 'TB050', hint = 'Use the stripe_price_id of a credit pack that has a unit_amount.';
     elsif not exists (
         select from billing.credit_packs
         join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
@@ -7943,6 +10019,21 @@ end
 $_$;
 
 COMMENT ON FUNCTION billing.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric, monthly_cap_count integer, is_paused boolean, return_url text) IS 'Agrees to buy a credit pack with the customer''s default payment method whenever fewer credits than threshold are available; what is left out is no cap by amount, ten recharges a month, not paused. Calling it again changes it, and ends a pause.';
+
+CREATE FUNCTION billing.settle_email_change(stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    update billing.customer_email_changes
+    set next_attempt_at = now() + make_interval(secs => settle_email_change.retry_in_seconds),
+        settled_at = case when settle_email_change.retry_in_seconds is null then now() end,
+        last_error = settle_email_change.reason, updated_at = now()
+    where customer_email_changes.stripe_customer_id = settle_email_change.stripe_customer_id
+        and customer_email_changes.new_email = settle_email_change.new_email
+        and customer_email_changes.settled_at is null
+$$;
+
+COMMENT ON FUNCTION billing.settle_email_change(stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) IS 'A customer has its new address in Stripe, or is left as it is, or is to be tried again later.';
 
 CREATE FUNCTION billing.settle_fraud_action(id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8070,9 +10161,19 @@ begin
 
     -- Somebody else may have settled it meanwhile: an event that was applied stays applied.
     update billing.stripe_events
-    set status = outcome.status,
+    set status = case
+            when outcome.status in ('parked', 'dead')
+                and billing._dismissal(stripe_events.payload, outcome.waiting_for) is not null
+            then 'ignored'
+            else outcome.status
+        end,
         attempts = stripe_events.attempts + 1,
-        last_error = outcome.reason,
+        last_error = coalesce(
+            case when outcome.status in ('parked', 'dead') then
+                billing._dismissal(stripe_events.payload, outcome.waiting_for)
+            end,
+            outcome.reason
+        ),
         waiting_for = outcome.waiting_for,
         settled_at = now()
     from unnest(
@@ -8089,6 +10190,76 @@ begin
     where billing._has_arrived(awaited.id);
 end
 $$;
+
+CREATE FUNCTION billing.settled_balance(balance billing.credit_balances) RETURNS billing.credit_balances
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+    v_now timestamptz := billing.current_time();
+    v_balance numeric := (settled_balance.balance).balance;
+    v_debt bigint := (settled_balance.balance).debt;
+    v_withheld bigint := (settled_balance.balance).withheld;
+    v_available numeric;
+    v_settled billing.credit_balances := settled_balance.balance;
+    v_lot record;
+    v_repaid bigint;
+    v_kept_back bigint;
+begin
+    -- Holds that are due give back, debt takes its part in the order of spending, then lots that are due expire.
+    with given_back as (
+        select pins.grant_id, sum(pins.amount) as amount from billing.credit_holds as holds
+        join billing.credit_hold_lots as pins on pins.hold_id = holds.id
+        where holds.account_id = (settled_balance.balance).account_id and holds.status = 'held'
+            and holds.expires_at <= v_now
+        group by pins.grant_id
+    ),
+    free as (
+        select
+            lots.expires_at, lots.remaining - lots.held + coalesce(given_back.amount, 0) as amount,
+            sum(lots.remaining - lots.held + coalesce(given_back.amount, 0)) over (
+                order by lots.priority, lots.expires_at, lots.id
+            ) as upper
+        from billing.credit_grants as lots
+        left join given_back on given_back.grant_id = lots.id
+        where lots.account_id = (settled_balance.balance).account_id and lots.closed_at is null
+    )
+    select
+        greatest(v_debt - coalesce(sum(free.amount), 0), 0),
+        coalesce(sum(least(free.amount, greatest(free.upper - v_debt, 0))) filter (
+            where (free.expires_at > v_now) is not false
+        ), 0)
+    into v_debt, v_available
+    from free;
+    v_available := v_available - v_debt;
+    for v_lot in
+        select lots.amount, lots.expires_at from billing.credit_grants as lots
+        where lots.account_id = (settled_balance.balance).account_id and lots.entry_id is null
+            and lots.closed_at is null and lots.effective_at <= v_now
+        order by lots.effective_at, lots.id
+    loop
+        continue when v_balance + v_lot.amount > 9223372036854775807;
+        v_repaid := least(v_debt, v_lot.amount);
+        v_kept_back := least(v_withheld, v_lot.amount - v_repaid);
+        v_debt := v_debt - v_repaid;
+        v_withheld := v_withheld - v_kept_back;
+        v_balance := v_balance + v_lot.amount - v_kept_back;
+        v_available := v_available + v_lot.amount - v_kept_back;
+        if v_lot.expires_at <= v_now then
+            v_available := v_available - (v_lot.amount - v_repaid - v_kept_back);
+        end if;
+    end loop;
+    v_settled.held := v_settled.held - coalesce((
+        select sum(pins.amount) from billing.credit_holds as holds
+        join billing.credit_hold_lots as pins on pins.hold_id = holds.id
+        where holds.account_id = v_settled.account_id and holds.status = 'held' and holds.expires_at <= v_now
+    ), 0);
+    v_settled.balance := v_available + v_settled.held;
+    return v_settled;
+end
+$$;
+
+COMMENT ON FUNCTION billing.settled_balance(balance billing.credit_balances) IS 'What an account has available once what is due is swept.';
 
 CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8217,6 +10388,7 @@ CREATE FUNCTION billing.stripe_account() RETURNS TABLE(stripe_account_id text, l
     select settings.stripe_account_id, settings.livemode, (
         select stripe_events.stripe_event_id from billing.stripe_events
         where stripe_events.livemode = settings.livemode and stripe_events.received_at > now() - interval '25 days'
+            and stripe_events.status <> 'ignored' and stripe_events.payload !~ '"(account|context)"\s*:\s*"'
         order by stripe_events.received_at desc
         limit 1
     )
@@ -8277,9 +10449,7 @@ begin
 
     if not found then
         return 'stale';
-    elsif v_session.mode = 'payment' and v_session.status = 'complete' and v_session.payment_status <> 'unpaid'
-        and sync_checkout_session.lines is not null
-    then
+    elsif v_session.mode = 'payment' and v_session.status = 'complete' and sync_checkout_session.lines is not null then
         insert into billing.checkout_line_items (
             stripe_line_item_id, stripe_checkout_session_id, stripe_price_id, quantity, amount_total, declares_credits
         )
@@ -8291,36 +10461,48 @@ begin
             declares_credits boolean
         )
         on conflict do nothing;
-        perform billing._grant_packs(v_session);
+        if v_session.payment_status <> 'unpaid' then
+            perform billing._purchase_packs_of_session(v_session);
+        end if;
     end if;
     return 'applied';
 end
 $$;
 
-CREATE FUNCTION billing.sync_credit_note(stripe_credit_note_id text, stripe_invoice_id text, livemode boolean, status text, currency text, amount bigint, amount_refunded bigint, reason text, noted_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
+CREATE FUNCTION billing.sync_credit_note(stripe_credit_note_id text, stripe_invoice_id text, livemode boolean, status text, currency text, amount bigint, amount_refunded bigint, reason text, noted_at timestamp with time zone, lines jsonb, stripe_refund_ids text[], pre_payment_amount bigint, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
     insert into billing.credit_notes as held (
-        stripe_credit_note_id, stripe_invoice_id, livemode, status, currency, amount, amount_refunded, reason, noted_at,
-        as_of
+        stripe_credit_note_id, stripe_invoice_id, livemode, status, currency, amount, amount_refunded,
+        pre_payment_amount, stripe_refund_ids, reason, noted_at, as_of
     )
     values (
         sync_credit_note.stripe_credit_note_id, sync_credit_note.stripe_invoice_id, sync_credit_note.livemode,
         sync_credit_note.status, sync_credit_note.currency, sync_credit_note.amount, sync_credit_note.amount_refunded,
+        sync_credit_note.pre_payment_amount, coalesce(sync_credit_note.stripe_refund_ids, '{}'),
         sync_credit_note.reason, sync_credit_note.noted_at, sync_credit_note.as_of
     )
     on conflict on constraint credit_notes_pkey do update
     set status = excluded.status,
         amount_refunded = greatest(held.amount_refunded, excluded.amount_refunded),
+        -- Refunds only ever join it.
+        stripe_refund_ids = array(
+            select refund_id from unnest(held.stripe_refund_ids || excluded.stripe_refund_ids) as refund_id
+            group by refund_id order by refund_id
+        ),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
     where held.status = 'issued';
     if not found then
         return 'stale';
     end if;
-    perform billing._settle_invoice(sync_credit_note.stripe_invoice_id);
+    insert into billing.credit_note_lines (stripe_credit_note_id, number, stripe_line_id, amount)
+    select sync_credit_note.stripe_credit_note_id, line.number, line.item ->> 'stripe_line_id', (line.item ->> 'amount')::bigint
+    from jsonb_array_elements(sync_credit_note.lines) with ordinality as line (item, number)
+    on conflict do nothing;
+    perform billing._apply_returns_of_invoice(sync_credit_note.stripe_invoice_id);
     return 'applied';
 end
 $$;
@@ -8362,7 +10544,7 @@ begin
             else billing._refused(v_held.as_of, sync_customer.as_of)
         end;
     elsif sync_customer.is_deleted then
-        perform billing._settle_subscriptions_of(sync_customer.stripe_customer_id);
+        perform billing._allocate_subscriptions_of(sync_customer.stripe_customer_id);
     end if;
     return 'applied';
 end
@@ -8408,7 +10590,7 @@ begin
     if not found then
         return 'stale';
     end if;
-    perform billing._settle_payment(v_dispute.stripe_payment_intent_id, v_dispute.stripe_charge_id);
+    perform billing._apply_returns_of_payment(v_dispute.stripe_payment_intent_id, v_dispute.stripe_charge_id);
     if v_before is distinct from v_dispute.status then
         perform billing._tell_of_dispute(v_dispute, v_before);
     end if;
@@ -8431,7 +10613,9 @@ begin
     values (
         sync_invoice.stripe_invoice_id, sync_invoice.stripe_customer_id,
         billing._account_of_customer(sync_invoice.stripe_customer_id, sync_invoice.livemode),
-        sync_invoice.stripe_subscription_id, sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
+        -- An invoice may name no subscription whose line is of one.
+        coalesce(sync_invoice.stripe_subscription_id, sync_invoice.lines -> 0 ->> 'stripe_subscription_id'),
+        sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
         sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
         sync_invoice.amount_paid, sync_invoice.attempt_count, sync_invoice.next_payment_attempt_at,
         sync_invoice.hosted_invoice_url, sync_invoice.invoiced_at, sync_invoice.paid_at, sync_invoice.as_of
@@ -8458,9 +10642,11 @@ begin
         return 'stale';
     elsif v_invoice.status = 'paid' then
         perform billing._record_lines(v_invoice, sync_invoice.lines);
-        perform billing._grant_paid_lines(v_invoice);
-        perform billing._settle_invoice(v_invoice.stripe_invoice_id);
-        perform billing._settle_subscription(v_invoice.stripe_subscription_id);
+        if v_invoice.stripe_subscription_id is not null then
+            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
+        end if;
+        perform billing._purchase_packs_of_invoice(v_invoice);
+        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     end if;
     return 'applied';
 end
@@ -8483,7 +10669,7 @@ begin
     set status = excluded.status, amount_paid = excluded.amount_paid
     where held.status = 'open';
     if found and sync_invoice_payment.status = 'paid' then
-        perform billing._settle_payment(
+        perform billing._apply_returns_of_payment(
             sync_invoice_payment.stripe_payment_intent_id, sync_invoice_payment.stripe_charge_id
         );
         -- A warning that came before: now it is known which subscription its charge paid for.
@@ -8546,7 +10732,7 @@ begin
             v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
         );
     end if;
-    -- What was told of it before it was known here may have named either of its ids.
+    -- What was recorded of it before it was known here may have named either of its ids.
     if v_payment.amount_refunded > 0 or v_payment.is_disputed or exists (
         select from billing.refunds
         where refunds.stripe_charge_id = v_payment.stripe_charge_id
@@ -8556,7 +10742,7 @@ begin
         where disputes.stripe_charge_id = v_payment.stripe_charge_id
             or disputes.stripe_payment_intent_id = v_payment.stripe_payment_intent_id
     ) then
-        perform billing._settle_payment(v_payment.stripe_payment_intent_id, v_payment.stripe_charge_id);
+        perform billing._apply_returns_of_payment(v_payment.stripe_payment_intent_id, v_payment.stripe_charge_id);
     end if;
     return 'applied';
 end
@@ -8570,6 +10756,9 @@ declare
     v_recharge billing.recharges;
     v_is_known boolean;
 begin
+    if sync_payment_intent.status = 'succeeded' then
+        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received);
+    end if;
     select * into v_recharge from billing.recharges
     where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
     if not found then
@@ -8637,7 +10826,7 @@ $$;
 
 COMMENT ON FUNCTION billing.sync_payment_link(stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid) IS 'What Stripe tells of a Payment Link; those that we did not make are left alone.';
 
-CREATE FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) RETURNS text
+CREATE FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, has_custom_amount boolean, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -8655,7 +10844,7 @@ begin
         return billing._sync_one_time_price(row(
             sync_price.stripe_price_id, sync_price.stripe_product_id, sync_price.livemode, sync_price.active,
             sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount,
-            sync_price.metadata, sync_price.as_of
+            sync_price.has_custom_amount, sync_price.metadata, sync_price.as_of
         ));
     end if;
 
@@ -8679,17 +10868,20 @@ begin
     if not found then
         select plans.as_of into strict v_as_of from billing.plans
         where plans.stripe_price_id = sync_price.stripe_price_id;
+        if sync_price.as_of < v_as_of then
+            perform billing._record_late_terms(sync_price.stripe_price_id, sync_price.metadata, null, sync_price.as_of);
+        end if;
         return billing._refused(v_as_of, sync_price.as_of);
     end if;
 
     perform billing._resolve_plan(sync_price.stripe_price_id);
-    perform billing._settle_trials(sync_price.stripe_price_id);
+    perform billing._allocate_trials(sync_price.stripe_price_id);
     perform billing._retry_events_waiting_for(sync_price.stripe_price_id);
     return 'applied';
 end
 $$;
 
-COMMENT ON FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) IS 'A Stripe price as of a moment, a plan or a credit pack here: applied, stale or refetch.';
+COMMENT ON FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, has_custom_amount boolean, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) IS 'A Stripe price as of a moment, a plan or a credit pack here: applied, stale or refetch.';
 
 CREATE FUNCTION billing.sync_product(stripe_product_id text, livemode boolean, name text, description text, active boolean, metadata jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8719,12 +10911,15 @@ begin
     if not found then
         select products.as_of into strict v_as_of from billing.products
         where products.stripe_product_id = sync_product.stripe_product_id;
+        perform billing._record_late_terms(plans.stripe_price_id, null, sync_product.metadata, sync_product.as_of)
+        from billing.plans
+        where plans.stripe_product_id = sync_product.stripe_product_id and sync_product.as_of < v_as_of;
         return billing._refused(v_as_of, sync_product.as_of);
     end if;
 
     perform billing._resolve_plan(plans.stripe_price_id) from billing.plans
     where plans.stripe_product_id = sync_product.stripe_product_id;
-    perform billing._settle_trials(plans.stripe_price_id) from billing.plans
+    perform billing._allocate_trials(plans.stripe_price_id) from billing.plans
     where plans.stripe_product_id = sync_product.stripe_product_id;
     perform billing._resolve_packs(sync_product.stripe_product_id);
     perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
@@ -8758,7 +10953,7 @@ begin
     if not found then
         return 'stale';
     end if;
-    perform billing._settle_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
+    perform billing._apply_returns_of_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
     perform billing._lock_arrival(sync_refund.stripe_refund_id);
     perform billing._fail_refund_action(sync_refund.stripe_refund_id);
     if sync_refund.status = 'succeeded' then
@@ -8825,31 +11020,41 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, items jsonb, as_of timestamp with time zone, is_fetched boolean) RETURNS text
+CREATE FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, stripe_test_clock_id text, items jsonb, as_of timestamp with time zone, is_fetched boolean) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
     v_as_of timestamptz;
 begin
+    if sync_subscription.status = 'trialing' then
+        perform billing._record_trial(
+            sync_subscription.stripe_subscription_id, sync_subscription.items, sync_subscription.as_of
+        );
+    end if;
     insert into billing.subscriptions as held (
-        stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor,
+        stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor, anchors,
         cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
-        metadata, started_at, as_of
+        metadata, started_at, stripe_test_clock_id, as_of
     )
     values (
         sync_subscription.stripe_subscription_id, sync_subscription.stripe_customer_id,
         billing._account_of_customer(sync_subscription.stripe_customer_id, sync_subscription.livemode),
         sync_subscription.livemode, sync_subscription.status, sync_subscription.currency,
-        sync_subscription.billing_cycle_anchor, sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
+        sync_subscription.billing_cycle_anchor, array[sync_subscription.billing_cycle_anchor],
+        sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
         sync_subscription.canceled_at, sync_subscription.ended_at, sync_subscription.trial_start,
         sync_subscription.trial_end, sync_subscription.is_collection_paused, sync_subscription.metadata,
-        sync_subscription.started_at, sync_subscription.as_of
+        sync_subscription.started_at, sync_subscription.stripe_test_clock_id, sync_subscription.as_of
     )
     on conflict on constraint subscriptions_pkey do update
     set status = excluded.status,
         currency = excluded.currency,
         billing_cycle_anchor = excluded.billing_cycle_anchor,
+        anchors = case
+            when excluded.billing_cycle_anchor = any (held.anchors) then held.anchors
+            else held.anchors || excluded.billing_cycle_anchor
+        end,
         cancel_at = excluded.cancel_at,
         cancel_at_period_end = excluded.cancel_at_period_end,
         canceled_at = excluded.canceled_at,
@@ -8870,6 +11075,9 @@ begin
     if not found then
         select subscriptions.as_of into strict v_as_of from billing.subscriptions
         where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id;
+        perform billing._record_older_state(
+            sync_subscription.stripe_subscription_id, sync_subscription.billing_cycle_anchor, sync_subscription.status
+        );
         return billing._refused(v_as_of, sync_subscription.as_of);
     end if;
 
@@ -8898,12 +11106,55 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._settle_subscription(sync_subscription.stripe_subscription_id);
+    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id);
     return 'applied';
 end
 $$;
 
-COMMENT ON FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, items jsonb, as_of timestamp with time zone, is_fetched boolean) IS 'A Stripe subscription as of a moment: applied, stale or refetch.';
+COMMENT ON FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, stripe_test_clock_id text, items jsonb, as_of timestamp with time zone, is_fetched boolean) IS 'A Stripe subscription as of a moment: applied, stale or refetch.';
+
+CREATE FUNCTION billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into billing.test_clocks as held (stripe_test_clock_id, frozen_at)
+    select sync_test_clock.stripe_test_clock_id, sync_test_clock.frozen_at
+    where not sync_test_clock.livemode
+    on conflict on constraint test_clocks_pkey do update set frozen_at = excluded.frozen_at
+    where held.frozen_at < excluded.frozen_at;
+    if not found then
+        return 'stale';
+    end if;
+    perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
+    where subscriptions.stripe_test_clock_id = sync_test_clock.stripe_test_clock_id
+    order by subscriptions.account_id, subscriptions.stripe_subscription_id;
+    return 'applied';
+end
+$$;
+
+COMMENT ON FUNCTION billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamp with time zone) IS 'A Stripe test clock that has arrived at a time: applied, or stale.';
+
+CREATE FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) RETURNS TABLE(stripe_customer_id text, old_emails text[], new_email text, attempts integer)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    update billing.customer_email_changes
+    set attempts = customer_email_changes.attempts + 1,
+        next_attempt_at = now() + make_interval(secs => take_email_changes.lease_seconds), updated_at = now()
+    where customer_email_changes.stripe_customer_id in (
+        select due.stripe_customer_id from billing.customer_email_changes as due
+        where due.next_attempt_at <= now()
+        order by due.next_attempt_at
+        limit take_email_changes.changes_max
+        for update skip locked
+    )
+    returning
+        customer_email_changes.stripe_customer_id, customer_email_changes.old_emails, customer_email_changes.new_email,
+        customer_email_changes.attempts
+$$;
+
+COMMENT ON FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) IS 'Customers whose e-mail address is to be changed in Stripe, taken by the caller for lease_seconds.';
 
 CREATE FUNCTION billing.take_fraud_actions(actions_max integer, lease_seconds integer) RETURNS TABLE(id bigint, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
     LANGUAGE sql SECURITY DEFINER
@@ -9069,6 +11320,16 @@ $$;
 
 COMMENT ON FUNCTION billing.take_retired_links(links_max integer, lease_seconds integer) IS 'Payment Links to deactivate in Stripe, taken by the caller for lease_seconds.';
 
+CREATE FUNCTION billing.tg_account_members__member_deleted() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._report_if_deleted(old.user_id, old.account_id);
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_accounts__may_spend() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -9086,6 +11347,16 @@ CREATE FUNCTION billing.tg_accounts__open_balance() RETURNS trigger
     AS $$
 begin
     insert into billing.credit_balances (account_id) values (new.id);
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_accounts__owner_deleted() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._report_if_deleted(old.owner_id, old.id);
     return null;
 end
 $$;
@@ -9171,7 +11442,7 @@ CREATE FUNCTION billing.tg_credit_balances__sound() RETURNS trigger
     AS $$
 begin
     -- Null, where there is no cap or threshold, is no offence.
-    if least(new.held, new.debt, new.withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
+    if least(new.held, new.debt, new.withheld, new.carried, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
         or new.spend_cap_period not in ('day', 'week', 'month') then
@@ -9227,6 +11498,35 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_credit_terms__allocate() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_before billing.credit_terms;
+    v_subscription_id text;
+begin
+    select * into v_before from billing.credit_terms
+    where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from < new.valid_from
+    order by credit_terms.valid_from desc
+    limit 1;
+    v_before.valid_from := new.valid_from;
+    if not found or v_before is not distinct from new then
+        return null;
+    end if;
+    for v_subscription_id in
+        select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
+        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > new.valid_from
+            and greatest(billing._first_slot(schedules.anchor, new.valid_from), schedules.period_start)
+                <= billing.current_time()
+        order by 1
+    loop
+        perform billing._allocate_subscription(v_subscription_id, new.valid_from);
+    end loop;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_invoices__payment_failed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -9271,6 +11571,70 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_money__meet() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_intent_id text;
+begin
+    perform billing._lock_arrival('charge:' || new.stripe_charge_id);
+    select payments.stripe_payment_intent_id into v_intent_id from billing.payments
+    where payments.stripe_charge_id = new.stripe_charge_id;
+    if tg_table_name = 'payments' then
+        perform billing._date_purchases(new.stripe_payment_intent_id);
+    end if;
+    if v_intent_id is not null and (
+        exists (
+            select from billing.refunds
+            where refunds.stripe_charge_id = new.stripe_charge_id and refunds.stripe_payment_intent_id is null
+        ) or exists (
+            select from billing.disputes
+            where disputes.stripe_charge_id = new.stripe_charge_id and disputes.stripe_payment_intent_id is null
+        )
+    ) then
+        perform billing._apply_returns_of_payment(v_intent_id, new.stripe_charge_id);
+    end if;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_plans__record_terms() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if coalesce(current_setting('billing.is_resolving_plan', true), '') = '' then
+        perform billing._record_terms(new, billing.current_time());
+    end if;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_prices__purchase_waiting() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_invoice billing.invoices;
+begin
+    for v_invoice in
+        with arrived as (
+            update billing.invoice_lines set is_waiting = false
+            where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
+                and invoice_lines.stripe_subscription_item_id is null
+            returning invoice_lines.stripe_invoice_id
+        )
+        select invoices.* from billing.invoices
+        where invoices.stripe_invoice_id in (select arrived.stripe_invoice_id from arrived) and invoices.status = 'paid'
+        order by invoices.account_id, invoices.stripe_invoice_id
+    loop
+        perform billing._purchase_packs_of_invoice(v_invoice);
+    end loop;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_prices__retire_links() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -9278,6 +11642,19 @@ CREATE FUNCTION billing.tg_prices__retire_links() RETURNS trigger
 begin
     perform billing._retire_links_of_price(new.stripe_price_id);
     return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_prices__stay_deleted() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    new.active := not exists (
+        select from billing.deleted_prices
+        where deleted_prices.kind = 'price' and deleted_prices.stripe_id = new.stripe_price_id
+    );
+    return new;
 end
 $$;
 
@@ -9297,12 +11674,62 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_products__stay_deleted() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    new.active := not exists (
+        select from billing.deleted_prices
+        where deleted_prices.kind = 'product' and deleted_prices.stripe_id = new.stripe_product_id
+    );
+    return new;
+end
+$$;
+
 CREATE FUNCTION billing.tg_stripe_events__notify() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
     perform billing._notify_of_event(new);
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_users__deleted_softly() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+    perform billing._report_if_deleted(new.id, mine.account_id)
+    from (
+        select accounts.id as account_id from billing.accounts where accounts.owner_id = new.id
+        union
+        select account_members.account_id from billing.account_members where account_members.user_id = new.id
+    ) as mine;
+    return null;
+exception when others then
+    raise warning 'the subscriptions of user % are not looked at: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_users__follow_email() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET lock_timeout TO '1s'
+    AS $$
+begin
+    perform billing._follow_email(customers.stripe_customer_id, old.email, new.email)
+    from billing.accounts
+    join billing.customers on customers.account_id = accounts.id
+    where accounts.owner_id = new.id and customers.stripe_customer_id is not null and customers.deleted_at is null
+        and customers.livemode = billing.is_livemode()
+    order by customers.stripe_customer_id;
+    return null;
+exception when others then
+    raise warning 'the Stripe customers of user % keep the old e-mail address: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -9584,6 +12011,24 @@ $$;
 
 COMMENT ON FUNCTION public.credit_usage(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and feature in a period [start, end), less what was refunded.';
 
+CREATE FUNCTION public.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.dismiss_customer(
+        dismiss_customer.stripe_customer_id, dismiss_customer.reason, dismiss_customer.actor
+    )
+$$;
+
+CREATE FUNCTION public.dismiss_stripe_event(event_id text, reason text, actor text) RETURNS text
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    select billing.dismiss_stripe_event(
+        dismiss_stripe_event.event_id, dismiss_stripe_event.reason, dismiss_stripe_event.actor
+    )
+$$;
+
 CREATE FUNCTION public.ensure_account(user_id uuid) RETURNS uuid
     LANGUAGE sql
     SET search_path TO ''
@@ -9836,6 +12281,16 @@ CREATE TABLE billing.account_members (
 
 COMMENT ON TABLE billing.account_members IS 'Who belongs to a team account.';
 
+CREATE TABLE billing.carried_credits (
+    business_key text NOT NULL,
+    account_id uuid NOT NULL,
+    amount bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_not_zero CHECK ((amount <> 0))
+);
+
+COMMENT ON TABLE billing.carried_credits IS 'Credits that were spent of time that Stripe credited back (below zero), and credits that were granted less for them (above zero), by business key.';
+
 CREATE TABLE billing.checkout_line_items (
     stripe_line_item_id text NOT NULL,
     stripe_checkout_session_id text NOT NULL,
@@ -9923,6 +12378,17 @@ CREATE TABLE billing.credit_hold_lots (
 
 COMMENT ON TABLE billing.credit_hold_lots IS 'The lots that a hold has pinned, and how much of each it still pins.';
 
+CREATE TABLE billing.credit_note_lines (
+    stripe_credit_note_id text NOT NULL,
+    number integer NOT NULL,
+    stripe_line_id text,
+    amount bigint NOT NULL
+);
+
+COMMENT ON TABLE billing.credit_note_lines IS 'The lines of credit notes: which line of the invoice is credited with how much.';
+
+COMMENT ON COLUMN billing.credit_note_lines.stripe_line_id IS 'The invoice''s line; null for one of the note''s own.';
+
 CREATE TABLE billing.credit_notes (
     stripe_credit_note_id text NOT NULL,
     stripe_invoice_id text NOT NULL,
@@ -9931,6 +12397,8 @@ CREATE TABLE billing.credit_notes (
     currency text NOT NULL,
     amount bigint NOT NULL,
     amount_refunded bigint NOT NULL,
+    pre_payment_amount bigint DEFAULT 0 NOT NULL,
+    stripe_refund_ids text[] DEFAULT '{}'::text[] NOT NULL,
     reason text,
     noted_at timestamp with time zone NOT NULL,
     as_of timestamp with time zone NOT NULL,
@@ -9946,45 +12414,9 @@ COMMENT ON COLUMN billing.credit_notes.amount IS 'What it gives back after payme
 
 COMMENT ON COLUMN billing.credit_notes.amount_refunded IS 'The part of amount that goes back by refunds, which have rows of their own.';
 
-CREATE TABLE billing.credit_packs (
-    stripe_price_id text NOT NULL,
-    stripe_product_id text NOT NULL,
-    livemode boolean DEFAULT false NOT NULL,
-    active boolean DEFAULT true NOT NULL,
-    lookup_key text,
-    nickname text,
-    currency text DEFAULT 'usd'::text NOT NULL,
-    unit_amount bigint,
-    pack_credits bigint NOT NULL,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT pack_credits_are_positive CHECK ((pack_credits > 0))
-);
+COMMENT ON COLUMN billing.credit_notes.pre_payment_amount IS 'What it took off the invoice before it was paid.';
 
-COMMENT ON TABLE billing.credit_packs IS 'One-time Stripe prices and the credits they are worth.';
-
-CREATE TABLE billing.credit_prorations (
-    stripe_invoice_id text NOT NULL,
-    account_id uuid NOT NULL,
-    stripe_subscription_id text NOT NULL,
-    stripe_subscription_item_id text NOT NULL,
-    stripe_price_id text NOT NULL,
-    policy text NOT NULL,
-    net bigint NOT NULL,
-    granted bigint DEFAULT 0 NOT NULL,
-    changed_at timestamp with time zone NOT NULL,
-    slot_end timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT granted_is_not_negative CHECK ((granted >= 0)),
-    CONSTRAINT policy_is_known CHECK ((policy = ANY (ARRAY['none'::text, 'delta'::text, 'full'::text])))
-);
-
-COMMENT ON TABLE billing.credit_prorations IS 'What the changes of plan on one invoice are worth in credits for the slot that was running.';
-
-COMMENT ON COLUMN billing.credit_prorations.net IS 'Credits by the days left: of what was added less what was taken away. Below zero it counts against later changes.';
+COMMENT ON COLUMN billing.credit_notes.stripe_refund_ids IS 'Refunds that belong to it: they return the same money.';
 
 ALTER TABLE billing.credit_reinstatements ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.credit_reinstatements_id_seq
@@ -10004,6 +12436,61 @@ ALTER TABLE billing.credit_revocations ALTER COLUMN id ADD GENERATED ALWAYS AS I
     CACHE 1
 );
 
+CREATE TABLE billing.credit_schedules (
+    stripe_line_id text NOT NULL,
+    account_id uuid NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    stripe_subscription_item_id text NOT NULL,
+    stripe_invoice_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    gives_back boolean NOT NULL,
+    credited_line_id text,
+    is_change boolean NOT NULL,
+    is_free boolean NOT NULL,
+    is_plain boolean NOT NULL,
+    has_returns boolean DEFAULT false NOT NULL,
+    quantity bigint NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    anchor timestamp with time zone NOT NULL,
+    terms_from timestamp with time zone NOT NULL,
+    paid_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    next_slot_at timestamp with time zone,
+    disarmed_reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'customer_deleted'::text, 'account_closed'::text, 'disputed'::text]))),
+    CONSTRAINT only_credits_name_a_line CHECK ((gives_back OR (credited_line_id IS NULL))),
+    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
+    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
+);
+
+COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for of each subscription item, and time that Stripe credited back.';
+
+COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'Whether the line credits time that an earlier line paid for.';
+
+COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no paid line, so there is nothing to give back.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether Stripe made the line for a change within a period (a proration).';
+
+COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'Whether no other line shares its months, so that they can be granted in sets.';
+
+COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'Whether money of its invoice was returned, or is disputed.';
+
+COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered price, whose quantity is usage.';
+
+COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Months are counted from it, in UTC.';
+
+COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought.';
+
+COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts from here on: the period is over, or the subscription has ended.';
+
+COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next month to be granted; null: none is left.';
+
+COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why months that start later wait; null: they don''t.';
+
 CREATE TABLE billing.customer_claims (
     account_id uuid NOT NULL,
     livemode boolean NOT NULL,
@@ -10012,6 +12499,7 @@ CREATE TABLE billing.customer_claims (
     keyed_at timestamp with time zone DEFAULT now() NOT NULL,
     may_exist boolean DEFAULT false NOT NULL,
     email text,
+    name text,
     stripe_customer_id text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL
@@ -10025,6 +12513,25 @@ COMMENT ON COLUMN billing.customer_claims.keyed_at IS 'Since when the idempotenc
 
 COMMENT ON COLUMN billing.customer_claims.may_exist IS 'Whether Stripe may have made the customer under an earlier key without our learning of it.';
 
+CREATE TABLE billing.customer_email_changes (
+    stripe_customer_id text NOT NULL,
+    old_emails text[] NOT NULL,
+    new_email text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone DEFAULT now(),
+    settled_at timestamp with time zone,
+    last_error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT settled_changes_are_not_due CHECK (((settled_at IS NULL) = (next_attempt_at IS NOT NULL)))
+);
+
+COMMENT ON TABLE billing.customer_email_changes IS 'Stripe customers whose user has another e-mail address now; one row for each customer.';
+
+COMMENT ON COLUMN billing.customer_email_changes.old_emails IS 'The addresses that the user had; empty text: none. A customer with any other one is left as it is.';
+
+COMMENT ON COLUMN billing.customer_email_changes.last_error IS 'Why it is tried again, or why the customer was left as it is.';
+
 ALTER TABLE billing.customers ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.customers_id_seq
     START WITH 1
@@ -10033,6 +12540,41 @@ ALTER TABLE billing.customers ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE billing.deleted_prices (
+    kind text NOT NULL,
+    stripe_id text NOT NULL,
+    deleted_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['price'::text, 'product'::text])))
+);
+
+COMMENT ON TABLE billing.deleted_prices IS 'Prices and products that were deleted in Stripe: they are never on sale again.';
+
+COMMENT ON COLUMN billing.deleted_prices.kind IS 'price or product: of which kind stripe_id is.';
+
+CREATE VIEW billing.entitlement_discrepancies WITH (security_invoker='on') AS
+ SELECT accounts.id AS account_id,
+    discrepancies.invariant,
+    discrepancies.business_key,
+    discrepancies.expected,
+    discrepancies.found,
+    discrepancies.detail
+   FROM (billing.accounts
+     CROSS JOIN LATERAL billing.account_discrepancies(accounts.id) discrepancies(account_id_of, invariant, business_key, expected, found, detail));
+
+COMMENT ON VIEW billing.entitlement_discrepancies IS 'Credits that were paid for and not granted, granted and not paid for, returned and not taken back: account, key, figures. Empty when all is well.';
+
+CREATE TABLE billing.entitlement_proof (
+    id boolean DEFAULT true NOT NULL,
+    last_account_id uuid,
+    accounts_checked bigint DEFAULT 0 NOT NULL,
+    round_started_at timestamp with time zone,
+    round_finished_at timestamp with time zone,
+    CONSTRAINT there_is_one_row CHECK (id)
+);
+
+COMMENT ON TABLE billing.entitlement_proof IS 'How far the running check of billing.entitlement_discrepancies is.';
 
 ALTER TABLE billing.fraud_actions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.fraud_actions_id_seq
@@ -10408,6 +12950,7 @@ CREATE TABLE billing.settings (
     stripe_account_id text,
     initial_credits_per text DEFAULT 'product'::text NOT NULL,
     seen_card_policy text,
+    shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
     past_due_keeps_features boolean DEFAULT true NOT NULL,
     site_url text,
     allowed_redirect_origins text[] DEFAULT '{}'::text[] NOT NULL,
@@ -10429,9 +12972,9 @@ CREATE TABLE billing.settings (
     notification_retention interval DEFAULT '90 days'::interval NOT NULL,
     silence_after interval DEFAULT '2 days'::interval,
     expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
-    shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
     fraud_dry_run boolean DEFAULT false NOT NULL,
     refund_policy text,
+    on_user_deleted text DEFAULT 'report'::text NOT NULL,
     CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
     CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
     CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
@@ -10441,6 +12984,7 @@ CREATE TABLE billing.settings (
     CONSTRAINT notification_rate_is_positive CHECK ((notification_rate > 0)),
     CONSTRAINT notification_window_is_positive CHECK ((notification_window > '00:00:00'::interval)),
     CONSTRAINT notifications_are_kept_for_replays CHECK ((notification_retention >= '30 days'::interval)),
+    CONSTRAINT on_user_deleted_is_known CHECK ((on_user_deleted = ANY (ARRAY['report'::text, 'cancel'::text]))),
     CONSTRAINT one_subscription_per_is_known CHECK ((one_subscription_per = ANY (ARRAY['price'::text, 'product'::text, 'account'::text, 'none'::text]))),
     CONSTRAINT one_trial_per_is_known CHECK ((one_trial_per = ANY (ARRAY['product'::text, 'account'::text, 'none'::text]))),
     CONSTRAINT payment_link_options_are_known CHECK (billing._are_link_options(payment_link_options)),
@@ -10460,11 +13004,13 @@ COMMENT ON TABLE billing.settings IS 'What this installation is told by its owne
 
 COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
 
-COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account that these books are of; null until a worker has asked Stripe. Set it to null to move to another account.';
+COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has asked Stripe. Events that name another account are ignored. Set it to null to move to another account.';
 
 COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial and trial credits are given once for each account and product, or once for each account.';
 
 COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse. Null: hold in live mode, grant in test mode, where cards are everybody''s.';
+
+COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What becomes of credits that were spent before their price was returned: clamp_and_record (written down), allow_negative (debt), block_future_grants (withheld from later grants).';
 
 COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
 
@@ -10508,11 +13054,11 @@ COMMENT ON COLUMN billing.settings.silence_after IS 'After how long without an e
 
 COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before credits expire their owner is told.';
 
-COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What becomes of credits that were spent before their price went back: clamp_and_record (written down), allow_negative (debt), block_future_grants (withheld from later grants).';
-
 COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded and nothing is done about them; judge_fraud_warning says what would be.';
 
 COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as customers are shown it before they buy; evidence in disputes.';
+
+COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified), cancel (and Stripe cancels it at once).';
 
 CREATE TABLE billing.subscription_items (
     stripe_subscription_item_id text NOT NULL,
@@ -10529,6 +13075,22 @@ CREATE TABLE billing.subscription_items (
 );
 
 COMMENT ON TABLE billing.subscription_items IS 'What a subscription consists of in its latest state: a price, a quantity and a current period each.';
+
+CREATE TABLE billing.test_clocks (
+    stripe_test_clock_id text NOT NULL,
+    frozen_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE billing.test_clocks IS 'Stripe test clocks, and the time that the subscriptions on them live at.';
+
+CREATE TABLE billing.trial_items (
+    stripe_subscription_id text NOT NULL,
+    stripe_subscription_item_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    seen_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE billing.trial_items IS 'The plans of subscriptions while they were on trial, and the earliest state that showed each.';
 
 CREATE VIEW public.billing_account WITH (security_invoker='on') AS
  SELECT id AS account_id,
@@ -10564,9 +13126,12 @@ CREATE VIEW public.billing_packs WITH (security_invoker='on') AS
     products.description,
     packs.currency,
     packs.unit_amount,
-    packs.pack_credits
+    packs.pack_credits,
+    packs.credits_per_unit,
+    packs.expires_after
    FROM (billing.credit_packs packs
-     JOIN billing.products ON ((products.stripe_product_id = packs.stripe_product_id)));
+     JOIN billing.products ON ((products.stripe_product_id = packs.stripe_product_id)))
+  WHERE (packs.active AND products.active AND (packs.livemode = ( SELECT billing.is_livemode() AS is_livemode)));
 
 COMMENT ON VIEW public.billing_packs IS 'Credit packs on sale, for users who are signed in.';
 
@@ -10587,7 +13152,8 @@ CREATE VIEW public.billing_plans WITH (security_invoker='on') AS
     plans.seats_min,
     plans.seats_max
    FROM (billing.plans
-     JOIN billing.products ON ((products.stripe_product_id = plans.stripe_product_id)));
+     JOIN billing.products ON ((products.stripe_product_id = plans.stripe_product_id)))
+  WHERE (plans.active AND products.active AND (plans.livemode = ( SELECT billing.is_livemode() AS is_livemode)));
 
 COMMENT ON VIEW public.billing_plans IS 'Plans on sale and the credits they are worth.';
 
@@ -10611,15 +13177,16 @@ CREATE VIEW public.billing_subscription WITH (security_invoker='on') AS
 COMMENT ON VIEW public.billing_subscription IS 'Subscriptions of my accounts: one row for each item.';
 
 CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
- SELECT account_id,
-    balance,
-    held,
-        CASE
-            WHEN (next_due_at <= billing."current_time"()) THEN billing.available_when_settled(balances.*)
-            ELSE GREATEST((balance - held), (0)::bigint)
-        END AS available,
-    updated_at
-   FROM billing.credit_balances balances;
+ SELECT balances.account_id,
+    COALESCE(settled.balance, balances.balance) AS balance,
+    COALESCE(settled.held, balances.held) AS held,
+    GREATEST((COALESCE(settled.balance, balances.balance) - COALESCE(settled.held, balances.held)), (0)::bigint) AS available,
+    balances.updated_at
+   FROM (billing.credit_balances balances
+     LEFT JOIN LATERAL ( SELECT swept.balance,
+            swept.held
+           FROM billing.settled_balance(balances.*) swept(account_id, balance, held, debt, withheld, carried, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, updated_at)
+          WHERE (balances.next_due_at <= billing."current_time"())) settled ON (true));
 
 COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
 
@@ -10647,6 +13214,9 @@ ALTER TABLE ONLY billing.accounts
 
 ALTER TABLE ONLY billing.card_fingerprints
     ADD CONSTRAINT card_fingerprints_pkey PRIMARY KEY (stripe_customer_id, card_fingerprint);
+
+ALTER TABLE ONLY billing.carried_credits
+    ADD CONSTRAINT carried_credits_pkey PRIMARY KEY (business_key);
 
 ALTER TABLE ONLY billing.checkout_line_items
     ADD CONSTRAINT checkout_line_items_pkey PRIMARY KEY (stripe_line_item_id);
@@ -10684,14 +13254,14 @@ ALTER TABLE ONLY billing.credit_hold_lots
 ALTER TABLE ONLY billing.credit_holds
     ADD CONSTRAINT credit_holds_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY billing.credit_note_lines
+    ADD CONSTRAINT credit_note_lines_pkey PRIMARY KEY (stripe_credit_note_id, number);
+
 ALTER TABLE ONLY billing.credit_notes
     ADD CONSTRAINT credit_notes_pkey PRIMARY KEY (stripe_credit_note_id);
 
 ALTER TABLE ONLY billing.credit_packs
     ADD CONSTRAINT credit_packs_pkey PRIMARY KEY (stripe_price_id);
-
-ALTER TABLE ONLY billing.credit_prorations
-    ADD CONSTRAINT credit_prorations_pkey PRIMARY KEY (stripe_invoice_id);
 
 ALTER TABLE ONLY billing.credit_reinstatements
     ADD CONSTRAINT credit_reinstatements_pkey PRIMARY KEY (id);
@@ -10700,7 +13270,10 @@ ALTER TABLE ONLY billing.credit_revocations
     ADD CONSTRAINT credit_revocations_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.credit_schedules
-    ADD CONSTRAINT credit_schedules_pkey PRIMARY KEY (stripe_subscription_item_id, stripe_invoice_id, period_start, is_change);
+    ADD CONSTRAINT credit_schedules_pkey PRIMARY KEY (stripe_line_id);
+
+ALTER TABLE ONLY billing.credit_terms
+    ADD CONSTRAINT credit_terms_pkey PRIMARY KEY (stripe_price_id, valid_from);
 
 ALTER TABLE ONLY billing.customer_claims
     ADD CONSTRAINT customer_claims_idempotency_key_key UNIQUE (idempotency_key);
@@ -10708,14 +13281,23 @@ ALTER TABLE ONLY billing.customer_claims
 ALTER TABLE ONLY billing.customer_claims
     ADD CONSTRAINT customer_claims_pkey PRIMARY KEY (account_id, livemode);
 
+ALTER TABLE ONLY billing.customer_email_changes
+    ADD CONSTRAINT customer_email_changes_pkey PRIMARY KEY (stripe_customer_id);
+
 ALTER TABLE ONLY billing.customers
     ADD CONSTRAINT customers_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.customers
     ADD CONSTRAINT customers_stripe_customer_id_key UNIQUE (stripe_customer_id);
 
+ALTER TABLE ONLY billing.deleted_prices
+    ADD CONSTRAINT deleted_prices_pkey PRIMARY KEY (kind, stripe_id);
+
 ALTER TABLE ONLY billing.disputes
     ADD CONSTRAINT disputes_pkey PRIMARY KEY (stripe_dispute_id);
+
+ALTER TABLE ONLY billing.entitlement_proof
+    ADD CONSTRAINT entitlement_proof_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.fraud_actions
     ADD CONSTRAINT fraud_actions_pkey PRIMARY KEY (id);
@@ -10746,6 +13328,9 @@ ALTER TABLE ONLY billing.notifications
 
 ALTER TABLE ONLY billing.one_time_prices
     ADD CONSTRAINT one_time_prices_pkey PRIMARY KEY (stripe_price_id);
+
+ALTER TABLE ONLY billing.pack_purchases
+    ADD CONSTRAINT pack_purchases_pkey PRIMARY KEY (business_key);
 
 ALTER TABLE ONLY billing.payment_links
     ADD CONSTRAINT payment_links_idempotency_key_key UNIQUE (idempotency_key);
@@ -10795,9 +13380,17 @@ ALTER TABLE ONLY billing.subscription_items
 ALTER TABLE ONLY billing.subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (stripe_subscription_id);
 
+ALTER TABLE ONLY billing.test_clocks
+    ADD CONSTRAINT test_clocks_pkey PRIMARY KEY (stripe_test_clock_id);
+
+ALTER TABLE ONLY billing.trial_items
+    ADD CONSTRAINT trial_items_pkey PRIMARY KEY (stripe_subscription_id, stripe_subscription_item_id, stripe_price_id);
+
 CREATE INDEX account_members_user ON billing.account_members USING btree (user_id);
 
 CREATE INDEX accounts_created ON billing.accounts USING btree (created_at, id);
+
+CREATE INDEX accounts_of_deleted_users ON billing.accounts USING btree (id) WHERE ((owner_id IS NULL) AND (kind = 'personal'::text));
 
 CREATE INDEX accounts_owner ON billing.accounts USING btree (owner_id);
 
@@ -10806,6 +13399,8 @@ CREATE UNIQUE INDEX accounts_personal_owner ON billing.accounts USING btree (own
 CREATE INDEX card_fingerprints_account ON billing.card_fingerprints USING btree (account_id);
 
 CREATE INDEX card_fingerprints_seen ON billing.card_fingerprints USING btree (card_fingerprint, first_seen_at, account_id);
+
+CREATE INDEX carried_credits_account ON billing.carried_credits USING btree (account_id);
 
 CREATE INDEX checkout_line_items_session ON billing.checkout_line_items USING btree (stripe_checkout_session_id);
 
@@ -10837,6 +13432,8 @@ CREATE INDEX credit_entries_time ON billing.credit_entries USING btree (account_
 
 CREATE UNIQUE INDEX credit_grants_business_key ON billing.credit_grants USING btree (idempotency_key) WHERE ((key_space)::text = 'stripe'::text);
 
+CREATE INDEX credit_grants_contested ON billing.credit_grants USING btree (account_id) WHERE (contested > 0);
+
 CREATE INDEX credit_grants_entry ON billing.credit_grants USING btree (entry_id);
 
 CREATE INDEX credit_grants_invoice ON billing.credit_grants USING btree (stripe_invoice_id) WHERE (stripe_invoice_id IS NOT NULL);
@@ -10861,13 +13458,11 @@ CREATE UNIQUE INDEX credit_holds_release_key ON billing.credit_holds USING btree
 
 CREATE INDEX credit_notes_invoice ON billing.credit_notes USING btree (stripe_invoice_id);
 
+CREATE INDEX credit_notes_refunds ON billing.credit_notes USING gin (stripe_refund_ids);
+
 CREATE INDEX credit_packs_lookup_key ON billing.credit_packs USING btree (lookup_key) WHERE (lookup_key IS NOT NULL);
 
 CREATE INDEX credit_packs_product ON billing.credit_packs USING btree (stripe_product_id);
-
-CREATE INDEX credit_prorations_account ON billing.credit_prorations USING btree (account_id);
-
-CREATE INDEX credit_prorations_subscription ON billing.credit_prorations USING btree (stripe_subscription_id, changed_at);
 
 CREATE INDEX credit_reinstatements_entry ON billing.credit_reinstatements USING btree (entry_id) WHERE (entry_id IS NOT NULL);
 
@@ -10875,19 +13470,29 @@ CREATE UNIQUE INDEX credit_reinstatements_key ON billing.credit_reinstatements U
 
 CREATE INDEX credit_reinstatements_revocation ON billing.credit_reinstatements USING btree (revocation_id);
 
+CREATE INDEX credit_revocations_business_key ON billing.credit_revocations USING btree (business_key) WHERE (business_key IS NOT NULL);
+
 CREATE INDEX credit_revocations_entry ON billing.credit_revocations USING btree (entry_id) WHERE (entry_id IS NOT NULL);
 
 CREATE INDEX credit_revocations_grant ON billing.credit_revocations USING btree (grant_id);
 
 CREATE UNIQUE INDEX credit_revocations_key ON billing.credit_revocations USING btree (account_id, key_space, idempotency_key);
 
+CREATE INDEX credit_revocations_shortfall ON billing.credit_revocations USING btree (account_id) WHERE ((shortfall > 0) AND (shortfall_policy <> 'allow_negative'::text));
+
 CREATE INDEX credit_schedules_account ON billing.credit_schedules USING btree (account_id, next_slot_at) WHERE ((next_slot_at IS NOT NULL) AND (disarmed_reason IS NULL));
 
 CREATE INDEX credit_schedules_due ON billing.credit_schedules USING btree (next_slot_at) WHERE ((next_slot_at IS NOT NULL) AND (disarmed_reason IS NULL));
 
+CREATE INDEX credit_schedules_free ON billing.credit_schedules USING btree (account_id, period_end) WHERE is_free;
+
 CREATE INDEX credit_schedules_invoice ON billing.credit_schedules USING btree (stripe_invoice_id);
 
-CREATE INDEX credit_schedules_subscription ON billing.credit_schedules USING btree (stripe_subscription_id);
+CREATE INDEX credit_schedules_next ON billing.credit_schedules USING btree (stripe_subscription_id) WHERE (next_slot_at IS NOT NULL);
+
+CREATE INDEX credit_schedules_subscription ON billing.credit_schedules USING btree (stripe_subscription_id, period_end);
+
+CREATE INDEX customer_email_changes_due ON billing.customer_email_changes USING btree (next_attempt_at) WHERE (next_attempt_at IS NOT NULL);
 
 CREATE UNIQUE INDEX customers_account ON billing.customers USING btree (account_id, livemode) WHERE ((deleted_at IS NULL) AND (duplicate_of IS NULL));
 
@@ -10902,6 +13507,8 @@ CREATE INDEX disputes_disputed ON billing.disputes USING btree (disputed_at, str
 CREATE INDEX disputes_payment_intent ON billing.disputes USING btree (stripe_payment_intent_id);
 
 CREATE INDEX fraud_actions_account ON billing.fraud_actions USING btree (account_id);
+
+CREATE UNIQUE INDEX fraud_actions_of_deleted_user ON billing.fraud_actions USING btree (stripe_subscription_id) WHERE (actor = 'on_user_deleted'::text);
 
 CREATE UNIQUE INDEX fraud_actions_of_policy ON billing.fraud_actions USING btree (stripe_early_fraud_warning_id, action, COALESCE(stripe_subscription_id, ''::text)) WHERE (actor = 'policy'::text);
 
@@ -10935,9 +13542,11 @@ CREATE INDEX held_credits_revocation ON billing.held_credits USING btree (revoca
 
 CREATE INDEX invoice_lines_invoice ON billing.invoice_lines USING btree (stripe_invoice_id);
 
-CREATE INDEX invoice_lines_item ON billing.invoice_lines USING btree (stripe_subscription_item_id);
+CREATE INDEX invoice_lines_item ON billing.invoice_lines USING btree (stripe_subscription_item_id) WHERE (stripe_subscription_item_id IS NOT NULL);
 
-CREATE INDEX invoice_lines_waiting ON billing.invoice_lines USING btree (stripe_invoice_id) WHERE is_waiting;
+CREATE INDEX invoice_lines_waiting ON billing.invoice_lines USING btree (stripe_subscription_id) WHERE is_waiting;
+
+CREATE INDEX invoice_lines_waiting_for ON billing.invoice_lines USING btree (stripe_price_id) WHERE is_waiting;
 
 CREATE INDEX invoice_payments_charge ON billing.invoice_payments USING btree (stripe_charge_id);
 
@@ -10966,6 +13575,14 @@ CREATE INDEX notifications_over ON billing.notifications USING btree (created_at
 CREATE INDEX notifications_sent ON billing.notifications USING btree (kind, reader, first_attempt_at) WHERE (first_attempt_at IS NOT NULL);
 
 CREATE INDEX one_time_prices_product ON billing.one_time_prices USING btree (stripe_product_id);
+
+CREATE INDEX pack_purchases_account ON billing.pack_purchases USING btree (account_id);
+
+CREATE INDEX pack_purchases_invoice ON billing.pack_purchases USING btree (stripe_invoice_id) WHERE (stripe_invoice_id IS NOT NULL);
+
+CREATE INDEX pack_purchases_payment_intent ON billing.pack_purchases USING btree (stripe_payment_intent_id) WHERE (stripe_payment_intent_id IS NOT NULL);
+
+CREATE INDEX pack_purchases_session ON billing.pack_purchases USING btree (stripe_checkout_session_id) WHERE (stripe_checkout_session_id IS NOT NULL);
 
 CREATE INDEX payment_links_due ON billing.payment_links USING btree (deactivate_at) WHERE (deactivate_at IS NOT NULL);
 
@@ -11031,9 +13648,15 @@ CREATE INDEX subscriptions_customer ON billing.subscriptions USING btree (stripe
 
 CREATE INDEX subscriptions_started ON billing.subscriptions USING btree (started_at, stripe_subscription_id);
 
+CREATE INDEX subscriptions_test_clock ON billing.subscriptions USING btree (stripe_test_clock_id) WHERE (stripe_test_clock_id IS NOT NULL);
+
+CREATE CONSTRAINT TRIGGER tg_account_members__member_deleted AFTER DELETE ON billing.account_members DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION billing.tg_account_members__member_deleted();
+
 CREATE TRIGGER tg_accounts__may_spend AFTER UPDATE OF frozen_at, closed_at ON billing.accounts FOR EACH ROW EXECUTE FUNCTION billing.tg_accounts__may_spend();
 
 CREATE TRIGGER tg_accounts__open_balance AFTER INSERT ON billing.accounts FOR EACH ROW EXECUTE FUNCTION billing.tg_accounts__open_balance();
+
+CREATE CONSTRAINT TRIGGER tg_accounts__owner_deleted AFTER UPDATE OF owner_id ON billing.accounts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.owner_id IS NOT NULL) AND (new.owner_id IS NULL))) EXECUTE FUNCTION billing.tg_accounts__owner_deleted();
 
 CREATE CONSTRAINT TRIGGER tg_checkout_sessions__receipt AFTER INSERT OR UPDATE OF payment_status, account_id ON billing.checkout_sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.mode = 'payment'::text) AND (new.payment_status = 'paid'::text) AND (new.account_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_checkout_sessions__receipt();
 
@@ -11045,7 +13668,7 @@ CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billin
 
 CREATE CONSTRAINT TRIGGER tg_credit_balances__recharge AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.balance - new.held) < new.recharge_below)) EXECUTE FUNCTION billing.tg_credit_balances__recharge();
 
-CREATE TRIGGER tg_credit_balances__sound BEFORE INSERT OR UPDATE OF held, debt, withheld, overdraft, spend_cap, spend_cap_period, low_balance_threshold ON billing.credit_balances FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balances__sound();
+CREATE TRIGGER tg_credit_balances__sound BEFORE INSERT OR UPDATE OF held, debt, withheld, carried, overdraft, spend_cap, spend_cap_period, low_balance_threshold ON billing.credit_balances FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balances__sound();
 
 CREATE TRIGGER tg_credit_consumptions__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_consumptions FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
@@ -11059,15 +13682,39 @@ CREATE TRIGGER tg_credit_grants__sound BEFORE INSERT OR UPDATE ON billing.credit
 
 CREATE TRIGGER tg_credit_packs__arrive AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_packs__arrive();
 
+CREATE TRIGGER tg_credit_packs__purchase_waiting AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_prices__purchase_waiting();
+
 CREATE TRIGGER tg_credit_packs__retire_links AFTER UPDATE ON billing.credit_packs FOR EACH ROW WHEN (((old.active AND (NOT new.active)) OR (old.lookup_key <> COALESCE(new.lookup_key, ''::text)) OR ((old.unit_amount IS DISTINCT FROM new.unit_amount) OR (old.currency IS DISTINCT FROM new.currency)))) EXECUTE FUNCTION billing.tg_prices__retire_links();
+
+CREATE TRIGGER tg_credit_packs__stay_deleted BEFORE INSERT OR UPDATE ON billing.credit_packs FOR EACH ROW WHEN (new.active) EXECUTE FUNCTION billing.tg_prices__stay_deleted();
+
+CREATE TRIGGER tg_credit_terms__allocate AFTER INSERT OR UPDATE ON billing.credit_terms FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_terms__allocate();
+
+CREATE CONSTRAINT TRIGGER tg_disputes__meet AFTER INSERT OR UPDATE OF status ON billing.disputes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.stripe_payment_intent_id IS NULL)) EXECUTE FUNCTION billing.tg_money__meet();
 
 CREATE TRIGGER tg_invoices__payment_failed AFTER INSERT OR UPDATE OF attempt_count ON billing.invoices FOR EACH ROW WHEN (((new.status = 'open'::text) AND (new.attempt_count > 0) AND (new.amount_due > 0) AND (new.account_id IS NOT NULL) AND (new.billing_reason IS DISTINCT FROM 'subscription_create'::text))) EXECUTE FUNCTION billing.tg_invoices__payment_failed();
 
 CREATE CONSTRAINT TRIGGER tg_invoices__receipt AFTER INSERT OR UPDATE OF status ON billing.invoices DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.status = 'paid'::text) AND (new.amount_paid > 0) AND (new.account_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_invoices__receipt();
 
+CREATE TRIGGER tg_one_time_prices__purchase_waiting AFTER INSERT ON billing.one_time_prices FOR EACH ROW EXECUTE FUNCTION billing.tg_prices__purchase_waiting();
+
+CREATE TRIGGER tg_one_time_prices__stay_deleted BEFORE INSERT OR UPDATE ON billing.one_time_prices FOR EACH ROW WHEN (new.active) EXECUTE FUNCTION billing.tg_prices__stay_deleted();
+
+CREATE CONSTRAINT TRIGGER tg_payments__meet AFTER INSERT ON billing.payments DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.stripe_payment_intent_id IS NOT NULL)) EXECUTE FUNCTION billing.tg_money__meet();
+
+CREATE TRIGGER tg_plans__record_terms AFTER UPDATE OF initial_credits, monthly_credits, trial_credits, rollover, rollover_periods, rollover_cap, proration_credits, downgrade_credits, cancel_credits, trial_end_credits ON billing.plans FOR EACH ROW EXECUTE FUNCTION billing.tg_plans__record_terms();
+
+CREATE TRIGGER tg_plans__record_terms_of_new AFTER INSERT ON billing.plans FOR EACH ROW WHEN ((((new.initial_credits + new.monthly_credits) + new.trial_credits) > 0)) EXECUTE FUNCTION billing.tg_plans__record_terms();
+
 CREATE TRIGGER tg_plans__retire_links AFTER UPDATE ON billing.plans FOR EACH ROW WHEN (((old.active AND (NOT new.active)) OR (old.lookup_key <> COALESCE(new.lookup_key, ''::text)) OR ((old.unit_amount IS DISTINCT FROM new.unit_amount) OR (old.currency IS DISTINCT FROM new.currency)))) EXECUTE FUNCTION billing.tg_prices__retire_links();
 
+CREATE TRIGGER tg_plans__stay_deleted BEFORE INSERT OR UPDATE ON billing.plans FOR EACH ROW WHEN (new.active) EXECUTE FUNCTION billing.tg_prices__stay_deleted();
+
 CREATE TRIGGER tg_products__retire_links AFTER UPDATE ON billing.products FOR EACH ROW WHEN ((old.active AND (NOT new.active))) EXECUTE FUNCTION billing.tg_products__retire_links();
+
+CREATE TRIGGER tg_products__stay_deleted BEFORE INSERT OR UPDATE ON billing.products FOR EACH ROW WHEN (new.active) EXECUTE FUNCTION billing.tg_products__stay_deleted();
+
+CREATE CONSTRAINT TRIGGER tg_refunds__meet AFTER INSERT OR UPDATE OF status ON billing.refunds DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.stripe_payment_intent_id IS NULL) AND (new.stripe_charge_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_money__meet();
 
 CREATE TRIGGER tg_stripe_events__notify AFTER UPDATE OF status ON billing.stripe_events FOR EACH ROW WHEN (((new.status = 'dead'::text) AND (old.status <> 'dead'::text) AND (new.waiting_for IS NULL))) EXECUTE FUNCTION billing.tg_stripe_events__notify();
 
@@ -11085,6 +13732,9 @@ ALTER TABLE ONLY billing.card_fingerprints
 
 ALTER TABLE ONLY billing.card_fingerprints
     ADD CONSTRAINT card_fingerprints_stripe_customer_id_fkey FOREIGN KEY (stripe_customer_id) REFERENCES billing.customers(stripe_customer_id);
+
+ALTER TABLE ONLY billing.carried_credits
+    ADD CONSTRAINT carried_credits_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
 ALTER TABLE ONLY billing.checkout_line_items
     ADD CONSTRAINT checkout_line_items_stripe_checkout_session_id_fkey FOREIGN KEY (stripe_checkout_session_id) REFERENCES billing.checkout_sessions(stripe_checkout_session_id);
@@ -11122,14 +13772,11 @@ ALTER TABLE ONLY billing.credit_holds
 ALTER TABLE ONLY billing.credit_holds
     ADD CONSTRAINT credit_holds_frozen_grant_id_fkey FOREIGN KEY (frozen_grant_id) REFERENCES billing.credit_grants(id);
 
+ALTER TABLE ONLY billing.credit_note_lines
+    ADD CONSTRAINT credit_note_lines_stripe_credit_note_id_fkey FOREIGN KEY (stripe_credit_note_id) REFERENCES billing.credit_notes(stripe_credit_note_id);
+
 ALTER TABLE ONLY billing.credit_packs
     ADD CONSTRAINT credit_packs_stripe_product_id_fkey FOREIGN KEY (stripe_product_id) REFERENCES billing.products(stripe_product_id);
-
-ALTER TABLE ONLY billing.credit_prorations
-    ADD CONSTRAINT credit_prorations_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
-
-ALTER TABLE ONLY billing.credit_prorations
-    ADD CONSTRAINT credit_prorations_stripe_invoice_id_fkey FOREIGN KEY (stripe_invoice_id) REFERENCES billing.invoices(stripe_invoice_id);
 
 ALTER TABLE ONLY billing.credit_reinstatements
     ADD CONSTRAINT credit_reinstatements_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
@@ -11149,14 +13796,14 @@ ALTER TABLE ONLY billing.credit_revocations
 ALTER TABLE ONLY billing.credit_revocations
     ADD CONSTRAINT credit_revocations_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES billing.credit_grants(id);
 
-ALTER TABLE ONLY billing.credit_schedules
-    ADD CONSTRAINT credit_schedules_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
-
-ALTER TABLE ONLY billing.credit_schedules
-    ADD CONSTRAINT credit_schedules_stripe_invoice_id_fkey FOREIGN KEY (stripe_invoice_id) REFERENCES billing.invoices(stripe_invoice_id);
+ALTER TABLE ONLY billing.credit_terms
+    ADD CONSTRAINT credit_terms_stripe_price_id_fkey FOREIGN KEY (stripe_price_id) REFERENCES billing.plans(stripe_price_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY billing.customer_claims
     ADD CONSTRAINT customer_claims_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.customer_email_changes
+    ADD CONSTRAINT customer_email_changes_stripe_customer_id_fkey FOREIGN KEY (stripe_customer_id) REFERENCES billing.customers(stripe_customer_id);
 
 ALTER TABLE ONLY billing.customers
     ADD CONSTRAINT customers_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
@@ -11203,6 +13850,9 @@ ALTER TABLE ONLY billing.notifications
 ALTER TABLE ONLY billing.one_time_prices
     ADD CONSTRAINT one_time_prices_stripe_product_id_fkey FOREIGN KEY (stripe_product_id) REFERENCES billing.products(stripe_product_id);
 
+ALTER TABLE ONLY billing.pack_purchases
+    ADD CONSTRAINT pack_purchases_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
 ALTER TABLE ONLY billing.payments
     ADD CONSTRAINT payments_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
@@ -11243,6 +13893,8 @@ CREATE POLICY accounts_select_own ON billing.accounts FOR SELECT TO authenticate
 
 ALTER TABLE billing.card_fingerprints ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE billing.carried_credits ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.checkout_line_items ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.checkout_requests ENABLE ROW LEVEL SECURITY;
@@ -11274,13 +13926,13 @@ ALTER TABLE billing.credit_holds ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_holds_select_own ON billing.credit_holds FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
+ALTER TABLE billing.credit_note_lines ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.credit_notes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.credit_packs ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_packs_select_users ON billing.credit_packs FOR SELECT TO authenticated USING ((active AND (livemode = ( SELECT billing.is_livemode() AS is_livemode))));
-
-ALTER TABLE billing.credit_prorations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.credit_reinstatements ENABLE ROW LEVEL SECURITY;
 
@@ -11288,13 +13940,21 @@ ALTER TABLE billing.credit_revocations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.credit_schedules ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE billing.credit_terms ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.customer_claims ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.customer_email_changes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.customers ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY customers_select_own ON billing.customers FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
+ALTER TABLE billing.deleted_prices ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.disputes ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.entitlement_proof ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.fraud_actions ENABLE ROW LEVEL SECURITY;
 
@@ -11315,6 +13975,8 @@ CREATE POLICY invoices_select_own ON billing.invoices FOR SELECT TO authenticate
 ALTER TABLE billing.notifications ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.one_time_prices ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.pack_purchases ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.payment_links ENABLE ROW LEVEL SECURITY;
 
@@ -11359,3 +14021,7 @@ CREATE POLICY subscription_items_select_own ON billing.subscription_items FOR SE
 ALTER TABLE billing.subscriptions ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY subscriptions_select_own ON billing.subscriptions FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+
+ALTER TABLE billing.test_clocks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.trial_items ENABLE ROW LEVEL SECURITY;
