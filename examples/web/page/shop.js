@@ -125,10 +125,18 @@ export async function loadPacks() {
     .order("unit_amount");
   $("packs").replaceChildren(...(data ?? []).map((pack) =>
     card(
-      `${pack.pack_credits} credits`,
+      pack.pack_credits === null
+        ? `${pack.credits_per_unit} credits per ${pack.currency.toUpperCase()}`
+        : `${pack.pack_credits} credits`,
       null,
-      money(pack.unit_amount, pack.currency),
-      "once, they never expire",
+      pack.unit_amount === null
+        ? "You choose the amount"
+        : money(pack.unit_amount, pack.currency),
+      pack.expires_after === null
+        ? "once, they never expire"
+        : `once, they expire after ${
+          pack.expires_after.replace("mon", "month")
+        }`,
       action("Buy", () =>
         buy({
           pack: pack.lookup_key ?? pack.stripe_price_id,
