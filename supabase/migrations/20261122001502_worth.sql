@@ -34,9 +34,9 @@ as $$
 $$;
 
 -- How much less an invoice's months are worth because its money was returned (with_contested: as if open disputes were
--- lost). moment null: the initial credits that it paid for, or a pack (its key in place of the item). Of each line as much goes as its share of what was returned,
--- first of months that begin after the money was returned or never began, in proportion, then of the others; rounded down
--- in total.
+-- lost). moment null: the initial credits that it paid for, or a pack (its key in place of the item). Of each line as
+-- much goes as its share of what was returned, first of months that begin after the money was returned or never began,
+-- in proportion, then of the others; rounded down in total.
 create function billing._returned_credits(stripe_invoice_id text, with_contested boolean default false)
 returns table (stripe_subscription_item_id text, moment timestamptz, credits bigint)
 language plpgsql
