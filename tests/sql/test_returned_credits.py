@@ -439,6 +439,26 @@ def test_expired_credits_count_as_unspent(shop: Shop) -> None:
     assert shop.balance == 50
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_a_cap_let_lapse_meanwhile_is_given_back_last(shop: Shop, is_late: bool) -> None:
+    """Of 100 unspent 20 are gone in the end, and of 80 a cap of 30 is carried into the next month."""
+    shop.sell("plan", 100, credits_rollover="cap:30")
+    shop.bill("in_0", START, of("plan", 3000, START, JULY, "il_0"))
+
+    def renew() -> None:
+        shop.go_to(JULY + HOUR)
+        shop.bill("in_1", JULY, of("plan", 3000, JULY, AUGUST), billing_reason="subscription_cycle")
+
+    if is_late:
+        renew()
+    shop.refund("in_0", 2340, NOON)
+    shop.refund("in_0", 600, NOON, "re_2")
+    shop.refund("in_0", 2340, NOON, status="failed")
+    if not is_late:
+        renew()
+    assert shop.balance == 130
+
+
 def test_entitlements_are_proved_after_all_that(both: Shop) -> None:
     both.spend(40)
     both.refund("in_0", 1000, LATER)
