@@ -148,7 +148,7 @@ EXPLOITS = {
                 "and (cardinality(lines.credited_line_ids) > 0 or lines.amount <= 0)",
                 "and lines.amount < 0",
             ),
-            ("_arm_schedules", "schedules.stripe_line_id = any (invoice_lines.credited_line_ids)", "false"),
+            ("_arm_schedules", "v_schedule.stripe_line_id = any (invoice_lines.credited_line_ids)", "false"),
         ),
     ),
     "trial credits of each plan of a trial": Exploit(
