@@ -2335,7 +2335,7 @@ declare
     v_to_grant bigint := 0;
     v_revocation billing.credit_revocations;
     v_part bigint;
-    v_voided bigint;
+    v_given bigint;
 begin
     -- What is still carried of it is carried no more. Where later credits were less for it, it stays written down, and as
     -- much is granted.
@@ -2356,17 +2356,20 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        v_voided := least(v_part, v_revocation.requested - v_revocation.voided - v_revocation.taken - case
-            when v_revocation.shortfall_policy = 'clamp_and_record' then 0 else v_revocation.shortfall
-        end);
-        if v_voided > 0 then
-            update billing.credit_revocations set voided = credit_revocations.voided + v_voided
-            where credit_revocations.id = v_revocation.id
-            returning * into v_revocation;
-        end if;
-        if v_part > v_voided then
+        -- First what was only recorded, then what was taken, and last what had lapsed.
+        v_given := least(
+            v_part - case v_revocation.shortfall_policy
+                when 'clamp_and_record' then least(v_part, greatest(v_revocation.shortfall - v_revocation.voided, 0)) else 0
+            end,
+            v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
+                when 'clamp_and_record' then 0 else v_revocation.shortfall
+            end
+        );
+        update billing.credit_revocations set voided = credit_revocations.voided + v_part - v_given
+        where credit_revocations.id = v_revocation.id;
+        if v_given > 0 then
             perform billing._reinstate(
-                v_revocation, v_part - v_voided, 'stripe', format('given_back:%s:%s', v_revocation.id, (
+                v_revocation, v_given, 'stripe', format('given_back:%s:%s', v_revocation.id, (
                     select count(*) from billing.credit_reinstatements
                     where credit_reinstatements.revocation_id = v_revocation.id
                 )), 'Payment received again', 'tillbase'
