@@ -7039,6 +7039,20 @@ export type Database = {
           "updated_at": string;
         };
         ComputedFields: never;
+        Insert: {
+          "account_id"?: string | null;
+          "available"?: number | null;
+          "balance"?: number | null;
+          "held"?: number | null;
+          "updated_at"?: string | null;
+        };
+        Update: {
+          "account_id"?: string | null;
+          "available"?: number | null;
+          "balance"?: number | null;
+          "held"?: number | null;
+          "updated_at"?: string | null;
+        };
         Relationships: [
           {
             foreignKeyName: "credit_balances_account_id_fkey";

@@ -93,6 +93,27 @@ left join lateral (
     where balances.next_due_at <= billing.current_time()
 ) as settled on true;
 
+-- A view of two relations without these would be refused before permissions are looked at, and PostgREST would answer
+-- 500. With them whoever lacks the permission, so everybody but the owner, is told so.
+create function billing.tg_credit_balance__refuse()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = 'insufficient_privilege',
+        message = 'credit_balance is to be read only',
+        hint = 'Balances follow from entries: call grant_credits, spend_credits or adjust_credits.';
+end
+$$;
+
+revoke all on function billing.tg_credit_balance__refuse from public, anon, authenticated, service_role;
+
+create trigger tg_credit_balance__refuse
+instead of insert or update or delete on public.credit_balance
+for each row execute function billing.tg_credit_balance__refuse();
+
 create view public.credit_history with (security_invoker = on) as
 select id, account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, occurred_at
 from billing.credit_entries;

@@ -11394,6 +11394,18 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_credit_balance__refuse() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    raise exception using
+        errcode = 'insufficient_privilege',
+        message = 'credit_balance is to be read only',
+        hint = 'Balances follow from entries: call grant_credits, spend_credits or adjust_credits.';
+end
+$$;
+
 CREATE FUNCTION billing.tg_credit_balances__low_balance() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -13720,6 +13732,8 @@ CREATE TRIGGER tg_products__stay_deleted BEFORE INSERT OR UPDATE ON billing.prod
 CREATE CONSTRAINT TRIGGER tg_refunds__meet AFTER INSERT OR UPDATE OF status ON billing.refunds DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.stripe_payment_intent_id IS NULL) AND (new.stripe_charge_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_money__meet();
 
 CREATE TRIGGER tg_stripe_events__notify AFTER UPDATE OF status ON billing.stripe_events FOR EACH ROW WHEN (((new.status = 'dead'::text) AND (old.status <> 'dead'::text) AND (new.waiting_for IS NULL))) EXECUTE FUNCTION billing.tg_stripe_events__notify();
+
+CREATE TRIGGER tg_credit_balance__refuse INSTEAD OF INSERT OR DELETE OR UPDATE ON public.credit_balance FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balance__refuse();
 
 ALTER TABLE ONLY billing.account_members
     ADD CONSTRAINT account_members_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id) ON DELETE CASCADE;
