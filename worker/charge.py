@@ -5,11 +5,13 @@ the same payment, because whoever takes the recharge next looks for that payment
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, cast
 
 import stripe
 
 from worker.recharges import Answer, Recharge, Unknown
+from worker.stripe_client import stripe_client
 
 REQUEST_TIMEOUT_SECONDS = 20
 # Stripe forgets an idempotency key after a day at the earliest: from here on a payment is looked for, never made.
@@ -51,7 +53,6 @@ class Charger:
         self._api_base = api_base
         self._is_our_key = is_our_key
         self._timeout_seconds = timeout_seconds
-        self._client: stripe.StripeClient | None = None
 
     def charge(self, recharge: Recharge) -> Answer | Unknown:
         """Make the recharge's one payment, or find it where it was made before. Never raises."""
@@ -96,7 +97,7 @@ class Charger:
                 is_final=True,
             )
         try:
-            intent = self._v1().payment_intents.create(
+            intent = self._v1.payment_intents.create(
                 cast("Any", _order(recharge, method)), {"idempotency_key": str(recharge.id)}
             )
         except stripe.CardError as error:
@@ -106,9 +107,9 @@ class Charger:
     def _find(self, recharge: Recharge) -> stripe.PaymentIntent | None:
         """The payment that an earlier attempt made, if any did. Listing is not searching: it is never behind."""
         if recharge.stripe_payment_intent_id is not None:
-            return self._v1().payment_intents.retrieve(recharge.stripe_payment_intent_id)
+            return self._v1.payment_intents.retrieve(recharge.stripe_payment_intent_id)
         since = int(recharge.first_attempt_at.timestamp()) - CLOCK_LEEWAY_SECONDS
-        made = self._v1().payment_intents.list(
+        made = self._v1.payment_intents.list(
             {"customer": recharge.stripe_customer_id, "created": {"gte": since}, "limit": 100}
         )
         for intent in made.auto_paging_iter():
@@ -119,12 +120,12 @@ class Charger:
     def _method(self, recharge: Recharge) -> str | None:
         """The customer's default; where there is none, the card that was saved last. Paying for a pack saves a card
         and makes no default of it."""
-        customer = self._v1().customers.retrieve(recharge.stripe_customer_id)
+        customer = self._v1.customers.retrieve(recharge.stripe_customer_id)
         settings = customer.invoice_settings if "invoice_settings" in customer else None
         default = _id(settings.default_payment_method) if settings else None
         if default is not None or "deleted" in customer:
             return default
-        saved = self._v1().customers.payment_methods.list(
+        saved = self._v1.customers.payment_methods.list(
             recharge.stripe_customer_id, {"type": "card", "limit": 100}
         )
         methods: list[str] = [method.id for method in saved.data]
@@ -168,7 +169,7 @@ class Charger:
             return Answer("requires_action", intent_id, method, code)
         # The same payment again, now with the customer there: Stripe answers with the bank's page.
         try:
-            intent = self._v1().payment_intents.confirm(
+            intent = self._v1.payment_intents.confirm(
                 intent_id,
                 {"payment_method": method, "return_url": recharge.return_url},
                 {"idempotency_key": f"{recharge.id}:authenticate"},
@@ -183,16 +184,9 @@ class Charger:
             else Answer("failed", intent_id, method, code)
         )
 
+    @cached_property
     def _v1(self) -> Any:
-        if self._client is None:
-            self._client = stripe.StripeClient(
-                cast("str", self._api_key),
-                base_addresses={"api": self._api_base} if self._api_base else None,
-                # Each attempt is one of ours, with its own look for what was made before.
-                max_network_retries=0,
-                http_client=stripe.RequestsClient(timeout=self._timeout_seconds),
-            )
-        return self._client.v1
+        return stripe_client(cast("str", self._api_key), self._api_base, self._timeout_seconds).v1
 
 
 def _order(recharge: Recharge, method: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ write it once, so whoever takes a change next, after a crash or a failure, just 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import stripe
@@ -16,6 +17,7 @@ from psycopg.rows import class_row
 from worker import metrics
 from worker.errands import REQUEST_TIMEOUT_SECONDS, Errands
 from worker.failures import BACKOFF_MAX_SECONDS, backoff_seconds
+from worker.stripe_client import stripe_client
 
 # At most two requests for each change.
 LEASE_SECONDS = 60
@@ -79,7 +81,6 @@ class AddressWriter:
         self._api_base = api_base
         self._timeout_seconds = timeout_seconds
         self._is_our_key = is_our_key
-        self._client: stripe.StripeClient | None = None
 
     def write(self, change: EmailChange) -> Answer:
         """Write the address, unless the customer has one of its own. Never raises."""
@@ -99,7 +100,7 @@ class AddressWriter:
             return Answer(False, f"{type(error).__name__}: {error}")
 
     def _write(self, change: EmailChange) -> Answer:
-        customers = self._v1().customers
+        customers = self._v1.customers
         customer = customers.retrieve(change.stripe_customer_id)
         if getattr(customer, "deleted", False):
             return Answer(True, "the customer is deleted in Stripe")
@@ -117,15 +118,9 @@ class AddressWriter:
         # No such customer, or an address that Stripe does not take: it would say the same again.
         return Answer(error.http_status in (400, 404), _told(error))
 
+    @cached_property
     def _v1(self) -> Any:
-        if self._client is None:
-            self._client = stripe.StripeClient(
-                cast("str", self._api_key),
-                base_addresses={"api": self._api_base} if self._api_base else None,
-                max_network_retries=0,
-                http_client=stripe.RequestsClient(timeout=self._timeout_seconds),
-            )
-        return self._client.v1
+        return stripe_client(cast("str", self._api_key), self._api_base, self._timeout_seconds).v1
 
 
 class EmailFollower(Errands[EmailChange, Answer]):

@@ -13,6 +13,7 @@ from worker.decide import Fetched
 from worker.errors import BillingError, StripeGone, StripeRefused, StripeUnavailable, UnknownShape
 from worker.normalise import normalise_object
 from worker.shapes import Node
+from worker.stripe_client import stripe_client
 
 # Together they stay well within the queue's visibility time-out.
 REQUEST_TIMEOUT_SECONDS = 8
@@ -160,11 +161,8 @@ class StripeReader:
                 "STRIPE_API_KEY is not set, and this event cannot be judged without reading from Stripe"
             )
         if self._client is None:
-            self._client = stripe.StripeClient(
-                self._api_key,
-                base_addresses={"api": self._api_base} if self._api_base else None,
-                max_network_retries=REQUEST_RETRIES,
-                http_client=stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS),
+            self._client = stripe_client(
+                self._api_key, self._api_base, REQUEST_TIMEOUT_SECONDS, REQUEST_RETRIES
             )
         return self._client
 

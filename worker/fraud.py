@@ -6,6 +6,7 @@ the charge, and that is there once: whoever asks again, after a death or a lost 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import stripe
@@ -16,6 +17,7 @@ from psycopg.rows import class_row
 from worker import metrics
 from worker.errands import REQUEST_TIMEOUT_SECONDS, Errands
 from worker.failures import BACKOFF_MAX_SECONDS, STRIPE_BACKOFF_MAX_SECONDS, backoff_seconds
+from worker.stripe_client import stripe_client
 
 # At most three requests for each action.
 LEASE_SECONDS = 90
@@ -88,7 +90,6 @@ class Enforcer:
         self._api_base = api_base
         self._timeout_seconds = timeout_seconds
         self._is_our_key = is_our_key
-        self._client: stripe.StripeClient | None = None
 
     def act(self, action: FraudAction) -> Answer:
         """Refund or cancel, or find that it was done before. Never raises."""
@@ -118,22 +119,22 @@ class Enforcer:
         }
         key = f"fraud_action:{action.id}"
         try:
-            made = self._v1().refunds.create(order, {"idempotency_key": key})
+            made = self._v1.refunds.create(order, {"idempotency_key": key})
         except stripe.APIError as error:
             if not _is_replayed(error):
                 raise
             # Stripe keeps a failure for its key.
-            made = self._v1().refunds.create(order, {"idempotency_key": f"{key}:{action.attempts}"})
+            made = self._v1.refunds.create(order, {"idempotency_key": f"{key}:{action.attempts}"})
         return Answer("done", stripe_refund_id=made.id)
 
     def _cancel(self, action: FraudAction) -> Answer:
         # To cancel twice is to cancel once; a key of each attempt's own, for Stripe would repeat an earlier failure.
         options = {"idempotency_key": f"fraud_action:{action.id}:{action.attempts}"}
         try:
-            self._v1().subscriptions.cancel(action.stripe_subscription_id, {}, options)
+            self._v1.subscriptions.cancel(action.stripe_subscription_id, {}, options)
         except stripe.InvalidRequestError:
             # Stripe finds no subscription to cancel in one that has ended.
-            if self._v1().subscriptions.retrieve(action.stripe_subscription_id).status != "canceled":
+            if self._v1.subscriptions.retrieve(action.stripe_subscription_id).status != "canceled":
                 raise
             return Answer("done", "the subscription had ended already")
         return Answer("done")
@@ -156,9 +157,9 @@ class Enforcer:
     def _find_refund(self, action: FraudAction) -> str | None:
         """The refund that an earlier attempt of this action made, where somebody else did not make it."""
         try:
-            made: list[stripe.Refund] = (
-                self._v1().refunds.list({"charge": action.stripe_charge_id, "limit": 100}).data
-            )
+            made: list[stripe.Refund] = self._v1.refunds.list(
+                {"charge": action.stripe_charge_id, "limit": 100}
+            ).data
         except stripe.StripeError:
             return None  # it is only to say which one
         for refund in made:
@@ -167,15 +168,9 @@ class Enforcer:
                 return refund.id
         return None
 
+    @cached_property
     def _v1(self) -> Any:
-        if self._client is None:
-            self._client = stripe.StripeClient(
-                cast("str", self._api_key),
-                base_addresses={"api": self._api_base} if self._api_base else None,
-                max_network_retries=0,
-                http_client=stripe.RequestsClient(timeout=self._timeout_seconds),
-            )
-        return self._client.v1
+        return stripe_client(cast("str", self._api_key), self._api_base, self._timeout_seconds).v1
 
 
 class FraudFighter(Errands[FraudAction, Answer]):

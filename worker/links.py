@@ -6,6 +6,7 @@ so whoever takes one next, after a death or a failure, just says it again.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from psycopg.rows import class_row
 from worker import metrics
 from worker.errands import REQUEST_TIMEOUT_SECONDS, Errands
 from worker.failures import BACKOFF_MAX_SECONDS, backoff_seconds
+from worker.stripe_client import stripe_client
 
 # At most one request for each link.
 LEASE_SECONDS = 60
@@ -70,7 +72,6 @@ class Deactivator:
         self._api_base = api_base
         self._timeout_seconds = timeout_seconds
         self._is_our_key = is_our_key
-        self._client: stripe.StripeClient | None = None
 
     def deactivate(self, link: RetiredLink) -> str | None:
         """None when the link is inactive or gone, else why nobody knows. Never raises."""
@@ -78,7 +79,7 @@ class Deactivator:
             return "STRIPE_API_KEY is not set, and a payment link is to be deactivated at Stripe"
         try:
             # A key of each attempt's own: Stripe would repeat its failure under an earlier one.
-            self._v1().payment_links.update(
+            self._v1.payment_links.update(
                 link.stripe_payment_link_id,
                 {"active": False},
                 {"idempotency_key": f"tillbase:link:{link.id}:off:{link.attempts}"},
@@ -95,15 +96,9 @@ class Deactivator:
             return f"{type(error).__name__}: {error}"
         return None
 
+    @cached_property
     def _v1(self) -> Any:
-        if self._client is None:
-            self._client = stripe.StripeClient(
-                cast("str", self._api_key),
-                base_addresses={"api": self._api_base} if self._api_base else None,
-                max_network_retries=0,
-                http_client=stripe.RequestsClient(timeout=self._timeout_seconds),
-            )
-        return self._client.v1
+        return stripe_client(cast("str", self._api_key), self._api_base, self._timeout_seconds).v1
 
 
 class LinkCloser(Errands[RetiredLink, str | None]):

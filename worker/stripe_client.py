@@ -1,0 +1,15 @@
+"""A key → a client of Stripe with our time-outs. Each errand and each reader has one of its own."""
+
+import stripe
+
+
+def stripe_client(
+    api_key: str, api_base: str | None, timeout_seconds: float, retries: int = 0
+) -> stripe.StripeClient:
+    """`api_base` None: Stripe itself. Without `retries` an attempt is one request, and whoever asks tries again."""
+    return stripe.StripeClient(
+        api_key,
+        base_addresses={"api": api_base} if api_base else None,
+        max_network_retries=retries,
+        http_client=stripe.RequestsClient(timeout=timeout_seconds),
+    )
