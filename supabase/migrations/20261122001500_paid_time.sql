@@ -209,6 +209,7 @@ as $$
 declare
     v_change record;
     v_credited billing.credit_schedules;
+    v_gives_back boolean;
 begin
     for v_change in
         select
@@ -250,9 +251,10 @@ begin
                 paid.stripe_line_id
             limit 1;
         end if;
+        v_gives_back := v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
+            or v_credited.stripe_line_id is not null;
         update billing.credit_schedules
-        set gives_back = v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
-                or v_credited.stripe_line_id is not null,
+        set gives_back = v_gives_back,
             credited_line_id = v_credited.stripe_line_id,
             anchor = coalesce(v_credited.anchor, credit_schedules.anchor),
             terms_from = coalesce(v_credited.period_start, credit_schedules.period_start),
@@ -263,9 +265,7 @@ begin
                 where paid.stripe_line_id = any (v_change.credited_line_ids) and not paid.is_free
             ) end),
             next_slot_at = case
-                when v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
-                    or v_credited.stripe_line_id is not null then null
-                else coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
+                when not v_gives_back then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
             end
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
             and credit_schedules.credited_line_id is distinct from v_credited.stripe_line_id;
