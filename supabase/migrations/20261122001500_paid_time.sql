@@ -81,6 +81,21 @@ as $$
     select case when (plan).usage_type = 'metered' then 1 else coalesce(quantity, 1) end
 $$;
 
+-- Seats that a line gives back: of several tiers that it credits, those that something was paid for.
+create function billing._seats_given_back(quantity bigint, credited_line_ids text[])
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return least(_seats_given_back.quantity, (
+        select sum(paid.quantity)::bigint from billing.credit_schedules as paid
+        where paid.stripe_line_id = any (_seats_given_back.credited_line_ids) and not paid.is_free
+    ));
+end
+$$;
+
 -- Whether nothing was paid for a line: its amount less its discounts is 0. Where Stripe names no discount of the line, an
 -- invoice that lists an amount and comes to nothing was discounted as a whole.
 create function billing._is_free(line billing.invoice_lines, invoice billing.invoices)
@@ -210,14 +225,16 @@ declare
     v_change record;
     v_credited billing.credit_schedules;
     v_gives_back boolean;
+    v_quantity bigint;
 begin
     for v_change in
         select
             schedules.stripe_line_id, schedules.stripe_invoice_id, schedules.stripe_subscription_item_id,
-            schedules.stripe_price_id, schedules.quantity, schedules.period_start, schedules.gives_back,
-            schedules.credited_line_id, schedules.is_free, lines.credited_line_ids, lines.amount
+            schedules.stripe_price_id, schedules.period_start, schedules.is_free,
+            billing._seats(plans, lines.quantity) as quantity, lines.credited_line_ids, lines.amount
         from billing.credit_schedules as schedules
         join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
+        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_subscription_id = _match_credits.stripe_subscription_id and schedules.is_change
             and schedules.period_end > _match_credits.from_moment
             and (cardinality(lines.credited_line_ids) > 0 or lines.amount <= 0)
@@ -251,6 +268,7 @@ begin
                 paid.stripe_line_id
             limit 1;
         end if;
+        v_quantity := billing._seats_given_back(v_change.quantity, v_change.credited_line_ids);
         v_gives_back := v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
             or v_credited.stripe_line_id is not null;
         update billing.credit_schedules
@@ -259,16 +277,13 @@ begin
             anchor = coalesce(v_credited.anchor, credit_schedules.anchor),
             terms_from = coalesce(v_credited.period_start, credit_schedules.period_start),
             is_free = coalesce(v_credited.is_free, v_change.is_free),
-            -- Of several tiers those that something was paid for.
-            quantity = least(v_change.quantity, case when not v_credited.is_free then (
-                select sum(paid.quantity) from billing.credit_schedules as paid
-                where paid.stripe_line_id = any (v_change.credited_line_ids) and not paid.is_free
-            ) end),
+            quantity = v_quantity,
             next_slot_at = case
                 when not v_gives_back then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
             end
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
-            and credit_schedules.credited_line_id is distinct from v_credited.stripe_line_id;
+            and (credit_schedules.credited_line_id, credit_schedules.quantity)
+                is distinct from (v_credited.stripe_line_id, v_quantity);
     end loop;
 
     update billing.credit_schedules as schedules set is_plain = false
@@ -391,6 +406,6 @@ end
 $$;
 
 revoke all on function
-    billing._plan_name, billing._plan_of_line, billing._check_linked, billing._seats, billing._is_free,
+    billing._plan_name, billing._plan_of_line, billing._check_linked, billing._seats, billing._seats_given_back, billing._is_free,
     billing._record_paid_time, billing._match_credits, billing._waiting_reason, billing._arm_schedules
 from public, anon, authenticated, service_role;

@@ -15,11 +15,13 @@ declare
     v_schedule billing.credit_schedules;
 begin
     for v_schedule in
-        select schedules.* from billing.credit_schedules as schedules
-        join billing.credit_terms on credit_terms.stripe_price_id = schedules.stripe_price_id
-            and credit_terms.initial_credits > 0
+        select * from billing.credit_schedules as schedules
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
+            and exists (
+                select from billing.credit_terms
+                where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
+            )
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
         perform billing._grant_initial(

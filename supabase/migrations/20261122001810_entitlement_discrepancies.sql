@@ -1,8 +1,8 @@
 -- The proof that credits follow money: whatever the ledger has that was not paid for, or has not that was.
 --
--- Invariant: the view is empty when all is well. It works out anew, from the lines of paid invoices and not from what was
--- derived of them, what every subscription and purchase is worth, and compares that by key with what was granted, carried
--- and taken back. A row names account, key and figures.
+-- Invariant: the view is empty when all is well. It compares what was derived of the lines of paid invoices with the
+-- lines, works out anew what every subscription and purchase is worth, and compares that by key with what was granted,
+-- carried and taken back. A row names account, key and figures.
 --
 --   paid_and_not_granted       a month, a change or a pack that was paid for
 --   granted_and_not_paid       credits of a subscription or a pack beyond what was paid for
@@ -183,7 +183,12 @@ begin
         and (
             invoices.status is distinct from 'paid' or invoices.account_id is distinct from schedules.account_id
             or (
-                lines.stripe_price_id, lines.period_start, lines.period_end, billing._seats(plans, lines.quantity)
+                lines.stripe_price_id, lines.period_start, lines.period_end,
+                case
+                    when schedules.gives_back and schedules.is_change
+                        then billing._seats_given_back(billing._seats(plans, lines.quantity), lines.credited_line_ids)
+                    else billing._seats(plans, lines.quantity)
+                end
             ) is distinct from (
                 schedules.stripe_price_id, schedules.period_start, schedules.period_end, schedules.quantity
             )

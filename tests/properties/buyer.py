@@ -319,6 +319,10 @@ class Buyer:
             f"balance {paid.on_balance}, free {paid.free}"
         )
 
+    def entitlement_discrepancies(self) -> list[Any]:
+        """What the product's own proof says against payments."""
+        return self.project.shop.app.execute("select * from billing.entitlement_discrepancies").fetchall()
+
     def _check(self) -> None:
         available, carried = self._credits()
         shortfall = self.project.shop.value(

@@ -185,6 +185,7 @@ def test_exploit_is_withstood(market: Callable[..., Market], name: str) -> None:
     exploit = EXPLOITS[name]
     with market().buyer(exploit.prices, BIRTHDAY) as buyer:
         exploit.acts(buyer)
+        assert buyer.entitlement_discrepancies() == []
 
 
 @pytest.mark.parametrize("name", EXPLOITS)

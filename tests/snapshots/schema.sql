@@ -2627,11 +2627,13 @@ declare
     v_schedule billing.credit_schedules;
 begin
     for v_schedule in
-        select schedules.* from billing.credit_schedules as schedules
-        join billing.credit_terms on credit_terms.stripe_price_id = schedules.stripe_price_id
-            and credit_terms.initial_credits > 0
+        select * from billing.credit_schedules as schedules
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
+            and exists (
+                select from billing.credit_terms
+                where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
+            )
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
         perform billing._grant_initial(
@@ -3547,14 +3549,16 @@ declare
     v_change record;
     v_credited billing.credit_schedules;
     v_gives_back boolean;
+    v_quantity bigint;
 begin
     for v_change in
         select
             schedules.stripe_line_id, schedules.stripe_invoice_id, schedules.stripe_subscription_item_id,
-            schedules.stripe_price_id, schedules.quantity, schedules.period_start, schedules.gives_back,
-            schedules.credited_line_id, schedules.is_free, lines.credited_line_ids, lines.amount
+            schedules.stripe_price_id, schedules.period_start, schedules.is_free,
+            billing._seats(plans, lines.quantity) as quantity, lines.credited_line_ids, lines.amount
         from billing.credit_schedules as schedules
         join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
+        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_subscription_id = _match_credits.stripe_subscription_id and schedules.is_change
             and schedules.period_end > _match_credits.from_moment
             and (cardinality(lines.credited_line_ids) > 0 or lines.amount <= 0)
@@ -3588,6 +3592,7 @@ begin
                 paid.stripe_line_id
             limit 1;
         end if;
+        v_quantity := billing._seats_given_back(v_change.quantity, v_change.credited_line_ids);
         v_gives_back := v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
             or v_credited.stripe_line_id is not null;
         update billing.credit_schedules
@@ -3596,16 +3601,13 @@ begin
             anchor = coalesce(v_credited.anchor, credit_schedules.anchor),
             terms_from = coalesce(v_credited.period_start, credit_schedules.period_start),
             is_free = coalesce(v_credited.is_free, v_change.is_free),
-            -- Of several tiers those that something was paid for.
-            quantity = least(v_change.quantity, case when not v_credited.is_free then (
-                select sum(paid.quantity) from billing.credit_schedules as paid
-                where paid.stripe_line_id = any (v_change.credited_line_ids) and not paid.is_free
-            ) end),
+            quantity = v_quantity,
             next_slot_at = case
                 when not v_gives_back then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
             end
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
-            and credit_schedules.credited_line_id is distinct from v_credited.stripe_line_id;
+            and (credit_schedules.credited_line_id, credit_schedules.quantity)
+                is distinct from (v_credited.stripe_line_id, v_quantity);
     end loop;
 
     update billing.credit_schedules as schedules set is_plain = false
@@ -5989,6 +5991,18 @@ CREATE FUNCTION billing._seats(plan billing.plans, quantity bigint) RETURNS bigi
     select case when (plan).usage_type = 'metered' then 1 else coalesce(quantity, 1) end
 $$;
 
+CREATE FUNCTION billing._seats_given_back(quantity bigint, credited_line_ids text[]) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return least(_seats_given_back.quantity, (
+        select sum(paid.quantity)::bigint from billing.credit_schedules as paid
+        where paid.stripe_line_id = any (_seats_given_back.credited_line_ids) and not paid.is_free
+    ));
+end
+$$;
+
 CREATE TABLE billing.card_fingerprints (
     card_fingerprint text NOT NULL,
     stripe_customer_id text NOT NULL,
@@ -7679,7 +7693,12 @@ begin
         and (
             invoices.status is distinct from 'paid' or invoices.account_id is distinct from schedules.account_id
             or (
-                lines.stripe_price_id, lines.period_start, lines.period_end, billing._seats(plans, lines.quantity)
+                lines.stripe_price_id, lines.period_start, lines.period_end,
+                case
+                    when schedules.gives_back and schedules.is_change
+                        then billing._seats_given_back(billing._seats(plans, lines.quantity), lines.credited_line_ids)
+                    else billing._seats(plans, lines.quantity)
+                end
             ) is distinct from (
                 schedules.stripe_price_id, schedules.period_start, schedules.period_end, schedules.quantity
             )
