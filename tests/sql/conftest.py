@@ -7,6 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from tests.sql.calls import fetch
 from tests.sql.shop import START, Shop
 from tests.support import Database, account_of, create_user
 
@@ -44,8 +45,9 @@ def shop(
     worker: psycopg.Connection[Any],
     admin: psycopg.Connection[Any],
     account: UUID,
-) -> Shop:
-    """The account with its customer, on the first day of a month of 30 days."""
+) -> Iterator[Shop]:
+    """The account with its customer, on the first day of a month of 30 days. Its credits are proved at the end."""
     shop = Shop(account, app, worker, admin)
     shop.go_to(START)
-    return shop
+    yield shop
+    assert fetch(admin, "select * from billing.entitlement_discrepancies") == []

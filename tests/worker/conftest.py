@@ -71,8 +71,9 @@ class Shop:
         self.app.execute("update pgmq.q_stripe_events set vt = clock_timestamp()")
 
     def assert_sound(self) -> None:
-        """The books hold, and every event that is queued has a message, and none has two."""
-        assert self.app.execute("select * from billing.ledger_discrepancies").fetchall() == []
+        """The books hold, credits are those that were paid for, and each queued event has one message."""
+        for proof in ("ledger_discrepancies", "entitlement_discrepancies"):
+            assert self.app.execute(f"select * from billing.{proof}").fetchall() == []
         queued = "select stripe_event_id from billing.stripe_events where status = 'queued' order by 1"
         messages = "select message ->> 'event_id' from pgmq.q_stripe_events order by 1"
         assert self.app.execute(queued).fetchall() == self.app.execute(messages).fetchall()
