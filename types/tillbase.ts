@@ -4816,6 +4816,10 @@ export type Database = {
         };
         Returns: number;
       };
+      "_seats_given_back": {
+        Args: { "credited_line_ids": (string)[]; "quantity": number };
+        Returns: number;
+      };
       "_seen_card": {
         Args: {
           "account_id": string;
