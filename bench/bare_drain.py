@@ -38,10 +38,12 @@ where stripe_subscription_item_id = %(id)s
 _INVOICE = """
 insert into billing.invoices (
     stripe_invoice_id, stripe_customer_id, account_id, stripe_subscription_id, livemode, status, billing_reason,
-    currency, subtotal, total, amount_due, amount_paid, attempt_count, hosted_invoice_url, invoiced_at, paid_at, as_of
+    collection_method, currency, subtotal, total, amount_due, amount_paid, attempt_count, hosted_invoice_url,
+    invoiced_at, paid_at, as_of
 )
 select
-    %(id)s, %(customer)s, account_id, %(subscription)s, %(livemode)s, %(status)s, %(billing_reason)s, %(currency)s,
+    %(id)s, %(customer)s, account_id, %(subscription)s, %(livemode)s, %(status)s, %(billing_reason)s,
+    %(collection_method)s, %(currency)s,
     %(subtotal)s, %(total)s, %(amount_due)s, %(amount_paid)s, %(attempt_count)s, %(hosted_invoice_url)s,
     to_timestamp(%(created)s), to_timestamp(%(paid_at)s), to_timestamp(%(as_of)s)
 from billing.customers where stripe_customer_id = %(customer)s

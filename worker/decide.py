@@ -143,6 +143,16 @@ def _object_as_of_event(event: StripeEvent, fetched: Mapping[str, Fetched]) -> l
     ] or [sync(event.object, event.created_at, is_fetched=False)]
 
 
+def _invoice_created(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
+    """That something is to be paid: a change that Stripe credits meanwhile gives back what nobody has paid for."""
+    invoice = event.object
+    if not isinstance(invoice, Invoice):
+        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    if invoice.billing_reason != "subscription_cycle" and invoice.collection_method != "send_invoice":
+        return []  # it is charged at once
+    return _object_as_of_event(event, fetched)
+
+
 def _invoice_paid(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
     """Before basil the invoice itself told what had paid it."""
     told = event.invoice_payment
@@ -236,6 +246,8 @@ DECIDERS: dict[str, Decider] = {
     "customer.subscription.resumed": _object_as_of_event,
     "customer.subscription.pending_update_applied": _object_as_of_event,
     "customer.subscription.pending_update_expired": _object_as_of_event,
+    "invoice.created": _invoice_created,
+    "invoice.sent": _object_as_of_event,
     "invoice.paid": _invoice_paid,
     "invoice.payment_succeeded": _invoice_paid,
     "invoice_payment.paid": _object_as_of_event,
@@ -279,7 +291,6 @@ DECIDERS: dict[str, Decider] = {
 
 # Ignored by name: what they tell is told by another event, or is of no consequence for credits.
 IGNORED: dict[str, str] = {
-    "invoice.created": "nothing is owed or paid yet",
     "invoice.finalized": "nothing is paid yet",
     "invoice.updated": "invoice.paid, invoice.payment_failed and what ends an invoice tell what matters",
     "invoice.upcoming": "nothing has happened yet",

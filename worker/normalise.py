@@ -175,6 +175,7 @@ def _invoice(node: Node) -> Invoice:
         livemode=node.flag("livemode"),
         status=node.text("status"),
         billing_reason=node.text_or_none("billing_reason"),
+        collection_method=node.text_or_none("collection_method"),
         currency=node.text("currency"),
         subtotal=node.number("subtotal"),
         total=node.number("total"),
@@ -203,7 +204,8 @@ def _subscription_of_lines(lines: Iterable[InvoiceLine]) -> str | None:
 
 
 def _invoice_line(node: Node) -> InvoiceLine:
-    subscription_id, item_id, is_proration, credited_line_ids = _parent_of_line(node)
+    subscription_id, item_id, is_proration, proration = _parent_of_line(node)
+    credited = proration and proration.child_or_none("credited_items")
     period = node.child("period")
     return InvoiceLine(
         stripe_line_id=node.text("id"),
@@ -215,17 +217,18 @@ def _invoice_line(node: Node) -> InvoiceLine:
         is_proration=is_proration,
         period_start=period.moment("start"),
         period_end=period.moment("end"),
-        credited_line_ids=credited_line_ids,
+        credited_line_ids=credited and credited.texts("invoice_line_items"),
+        credited_invoice_id=credited and credited.reference_or_none("invoice"),
         discount=_discount(node),
     )
 
 
-def _parent_of_line(node: Node) -> tuple[str | None, str | None, bool, tuple[str, ...] | None]:
-    """Subscription, subscription item, whether the line is a proration, and the lines that it credits."""
+def _parent_of_line(node: Node) -> tuple[str | None, str | None, bool, Node | None]:
+    """Subscription, subscription item, whether the line is a proration, and the details of that."""
     subscription_id = node.reference_or_none("subscription")
     if node.which("parent", "type") == "type":  # before basil
         item_id = node.text_or_none("subscription_item")
-        return subscription_id, item_id, node.flag("proration"), _credited_lines(node)
+        return subscription_id, item_id, node.flag("proration"), node.child_or_none("proration_details")
     parent = node.child_or_none("parent")
     kind = parent and parent.text("type")
     if parent is None or kind not in ("subscription_item_details", "invoice_item_details"):
@@ -233,13 +236,7 @@ def _parent_of_line(node: Node) -> tuple[str | None, str | None, bool, tuple[str
     details = parent.child(kind)
     item_id = details.text("subscription_item") if kind == "subscription_item_details" else None
     subscription_id = details.reference_or_none("subscription") or subscription_id
-    return subscription_id, item_id, details.flag("proration"), _credited_lines(details)
-
-
-def _credited_lines(node: Node) -> tuple[str, ...] | None:
-    proration = node.child_or_none("proration_details")
-    credited = proration and proration.child_or_none("credited_items")
-    return credited and credited.texts("invoice_line_items")
+    return subscription_id, item_id, details.flag("proration"), details.child_or_none("proration_details")
 
 
 def _discount(line: Node) -> int | None:

@@ -88,7 +88,9 @@ class FrozenClock:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """`credited_line_ids` are the earlier lines that a proration credits, `discount` what was taken off its amount.
+    """`credited_line_ids` are the earlier lines that a proration credits, those of the invoice `credited_invoice_id`.
+
+    `discount` is what was taken off its amount.
 
     None where Stripe does not say.
     """
@@ -103,6 +105,7 @@ class InvoiceLine:
     period_start: datetime
     period_end: datetime
     credited_line_ids: tuple[str, ...] | None
+    credited_invoice_id: str | None
     discount: int | None
 
 
@@ -114,6 +117,7 @@ class Invoice:
     livemode: bool
     status: str
     billing_reason: str | None
+    collection_method: str | None
     currency: str
     subtotal: int
     total: int

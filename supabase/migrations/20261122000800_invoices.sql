@@ -11,6 +11,7 @@ create table billing.invoices (
     livemode boolean not null,
     status text not null,
     billing_reason text,
+    collection_method text,
     currency text not null,
     subtotal bigint not null,
     total bigint not null,
@@ -44,6 +45,7 @@ create table billing.invoice_lines (
     quantity bigint,
     is_proration boolean not null,
     credited_line_ids text[],
+    credited_invoice_id text,
     period_start timestamptz not null,
     period_end timestamptz not null,
     is_waiting boolean not null default false
@@ -52,6 +54,7 @@ create table billing.invoice_lines (
 create index invoice_lines_invoice on billing.invoice_lines (stripe_invoice_id);
 create index invoice_lines_item on billing.invoice_lines (stripe_subscription_item_id)
 where stripe_subscription_item_id is not null;
+create index invoice_lines_credited on billing.invoice_lines (credited_invoice_id) where credited_invoice_id is not null;
 create index invoice_lines_waiting on billing.invoice_lines (stripe_subscription_id) where is_waiting;
 create index invoice_lines_waiting_for on billing.invoice_lines (stripe_price_id) where is_waiting;
 
@@ -120,6 +123,7 @@ comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid
 comment on column billing.invoice_lines.is_waiting is 'Paid, but only its subscription or its price can tell what for, and that is not known here yet.';
 comment on column billing.invoice_lines.discount is 'Discounts on the line, in minor units; null: Stripe did not say.';
 comment on column billing.invoice_lines.credited_line_ids is 'The lines that a proration credits; null: none, or Stripe did not say.';
+comment on column billing.invoice_lines.credited_invoice_id is 'The invoice of the lines that a proration credits; null: none, or Stripe did not say.';
 comment on column billing.invoice_lines.quantity is 'Seats of a licensed price; usage of a metered one.';
 comment on column billing.invoices.amount_returned is 'What was returned of total: refunds, lost disputes, credit notes after payment.';
 comment on column billing.invoices.amount_contested is 'What open disputes contest of the rest.';

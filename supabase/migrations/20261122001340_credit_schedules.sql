@@ -17,6 +17,7 @@ create table billing.credit_schedules (
     credited_line_id text,
     is_change boolean not null,
     is_free boolean not null,
+    is_unpaid boolean not null default false,
     is_plain boolean not null,
     has_returns boolean not null default false,
     quantity bigint not null,
@@ -54,14 +55,15 @@ grant select on billing.credit_schedules to service_role;
 
 comment on table billing.credit_schedules is 'Time that was paid for of each subscription item, and time that Stripe credited back.';
 comment on column billing.credit_schedules.gives_back is 'Whether the line credits time that an earlier line paid for.';
-comment on column billing.credit_schedules.credited_line_id is 'The line whose time it gives back; null: no paid line, so there is nothing to give back.';
+comment on column billing.credit_schedules.credited_line_id is 'The line whose time it gives back; null: no line that was paid.';
 comment on column billing.credit_schedules.is_change is 'Whether Stripe made the line for a change within a period (a proration).';
-comment on column billing.credit_schedules.is_free is 'Whether nothing was paid for it: its credits come once for each account, product and calendar month.';
+comment on column billing.credit_schedules.is_free is 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
+comment on column billing.credit_schedules.is_unpaid is 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
 comment on column billing.credit_schedules.is_plain is 'Whether no other line shares its months, so that they can be granted in sets.';
 comment on column billing.credit_schedules.has_returns is 'Whether money of its invoice was returned, or is disputed.';
 comment on column billing.credit_schedules.quantity is 'Seats; 1 for a metered price, whose quantity is usage.';
 comment on column billing.credit_schedules.anchor is 'Months are counted from it, in UTC.';
-comment on column billing.credit_schedules.terms_from is 'No terms of the plan from before count: when the time was bought.';
+comment on column billing.credit_schedules.terms_from is 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
 comment on column billing.credit_schedules.ends_at is 'No month starts from here on: the period is over, or the subscription has ended.';
 comment on column billing.credit_schedules.next_slot_at is 'Start of the next month to be granted; null: none is left.';
 comment on column billing.credit_schedules.disarmed_reason is 'Why months that start later wait; null: they don''t.';

@@ -4,7 +4,7 @@
 --     monthly credits * seats * (its time within the month) / (the month)
 -- for each month that it touches, at the month's start or at its own; a line that gives back takes the same of the line
 -- that it credits. Months that start after the subscription's end are not reached, and count for nothing, but the first
--- of a line.
+-- of a line. All that Stripe credits of time that nobody paid for counts at the moment of the change.
 --
 -- Private.
 
@@ -52,9 +52,11 @@ begin
         lines.stripe_line_id, lines.account_id, lines.stripe_subscription_id, lines.stripe_subscription_item_id,
         lines.stripe_invoice_id, lines.stripe_price_id, lines.gives_back, lines.is_free, lines.is_plain,
         lines.has_returns,
-        slots.slot_start <= lines.period_start or slots.slot_start < lines.ends_at,
+        -- terms_from: of a line that gives back, the start of the one that it credits.
+        lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at,
         lines.disarmed_reason is not null and slots.slot_start > lines.period_start,
-        lines.period_start, slots.slot_start, slots.slot_end, greatest(slots.slot_start, lines.period_start),
+        lines.period_start, slots.slot_start, slots.slot_end,
+        case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
         extract(epoch from least(slots.slot_end, lines.period_end) - greatest(slots.slot_start, lines.period_start)),
         extract(epoch from slots.slot_end - slots.slot_start),
@@ -93,7 +95,10 @@ begin
             billing._slot(lines.anchor, series.k + 1) as slot_end
         from generate_series(
             billing._slot_number(lines.anchor, greatest(lines.period_start, _slots_of_lines.from_moment)) - 1,
-            billing._slot_number(lines.anchor, least(lines.period_end, greatest(lines.period_start, _slots_of_lines.until_moment)))
+            billing._slot_number(lines.anchor, case
+                when lines.is_unpaid then lines.period_end
+                else least(lines.period_end, greatest(lines.period_start, _slots_of_lines.until_moment))
+            end)
         ) as series (k)
         offset 0  -- or each month would be worked out at each place that names it
     ) as slots
@@ -116,8 +121,10 @@ begin
     ) as terms
     where slots.slot_end > greatest(lines.period_start, _slots_of_lines.from_moment)
         and slots.slot_start < lines.period_end
-        and (slots.slot_start <= lines.period_start or slots.slot_start <= _slots_of_lines.until_moment)
-        and (not lines.gives_back or lines.credited_line_id is not null);
+        and (
+            lines.is_unpaid or slots.slot_start <= lines.period_start
+            or slots.slot_start <= _slots_of_lines.until_moment
+        );
 end
 $$;
 

@@ -186,8 +186,9 @@ begin
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, billing._is_free(v_line, v_invoice), true, billing._seats(v_plan, v_line.quantity),
-            v_line.period_start, v_line.period_end, v_anchor, v_line.period_start,
+            v_line.is_proration,
+            v_gives_back or billing._is_free(v_line, v_invoice), true, billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
+            case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
             case when not v_gives_back then v_line.period_start end
         )
@@ -205,7 +206,7 @@ begin
         );
     end loop;
     if v_is_shared then
-        perform billing._match_credits(v_invoice.stripe_subscription_id, v_from);
+        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_from));
     end if;
     return v_from;
 end
@@ -214,24 +215,32 @@ $$;
 -- Finds, for the changes of a subscription from a moment on, which lines give time back, and of which line. Stripe's own
 -- proration details name it. Where they are missing, it is the latest line of the same item and price whose time goes on
 -- at that moment; and a change of no amount gives back if that is what was paid before, and another line of its item
--- adds. Lines that share their time with others are plain no more.
+-- adds. Where Stripe credits money, time is given back also if nobody paid for it (its invoice is still to be paid, or a
+-- coupon paid): the money is the customer's. Of an invoice that was voided, or is not known, nothing is. Lines that share
+-- their time with others are plain no more. The earliest moment that means something else now.
 create function billing._match_credits(stripe_subscription_id text, from_moment timestamptz)
-returns void
+returns timestamptz
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    -- Stripe finalizes and charges a renewal about an hour after it made the draft.
+    v_draft_time constant interval := '1 hour 15 minutes';
     v_change record;
     v_credited billing.credit_schedules;
     v_gives_back boolean;
+    v_is_free boolean;
+    v_is_unpaid boolean;
     v_quantity bigint;
+    v_from timestamptz;
 begin
     for v_change in
         select
             schedules.stripe_line_id, schedules.stripe_invoice_id, schedules.stripe_subscription_item_id,
             schedules.stripe_price_id, schedules.period_start, schedules.is_free,
-            billing._seats(plans, lines.quantity) as quantity, lines.credited_line_ids, lines.amount
+            billing._seats(plans, lines.quantity) as quantity, lines.credited_line_ids, lines.amount,
+            lines.amount >= coalesce(lines.discount, 0) as credits_no_money, lines.credited_invoice_id
         from billing.credit_schedules as schedules
         join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
@@ -271,19 +280,39 @@ begin
         v_quantity := billing._seats_given_back(v_change.quantity, v_change.credited_line_ids);
         v_gives_back := v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
             or v_credited.stripe_line_id is not null;
+        v_is_free := case
+            when not v_gives_back then v_change.is_free
+            when v_credited.stripe_line_id is not null then v_change.credits_no_money
+            else v_change.credits_no_money or not exists (
+                select from billing.invoices
+                where invoices.stripe_invoice_id = v_change.credited_invoice_id
+                    and (
+                        invoices.status in ('open', 'uncollectible')
+                        -- Later it has been charged, and its payment or its failure is on the way.
+                        or invoices.status = 'draft' and v_change.period_start <= invoices.invoiced_at + v_draft_time
+                    )
+            )
+        end;
+        v_is_unpaid := v_gives_back and not v_is_free and v_credited.is_free is not false;
         update billing.credit_schedules
         set gives_back = v_gives_back,
             credited_line_id = v_credited.stripe_line_id,
             anchor = coalesce(v_credited.anchor, credit_schedules.anchor),
-            terms_from = coalesce(v_credited.period_start, credit_schedules.period_start),
-            is_free = coalesce(v_credited.is_free, v_change.is_free),
+            terms_from = coalesce(v_credited.period_start, credit_schedules.terms_from),
+            is_free = v_is_free,
+            is_unpaid = v_is_unpaid,
             quantity = v_quantity,
             next_slot_at = case
                 when not v_gives_back then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
             end
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
-            and (credit_schedules.credited_line_id, credit_schedules.quantity)
-                is distinct from (v_credited.stripe_line_id, v_quantity);
+            and (
+                credit_schedules.credited_line_id, credit_schedules.quantity, credit_schedules.is_free,
+                credit_schedules.is_unpaid
+            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid);
+        if found then
+            v_from := least(v_from, v_change.period_start);
+        end if;
     end loop;
 
     update billing.credit_schedules as schedules set is_plain = false
@@ -298,6 +327,7 @@ begin
                     others.is_change or others.stripe_subscription_item_id = schedules.stripe_subscription_item_id
                 )
         ));
+    return v_from;
 end
 $$;
 

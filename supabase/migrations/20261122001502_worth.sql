@@ -284,11 +284,12 @@ begin
             slots.*,
             slots.moment > slots.slot_start as is_part,
             case
-                when not slots.is_reached then 0
+                -- What is given back of nothing counts for nothing; it may have counted before.
+                when not slots.is_reached or slots.is_free then 0
                 else slots.whole_credits * slots.line_seconds
             end as credit_seconds
         from slots
-        where not slots.is_free and not billing._is_plain(slots)
+        where (slots.gives_back or not slots.is_free) and not billing._is_plain(slots)
     ),
     -- Exact as long as months are of one length: sums first, then quotients.
     by_length as (

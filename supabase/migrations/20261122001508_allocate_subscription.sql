@@ -32,8 +32,8 @@ begin
 end
 $$;
 
--- Records what a paid invoice added and gave back, and grants what comes with it at once. The earliest moment that it
--- reaches; null: none.
+-- Records what a paid invoice added and gave back, and grants what comes with it at once; of one that is not paid, what it
+-- means for changes that give its time back. The earliest moment that it reaches; null: none.
 create function billing._take_in_invoice(invoice billing.invoices, subscription billing.subscriptions)
 returns timestamptz
 language plpgsql
@@ -41,8 +41,12 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_from timestamptz := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
+    v_from timestamptz;
 begin
+    if (_take_in_invoice.invoice).status <> 'paid' then
+        return billing._match_credits((_take_in_invoice.invoice).stripe_subscription_id, '-infinity');
+    end if;
+    v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
     if v_from is not null then
         perform billing._check_open((_take_in_invoice.invoice).account_id);
         perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
@@ -51,10 +55,10 @@ begin
 end
 $$;
 
--- paid_invoice: one that has just been paid. from_moment: since when months may be worth something else (null: only what
+-- invoice: one that has just been paid, or whose time a change gives back. from_moment: since when months may be worth something else (null: only what
 -- the subscription's own state says).
 create function billing._allocate_subscription(
-    stripe_subscription_id text, from_moment timestamptz default null, paid_invoice billing.invoices default null
+    stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null
 )
 returns void
 language plpgsql
@@ -64,7 +68,7 @@ as $$
 declare
     v_subscription billing.subscriptions;
     v_invoice billing.invoices;
-    v_account_id uuid := (_allocate_subscription.paid_invoice).account_id;
+    v_account_id uuid := (_allocate_subscription.invoice).account_id;
     v_from timestamptz := _allocate_subscription.from_moment;
     v_now timestamptz;
 begin
@@ -78,8 +82,8 @@ begin
     end if;
     select * into v_subscription from billing.subscriptions
     where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
-    if (_allocate_subscription.paid_invoice).stripe_invoice_id is not null then
-        v_from := least(v_from, billing._take_in_invoice(_allocate_subscription.paid_invoice, v_subscription));
+    if (_allocate_subscription.invoice).stripe_invoice_id is not null then
+        v_from := least(v_from, billing._take_in_invoice(_allocate_subscription.invoice, v_subscription));
     end if;
     if v_account_id is null then
         return;  -- linked to nobody: whatever links it calls again

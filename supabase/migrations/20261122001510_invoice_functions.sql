@@ -21,7 +21,7 @@ as $$
 begin
     insert into billing.invoice_lines (
         stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
-        discount, quantity, is_proration, credited_line_ids, period_start, period_end
+        discount, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
     )
     select
         line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
@@ -30,11 +30,11 @@ begin
         case jsonb_typeof(line.credited_line_ids) when 'array' then array(
             select jsonb_array_elements_text(line.credited_line_ids)
         ) end,
-        line.period_start, line.period_end
+        line.credited_invoice_id, line.period_start, line.period_end
     from jsonb_to_recordset(_record_lines.lines) as line (
         stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
         amount bigint, discount bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
-        period_start timestamptz, period_end timestamptz
+        credited_invoice_id text, period_start timestamptz, period_end timestamptz
     )
     on conflict do nothing;
 end
@@ -42,7 +42,7 @@ $$;
 
 create function billing.sync_invoice(
     stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text,
-    billing_reason text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint,
+    billing_reason text, collection_method text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint,
     attempt_count integer, next_payment_attempt_at timestamptz, hosted_invoice_url text, invoiced_at timestamptz,
     paid_at timestamptz, lines jsonb, as_of timestamptz
 )
@@ -57,7 +57,7 @@ declare
 begin
     insert into billing.invoices as held (
         stripe_invoice_id, stripe_customer_id, account_id, stripe_subscription_id, livemode, status, billing_reason,
-        currency, subtotal, total, amount_due, amount_paid, attempt_count, next_payment_attempt_at,
+        collection_method, currency, subtotal, total, amount_due, amount_paid, attempt_count, next_payment_attempt_at,
         hosted_invoice_url, invoiced_at, paid_at, as_of
     )
     values (
@@ -66,13 +66,14 @@ begin
         -- An invoice may name no subscription whose line is of one.
         coalesce(sync_invoice.stripe_subscription_id, sync_invoice.lines -> 0 ->> 'stripe_subscription_id'),
         sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
-        sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
+        sync_invoice.collection_method, sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
         sync_invoice.amount_paid, sync_invoice.attempt_count, sync_invoice.next_payment_attempt_at,
         sync_invoice.hosted_invoice_url, sync_invoice.invoiced_at, sync_invoice.paid_at, sync_invoice.as_of
     )
     on conflict on constraint invoices_pkey do update
     set status = excluded.status,
         billing_reason = excluded.billing_reason,
+        collection_method = excluded.collection_method,
         subtotal = excluded.subtotal,
         total = excluded.total,
         amount_due = excluded.amount_due,
@@ -97,6 +98,10 @@ begin
         end if;
         perform billing._purchase_packs_of_invoice(v_invoice);
         perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
+    elsif exists (
+        select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
+    ) then
+        perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
     end if;
     return 'applied';
 end
@@ -106,6 +111,6 @@ revoke all on function
     billing._invoice_rank, billing._record_lines, billing.sync_invoice
 from public, anon, authenticated, service_role;
 grant execute on function billing.sync_invoice(
-    text, text, text, boolean, text, text, text, bigint, bigint, bigint, bigint, integer, timestamptz, text, timestamptz,
+    text, text, text, boolean, text, text, text, text, bigint, bigint, bigint, bigint, integer, timestamptz, text, timestamptz,
     timestamptz, jsonb, timestamptz
 ) to billing_worker;

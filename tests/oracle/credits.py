@@ -114,7 +114,7 @@ class Oracle:
     def _is_due(self, share: Share) -> bool:
         if share.moment > self.now or share.known_at > self.now or not self._is_reached(share):
             return False
-        if share.is_first or share in self._released:
+        if share.is_first or share.at_once or share in self._released:
             return True
         state = self.facts.subscriptions[share.subscription].at(self.now)
         waits = state.status in WAITING or state.is_collection_paused
@@ -125,6 +125,8 @@ class Oracle:
 
     def _is_reached(self, share: Share) -> bool:
         """Whether its slot begins before the subscription ends, or is cancelled where that stops credits."""
+        if share.at_once:
+            return True
         state = self.facts.subscriptions[share.subscription].at(self.now)
         began = share.slot[0]
         if state.ended_at is not None and began >= state.ended_at:

@@ -158,6 +158,8 @@ class Facts:
     prices: Mapping[str, Price] = field(default_factory=dict[str, Price])
     subscriptions: Mapping[str, Subscription] = field(default_factory=dict[str, Subscription])
     invoices: tuple[Invoice, ...] = ()
+    # Ids of lines that are still to be paid.
+    owed: frozenset[str] = frozenset()
     sales: tuple[Sale, ...] = ()
     returns: tuple[Return, ...] = ()
     disputes: tuple[Dispute, ...] = ()

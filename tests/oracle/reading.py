@@ -30,7 +30,15 @@ def read(world: World) -> Facts:
             for subscription in world.store.all("subscription")
         },
         invoices=tuple(
-            _invoice(invoice, prices) for invoice in world.store.all("invoice") if invoice["status"] == "paid"
+            Invoice(invoice["id"], invoice["status_transitions"]["paid_at"], tuple(_lines(invoice, prices)))
+            for invoice in world.store.all("invoice")
+            if invoice["status"] == "paid"
+        ),
+        owed=frozenset(
+            line["id"]
+            for invoice in world.store.all("invoice")
+            if invoice["status"] in ("draft", "open", "uncollectible")
+            for line in invoice["_lines"]
         ),
         sales=tuple(_sales(world, prices, events)),
         returns=tuple(_returns(world, events)),
@@ -85,27 +93,23 @@ def _subscription(identifier: str, events: list[Object]) -> Subscription:
     )
 
 
-def _invoice(invoice: Object, prices: dict[str, Price]) -> Invoice:
-    lines: list[Line] = []
+def _lines(invoice: Object, prices: dict[str, Price]) -> Iterator[Line]:
     for line in invoice["_lines"]:
         details = inside(line, "parent", "subscription_item_details")
         credited = inside(details, "proration_details", "credited_items").get("invoice_line_items") or ()
-        lines.append(
-            Line(
-                id=line["id"],
-                price=prices.get(inside(line, "pricing", "price_details").get("price") or ""),
-                amount=line["amount"],
-                start=line["period"]["start"],
-                end=line["period"]["end"],
-                quantity=line["quantity"],
-                discount=sum(taken["amount"] for taken in line["discount_amounts"]),
-                subscription=details.get("subscription"),
-                item=details.get("subscription_item"),
-                is_proration=bool(details.get("proration")),
-                credited=tuple(credited),
-            )
+        yield Line(
+            id=line["id"],
+            price=prices.get(inside(line, "pricing", "price_details").get("price") or ""),
+            amount=line["amount"],
+            start=line["period"]["start"],
+            end=line["period"]["end"],
+            quantity=line["quantity"],
+            discount=sum(taken["amount"] for taken in line["discount_amounts"]),
+            subscription=details.get("subscription"),
+            item=details.get("subscription_item"),
+            is_proration=bool(details.get("proration")),
+            credited=tuple(credited),
         )
-    return Invoice(invoice["id"], invoice["status_transitions"]["paid_at"], tuple(lines))
 
 
 def _sales(world: World, prices: dict[str, Price], events: list[Object]) -> Iterator[Sale]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from tests.oracle.credits import Oracle, Rules
 from tests.oracle.facts import (
     DAY,
@@ -41,6 +43,7 @@ class Story:
     sales: list[Sale] = field(default_factory=list[Sale])
     returns: list[Return] = field(default_factory=list[Return])
     disputes: list[Dispute] = field(default_factory=list[Dispute])
+    owed: frozenset[str] = frozenset()
     spends: list[Spend] = field(default_factory=list[Spend])
     rules: Rules = field(default_factory=Rules)
 
@@ -56,6 +59,7 @@ class Story:
         facts = Facts(
             subscriptions={"sub": Subscription("sub", tuple(self.states))},
             invoices=tuple(self.invoices),
+            owed=self.owed,
             sales=tuple(self.sales),
             returns=tuple(self.returns),
             disputes=tuple(self.disputes),
@@ -310,8 +314,20 @@ def test_packs_come_once_and_go_by_what_is_kept() -> None:
     assert story.balance(at(90)) == 0
 
 
-def test_give_back_without_anything_to_credit_takes_nothing() -> None:
+@pytest.mark.parametrize(("is_owed", "carried"), [(True, 643), (False, 0)])
+def test_give_back_of_a_month_that_is_still_to_be_paid_is_carried(is_owed: bool, carried: int) -> None:
     story = Story()
-    story.pay(at(40), line(PRO, -900, at(40), at(59), is_proration=True))
+    story.owed = frozenset(["il_owed"] if is_owed else [])
+    end = months_after(JANUARY, 2)
+    story.pay(at(41), line(PRO, -1221, at(41), end, is_proration=True, credited=("il_owed",)))
     assert story.balance(at(50)) == 0
-    assert story.ledger(at(50)).carried == 0
+    assert story.ledger(at(50)).carried == carried
+
+
+def test_give_back_of_a_year_that_a_coupon_paid_for_is_carried_at_once() -> None:
+    story = Story()
+    year = line(PRO, 22800, JANUARY, months_after(JANUARY, 12), discount=22800)
+    story.pay(JANUARY, year)
+    story.pay(END, line(PRO, -20900, END, months_after(JANUARY, 12), is_proration=True))
+    assert story.balance(months_after(JANUARY, 2)) == 1000
+    assert story.ledger(months_after(JANUARY, 2)).carried == 11_000

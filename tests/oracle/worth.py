@@ -27,13 +27,13 @@ class Share:
     is_first: bool
     # The line began within the slot: a change, or a short first period.
     is_change: bool
-    # A give-back is worth nothing before the invoice of the line that it credits is paid, and waits where that waits.
+    gives_back: bool
+    # Stripe credits money for time that nobody paid for (it is still to be paid, or a coupon paid). The money is there
+    # at once, so all of it counts at once.
+    at_once: bool
+    # A give-back waits where the line that it credits waits.
     known_at: int
     granted_by: Invoice
-
-    @property
-    def gives_back(self) -> bool:
-        return self.credits < 0
 
     @property
     def is_free(self) -> bool:
@@ -72,11 +72,7 @@ class Worth:
         ]
         every = [Paid(line, invoice, order) for order, (line, invoice) in enumerate(of_items)]
         self.adding = [paid for paid in every if not self._gives_back(paid, every)]
-        self.given_back = [
-            (paid, credited)
-            for paid in every
-            if paid not in self.adding and (credited := self._credited(paid)) is not None
-        ]
+        self.given_back = [(paid, self._credited(paid)) for paid in every if paid not in self.adding]
         self.shares = list(self._shares())
 
     def _gives_back(self, paid: Paid, every: list[Paid]) -> bool:
@@ -145,12 +141,11 @@ class Worth:
             if not self.is_trial(paid.line):
                 yield from self._shares_of(paid, paid)
         for paid, credited in self.given_back:
-            if credited.line.paid != 0 and not self.is_trial(credited.line):
-                yield from self._shares_of(paid, credited)
+            if paid.line.paid < 0 and (credited or not self.facts.owed.isdisjoint(paid.line.credited)):
+                yield from self._shares_of(paid, credited or paid, gives_back=True)
 
-    def _shares_of(self, paid: Paid, granted: Paid) -> Iterator[Share]:
+    def _shares_of(self, paid: Paid, granted: Paid, *, gives_back: bool = False) -> Iterator[Share]:
         line, price = paid.line, granted.price
-        sign = 1 if paid is granted else -1
         # Of several tiers that are credited those that something was paid for.
         bought = sum(other.line.quantity for other in self._named(line) if other.line.paid > 0)
         quantity = min(line.quantity, bought or line.quantity)
@@ -159,13 +154,16 @@ class Worth:
         for anchor, number in self._grid(granted):
             start, end = months_after(anchor, number), months_after(anchor, number + 1)
             from_, to = max(line.start, start), min(line.end, end)
+            at_once = gives_back and (granted is paid or granted.line.paid == 0)
             if from_ >= to:
                 continue
-            given_at = max(granted.line.start, start)
+            given_at = start if gives_back and granted is paid else max(granted.line.start, start)
             seats = 1 if price.is_metered else quantity
             credits = price.credits("monthly_credits", given_at) * seats * Fraction(to - from_, end - start)
             # A credit for time that cost nothing takes nothing: it ends what begins after it is known.
-            ended = granted.line.paid == 0 and not is_first and any(start >= moment for moment in ends)
+            ended = (
+                not gives_back and line.paid == 0 and not is_first and any(start >= moment for moment in ends)
+            )
             if credits and not ended:
                 yield Share(
                     line=line,
@@ -173,13 +171,15 @@ class Worth:
                     price=price,
                     subscription=line.subscription or "",
                     item=paid.item,
-                    moment=from_,
+                    moment=line.start if at_once else from_,
                     slot=(start, end),
                     grid=(anchor, number),
-                    credits=sign * credits,
+                    credits=-credits if gives_back else credits,
                     is_first=is_first,
                     is_change=line.start > start,
-                    known_at=max(paid.invoice.paid_at, granted.invoice.paid_at),
+                    gives_back=gives_back,
+                    at_once=at_once,
+                    known_at=paid.invoice.paid_at,
                     granted_by=granted.invoice,
                 )
             is_first = False

@@ -65,7 +65,6 @@ class Buyer:
     customers: int = 0
     links: dict[str, str] = field(default_factory=dict[str, str])
     refundable: Object | None = None
-    credits_what_was_not_paid: bool = False
 
     @property
     def rate(self) -> Fraction:
@@ -97,9 +96,11 @@ class Buyer:
             customer = made
         for superseded in prepared["superseded"]:
             self.stripe.post(f"checkout/sessions/{superseded}/expire")
-        session = self.stripe.post(
-            "checkout/sessions", customer=customer["id"], **prepared["session"]["params"]
-        )
+        order = prepared["session"]["params"]
+        if plan is not None and self.prices.is_classic:
+            mode = {"billing_mode": {"type": "classic"}}
+            order = order | {"subscription_data": order.get("subscription_data", {}) | mode}
+        session = self.stripe.post("checkout/sessions", customer=customer["id"], **order)
         note = "select billing.note_checkout_session(%s, %s, %s)"
         app.execute(note, [prepared["session"]["idempotency_key"], session["id"], prepared["superseded"]])
         self.stripe.control(
@@ -182,7 +183,6 @@ class Buyer:
         with self._act(f"changes subscription {which} to {words}, {behavior}, end_trial={end_trial}"):
             subscription = self._one(which)
             more = {"trial_end": "now"} if end_trial and subscription["status"] == "trialing" else {}
-            self._check_paid(subscription, behavior != "none")
             self.refundable = None
             self.stripe.post(
                 f"subscriptions/{subscription['id']}",
@@ -196,23 +196,11 @@ class Buyer:
         with self._act(f"cancels subscription {which}: {how}"):
             subscription = self._one(which)
             path = f"subscriptions/{subscription['id']}"
-            self._check_paid(subscription, how in ("prorated", "invoiced"))
             self.refundable = None
             if how in ("period end", "resume"):
                 self.stripe.post(path, cancel_at_period_end=how == "period end")
             else:
                 self.stripe.delete(path, prorate=how != "now", invoice_now=how == "invoiced")
-
-    def _check_paid(self, subscription: Object, prorates: bool) -> None:
-        """Stripe credits time of an invoice that is still to be paid as if it were; credits don't follow that yet."""
-        invoices = [self.stripe.world.store.get("invoice", i) for i in subscription["_invoices"]]
-        is_owed = any(
-            invoice["status"] != "paid"
-            and any(line["period"]["end"] > self.stripe.now for line in invoice["_lines"])
-            for invoice in invoices
-        )
-        if is_owed and prorates and not self.credits_what_was_not_paid:
-            raise Refused("this time is still to be paid")
 
     def _one(self, which: int) -> Object:
         found = self.subscriptions()

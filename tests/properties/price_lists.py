@@ -60,9 +60,12 @@ class Code:
 
 @dataclass(frozen=True)
 class PriceList:
+    """`is_classic`: subscriptions of Stripe's classic mode, which credits time by today's price, whatever was paid."""
+
     plans: tuple[Plan, ...]
     packs: tuple[Pack, ...] = ()
     codes: tuple[Code, ...] = ()
+    is_classic: bool = False
 
     @property
     def best_rate(self) -> Fraction:

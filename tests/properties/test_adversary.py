@@ -95,7 +95,7 @@ def price_lists(draw: st.DrawFn) -> PriceList:
             ]
         )
     )
-    return PriceList(tuple(plans), tuple(packs), tuple(codes))
+    return PriceList(tuple(plans), tuple(packs), tuple(codes), is_classic=draw(st.integers(0, 3)) == 0)
 
 
 def smallest(market: Market, scene: Scene, acts: list[Act], minted: Minted) -> Minted:

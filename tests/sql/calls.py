@@ -219,6 +219,7 @@ def line(stripe_line_id: str = "il_1", **more: Any) -> Row:
         "quantity": 1,
         "is_proration": False,
         "credited_line_ids": None,
+        "credited_invoice_id": None,
         "period_start": JANUARY,
         "period_end": FEBRUARY,
     }
@@ -234,6 +235,7 @@ def sync_invoice(conn: Connection, **more: Any) -> str:
         "livemode": False,
         "status": "paid",
         "billing_reason": "subscription_create",
+        "collection_method": "charge_automatically",
         "currency": "usd",
         "subtotal": 2000,
         "total": 2000,

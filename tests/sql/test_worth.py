@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -261,7 +262,7 @@ def test_time_of_a_month_that_was_voided_is_not_deducted(shop: Shop, names_its_l
     shop.bill("in_0", START, month, status="void", paid_at=None, amount_paid=0)
     at = START + 10 * DAY
     shop.go_to(at)
-    more = {"credited_line_ids": ["il_void"]} if names_its_line else {}
+    more = {"credited_line_ids": ["il_void"], "credited_invoice_id": "in_0"} if names_its_line else {}
     shop.state(
         at,
         item(stripe_price_id="price_year", current_period_start=at, current_period_end=at.replace(year=2029)),
@@ -274,6 +275,114 @@ def test_time_of_a_month_that_was_voided_is_not_deducted(shop: Shop, names_its_l
         of("year", 12_000, at, at.replace(year=2029)),
     )
     assert (shop.balance, shop.carried) == (100, 0)
+
+
+HALF_OF_JULY = JULY + 15.5 * DAY
+
+
+def owe_july(shop: Shop, status: str = "open", **more: Any) -> None:
+    """The renewal of July."""
+    unpaid = {"status": status, "paid_at": None, "amount_paid": 0} if status != "paid" else {}
+    july = of("pro", 1900, JULY, AUGUST, "il_july")
+    shop.bill("in_july", JULY, july, billing_reason="subscription_cycle", **unpaid | more)
+
+
+def leave_july(shop: Shop) -> None:
+    """Halfway to a free plan: Stripe credits half of July's price, whether it is paid or not."""
+    names = {"credited_line_ids": ["il_july"], "credited_invoice_id": "in_july"}
+    half = credit("pro", -950, HALF_OF_JULY, AUGUST, **names)
+    shop.bill("in_left", HALF_OF_JULY, half, rest("free", 0, HALF_OF_JULY, AUGUST))
+
+
+@pytest.fixture
+def late(shop: Shop) -> Shop:
+    """June is paid for, and spent."""
+    shop.sell("pro", 1000)
+    shop.sell("free", 0, unit_amount=0)
+    subscribe(shop, "pro", 1900)
+    shop.spend(1000)
+    shop.go_to(HALF_OF_JULY)
+    return shop
+
+
+@pytest.mark.parametrize("status", ["open", "uncollectible"])
+@pytest.mark.parametrize("is_told_late", [False, True])
+def test_time_that_is_still_to_be_paid_is_carried_when_stripe_credits_it(
+    late: Shop, status: str, is_told_late: bool
+) -> None:
+    told = [lambda: owe_july(late, status), lambda: leave_july(late)]
+    for tell in reversed(told) if is_told_late else told:
+        tell()
+    assert (late.balance, late.carried) == (0, 500)
+    # The credited money pays for half of another month.
+    again = of("pro", 1900, HALF_OF_JULY, HALF_OF_JULY.replace(month=8), stripe_subscription_item_id="si_2")
+    late.bill("in_again", HALF_OF_JULY, again, subscription="sub_2", from_balance=950)
+    assert (late.balance, late.carried) == (500, 0)
+
+
+@pytest.mark.parametrize(("after", "carried"), [(HOUR, 999), (2 * HOUR, 0)])
+def test_renewal_is_a_draft_for_an_hour_and_then_its_payment_is_on_the_way(
+    late: Shop, after: timedelta, carried: int
+) -> None:
+    owe_july(late, "draft")
+    names = {"credited_line_ids": ["il_july"], "credited_invoice_id": "in_july"}
+    late.bill("in_left", JULY + after, credit("pro", -1895, JULY + after, AUGUST, **names))
+    assert (late.balance, late.carried) == (0, carried)
+    owe_july(late, "paid")
+    assert late.balance in (1, 2)
+
+
+def test_time_that_is_paid_for_after_stripe_credited_it_gives_what_is_left_of_it(late: Shop) -> None:
+    owe_july(late)
+    leave_july(late)
+    owe_july(late, "paid")
+    assert (late.balance, late.carried) == (500, 0)
+
+
+@pytest.mark.parametrize("is_told_late", [False, True])
+def test_invoice_that_is_voided_after_stripe_credited_it_takes_nothing(
+    late: Shop, is_told_late: bool
+) -> None:
+    owe_july(late)
+    told = [lambda: leave_july(late), lambda: owe_july(late, "void")]
+    for tell in reversed(told) if is_told_late else told:
+        tell()
+    assert (late.balance, late.carried) == (0, 0)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_year_that_is_still_to_be_paid_is_carried_as_a_whole_at_once(shop: Shop, is_cancelled: bool) -> None:
+    """Its whole price is on the customer's balance, and buys months that begin today."""
+    shop.sell("year", 100, interval="year")
+    shop.state(START, item(stripe_price_id="price_year", current_period_end=YEAR_END))
+    year = of("year", 12_000, START, YEAR_END, "il_year")
+    shop.bill("in_year", START, year, status="open", paid_at=None, amount_paid=0)
+    if is_cancelled:
+        shop.state(
+            JULY,
+            item(stripe_price_id="price_year", current_period_end=YEAR_END),
+            status="canceled",
+            ended_at=JULY,
+        )
+    names = {"credited_line_ids": ["il_year"], "credited_invoice_id": "in_year"}
+    shop.go_to(JULY)
+    shop.bill("in_left", JULY, credit("year", -11_000, JULY, YEAR_END, **names))
+    assert (shop.balance, shop.carried) == (0, 1100)
+    shop.bill("in_year", START, year)
+    assert (shop.balance, shop.carried) == (100, 0)
+
+
+def test_credited_time_that_a_coupon_paid_for_is_carried_as_a_whole_at_once(shop: Shop) -> None:
+    """Stripe's classic mode credits by today's price, and the coupon was for the first invoice."""
+    shop.sell("year", 100, interval="year")
+    shop.state(START, item(stripe_price_id="price_year", current_period_end=YEAR_END))
+    shop.bill("in_year", START, of("year", 12_000, START, YEAR_END, "il_year", discount=12_000))
+    shop.go_to(JULY - HOUR)
+    names = {"credited_line_ids": ["il_year"], "credited_invoice_id": "in_year"}
+    shop.bill("in_left", JULY - HOUR, credit("year", -11_014, JULY - HOUR, YEAR_END, **names))
+    assert (shop.balance, shop.carried) == (100, 1101)
+    shop.go_to(SEPTEMBER)
+    assert (shop.balance, shop.carried) == (100, 1101)
 
 
 @pytest.mark.parametrize("hours_late", [0, 3])

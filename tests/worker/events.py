@@ -161,6 +161,7 @@ def invoice(n: int = 1, month: int = 0, **changes: Any) -> dict[str, Any]:
         "customer": f"cus_{n}",
         "status": "paid",
         "billing_reason": "subscription_cycle" if month else "subscription_create",
+        "collection_method": "charge_automatically",
         "currency": "usd",
         "subtotal": 1000,
         "total": 1000,

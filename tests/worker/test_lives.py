@@ -58,7 +58,7 @@ union all select 'item', stripe_subscription_item_id, jsonb_build_array(
     stripe_subscription_id, stripe_price_id, quantity, current_period_start, current_period_end
 ) from billing.subscription_items
 union all select 'invoice', stripe_invoice_id, jsonb_build_array(
-    stripe_subscription_id, status, billing_reason, total, amount_due, amount_paid, attempt_count,
+    stripe_subscription_id, status, billing_reason, collection_method, total, amount_due, amount_paid, attempt_count,
     next_payment_attempt_at, paid_at
 ) from billing.invoices
 union all select 'line', stripe_invoice_id || stripe_subscription_item_id || amount, jsonb_build_array(

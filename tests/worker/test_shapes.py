@@ -290,10 +290,14 @@ CREDITED = {"credited_items": {"invoice": "in_1_0", "invoice_line_items": ["il_1
 @pytest.mark.parametrize("kind", ["subscription_item_details", "invoice_item_details"])
 @pytest.mark.parametrize(
     ("details", "expected"),
-    [(CREDITED, ("il_1_0", "il_1_1")), ({"credited_items": None}, None), (None, None)],
+    [
+        (CREDITED, ("in_1_0", ("il_1_0", "il_1_1"))),
+        ({"credited_items": None}, (None, None)),
+        (None, (None, None)),
+    ],
 )
 def test_a_proration_names_the_lines_that_it_credits_in_old_and_new_lines(
-    kind: str, details: Any, expected: tuple[str, ...] | None
+    kind: str, details: Any, expected: tuple[str | None, tuple[str, ...] | None]
 ) -> None:
     parent = {
         "type": kind,
@@ -306,7 +310,8 @@ def test_a_proration_names_the_lines_that_it_credits_in_old_and_new_lines(
     }
     old = old_invoice()["lines"]["data"][0] | {"proration": True, "proration_details": details}
     for line in (events.invoice_line(parent=parent), old):
-        assert read_line(line).credited_line_ids == expected
+        found = read_line(line)
+        assert (found.credited_invoice_id, found.credited_line_ids) == expected
 
 
 @pytest.mark.parametrize(
