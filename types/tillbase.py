@@ -822,6 +822,7 @@ class BillingCreditSchedules(BaseModel):
     is_change: bool = Field(alias="is_change")
     is_free: bool = Field(alias="is_free")
     is_plain: bool = Field(alias="is_plain")
+    is_unpaid: bool = Field(alias="is_unpaid")
     next_slot_at: Optional[datetime.datetime] = Field(alias="next_slot_at")
     paid_at: datetime.datetime = Field(alias="paid_at")
     period_end: datetime.datetime = Field(alias="period_end")
@@ -847,6 +848,7 @@ class BillingCreditSchedulesInsert(TypedDict):
     is_change: Annotated[bool, Field(alias="is_change")]
     is_free: Annotated[bool, Field(alias="is_free")]
     is_plain: Annotated[bool, Field(alias="is_plain")]
+    is_unpaid: NotRequired[Annotated[bool, Field(alias="is_unpaid")]]
     next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
     paid_at: Annotated[datetime.datetime, Field(alias="paid_at")]
     period_end: Annotated[datetime.datetime, Field(alias="period_end")]
@@ -872,6 +874,7 @@ class BillingCreditSchedulesUpdate(TypedDict):
     is_change: NotRequired[Annotated[bool, Field(alias="is_change")]]
     is_free: NotRequired[Annotated[bool, Field(alias="is_free")]]
     is_plain: NotRequired[Annotated[bool, Field(alias="is_plain")]]
+    is_unpaid: NotRequired[Annotated[bool, Field(alias="is_unpaid")]]
     next_slot_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_slot_at")]]
     paid_at: NotRequired[Annotated[datetime.datetime, Field(alias="paid_at")]]
     period_end: NotRequired[Annotated[datetime.datetime, Field(alias="period_end")]]
@@ -1414,6 +1417,7 @@ class BillingHeldCreditsUpdate(TypedDict):
 
 class BillingInvoiceLines(BaseModel):
     amount: int = Field(alias="amount")
+    credited_invoice_id: Optional[str] = Field(alias="credited_invoice_id")
     credited_line_ids: Optional[List[str]] = Field(alias="credited_line_ids")
     discount: Optional[int] = Field(alias="discount")
     is_proration: bool = Field(alias="is_proration")
@@ -1430,6 +1434,7 @@ class BillingInvoiceLines(BaseModel):
 
 class BillingInvoiceLinesInsert(TypedDict):
     amount: Annotated[int, Field(alias="amount")]
+    credited_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="credited_invoice_id")]]
     credited_line_ids: NotRequired[Annotated[Optional[List[str]], Field(alias="credited_line_ids")]]
     discount: NotRequired[Annotated[Optional[int], Field(alias="discount")]]
     is_proration: Annotated[bool, Field(alias="is_proration")]
@@ -1448,6 +1453,7 @@ class BillingInvoiceLinesInsert(TypedDict):
 
 class BillingInvoiceLinesUpdate(TypedDict):
     amount: NotRequired[Annotated[int, Field(alias="amount")]]
+    credited_invoice_id: NotRequired[Annotated[Optional[str], Field(alias="credited_invoice_id")]]
     credited_line_ids: NotRequired[Annotated[Optional[List[str]], Field(alias="credited_line_ids")]]
     discount: NotRequired[Annotated[Optional[int], Field(alias="discount")]]
     is_proration: NotRequired[Annotated[bool, Field(alias="is_proration")]]
@@ -1503,6 +1509,7 @@ class BillingInvoices(BaseModel):
     as_of: datetime.datetime = Field(alias="as_of")
     attempt_count: int = Field(alias="attempt_count")
     billing_reason: Optional[str] = Field(alias="billing_reason")
+    collection_method: Optional[str] = Field(alias="collection_method")
     created_at: datetime.datetime = Field(alias="created_at")
     currency: str = Field(alias="currency")
     hosted_invoice_url: Optional[str] = Field(alias="hosted_invoice_url")
@@ -1528,6 +1535,7 @@ class BillingInvoicesInsert(TypedDict):
     as_of: Annotated[datetime.datetime, Field(alias="as_of")]
     attempt_count: NotRequired[Annotated[int, Field(alias="attempt_count")]]
     billing_reason: NotRequired[Annotated[Optional[str], Field(alias="billing_reason")]]
+    collection_method: NotRequired[Annotated[Optional[str], Field(alias="collection_method")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: Annotated[str, Field(alias="currency")]
     hosted_invoice_url: NotRequired[Annotated[Optional[str], Field(alias="hosted_invoice_url")]]
@@ -1555,6 +1563,7 @@ class BillingInvoicesUpdate(TypedDict):
     as_of: NotRequired[Annotated[datetime.datetime, Field(alias="as_of")]]
     attempt_count: NotRequired[Annotated[int, Field(alias="attempt_count")]]
     billing_reason: NotRequired[Annotated[Optional[str], Field(alias="billing_reason")]]
+    collection_method: NotRequired[Annotated[Optional[str], Field(alias="collection_method")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     currency: NotRequired[Annotated[str, Field(alias="currency")]]
     hosted_invoice_url: NotRequired[Annotated[Optional[str], Field(alias="hosted_invoice_url")]]

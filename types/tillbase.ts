@@ -1109,6 +1109,7 @@ export type Database = {
           "is_change": boolean;
           "is_free": boolean;
           "is_plain": boolean;
+          "is_unpaid": boolean;
           "next_slot_at": string | null;
           "paid_at": string;
           "period_end": string;
@@ -1134,6 +1135,7 @@ export type Database = {
           "is_change": boolean;
           "is_free": boolean;
           "is_plain": boolean;
+          "is_unpaid"?: boolean;
           "next_slot_at"?: string | null;
           "paid_at": string;
           "period_end": string;
@@ -1158,6 +1160,7 @@ export type Database = {
           "is_change"?: boolean;
           "is_free"?: boolean;
           "is_plain"?: boolean;
+          "is_unpaid"?: boolean;
           "next_slot_at"?: string | null;
           "paid_at"?: string;
           "period_end"?: string;
@@ -1842,6 +1845,7 @@ export type Database = {
       "invoice_lines": {
         Row: {
           "amount": number;
+          "credited_invoice_id": string | null;
           "credited_line_ids": (string)[] | null;
           "discount": number | null;
           "is_proration": boolean;
@@ -1858,6 +1862,7 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           "amount": number;
+          "credited_invoice_id"?: string | null;
           "credited_line_ids"?: (string)[] | null;
           "discount"?: number | null;
           "is_proration": boolean;
@@ -1873,6 +1878,7 @@ export type Database = {
         };
         Update: {
           "amount"?: number;
+          "credited_invoice_id"?: string | null;
           "credited_line_ids"?: (string)[] | null;
           "discount"?: number | null;
           "is_proration"?: boolean;
@@ -1937,6 +1943,7 @@ export type Database = {
           "as_of": string;
           "attempt_count": number;
           "billing_reason": string | null;
+          "collection_method": string | null;
           "created_at": string;
           "currency": string;
           "hosted_invoice_url": string | null;
@@ -1972,6 +1979,7 @@ export type Database = {
           "as_of": string;
           "attempt_count"?: number;
           "billing_reason"?: string | null;
+          "collection_method"?: string | null;
           "created_at"?: string;
           "currency": string;
           "hosted_invoice_url"?: string | null;
@@ -1996,6 +2004,7 @@ export type Database = {
           "as_of"?: string;
           "attempt_count"?: number;
           "billing_reason"?: string | null;
+          "collection_method"?: string | null;
           "created_at"?: string;
           "currency"?: string;
           "hosted_invoice_url"?: string | null;
@@ -3292,7 +3301,7 @@ export type Database = {
       "_allocate_subscription": {
         Args: {
           "from_moment"?: string;
-          "paid_invoice"?: Omit<
+          "invoice"?: Omit<
             Database["billing"]["Tables"]["invoices"]["Row"],
             Database["billing"]["Tables"]["invoices"]["ComputedFields"]
           >;
@@ -4176,7 +4185,7 @@ export type Database = {
       };
       "_match_credits": {
         Args: { "from_moment": string; "stripe_subscription_id": string };
-        Returns: undefined;
+        Returns: string;
       };
       "_minor_digits": { Args: { "currency": string }; Returns: number };
       "_moment_text": { Args: { "moment": string }; Returns: string };
@@ -6523,6 +6532,7 @@ export type Database = {
           "as_of": string;
           "attempt_count": number;
           "billing_reason": string;
+          "collection_method": string;
           "currency": string;
           "hosted_invoice_url": string;
           "invoiced_at": string;

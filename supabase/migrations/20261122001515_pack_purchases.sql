@@ -129,7 +129,8 @@ begin
         );
     elsif v_change > 0 then
         v_change := billing._give_back(v_purchase.account_id, v_purchase.business_key, v_change);
-        if v_purchase.stripe_line_id is not null then
+        -- What an invoice pays for may have been paid off the customer's balance.
+        if v_purchase.stripe_invoice_id is not null and v_purchase.price > 0 then
             v_change := billing._less_carried(v_purchase.account_id, v_purchase.business_key, v_change);
         end if;
         if v_change > 0 then

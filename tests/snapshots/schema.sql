@@ -354,6 +354,7 @@ CREATE TABLE billing.invoices (
     livemode boolean NOT NULL,
     status text NOT NULL,
     billing_reason text,
+    collection_method text,
     currency text NOT NULL,
     subtotal bigint NOT NULL,
     total bigint NOT NULL,
@@ -378,14 +379,14 @@ COMMENT ON COLUMN billing.invoices.amount_returned IS 'What was returned of tota
 
 COMMENT ON COLUMN billing.invoices.amount_contested IS 'What open disputes contest of the rest.';
 
-CREATE FUNCTION billing._allocate_subscription(stripe_subscription_id text, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone, paid_invoice billing.invoices DEFAULT NULL::billing.invoices) RETURNS void
+CREATE FUNCTION billing._allocate_subscription(stripe_subscription_id text, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone, invoice billing.invoices DEFAULT NULL::billing.invoices) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_subscription billing.subscriptions;
     v_invoice billing.invoices;
-    v_account_id uuid := (_allocate_subscription.paid_invoice).account_id;
+    v_account_id uuid := (_allocate_subscription.invoice).account_id;
     v_from timestamptz := _allocate_subscription.from_moment;
     v_now timestamptz;
 begin
@@ -399,8 +400,8 @@ begin
     end if;
     select * into v_subscription from billing.subscriptions
     where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
-    if (_allocate_subscription.paid_invoice).stripe_invoice_id is not null then
-        v_from := least(v_from, billing._take_in_invoice(_allocate_subscription.paid_invoice, v_subscription));
+    if (_allocate_subscription.invoice).stripe_invoice_id is not null then
+        v_from := least(v_from, billing._take_in_invoice(_allocate_subscription.invoice, v_subscription));
     end if;
     if v_account_id is null then
         return;  -- linked to nobody: whatever links it calls again
@@ -2952,6 +2953,7 @@ CREATE TABLE billing.invoice_lines (
     quantity bigint,
     is_proration boolean NOT NULL,
     credited_line_ids text[],
+    credited_invoice_id text,
     period_start timestamp with time zone NOT NULL,
     period_end timestamp with time zone NOT NULL,
     is_waiting boolean DEFAULT false NOT NULL
@@ -2964,6 +2966,8 @@ COMMENT ON COLUMN billing.invoice_lines.discount IS 'Discounts on the line, in m
 COMMENT ON COLUMN billing.invoice_lines.quantity IS 'Seats of a licensed price; usage of a metered one.';
 
 COMMENT ON COLUMN billing.invoice_lines.credited_line_ids IS 'The lines that a proration credits; null: none, or Stripe did not say.';
+
+COMMENT ON COLUMN billing.invoice_lines.credited_invoice_id IS 'The invoice of the lines that a proration credits; null: none, or Stripe did not say.';
 
 COMMENT ON COLUMN billing.invoice_lines.is_waiting IS 'Paid, but only its subscription or its price can tell what for, and that is not known here yet.';
 
@@ -3541,21 +3545,27 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._match_credits(stripe_subscription_id text, from_moment timestamp with time zone) RETURNS void
+CREATE FUNCTION billing._match_credits(stripe_subscription_id text, from_moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
+    -- Stripe finalizes and charges a renewal about an hour after it made the draft.
+    v_draft_time constant interval := '1 hour 15 minutes';
     v_change record;
     v_credited billing.credit_schedules;
     v_gives_back boolean;
+    v_is_free boolean;
+    v_is_unpaid boolean;
     v_quantity bigint;
+    v_from timestamptz;
 begin
     for v_change in
         select
             schedules.stripe_line_id, schedules.stripe_invoice_id, schedules.stripe_subscription_item_id,
             schedules.stripe_price_id, schedules.period_start, schedules.is_free,
-            billing._seats(plans, lines.quantity) as quantity, lines.credited_line_ids, lines.amount
+            billing._seats(plans, lines.quantity) as quantity, lines.credited_line_ids, lines.amount,
+            lines.amount >= coalesce(lines.discount, 0) as credits_no_money, lines.credited_invoice_id
         from billing.credit_schedules as schedules
         join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
@@ -3595,19 +3605,39 @@ begin
         v_quantity := billing._seats_given_back(v_change.quantity, v_change.credited_line_ids);
         v_gives_back := v_change.amount < 0 or coalesce(cardinality(v_change.credited_line_ids), 0) > 0
             or v_credited.stripe_line_id is not null;
+        v_is_free := case
+            when not v_gives_back then v_change.is_free
+            when v_credited.stripe_line_id is not null then v_change.credits_no_money
+            else v_change.credits_no_money or not exists (
+                select from billing.invoices
+                where invoices.stripe_invoice_id = v_change.credited_invoice_id
+                    and (
+                        invoices.status in ('open', 'uncollectible')
+                        -- Later it has been charged, and its payment or its failure is on the way.
+                        or invoices.status = 'draft' and v_change.period_start <= invoices.invoiced_at + v_draft_time
+                    )
+            )
+        end;
+        v_is_unpaid := v_gives_back and not v_is_free and v_credited.is_free is not false;
         update billing.credit_schedules
         set gives_back = v_gives_back,
             credited_line_id = v_credited.stripe_line_id,
             anchor = coalesce(v_credited.anchor, credit_schedules.anchor),
-            terms_from = coalesce(v_credited.period_start, credit_schedules.period_start),
-            is_free = coalesce(v_credited.is_free, v_change.is_free),
+            terms_from = coalesce(v_credited.period_start, credit_schedules.terms_from),
+            is_free = v_is_free,
+            is_unpaid = v_is_unpaid,
             quantity = v_quantity,
             next_slot_at = case
                 when not v_gives_back then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
             end
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
-            and (credit_schedules.credited_line_id, credit_schedules.quantity)
-                is distinct from (v_credited.stripe_line_id, v_quantity);
+            and (
+                credit_schedules.credited_line_id, credit_schedules.quantity, credit_schedules.is_free,
+                credit_schedules.is_unpaid
+            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid);
+        if found then
+            v_from := least(v_from, v_change.period_start);
+        end if;
     end loop;
 
     update billing.credit_schedules as schedules set is_plain = false
@@ -3622,6 +3652,7 @@ begin
                     others.is_change or others.stripe_subscription_item_id = schedules.stripe_subscription_item_id
                 )
         ));
+    return v_from;
 end
 $$;
 
@@ -4343,7 +4374,8 @@ begin
         );
     elsif v_change > 0 then
         v_change := billing._give_back(v_purchase.account_id, v_purchase.business_key, v_change);
-        if v_purchase.stripe_line_id is not null then
+        -- What an invoice pays for may have been paid off the customer's balance.
+        if v_purchase.stripe_invoice_id is not null and v_purchase.price > 0 then
             v_change := billing._less_carried(v_purchase.account_id, v_purchase.business_key, v_change);
         end if;
         if v_change > 0 then
@@ -5009,7 +5041,7 @@ CREATE FUNCTION billing._record_lines(invoice billing.invoices, lines jsonb) RET
 begin
     insert into billing.invoice_lines (
         stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
-        discount, quantity, is_proration, credited_line_ids, period_start, period_end
+        discount, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
     )
     select
         line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
@@ -5018,11 +5050,11 @@ begin
         case jsonb_typeof(line.credited_line_ids) when 'array' then array(
             select jsonb_array_elements_text(line.credited_line_ids)
         ) end,
-        line.period_start, line.period_end
+        line.credited_invoice_id, line.period_start, line.period_end
     from jsonb_to_recordset(_record_lines.lines) as line (
         stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
         amount bigint, discount bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
-        period_start timestamptz, period_end timestamptz
+        credited_invoice_id text, period_start timestamptz, period_end timestamptz
     )
     on conflict do nothing;
 end
@@ -5117,8 +5149,9 @@ begin
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, billing._is_free(v_line, v_invoice), true, billing._seats(v_plan, v_line.quantity),
-            v_line.period_start, v_line.period_end, v_anchor, v_line.period_start,
+            v_line.is_proration,
+            v_gives_back or billing._is_free(v_line, v_invoice), true, billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
+            case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
             case when not v_gives_back then v_line.period_start end
         )
@@ -5136,7 +5169,7 @@ begin
         );
     end loop;
     if v_is_shared then
-        perform billing._match_credits(v_invoice.stripe_subscription_id, v_from);
+        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_from));
     end if;
     return v_from;
 end
@@ -6309,9 +6342,11 @@ begin
         lines.stripe_line_id, lines.account_id, lines.stripe_subscription_id, lines.stripe_subscription_item_id,
         lines.stripe_invoice_id, lines.stripe_price_id, lines.gives_back, lines.is_free, lines.is_plain,
         lines.has_returns,
-        slots.slot_start <= lines.period_start or slots.slot_start < lines.ends_at,
+        -- terms_from: of a line that gives back, the start of the one that it credits.
+        lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at,
         lines.disarmed_reason is not null and slots.slot_start > lines.period_start,
-        lines.period_start, slots.slot_start, slots.slot_end, greatest(slots.slot_start, lines.period_start),
+        lines.period_start, slots.slot_start, slots.slot_end,
+        case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
         extract(epoch from least(slots.slot_end, lines.period_end) - greatest(slots.slot_start, lines.period_start)),
         extract(epoch from slots.slot_end - slots.slot_start),
@@ -6350,7 +6385,10 @@ begin
             billing._slot(lines.anchor, series.k + 1) as slot_end
         from generate_series(
             billing._slot_number(lines.anchor, greatest(lines.period_start, _slots_of_lines.from_moment)) - 1,
-            billing._slot_number(lines.anchor, least(lines.period_end, greatest(lines.period_start, _slots_of_lines.until_moment)))
+            billing._slot_number(lines.anchor, case
+                when lines.is_unpaid then lines.period_end
+                else least(lines.period_end, greatest(lines.period_start, _slots_of_lines.until_moment))
+            end)
         ) as series (k)
         offset 0  -- or each month would be worked out at each place that names it
     ) as slots
@@ -6373,8 +6411,10 @@ begin
     ) as terms
     where slots.slot_end > greatest(lines.period_start, _slots_of_lines.from_moment)
         and slots.slot_start < lines.period_end
-        and (slots.slot_start <= lines.period_start or slots.slot_start <= _slots_of_lines.until_moment)
-        and (not lines.gives_back or lines.credited_line_id is not null);
+        and (
+            lines.is_unpaid or slots.slot_start <= lines.period_start
+            or slots.slot_start <= _slots_of_lines.until_moment
+        );
 end
 $$;
 
@@ -6830,8 +6870,12 @@ CREATE FUNCTION billing._take_in_invoice(invoice billing.invoices, subscription 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_from timestamptz := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
+    v_from timestamptz;
 begin
+    if (_take_in_invoice.invoice).status <> 'paid' then
+        return billing._match_credits((_take_in_invoice.invoice).stripe_subscription_id, '-infinity');
+    end if;
+    v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
     if v_from is not null then
         perform billing._check_open((_take_in_invoice.invoice).account_id);
         perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
@@ -7276,11 +7320,12 @@ begin
             slots.*,
             slots.moment > slots.slot_start as is_part,
             case
-                when not slots.is_reached then 0
+                -- What is given back of nothing counts for nothing; it may have counted before.
+                when not slots.is_reached or slots.is_free then 0
                 else slots.whole_credits * slots.line_seconds
             end as credit_seconds
         from slots
-        where not slots.is_free and not billing._is_plain(slots)
+        where (slots.gives_back or not slots.is_free) and not billing._is_plain(slots)
     ),
     -- Exact as long as months are of one length: sums first, then quotients.
     by_length as (
@@ -10620,7 +10665,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing.sync_invoice(stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text, billing_reason text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint, attempt_count integer, next_payment_attempt_at timestamp with time zone, hosted_invoice_url text, invoiced_at timestamp with time zone, paid_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
+CREATE FUNCTION billing.sync_invoice(stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text, billing_reason text, collection_method text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint, attempt_count integer, next_payment_attempt_at timestamp with time zone, hosted_invoice_url text, invoiced_at timestamp with time zone, paid_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -10629,7 +10674,7 @@ declare
 begin
     insert into billing.invoices as held (
         stripe_invoice_id, stripe_customer_id, account_id, stripe_subscription_id, livemode, status, billing_reason,
-        currency, subtotal, total, amount_due, amount_paid, attempt_count, next_payment_attempt_at,
+        collection_method, currency, subtotal, total, amount_due, amount_paid, attempt_count, next_payment_attempt_at,
         hosted_invoice_url, invoiced_at, paid_at, as_of
     )
     values (
@@ -10638,13 +10683,14 @@ begin
         -- An invoice may name no subscription whose line is of one.
         coalesce(sync_invoice.stripe_subscription_id, sync_invoice.lines -> 0 ->> 'stripe_subscription_id'),
         sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
-        sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
+        sync_invoice.collection_method, sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
         sync_invoice.amount_paid, sync_invoice.attempt_count, sync_invoice.next_payment_attempt_at,
         sync_invoice.hosted_invoice_url, sync_invoice.invoiced_at, sync_invoice.paid_at, sync_invoice.as_of
     )
     on conflict on constraint invoices_pkey do update
     set status = excluded.status,
         billing_reason = excluded.billing_reason,
+        collection_method = excluded.collection_method,
         subtotal = excluded.subtotal,
         total = excluded.total,
         amount_due = excluded.amount_due,
@@ -10669,6 +10715,10 @@ begin
         end if;
         perform billing._purchase_packs_of_invoice(v_invoice);
         perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
+    elsif exists (
+        select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
+    ) then
+        perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
     end if;
     return 'applied';
 end
@@ -12481,6 +12531,7 @@ CREATE TABLE billing.credit_schedules (
     credited_line_id text,
     is_change boolean NOT NULL,
     is_free boolean NOT NULL,
+    is_unpaid boolean DEFAULT false NOT NULL,
     is_plain boolean NOT NULL,
     has_returns boolean DEFAULT false NOT NULL,
     quantity bigint NOT NULL,
@@ -12503,11 +12554,13 @@ COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for of each sub
 
 COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'Whether the line credits time that an earlier line paid for.';
 
-COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no paid line, so there is nothing to give back.';
+COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no line that was paid.';
 
 COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether Stripe made the line for a change within a period (a proration).';
 
-COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month.';
+COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
 
 COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'Whether no other line shares its months, so that they can be granted in sets.';
 
@@ -12517,7 +12570,7 @@ COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered p
 
 COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Months are counted from it, in UTC.';
 
-COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought.';
+COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
 
 COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts from here on: the period is over, or the subscription has ended.';
 
@@ -13573,6 +13626,8 @@ CREATE INDEX held_credits_matched_account ON billing.held_credits USING btree (m
 CREATE INDEX held_credits_pending ON billing.held_credits USING btree (held_at) WHERE (status = 'pending'::text);
 
 CREATE INDEX held_credits_revocation ON billing.held_credits USING btree (revocation_id) WHERE (revocation_id IS NOT NULL);
+
+CREATE INDEX invoice_lines_credited ON billing.invoice_lines USING btree (credited_invoice_id) WHERE (credited_invoice_id IS NOT NULL);
 
 CREATE INDEX invoice_lines_invoice ON billing.invoice_lines USING btree (stripe_invoice_id);
 

@@ -202,6 +202,36 @@ def test_session_and_its_invoice_at_once_give_the_pack_once(database: Database, 
     assert packs.balance == CREDITS
 
 
+def carry(shop: Shop, credits: int) -> None:
+    """So many of the plan's 100 credits are spent when Stripe credits all of its time."""
+    shop.bill("in_plan", START, of("plan", 1000, START, JULY, "il_plan"))
+    shop.spend(credits)
+    credited = of("plan", -1000, START, JULY, is_proration=True, credited_line_ids=["il_plan"])
+    shop.bill("in_left", START, credited)
+    assert (shop.balance, shop.carried) == (0, credits)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(2))), ids=str)
+def test_pack_on_an_invoice_gives_less_for_what_is_carried_in_every_order(
+    packs: Shop, order: tuple[int, ...]
+) -> None:
+    carry(packs, 60)
+    reports = [
+        lambda: buy(packs, stripe_invoice_id="in_p", stripe_payment_intent_id="pi_in_p"),
+        lambda: packs.bill("in_p", START, one(), subscription=None, billing_reason="manual"),
+    ]
+    for index in order:
+        reports[index]()
+    assert (packs.balance, packs.carried) == (CREDITS - 60, 0)
+
+
+def test_pack_without_an_invoice_and_a_free_one_give_all_whatever_is_carried(packs: Shop) -> None:
+    carry(packs, 60)
+    buy(packs)
+    packs.bill("in_free", START, one(discount=2000), subscription=None, billing_reason="manual")
+    assert (packs.balance, packs.carried) == (2 * CREDITS, 60)
+
+
 # Payments that come later
 
 

@@ -320,6 +320,13 @@ def test_time_that_is_still_to_be_paid_is_carried_when_stripe_credits_it(
     assert (late.balance, late.carried) == (500, 0)
 
 
+def test_time_that_is_still_to_be_paid_counts_by_the_terms_of_its_month(late: Shop) -> None:
+    owe_july(late)
+    late.sell("pro", 2000, as_of=JULY + DAY)
+    leave_july(late)
+    assert late.carried == 500
+
+
 @pytest.mark.parametrize(("after", "carried"), [(HOUR, 999), (2 * HOUR, 0)])
 def test_renewal_is_a_draft_for_an_hour_and_then_its_payment_is_on_the_way(
     late: Shop, after: timedelta, carried: int

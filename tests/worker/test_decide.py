@@ -45,6 +45,9 @@ CALLS: list[tuple[str, dict[str, Any], type]] = [
     ("price.updated", events.price(), SyncPrice),
     ("invoice.paid", events.invoice(), SyncInvoice),
     ("invoice.payment_succeeded", events.invoice(), SyncInvoice),
+    ("invoice.created", events.invoice(status="draft", billing_reason="subscription_cycle"), SyncInvoice),
+    ("invoice.created", events.invoice(status="draft", collection_method="send_invoice"), SyncInvoice),
+    ("invoice.sent", events.invoice(status="open"), SyncInvoice),
     ("invoice.payment_failed", events.invoice(status="open"), SyncInvoice),
     ("invoice.payment_action_required", events.invoice(status="open"), SyncInvoice),
     ("invoice.finalization_failed", events.invoice(status="draft"), SyncInvoice),
@@ -218,6 +221,11 @@ def test_an_object_of_another_kind_is_refused(event_type: str) -> None:
     event = normalise(message(Event(event_type, {"object": "balance"})))
     with pytest.raises(UnknownShape, match="another kind"):
         decide(event, {})
+
+
+def test_an_invoice_that_is_charged_at_once_is_recorded_when_that_has_come_out() -> None:
+    body = events.invoice(status="draft", billing_reason="subscription_create")
+    assert decide(normalise(message(Event("invoice.created", body, created=JANUARY))), {}) == []
 
 
 def test_every_type_is_either_handled_or_ignored_for_a_reason() -> None:
