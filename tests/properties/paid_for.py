@@ -13,6 +13,10 @@ The rules of credits keep both. A stretch of time that is paid for gives at most
 card or off the balance; when a part of it is credited, its credits go or are carried, and its price goes to the
 balance. While something is carried nothing that invoices pay for is granted, so with the first bound the second holds.
 
+Stripe also gives money away: it credits time of an invoice that is still to be paid, and, in its classic mode, what a
+coupon paid for. That money is the merchant's loss, and the customer buys with it as with any other. The credits that
+the given time would have had are carried, so as much less is free.
+
 Free is counted from Stripe's own lines, with no look at the database: lines that nothing was paid for, once for each
 product and calendar month (or week of a weekly plan), up to the moment that they are credited or ended; packs for
 nothing once for each product and calendar month; initial credits once for each product that was billed; trial credits
@@ -34,6 +38,7 @@ from cli.local.stripe.world import World
 from tests.oracle.facts import DAY, date_of, months_after
 from tests.properties.price_lists import SHORTEST_MONTH_DAYS
 
+LONGEST_MONTH = 31 * DAY
 FIRST_MONDAY = 4 * DAY  # 1970-01-05
 
 
@@ -44,6 +49,8 @@ class PaidFor:
     card: int
     refunded: int
     on_balance: int
+    # What Stripe credited of what nobody had paid for.
+    given: int
     free: int
     # Stripe rounds the price of each change and discount to a cent, and each refund may leave a part of a credit.
     rounded_prices: int
@@ -55,7 +62,7 @@ class PaidFor:
     def exceeded(self, rate: Fraction, credits: int, carried: int, shortfall: int) -> str | None:
         """Which bound does not hold, or None. `shortfall`: credits that were spent before a refund took their price."""
         forgiven = min(Fraction(shortfall), rate * self.refunded)
-        paid = self.card - self.refunded
+        paid = self.card - self.refunded + self.given
         for name, had, money in (
             ("kept", credits - carried, paid - self.on_balance),
             ("paid", credits, paid),
@@ -70,11 +77,18 @@ def paid_for(world: World, now: int) -> PaidFor:
     charges = [charge for charge in world.store.all("charge") if charge["status"] == "succeeded"]
     invoices = [invoice for invoice in world.store.all("invoice") if invoice["status"] == "paid"]
     lines = [line for invoice in invoices for line in _lines(world, invoice)]
+    bought = {line.id for line in lines if line.paid > 0}
+    given = [line for line in lines if line.paid < 0 and bought.isdisjoint(line.credited)]
     return PaidFor(
         card=sum(charge["amount"] for charge in charges),
         refunded=sum(charge["amount_refunded"] for charge in charges),
         on_balance=sum(max(0, -customer["balance"]) for customer in world.store.all("customer")),
-        free=_free_months(world, lines, now) + _free_packs(world) + _initial(lines) + _trials(world),
+        given=-sum(line.paid for line in given),
+        free=_free_months(world, lines, now)
+        + _free_packs(world)
+        + _initial(lines)
+        + _trials(world)
+        - sum(_least_credits(line) for line in given),
         rounded_prices=sum(1 for line in lines if line.is_change or line.is_discounted),
         refunds=sum(1 for _ in world.store.all("refund")),
     )
@@ -126,6 +140,11 @@ def _lines(world: World, invoice: Object) -> Iterator[_Line]:
             is_trial=line["amount"] == 0 and in_trial,
             credited=tuple(credited),
         )
+
+
+def _least_credits(line: _Line) -> int:
+    """Of a line's time, where months are long."""
+    return line.declared("monthly_credits") * line.quantity * (line.end - line.start) // LONGEST_MONTH
 
 
 def _free_months(world: World, lines: list[_Line], now: int) -> int:
