@@ -11,6 +11,7 @@ from cli.credit_call import Yes
 from cli.database import Connection, connect, row, rows
 from cli.evidence import Facts, check, evidence_of
 from cli.output import AsJson, CliError, err, out, print_json
+from cli.private import private
 from cli.tables import print_table
 
 # Metadata of disputes whose evidence came from here: which evidence it was.
@@ -173,7 +174,8 @@ def _read(path: Path) -> dict[str, str]:
 
 def _write(path: Path, found: dict[str, str]) -> None:
     try:
-        path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with open(path, "w", encoding="utf-8", opener=private) as file:
+            file.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise CliError(f"cannot write {path} ({error.strerror}): name another with --file") from None
 

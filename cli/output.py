@@ -1,19 +1,36 @@
 """Rows → a table for people or JSON for programs, on stdout; everything else goes to stderr."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
 from worker.errors import BillingError
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True)
+# C0 but tab and newline, C1, and what turns the direction of text.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class SafeConsole(Console):
+    """Prints no control character of a text: what a customer wrote into a note can't write to this terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Rich's own, with the colours and moves that it makes itself."""
+        for segment in super().render(renderable, options):
+            if segment.control is None and _CONTROLS.search(segment.text):
+                segment = Segment(_CONTROLS.sub("\ufffd", segment.text), segment.style)
+            yield segment
+
+
+out = SafeConsole(soft_wrap=True)
+err = SafeConsole(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

@@ -1,6 +1,7 @@
 """`till fraud`: read, decided and undone on real Postgres; evidence submitted to the local Stripe."""
 
 import json
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -303,6 +304,7 @@ def test_evidence_is_submitted_once_as_the_file_says(
     shop, dispute = disputed
     file = tmp_path / "mine.json"
     run("evidence", dispute, "--file", file)
+    assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600  # names, addresses
     edited = json.loads(file.read_text()) | {"uncategorized_text": magic}
     file.write_text(json.dumps(edited))
     done = told(run, "evidence", dispute, "--file", file, "--yes")

@@ -1,8 +1,9 @@
 """What is printed is what is in the database, whatever characters it has."""
 
 import pytest
+from rich.panel import Panel
 
-from cli.output import print_fields, print_rows
+from cli.output import err, out, print_fields, print_rows
 
 
 def test_brackets_are_printed_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
@@ -12,6 +13,34 @@ def test_brackets_are_printed_and_no_markup(capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr().out
     assert printed.count("Pro [/x] [red]") == 2
     assert printed.count('{"a": "[b]"}') == 2
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "\x1b]52;c;Y3VybA==\x07",
+        "\x1b[1A\x1b[2K",
+        "\x9b2K",
+        "\x90q",
+        "\u202etxt.exe",
+        "\u2066x\u2069",
+        "\r",
+        "\x7f",
+    ],
+)
+def test_what_a_customer_wrote_does_not_control_the_terminal(
+    capsys: pytest.CaptureFixture[str], sent: str
+) -> None:
+    print_rows([{"description": f"a{sent}b", "metadata": {"a": sent}}], as_json=False, empty=sent)
+    print_rows([], as_json=False, empty=f"a{sent}b")
+    print_fields({"description": f"a{sent}b"})
+    out.print(Panel(f"a{sent}b"), f"a{sent}b")
+    err.print(f"[bold]a{sent}b[/bold]", style="dim")
+    printed = capsys.readouterr()
+    for text in (printed.out, printed.err):
+        assert not set(text) & set("\x1b\x07\x9b\x90\u202e\u2066\u2069\r\x7f")
+        assert "a" in text
+        assert "b" in text
 
 
 def test_nothing_to_list_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ from cli.dashboard import (
     worker,
 )
 from cli.dashboard.books import Books
-from cli.dashboard.guard import Guard
+from cli.dashboard.guard import Guard, is_open
 from cli.dashboard.render import Renderer, page
 from cli.dashboard.session import Session
 from cli.database import refusal
@@ -95,6 +95,8 @@ async def _ready(_: Request) -> Response:
 
 def _lost(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if is_open(request.url.path):
+        return PlainTextResponse(f"{error.detail}\n", error.status_code)
     known = {
         404: (
             "Nothing is here",

@@ -2,12 +2,17 @@
 
 import sys
 import webbrowser
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from cli.credit_call import actor_or_user
 from cli.output import err, out
+from cli.private import private
 
 
 def dashboard(
@@ -35,6 +40,17 @@ def dashboard(
     link = serve.address(listener.getsockname()[1], session.token)
     out.print(link, highlight=False, markup=False)
     err.print("The address works once, in one browser. Ctrl-C ends the dashboard.", style="dim")
-    if not no_open and sys.stdout.isatty():
-        webbrowser.open(link)
-    serve.run(listener, session, postgres_url=url, actor=actor_or_user(actor))
+    with _page_that_leads_to(link) as page:
+        if not no_open and sys.stdout.isatty():
+            webbrowser.open(page.as_uri())
+        serve.run(listener, session, postgres_url=url, actor=actor_or_user(actor))
+
+
+@contextmanager
+def _page_that_leads_to(link: str) -> Generator[Path]:
+    """What a browser opens is an argument of its process, which everybody on this machine can read."""
+    with TemporaryDirectory(prefix="till-dashboard-") as directory:
+        page = Path(directory) / "open.html"
+        with open(page, "w", encoding="utf-8", opener=private) as file:
+            file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={link}">\n')
+        yield page

@@ -16,7 +16,6 @@ from cli.dashboard.session import Session
 
 BODY_BYTES_MAX = 64 * 1024
 FIELDS_MAX = 50
-OPEN_PATHS = ("/ready", "/static/")
 
 HEADERS = {
     # Nothing of anybody else's, nothing inline: what a stranger writes into a name or a note stays text.
@@ -73,7 +72,7 @@ class Guard:
                 return opened
             if self._is_known(request):
                 return RedirectResponse("/", 303)
-        if request.url.path.startswith(OPEN_PATHS) or self._is_known(request):
+        if is_open(request.url.path) or self._is_known(request):
             return None
         return self._refuse(
             401,
@@ -101,6 +100,11 @@ class Guard:
 
     def _is_known(self, request: Request) -> bool:
         return self._session.knows(request.cookies.get(self._cookie))
+
+
+def is_open(path: str) -> bool:
+    """What is answered to anybody, and so says nothing of the books."""
+    return path == "/ready" or path.startswith("/static/")
 
 
 async def _form_of(request: Request) -> dict[str, str] | None:

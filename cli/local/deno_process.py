@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cli.private import private
+
 STOP_SECONDS = 5
 
 # What Deno itself needs: where its cache is, which certificates and which registry it trusts. Nothing else of
@@ -88,7 +90,7 @@ class DenoProcess:
 
 def spawn(argv: Sequence[str], environment: Mapping[str, str], log_path: Path) -> subprocess.Popen[bytes]:
     """Start it in the folder of its log, with this environment and nothing of ours, and a pipe as standard input."""
-    with log_path.open("wb") as log:
+    with open(log_path, "wb", opener=private) as log:
         return subprocess.Popen(
             argv,
             env=environment,

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from cli.local import postgres_data, postgres_install
 from cli.local.errors import LocalStackError
 from cli.local.postgres_data import ADMIN_ROLE
+from cli.private import private
 
 OWNER_ROLE = "postgres"
 
@@ -168,7 +169,7 @@ class Postgres:
         settings = {**self._settings, "port": str(self.port)}
         arguments = ["-D", str(self.directory)]
         arguments += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with self.log_path.open("ab") as log:
+        with open(self.log_path, "ab", opener=private) as log:
             log_start = log.tell()
             self._process = postgres_install.spawn(
                 self.major, "postgres", arguments, directory=self.directory, output=log

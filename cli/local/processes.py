@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cli.local import launch
 from cli.local.errors import LocalStackError
+from cli.private import private
 
 HOST = "127.0.0.1"
 READY_SECONDS = 30
@@ -33,7 +34,7 @@ class Process:
         """Run `python -m …` with this environment added to ours; its output goes to `<name>.log`."""
         log_directory.mkdir(parents=True, exist_ok=True)
         log_path = log_directory / f"{name}.log"
-        with log_path.open("wb") as log:
+        with open(log_path, "wb", opener=private) as log:
             popen = subprocess.Popen(
                 # By way of the launcher, which ties the child's life to ours.
                 [sys.executable, launch.__file__, "0", str(os.getpid()), sys.executable, "-m", *arguments],

@@ -1,12 +1,19 @@
 """`till dashboard`: an address that works once, on loopback and nowhere else, in nobody's log; gone with Ctrl-C."""
 
+import json
 import os
+import pty
+import re
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import httpx
 import psutil
@@ -57,6 +64,38 @@ def test_the_printed_address_opens_it_and_ctrl_c_ends_it(running: tuple[subproce
     assert "Traceback" not in log
     with pytest.raises(httpx.ConnectError):
         httpx.get(address)
+
+
+def test_the_browser_s_arguments_do_not_tell_the_token(database: Database, tmp_path: Path) -> None:
+    """Everybody on the machine can read them; the page that they lead to is for its owner only."""
+    seen = tmp_path / "seen"
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, sys, urllib.parse\n"
+        "page = urllib.parse.urlparse(sys.argv[1]).path\n"
+        "modes = [oct(os.stat(path).st_mode & 0o777) for path in (page, os.path.dirname(page))]\n"
+        f"json.dump([sys.argv[1], open(page).read(), modes], open({str(seen)!r} + '.new', 'w'))\n"
+        f"os.rename({str(seen)!r} + '.new', {str(seen)!r})\n"
+    )
+    browser.chmod(0o755)
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "POSTGRES_URL": database.url, "BROWSER": str(browser)}
+    with subprocess.Popen(TILL, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not seen.exists() and time.monotonic() < deadline:
+            select.select([ours], [], [], 0.1)
+        process.send_signal(signal.SIGINT)
+        process.wait(DEADLINE_SECONDS)
+    os.close(theirs)
+    printed = os.read(ours, 65536).decode()
+    os.close(ours)
+    [address] = re.findall(r"http://127[^\s]+", printed)
+    argument, page, modes = json.loads(seen.read_text())
+    assert address.partition("?token=")[2] not in argument
+    assert address in page
+    assert modes == ["0o600", "0o700"]
+    assert not Path(urlparse(argument).path).exists()
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(database: Database) -> None:

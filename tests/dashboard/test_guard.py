@@ -6,6 +6,7 @@ import pytest
 from starlette.routing import Route
 
 from cli.dashboard.app import ROUTES
+from cli.dashboard.session import Told
 from tests.dashboard.conftest import Browser
 from tests.sql.calls import Connection, link, record_fraud_warning, sync_payment, value
 
@@ -47,6 +48,25 @@ def test_without_the_token_nothing_is_shown(stranger: Browser, number: int) -> N
 @pytest.mark.parametrize("number", range(len(paths("POST"))))
 def test_without_the_token_nothing_is_done(stranger: Browser, number: int) -> None:
     assert stranger.post(paths("POST")[number], reason="because").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/readyzzz", "/ready/x", "/readyz", "/staticx", "/static"])
+def test_only_two_addresses_are_open_to_anybody(stranger: Browser, path: str) -> None:
+    assert stranger.get("/ready").status_code == 200
+    assert stranger.get("/static/style.css").status_code == 200
+    assert stranger.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/static/nothing", "/static/..%2fsession.py", "/static/"])
+def test_what_is_missing_among_open_files_shows_a_stranger_no_page(
+    stranger: Browser, browser: Browser, path: str
+) -> None:
+    browser.session.tell(Told("good", "done for alice@example.com"))
+    browser.client.cookies.clear()
+    answer = browser.get(path)
+    assert answer.status_code in (404, 405)
+    assert browser.session.csrf not in answer.text
+    assert "alice@example.com" not in answer.text
 
 
 def test_the_token_opens_one_browser_once(stranger: Browser) -> None:

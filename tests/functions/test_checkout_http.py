@@ -438,6 +438,8 @@ def test_what_stripe_refuses_is_a_502_that_tells_no_secret(shop: Shop) -> None:
         ({"STRIPE_API_KEY": ""}, "stripe_key_unusable"),
         ({"STRIPE_API_KEY": "rk_live_x"}, "stripe_key_unusable"),
         ({"SUPABASE_JWKS": "{"}, "auth_not_configured"),
+        ({"SUPABASE_JWKS": ""}, "auth_not_configured"),
+        ({"SUPABASE_JWKS": '{"keys": []}'}, "auth_not_configured"),
         ({"SUPABASE_DB_URL": "postgresql://nobody@127.0.0.1:1/none"}, "database_unavailable"),
         ({"STRIPE_API_BASE": "http://127.0.0.1:1"}, "stripe_unavailable"),
     ],

@@ -2,17 +2,21 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from tests.functions.support import SECRET, deliver, event, post, queued, receiver, sign, stored
 from tests.support import Database
 
 MEBIBYTE = 1024 * 1024
+HALF_OPEN = 300
 
 
 @pytest.fixture
@@ -139,6 +143,29 @@ def test_body_declared_too_large_is_refused_before_it_arrives(url: str) -> None:
     connection.endheaders(b"{")
     assert connection.getresponse().status == 413
     connection.close()
+
+
+def test_memory_is_for_what_came_and_not_for_what_was_declared(url: str) -> None:
+    """Whoever has no signature can open connections, and declare a body on each of them."""
+    address = urlsplit(url)
+    port = address.port
+    [server] = [
+        psutil.Process(at.pid)
+        for at in psutil.net_connections("tcp")
+        if at.status == psutil.CONN_LISTEN and at.laddr.port == port
+    ]
+    head = f"POST {address.path} HTTP/1.1\r\nHost: x\r\nStripe-Signature: t=1,v1=0\r\nContent-Length: {MEBIBYTE - 1}"
+    assert deliver(url, event()).status == 200
+    before = server.memory_info().rss
+    with ExitStack() as open_connections:
+        for _ in range(HALF_OPEN):
+            connection = open_connections.enter_context(socket.create_connection((address.hostname, port)))
+            connection.sendall(f"{head}\r\n\r\n".encode() + b"a" * 10)
+        # Answered after them, so they have been read as far as they came.
+        for _ in range(20):
+            assert deliver(url, event()).status == 200
+        grown = server.memory_info().rss - before
+    assert grown < HALF_OPEN * MEBIBYTE // 4
 
 
 def test_both_secrets_are_good_while_one_is_rotated_out(database: Database, tmp_path: Path) -> None:

@@ -258,6 +258,7 @@ def test_data_that_the_servers_user_cannot_reach_is_kept_elsewhere(
         assert server.directory.stat().st_uid != 0
         assert stat.S_IMODE(server.directory.stat().st_mode) == 0o700
         assert server.log_path == tmp_path / "postgres.log"
+        assert stat.S_IMODE(server.log_path.stat().st_mode) == 0o600
     with Postgres.start(tmp_path / "data", durable=False) as server:
         assert server.password == password  # the same cluster is found again
         kept_in = server.directory

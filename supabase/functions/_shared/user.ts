@@ -33,7 +33,12 @@ export function identifier(
     ? named
     : [`${url.replace(/\/+$/, "")}/auth/v1`];
   // Not `withSupabase`: it makes two HTTP clients that need keys of the project, for one statement in SQL.
+  const jwks = env("SUPABASE_JWKS");
   return async (request) => {
+    // With a set of no keys the verifier would blame the token.
+    if (jwks !== undefined && !hasKeys(jwks)) {
+      throw unverifiable(new Error("SUPABASE_JWKS has no keys."));
+    }
     const { data, error } = await verify(request, {
       auth: "user",
       audience: "authenticated",
@@ -61,6 +66,17 @@ export function identifier(
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** What cannot be read is the verifier's to refuse. */
+function hasKeys(jwks: string): boolean {
+  if (jwks.trim() === "") return false;
+  try {
+    const { keys } = JSON.parse(jwks);
+    return !Array.isArray(keys) || keys.length > 0;
+  } catch {
+    return true;
+  }
+}
 
 function unverifiable(cause: unknown): HttpError {
   return new HttpError(

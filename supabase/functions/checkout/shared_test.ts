@@ -1,4 +1,5 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
+import { readText } from "../_shared/body.ts";
 import { judged } from "../_shared/refusals.ts";
 import { HttpError } from "../_shared/respond.ts";
 import { stripeClient } from "../_shared/stripe.ts";
@@ -34,6 +35,20 @@ function status(expected: number) {
   return (error: unknown) =>
     error instanceof HttpError && error.status === expected;
 }
+
+Deno.test("a body that does not come to its end is left at the deadline", async () => {
+  let isLeft = false;
+  const body = new ReadableStream({
+    start: (controller) => controller.enqueue(new Uint8Array(1)),
+    pull: () => new Promise(() => {}),
+    cancel: () => {
+      isLeft = true;
+    },
+  });
+  const request = new Request("http://localhost", { method: "POST", body });
+  await rejects(readText(request, 1_000_000, 50), status(408));
+  ok(isLeft);
+});
 
 Deno.test("a token is held against audience, issuer and the project's address", async () => {
   const cases: [Record<string, string>, string, string[]][] = [
