@@ -128,7 +128,11 @@ def test_connection_is_encrypted_as_the_url_asks(
         receiver(f"{url}{query}", tmp_path, **trust) as receiver_url,
     ):
         answer = deliver(receiver_url, event())
+        deliver(receiver_url, event())
+        log = "".join(path.read_text() for path in tmp_path.glob("*.log"))
     assert answer.status == (503 if expected == "refused" else 200)
+    # Never without TLS unseen, and told once.
+    assert log.count("database_without_tls") == (query == "" and expected == "plain")
     assert (front.encrypted > 0, front.plain > 0) == (expected == "encrypted", expected == "plain")
 
 

@@ -89,13 +89,29 @@ async function connect(
   if (mode === "disable") return plain;
   try {
     if (await offersTls(plain)) return await encrypt(plain, hostname);
-    if (mode === "prefer") return plain;
-    throw new Error("The database server does not offer TLS.");
+    const lacking = "The database server does not offer TLS.";
+    if (mode === "require") throw new Error(lacking);
+    if (!LOOPBACK.has(hostname)) tellOnce(lacking);
+    return plain;
   } catch (error) {
     close(plain);
     if (mode === "require") throw error;
+    tellOnce((error as Error).message);
     return await connect(hostname, port, "disable");
   }
+}
+
+const LOOPBACK = new Set(["localhost", "127.0.0.1", "::1"]);
+let isTold = false;
+
+/** `prefer` goes on without TLS, as in libpq. Here the log says so. */
+function tellOnce(reason: string): void {
+  if (isTold) return;
+  isTold = true;
+  const advice =
+    "Connected without TLS. Add ?sslmode=require to SUPABASE_DB_URL to refuse that, or ?sslmode=disable where it is meant.";
+  const line = { level: "warning", code: "database_without_tls" };
+  console.warn(JSON.stringify({ ...line, reason: `${reason} ${advice}` }));
 }
 
 /** postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL */
