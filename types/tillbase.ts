@@ -5725,6 +5725,10 @@ export type Database = {
         Returns: undefined;
       };
       "my_account_ids": { Args: Record<PropertyKey, never>; Returns: string[] };
+      "my_managed_account_ids": {
+        Args: Record<PropertyKey, never>;
+        Returns: string[];
+      };
       "note_checkout_session": {
         Args: {
           "expired"?: (string)[];
@@ -6951,7 +6955,7 @@ export type Database = {
           "account_id"?: string | null;
           "closed_at"?: string | null;
           "frozen_at"?: string | null;
-          "frozen_reason"?: string | null;
+          "frozen_reason"?: never;
           "kind"?: string | null;
           "status"?: never;
         };
@@ -6959,7 +6963,7 @@ export type Database = {
           "account_id"?: string | null;
           "closed_at"?: string | null;
           "frozen_at"?: string | null;
-          "frozen_reason"?: string | null;
+          "frozen_reason"?: never;
           "kind"?: string | null;
           "status"?: never;
         };

@@ -45,6 +45,22 @@ as $$
     select account_members.account_id from billing.account_members where account_members.user_id = (select auth.uid())
 $$;
 
+-- Those of them whose money is mine to see: who only belongs to a team sees its credits, and not its e-mail address,
+-- invoices and payments.
+create function billing.my_managed_account_ids()
+returns setof uuid
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+rows 2
+as $$
+    select accounts.id from billing.accounts where accounts.owner_id = (select auth.uid())
+    union all
+    select account_members.account_id from billing.account_members
+    where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin')
+$$;
+
 -- Whether anybody is left who uses an account: its owner or a member, and not one whose user was deleted softly.
 create function billing._has_user(account_id uuid)
 returns boolean
@@ -72,7 +88,10 @@ for select to authenticated using (id = any (array(select billing.my_account_ids
 create policy account_members_select_own on billing.account_members
 for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
 
-grant select on billing.accounts, billing.account_members to authenticated, service_role;
+grant select on billing.accounts, billing.account_members to service_role;
+grant select on billing.account_members to authenticated;
+-- Not frozen_reason, which may name what only administrators know.
+grant select (id, kind, name, owner_id, frozen_at, closed_at, created_at, updated_at) on billing.accounts to authenticated;
 
 create function billing.ensure_account(user_id uuid)
 returns uuid
@@ -120,13 +139,15 @@ after insert on auth.users
 for each row execute function billing.tg_users__open_account();
 
 revoke all on function
-    billing.my_account_ids, billing._has_user, billing.ensure_account, billing.tg_users__open_account
+    billing.my_account_ids, billing.my_managed_account_ids, billing._has_user, billing.ensure_account, billing.tg_users__open_account
 from public, anon, authenticated, service_role;
 grant execute on function billing.my_account_ids() to authenticated;
+grant execute on function billing.my_managed_account_ids() to authenticated;
 grant execute on function billing.ensure_account(uuid) to service_role;
 
 comment on table billing.accounts is 'What has a balance: a person or a team.';
-comment on column billing.accounts.frozen_at is 'Since when spending is refused (TB003); frozen_reason says why.';
+comment on column billing.accounts.frozen_at is 'Since when spending is refused (TB003); frozen_reason says why, to administrators.';
 comment on table billing.account_members is 'Who belongs to a team account.';
 comment on function billing.my_account_ids() is 'The accounts of the signed-in user. Policies: account_id = any (array(select billing.my_account_ids())).';
+comment on function billing.my_managed_account_ids() is 'The accounts of the signed-in user that they own or administer: whose invoices, payments and e-mail address they see.';
 comment on function billing.ensure_account(uuid) is 'The personal account of a user, made if there is none.';

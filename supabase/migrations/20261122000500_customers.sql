@@ -39,8 +39,8 @@ alter table billing.customers enable row level security;
 revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
 revoke all on billing.customers from public, anon, authenticated, service_role;
 
-create policy customers_select_own on billing.customers
-for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+create policy customers_select_managed on billing.customers
+for select to authenticated using (account_id = any (array(select billing.my_managed_account_ids())));
 
 grant select on billing.customers to service_role;
 grant select (account_id, livemode, email, name, created_at) on billing.customers to authenticated;

@@ -110,8 +110,8 @@ revoke all on
     billing.invoices, billing.invoice_lines, billing.invoice_payments, billing.checkout_sessions
 from public, anon, authenticated, service_role;
 
-create policy invoices_select_own on billing.invoices
-for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+create policy invoices_select_managed on billing.invoices
+for select to authenticated using (account_id = any (array(select billing.my_managed_account_ids())));
 
 grant select on billing.invoices to authenticated;
 grant select on

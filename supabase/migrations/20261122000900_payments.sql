@@ -162,8 +162,8 @@ revoke all on
     billing.fraud_warnings, billing.reviews
 from public, anon, authenticated, service_role;
 
-create policy payments_select_own on billing.payments
-for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+create policy payments_select_managed on billing.payments
+for select to authenticated using (account_id = any (array(select billing.my_managed_account_ids())));
 
 grant select (
     stripe_charge_id, account_id, livemode, status, currency, amount, amount_refunded, receipt_url, charged_at

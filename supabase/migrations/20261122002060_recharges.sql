@@ -81,11 +81,11 @@ alter table billing.recharges enable row level security;
 
 revoke all on billing.recharge_settings, billing.recharges from public, anon, authenticated, service_role;
 
-create policy recharge_settings_select_own on billing.recharge_settings
-for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+create policy recharge_settings_select_managed on billing.recharge_settings
+for select to authenticated using (account_id = any (array(select billing.my_managed_account_ids())));
 
-create policy recharges_select_own on billing.recharges
-for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+create policy recharges_select_managed on billing.recharges
+for select to authenticated using (account_id = any (array(select billing.my_managed_account_ids())));
 
 grant select on billing.recharge_settings, billing.recharges to service_role;
 grant select on billing.recharge_settings to authenticated;

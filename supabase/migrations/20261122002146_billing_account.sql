@@ -1,6 +1,7 @@
--- What a signed-in user sees of their accounts: whether one is frozen or closed, since when, and why.
+-- What a signed-in user sees of their accounts: whether one is frozen or closed, and since when.
 --
--- Invariant: the rows are those that row-level security lets through; nothing of fraud but the reason for the freeze.
+-- Invariant: the rows are those that row-level security lets through; nothing of fraud: the reason for a freeze is
+-- a sentence for people, and what an administrator or a fraud warning said is not for clients.
 
 create view public.billing_account with (security_invoker = on) as
 select
@@ -10,10 +11,14 @@ select
         when accounts.frozen_at is not null then 'frozen'
         else 'active'
     end as status,
-    accounts.frozen_at, accounts.frozen_reason, accounts.closed_at
+    accounts.frozen_at,
+    case
+        when accounts.frozen_at is not null then 'Payments of this account are under review. Contact support.'
+    end as frozen_reason,
+    accounts.closed_at
 from billing.accounts;
 
 revoke all on public.billing_account from public, anon, authenticated, service_role;
 grant select on public.billing_account to authenticated, service_role;
 
-comment on view public.billing_account is 'My billing accounts: active, frozen (nothing can be spent; frozen_reason says why) or closed.';
+comment on view public.billing_account is 'My billing accounts: active, frozen (nothing can be spent; frozen_reason is for people) or closed.';

@@ -59,7 +59,19 @@ PRODUCT_COLUMNS = ["stripe_product_id", "livemode", "name", "description", "acti
 # named may not read it at all. A new relation fails here until somebody has decided.
 READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.account_members": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
-    "billing.accounts": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.accounts": {
+        "authenticated": [
+            "id",
+            "kind",
+            "name",
+            "owner_id",
+            "frozen_at",
+            "closed_at",
+            "created_at",
+            "updated_at",
+        ],
+        "service_role": EVERYTHING,
+    },
     "billing.card_fingerprints": {"service_role": EVERYTHING},
     "billing.trial_items": {"service_role": EVERYTHING},
     "billing.test_clocks": {"service_role": EVERYTHING},
@@ -208,6 +220,7 @@ EXECUTORS: dict[str, set[str]] = {
     "billing.sync_customer": {"billing_worker"},
     "billing.lock_stripe_events": {"billing_worker"},
     "billing.my_account_ids": {"authenticated"},
+    "billing.my_managed_account_ids": {"authenticated"},
     "billing.prepare_checkout": {"billing_checkout"},
     "billing.payment_reference": {"service_role"},
     "billing.prepare_payment_links": {"billing_checkout"},

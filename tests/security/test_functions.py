@@ -51,6 +51,7 @@ SECURITY_DEFINERS = {
     "billing.lock_stripe_events",
     "billing.merge_customer",
     "billing.my_account_ids",
+    "billing.my_managed_account_ids",
     "billing.note_checkout_session",
     "billing.note_fraud",
     "billing.note_payment_link",
@@ -216,7 +217,7 @@ def test_every_policy_asks_once_for_a_statement_who_is_there(conn: Connection) -
     # A bare call would run for every row; inside a sub-select it runs once.
     rows = conn.execute("select policyname, qual from pg_policies where schemaname = 'billing'").fetchall()
     for name, condition in rows:
-        for function in ["my_account_ids()", "is_livemode()", "auth.uid()"]:
+        for function in ["my_account_ids()", "my_managed_account_ids()", "is_livemode()", "auth.uid()"]:
             if function in condition:
                 assert f"SELECT billing.{function} AS" in condition, f"{name}: {condition}"
 

@@ -46,6 +46,14 @@ OWN_ROWS = {
     "public.credit_history": "account_id",
     "public.billing_subscription": "account_id",
 }
+# What only owners and administrators see of a team: e-mail addresses, invoices, payments and cards that are charged.
+OF_MANAGERS = {
+    "billing.customers",
+    "billing.invoices",
+    "billing.payments",
+    "billing.recharge_settings",
+    "billing.recharges",
+}
 FOR_EVERYBODY = {
     "billing.plans",
     "billing.products",
@@ -206,6 +214,24 @@ def test_member_reads_the_teams_balance_beside_the_own(
         history = column(session, "public.credit_history", "account_id")
     assert dict(rows) == {team: 50, account_of(conn, user_id): 0}
     assert history == {team}
+
+
+@pytest.mark.parametrize("role", ["owner", "admin", "member"])
+def test_what_a_team_pays_is_shown_to_its_owners_and_administrators(
+    database: Database, conn: Connection, role: str
+) -> None:
+    user_id, account_id = customer_with_everything(database, conn, "ada")
+    conn.execute(
+        "update billing.accounts set kind = 'team', name = 'A', owner_id = null where id = %s", [account_id]
+    )
+    conn.execute("update billing.account_members set role = %s", [role])
+    with as_user(conn, user_id) as session:
+        seen = {
+            relation
+            for relation, owner in OWN_ROWS.items()
+            if (rows := column(session, relation, owner)) and (owner != "account_id" or account_id in rows)
+        }
+    assert set(OWN_ROWS) - seen == (OF_MANAGERS if role == "member" else set())
 
 
 def test_owner_of_a_team_reads_it_without_being_a_member(

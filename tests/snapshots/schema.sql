@@ -8071,7 +8071,7 @@ CREATE TABLE billing.accounts (
 
 COMMENT ON TABLE billing.accounts IS 'What has a balance: a person or a team.';
 
-COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused (TB003); frozen_reason says why.';
+COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused (TB003); frozen_reason says why, to administrators.';
 
 CREATE FUNCTION billing.close_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8949,6 +8949,18 @@ CREATE FUNCTION billing.my_account_ids() RETURNS SETOF uuid
 $$;
 
 COMMENT ON FUNCTION billing.my_account_ids() IS 'The accounts of the signed-in user. Policies: account_id = any (array(select billing.my_account_ids())).';
+
+CREATE FUNCTION billing.my_managed_account_ids() RETURNS SETOF uuid
+    LANGUAGE sql STABLE SECURITY DEFINER ROWS 2
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select accounts.id from billing.accounts where accounts.owner_id = (select auth.uid())
+    union all
+    select account_members.account_id from billing.account_members
+    where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin')
+$$;
+
+COMMENT ON FUNCTION billing.my_managed_account_ids() IS 'The accounts of the signed-in user that they own or administer: whose invoices, payments and e-mail address they see.';
 
 CREATE FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[] DEFAULT '{}'::text[]) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER
@@ -13188,11 +13200,14 @@ CREATE VIEW public.billing_account WITH (security_invoker='on') AS
             ELSE 'active'::text
         END AS status,
     frozen_at,
-    frozen_reason,
+        CASE
+            WHEN (frozen_at IS NOT NULL) THEN 'Payments of this account are under review. Contact support.'::text
+            ELSE NULL::text
+        END AS frozen_reason,
     closed_at
    FROM billing.accounts;
 
-COMMENT ON VIEW public.billing_account IS 'My billing accounts: active, frozen (nothing can be spent; frozen_reason says why) or closed.';
+COMMENT ON VIEW public.billing_account IS 'My billing accounts: active, frozen (nothing can be spent; frozen_reason is for people) or closed.';
 
 CREATE VIEW public.billing_entitlements WITH (security_invoker='on') AS
  SELECT subscribers.account_id,
@@ -14039,7 +14054,7 @@ ALTER TABLE billing.customer_email_changes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.customers ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY customers_select_own ON billing.customers FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+CREATE POLICY customers_select_managed ON billing.customers FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_managed_account_ids() AS my_managed_account_ids))));
 
 ALTER TABLE billing.deleted_prices ENABLE ROW LEVEL SECURITY;
 
@@ -14061,7 +14076,7 @@ ALTER TABLE billing.invoice_payments ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.invoices ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY invoices_select_own ON billing.invoices FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+CREATE POLICY invoices_select_managed ON billing.invoices FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_managed_account_ids() AS my_managed_account_ids))));
 
 ALTER TABLE billing.notifications ENABLE ROW LEVEL SECURITY;
 
@@ -14075,7 +14090,7 @@ ALTER TABLE billing.payment_reference_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.payments ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY payments_select_own ON billing.payments FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+CREATE POLICY payments_select_managed ON billing.payments FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_managed_account_ids() AS my_managed_account_ids))));
 
 ALTER TABLE billing.plans ENABLE ROW LEVEL SECURITY;
 
@@ -14087,11 +14102,11 @@ CREATE POLICY products_select_everyone ON billing.products FOR SELECT TO anon, a
 
 ALTER TABLE billing.recharge_settings ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY recharge_settings_select_own ON billing.recharge_settings FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+CREATE POLICY recharge_settings_select_managed ON billing.recharge_settings FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_managed_account_ids() AS my_managed_account_ids))));
 
 ALTER TABLE billing.recharges ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY recharges_select_own ON billing.recharges FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+CREATE POLICY recharges_select_managed ON billing.recharges FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_managed_account_ids() AS my_managed_account_ids))));
 
 ALTER TABLE billing.refunds ENABLE ROW LEVEL SECURITY;
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from tests.sql.calls import (
@@ -646,14 +647,18 @@ def test_frozen_account_spends_holds_moves_and_buys_nothing(
         attempt()
 
 
-def test_users_read_why_their_own_account_is_frozen_and_nothing_of_others(
+def test_users_read_that_their_own_account_is_frozen_and_nothing_of_why_or_of_others(
     database: Database, conn: Connection, frozen: tuple[UUID, UUID]
 ) -> None:
     user_id, account_id = frozen
     bob = create_user(database, "bob@example.com")
     query = "select account_id, status, frozen_reason from public.billing_account"
     with as_user(conn, user_id) as session:
-        assert session.execute(query).fetchall() == [(account_id, "frozen", "card reported stolen")]
+        [(seen, status, reason)] = session.execute(query).fetchall()
+    assert (seen, status) == (account_id, "frozen")
+    assert "under review" in reason
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), as_user(conn, user_id) as session:
+        session.execute("select frozen_reason from billing.accounts")
     with as_user(conn, bob) as session:
         assert session.execute(query).fetchall() == [(account_of(conn, bob), "active", None)]
 
