@@ -3042,6 +3042,40 @@ export type Database = {
         };
         Relationships: [];
       };
+      "stripe_requests": {
+        Row: {
+          "account_id": string;
+          "idempotency_key": string;
+          "requested_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "idempotency_key": string;
+          "requested_at"?: string;
+        };
+        Update: {
+          "account_id"?: string;
+          "idempotency_key"?: string;
+          "requested_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "stripe_requests_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "stripe_requests_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+        ];
+      };
       "subscription_items": {
         Row: {
           "created_at": string;
@@ -3416,10 +3450,6 @@ export type Database = {
       };
       "_check_expiry": {
         Args: { "expires_at": string; "opens_at": string };
-        Returns: undefined;
-      };
-      "_check_few_requests": {
-        Args: { "account_id": string };
         Returns: undefined;
       };
       "_check_held": {
@@ -4201,6 +4231,10 @@ export type Database = {
       "_name_of_account": { Args: { "account_id": string }; Returns: string };
       "_next_lot_key": { Args: { "business_key": string }; Returns: string };
       "_next_revocation_key": { Args: { "grant_id": number }; Returns: string };
+      "_note_stripe_request": {
+        Args: { "account_id": string; "idempotency_key"?: string };
+        Returns: undefined;
+      };
       "_notify": {
         Args: {
           "account_id": string;

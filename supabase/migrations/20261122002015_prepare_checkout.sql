@@ -2,26 +2,7 @@
 --
 -- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by the same click.
 --
--- Called by billing_checkout. Private: _check_few_requests.
-
--- Each request opens a session in Stripe, which allows few in a second and for all users together.
-create function billing._check_few_requests(account_id uuid)
-returns void
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-    if (
-        select count(*) >= 30 from billing.checkout_requests
-        where checkout_requests.account_id = _check_few_requests.account_id
-            and checkout_requests.created_at > now() - interval '10 minutes'
-    ) then
-        raise exception 'too many checkouts were begun for this account'
-            using errcode = 'TB049', hint = 'Try again in ten minutes.';
-    end if;
-end
-$$;
+-- Called by billing_checkout.
 
 -- {"livemode", "customer": see _claim_customer, "session": {"params", "idempotency_key"}, "superseded": sessions to expire
 -- first}. Asked again within ten minutes it answers the same, until the session has ended.
@@ -116,8 +97,8 @@ begin
     order by requests.created_at desc
     limit 1;
     if v_key is null then
-        perform billing._check_few_requests(v_account_id);
         v_key := billing._fresh_stripe_key('checkout', v_account_id);
+        perform billing._note_stripe_request(v_account_id, v_key);
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
         )
@@ -185,8 +166,7 @@ end
 $$;
 
 revoke all on function
-    billing.prepare_checkout, billing._check_few_requests, billing.note_checkout_session,
-    billing.discard_checkout_key
+    billing.prepare_checkout, billing.note_checkout_session, billing.discard_checkout_key
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid),

@@ -94,6 +94,7 @@ begin
         raise exception 'nothing was bought for this account yet'
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
     end if;
+    perform billing._note_stripe_request(v_account_id);
     return jsonb_build_object(
         'livemode', v_settings.livemode,
         'params', jsonb_strip_nulls(jsonb_build_object(

@@ -80,6 +80,9 @@ begin
             end;
         end loop;
     end if;
+    perform billing._note_stripe_request(v_account_id, made ->> 'idempotency_key')
+    from jsonb_array_elements(v_links) as made
+    where made ? 'idempotency_key';
     return jsonb_build_object(
         'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
     );

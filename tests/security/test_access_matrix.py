@@ -82,6 +82,7 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.credit_note_lines": {"service_role": EVERYTHING},
     "billing.carried_credits": {"service_role": EVERYTHING},
     "billing.checkout_requests": {"service_role": EVERYTHING},
+    "billing.stripe_requests": {"service_role": EVERYTHING},
     "billing.checkout_line_items": {"service_role": EVERYTHING},
     "billing.checkout_sessions": {"service_role": EVERYTHING},
     "billing.clock": {},

@@ -1050,22 +1050,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._check_few_requests(account_id uuid) RETURNS void
-    LANGUAGE plpgsql STABLE
-    SET search_path TO ''
-    AS $$
-begin
-    if (
-        select count(*) >= 30 from billing.checkout_requests
-        where checkout_requests.account_id = _check_few_requests.account_id
-            and checkout_requests.created_at > now() - interval '10 minutes'
-    ) then
-        raise exception 'too many checkouts were begun for this account'
-            using errcode = 'TB049', hint = 'Try again in ten minutes.';
-    end if;
-end
-$$;
-
 CREATE TABLE billing.credit_holds (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     account_id uuid NOT NULL,
@@ -3722,6 +3706,27 @@ CREATE FUNCTION billing._next_revocation_key(grant_id bigint) RETURNS text
     AS $$
     select format('returned:%s:%s', _next_revocation_key.grant_id, count(*)) from billing.credit_revocations
     where credit_revocations.grant_id = _next_revocation_key.grant_id and credit_revocations.key_space = 'stripe'
+$$;
+
+CREATE FUNCTION billing._note_stripe_request(account_id uuid, idempotency_key text DEFAULT (gen_random_uuid())::text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    delete from billing.stripe_requests
+    where stripe_requests.account_id = _note_stripe_request.account_id
+        and stripe_requests.requested_at <= now() - interval '10 minutes';
+    insert into billing.stripe_requests (account_id, idempotency_key)
+    values (_note_stripe_request.account_id, _note_stripe_request.idempotency_key)
+    on conflict on constraint stripe_requests_pkey do nothing;
+    if (
+        select count(*) > 30 from billing.stripe_requests
+        where stripe_requests.account_id = _note_stripe_request.account_id
+    ) then
+        raise exception 'too many requests of this account'
+            using errcode = 'TB049', hint = 'Try again in ten minutes.';
+    end if;
+end
 $$;
 
 CREATE FUNCTION billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb) RETURNS void
@@ -9137,8 +9142,8 @@ begin
     order by requests.created_at desc
     limit 1;
     if v_key is null then
-        perform billing._check_few_requests(v_account_id);
         v_key := billing._fresh_stripe_key('checkout', v_account_id);
+        perform billing._note_stripe_request(v_account_id, v_key);
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
         )
@@ -9208,6 +9213,9 @@ begin
             end;
         end loop;
     end if;
+    perform billing._note_stripe_request(v_account_id, made ->> 'idempotency_key')
+    from jsonb_array_elements(v_links) as made
+    where made ? 'idempotency_key';
     return jsonb_build_object(
         'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
     );
@@ -9241,6 +9249,7 @@ begin
         raise exception 'nothing was bought for this account yet'
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
     end if;
+    perform billing._note_stripe_request(v_account_id);
     return jsonb_build_object(
         'livemode', v_settings.livemode,
         'params', jsonb_strip_nulls(jsonb_build_object(
@@ -13159,6 +13168,14 @@ COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as custom
 
 COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified), cancel (and Stripe cancels it at once).';
 
+CREATE TABLE billing.stripe_requests (
+    account_id uuid NOT NULL,
+    idempotency_key text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.stripe_requests IS 'When an account''s users made us ask Stripe, in the last ten minutes.';
+
 CREATE TABLE billing.subscription_items (
     stripe_subscription_item_id text NOT NULL,
     stripe_subscription_id text NOT NULL,
@@ -13475,6 +13492,9 @@ ALTER TABLE ONLY billing.settings
 
 ALTER TABLE ONLY billing.stripe_events
     ADD CONSTRAINT stripe_events_pkey PRIMARY KEY (stripe_event_id);
+
+ALTER TABLE ONLY billing.stripe_requests
+    ADD CONSTRAINT stripe_requests_pkey PRIMARY KEY (account_id, idempotency_key);
 
 ALTER TABLE ONLY billing.subscription_items
     ADD CONSTRAINT subscription_items_pkey PRIMARY KEY (stripe_subscription_item_id);
@@ -13980,6 +14000,9 @@ ALTER TABLE ONLY billing.recharges
 ALTER TABLE ONLY billing.reviews
     ADD CONSTRAINT reviews_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
+ALTER TABLE ONLY billing.stripe_requests
+    ADD CONSTRAINT stripe_requests_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
 ALTER TABLE ONLY billing.subscription_items
     ADD CONSTRAINT subscription_items_stripe_subscription_id_fkey FOREIGN KEY (stripe_subscription_id) REFERENCES billing.subscriptions(stripe_subscription_id);
 
@@ -14117,6 +14140,8 @@ ALTER TABLE billing.saved_cards ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.settings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.stripe_events ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.stripe_requests ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.subscription_items ENABLE ROW LEVEL SECURITY;
 

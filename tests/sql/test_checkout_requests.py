@@ -505,8 +505,20 @@ def test_few_checkouts_are_begun_for_one_account(conn: Connection, function: Con
     with refused("TB049"):
         prepare(function, user, quantity=31)
     assert prepare(function, user, quantity=30), "one that is open already"
-    conn.execute("update billing.checkout_requests set created_at = now() - interval '11 minutes'")
+    conn.execute("update billing.stripe_requests set requested_at = now() - interval '11 minutes'")
     assert prepare(function, user, quantity=31)
+    assert value(conn, "select count(*) from billing.stripe_requests") == 1
+
+
+def test_the_portal_is_opened_as_seldom(conn: Connection, function: Connection, user: UUID) -> None:
+    link(conn, account_of(conn, user), "cus_1")
+    for _ in range(30):
+        portal(function, user)
+    for attempt in (lambda: portal(function, user), lambda: prepare(function, user)):
+        with refused("TB049"):
+            attempt()
+    conn.execute("update billing.stripe_requests set requested_at = now() - interval '11 minutes'")
+    assert portal(function, user)
 
 
 def test_a_claim_is_linked_once_and_then_is_the_account_s_customer(

@@ -95,6 +95,21 @@ def claim(conn: Connection, options: Any = None, **more: Any) -> Row:
     return answer(conn, "claim_payment_link", **arguments | more)
 
 
+def test_links_that_stripe_is_asked_for_are_few(conn: Connection, function: Connection, user: UUID) -> None:
+    """Stripe fails, and each click has a key of its own."""
+    for _ in range(30):
+        answer(function, "discard_payment_link_key", idempotency_key=pro(function, user)["idempotency_key"])
+    with refused("TB049"):
+        pro(function, user)
+    conn.execute("update billing.stripe_requests set requested_at = now() - interval '11 minutes'")
+    for _ in range(40):
+        made = pro(function, user)
+    note(function, made)
+    for _ in range(40):
+        assert pro(function, user)["url"] == URL
+    assert value(conn, "select count(*) from billing.stripe_requests") == 1
+
+
 # One link
 
 
