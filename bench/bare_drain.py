@@ -1,13 +1,15 @@
 """A full queue → the rows that the product writes for its events, by bare statements: the floor of the drain.
 
 Two transactions for each batch and one round trip for what it writes, as the product has. What an event says is
-trusted: nothing is compared with what is there, and the credits of the plan are known.
+trusted: nothing is compared with what is there, and the credits of the plan are known. The tables are the product's
+own, without its triggers.
 """
 
 import json
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 from psycopg import Connection
 
 from worker.inbox import BATCH_SIZE, VISIBILITY_SECONDS
@@ -99,6 +101,14 @@ _SETTLE = """
 update billing.stripe_events set status = 'applied', attempts = attempts + 1, settled_at = now()
 where stripe_event_id = any (%s)
 """
+
+
+def connect_bare(url: str) -> Connection[Any]:
+    """Log in as the owner of the queue's tables; the worker takes a role of its own."""
+    conn = psycopg.connect(url, autocommit=True)
+    # As the worker does: pgmq's estimate of a thousand messages would have every event that ever was read for a batch.
+    conn.execute("set enable_seqscan = off")
+    return conn
 
 
 def drain_bare(conn: Connection[Any]) -> bool:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import psycopg
 
-from bench.ledger import make_bare
+from bench.ledger import make_bare, rows_by_table
 from bench.measure import Comparison, Suite
 from bench.shop import Shop
 from bench.stream import RENEWED_AT, history, renewals, stream
@@ -49,18 +49,21 @@ def drain(server: Postgres) -> Iterator[Suite]:
         )
         for months in (1, MONTHS)
     )
+    rows: dict[str, int] = {}
     sides = {
-        "drain_bare": lambda: _measure(server, shop, PAIRS, "bare", 1),
-        "drain_1_worker": lambda: _measure(server, shop, PAIRS, "product", 1),
-        "drain_2_workers": lambda: _measure(server, shop, PAIRS, "product", 2),
+        "drain_bare": lambda: _measure(server, shop, PAIRS, "bare", 1, rows),
+        "drain_1_worker": lambda: _measure(server, shop, PAIRS, "product", 1, rows),
+        "drain_2_workers": lambda: _measure(server, shop, PAIRS, "product", 2, rows),
         "renewal_first": lambda: _measure(server, young, SUBSCRIBERS, "product", 1),
         "renewal_year_5": lambda: _measure(server, old, SUBSCRIBERS, "product", 1),
     }
     yield Suite(sides, COMPARISONS)
 
 
-def _measure(server: Postgres, shop: Shop, pairs: int, side: str, processes: int) -> float:
-    """Events a second, two of each pair."""
+def _measure(
+    server: Postgres, shop: Shop, pairs: int, side: str, processes: int, rows: dict[str, int] | None = None
+) -> float:
+    """Events a second, two of each pair. `rows` are what the first side left in each table: the others must, too."""
     with shop.copy() as name:
         if side == "bare":
             with psycopg.connect(server.admin_url(name), autocommit=True) as conn:
@@ -68,6 +71,11 @@ def _measure(server: Postgres, shop: Shop, pairs: int, side: str, processes: int
         seconds = _drain(server.url(name), side, processes)
         with psycopg.connect(server.admin_url(name)) as conn:
             _check(conn, pairs, side)
+            if rows is not None:
+                found = rows_by_table(conn)
+                if not rows:
+                    rows.update(found)
+                assert found == rows, f"{side} wrote other rows: {set(found.items()) ^ set(rows.items())}"
     return 2 * pairs / seconds
 
 

@@ -6,9 +6,7 @@ Says `ready` when it is connected and `done` at the end. `product` is the worker
 
 import sys
 
-import psycopg
-
-from bench.bare_drain import drain_bare
+from bench.bare_drain import connect_bare, drain_bare
 from worker.drain import drain
 from worker.fetch import StripeReader
 from worker.run import connect
@@ -16,8 +14,7 @@ from worker.settings import Settings
 
 
 def main(side: str, url: str) -> None:
-    # The queue's tables are their owner's, here `postgres`; the worker takes its own role.
-    with connect(Settings(url)) if side == "product" else psycopg.connect(url, autocommit=True) as conn:
+    with connect(Settings(url)) if side == "product" else connect_bare(url) as conn:
         stripe = StripeReader(None, None)
         print("ready", flush=True)
         sys.stdin.readline()

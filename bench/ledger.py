@@ -127,9 +127,9 @@ from subscribers order by number;
 drop table subscribers;
 set session_replication_role = origin;
 """
-_CONSTRAINTS = """
-select format('alter table %%s drop constraint %%I', conrelid::regclass, conname) from pg_constraint
-where contype in ('c', 'f') and conrelid = any (%s::regclass[])
+_EVERY_TABLE = """
+select format('%I.%I', nspname, relname) from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+where relkind = 'r' and nspname in ('billing', 'pgmq')
 """
 _TABLES = (
     "billing.credit_balances",
@@ -177,11 +177,19 @@ def owe_slots(server: Postgres, template: str, subscribers: int) -> None:
 
 
 def make_bare(conn: psycopg.Connection) -> None:
-    """Leave of the tables their columns and indexes: no check, no foreign key, no trigger. As superuser."""
-    for (statement,) in conn.execute(_CONSTRAINTS, [list(_TABLES)]).fetchall():
-        conn.execute(statement)
+    """Leave of the tables all that Postgres itself does for a row: indexes, checks and foreign keys, but no trigger.
+
+    A trigger runs the product's code. As superuser.
+    """
     for table in _TABLES:
         conn.execute(f"alter table {table} disable trigger user")
+
+
+def rows_by_table(conn: psycopg.Connection) -> dict[str, int]:
+    """How many rows each table of the product and of its queue has, so that two sides can be compared."""
+    tables = conn.execute(_EVERY_TABLE).fetchall()
+    counts = "union all ".join(f"select '{name}', count(*) from {name} " for (name,) in tables)
+    return dict(conn.execute(counts).fetchall())
 
 
 def check(conn: psycopg.Connection, kind: str, entries: int, *, bare: bool) -> None:
