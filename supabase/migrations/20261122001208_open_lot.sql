@@ -4,16 +4,18 @@
 -- remains in the lot. Private: called by what grants credits, at once or on schedule.
 
 -- Writes the entry of a lot and opens it: what is owed is taken from it at once, first debt, then what is withheld for
--- something already spent that was taken back. `lot` is a row that is not written yet, or a scheduled one (with its id);
--- `entry` names what is written beside amounts. The caller holds the lock.
-create function billing._open_lot(entry billing.credit_entries, lot billing.credit_grants)
+-- something already spent that was taken back. `balance` is the row as the caller has locked it; `lot` is a row that is not
+-- written yet, or a scheduled one (with its id); `entry` names what is written beside amounts.
+create function billing._open_lot(
+    balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants
+)
 returns billing.credit_entries
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
-    v_balance billing.credit_balances := billing._lock_balance((_open_lot.entry).account_id);
+    v_balance billing.credit_balances := _open_lot.balance;
     v_entry billing.credit_entries := _open_lot.entry;
     v_lot billing.credit_grants := _open_lot.lot;
     v_repaid bigint := least(v_balance.debt, v_entry.amount);

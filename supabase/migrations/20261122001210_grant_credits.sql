@@ -32,11 +32,10 @@ set search_path = ''
 as $$
 declare
     v_now timestamptz := billing.current_time();
+    v_balance billing.credit_balances := billing._lock_balance(_grant_credits.account_id);
     v_entry billing.credit_entries;
     v_lot billing.credit_grants;
 begin
-    perform billing._lock_balance(_grant_credits.account_id);
-
     select credit_entries.* into v_entry from billing.credit_entries
     where credit_entries.account_id = _grant_credits.account_id
         and credit_entries.key_space = _grant_credits.key_space
@@ -56,7 +55,9 @@ begin
         return v_entry;
     end if;
 
-    perform billing._check_open(_grant_credits.account_id);
+    if not v_balance.may_spend then
+        perform billing._check_open(_grant_credits.account_id);
+    end if;
     if _grant_credits.key_space = 'caller' then
         if exists (
             select from billing.credit_grants
@@ -87,7 +88,7 @@ begin
     v_lot.stripe_price_id := _grant_credits.stripe_price_id;
     v_lot.stripe_checkout_session_id := _grant_credits.stripe_checkout_session_id;
     v_lot.stripe_payment_intent_id := _grant_credits.stripe_payment_intent_id;
-    return billing._open_lot(v_entry, v_lot);
+    return billing._open_lot(v_balance, v_entry, v_lot);
 end
 $$;
 

@@ -21,7 +21,7 @@ begin
     v_entry.key_space := 'system';
     v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
     v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
-    perform billing._open_lot(v_entry, _open_scheduled_lot.lot);
+    perform billing._open_lot(billing._lock_balance(v_entry.account_id), v_entry, _open_scheduled_lot.lot);
 end
 $$;
 

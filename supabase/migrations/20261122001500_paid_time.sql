@@ -41,7 +41,9 @@ begin
         raise exception 'price % of % is no plan here', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
             using errcode = 'TB010', detail = _plan_of_line.stripe_price_id,
             hint = 'Update the price in Stripe (its event brings it here) or add it to billing.plans, then retry the event.';
-    elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and exists (
+    elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits > 0 then
+        return v_plan;
+    elsif exists (
         -- The product may declare what the price doesn't, and it is not here yet: sync_price made a placeholder.
         select from billing.products
         where products.stripe_product_id = v_plan.stripe_product_id and products.as_of = '-infinity'
@@ -56,19 +58,17 @@ end
 $$;
 
 -- TB011 while nobody has linked the customer to an account.
-create function billing._check_linked(invoice billing.invoices)
+create function billing._raise_not_linked(invoice billing.invoices)
 returns void
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if (_check_linked.invoice).account_id is null then
-        raise exception 'customer % of invoice % is linked to no account',
-            coalesce((_check_linked.invoice).stripe_customer_id, 'null'), (_check_linked.invoice).stripe_invoice_id
-            using errcode = 'TB011', detail = coalesce((_check_linked.invoice).stripe_customer_id, ''),
-            hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
-    end if;
+    raise exception 'customer % of invoice % is linked to no account',
+        coalesce((_raise_not_linked.invoice).stripe_customer_id, 'null'), (_raise_not_linked.invoice).stripe_invoice_id
+        using errcode = 'TB011', detail = coalesce((_raise_not_linked.invoice).stripe_customer_id, ''),
+        hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
 end
 $$;
 
@@ -124,7 +124,10 @@ declare
     v_subscription_id text;
     v_anchor timestamptz;
     v_gives_back boolean;
+    v_is_free boolean;
     v_from timestamptz;
+    v_is_paid_already boolean;
+    v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
     for v_line in
@@ -140,12 +143,17 @@ begin
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
         v_plan := billing._plan_of_line(v_invoice.stripe_invoice_id, v_line.stripe_price_id);
-        continue when v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and not exists (
-            select from billing.credit_terms
-            where credit_terms.stripe_price_id = v_plan.stripe_price_id
-                and credit_terms.initial_credits + credit_terms.monthly_credits > 0
-        ) or v_plan.usage_type = 'licensed' and v_line.quantity = 0;
-        perform billing._check_linked(v_invoice);
+        if v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 then
+            continue when not exists (
+                select from billing.credit_terms
+                where credit_terms.stripe_price_id = v_plan.stripe_price_id
+                    and credit_terms.initial_credits + credit_terms.monthly_credits > 0
+            );
+        end if;
+        continue when v_plan.usage_type = 'licensed' and v_line.quantity = 0;
+        if v_invoice.account_id is null then
+            perform billing._raise_not_linked(v_invoice);
+        end if;
         if v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
@@ -164,20 +172,29 @@ begin
         continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
             and v_line.period_start < v_subscription.trial_end;
 
+        select
+            coalesce(bool_or(
+                others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+                and others.period_start = v_line.period_start and others.period_end = v_line.period_end
+                and not others.is_change and others.stripe_invoice_id <> v_invoice.stripe_invoice_id
+            ), false),
+            coalesce(bool_or(
+                others.is_change or others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+            ), false)
+        into v_is_paid_already, v_has_neighbours
+        from billing.credit_schedules as others
+        where others.stripe_subscription_id = v_subscription_id
+            and others.period_end > v_line.period_start and others.period_start < v_line.period_end
+            and others.stripe_line_id <> v_line.stripe_line_id;
         -- One period of an item is paid for once, whatever a second invoice says.
-        continue when not v_line.is_proration and exists (
-            select from billing.credit_schedules as paid
-            where paid.stripe_subscription_id = v_subscription_id
-                and paid.stripe_subscription_item_id = v_line.stripe_subscription_item_id
-                and paid.period_start = v_line.period_start and paid.period_end = v_line.period_end
-                and not paid.is_change and paid.stripe_invoice_id <> v_invoice.stripe_invoice_id
-        );
+        continue when v_is_paid_already and not v_line.is_proration;
 
         v_anchor := billing._anchor_of_period(
             v_plan, coalesce(v_subscription.anchors, '{}'), v_line.period_start, v_line.period_end
         );
         v_gives_back := v_line.is_proration
             and (coalesce(cardinality(v_line.credited_line_ids), 0) > 0 or v_line.amount < 0);
+        v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
             stripe_price_id, gives_back, is_change, is_free, is_plain, quantity, period_start, period_end, anchor,
@@ -186,24 +203,21 @@ begin
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration,
-            v_gives_back or billing._is_free(v_line, v_invoice), true, billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
+            v_line.is_proration, v_gives_back or v_is_free, true, billing._seats(v_plan, v_line.quantity),
+            v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
-            case when not v_gives_back then v_line.period_start end
+            -- The first month is granted at once, and a line that is paid for and has no other never falls due.
+            case
+                when v_gives_back then null
+                when v_is_free or billing._first_slot(v_anchor, v_line.period_start + interval '1 microsecond')
+                    < v_line.period_end then v_line.period_start
+            end
         )
         on conflict on constraint credit_schedules_pkey do nothing;
         continue when not found;
         v_from := least(v_from, v_line.period_start);
-        v_is_shared := v_is_shared or v_line.is_proration or exists (
-            select from billing.credit_schedules as others
-            where others.stripe_subscription_id = v_subscription_id
-                and others.period_end > v_line.period_start and others.period_start < v_line.period_end
-                and others.stripe_line_id <> v_line.stripe_line_id
-                and (
-                    others.is_change or others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
-                )
-        );
+        v_is_shared := v_is_shared or v_line.is_proration or v_has_neighbours;
     end loop;
     if v_is_shared then
         v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_from));
@@ -332,17 +346,14 @@ end
 $$;
 
 -- Why months of a subscription that start later wait; null: they don't.
-create function billing._waiting_reason(subscription billing.subscriptions)
+create function billing._waiting_reason(subscription billing.subscriptions, is_closed boolean)
 returns text
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if exists (
-        select from billing.accounts
-        where accounts.id = (_waiting_reason.subscription).account_id and accounts.closed_at is not null
-    ) then
+    if _waiting_reason.is_closed then
         return 'account_closed';
     elsif (_waiting_reason.subscription).status in ('paused', 'unpaid') then
         return (_waiting_reason.subscription).status;
@@ -363,7 +374,8 @@ $$;
 
 -- Brings what is derived of a subscription's paid time in line with its state. The earliest moment whose months mean
 -- something else now; null: nothing has changed. Stretches that ended before anything that can change are not read.
-create function billing._arm_schedules(subscription billing.subscriptions)
+-- is_closed: of the account.
+create function billing._arm_schedules(subscription billing.subscriptions, moment timestamptz, is_closed boolean)
 returns timestamptz
 language plpgsql
 volatile
@@ -371,9 +383,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_subscription billing.subscriptions := _arm_schedules.subscription;
-    v_waiting text := billing._waiting_reason(v_subscription);
-    v_changes_from timestamptz := least(billing.current_time(), v_subscription.ended_at, v_subscription.canceled_at);
+    v_waiting text := billing._waiting_reason(v_subscription, _arm_schedules.is_closed);
+    v_changes_from timestamptz := least(_arm_schedules.moment, v_subscription.ended_at, v_subscription.canceled_at);
     v_schedule billing.credit_schedules;
+    v_terms billing.credit_terms;
     v_ends_at timestamptz;
     v_disarmed_reason text;
     v_from timestamptz;
@@ -389,10 +402,11 @@ begin
             and credit_schedules.next_slot_at is not null and credit_schedules.period_end <= v_changes_from
     loop
         v_ends_at := least(v_schedule.period_end, v_subscription.ended_at);
-        if v_subscription.canceled_at < v_ends_at and (
-            billing._terms_at(v_schedule.stripe_price_id, v_subscription.canceled_at)
-        ).cancel_credits = 'stop' then
-            v_ends_at := v_subscription.canceled_at;
+        if v_subscription.canceled_at < v_ends_at then
+            v_terms := billing._terms_at(v_schedule.stripe_price_id, v_subscription.canceled_at);
+            if v_terms.cancel_credits = 'stop' then
+                v_ends_at := v_subscription.canceled_at;
+            end if;
         end if;
         if v_schedule.is_free and not v_schedule.gives_back and not v_schedule.is_plain then
             select least(v_ends_at, min(greatest(credits.period_start, credits.paid_at))) into v_ends_at
@@ -405,11 +419,9 @@ begin
                 );
         end if;
         v_disarmed_reason := v_waiting;
-        if v_waiting is null and v_schedule.has_returns and exists (
-            select from billing.invoices
-            where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id and invoices.amount_contested > 0
-        ) then
-            v_disarmed_reason := 'disputed';
+        if v_waiting is null and v_schedule.has_returns then
+            select 'disputed' into v_disarmed_reason from billing.invoices
+            where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id and invoices.amount_contested > 0;
         end if;
         if v_ends_at = v_schedule.ends_at and v_disarmed_reason is not distinct from v_schedule.disarmed_reason then
             continue;
@@ -436,6 +448,6 @@ end
 $$;
 
 revoke all on function
-    billing._plan_name, billing._plan_of_line, billing._check_linked, billing._seats, billing._seats_given_back, billing._is_free,
+    billing._plan_name, billing._plan_of_line, billing._raise_not_linked, billing._seats, billing._seats_given_back, billing._is_free,
     billing._record_paid_time, billing._match_credits, billing._waiting_reason, billing._arm_schedules
 from public, anon, authenticated, service_role;

@@ -60,17 +60,19 @@ declare
     v_terms billing.credit_terms;
     v_plan billing.plans;
     v_key text;
-    v_lot billing.credit_grants;
+    v_lot record;
     v_change bigint;
 begin
-    select * into strict v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
-    v_key := billing._once_key('initial', v_invoice.account_id, v_plan.stripe_product_id);
-    select * into v_lot from billing.credit_grants
+    select billing._once_key('initial', v_invoice.account_id, plans.stripe_product_id) into strict v_key
+    from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
+    select credit_grants.id, credit_grants.stripe_invoice_id, credit_grants.stripe_subscription_item_id into v_lot
+    from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
     if found and _grant_initial.period_start
         >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
         return;  -- nor is what is held for review of a later period
     end if;
+    select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
     if v_lot.id is null or billing._is_held(v_key) then
         if v_terms.initial_credits > 0 then

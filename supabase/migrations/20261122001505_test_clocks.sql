@@ -12,8 +12,8 @@ alter table billing.test_clocks enable row level security;
 revoke all on billing.test_clocks from public, anon, authenticated, service_role;
 grant select on billing.test_clocks to service_role;
 
--- The time that an account lives at.
-create function billing._time_of_account(account_id uuid)
+-- The time that an account lives at; moment: that of all others.
+create function billing._time_of_account(account_id uuid, moment timestamptz default billing.current_time())
 returns timestamptz
 language plpgsql
 stable
@@ -21,9 +21,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if not exists (select from billing.test_clocks) then
-        return billing.current_time();
+        return _time_of_account.moment;
     end if;
-    return greatest(billing.current_time(), (
+    return greatest(_time_of_account.moment, (
         select max(test_clocks.frozen_at) from billing.subscriptions
         join billing.test_clocks on test_clocks.stripe_test_clock_id = subscriptions.stripe_test_clock_id
         where subscriptions.account_id = _time_of_account.account_id

@@ -48,20 +48,26 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_move billing.credit_move := _post_move.move;
-    -- The ledger has nothing of it yet, as of nearly all.
-    v_is_new boolean := not (
-        exists (
-            select from billing.credit_grants
-            where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_move.key
-        )
-        or exists (select from billing.credit_revocations where credit_revocations.business_key = v_move.key)
-        or exists (select from billing.carried_credits where carried_credits.business_key = v_move.key)
-    );
+    v_is_new boolean;
+    v_carried bigint;
     v_change bigint := v_move.credits;
     v_later timestamptz;
     v_entry billing.credit_entries;
-    v_plan billing.plans;
+    v_plan_name text;
 begin
+    select
+        -- The ledger has nothing of it yet, as of nearly all.
+        not (
+            exists (
+                select from billing.credit_grants
+                where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_move.key
+            )
+            or exists (select from billing.credit_revocations where credit_revocations.business_key = v_move.key)
+            or exists (select from billing.carried_credits where carried_credits.business_key = v_move.key)
+        ),
+        credit_balances.carried
+    into v_is_new, v_carried
+    from billing.credit_balances where credit_balances.account_id = v_move.account_id;
     if not v_is_new then
         v_change := v_change - billing._posted_credits(v_move.account_id, v_move.key);
     end if;
@@ -86,7 +92,7 @@ begin
         v_move.rollover := 'all';  -- what others were less for it, and no month
     end if;
 
-    if not v_move.key ^@ 'free:' then
+    if v_carried > 0 and not v_move.key ^@ 'free:' then
         v_change := billing._less_carried(v_move.account_id, v_move.key, v_change);
     end if;
     if v_change = 0 then
@@ -96,7 +102,9 @@ begin
             v_move.account_id, v_move.stripe_subscription_item_id, v_move.rollover_cap, v_move.slot_start
         );
     end if;
-    select * into v_plan from billing.plans where plans.stripe_price_id = v_move.stripe_price_id;
+    select coalesce(plans.nickname, products.name) into v_plan_name from billing.plans
+    join billing.products on products.stripe_product_id = plans.stripe_product_id
+    where plans.stripe_price_id = v_move.stripe_price_id;
     v_entry := billing._grant_credits(
         account_id => v_move.account_id,
         amount => v_change,
@@ -104,7 +112,7 @@ begin
         idempotency_key => case when v_is_new then v_move.key else billing._next_lot_key(v_move.key) end,
         source => v_move.source,
         reference_id => v_move.stripe_subscription_id,
-        description => billing._description_of_move(v_move.source, billing._plan_name(v_plan)),
+        description => billing._description_of_move(v_move.source, v_plan_name),
         effective_at => v_move.moment,
         expires_at => v_move.expires_at,
         stripe_invoice_id => v_move.stripe_invoice_id,
@@ -259,9 +267,9 @@ $$;
 -- Posts what subscriptions are worth from one moment up to another, and moves their schedules on. Returns how many moves
 -- gave credits, how many credits, and the accounts that had no room for more.
 create function billing._allocate_slots(
-    stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz
+    stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz,
+    out slots_granted bigint, out credits_granted numeric, out full_account_ids uuid[]
 )
-returns table (slots_granted bigint, credits_granted numeric, full_account_ids uuid[])
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
@@ -271,8 +279,8 @@ declare
     v_one_by_one_max constant integer := 5;
     v_moves billing.credit_move[];
     v_move billing.credit_move;
-    v_is_closed boolean;
-    v_is_full boolean;
+    v_balance bigint;
+    v_may_spend boolean;
     v_granted bigint;
 begin
     select array_agg(worth order by worth.account_id, worth.moment, worth.key ^@ 'credited:', worth.key) into v_moves
@@ -289,17 +297,22 @@ begin
 
     foreach v_move in array coalesce(v_moves, '{}') loop
         continue when v_move.account_id = any (full_account_ids);
-        select
-            accounts.closed_at is not null,
-            v_move.credits > 9223372036854775807 - greatest(credit_balances.balance, 0)::numeric
-        into v_is_closed, v_is_full
-        from billing.credit_balances
-        join billing.accounts on accounts.id = credit_balances.account_id
-        where credit_balances.account_id = v_move.account_id;
-        continue when v_is_closed;
-        -- What would pass the largest balance waits until there is room.
-        if v_is_full then
+        select credit_balances.balance, credit_balances.may_spend into v_balance, v_may_spend
+        from billing.credit_balances where credit_balances.account_id = v_move.account_id;
+        if not v_may_spend then
+            continue when exists (
+                select from billing.accounts where accounts.id = v_move.account_id and accounts.closed_at is not null
+            );
+        end if;
+        -- What would pass the largest balance waits until there is room, also where a line has no other month.
+        if v_move.credits > 9223372036854775807 - greatest(v_balance, 0) then
             full_account_ids := full_account_ids || v_move.account_id;
+            update billing.credit_schedules set next_slot_at = credit_schedules.period_start
+            where credit_schedules.stripe_subscription_id = any (_allocate_slots.stripe_subscription_ids)
+                and credit_schedules.account_id = v_move.account_id
+                and credit_schedules.period_start >= _allocate_slots.from_moment
+                and credit_schedules.period_start < credit_schedules.ends_at
+                and credit_schedules.next_slot_at is null and not credit_schedules.gives_back;
             continue;
         end if;
         v_granted := billing._post_move(v_move);
@@ -328,7 +341,6 @@ begin
         -- What begins before from_moment was not looked at.
         and schedules.next_slot_at >= _allocate_slots.from_moment
         and schedules.account_id <> all (coalesce(full_account_ids, '{}'));
-    return next;
 end
 $$;
 

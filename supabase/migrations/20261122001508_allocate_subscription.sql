@@ -12,10 +12,11 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_schedule billing.credit_schedules;
+    v_paid record;
 begin
-    for v_schedule in
-        select * from billing.credit_schedules as schedules
+    for v_paid in
+        select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
+        from billing.credit_schedules as schedules
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
             and exists (
@@ -25,16 +26,19 @@ begin
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
         perform billing._grant_initial(
-            _grant_initial_of_invoice.invoice, v_schedule.stripe_price_id, v_schedule.stripe_subscription_item_id,
-            v_schedule.period_start
+            _grant_initial_of_invoice.invoice, v_paid.stripe_price_id, v_paid.stripe_subscription_item_id,
+            v_paid.period_start
         );
     end loop;
 end
 $$;
 
--- Records what a paid invoice added and gave back, and grants what comes with it at once; of one that is not paid, what it
--- means for changes that give its time back. The earliest moment that it reaches; null: none.
-create function billing._take_in_invoice(invoice billing.invoices, subscription billing.subscriptions)
+-- Records what a paid invoice added and gave back, and grants what comes with it at once, which TB008 refuses where its
+-- account is closed; of one that is not paid, what it means for changes that give its time back. The earliest moment that
+-- it reaches; null: none.
+create function billing._take_in_invoice(
+    invoice billing.invoices, subscription billing.subscriptions, is_closed boolean default false
+)
 returns timestamptz
 language plpgsql
 volatile
@@ -48,15 +52,17 @@ begin
     end if;
     v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
     if v_from is not null then
-        perform billing._check_open((_take_in_invoice.invoice).account_id);
+        if _take_in_invoice.is_closed then
+            perform billing._check_open((_take_in_invoice.invoice).account_id);
+        end if;
         perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
     return v_from;
 end
 $$;
 
--- invoice: one that has just been paid, or whose time a change gives back. from_moment: since when months may be worth something else (null: only what
--- the subscription's own state says).
+-- invoice: one that has just been paid, or whose time a change gives back. from_moment: since when months may be worth
+-- something else (null: only what the subscription's own state says).
 create function billing._allocate_subscription(
     stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null
 )
@@ -67,31 +73,39 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_subscription billing.subscriptions;
+    v_waiting_ids text[];
     v_invoice billing.invoices;
-    v_account_id uuid := (_allocate_subscription.invoice).account_id;
+    v_balance billing.credit_balances;
+    v_is_closed boolean := false;
     v_from timestamptz := _allocate_subscription.from_moment;
-    v_now timestamptz;
+    v_now timestamptz := billing.current_time();
+    v_until timestamptz;
+    v_posted record;
 begin
-    if v_account_id is null then
-        select subscriptions.account_id into v_account_id from billing.subscriptions
-        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
-    end if;
-    if v_account_id is not null then
-        perform billing._lock_balance(v_account_id);
-        v_now := billing._time_of_account(v_account_id);
+    select * into v_balance from billing.credit_balances
+    where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
+        select subscriptions.account_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+    ))
+    for update;
+    if not v_balance.may_spend then
+        v_is_closed := exists (
+            select from billing.accounts where accounts.id = v_balance.account_id and accounts.closed_at is not null
+        );
     end if;
     select * into v_subscription from billing.subscriptions
     where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
     if (_allocate_subscription.invoice).stripe_invoice_id is not null then
-        v_from := least(v_from, billing._take_in_invoice(_allocate_subscription.invoice, v_subscription));
+        v_from := least(v_from, billing._take_in_invoice(
+            _allocate_subscription.invoice, v_subscription, v_is_closed
+        ));
     end if;
-    if v_account_id is null then
+    if v_balance.account_id is null then
         return;  -- linked to nobody: whatever links it calls again
-    end if;
-    if exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
+    elsif v_is_closed then
         -- Nothing can be granted to it, and what Stripe reports of its subscriptions must be kept all the same.
         if v_subscription.stripe_subscription_id is not null then
-            perform billing._arm_schedules(v_subscription);
+            perform billing._arm_schedules(v_subscription, v_now, v_is_closed);
         end if;
         return;
     end if;
@@ -100,32 +114,35 @@ begin
             perform billing._grant_trial(v_subscription);
         end if;
         -- Lines that only the subscription can explain.
-        for v_invoice in
-            select invoices.* from billing.invoices
-            where invoices.stripe_invoice_id in (
-                select invoice_lines.stripe_invoice_id from billing.invoice_lines
-                where invoice_lines.stripe_subscription_id = v_subscription.stripe_subscription_id
-                    and invoice_lines.is_waiting and invoice_lines.stripe_subscription_item_id is not null
-            )
-            order by invoices.invoiced_at, invoices.stripe_invoice_id
-        loop
-            v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
-        end loop;
-        v_from := least(v_from, billing._arm_schedules(v_subscription));
+        v_waiting_ids := array(
+            select invoice_lines.stripe_invoice_id from billing.invoice_lines
+            where invoice_lines.stripe_subscription_id = v_subscription.stripe_subscription_id
+                and invoice_lines.is_waiting and invoice_lines.stripe_subscription_item_id is not null
+        );
+        if cardinality(v_waiting_ids) > 0 then
+            for v_invoice in
+                select * from billing.invoices where invoices.stripe_invoice_id = any (v_waiting_ids)
+                order by invoices.invoiced_at, invoices.stripe_invoice_id
+            loop
+                v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
+            end loop;
+        end if;
+        v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed));
     end if;
+    v_until := billing._time_of_account(v_balance.account_id, v_now);
     select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
     where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
         and (
-            credit_schedules.next_slot_at <= v_now and credit_schedules.disarmed_reason is null
+            credit_schedules.next_slot_at <= v_until and credit_schedules.disarmed_reason is null
             or credit_schedules.next_slot_at = credit_schedules.period_start
         );
     if v_from is not null then
-        perform billing._allocate_slots(
-            array[_allocate_subscription.stripe_subscription_id], v_from, v_now
+        v_posted := billing._allocate_slots(
+            array[_allocate_subscription.stripe_subscription_id], v_from, v_until
         );
     end if;
-    if v_now > billing.current_time() then
-        perform billing._settle_due(array[v_account_id], v_now);
+    if v_until > v_now then
+        perform billing._settle_due(array[v_balance.account_id], v_until);
     end if;
 end
 $$;

@@ -96,7 +96,10 @@ begin
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        perform billing._purchase_packs_of_invoice(v_invoice);
+        -- Packs are lines of no subscription item.
+        if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
+            perform billing._purchase_packs_of_invoice(v_invoice);
+        end if;
         perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (
         select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id

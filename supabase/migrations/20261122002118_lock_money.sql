@@ -58,8 +58,12 @@ declare
 begin
     -- An invoice is one account's for ever: nothing can turn out.
     if coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id) is null then
-        perform billing._lock_balance(invoices.account_id) from billing.invoices
-        where invoices.stripe_invoice_id = _lock_money.stripe_invoice_id and invoices.account_id is not null;
+        perform from billing.credit_balances
+        where credit_balances.account_id = (
+            select invoices.account_id from billing.invoices
+            where invoices.stripe_invoice_id = _lock_money.stripe_invoice_id
+        )
+        for update;
         if found then
             perform billing._lock_arrival(_lock_money.stripe_invoice_id);
             return;

@@ -493,6 +493,21 @@ def test_account_without_room_for_more_holds_nobody_up(
     assert discrepancies(conn) == []
 
 
+def test_the_only_month_of_a_line_waits_for_room(
+    app: Connection, worker: Connection, conn: Connection, admin: Connection, customer: UUID
+) -> None:
+    sell(worker, "month")
+    grant(app, customer, 2**63 - 1 - 50)
+    move_to(admin, START)
+    subscribe(worker, end=on(2028, 2, 29))
+    assert slot_keys(conn) == []
+    assert allocate(worker)["slots_granted"] == 0
+    spend(app, customer, 100)
+    assert allocate(worker)["slots_granted"] == 1
+    assert value(conn, "select next_slot_at from billing.credit_schedules") is None
+    assert discrepancies(conn) == []
+
+
 def test_accounts_that_are_locked_make_room_for_others(
     database: Database,
     app: Connection,
