@@ -33,6 +33,7 @@ def apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
             [conn.execute(sql_of(type(command)), parameters_of(command)) for command in job.commands]
             for job in jobs
         ]
+        inbox.allocate_postponed(conn)
         pipeline.sync()
         outcomes = [_outcome(job, answers) for job, answers in zip(jobs, cursors, strict=True)]
         settled = [

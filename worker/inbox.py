@@ -42,11 +42,20 @@ def read(conn: Connection[Any], batch_size: int = BATCH_SIZE) -> list[Message]:
 
 
 def lock(conn: Connection[Any], messages: Sequence[Message], stripe_customer_ids: Sequence[str]) -> None:
-    """Lock events, then accounts, in the order of their ids: two batches never wait for each other in a circle."""
+    """Lock events, then accounts, in the order of their ids: two batches never wait for each other in a circle.
+
+    From here on months of credits are postponed: `allocate_postponed` must follow in the same transaction.
+    """
     conn.execute(
-        "select billing.lock_stripe_events(event_ids => %s, stripe_customer_ids => %s)",
+        "select billing.lock_stripe_events("
+        "event_ids => %s, stripe_customer_ids => %s, postpone_months => true)",
         [[message.event_id for message in messages], list(stripe_customer_ids)],
     )
+
+
+def allocate_postponed(conn: Connection[Any]) -> None:
+    """Grant the months of credits that the events between `lock` and this have made due, in one set."""
+    conn.execute("select billing.allocate_postponed()")
 
 
 def settle(conn: Connection[Any], outcomes: Sequence[tuple[Message, Outcome]]) -> None:

@@ -118,8 +118,11 @@ $$;
 
 -- Locks events by id, then accounts by id: every batch in the same order, so two of them never wait for each other.
 -- From here to its end the transaction never waits long, because the app may hold an account in a transaction of its
--- own: then 55P03, and the batch goes on event by event.
-create function billing.lock_stripe_events(event_ids text[], stripe_customer_ids text[])
+-- own: then 55P03, and the batch goes on event by event. postpone_months: months of credits are granted in one set by
+-- allocate_postponed, which the caller calls before it commits.
+create function billing.lock_stripe_events(
+    event_ids text[], stripe_customer_ids text[], postpone_months boolean default false
+)
 returns void
 language plpgsql
 volatile
@@ -128,6 +131,11 @@ set search_path = ''
 as $$
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
+    if lock_stripe_events.postpone_months then
+        perform
+            pg_catalog.set_config('billing.postponed_ids', '{}', true),
+            pg_catalog.set_config('billing.postponed_moments', '{}', true);
+    end if;
     perform from billing.stripe_events
     where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
     order by stripe_events.stripe_event_id
@@ -320,7 +328,7 @@ grant execute on function billing.receive_stripe_event(text, text, text, bigint,
 to billing_receiver, service_role;
 grant execute on function
     billing.read_stripe_events(integer, integer),
-    billing.lock_stripe_events(text[], text[]),
+    billing.lock_stripe_events(text[], text[], boolean),
     billing.settle_stripe_events(bigint[], text[], text[], text[], text[]),
     billing.delay_stripe_event(bigint, text, integer, text, boolean)
 to billing_worker;

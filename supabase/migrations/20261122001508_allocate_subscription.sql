@@ -2,7 +2,7 @@
 --
 -- Invariant: judged under the lock of the balance, from rows that are read under it. Months from the moment that the fact
 -- reaches are worked out anew; older ones are sealed, so that the cost does not grow with the subscription's age. Called
--- by whatever records a fact; private.
+-- by whatever records a fact; private, but for allocate_postponed, which billing_worker calls.
 
 -- Initial credits of the lines that an invoice paid for.
 create function billing._grant_initial_of_invoice(invoice billing.invoices)
@@ -58,6 +58,57 @@ begin
         perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
     return v_from;
+end
+$$;
+
+-- Leaves the months of a subscription to the end of the batch of events; false where there is no batch.
+create function billing._postpone_allocation(stripe_subscription_id text, from_moment timestamptz)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids text := current_setting('billing.postponed_ids', true);
+    v_moments text;
+begin
+    if coalesce(v_ids, '') = '' then
+        return false;
+    end if;
+    v_moments := current_setting('billing.postponed_moments');
+    v_ids := set_config(
+        'billing.postponed_ids', (v_ids::text[] || _postpone_allocation.stripe_subscription_id)::text, true
+    );
+    v_moments := set_config(
+        'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
+    );
+    return true;
+end
+$$;
+
+-- Grants what the events of a batch have made due, as one set for each month that it began in: fifty subscriptions cost
+-- hardly more than five.
+create function billing.allocate_postponed()
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids text[] := nullif(current_setting('billing.postponed_ids', true), '');
+    v_moments timestamptz[] := nullif(current_setting('billing.postponed_moments', true), '');
+    v_due record;
+begin
+    perform set_config('billing.postponed_ids', '', true);
+    for v_due in
+        select array_agg(postponed.id) as subscription_ids, min(postponed.moment) as from_moment
+        from unnest(v_ids, v_moments) as postponed (id, moment)
+        group by date_trunc('month', postponed.moment, 'UTC')
+        order by 2
+    loop
+        perform billing._allocate_slots(v_due.subscription_ids, v_due.from_moment, billing.current_time());
+    end loop;
 end
 $$;
 
@@ -136,7 +187,11 @@ begin
             credit_schedules.next_slot_at <= v_until and credit_schedules.disarmed_reason is null
             or credit_schedules.next_slot_at = credit_schedules.period_start
         );
-    if v_from is not null then
+    -- A batch is posted as of now: what lives at a test clock's time is not postponed.
+    if v_from is not null and (
+        v_until > v_now or v_subscription.stripe_test_clock_id is not null
+        or not billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from)
+    ) then
         v_posted := billing._allocate_slots(
             array[_allocate_subscription.stripe_subscription_id], v_from, v_until
         );
@@ -185,6 +240,9 @@ after insert or update on billing.credit_terms
 for each row execute function billing.tg_credit_terms__allocate();
 
 revoke all on function
-    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._allocate_subscription,
-    billing.tg_credit_terms__allocate
+    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._postpone_allocation, billing.allocate_postponed,
+    billing._allocate_subscription, billing.tg_credit_terms__allocate
 from public, anon, authenticated, service_role;
+grant execute on function billing.allocate_postponed() to billing_worker;
+
+comment on function billing.allocate_postponed() is 'Grants the months that a batch of events has made due: before it ends the transaction that lock_stripe_events began with postpone_months.';

@@ -67,6 +67,40 @@ def test_a_batch_is_one_transaction_and_a_second_one_for_the_reading(shop: Shop)
     assert shop.value(writers) == 1
 
 
+def test_months_of_a_batch_are_granted_together_at_its_end(shop: Shop) -> None:
+    accounts = [shop.link(n) for n in range(1, 11)]
+    shop.receive(*(paid(n, month=n % 2) for n in range(1, 11)))
+    drain(shop.worker, shop.stripe)
+    sources = shop.app.execute("select source from billing.credit_entries order by id").fetchall()
+    assert sources == [("stripe.subscription",)] * 10 + [("stripe.monthly_allocation",)] * 10
+    assert [shop.balance(account) for account in accounts] == [FIRST_MONTH] * 10
+    shop.assert_sound()
+
+
+def test_a_month_on_a_test_clock_expires_by_it_within_the_batch_that_granted_it(shop: Shop) -> None:
+    account = shop.link()
+    no_rollover = events.price(metadata={"credits_rollover": "none"})
+    shop.outcome(Event("price.updated", no_rollover, created=events.JANUARY + 1))
+    start, end = events.start_of(600), events.start_of(601)
+    item = events.subscription_item(current_period_start=start, current_period_end=end)
+    on_clock = events.subscription(
+        test_clock="clock_1",
+        billing_cycle_anchor=start,
+        start_date=start,
+        items={"object": "list", "has_more": False, "url": "", "data": [item]},
+    )
+    clock = {"id": "clock_1", "object": "test_helpers.test_clock", "livemode": False, "frozen_time": end}
+    outcomes = shop.outcomes(
+        Event("customer.subscription.created", on_clock),
+        paid(month=600),
+        Event("test_helpers.test_clock.ready", clock),
+    )
+    assert set(outcomes.values()) == {Done()}
+    kinds = shop.app.execute("select kind from billing.credit_entries order by id").fetchall()
+    assert kinds == [("grant",), ("grant",), ("expiry",)]
+    assert shop.balance(account) == INITIAL_CREDITS
+
+
 def test_unknown_and_ignored_types_are_put_aside_by_name(shop: Shop) -> None:
     unknown, ignored = Event("foo.bar", {}), Event("invoice.finalized", {})
     outcomes = shop.outcomes(unknown, ignored)
