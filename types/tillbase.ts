@@ -1958,18 +1958,18 @@ export type Database = {
           "subtotal": number;
           "total": number;
           "updated_at": string;
-          "_check_linked": undefined | null;
           "_grant_initial_of_invoice": undefined | null;
           "_post_returned_initial": undefined | null;
           "_price_of_invoice": number | null;
           "_purchase_packs_of_invoice": undefined | null;
+          "_raise_not_linked": undefined | null;
         };
         ComputedFields:
-          | "_check_linked"
           | "_grant_initial_of_invoice"
           | "_post_returned_initial"
           | "_price_of_invoice"
-          | "_purchase_packs_of_invoice";
+          | "_purchase_packs_of_invoice"
+          | "_raise_not_linked";
         Insert: {
           "account_id"?: string | null;
           "amount_contested"?: number;
@@ -3144,11 +3144,9 @@ export type Database = {
           "trial_end": string | null;
           "trial_start": string | null;
           "updated_at": string;
-          "_arm_schedules": string | null;
           "_grant_trial": undefined | null;
-          "_waiting_reason": string | null;
         };
-        ComputedFields: "_arm_schedules" | "_grant_trial" | "_waiting_reason";
+        ComputedFields: "_grant_trial";
         Insert: {
           "account_id"?: string | null;
           "anchors"?: (string)[];
@@ -3326,11 +3324,7 @@ export type Database = {
           "stripe_subscription_ids": (string)[];
           "until_moment": string;
         };
-        Returns: {
-          "credits_granted": number;
-          "full_account_ids": (string)[];
-          "slots_granted": number;
-        }[];
+        Returns: Record<string, unknown>;
       };
       "_allocate_subscription": {
         Args: {
@@ -3387,6 +3381,8 @@ export type Database = {
       "_arm_recharge": { Args: { "account_id": string }; Returns: undefined };
       "_arm_schedules": {
         Args: {
+          "is_closed": boolean;
+          "moment": string;
           "subscription": Omit<
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
@@ -3463,15 +3459,6 @@ export type Database = {
       };
       "_check_key_is_new": {
         Args: { "account_id": string; "idempotency_key": string };
-        Returns: undefined;
-      };
-      "_check_linked": {
-        Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-        };
         Returns: undefined;
       };
       "_check_may_spend": {
@@ -4291,6 +4278,10 @@ export type Database = {
       };
       "_open_lot": {
         Args: {
+          "balance": Omit<
+            Database["billing"]["Tables"]["credit_balances"]["Row"],
+            Database["billing"]["Tables"]["credit_balances"]["ComputedFields"]
+          >;
           "entry": Omit<
             Database["billing"]["Tables"]["credit_entries"]["Row"],
             Database["billing"]["Tables"]["credit_entries"]["ComputedFields"]
@@ -4490,6 +4481,10 @@ export type Database = {
         Args: { "account_id": string; "business_key": string };
         Returns: number;
       };
+      "_postpone_allocation": {
+        Args: { "from_moment": string; "stripe_subscription_id": string };
+        Returns: boolean;
+      };
       "_price_of_invoice": {
         Args: {
           "invoice": Omit<
@@ -4547,6 +4542,15 @@ export type Database = {
       };
       "_raise_no_account": {
         Args: { "account_id": string };
+        Returns: undefined;
+      };
+      "_raise_not_linked": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+        };
         Returns: undefined;
       };
       "_raise_unsound": {
@@ -5150,6 +5154,7 @@ export type Database = {
             Database["billing"]["Tables"]["invoices"]["Row"],
             Database["billing"]["Tables"]["invoices"]["ComputedFields"]
           >;
+          "is_closed"?: boolean;
           "subscription": Omit<
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
@@ -5212,7 +5217,10 @@ export type Database = {
         Args: { "amount": number; "grant_ids": (number)[] };
         Returns: undefined;
       };
-      "_time_of_account": { Args: { "account_id": string }; Returns: string };
+      "_time_of_account": {
+        Args: { "account_id": string; "moment"?: string };
+        Returns: string;
+      };
       "_trial_days": {
         Args: {
           "account_id": string;
@@ -5225,6 +5233,7 @@ export type Database = {
       };
       "_waiting_reason": {
         Args: {
+          "is_closed": boolean;
           "subscription": Omit<
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
@@ -5434,6 +5443,10 @@ export type Database = {
           "credits_granted": number;
           "slots_granted": number;
         }[];
+      };
+      "allocate_postponed": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
       };
       "capture_hold": {
         Args: {
@@ -5751,7 +5764,11 @@ export type Database = {
         Returns: undefined;
       };
       "lock_stripe_events": {
-        Args: { "event_ids": (string)[]; "stripe_customer_ids": (string)[] };
+        Args: {
+          "event_ids": (string)[];
+          "postpone_months"?: boolean;
+          "stripe_customer_ids": (string)[];
+        };
         Returns: undefined;
       };
       "merge_customer": {
