@@ -1,5 +1,6 @@
 """Batches from a real queue, as the worker's role: what is applied, set aside, ignored and tried again."""
 
+from itertools import permutations
 from typing import Any
 
 import psycopg
@@ -74,6 +75,23 @@ def test_months_of_a_batch_are_granted_together_at_its_end(shop: Shop) -> None:
     sources = shop.app.execute("select source from billing.credit_entries order by id").fetchall()
     assert sources == [("stripe.subscription",)] * 10 + [("stripe.monthly_allocation",)] * 10
     assert [shop.balance(account) for account in accounts] == [FIRST_MONTH] * 10
+    shop.assert_sound()
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+@pytest.mark.parametrize("money", ["dispute", "refund"])
+def test_what_returns_in_the_batch_of_its_payment_takes_its_credits(
+    shop: Shop, order: tuple[int, ...], money: str
+) -> None:
+    account = shop.link()
+    told = {
+        "dispute": Event("charge.dispute.created", events.dispute()),
+        "refund": Event("refund.created", events.refund(amount=500)),
+    }
+    batch = [paid(), Event("invoice_payment.paid", events.invoice_payment()), told[money]]
+    shop.outcomes(Event("charge.succeeded", events.charge()), *(batch[place] for place in order))
+    available = shop.value("select available from public.credit_balance where account_id = %s", account)
+    assert available == (0 if money == "dispute" else FIRST_MONTH // 2)
     shop.assert_sound()
 
 
