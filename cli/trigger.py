@@ -36,10 +36,16 @@ def trigger(
             scenes[event](shop, user)
             shop.settle()
             sent = _latest(shop, event)
+            has_arrived = sent is not None and _has_arrived(shop, sent)
     except stripe.StripeError as error:
         raise CliError(f"Stripe refused: {error.user_message or error}") from None
     if sent is None or sent == before:
         raise CliError(f"Stripe sent no {event}")
+    if not has_arrived:
+        raise CliError(
+            f"Stripe sent {sent}, and it did not arrive: look into functions.log in .till, "
+            "and whether STRIPE_API_BASE and POSTGRES_URL are of one stack"
+        )
     out.print(sent, highlight=False)
     err.print(f"sent and worked off: till events show {sent}", style="dim")
 
@@ -88,6 +94,12 @@ def _fail_to_pay(shop: "Shop", user: str) -> None:
 
 def _refund(shop: "Shop", user: str) -> None:
     shop.stripe.refunds.create({"charge": shop.pay_once(shop.sign_up(user), 1900)})
+
+
+def _has_arrived(shop: "Shop", event_id: str) -> bool:
+    with shop.connect() as conn:
+        found = conn.execute("select from billing.stripe_events where stripe_event_id = %s", [event_id])
+        return found.fetchone() is not None
 
 
 def _latest(shop: "Shop", event: str) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import jwt
 import pytest
 
@@ -81,6 +82,16 @@ def test_trigger_has_stripe_send_the_event(till: Till, event: str) -> None:
     event_id = till("trigger", event, "--user", f"{uuid4().hex}@example.com").stdout.strip()
     shown = json.loads(till("events", "show", event_id, "--json").stdout)
     assert (shown["type"], shown["status"]) == (event, "applied")
+
+
+def test_trigger_says_when_nothing_arrives(till: Till, stack: Stack) -> None:
+    faults = f"{stack.settings['STRIPE_API_BASE']}/_control/faults"
+    httpx.post(faults, json={"drop": 1.0}).raise_for_status()
+    try:
+        answer = till("trigger", "product.created", expect=1)
+    finally:
+        httpx.post(faults, json={"drop": 0.0}).raise_for_status()
+    assert "did not arrive: look into functions.log" in answer.stderr
 
 
 def test_listing_filters_by_status_and_type(till: Till) -> None:
