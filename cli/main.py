@@ -65,12 +65,24 @@ def worker_run() -> None:
     run_worker(Settings.from_env(os.environ))
 
 
+# Of the extra `local`, which a server that only runs the worker does without.
+LOCAL_MODULES = {"httpx", "jwt", "cryptography"}
+
+
 def main() -> None:
     """Entry point of `till`: 0 done, 1 failed with one line on stderr, 2 wrong usage."""
     try:
         app()
     except BillingError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in LOCAL_MODULES:
+            raise
+        _fail("the local stack is not installed: pip install 'tillbase[local]'")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(1)

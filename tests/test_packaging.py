@@ -45,3 +45,11 @@ def test_the_wheel_carries_what_a_project_needs(tmp_path: Path) -> None:
     example = (path for path in (ROOT / "examples/web").rglob("*") if path.is_file())
     wanted |= {f"cli/_example/{path.relative_to(ROOT / 'examples/web')}" for path in example}
     assert wanted <= names
+
+
+@pytest.mark.parametrize("command", ["dev", "demo", "trigger invoice.paid"])
+def test_the_local_stack_says_what_to_install_where_it_is_missing(command: str) -> None:
+    hidden = "import sys; sys.modules |= {'httpx': None, 'jwt': None}; from cli.main import main; main()"
+    answer = subprocess.run([sys.executable, "-c", hidden, *command.split()], capture_output=True, text=True)
+    said = "error: the local stack is not installed: pip install 'tillbase[local]'"
+    assert (answer.returncode, answer.stderr.strip()) == (1, said)
