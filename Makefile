@@ -63,7 +63,7 @@ lint: $(STAMP) ## Formatting and lint, nothing changed
 
 typecheck: $(STAMP) ## Pyright, strict, on worker and cli; deno check on the functions
 	@$(BIN)/pyright
-	@for f in supabase/functions/*/deno.json; do $(BIN)/deno check --quiet --no-lock --config $$f $$(dirname $$f)/*.ts supabase/functions/_shared/*.ts || exit 1; done
+	@for f in supabase/functions/*/deno.json; do $(BIN)/deno check --quiet --lock=$$(dirname $$f)/deno.lock --frozen --config $$f $$(dirname $$f)/*.ts || exit 1; done
 	@$(BIN)/deno check --quiet --config cli/local/data_api/deno.json cli/local/data_api/*.ts
 	@$(BIN)/deno check --quiet --no-lock --config examples/web/deno.json examples/web/*.ts
 	@for f in examples/web/functions/*/deno.json; do $(BIN)/deno check --quiet --no-lock --config $$f $$(dirname $$f)/*.ts || exit 1; done

@@ -1,65 +1,38 @@
 /** A request's access token → the id of the user whom Supabase Auth issued it to. */
 
+import {
+  createLocalJWKSet,
+  decodeProtectedHeader,
+  importJWK,
+  type JSONWebKeySet,
+  type JWTPayload,
+  jwtVerify,
+} from "jose";
 import { HttpError } from "./respond.ts";
-
-/** `verifyAuth` of @supabase/server/core, as far as it is used: signature, expiry, audience and issuer. */
-export type VerifyAuth = (
-  request: Request,
-  options: {
-    auth: "user";
-    audience: string;
-    issuer: string[];
-    env: { url: string };
-  },
-) => Promise<{
-  data: { jwtClaims: Record<string, unknown> | null } | null;
-  error: { status: number; message: string; code?: string } | null;
-}>;
 
 /** → the user's id. Errors: 401 for whoever is not signed in, 503 when no token could be verified at all. */
 export type Identify = (request: Request) => Promise<string>;
 
-/** `env` reads BILLING_JWT_ISSUER (one or more, where tokens name another address of Auth than SUPABASE_URL's: a
- * custom domain, the CLI's own stack) and SUPABASE_URL. The keys are SUPABASE_JWKS, which @supabase/server reads. */
+/** The signature, expiry, audience and issuer of a token → its claims. */
+type Verify = (token: string) => Promise<JWTPayload>;
+
+/** `env` reads SUPABASE_JWKS (the project's keys), BILLING_JWT_ISSUER (one or more, where tokens name another address
+ * of Auth than SUPABASE_URL's: a custom domain, the CLI's own stack) and SUPABASE_URL. */
 export function identifier(
-  verify: VerifyAuth,
   env: (name: string) => string | undefined,
 ): Identify {
-  const url = env("SUPABASE_URL") || "http://127.0.0.1";
-  const named = (env("BILLING_JWT_ISSUER") ?? "").split(/[\s,]+/).filter(
-    Boolean,
-  );
-  const issuer = named.length > 0
-    ? named
-    : [`${url.replace(/\/+$/, "")}/auth/v1`];
-  // Not `withSupabase`: it makes two HTTP clients that need keys of the project, for one statement in SQL.
-  const jwks = env("SUPABASE_JWKS");
+  // Not `@supabase/server`, which brings ten packages and two HTTP clients along for one statement in SQL.
+  const verify = verifier(env("SUPABASE_JWKS"), issuers(env));
   return async (request) => {
-    // With a set of no keys the verifier would blame the token.
-    if (jwks !== undefined && !hasKeys(jwks)) {
-      throw unverifiable(new Error("SUPABASE_JWKS has no keys."));
-    }
-    const { data, error } = await verify(request, {
-      auth: "user",
-      audience: "authenticated",
-      issuer,
-      env: { url },
-    });
-    if (error && error.status >= 500) throw unverifiable(error);
-    const { sub, role, exp, is_anonymous } = data?.jwtClaims ?? {};
-    // The verifier lets a token without an expiry pass. An anonymous user cannot sign in again, and would lose what they
-    // pay for.
+    const token = bearer(request);
+    const claims = token === null ? null : await (await verify)(token);
+    const { sub, role, is_anonymous } = claims ?? {};
+    // An anonymous user cannot sign in again, and would lose what they pay for.
     if (
-      error || typeof sub !== "string" || !UUID.test(sub) ||
-      role !== "authenticated" || typeof exp !== "number" ||
-      is_anonymous === true
+      typeof sub !== "string" || !UUID.test(sub) ||
+      role !== "authenticated" || is_anonymous === true
     ) {
-      throw new HttpError(
-        401,
-        "unauthorized",
-        "Send the access token of a signed-in user: Authorization: Bearer …",
-        { headers: { "www-authenticate": "Bearer" } },
-      );
+      throw unauthorized();
     }
     return sub;
   };
@@ -67,15 +40,74 @@ export function identifier(
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** What cannot be read is the verifier's to refuse. */
-function hasKeys(jwks: string): boolean {
-  if (jwks.trim() === "") return false;
-  try {
-    const { keys } = JSON.parse(jwks);
-    return !Array.isArray(keys) || keys.length > 0;
-  } catch {
-    return true;
+function bearer(request: Request): string | null {
+  const header = request.headers.get("authorization") ?? "";
+  return /^Bearer +(\S+)$/i.exec(header)?.[1] ?? null;
+}
+
+function issuers(env: (name: string) => string | undefined): string[] {
+  const url = env("SUPABASE_URL") || "http://127.0.0.1";
+  const named = (env("BILLING_JWT_ISSUER") ?? "").split(/[\s,]+/).filter(
+    Boolean,
+  );
+  return named.length > 0 ? named : [`${url.replace(/\/+$/, "")}/auth/v1`];
+}
+
+/** Asked for once; what is wrong with the keys is told to every request. */
+async function verifier(
+  jwks: string | undefined,
+  issuer: string[],
+): Promise<Verify> {
+  const options = {
+    issuer,
+    audience: "authenticated",
+    requiredClaims: ["exp"],
+  };
+  const keys = await keySet(jwks).catch((error) => error);
+  return async (token) => {
+    if (keys instanceof Error) throw unverifiable(keys);
+    try {
+      // Whoever knew a public key could sign with it, if a key were taken for another kind than it is.
+      const isShared = decodeProtectedHeader(token).alg === "HS256";
+      if (isShared && keys.shared === undefined) throw unauthorized();
+      const { payload } = isShared
+        ? await jwtVerify(token, keys.shared, {
+          ...options,
+          algorithms: ["HS256"],
+        })
+        : await jwtVerify(token, keys.public, {
+          ...options,
+          algorithms: ["ES256", "RS256"],
+        });
+      return payload;
+    } catch {
+      throw unauthorized();
+    }
+  };
+}
+
+/** Keys of a project: public ones, and the shared secret of older projects. */
+async function keySet(jwks: string | undefined) {
+  const { keys } = JSON.parse(jwks ?? "") as JSONWebKeySet;
+  if (!Array.isArray(keys) || keys.length === 0) {
+    throw new Error("SUPABASE_JWKS has no keys.");
   }
+  const shared = keys.find(({ kty }) => kty === "oct");
+  return {
+    public: createLocalJWKSet({
+      keys: keys.filter(({ kty }) => kty !== "oct"),
+    }),
+    shared: shared && await importJWK(shared, "HS256"),
+  };
+}
+
+function unauthorized(): HttpError {
+  return new HttpError(
+    401,
+    "unauthorized",
+    "Send the access token of a signed-in user: Authorization: Bearer …",
+    { headers: { "www-authenticate": "Bearer" } },
+  );
 }
 
 function unverifiable(cause: unknown): HttpError {

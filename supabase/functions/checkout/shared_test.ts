@@ -1,4 +1,5 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
+import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { readText } from "../_shared/body.ts";
 import { judged } from "../_shared/refusals.ts";
 import { HttpError } from "../_shared/respond.ts";
@@ -6,29 +7,43 @@ import { stripeClient } from "../_shared/stripe.ts";
 import { identifier } from "../_shared/user.ts";
 
 const USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
+const ISSUER = "https://abc.supabase.co/auth/v1";
 const GOOD = {
   sub: USER,
   role: "authenticated",
+  aud: "authenticated",
+  iss: ISSUER,
   exp: 4_000_000_000,
   is_anonymous: false,
 };
+const KEYS = await generateKeyPair("ES256", { extractable: true });
+const PUBLIC = await exportJWK(KEYS.publicKey);
+const SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA";
+const JWKS = JSON.stringify({ keys: [{ ...PUBLIC, kid: "1" }] });
 
-/** What a token with these claims identifies, and what its verifier was asked to insist on. */
-async function identify(
-  jwtClaims: Record<string, unknown> | null,
+function signed(
+  claims: Record<string, unknown>,
+  header: { alg: string; kid?: string } = { alg: "ES256", kid: "1" },
+  key: CryptoKey | Uint8Array = KEYS.privateKey,
+): Promise<string> {
+  return new SignJWT(claims).setProtectedHeader(header).sign(key);
+}
+
+/** Whom a token identifies, in a function with these settings. */
+function identify(
+  token: string | null,
   env: Record<string, string> = {},
-  error: { status: number; message: string } | null = null,
-) {
-  const asked: unknown[] = [];
-  const verify = (_: Request, options: unknown) => {
-    asked.push(options);
-    return Promise.resolve({ data: error ? null : { jwtClaims }, error });
+): Promise<string> {
+  const settings: Record<string, string> = {
+    SUPABASE_URL: "https://abc.supabase.co/",
+    SUPABASE_JWKS: JWKS,
+    ...env,
   };
-  const request = new Request("http://localhost");
-  return {
-    user: await identifier(verify, (name) => env[name])(request),
-    asked: asked[0],
-  };
+  const headers: HeadersInit = token === null
+    ? {}
+    : { authorization: `Bearer ${token}` };
+  const request = new Request("http://localhost", { headers });
+  return identifier((name) => settings[name])(request);
 }
 
 function status(expected: number) {
@@ -50,51 +65,87 @@ Deno.test("a body that does not come to its end is left at the deadline", async 
   ok(isLeft);
 });
 
-Deno.test("a token is held against audience, issuer and the project's address", async () => {
-  const cases: [Record<string, string>, string, string[]][] = [
-    [
-      { SUPABASE_URL: "https://abc.supabase.co/" },
-      "https://abc.supabase.co/",
-      ["https://abc.supabase.co/auth/v1"],
-    ],
-    [
-      { SUPABASE_URL: "http://kong:8000", BILLING_JWT_ISSUER: "a, b" },
-      "http://kong:8000",
-      ["a", "b"],
-    ],
-    [{}, "http://127.0.0.1", ["http://127.0.0.1/auth/v1"]],
-  ];
-  for (const [env, url, issuer] of cases) {
-    const { user, asked } = await identify(GOOD, env);
-    equal(user, USER);
-    deepEqual(asked, {
-      auth: "user",
-      audience: "authenticated",
-      issuer,
-      env: { url },
-    });
+Deno.test("a token is held against the project's address, or the issuers that are named", async () => {
+  equal(await identify(await signed(GOOD)), USER);
+  const kong = { SUPABASE_URL: "http://kong:8000", BILLING_JWT_ISSUER: "a, b" };
+  for (const iss of ["a", "b"]) {
+    equal(await identify(await signed({ ...GOOD, iss }), kong), USER);
   }
+  await rejects(identify(await signed(GOOD), kong), status(401));
+  const local = { SUPABASE_URL: "" };
+  const iss = "http://127.0.0.1/auth/v1";
+  equal(await identify(await signed({ ...GOOD, iss }), local), USER);
 });
 
 Deno.test("a verified token of anybody but a signed-in user is a 401", async () => {
   const others = [
-    null,
     { ...GOOD, role: "anon" },
     { ...GOOD, role: "service_role" },
     { ...GOOD, role: undefined },
+    { ...GOOD, aud: "anon" },
+    { ...GOOD, aud: undefined },
+    { ...GOOD, iss: undefined },
     { ...GOOD, sub: undefined },
     { ...GOOD, sub: "1' or '1" },
     { ...GOOD, exp: undefined },
+    { ...GOOD, exp: 1_000_000_000 },
+    { ...GOOD, nbf: 4_000_000_000 },
     { ...GOOD, is_anonymous: true },
   ];
-  for (const claims of others) await rejects(identify(claims), status(401));
-  const refused = { status: 401, message: "expired" };
-  await rejects(identify(GOOD, {}, refused), status(401));
+  for (const claims of others) {
+    await rejects(identify(await signed(claims)), status(401));
+  }
+});
+
+Deno.test("a token that the project did not sign is a 401", async () => {
+  const stranger = await generateKeyPair("ES256");
+  const encode = (value: unknown) => btoa(JSON.stringify(value));
+  const good = await signed(GOOD);
+  const forged = [
+    null,
+    "",
+    "x",
+    "a.b.c",
+    `${good}x`,
+    await signed(GOOD, undefined, stranger.privateKey),
+    await signed(GOOD, { alg: "ES256", kid: "2" }),
+    `${encode({ alg: "none" })}.${encode(GOOD)}.`,
+    // The public key, taken for a shared secret.
+    await signed(
+      GOOD,
+      { alg: "HS256", kid: "1" },
+      new TextEncoder().encode(JSON.stringify(PUBLIC)),
+    ),
+    await signed(GOOD, { alg: "HS256" }, new Uint8Array(32)),
+  ];
+  for (const token of forged) await rejects(identify(token), status(401));
+});
+
+Deno.test("the shared secret of an older project verifies, too", async () => {
+  const keys = [{ kty: "oct", k: SECRET, alg: "HS256" }, {
+    ...PUBLIC,
+    kid: "1",
+  }];
+  const env = { SUPABASE_JWKS: JSON.stringify({ keys }) };
+  const secret = new TextEncoder().encode(
+    "secret-secret-secret-secret-secret",
+  );
+  equal(
+    await identify(await signed(GOOD, { alg: "HS256" }, secret), env),
+    USER,
+  );
+  equal(await identify(await signed(GOOD), env), USER);
+  const other = signed(GOOD, { alg: "HS256" }, new Uint8Array(32));
+  await rejects(identify(await other, env), status(401));
 });
 
 Deno.test("keys that cannot be read are our failure, not the caller's", async () => {
-  const error = { status: 500, message: "no JWKS" };
-  await rejects(identify(null, {}, error), status(503));
+  const token = await signed(GOOD);
+  for (const jwks of ["", " ", "{", "null", "{}", '{"keys": []}']) {
+    await rejects(identify(token, { SUPABASE_JWKS: jwks }), status(503));
+    // Whoever is not signed in is told so all the same.
+    await rejects(identify(null, { SUPABASE_JWKS: jwks }), status(401));
+  }
 });
 
 Deno.test("codes of ours are refusals, everything else stays what it was", async () => {
