@@ -374,8 +374,10 @@ $$;
 
 -- Brings what is derived of a subscription's paid time in line with its state. The earliest moment whose months mean
 -- something else now; null: nothing has changed. Stretches that ended before anything that can change are not read.
--- is_closed: of the account.
-create function billing._arm_schedules(subscription billing.subscriptions, moment timestamptz, is_closed boolean)
+-- is_closed: of the account. from_moment: since when its lines are others than before.
+create function billing._arm_schedules(
+    subscription billing.subscriptions, moment timestamptz, is_closed boolean, from_moment timestamptz default null
+)
 returns timestamptz
 language plpgsql
 volatile
@@ -384,7 +386,9 @@ as $$
 declare
     v_subscription billing.subscriptions := _arm_schedules.subscription;
     v_waiting text := billing._waiting_reason(v_subscription, _arm_schedules.is_closed);
-    v_changes_from timestamptz := least(_arm_schedules.moment, v_subscription.ended_at, v_subscription.canceled_at);
+    v_changes_from timestamptz := least(
+        _arm_schedules.moment, v_subscription.ended_at, v_subscription.canceled_at, _arm_schedules.from_moment
+    );
     v_schedule billing.credit_schedules;
     v_terms billing.credit_terms;
     v_ends_at timestamptz;

@@ -137,6 +137,11 @@ begin
     where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
         select subscriptions.account_id from billing.subscriptions
         where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+    ), (
+        -- Its invoice may be here before it.
+        select credit_schedules.account_id from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+        limit 1
     ))
     for update;
     if not v_balance.may_spend then
@@ -178,7 +183,7 @@ begin
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
         end if;
-        v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed));
+        v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed, v_from));
     end if;
     v_until := billing._time_of_account(v_balance.account_id, v_now);
     select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
@@ -212,24 +217,36 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_before billing.credit_terms;
+    v_from timestamptz := new.valid_from;
     v_subscription_id text;
 begin
     select * into v_before from billing.credit_terms
     where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from < new.valid_from
     order by credit_terms.valid_from desc
     limit 1;
+    if not found then
+        -- The earliest hold before they began as well, as those after them did until now.
+        v_from := '-infinity';
+        select * into v_before from billing.credit_terms
+        where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from > new.valid_from
+        order by credit_terms.valid_from
+        limit 1;
+    end if;
     v_before.valid_from := new.valid_from;
     if not found or v_before is not distinct from new then
         return null;
     end if;
     for v_subscription_id in
         select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
-        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > new.valid_from
-            and greatest(billing._first_slot(schedules.anchor, new.valid_from), schedules.period_start)
-                <= billing.current_time()
+        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > v_from
+            -- The first month of a line comes as soon as it is paid.
+            and (
+                schedules.period_start >= v_from
+                or billing._first_slot(schedules.anchor, v_from) <= billing.current_time()
+            )
         order by 1
     loop
-        perform billing._allocate_subscription(v_subscription_id, new.valid_from);
+        perform billing._allocate_subscription(v_subscription_id, v_from);
     end loop;
     return null;
 end

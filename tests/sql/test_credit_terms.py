@@ -202,6 +202,26 @@ def test_edit_that_is_reported_late_counts_for_the_months_that_began_after_it(ye
     assert fetch(year.admin, "select * from billing.entitlement_discrepancies") == []
 
 
+def test_first_terms_that_are_reported_last_hold_for_what_later_ones_had_granted(shop: Shop) -> None:
+    shop.sell("plan", 40, as_of=START + HOUR)
+    shop.bill("in_0", START, of("plan", 900, START, JULY))
+    assert shop.balance == 40
+    shop.sell("plan", 107, as_of=START - DAY)
+    assert shop.balance == 107
+
+
+def test_edit_that_is_reported_late_counts_for_a_short_first_period(shop: Shop) -> None:
+    """Half of a month, up to the anchor: it began after the edit, although its month began before."""
+    shop.sell("plan", 1000, as_of=START - DAY)
+    shop.go_to(NOON + HOUR)
+    half = item(stripe_price_id="price_plan", current_period_start=NOON, current_period_end=JULY)
+    shop.state(NOON, half, billing_cycle_anchor=JULY, started_at=NOON)
+    shop.bill("in_0", NOON, of("plan", 450, NOON, JULY))
+    assert shop.balance == 500
+    shop.sell("plan", 200, as_of=NOON - HOUR)
+    assert shop.balance == 100
+
+
 def test_newest_terms_are_the_plan_s_own(year: Shop) -> None:
     year.go_to(JULY + HOUR)
     year.sell("plan", 250, interval="year", as_of=JULY + HOUR)
