@@ -75,16 +75,31 @@ begin
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
     -- Every month of every line, and the initial credits as one more of the line that brought them.
-    with slots as (
+    with found as (
+        select
+            months.*, months.whole_credits * months.line_seconds / months.slot_seconds as credits,
+            months.gives_back and months.moment > months.slot_start as is_cut,
+            months.proration_credits = 'none' and months.moment > months.slot_start and not months.gives_back
+                as is_not_counted
+        from billing._slots_of_lines('{}', '-infinity', 'infinity', v_invoice.stripe_invoice_id) as months
+        where not months.is_free
+    ),
+    slots as (
         select
             found.stripe_line_id, found.stripe_subscription_item_id as item_id, found.moment,
             not found.is_reached as is_unused,
             case
-                when found.proration_credits = 'none' and found.moment > found.slot_start and not found.gives_back then 0
-                else found.whole_credits * found.line_seconds / found.slot_seconds
+                -- It makes up for what was given back, and no more.
+                when found.is_not_counted then coalesce(
+                    found.credits * least(
+                        -sum(found.credits) filter (where found.is_cut) over together,
+                        sum(found.credits) filter (where found.is_not_counted) over together
+                    ) / nullif(sum(found.credits) filter (where found.is_not_counted) over together, 0), 0
+                ) * (count(*) filter (where found.is_cut) over together > 0)::integer
+                else found.credits
             end as worth
-        from billing._slots_of_lines('{}', '-infinity', 'infinity', v_invoice.stripe_invoice_id) as found
-        where not found.is_free
+        from found
+        window together as (partition by found.stripe_subscription_id, found.moment)
         union all
         select
             (
@@ -183,19 +198,19 @@ begin
 
     -- Of the whole as much as is whole; each part gets what its end says more than its beginning.
     return query
-    select parts.item_id, parts.moment, (floor(parts.so_far) - floor(parts.so_far - parts.gone))::bigint
+    select parts.item_id, parts.moment, (floor(round(parts.so_far, 9)) - floor(round(parts.so_far - parts.gone, 9)))::bigint
     from (
         select
             sums.item_id, sums.moment, sums.gone,
             sum(sums.gone) over (order by sums.moment nulls first, sums.item_id rows unbounded preceding) as so_far
         from (
-            select slots.item_id, slots.moment, round(sum(slots.worth - slots.worth_left), 9) as gone
+            select slots.item_id, slots.moment, sum(slots.worth - slots.worth_left) as gone
             from unnest(v_slot_items, v_slot_moments, v_slot_worths, v_slot_left)
                 as slots (item_id, moment, worth, worth_left)
             group by slots.item_id, slots.moment
         ) as sums
     ) as parts
-    where floor(parts.so_far) <> floor(parts.so_far - parts.gone);
+    where floor(round(parts.so_far, 9)) <> floor(round(parts.so_far - parts.gone, 9));
 end
 $$;
 
@@ -251,6 +266,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_free_account_ids uuid[];
+    -- Of a calendar month all claims count, also those of months of credits that have ended since.
+    v_free_from timestamptz := date_trunc('month', _worth.from_moment - interval '1 month', 'UTC');
 begin
     return query
     select * from billing._plain_worth(_worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment);
@@ -276,7 +293,9 @@ begin
     return query
     with slots as materialized (
         select * from billing._slots_of_lines(
-            _worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment, null, v_free_account_ids
+            _worth.stripe_subscription_ids,
+            case when v_free_account_ids is null then _worth.from_moment else v_free_from end,
+            _worth.until_moment, null, v_free_account_ids
         )
     ),
     shared as (
@@ -447,7 +466,8 @@ begin
         from slots
         join billing.plans on plans.stripe_price_id = slots.stripe_price_id
         where slots.is_free and not slots.gives_back
-        group by 1, 2, 3, 4, 5
+        -- Tiers of one purchase are one claim; a line that replaces another is another.
+        group by 1, 2, 3, 4, 5, slots.stripe_invoice_id, slots.stripe_subscription_item_id, slots.period_start
     ),
     given as (
         select distinct on (unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket)
@@ -458,6 +478,7 @@ begin
             unpaid.moment, (unpaid.payer).slot_start, unpaid.credits, 0::bigint, (unpaid.payer).expires_at,
             (unpaid.payer).rollover, (unpaid.payer).rollover_cap, (unpaid.payer).is_waiting
         from unpaid
+        where unpaid.bucket >= v_free_from
         order by
             unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket, unpaid.credits desc, unpaid.moment,
             unpaid.stripe_subscription_id

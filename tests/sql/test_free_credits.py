@@ -141,6 +141,15 @@ def test_two_subscriptions_of_a_product_at_once_give_once(free: Shop) -> None:
     assert free.balance == 100
 
 
+def test_larger_claim_stays_when_its_month_of_credits_ends_before_that_of_a_smaller_one(free: Shop) -> None:
+    free.sell("year", 100, interval="year", unit_amount=0)
+    for number, start, quantity in ((1, START + DAY, 2), (2, NOON, 1)):
+        take(free, number, "year", start=start, end=start.replace(year=2029), quantity=quantity)
+    for day, granted in ((0, 200), (1, 400), (15, 400), (16, 400)):
+        free.go_to(JULY + day * DAY)
+        assert free.balance == granted
+
+
 def test_two_products_give_each(free: Shop) -> None:
     take(free, 1)
     take(free, 2, "pro", amount=1900, **COUPON)
@@ -206,6 +215,28 @@ def test_free_year_that_is_given_back_ends(free: Shop) -> None:
     free.go_to(AUGUST + DAY)
     assert sum(amount for _, amount in free.keys("free")) == 100
     assert granted >= 100
+
+
+def test_free_year_that_is_given_back_ends_also_where_that_is_reported_after_it(free: Shop) -> None:
+    free.sell("year", 100, interval="year", unit_amount=0)
+    take(free, 1, "year", end=YEAR_END)
+    free.go_to(YEAR_END + DAY)
+    assert free.balance == 1200
+    back = credit("year", 0, NOON, YEAR_END, credited_line_ids=["il_1"])
+    free.bill("in_2", NOON, back)
+    assert free.balance == 100
+
+
+def test_more_seats_of_a_free_year_replace_those_before_them(free: Shop) -> None:
+    """One seat, then seven, whose invoice comes in the next month: that month is worth seven, not eight."""
+    free.sell("year", 100, interval="year", unit_amount=0)
+    take(free, 1, "year", end=YEAR_END)
+    at = JULY + DAY
+    free.go_to(at)
+    one, seven = {"credited_line_ids": ["il_1"]}, {"quantity": 7, "stripe_subscription_item_id": "si_1"}
+    free.bill("in_2", at, credit("year", 0, NOON, YEAR_END, **one), rest("year", 0, NOON, YEAR_END, **seven))
+    assert dict(free.keys("free"))["prod_year:2028-07-01"] == 100
+    assert sum(lot["amount"] for lot in free.lots() if lot["effective_at"] == JULY) == 700
 
 
 def test_free_plan_reported_before_its_subscription_may_be_a_trial_and_waits(free: Shop) -> None:

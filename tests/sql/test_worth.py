@@ -418,3 +418,50 @@ def test_year_that_changes_to_a_month_just_before_a_slot_gives_the_same_when_it_
     assert (shop.balance, shop.carried) == (199, 0)
     shop.go_to(AUGUST)
     assert shop.balance == 199
+
+
+@pytest.mark.parametrize("seats", [2, 3])
+def test_change_that_gives_nothing_for_the_running_month_has_nothing_to_lose(shop: Shop, seats: int) -> None:
+    shop.sell("seat", 250, credits_on_proration="none")
+    subscribe(shop, "seat", 500)
+    more = rest("seat", 250 * seats, NOON, JULY, quantity=seats)
+    shop.bill("in_1", NOON, credit("seat", -250, NOON, JULY), more)
+    assert (shop.balance, shop.carried) == (250, 0)
+    shop.refund("in_1", 250 * (seats - 1), NOON + HOUR)
+    assert (shop.balance, shop.carried) == (250, 0)
+
+
+@pytest.mark.parametrize(("price", "left"), [(2500, 1000), (600, 600)])
+def test_change_that_gives_nothing_makes_up_for_all_that_was_given_back_and_no_more(
+    shop: Shop, price: int, left: int
+) -> None:
+    """Half of Pro's 1,000 is given back. Half of the new plan's 3,000 covers it, half of its 200 covers 100."""
+    shop.sell("pro", 1000)
+    shop.sell("new", 3000 if price == 2500 else 200, credits_on_proration="none")
+    subscribe(shop, "pro", 1900)
+    shop.bill("in_1", NOON, credit("pro", -950, NOON, JULY), rest("new", price, NOON, JULY))
+    assert (shop.balance, shop.carried) == (left, 0)
+
+
+def test_refund_of_a_year_is_rounded_once(shop: Shop) -> None:
+    """Half of 12,000, first the five months to come, the rest by sevenths: 6,000 and not one less."""
+    shop.sell("year", 1000, interval="year")
+    subscribe(shop, "year", 19_000, YEAR_END)
+    at = START + 200 * DAY
+    shop.go_to(at)
+    assert shop.balance == 7000
+    shop.refund("in_0", 9500, at)
+    assert shop.balance == 6000
+
+
+def test_initial_credits_come_with_a_period_that_is_paid_from_its_start_and_no_proration(shop: Shop) -> None:
+    """Else the last hour of a month would buy the initial credits of a dear plan for a cent."""
+    shop.sell("basic", 0)
+    shop.sell("pro", 0, initial_credits=500)
+    subscribe(shop, "basic", 500)
+    at = JULY - HOUR
+    shop.bill("in_1", at, credit("basic", -1, at, JULY), rest("pro", 2, at, JULY))
+    assert shop.balance == 0
+    shop.go_to(JULY)
+    shop.bill("in_2", JULY, of("pro", 1900, JULY, AUGUST), billing_reason="subscription_cycle")
+    assert shop.balance == 500
