@@ -190,10 +190,12 @@ as $$
         - (billing._spent_of_lot(_lapsed_of_lot.lot) - (_lapsed_of_lot.lot).held)
         - coalesce(sum(
             -- Reinstated may be a shortfall as well, beyond what was taken.
-            greatest(credit_revocations.taken - credit_revocations.reinstated, 0) + greatest(
-                credit_revocations.requested - credit_revocations.voided - credit_revocations.taken
-                - credit_revocations.shortfall, 0
-            )
+            greatest(credit_revocations.taken - credit_revocations.reinstated, 0)
+            + credit_revocations.requested - credit_revocations.taken - credit_revocations.shortfall
+            -- A shortfall that was only recorded is voided before what had lapsed.
+            - greatest(credit_revocations.voided - case credit_revocations.shortfall_policy
+                when 'clamp_and_record' then credit_revocations.shortfall else 0
+            end, 0)
         ), 0)::bigint, 0
     )
     from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id

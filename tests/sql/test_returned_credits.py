@@ -465,3 +465,17 @@ def test_entitlements_are_proved_after_all_that(both: Shop) -> None:
     both.note("in_0", 600, LATER, lines={"il_extra": 600})
     assert fetch(both.admin, "select * from billing.entitlement_discrepancies") == []
     assert isinstance(both.lots()[0]["effective_at"], datetime)
+
+
+def test_what_lapsed_is_counted_once_among_what_is_asked_back(shop: Shop) -> None:
+    """100 credits, 60 spent and 40 lapsed. Of 80 % that went back 40 had lapsed and 40 are owed, in any order."""
+    shop.sell("plan", 100, credits_rollover="none")
+    shop.bill("in_0", START, of("plan", 1000, START, JULY, "il_0"))
+    shop.spend(60)
+    shop.go_to(JULY)
+    shop.refund("in_0", 600, JULY, "re_1")
+    shop.refund("in_0", 400, JULY, "re_2")
+    shop.refund("in_0", 600, JULY, "re_1", status="failed", as_of=JULY + HOUR)
+    shop.admin.execute("update billing.settings set shortfall_policy = 'allow_negative'")
+    shop.refund("in_0", 400, JULY + HOUR, "re_3")
+    assert shop.balance == -40
