@@ -51,6 +51,8 @@ declare
     v_is_new boolean;
     v_carried bigint;
     v_change bigint := v_move.credits;
+    v_lots bigint[];
+    v_contested text[];
     v_later timestamptz;
     v_entry billing.credit_entries;
     v_plan_name text;
@@ -72,8 +74,19 @@ begin
         v_change := v_change - billing._posted_credits(v_move.account_id, v_move.key);
     end if;
     if v_change < 0 then
+        v_lots := billing._lots_of_move(v_move);
+        -- What a dispute freezes is unspent all the same.
+        v_contested := array(
+            select distinct lots.stripe_invoice_id from billing.credit_holds as holds
+            join billing.credit_grants as lots on lots.id = holds.frozen_grant_id
+            where holds.frozen_grant_id = any (v_lots) and holds.status = 'held' and lots.stripe_invoice_id is not null
+            order by lots.stripe_invoice_id
+        );
+        if cardinality(v_contested) > 0 then
+            perform billing._thaw_lots(v_lots, 0);
+        end if;
         perform billing._take_back(
-            v_move.account_id, v_move.key, -v_change, billing._lots_of_move(v_move),
+            v_move.account_id, v_move.key, -v_change, v_lots,
             case
                 when v_move.returned > 0 then (select settings.shortfall_policy from billing.settings)
                 -- Nobody has credits of time back that nothing was paid for.
@@ -82,14 +95,16 @@ begin
             end,
             case when v_move.returned > 0 then 'Payment returned to the customer' else 'Time credited back by Stripe' end
         );
+        perform billing._freeze_contested(contested.stripe_invoice_id)
+        from unnest(v_contested) as contested (stripe_invoice_id);
         return 0;
     elsif v_change > 0 and not v_is_new then
         v_change := billing._give_back(v_move.account_id, v_move.key, v_change);
     end if;
-    if v_change = 0 or v_move.is_waiting then
+    if v_change > 0 and v_move.key ^@ 'credited:' then
+        return billing._give_less_reduced(v_move.account_id, v_move.key, v_change);
+    elsif v_change = 0 or v_move.is_waiting then
         return 0;
-    elsif v_move.credits <= 0 then
-        v_move.rollover := 'all';  -- what others were less for it, and no month
     end if;
 
     if v_carried > 0 and not v_move.key ^@ 'free:' then
@@ -138,6 +153,52 @@ begin
         end loop;
     end if;
     return v_change;
+end
+$$;
+
+-- What was carried for time that is not given back after all, and is carried no more: the credits that were less for it,
+-- the newest first, get it themselves, and expire as they do. How many credits it granted.
+create function billing._give_less_reduced(account_id uuid, business_key text, amount bigint)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_left bigint := _give_less_reduced.amount;
+    v_granted bigint := 0;
+    v_reduced billing.carried_credits;
+    v_part bigint;
+    v_owner text;
+    v_from timestamptz;
+begin
+    for v_reduced in
+        select * from billing.carried_credits
+        where carried_credits.account_id = _give_less_reduced.account_id and carried_credits.amount > 0
+        order by carried_credits.created_at desc, carried_credits.business_key desc
+    loop
+        exit when v_left = 0;
+        v_part := least(v_left, v_reduced.amount);
+        v_left := v_left - v_part;
+        perform billing._carry(v_reduced.account_id, v_reduced.business_key, -v_part);
+        perform billing._carry(v_reduced.account_id, _give_less_reduced.business_key, v_part);
+        if v_reduced.business_key !~ '^(monthly|proration|full):' then
+            perform billing._post_purchase(v_reduced.business_key);
+            continue;
+        end if;
+        -- The key says whose month it is, and when it began.
+        v_owner := split_part(v_reduced.business_key, ':', 2);
+        v_from := right(v_reduced.business_key, 20)::timestamptz;
+        v_granted := v_granted + coalesce((
+            select sum(billing._post_move(worth)) from billing._worth(array(
+                select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
+                where schedules.account_id = v_reduced.account_id
+                    and v_owner in (schedules.stripe_subscription_item_id, schedules.stripe_subscription_id)
+            ), v_from, billing._slot(v_from, 1)) as worth
+            where worth.key = v_reduced.business_key
+        ), 0);
+    end loop;
+    return v_granted;
 end
 $$;
 
@@ -345,6 +406,6 @@ end
 $$;
 
 revoke all on function
-    billing._lots_of_move, billing._post_move, billing._description_of_move, billing._post_simple_moves,
+    billing._lots_of_move, billing._post_move, billing._give_less_reduced, billing._description_of_move, billing._post_simple_moves,
     billing._allocate_slots
 from public, anon, authenticated, service_role;

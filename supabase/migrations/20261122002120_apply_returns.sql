@@ -75,6 +75,65 @@ begin
 end
 $$;
 
+-- What an invoice paid for: all that can be taken or frozen when its money is returned or disputed.
+create function billing._lots_of_invoice(stripe_invoice_id text)
+returns bigint[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = _lots_of_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    );
+end
+$$;
+
+-- How many credits of an invoice would be gone if its open disputes were lost: of months that have begun, of the first one
+-- also where it was paid ahead of time.
+create function billing._contested_credits(stripe_invoice_id text)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_begun timestamptz;
+begin
+    select greatest(billing._time_of_account(invoices.account_id), (
+        select min(schedules.period_start) from billing.credit_schedules as schedules
+        where schedules.stripe_invoice_id = invoices.stripe_invoice_id
+    )) into v_begun
+    from billing.invoices where invoices.stripe_invoice_id = _contested_credits.stripe_invoice_id;
+    return greatest((
+        select coalesce(sum(contested.credits), 0)
+        from billing._returned_credits(_contested_credits.stripe_invoice_id, true) as contested
+        where contested.moment is null or contested.moment <= v_begun
+    ) - (
+        select coalesce(sum(returned.credits), 0)
+        from billing._returned_credits(_contested_credits.stripe_invoice_id) as returned
+        where returned.moment is null or returned.moment <= v_begun
+    ), 0);
+end
+$$;
+
+-- Freezes again what the open disputes of an invoice contest, after something was taken of it.
+create function billing._freeze_contested(stripe_invoice_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._freeze_lots(
+        billing._lots_of_invoice(_freeze_contested.stripe_invoice_id),
+        billing._contested_credits(_freeze_contested.stripe_invoice_id)
+    );
+end
+$$;
+
 -- Brings all that an invoice paid for in line with what was returned of it. The caller has locked the balance.
 create function billing._post_returned_credits(stripe_invoice_id text)
 returns void
@@ -86,7 +145,6 @@ declare
     v_invoice billing.invoices;
     v_from timestamptz;
     v_until timestamptz;
-    v_begun timestamptz;
     v_subscription_ids text[];
     v_frozen bigint;
 begin
@@ -104,23 +162,8 @@ begin
             else nullif(credit_schedules.disarmed_reason, 'disputed')
         end
     where credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
-    -- Of months that have begun, the first one also where it was paid ahead of time.
-    v_begun := greatest(billing._time_of_account(v_invoice.account_id), (
-        select min(schedules.period_start) from billing.credit_schedules as schedules
-        where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
-    ));
-    select coalesce(sum(contested.credits), 0) - coalesce((
-        select sum(returned.credits) from billing._returned_credits(v_invoice.stripe_invoice_id) as returned
-        where returned.moment is null or returned.moment <= v_begun
-    ), 0) into v_frozen
-    from billing._returned_credits(v_invoice.stripe_invoice_id, true) as contested
-    where contested.moment is null or contested.moment <= v_begun;
-    v_frozen := greatest(v_frozen, 0);
-    perform billing._thaw_lots(array(
-        select lots.id from billing.credit_grants as lots
-        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and not lots.idempotency_key ^@ 'free:'
-    ), v_frozen);
+    v_frozen := billing._contested_credits(v_invoice.stripe_invoice_id);
+    perform billing._thaw_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
     select min(schedules.period_start), max(schedules.period_end), array_agg(distinct schedules.stripe_subscription_id)
     into v_from, v_until, v_subscription_ids
     from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
@@ -133,11 +176,7 @@ begin
     perform billing._post_purchase(pack_purchases.business_key) from billing.pack_purchases
     where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id and pack_purchases.stripe_line_id is not null;
 
-    perform billing._freeze_lots(array(
-        select lots.id from billing.credit_grants as lots
-        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and not lots.idempotency_key ^@ 'free:'
-    ), v_frozen);
+    perform billing._freeze_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
     perform billing._repay_debt(v_invoice.account_id);
 end
 $$;
@@ -298,6 +337,7 @@ for each row when (new.stripe_payment_intent_id is not null)
 execute function billing.tg_money__meet();
 
 revoke all on function
-    billing.tg_money__meet, billing._frozen_of_lots, billing._thaw_lots, billing._freeze_lots, billing._post_returned_credits,
+    billing.tg_money__meet, billing._frozen_of_lots, billing._thaw_lots, billing._freeze_lots,
+    billing._lots_of_invoice, billing._contested_credits, billing._freeze_contested, billing._post_returned_credits,
     billing._apply_returns_of_invoice, billing._apply_returns_of_purchases, billing._apply_returns_of_payment
 from public, anon, authenticated, service_role;

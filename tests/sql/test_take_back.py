@@ -14,6 +14,7 @@ from tests.sql.shop import (
     NOON,
     SEPTEMBER,
     START,
+    YEAR_END,
     Shop,
     credit,
     of,
@@ -130,6 +131,32 @@ def test_what_is_released_afterwards_is_free(pro: Shop) -> None:
     assert (pro.available, pro.carried) == (800, 300)
 
 
+@pytest.mark.parametrize(("status", "balance", "carried"), [("won", 550, 0), ("lost", 0, 450)])
+def test_what_a_dispute_freezes_is_unspent_and_is_taken(
+    pro: Shop, status: str, balance: int, carried: int
+) -> None:
+    """What is left of it stays frozen. If the dispute is lost as well, that time was paid back twice."""
+    pro.dispute("in_0", 1900, START + HOUR)
+    downgrade(pro)
+    assert (pro.balance, pro.available, pro.carried) == (550, 0, 0)
+    pro.dispute("in_0", 1900, NOON + HOUR, status)
+    assert (pro.balance, pro.available, pro.carried) == (balance, balance, carried)
+
+
+def test_time_given_back_from_the_very_moment_of_the_end_takes_nothing(shop: Shop) -> None:
+    """The month that begins then is not granted either."""
+    shop.sell("year", 100, interval="year")
+    of_year = item(stripe_price_id="price_year", current_period_start=START, current_period_end=YEAR_END)
+    shop.state(START, of_year)
+    shop.bill("in_0", START, of("year", 12_000, START, YEAR_END, "il_0"))
+    shop.spend(100)
+    shop.go_to(JULY - HOUR)
+    shop.state(JULY, of_year, status="canceled", canceled_at=JULY, ended_at=JULY)
+    shop.bill("in_1", JULY, credit("year", -11_000, JULY, YEAR_END))
+    shop.go_to(JULY + DAY)
+    assert (shop.balance, shop.carried) == (0, 0)
+
+
 def test_other_items_of_the_subscription_make_up_for_it_at_the_same_moment(pro: Shop) -> None:
     pro.sell("big", 2000)
     pro.spend(1000)
@@ -196,6 +223,15 @@ def test_packs_on_invoices_give_less_and_packs_at_checkout_do_not(owing: Shop) -
     bought = of("pack", 2000, NOON, NOON, stripe_subscription_item_id=None)
     owing.bill("in_p", NOON, bought, subscription=None, billing_reason="manual")
     assert (owing.balance, owing.carried) == (200, 300)
+
+
+def test_packs_that_cost_nothing_give_no_less(owing: Shop) -> None:
+    from tests.sql.test_packs import pack
+
+    pack(owing.worker, metadata={"pack_credits": "200"})
+    gift = of("pack", 2000, NOON, NOON, stripe_subscription_item_id=None, discount=2000)
+    owing.bill("in_p", NOON, gift, subscription=None, billing_reason="manual")
+    assert (owing.balance, owing.carried) == (200, 500)
 
 
 def test_what_nobody_pays_for_gives_no_less(owing: Shop) -> None:
@@ -281,6 +317,41 @@ def test_upgrade_reported_after_a_month_gave_less_grants_what_that_month_lacks(p
     renew(pro)
     assert (pro.balance, pro.carried) == (0, 350)
     pro.bill("in_3", NOON, credit("basic", -250, NOON, JULY), rest("pro", 950, NOON, JULY, name="il_up"))
+    assert (pro.balance, pro.carried) == (100, 0)
+
+
+@pytest.mark.parametrize("later", [100, 1000])
+def test_what_a_month_lacked_expires_with_that_month(shop: Shop, later: int) -> None:
+    """The month gave nothing, or less, for what was carried; then it turns out that nothing was to be carried."""
+    shop.sell("pro", 1000, credits_rollover="none")
+    shop.sell("basic", 100, product="pro", credits_rollover="none")
+    shop.sell("next", later, product="pro", credits_rollover="none")
+    begin(shop)
+    shop.spend(1000)
+    downgrade(shop)
+    shop.go_to(JULY)
+    renew(shop, plan="next")
+    assert shop.carried == max(450 - later, 0)
+    shop.bill("in_3", NOON, credit("basic", -250, NOON, JULY), rest("pro", 950, NOON, JULY, name="il_up"))
+    assert (shop.balance, shop.carried) == (later, 0)
+    assert {lot["expires_at"] for lot in shop.lots() if lot["remaining"]} == {AUGUST}
+    shop.go_to(AUGUST)
+    assert shop.balance == 0
+
+
+def test_what_a_pack_lacked_is_given_back_to_it(pro: Shop) -> None:
+    from tests.sql.test_packs import pack
+
+    pack(pro.worker, metadata={"pack_credits": "200", "pack_expires_after": "90 days"})
+    pro.spend(1000)
+    downgrade(pro)
+    bought = of("pack", 2000, NOON, NOON, stripe_subscription_item_id=None)
+    pro.bill("in_p", NOON, bought, subscription=None, billing_reason="manual")
+    assert (pro.balance, pro.carried) == (0, 250)
+    pro.bill("in_3", NOON, credit("basic", -250, NOON, JULY), rest("pro", 950, NOON, JULY, name="il_up"))
+    assert (pro.balance, pro.carried) == (200, 0)
+    assert {lot["expires_at"] for lot in pro.lots() if lot["remaining"]} == {NOON + 90 * DAY}
+    pro.refund("in_p", 1000, NOON + HOUR)
     assert (pro.balance, pro.carried) == (100, 0)
 
 
