@@ -103,8 +103,8 @@ class Oracle:
         self._give_packs()
         # Before slots that waited come: what money took goes of them first.
         self._settle_returns()
-        self._settle_slots()
         self._settle_claims()
+        self._settle_slots()
         self._freeze()
         while self.spends and self.spends[0].at <= now:
             self.ledger.spend(self.spends.pop(0).amount, now)
@@ -112,25 +112,32 @@ class Oracle:
     # What time gives and takes
 
     def _is_due(self, share: Share) -> bool:
-        if share.moment > self.now or share.known_at > self.now or not self._is_reached(share):
+        return share.moment <= self.now and share.known_at <= self.now and self._is_reached(share)
+
+    def _waits(self, share: Share) -> bool:
+        """Whether what a line adds waits for its subscription's recovery, or for a dispute of its invoice."""
+        if share.is_first or share.gives_back or share in self._released:
             return False
-        if share.is_first or share.at_once or share in self._released:
-            return True
         state = self.facts.subscriptions[share.subscription].at(self.now)
-        waits = state.status in WAITING or state.is_collection_paused
-        invoices = (share.invoice.id, share.granted_by.id)
-        return not waits and not any(
-            dispute.of in invoices and self._is_open(dispute) for dispute in self.facts.disputes
+        return (
+            state.status in WAITING
+            or state.is_collection_paused
+            or any(
+                dispute.of == share.invoice.id and self._is_open(dispute) for dispute in self.facts.disputes
+            )
         )
 
     def _is_reached(self, share: Share) -> bool:
-        """Whether its slot begins before the subscription ends, or is cancelled where that stops credits."""
+        """Whether its slot begins before the subscription ends, or is cancelled where that stops credits.
+
+        The first slot of a line that was paid always counts, so whoever gives it back gives it back.
+        """
         if share.at_once:
             return True
         state = self.facts.subscriptions[share.subscription].at(self.now)
         began = share.slot[0]
         if state.ended_at is not None and began >= state.ended_at:
-            return False
+            return began <= share.granted_from
         stops = share.price.term("credits_on_cancel", share.moment) == "stop"
         return share.is_first or not stops or state.canceled_at is None or began < state.canceled_at
 
@@ -166,8 +173,29 @@ class Oracle:
             return Fraction(0)
         if share.gives_back:
             return share.credits
+        if self._is_not_counted(share):
+            return share.credits * self._made_up_for(share)
+        return self._counted(share, share.price.term("credits_on_proration", share.moment, "delta"))
+
+    @staticmethod
+    def _is_not_counted(share: Share) -> bool:
         policy = share.price.term("credits_on_proration", share.moment, "delta")
-        return Fraction(0) if policy == "none" and share.is_change else self._counted(share, policy)
+        return share.is_change and not share.gives_back and policy == "none"
+
+    def _made_up_for(self, share: Share) -> Fraction:
+        """Which share of changes that give nothing makes up for what their invoice gives back at that moment."""
+        together = [
+            other
+            for other in self.worth.shares
+            if (other.invoice, other.subscription, other.moment)
+            == (share.invoice, share.subscription, share.moment)
+            and other.is_change
+            and not other.is_free
+            and other.known_at <= self.now
+        ]
+        given_back = -sum(other.credits for other in together if other.gives_back)
+        not_counted = sum(other.credits for other in together if self._is_not_counted(other))
+        return Fraction(min(given_back, not_counted), not_counted)
 
     @staticmethod
     def _set_off(amounts: dict[str, int], nothing: set[str]) -> dict[str, int]:
@@ -183,8 +211,14 @@ class Oracle:
 
     def _settle_slots(self) -> None:
         due: dict[Group, list[Share]] = defaultdict(list)
-        for share in self.worth.shares:
-            if not share.is_free and self._is_due(share):
+        came = [share for share in self.worth.shares if not share.is_free and self._is_due(share)]
+        # A month of an item waits as a whole: with the line that was bought last.
+        payers: dict[tuple[str, int], Share] = {}
+        for share in sorted((share for share in came if not share.gives_back), key=_bought):
+            payers[share.item, share.moment] = share
+        for share in came:
+            payer = payers.get((share.item, share.moment))
+            if payer is None or not self._waits(payer):
                 self._released.add(share)
                 due[share.subscription, share.moment].append(share)
         for group in sorted(due, key=lambda group: (group[1], group[0])):
@@ -193,7 +227,7 @@ class Oracle:
     def _post(self, group: Group, shares: list[Share]) -> None:
         amounts = self._amounts(shares)
         below = -amounts.pop("")
-        for item, amount in amounts.items():
+        for item, amount in sorted(amounts.items()):
             more = amount - self._granted[group].get(item, 0)
             key, own = f"{item} {group[1]}", [share for share in shares if share.item == item]
             if more > 0:
@@ -201,10 +235,13 @@ class Oracle:
                 if more:
                     self._open(group, item, more, own)
             elif more < 0 and self._cuts[group[1], item] > 0:
-                self._take_gone(key, -more, self._lots_of(own[-1].invoice.id))
+                mine = [lot for lot in self.ledger.lots if (lot.item, lot.moment) == (item, group[1])]
+                payer = max((s for s in own if not s.gives_back), key=_bought).invoice
+                self._take_gone(key, -more, mine + [x for x in self._lots_of(payer.id) if x not in mine])
             elif more < 0:
                 slot = max(share.slot[0] for share in own)
                 self._take_back(
+                    key,
                     -more,
                     [
                         lot
@@ -215,6 +252,7 @@ class Oracle:
             self._granted[group][item] = amount
         more = below - self._below[group]
         self._below[group] = below
+        key = f"credited {group}"
         if more > 0 and any(share.gives_back for share in shares):
             cut = min(share.slot[0] for share in shares if share.gives_back)
             keeps = [s for s in shares if s.gives_back and self._keeps(s)]
@@ -226,21 +264,25 @@ class Oracle:
                 ]
                 own_items = {share.item for share in shares if share.gives_back}
                 lots.sort(key=lambda lot: (lot.slot, lot.item not in own_items, -lot.number))
-                self._take_back(more, lots)
+                self._take_back(key, more, lots)
         elif more < 0:
-            self.ledger.carried -= min(self.ledger.carried, -more)
+            self.ledger.give_less_reduced(self._bring_back(key, -more), self.now)
 
     @staticmethod
     def _keeps(share: Share) -> bool:
         return share.price.term("credits_on_downgrade", share.moment, "take_back") == "keep"
 
-    def _take_back(self, amount: int, lots: list[Lot]) -> None:
+    def _take_back(self, key: str, amount: int, lots: list[Lot]) -> None:
         """What is unspent of lots, lapsed credits included, is taken; all else is carried."""
-        self.ledger.carried += amount - sum(part for _, part in self.ledger.take(lots, amount))
+        taken = self.ledger.take(lots, amount)
+        self._taken[key].extend(taken)
+        amount -= sum(part for _, part in taken)
+        self._carried_for[key] += amount
+        self.ledger.carried += amount
 
     def _open(self, group: Group, item: str, amount: int, shares: list[Share]) -> None:
         adding = [share for share in shares if not share.gives_back]
-        last = max(adding, key=lambda share: (share.line.start, share.known_at))
+        last = max(adding, key=_bought)
         self._cap(last, item)
         lot = Lot(
             "monthly",
@@ -251,8 +293,9 @@ class Oracle:
             subscription=group[0],
             item=item,
             slot=last.slot[0],
+            moment=group[1],
             paid_at=last.known_at,
-            paid_with={share.invoice.id for share in adding},
+            paid_with={last.invoice.id},
         )
         self.ledger.grant(lot, self.now, less_carried=True)
 
@@ -277,7 +320,7 @@ class Oracle:
 
     def _settle_claims(self) -> None:
         for share in self.worth.shares:
-            if not share.is_free or not self._is_due(share):
+            if not share.is_free or not self._is_due(share) or self._waits(share):
                 continue
             self._released.add(share)
             key = (share.price.product, bucket(share))
@@ -400,13 +443,23 @@ class Oracle:
             returns = standing(self.facts, invoice.id, self.now)
             for (moment, name), amount in gone(invoice, self._pieces(invoice), returns).items():
                 if moment == AT_ONCE:
-                    self._settle_gone(f"{invoice.id} {name}", amount, self._lots_of(invoice.id))
+                    mine = self._own_lots(invoice, name)
+                    others = [lot for lot in self._lots_of(invoice.id) if lot not in mine]
+                    self._settle_gone(f"{invoice.id} {name}", amount, mine + others)
                 else:
                     self._cuts[moment, name] += amount
         for key, lot in self._packs.items():
             of, line = self._origin(key)
             if line is None:
                 self._settle_gone(key, self._gone_of_sale(of, lot), [lot])
+
+    def _own_lots(self, invoice: Invoice, name: str) -> list[Lot]:
+        """What the initial credits or the pack itself were granted as: each loses its own first."""
+        packs = [lot for key, lot in self._packs.items() if f"pack:{key}" == name]
+        initial = [
+            lot for line, lot in self._initial.values() if line in invoice.lines and str(line.item) == name
+        ]
+        return packs + initial
 
     def _gone_of_sale(self, sale: Sale | Invoice, lot: Lot, also: Sequence[Dispute] = ()) -> int:
         back = sum(back.amount for back in standing(self.facts, sale.id, self.now, also))
@@ -498,6 +551,11 @@ class Oracle:
             part = min(max(amount, 0), lot.remaining - lot.frozen)
             lot.frozen += part
             amount -= part
+
+
+def _bought(share: Share) -> tuple[int, int]:
+    """When a line was bought: the last one pays for what an item gets at a moment."""
+    return share.line.start, share.known_at
 
 
 def pack_credits(price: Price, quantity: int, paid: int, paid_at: int) -> int:

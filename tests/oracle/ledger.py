@@ -19,13 +19,16 @@ class Lot:
     spent: int = 0
     lapsed: int = 0
     frozen: int = 0
-    # What was granted, and what was granted less because it was carried.
+    # What was granted together with what was granted less for what was carried; whether it may be less for that.
     declared: int = 0
+    is_less_carried: bool = False
     # How much of it was asked back, taken or not.
     asked: int = 0
     subscription: str | None = None
     item: str | None = None
+    # Of a month of a subscription: when it began, and since when the lot counts.
     slot: int = 0
+    moment: int = 0
     paid_at: int = 0
     # The invoices or the sale that it was paid with.
     paid_with: set[str] = field(default_factory=set[str])
@@ -36,6 +39,10 @@ class Lot:
             f"{self.kind}:{self.item}, {self.granted}, {self.remaining}, {began} "
             f"(spent {self.spent}, lapsed {self.lapsed}, frozen {self.frozen}), {', '.join(sorted(self.paid_with))}"
         )
+
+    @property
+    def kept_back(self) -> int:
+        return self.declared - self.granted
 
     def take(self, amount: int) -> int:
         """Take up to `amount` of what is unspent, what has lapsed first; how much was taken."""
@@ -74,7 +81,7 @@ class Ledger:
 
     def grant(self, lot: Lot, now: int, *, less_carried: bool) -> None:
         """Add a lot; what is carried is set against it first."""
-        lot.declared = lot.granted
+        lot.declared, lot.is_less_carried = lot.granted, less_carried
         if less_carried:
             kept_back = min(self.carried, lot.granted)
             self.carried -= kept_back
@@ -83,6 +90,14 @@ class Ledger:
         lot.remaining = 0
         lot.give(lot.granted, now)
         self.lots.append(lot)
+
+    def give_less_reduced(self, amount: int, now: int) -> None:
+        """What was kept back for what is not carried after all goes to the lots that lack it, the newest first."""
+        for lot in reversed(self.lots):
+            part = min(amount, lot.kept_back)
+            lot.granted += part
+            lot.give(part, now)
+            amount -= part
 
     def lapse(self, now: int) -> None:
         for lot in self.lots:

@@ -34,6 +34,8 @@ class Share:
     # A give-back waits where the line that it credits waits.
     known_at: int
     granted_by: Invoice
+    # Since when the line that adds, or that is credited, adds time.
+    granted_from: int
 
     @property
     def is_free(self) -> bool:
@@ -181,6 +183,7 @@ class Worth:
                     at_once=at_once,
                     known_at=paid.invoice.paid_at,
                     granted_by=granted.invoice,
+                    granted_from=granted.line.start,
                 )
             is_first = False
 
