@@ -84,6 +84,7 @@ PRO = price("pro", monthly_credits=1000)
 BASIC = price("basic", monthly_credits=100)
 FREE = price("free", monthly_credits=0)
 END = months_after(JANUARY, 1)
+MIDDLE = (JANUARY + END) // 2
 
 
 def test_going_to_and_fro_on_the_first_day_never_gives_more_than_one_month() -> None:
@@ -331,3 +332,85 @@ def test_give_back_of_a_year_that_a_coupon_paid_for_is_carried_at_once() -> None
     story.pay(END, line(PRO, -20900, END, months_after(JANUARY, 12), is_proration=True))
     assert story.balance(months_after(JANUARY, 2)) == 1000
     assert story.ledger(months_after(JANUARY, 2)).carried == 11_000
+
+
+def test_refund_takes_of_each_part_its_own_first() -> None:
+    story = Story()
+    plan = price("plan", monthly_credits=100, initial_credits=50)
+    paid = story.pay(JANUARY, line(plan, 1500))
+    story.refund(paid, at(1), 600)
+    assert [lot.remaining for lot in story.ledger(at(1)).lots] == [30, 60]
+
+
+def test_refund_of_a_change_takes_of_that_change_first() -> None:
+    """Two seats are added: what is refunded of them is taken of their lot, not of the first seat's."""
+    story = Story()
+    seat = price("seat", monthly_credits=100)
+    story.pay(JANUARY, line(seat, 1000))
+    more = line(seat, 1500, MIDDLE, END, quantity=3, is_proration=True)
+    paid = story.pay(MIDDLE, line(seat, -500, MIDDLE, END, is_proration=True), more)
+    story.refund(paid, MIDDLE + 60, 1000)
+    assert [lot.remaining for lot in story.ledger(MIDDLE + 60).lots] == [100, 0]
+
+
+def test_time_that_a_refunded_change_gave_back_comes_back() -> None:
+    story = Story()
+    dear = price("dear", monthly_credits=200)
+    story.pay(JANUARY, line(PRO, 1900))
+    paid = story.pay(
+        MIDDLE,
+        line(PRO, -950, MIDDLE, END, is_proration=True),
+        line(dear, 1950, MIDDLE, END, is_proration=True),
+    )
+    assert story.balance(MIDDLE) == 600
+    story.refund(paid, MIDDLE + 60, 1000)
+    ledger = story.ledger(MIDDLE + 60)
+    assert (ledger.balance, ledger.carried) == (1000, 0)
+
+
+def test_change_that_gave_nothing_has_nothing_to_lose() -> None:
+    story = Story()
+    seat = price("seat", monthly_credits=250, credits_on_proration="none")
+    story.pay(JANUARY, line(seat, 500))
+    more = line(seat, 500, MIDDLE, END, quantity=2, is_proration=True)
+    paid = story.pay(MIDDLE, line(seat, -250, MIDDLE, END, is_proration=True), more)
+    story.refund(paid, MIDDLE + 60, 250)
+    assert story.balance(MIDDLE + 60) == 250
+
+
+def test_month_waits_with_the_line_that_was_bought_last() -> None:
+    """A year of Basic and its change to Pro, which is disputed; then it is changed back."""
+    story = Story()
+    year = price("year", "year", monthly_credits=100)
+    pro = price("pro_year", "year", monthly_credits=1000)
+    end = months_after(JANUARY, 12)
+    story.pay(JANUARY, line(year, 12_000, end=end))
+    up = line(pro, 19_000, at(1), end, is_proration=True)
+    story.pay(at(1), line(year, -12_000, at(1), end, is_proration=True), up)
+    story.disputes.append(Dispute("du", "in_1", at(2), 7_000))
+    before = story.balance(at(2))
+    assert story.balance(at(40)) == before
+    down = line(year, 11_000, at(41), end, is_proration=True)
+    story.pay(at(41), line(pro, -17_000, at(41), end, is_proration=True), down)
+    first, then = story.ledger(at(42)), story.ledger(at(70))
+    assert then.balance - then.carried == first.balance - first.carried + 100
+
+
+def test_first_month_of_a_paid_line_counts_also_where_the_subscription_ends_as_it_begins() -> None:
+    story = Story()
+    story.states.append(State(END, "canceled", JANUARY, ended_at=END))
+    story.pay(JANUARY, line(PRO, 1900))
+    story.pay(END, line(PRO, 1900, END, months_after(END, 1)))
+    assert story.balance(END) == 2000
+
+
+def test_initial_credits_come_with_a_period_that_is_paid_from_its_start() -> None:
+    story = Story()
+    plan = price("plan", initial_credits=500)
+    late = END - 3600
+    story.pay(JANUARY, line(FREE, 500))
+    up = line(plan, 2, late, END, is_proration=True)
+    story.pay(late, line(FREE, -1, late, END, is_proration=True), up)
+    assert story.balance(late) == 0
+    story.pay(END, line(plan, 1900, END, months_after(END, 1)))
+    assert story.balance(END) == 500
