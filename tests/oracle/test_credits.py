@@ -368,16 +368,6 @@ def test_time_that_a_refunded_change_gave_back_comes_back() -> None:
     assert (ledger.balance, ledger.carried) == (1000, 0)
 
 
-def test_change_that_gave_nothing_has_nothing_to_lose() -> None:
-    story = Story()
-    seat = price("seat", monthly_credits=250, credits_on_proration="none")
-    story.pay(JANUARY, line(seat, 500))
-    more = line(seat, 500, MIDDLE, END, quantity=2, is_proration=True)
-    paid = story.pay(MIDDLE, line(seat, -250, MIDDLE, END, is_proration=True), more)
-    story.refund(paid, MIDDLE + 60, 250)
-    assert story.balance(MIDDLE + 60) == 250
-
-
 def test_month_waits_with_the_line_that_was_bought_last() -> None:
     """A year of Basic and its change to Pro, which is disputed; then it is changed back."""
     story = Story()

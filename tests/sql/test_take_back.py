@@ -225,15 +225,6 @@ def test_packs_on_invoices_give_less_and_packs_at_checkout_do_not(owing: Shop) -
     assert (owing.balance, owing.carried) == (200, 300)
 
 
-def test_packs_that_cost_nothing_give_no_less(owing: Shop) -> None:
-    from tests.sql.test_packs import pack
-
-    pack(owing.worker, metadata={"pack_credits": "200"})
-    gift = of("pack", 2000, NOON, NOON, stripe_subscription_item_id=None, discount=2000)
-    owing.bill("in_p", NOON, gift, subscription=None, billing_reason="manual")
-    assert (owing.balance, owing.carried) == (200, 500)
-
-
 def test_what_nobody_pays_for_gives_no_less(owing: Shop) -> None:
     owing.sell("free", 30, unit_amount=0)
     owing.state(NOON, item("si_f", stripe_price_id="price_free"), subscription="sub_f")
