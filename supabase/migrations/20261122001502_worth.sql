@@ -198,7 +198,8 @@ begin
 
     -- Of the whole as much as is whole; each part gets what its end says more than its beginning.
     return query
-    select parts.item_id, parts.moment, (floor(round(parts.so_far, 9)) - floor(round(parts.so_far - parts.gone, 9)))::bigint
+    select
+        parts.item_id, parts.moment, (floor(round(parts.so_far, 9)) - floor(round(parts.so_far - parts.gone, 9)))::bigint
     from (
         select
             sums.item_id, sums.moment, sums.gone,

@@ -406,6 +406,6 @@ end
 $$;
 
 revoke all on function
-    billing._lots_of_move, billing._post_move, billing._give_less_reduced, billing._description_of_move, billing._post_simple_moves,
-    billing._allocate_slots
+    billing._lots_of_move, billing._post_move, billing._give_less_reduced, billing._description_of_move,
+    billing._post_simple_moves, billing._allocate_slots
 from public, anon, authenticated, service_role;

@@ -91,8 +91,8 @@ begin
 end
 $$;
 
--- How many credits of an invoice would be gone if its open disputes were lost: of months that have begun, of the first one
--- also where it was paid ahead of time.
+-- How many credits of an invoice would be gone if its open disputes were lost: of months that have begun, of the first
+-- one also where it was paid ahead of time.
 create function billing._contested_credits(stripe_invoice_id text)
 returns bigint
 language plpgsql

@@ -158,8 +158,8 @@ class Facts:
     prices: Mapping[str, Price] = field(default_factory=dict[str, Price])
     subscriptions: Mapping[str, Subscription] = field(default_factory=dict[str, Subscription])
     invoices: tuple[Invoice, ...] = ()
-    # Ids of lines that are still to be paid.
-    owed: frozenset[str] = frozenset()
+    # Lines that are still to be paid → until when, as far as a change that credits them can tell.
+    owed: Mapping[str, int] = field(default_factory=dict[str, int])
     sales: tuple[Sale, ...] = ()
     returns: tuple[Return, ...] = ()
     disputes: tuple[Dispute, ...] = ()

@@ -143,7 +143,8 @@ class Worth:
             if not self.is_trial(paid.line):
                 yield from self._shares_of(paid, paid)
         for paid, credited in self.given_back:
-            if paid.line.paid < 0 and (credited or not self.facts.owed.isdisjoint(paid.line.credited)):
+            owed = [self.facts.owed[name] for name in paid.line.credited if name in self.facts.owed]
+            if paid.line.paid < 0 and (credited or any(paid.line.start <= until for until in owed)):
                 yield from self._shares_of(paid, credited or paid, gives_back=True)
 
     def _shares_of(self, paid: Paid, granted: Paid, *, gives_back: bool = False) -> Iterator[Share]:
