@@ -3381,6 +3381,7 @@ export type Database = {
       "_arm_recharge": { Args: { "account_id": string }; Returns: undefined };
       "_arm_schedules": {
         Args: {
+          "from_moment"?: string;
           "is_closed": boolean;
           "moment": string;
           "subscription": Omit<
@@ -3540,6 +3541,10 @@ export type Database = {
           >;
         };
         Returns: undefined;
+      };
+      "_contested_credits": {
+        Args: { "stripe_invoice_id": string };
+        Returns: number;
       };
       "_count_spend": {
         Args: {
@@ -3765,6 +3770,10 @@ export type Database = {
         Args: { "account_id": string; "reason": string };
         Returns: undefined;
       };
+      "_freeze_contested": {
+        Args: { "stripe_invoice_id": string };
+        Returns: undefined;
+      };
       "_freeze_lots": {
         Args: { "amount": number; "grant_ids": (number)[] };
         Returns: undefined;
@@ -3791,6 +3800,14 @@ export type Database = {
           >;
         };
         Returns: undefined;
+      };
+      "_give_less_reduced": {
+        Args: {
+          "account_id": string;
+          "amount": number;
+          "business_key": string;
+        };
+        Returns: number;
       };
       "_gone": {
         Args: { "credits": number; "paid": number; "returned": number };
@@ -4186,6 +4203,10 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_lots_of_invoice": {
+        Args: { "stripe_invoice_id": string };
+        Returns: (number)[];
       };
       "_lots_of_move": {
         Args: { "move": Database["billing"]["CompositeTypes"]["credit_move"] };

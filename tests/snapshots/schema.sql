@@ -402,6 +402,11 @@ begin
     where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
         select subscriptions.account_id from billing.subscriptions
         where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+    ), (
+        -- Its invoice may be here before it.
+        select credit_schedules.account_id from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+        limit 1
     ))
     for update;
     if not v_balance.may_spend then
@@ -443,7 +448,7 @@ begin
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
         end if;
-        v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed));
+        v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed, v_from));
     end if;
     v_until := billing._time_of_account(v_balance.account_id, v_now);
     select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
@@ -789,14 +794,16 @@ COMMENT ON COLUMN billing.subscriptions.is_collection_paused IS 'Whether Stripe 
 
 COMMENT ON COLUMN billing.subscriptions.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
 
-CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions, moment timestamp with time zone, is_closed boolean) RETURNS timestamp with time zone
+CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions, moment timestamp with time zone, is_closed boolean, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_subscription billing.subscriptions := _arm_schedules.subscription;
     v_waiting text := billing._waiting_reason(v_subscription, _arm_schedules.is_closed);
-    v_changes_from timestamptz := least(_arm_schedules.moment, v_subscription.ended_at, v_subscription.canceled_at);
+    v_changes_from timestamptz := least(
+        _arm_schedules.moment, v_subscription.ended_at, v_subscription.canceled_at, _arm_schedules.from_moment
+    );
     v_schedule billing.credit_schedules;
     v_terms billing.credit_terms;
     v_ends_at timestamptz;
@@ -1626,6 +1633,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._contested_credits(stripe_invoice_id text) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_begun timestamptz;
+begin
+    select greatest(billing._time_of_account(invoices.account_id), (
+        select min(schedules.period_start) from billing.credit_schedules as schedules
+        where schedules.stripe_invoice_id = invoices.stripe_invoice_id
+    )) into v_begun
+    from billing.invoices where invoices.stripe_invoice_id = _contested_credits.stripe_invoice_id;
+    return greatest((
+        select coalesce(sum(contested.credits), 0)
+        from billing._returned_credits(_contested_credits.stripe_invoice_id, true) as contested
+        where contested.moment is null or contested.moment <= v_begun
+    ) - (
+        select coalesce(sum(returned.credits), 0)
+        from billing._returned_credits(_contested_credits.stripe_invoice_id) as returned
+        where returned.moment is null or returned.moment <= v_begun
+    ), 0);
+end
+$$;
+
 CREATE TABLE billing.credit_balances (
     account_id uuid NOT NULL,
     balance bigint DEFAULT 0 NOT NULL,
@@ -2272,6 +2303,18 @@ CREATE FUNCTION billing._freeze_account(account_id uuid, reason text) RETURNS vo
     on conflict (dedupe_key) do nothing
 $$;
 
+CREATE FUNCTION billing._freeze_contested(stripe_invoice_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._freeze_lots(
+        billing._lots_of_invoice(_freeze_contested.stripe_invoice_id),
+        billing._contested_credits(_freeze_contested.stripe_invoice_id)
+    );
+end
+$$;
+
 CREATE FUNCTION billing._freeze_lots(grant_ids bigint[], amount bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2464,6 +2507,48 @@ begin
         stripe_price_id => v_held.stripe_price_id,
         actor => _give_held.actor
     );
+end
+$$;
+
+CREATE FUNCTION billing._give_less_reduced(account_id uuid, business_key text, amount bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_left bigint := _give_less_reduced.amount;
+    v_granted bigint := 0;
+    v_reduced billing.carried_credits;
+    v_part bigint;
+    v_owner text;
+    v_from timestamptz;
+begin
+    for v_reduced in
+        select * from billing.carried_credits
+        where carried_credits.account_id = _give_less_reduced.account_id and carried_credits.amount > 0
+        order by carried_credits.created_at desc, carried_credits.business_key desc
+    loop
+        exit when v_left = 0;
+        v_part := least(v_left, v_reduced.amount);
+        v_left := v_left - v_part;
+        perform billing._carry(v_reduced.account_id, v_reduced.business_key, -v_part);
+        perform billing._carry(v_reduced.account_id, _give_less_reduced.business_key, v_part);
+        if v_reduced.business_key !~ '^(monthly|proration|full):' then
+            perform billing._post_purchase(v_reduced.business_key);
+            continue;
+        end if;
+        -- The key says whose month it is, and when it began.
+        v_owner := split_part(v_reduced.business_key, ':', 2);
+        v_from := right(v_reduced.business_key, 20)::timestamptz;
+        v_granted := v_granted + coalesce((
+            select sum(billing._post_move(worth)) from billing._worth(array(
+                select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
+                where schedules.account_id = v_reduced.account_id
+                    and v_owner in (schedules.stripe_subscription_item_id, schedules.stripe_subscription_id)
+            ), v_from, billing._slot(v_from, 1)) as worth
+            where worth.key = v_reduced.business_key
+        ), 0);
+    end loop;
+    return v_granted;
 end
 $$;
 
@@ -3115,10 +3200,12 @@ CREATE FUNCTION billing._lapsed_of_lot(lot billing.credit_grants) RETURNS bigint
         - (billing._spent_of_lot(_lapsed_of_lot.lot) - (_lapsed_of_lot.lot).held)
         - coalesce(sum(
             -- Reinstated may be a shortfall as well, beyond what was taken.
-            greatest(credit_revocations.taken - credit_revocations.reinstated, 0) + greatest(
-                credit_revocations.requested - credit_revocations.voided - credit_revocations.taken
-                - credit_revocations.shortfall, 0
-            )
+            greatest(credit_revocations.taken - credit_revocations.reinstated, 0)
+            + credit_revocations.requested - credit_revocations.taken - credit_revocations.shortfall
+            -- A shortfall that was only recorded is voided before what had lapsed.
+            - greatest(credit_revocations.voided - case credit_revocations.shortfall_policy
+                when 'clamp_and_record' then credit_revocations.shortfall else 0
+            end, 0)
         ), 0)::bigint, 0
     )
     from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id
@@ -3474,6 +3561,19 @@ begin
         v_balance := billing._lock_balance(v_balance.account_id);
     end if;
     return v_balance;
+end
+$$;
+
+CREATE FUNCTION billing._lots_of_invoice(stripe_invoice_id text) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = _lots_of_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    );
 end
 $$;
 
@@ -4289,6 +4389,8 @@ declare
     v_is_new boolean;
     v_carried bigint;
     v_change bigint := v_move.credits;
+    v_lots bigint[];
+    v_contested text[];
     v_later timestamptz;
     v_entry billing.credit_entries;
     v_plan_name text;
@@ -4310,8 +4412,19 @@ begin
         v_change := v_change - billing._posted_credits(v_move.account_id, v_move.key);
     end if;
     if v_change < 0 then
+        v_lots := billing._lots_of_move(v_move);
+        -- What a dispute freezes is unspent all the same.
+        v_contested := array(
+            select distinct lots.stripe_invoice_id from billing.credit_holds as holds
+            join billing.credit_grants as lots on lots.id = holds.frozen_grant_id
+            where holds.frozen_grant_id = any (v_lots) and holds.status = 'held' and lots.stripe_invoice_id is not null
+            order by lots.stripe_invoice_id
+        );
+        if cardinality(v_contested) > 0 then
+            perform billing._thaw_lots(v_lots, 0);
+        end if;
         perform billing._take_back(
-            v_move.account_id, v_move.key, -v_change, billing._lots_of_move(v_move),
+            v_move.account_id, v_move.key, -v_change, v_lots,
             case
                 when v_move.returned > 0 then (select settings.shortfall_policy from billing.settings)
                 -- Nobody has credits of time back that nothing was paid for.
@@ -4320,14 +4433,16 @@ begin
             end,
             case when v_move.returned > 0 then 'Payment returned to the customer' else 'Time credited back by Stripe' end
         );
+        perform billing._freeze_contested(contested.stripe_invoice_id)
+        from unnest(v_contested) as contested (stripe_invoice_id);
         return 0;
     elsif v_change > 0 and not v_is_new then
         v_change := billing._give_back(v_move.account_id, v_move.key, v_change);
     end if;
-    if v_change = 0 or v_move.is_waiting then
+    if v_change > 0 and v_move.key ^@ 'credited:' then
+        return billing._give_less_reduced(v_move.account_id, v_move.key, v_change);
+    elsif v_change = 0 or v_move.is_waiting then
         return 0;
-    elsif v_move.credits <= 0 then
-        v_move.rollover := 'all';  -- what others were less for it, and no month
     end if;
 
     if v_carried > 0 and not v_move.key ^@ 'free:' then
@@ -4442,7 +4557,6 @@ declare
     v_invoice billing.invoices;
     v_from timestamptz;
     v_until timestamptz;
-    v_begun timestamptz;
     v_subscription_ids text[];
     v_frozen bigint;
 begin
@@ -4460,23 +4574,8 @@ begin
             else nullif(credit_schedules.disarmed_reason, 'disputed')
         end
     where credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
-    -- Of months that have begun, the first one also where it was paid ahead of time.
-    v_begun := greatest(billing._time_of_account(v_invoice.account_id), (
-        select min(schedules.period_start) from billing.credit_schedules as schedules
-        where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
-    ));
-    select coalesce(sum(contested.credits), 0) - coalesce((
-        select sum(returned.credits) from billing._returned_credits(v_invoice.stripe_invoice_id) as returned
-        where returned.moment is null or returned.moment <= v_begun
-    ), 0) into v_frozen
-    from billing._returned_credits(v_invoice.stripe_invoice_id, true) as contested
-    where contested.moment is null or contested.moment <= v_begun;
-    v_frozen := greatest(v_frozen, 0);
-    perform billing._thaw_lots(array(
-        select lots.id from billing.credit_grants as lots
-        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and not lots.idempotency_key ^@ 'free:'
-    ), v_frozen);
+    v_frozen := billing._contested_credits(v_invoice.stripe_invoice_id);
+    perform billing._thaw_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
     select min(schedules.period_start), max(schedules.period_end), array_agg(distinct schedules.stripe_subscription_id)
     into v_from, v_until, v_subscription_ids
     from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
@@ -4489,11 +4588,7 @@ begin
     perform billing._post_purchase(pack_purchases.business_key) from billing.pack_purchases
     where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id and pack_purchases.stripe_line_id is not null;
 
-    perform billing._freeze_lots(array(
-        select lots.id from billing.credit_grants as lots
-        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and not lots.idempotency_key ^@ 'free:'
-    ), v_frozen);
+    perform billing._freeze_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
     perform billing._repay_debt(v_invoice.account_id);
 end
 $$;
@@ -5708,16 +5803,31 @@ begin
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
     -- Every month of every line, and the initial credits as one more of the line that brought them.
-    with slots as (
+    with found as (
+        select
+            months.*, months.whole_credits * months.line_seconds / months.slot_seconds as credits,
+            months.gives_back and months.moment > months.slot_start as is_cut,
+            months.proration_credits = 'none' and months.moment > months.slot_start and not months.gives_back
+                as is_not_counted
+        from billing._slots_of_lines('{}', '-infinity', 'infinity', v_invoice.stripe_invoice_id) as months
+        where not months.is_free
+    ),
+    slots as (
         select
             found.stripe_line_id, found.stripe_subscription_item_id as item_id, found.moment,
             not found.is_reached as is_unused,
             case
-                when found.proration_credits = 'none' and found.moment > found.slot_start and not found.gives_back then 0
-                else found.whole_credits * found.line_seconds / found.slot_seconds
+                -- It makes up for what was given back, and no more.
+                when found.is_not_counted then coalesce(
+                    found.credits * least(
+                        -sum(found.credits) filter (where found.is_cut) over together,
+                        sum(found.credits) filter (where found.is_not_counted) over together
+                    ) / nullif(sum(found.credits) filter (where found.is_not_counted) over together, 0), 0
+                ) * (count(*) filter (where found.is_cut) over together > 0)::integer
+                else found.credits
             end as worth
-        from billing._slots_of_lines('{}', '-infinity', 'infinity', v_invoice.stripe_invoice_id) as found
-        where not found.is_free
+        from found
+        window together as (partition by found.stripe_subscription_id, found.moment)
         union all
         select
             (
@@ -5816,19 +5926,20 @@ begin
 
     -- Of the whole as much as is whole; each part gets what its end says more than its beginning.
     return query
-    select parts.item_id, parts.moment, (floor(parts.so_far) - floor(parts.so_far - parts.gone))::bigint
+    select
+        parts.item_id, parts.moment, (floor(round(parts.so_far, 9)) - floor(round(parts.so_far - parts.gone, 9)))::bigint
     from (
         select
             sums.item_id, sums.moment, sums.gone,
             sum(sums.gone) over (order by sums.moment nulls first, sums.item_id rows unbounded preceding) as so_far
         from (
-            select slots.item_id, slots.moment, round(sum(slots.worth - slots.worth_left), 9) as gone
+            select slots.item_id, slots.moment, sum(slots.worth - slots.worth_left) as gone
             from unnest(v_slot_items, v_slot_moments, v_slot_worths, v_slot_left)
                 as slots (item_id, moment, worth, worth_left)
             group by slots.item_id, slots.moment
         ) as sums
     ) as parts
-    where floor(parts.so_far) <> floor(parts.so_far - parts.gone);
+    where floor(round(parts.so_far, 9)) <> floor(round(parts.so_far - parts.gone, 9));
 end
 $$;
 
@@ -7380,6 +7491,8 @@ CREATE FUNCTION billing._worth(stripe_subscription_ids text[], from_moment times
     AS $$
 declare
     v_free_account_ids uuid[];
+    -- Of a calendar month all claims count, also those of months of credits that have ended since.
+    v_free_from timestamptz := date_trunc('month', _worth.from_moment - interval '1 month', 'UTC');
 begin
     return query
     select * from billing._plain_worth(_worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment);
@@ -7405,7 +7518,9 @@ begin
     return query
     with slots as materialized (
         select * from billing._slots_of_lines(
-            _worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment, null, v_free_account_ids
+            _worth.stripe_subscription_ids,
+            case when v_free_account_ids is null then _worth.from_moment else v_free_from end,
+            _worth.until_moment, null, v_free_account_ids
         )
     ),
     shared as (
@@ -7576,7 +7691,8 @@ begin
         from slots
         join billing.plans on plans.stripe_price_id = slots.stripe_price_id
         where slots.is_free and not slots.gives_back
-        group by 1, 2, 3, 4, 5
+        -- Tiers of one purchase are one claim; a line that replaces another is another.
+        group by 1, 2, 3, 4, 5, slots.stripe_invoice_id, slots.stripe_subscription_item_id, slots.period_start
     ),
     given as (
         select distinct on (unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket)
@@ -7587,6 +7703,7 @@ begin
             unpaid.moment, (unpaid.payer).slot_start, unpaid.credits, 0::bigint, (unpaid.payer).expires_at,
             (unpaid.payer).rollover, (unpaid.payer).rollover_cap, (unpaid.payer).is_waiting
         from unpaid
+        where unpaid.bucket >= v_free_from
         order by
             unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket, unpaid.credits desc, unpaid.moment,
             unpaid.stripe_subscription_id
@@ -11717,24 +11834,36 @@ CREATE FUNCTION billing.tg_credit_terms__allocate() RETURNS trigger
     AS $$
 declare
     v_before billing.credit_terms;
+    v_from timestamptz := new.valid_from;
     v_subscription_id text;
 begin
     select * into v_before from billing.credit_terms
     where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from < new.valid_from
     order by credit_terms.valid_from desc
     limit 1;
+    if not found then
+        -- The earliest hold before they began as well, as those after them did until now.
+        v_from := '-infinity';
+        select * into v_before from billing.credit_terms
+        where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from > new.valid_from
+        order by credit_terms.valid_from
+        limit 1;
+    end if;
     v_before.valid_from := new.valid_from;
     if not found or v_before is not distinct from new then
         return null;
     end if;
     for v_subscription_id in
         select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
-        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > new.valid_from
-            and greatest(billing._first_slot(schedules.anchor, new.valid_from), schedules.period_start)
-                <= billing.current_time()
+        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > v_from
+            -- The first month of a line comes as soon as it is paid.
+            and (
+                schedules.period_start >= v_from
+                or billing._first_slot(schedules.anchor, v_from) <= billing.current_time()
+            )
         order by 1
     loop
-        perform billing._allocate_subscription(v_subscription_id, new.valid_from);
+        perform billing._allocate_subscription(v_subscription_id, v_from);
     end loop;
     return null;
 end
