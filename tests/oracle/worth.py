@@ -112,8 +112,8 @@ class Worth:
     def _named(self, line: Line) -> list[Paid]:
         return [other for other in self.adding if other.line.id in line.credited]
 
-    def _grid(self, paid: Paid) -> Iterator[tuple[int, int]]:
-        """(anchor, number) of the slots that a line's period touches."""
+    def _grid(self, paid: Paid, as_of: int) -> Iterator[tuple[int, int]]:
+        """(anchor, number) of the slots that a line's period touches, by the anchor of a moment."""
         line, price = paid.line, paid.price
         assert price.interval is not None
         assert line.subscription is not None
@@ -121,7 +121,7 @@ class Worth:
             start = min(line.start, line.end - SECONDS[price.interval] * price.count)
             yield start, 0
             return
-        anchor = self.facts.subscriptions[line.subscription].at(line.start).anchor
+        anchor = self.facts.subscriptions[line.subscription].at(as_of).anchor
         number = (line.start - anchor) // (31 * 86_400) - 2
         while months_after(anchor, number + 1) <= line.start:
             number += 1
@@ -154,7 +154,9 @@ class Worth:
         quantity = min(line.quantity, bought or line.quantity)
         ends = [max(p.line.start, p.invoice.paid_at) for p, c in self.given_back if c is granted]
         is_first = True
-        for anchor, number in self._grid(granted):
+        # Time of which no line is known is given back as it was before the change, which may move the anchor.
+        as_of = granted.line.start - (1 if gives_back and granted is paid else 0)
+        for anchor, number in self._grid(granted, as_of):
             start, end = months_after(anchor, number), months_after(anchor, number + 1)
             from_, to = max(line.start, start), min(line.end, end)
             at_once = gives_back and (granted is paid or granted.line.paid == 0)
