@@ -291,8 +291,9 @@ export type Database = {
           "stripe_payment_link_id": string | null;
           "stripe_subscription_id": string | null;
           "updated_at": string;
+          "_purchase_packs_of_session": undefined | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_purchase_packs_of_session";
         Insert: {
           "account_id"?: string | null;
           "amount_total"?: number | null;
@@ -2254,6 +2255,25 @@ export type Database = {
             referencedColumns: ["account_id"];
           },
         ];
+      };
+      "payment_intents": {
+        Row: {
+          "amount_received": number;
+          "created_at": string;
+          "stripe_payment_intent_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "amount_received": number;
+          "created_at"?: string;
+          "stripe_payment_intent_id": string;
+        };
+        Update: {
+          "amount_received"?: number;
+          "created_at"?: string;
+          "stripe_payment_intent_id"?: string;
+        };
+        Relationships: [];
       };
       "payment_links": {
         Row: {
@@ -4545,7 +4565,6 @@ export type Database = {
       };
       "_purchase_packs_of_session": {
         Args: {
-          "paid"?: number;
           "session": Omit<
             Database["billing"]["Tables"]["checkout_sessions"]["Row"],
             Database["billing"]["Tables"]["checkout_sessions"]["ComputedFields"]
@@ -4966,6 +4985,10 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_settle_session": {
+        Args: { "stripe_payment_intent_id": string };
+        Returns: undefined;
       };
       "_sign_reference": {
         Args: {

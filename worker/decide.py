@@ -304,6 +304,7 @@ IGNORED: dict[str, str] = {
     "test_helpers.test_clock.advancing": "test_helpers.test_clock.ready tells when it has arrived",
     "test_helpers.test_clock.deleted": "its customers are deleted with it, and events of their own tell",
     "charge.updated": "charge.succeeded and charge.refunded tell what matters",
+    "charge.captured": "payment_intent.succeeded tells how much was captured",
 }
 
 

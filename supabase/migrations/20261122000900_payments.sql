@@ -34,6 +34,15 @@ create index payments_customer on billing.payments (stripe_customer_id);
 create index payments_payment_intent on billing.payments (stripe_payment_intent_id);
 create index payments_card_fingerprint on billing.payments (card_fingerprint);
 
+-- What payment intents received. A Checkout Session may become known after its payment, and its state may have been read
+-- before it.
+create table billing.payment_intents (
+    stripe_payment_intent_id text primary key,
+    amount_received bigint not null,
+    created_at timestamptz not null default now(),
+    constraint amount_received_is_positive check (amount_received > 0)
+);
+
 create table billing.refunds (
     stripe_refund_id text primary key,
     stripe_charge_id text,
@@ -150,6 +159,7 @@ create index reviews_account on billing.reviews (account_id);
 create index reviews_charge on billing.reviews (stripe_charge_id);
 
 alter table billing.payments enable row level security;
+alter table billing.payment_intents enable row level security;
 alter table billing.refunds enable row level security;
 alter table billing.disputes enable row level security;
 alter table billing.credit_notes enable row level security;
@@ -158,8 +168,8 @@ alter table billing.fraud_warnings enable row level security;
 alter table billing.reviews enable row level security;
 
 revoke all on
-    billing.payments, billing.refunds, billing.disputes, billing.credit_notes, billing.credit_note_lines,
-    billing.fraud_warnings, billing.reviews
+    billing.payments, billing.payment_intents, billing.refunds, billing.disputes, billing.credit_notes,
+    billing.credit_note_lines, billing.fraud_warnings, billing.reviews
 from public, anon, authenticated, service_role;
 
 create policy payments_select_managed on billing.payments
@@ -169,11 +179,12 @@ grant select (
     stripe_charge_id, account_id, livemode, status, currency, amount, amount_refunded, receipt_url, charged_at
 ) on billing.payments to authenticated;
 grant select on
-    billing.payments, billing.refunds, billing.disputes, billing.credit_notes, billing.credit_note_lines,
-    billing.fraud_warnings, billing.reviews
+    billing.payments, billing.payment_intents, billing.refunds, billing.disputes, billing.credit_notes,
+    billing.credit_note_lines, billing.fraud_warnings, billing.reviews
 to service_role;
 
 comment on table billing.payments is 'Stripe charges; amounts in minor units of currency.';
+comment on table billing.payment_intents is 'Stripe payment intents that succeeded, and what each received; minor units.';
 comment on column billing.payments.risk_level is 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
 comment on column billing.payments.is_liability_shifted is 'The card''s owner was authenticated (3-D Secure): fraud is the issuer''s loss.';
 comment on table billing.refunds is 'Stripe refunds.';

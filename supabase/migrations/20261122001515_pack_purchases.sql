@@ -22,7 +22,7 @@ create table billing.pack_purchases (
     purchased_at timestamptz not null,
     expires_at timestamptz,
     created_at timestamptz not null default now(),
-    constraint credits_are_positive check (credits > 0),
+    constraint credits_are_not_negative check (credits >= 0),
     constraint price_is_not_negative check (price >= 0)
 );
 
@@ -225,7 +225,7 @@ as $$
     )
 $$;
 
--- Packs on a paid invoice: beside a plan, or alone. A session that made the invoice has them already, or comes to it.
+-- Packs on a paid invoice: beside a plan, or alone, also where a session made the invoice.
 create function billing._purchase_packs_of_invoice(invoice billing.invoices)
 returns void
 language plpgsql
@@ -257,11 +257,6 @@ begin
         end if;
         perform billing._check_buyer(v_invoice.stripe_invoice_id, v_invoice.stripe_customer_id, v_invoice.account_id);
         perform billing._lock_balance(v_invoice.account_id);
-        exit when exists (
-            select from billing.pack_purchases
-            where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id
-                and pack_purchases.stripe_checkout_session_id is not null
-        );
         v_credits := billing._credits_of_pack(v_pack, v_line.quantity, v_line.amount);
         continue when v_credits = 0;
         v_purchase := null;
@@ -349,7 +344,7 @@ begin
     for v_purchase in
         select * from billing.pack_purchases
         where pack_purchases.stripe_payment_intent_id = _date_purchases.stripe_payment_intent_id
-            and pack_purchases.expires_at is not null and pack_purchases.purchased_at <> v_charged_at
+            and pack_purchases.purchased_at <> v_charged_at
         order by pack_purchases.business_key
     loop
         perform billing._lock_balance(v_purchase.account_id);
@@ -358,14 +353,15 @@ begin
         where pack_purchases.business_key = v_purchase.business_key
         returning * into v_purchase;
         update billing.credit_grants
-        set expires_at = v_purchase.expires_at, effective_at = least(credit_grants.effective_at, v_charged_at)
+        set expires_at = v_purchase.expires_at, effective_at = least(v_charged_at, billing.current_time())
         where credit_grants.key_space = 'stripe' and credit_grants.closed_at is null
             and (
                 credit_grants.idempotency_key = v_purchase.business_key
                 or credit_grants.account_id = v_purchase.account_id
                 and credit_grants.idempotency_key ^@ (v_purchase.business_key || '#')
             );
-        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at);
+        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at)
+        where v_purchase.expires_at is not null;
     end loop;
 end
 $$;
@@ -388,4 +384,5 @@ revoke all on function
 from public, anon, authenticated, service_role;
 
 comment on table billing.pack_purchases is 'Credit packs that were paid for: what each was worth, and what paid for it.';
+comment on column billing.pack_purchases.credits is '0 where so little was paid for it that it is less than one.';
 comment on column billing.pack_purchases.price is 'What was paid, discounts taken off, in minor units; 0: nothing.';

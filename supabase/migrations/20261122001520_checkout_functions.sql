@@ -26,9 +26,8 @@ alter table billing.checkout_line_items enable row level security;
 revoke all on billing.checkout_line_items from public, anon, authenticated, service_role;
 grant select on billing.checkout_line_items to service_role;
 
--- Grants the packs of a paid session; as often as you like. paid: what was paid where it is less than the session's total
--- (a payment that was captured in part).
-create function billing._purchase_packs_of_session(session billing.checkout_sessions, paid bigint default null)
+-- Grants the packs of a paid session; as often as you like. Those of a session that made an invoice come with the invoice.
+create function billing._purchase_packs_of_session(session billing.checkout_sessions)
 returns void
 language plpgsql
 volatile
@@ -39,8 +38,13 @@ declare
     v_missing text;
     v_bought record;
     v_purchase billing.pack_purchases;
+    -- A payment that is captured in part pays for that share.
+    v_paid bigint := (
+        select payment_intents.amount_received from billing.payment_intents
+        where payment_intents.stripe_payment_intent_id = v_session.stripe_payment_intent_id
+    );
 begin
-    if not exists (
+    if v_session.stripe_invoice_id is not null or not exists (
         select from billing.checkout_line_items as items
         left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
@@ -65,13 +69,6 @@ begin
         raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
             using errcode = 'TB010', detail = v_missing,
             hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
-    elsif exists (
-        -- Its invoice was first.
-        select from billing.pack_purchases
-        where pack_purchases.stripe_invoice_id = v_session.stripe_invoice_id
-            and pack_purchases.stripe_checkout_session_id is null
-    ) then
-        return;
     end if;
 
     for v_bought in
@@ -104,18 +101,16 @@ begin
         v_purchase.reference_id := v_session.stripe_checkout_session_id;
         v_purchase.description := v_bought.names;
         v_purchase.price := case
-            when v_bought.is_free then 0 else coalesce(_purchase_packs_of_session.paid, v_session.amount_total, 0)
+            when v_bought.is_free then 0 else coalesce(least(v_paid, v_session.amount_total), 0)
         end;
-        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
-            v_bought.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
-            continue when v_bought.credits = 0;  -- less than one credit was paid for
-        end if;
         v_purchase.credits := billing._checked_amount(v_bought.credits);
+        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
+            v_purchase.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
+        end if;
         -- Of several packs the line items tell.
         v_purchase.stripe_price_id :=
             case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
         v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
-        v_purchase.stripe_invoice_id := v_session.stripe_invoice_id;
         v_purchase.stripe_payment_intent_id := v_session.stripe_payment_intent_id;
         v_purchase.expires_at := v_purchase.purchased_at + v_bought.expires_after;
         perform billing._purchase(v_purchase);
@@ -125,8 +120,24 @@ begin
 end
 $$;
 
--- What a session's payment intent has paid: a later capture, or a bank debit that arrived.
+-- What a session's payment intent has paid: at once, by a later capture, or by a bank debit that arrived.
 create function billing._pay_session(stripe_payment_intent_id text, amount_received bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.payment_intents (stripe_payment_intent_id, amount_received)
+    values (_pay_session.stripe_payment_intent_id, _pay_session.amount_received)
+    on conflict on constraint payment_intents_pkey do nothing;
+    perform billing._settle_session(_pay_session.stripe_payment_intent_id);
+end
+$$;
+
+-- A completed session and what its payment intent received, whichever was reported first: both are written before this is
+-- called, and under the lock one of two that commit at the same moment sees the other.
+create function billing._settle_session(stripe_payment_intent_id text)
 returns void
 language plpgsql
 volatile
@@ -134,26 +145,30 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_session billing.checkout_sessions;
+    v_received bigint;
 begin
+    perform billing._lock_money(_settle_session.stripe_payment_intent_id, null);
+    select payment_intents.amount_received into v_received from billing.payment_intents
+    where payment_intents.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id;
+    if not found then
+        return;
+    end if;
     update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
-    where checkout_sessions.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
+    where checkout_sessions.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
         and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
         and checkout_sessions.payment_status = 'unpaid'
     returning * into v_session;
     if found then
-        perform billing._purchase_packs_of_session(v_session, least(_pay_session.amount_received, v_session.amount_total));
+        perform billing._purchase_packs_of_session(v_session);
         return;
     end if;
     -- A session that was read as paid says nothing of a capture in part.
     update billing.pack_purchases
-    set credits = floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price),
-        price = _pay_session.amount_received
-    where pack_purchases.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
-        and pack_purchases.stripe_checkout_session_id is not null
-        and _pay_session.amount_received < pack_purchases.price
-        and floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price) > 0;
+    set credits = floor(pack_purchases.credits::numeric * v_received / pack_purchases.price), price = v_received
+    where pack_purchases.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
+        and pack_purchases.stripe_checkout_session_id is not null and v_received < pack_purchases.price;
     if found then
-        perform billing._apply_returns_of_purchases(_pay_session.stripe_payment_intent_id);
+        perform billing._apply_returns_of_purchases(_settle_session.stripe_payment_intent_id);
     end if;
 end
 $$;
@@ -234,13 +249,16 @@ begin
         if v_session.payment_status <> 'unpaid' then
             perform billing._purchase_packs_of_session(v_session);
         end if;
+        perform billing._settle_session(v_session.stripe_payment_intent_id)
+        where v_session.stripe_payment_intent_id is not null;
     end if;
     return 'applied';
 end
 $$;
 
 revoke all on function
-    billing._purchase_packs_of_session, billing._pay_session, billing.sync_checkout_session
+    billing._purchase_packs_of_session, billing._pay_session, billing._settle_session,
+    billing.sync_checkout_session
 from public, anon, authenticated, service_role;
 grant execute on function billing.sync_checkout_session(
     text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz, jsonb, timestamptz

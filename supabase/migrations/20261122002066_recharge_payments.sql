@@ -20,9 +20,6 @@ declare
     v_recharge billing.recharges;
     v_is_known boolean;
 begin
-    if sync_payment_intent.status = 'succeeded' then
-        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received);
-    end if;
     select * into v_recharge from billing.recharges
     where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
     if not found then
@@ -31,6 +28,8 @@ begin
         where recharges.idempotency_key = sync_payment_intent.metadata ->> 'recharge_id';
     end if;
     if v_recharge.id is null then
+        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received)
+        where sync_payment_intent.status = 'succeeded' and sync_payment_intent.amount_received > 0;
         return 'applied';
     end if;
     v_recharge := billing._lock_recharge(v_recharge.id);

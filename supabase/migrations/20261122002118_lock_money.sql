@@ -22,6 +22,9 @@ as $$
         select invoices.account_id from billing.invoices
         where invoices.stripe_invoice_id = any (_accounts_of_money.stripe_invoice_ids)
         union all
+        select checkout_sessions.account_id from billing.checkout_sessions
+        where checkout_sessions.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
+        union all
         select credit_grants.account_id from billing.credit_grants
         where credit_grants.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
     ) as concerned

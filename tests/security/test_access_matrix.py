@@ -120,6 +120,7 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.one_time_prices": {"service_role": EVERYTHING},
     "billing.payment_links": {"service_role": EVERYTHING},
     "billing.payment_reference_keys": {},
+    "billing.payment_intents": {"service_role": EVERYTHING},
     "billing.payments": {
         "authenticated": [
             "stripe_charge_id",

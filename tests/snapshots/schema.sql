@@ -147,6 +147,9 @@ CREATE FUNCTION billing._accounts_of_money(stripe_payment_intent_id text, stripe
         select invoices.account_id from billing.invoices
         where invoices.stripe_invoice_id = any (_accounts_of_money.stripe_invoice_ids)
         union all
+        select checkout_sessions.account_id from billing.checkout_sessions
+        where checkout_sessions.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
+        union all
         select credit_grants.account_id from billing.credit_grants
         where credit_grants.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
     ) as concerned
@@ -1786,7 +1789,7 @@ begin
     for v_purchase in
         select * from billing.pack_purchases
         where pack_purchases.stripe_payment_intent_id = _date_purchases.stripe_payment_intent_id
-            and pack_purchases.expires_at is not null and pack_purchases.purchased_at <> v_charged_at
+            and pack_purchases.purchased_at <> v_charged_at
         order by pack_purchases.business_key
     loop
         perform billing._lock_balance(v_purchase.account_id);
@@ -1795,14 +1798,15 @@ begin
         where pack_purchases.business_key = v_purchase.business_key
         returning * into v_purchase;
         update billing.credit_grants
-        set expires_at = v_purchase.expires_at, effective_at = least(credit_grants.effective_at, v_charged_at)
+        set expires_at = v_purchase.expires_at, effective_at = least(v_charged_at, billing.current_time())
         where credit_grants.key_space = 'stripe' and credit_grants.closed_at is null
             and (
                 credit_grants.idempotency_key = v_purchase.business_key
                 or credit_grants.account_id = v_purchase.account_id
                 and credit_grants.idempotency_key ^@ (v_purchase.business_key || '#')
             );
-        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at);
+        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at)
+        where v_purchase.expires_at is not null;
     end loop;
 end
 $$;
@@ -3621,11 +3625,13 @@ CREATE TABLE billing.pack_purchases (
     purchased_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT credits_are_positive CHECK ((credits > 0)),
+    CONSTRAINT credits_are_not_negative CHECK ((credits >= 0)),
     CONSTRAINT price_is_not_negative CHECK ((price >= 0))
 );
 
 COMMENT ON TABLE billing.pack_purchases IS 'Credit packs that were paid for: what each was worth, and what paid for it.';
+
+COMMENT ON COLUMN billing.pack_purchases.credits IS '0 where so little was paid for it that it is less than one.';
 
 COMMENT ON COLUMN billing.pack_purchases.price IS 'What was paid, discounts taken off, in minor units; 0: nothing.';
 
@@ -4242,29 +4248,11 @@ CREATE FUNCTION billing._pay_session(stripe_payment_intent_id text, amount_recei
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    v_session billing.checkout_sessions;
 begin
-    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
-    where checkout_sessions.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
-        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
-        and checkout_sessions.payment_status = 'unpaid'
-    returning * into v_session;
-    if found then
-        perform billing._purchase_packs_of_session(v_session, least(_pay_session.amount_received, v_session.amount_total));
-        return;
-    end if;
-    -- A session that was read as paid says nothing of a capture in part.
-    update billing.pack_purchases
-    set credits = floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price),
-        price = _pay_session.amount_received
-    where pack_purchases.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
-        and pack_purchases.stripe_checkout_session_id is not null
-        and _pay_session.amount_received < pack_purchases.price
-        and floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price) > 0;
-    if found then
-        perform billing._apply_returns_of_purchases(_pay_session.stripe_payment_intent_id);
-    end if;
+    insert into billing.payment_intents (stripe_payment_intent_id, amount_received)
+    values (_pay_session.stripe_payment_intent_id, _pay_session.amount_received)
+    on conflict on constraint payment_intents_pkey do nothing;
+    perform billing._settle_session(_pay_session.stripe_payment_intent_id);
 end
 $$;
 
@@ -4885,11 +4873,6 @@ begin
         end if;
         perform billing._check_buyer(v_invoice.stripe_invoice_id, v_invoice.stripe_customer_id, v_invoice.account_id);
         perform billing._lock_balance(v_invoice.account_id);
-        exit when exists (
-            select from billing.pack_purchases
-            where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id
-                and pack_purchases.stripe_checkout_session_id is not null
-        );
         v_credits := billing._credits_of_pack(v_pack, v_line.quantity, v_line.amount);
         continue when v_credits = 0;
         v_purchase := null;
@@ -4945,7 +4928,7 @@ COMMENT ON TABLE billing.checkout_sessions IS 'Stripe Checkout Sessions that end
 
 COMMENT ON COLUMN billing.checkout_sessions.client_reference_id IS 'As it came; the payer may have edited it, so it links nothing by itself.';
 
-CREATE FUNCTION billing._purchase_packs_of_session(session billing.checkout_sessions, paid bigint DEFAULT NULL::bigint) RETURNS void
+CREATE FUNCTION billing._purchase_packs_of_session(session billing.checkout_sessions) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -4954,8 +4937,13 @@ declare
     v_missing text;
     v_bought record;
     v_purchase billing.pack_purchases;
+    -- A payment that is captured in part pays for that share.
+    v_paid bigint := (
+        select payment_intents.amount_received from billing.payment_intents
+        where payment_intents.stripe_payment_intent_id = v_session.stripe_payment_intent_id
+    );
 begin
-    if not exists (
+    if v_session.stripe_invoice_id is not null or not exists (
         select from billing.checkout_line_items as items
         left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
@@ -4980,13 +4968,6 @@ begin
         raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
             using errcode = 'TB010', detail = v_missing,
             hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
-    elsif exists (
-        -- Its invoice was first.
-        select from billing.pack_purchases
-        where pack_purchases.stripe_invoice_id = v_session.stripe_invoice_id
-            and pack_purchases.stripe_checkout_session_id is null
-    ) then
-        return;
     end if;
 
     for v_bought in
@@ -5019,18 +5000,16 @@ begin
         v_purchase.reference_id := v_session.stripe_checkout_session_id;
         v_purchase.description := v_bought.names;
         v_purchase.price := case
-            when v_bought.is_free then 0 else coalesce(_purchase_packs_of_session.paid, v_session.amount_total, 0)
+            when v_bought.is_free then 0 else coalesce(least(v_paid, v_session.amount_total), 0)
         end;
-        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
-            v_bought.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
-            continue when v_bought.credits = 0;  -- less than one credit was paid for
-        end if;
         v_purchase.credits := billing._checked_amount(v_bought.credits);
+        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
+            v_purchase.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
+        end if;
         -- Of several packs the line items tell.
         v_purchase.stripe_price_id :=
             case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
         v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
-        v_purchase.stripe_invoice_id := v_session.stripe_invoice_id;
         v_purchase.stripe_payment_intent_id := v_session.stripe_payment_intent_id;
         v_purchase.expires_at := v_purchase.purchased_at + v_bought.expires_after;
         perform billing._purchase(v_purchase);
@@ -6467,6 +6446,40 @@ begin
         perform billing._claim_returned_credits(v_hold.account_id);
     end if;
     return v_hold;
+end
+$$;
+
+CREATE FUNCTION billing._settle_session(stripe_payment_intent_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_session billing.checkout_sessions;
+    v_received bigint;
+begin
+    perform billing._lock_money(_settle_session.stripe_payment_intent_id, null);
+    select payment_intents.amount_received into v_received from billing.payment_intents
+    where payment_intents.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id;
+    if not found then
+        return;
+    end if;
+    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
+    where checkout_sessions.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
+        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
+        and checkout_sessions.payment_status = 'unpaid'
+    returning * into v_session;
+    if found then
+        perform billing._purchase_packs_of_session(v_session);
+        return;
+    end if;
+    -- A session that was read as paid says nothing of a capture in part.
+    update billing.pack_purchases
+    set credits = floor(pack_purchases.credits::numeric * v_received / pack_purchases.price), price = v_received
+    where pack_purchases.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
+        and pack_purchases.stripe_checkout_session_id is not null and v_received < pack_purchases.price;
+    if found then
+        perform billing._apply_returns_of_purchases(_settle_session.stripe_payment_intent_id);
+    end if;
 end
 $$;
 
@@ -10774,6 +10787,8 @@ begin
         if v_session.payment_status <> 'unpaid' then
             perform billing._purchase_packs_of_session(v_session);
         end if;
+        perform billing._settle_session(v_session.stripe_payment_intent_id)
+        where v_session.stripe_payment_intent_id is not null;
     end if;
     return 'applied';
 end
@@ -11074,9 +11089,6 @@ declare
     v_recharge billing.recharges;
     v_is_known boolean;
 begin
-    if sync_payment_intent.status = 'succeeded' then
-        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received);
-    end if;
     select * into v_recharge from billing.recharges
     where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
     if not found then
@@ -11085,6 +11097,8 @@ begin
         where recharges.idempotency_key = sync_payment_intent.metadata ->> 'recharge_id';
     end if;
     if v_recharge.id is null then
+        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received)
+        where sync_payment_intent.status = 'succeeded' and sync_payment_intent.amount_received > 0;
         return 'applied';
     end if;
     v_recharge := billing._lock_recharge(v_recharge.id);
@@ -13188,6 +13202,15 @@ ALTER TABLE billing.notifications ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
     CACHE 1
 );
 
+CREATE TABLE billing.payment_intents (
+    stripe_payment_intent_id text NOT NULL,
+    amount_received bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_received_is_positive CHECK ((amount_received > 0))
+);
+
+COMMENT ON TABLE billing.payment_intents IS 'Stripe payment intents that succeeded, and what each received; minor units.';
+
 CREATE TABLE billing.payment_reference_keys (
     id integer NOT NULL,
     secret bytea DEFAULT sha512(((((uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid()))) NOT NULL,
@@ -13687,6 +13710,9 @@ ALTER TABLE ONLY billing.one_time_prices
 
 ALTER TABLE ONLY billing.pack_purchases
     ADD CONSTRAINT pack_purchases_pkey PRIMARY KEY (business_key);
+
+ALTER TABLE ONLY billing.payment_intents
+    ADD CONSTRAINT payment_intents_pkey PRIMARY KEY (stripe_payment_intent_id);
 
 ALTER TABLE ONLY billing.payment_links
     ADD CONSTRAINT payment_links_idempotency_key_key UNIQUE (idempotency_key);
@@ -14343,6 +14369,8 @@ ALTER TABLE billing.notifications ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.one_time_prices ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.pack_purchases ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.payment_intents ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.payment_links ENABLE ROW LEVEL SECURITY;
 
