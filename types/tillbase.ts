@@ -3995,6 +3995,17 @@ export type Database = {
         };
         Returns: boolean;
       };
+      "_is_first_full_change": {
+        Args: {
+          "line": Omit<
+            Database["billing"]["Tables"]["credit_schedules"]["Row"],
+            Database["billing"]["Tables"]["credit_schedules"]["ComputedFields"]
+          >;
+          "proration_credits": string;
+          "slot_start": string;
+        };
+        Returns: boolean;
+      };
       "_is_free": {
         Args: {
           "invoice": Omit<

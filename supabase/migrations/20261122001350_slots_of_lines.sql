@@ -3,7 +3,8 @@
 -- Invariant: a pure function of the schedules and the terms, with no other rule beside it. A line gives
 --     monthly credits * seats * (its time within the month) / (the month)
 -- for each month that it touches, at the month's start or at its own; a line that gives back takes the same of the line
--- that it credits. Months that start after the subscription's end are not reached, and count for nothing, but the first
+-- that it credits. With credits_on_proration=full the first change to a plan within a month gives as much as if it had come
+-- when the month began. Months that start after the subscription's end are not reached, and count for nothing, but the first
 -- of a line. All that Stripe credits of time that nobody paid for counts at the moment of the change.
 --
 -- Private.
@@ -35,6 +36,31 @@ create type billing.line_slot as (
     downgrade_credits text
 );
 
+-- Whether a change counts from the start of its month: the first one to its plan within that month, by that policy.
+create function billing._is_first_full_change(
+    line billing.credit_schedules, proration_credits text, slot_start timestamptz
+)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_line billing.credit_schedules := _is_first_full_change.line;
+begin
+    return coalesce(_is_first_full_change.proration_credits, 'delta') = 'full' and not v_line.gives_back
+        and not v_line.is_free and v_line.period_start > _is_first_full_change.slot_start
+        and not exists (
+            select from billing.credit_schedules as earlier
+            where earlier.stripe_subscription_id = v_line.stripe_subscription_id
+                and earlier.stripe_price_id = v_line.stripe_price_id and not earlier.gives_back and not earlier.is_free
+                and earlier.period_start > _is_first_full_change.slot_start
+                and earlier.period_end > _is_first_full_change.slot_start
+                and earlier.period_start < v_line.period_start
+        );
+end
+$$;
+
 -- Slots that end after from_moment and begin up to until_moment: of subscriptions, of one invoice (stripe_invoice_id), or
 -- of the free lines of accounts (free_account_ids). The first of a line counts as soon as it is paid, also ahead of time.
 create function billing._slots_of_lines(
@@ -58,7 +84,10 @@ begin
         lines.period_start, slots.slot_start, slots.slot_end,
         case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
-        extract(epoch from least(slots.slot_end, lines.period_end) - greatest(slots.slot_start, lines.period_start)),
+        extract(epoch from least(slots.slot_end, lines.period_end) - case
+            when billing._is_first_full_change(lines, terms.proration_credits, slots.slot_start) then slots.slot_start
+            else greatest(slots.slot_start, lines.period_start)
+        end),
         extract(epoch from slots.slot_end - slots.slot_start),
         case terms.rollover
             when 'none' then case
@@ -128,4 +157,4 @@ begin
 end
 $$;
 
-revoke all on function billing._slots_of_lines from public, anon, authenticated, service_role;
+revoke all on function billing._is_first_full_change, billing._slots_of_lines from public, anon, authenticated, service_role;

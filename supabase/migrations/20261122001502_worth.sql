@@ -252,7 +252,6 @@ language sql
 immutable
 as $$
     select (slot).is_plain and not (slot).is_free and not (slot).has_returns
-        and ((slot).moment = (slot).slot_start or (slot).proration_credits <> 'full')
 $$;
 
 -- The moves of subscriptions from one moment up to another. Months that are not reached are moves of nothing: what was
@@ -278,11 +277,6 @@ begin
             and credit_schedules.period_end > _worth.from_moment
             and (
                 not credit_schedules.is_plain or credit_schedules.is_free or credit_schedules.has_returns
-                or exists (
-                    select from billing.credit_terms
-                    where credit_terms.stripe_price_id = credit_schedules.stripe_price_id
-                        and credit_terms.proration_credits = 'full'
-                )
             )
     ) then
         return;
@@ -428,22 +422,6 @@ begin
             payers.stripe_subscription_id, payers.moment, payers.gives_back desc, offset_by_others.is_credited desc,
             payers.stripe_subscription_item_id
     ),
-    -- A change to a plan that gives a whole month: the rest of it, once for each plan and month.
-    completed as (
-        select distinct on (shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start)
-            'full:' || shared.stripe_subscription_id || ':' || shared.stripe_price_id || ':'
-                || billing._moment_text(shared.slot_start),
-            shared.account_id, shared.stripe_subscription_id, shared.stripe_subscription_item_id,
-            shared.stripe_invoice_id, shared.stripe_price_id, 'stripe.proration'::text, shared.moment,
-            shared.slot_start,
-            ceil(shared.whole_credits * (shared.slot_seconds - shared.line_seconds) / shared.slot_seconds)::bigint,
-            0::bigint, shared.expires_at, shared.rollover, shared.rollover_cap, false
-        from shared
-        where shared.is_part and not shared.gives_back and shared.is_reached and shared.proration_credits = 'full'
-        order by
-            shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start, shared.moment,
-            shared.stripe_line_id
-    ),
     unpaid as (
         select
             slots.account_id, slots.stripe_subscription_id, slots.moment, plans.stripe_product_id,
@@ -487,8 +465,6 @@ begin
     select * from netted
     union all
     select * from credited
-    union all
-    select * from completed
     union all
     select * from given;
 end

@@ -351,3 +351,16 @@ def test_cancelled_and_taken_again_ends_alike_in_every_order(free: Shop, order: 
     free.go_to(AUGUST)
     assert free.balance == 200
     assert [key.partition(":")[2] for key, _ in free.keys("free")] == ["2028-06-01", "2028-07-01"]
+
+
+def test_free_tiers_of_one_item_add_up_and_items_do_not(shop: Shop) -> None:
+    shop.sell("team", 100)
+    shop.state(START)
+    shop.bill(
+        "in_0",
+        START,
+        of("team", 0, START, JULY, "il_1", quantity=2),
+        of("team", 0, START, JULY, "il_2", quantity=3),
+        of("team", 0, START, JULY, "il_3", quantity=4, stripe_subscription_item_id="si_2"),
+    )
+    assert shop.balance == 500
