@@ -72,7 +72,6 @@ class Oracle:
         self._taken: dict[str, list[tuple[Lot, int]]] = defaultdict(list)
         self._short: dict[str, list[tuple[Lot, int]]] = defaultdict(list)
         self._carried_for: dict[str, int] = defaultdict(int)
-        self._full: dict[tuple[str, str, int], Share] = {}
 
     def at(self, now: int) -> Ledger:
         """The account's credits at a moment."""
@@ -161,11 +160,21 @@ class Oracle:
     def _counted(self, share: Share, policy: str) -> Fraction:
         if policy != "full" or share.gives_back or not share.is_change:
             return share.credits
-        key = (share.subscription, share.price.id, share.slot[0])
-        if self._full.setdefault(key, share) != share:
+        earlier = [
+            other
+            for other in self.worth.shares
+            if other.known_at <= self.now
+            and other.is_change
+            and not other.gives_back
+            and not other.is_free
+            and (other.subscription, other.price.id, other.slot[0])
+            == (share.subscription, share.price.id, share.slot[0])
+            and other.moment < share.moment
+        ]
+        if earlier:
             return share.credits
-        seats = 1 if share.price.is_metered else share.line.quantity
-        return Fraction(share.price.credits("monthly_credits", share.moment) * seats)
+        start, end = share.slot
+        return share.credits + share.whole * Fraction(share.moment - start, end - start)
 
     def _given(self, share: Share) -> Fraction:
         """What a share comes to, as far as it is known, by the plan's policy on changes; of what was paid for."""
@@ -319,13 +328,21 @@ class Oracle:
     # What comes once
 
     def _settle_claims(self) -> None:
+        """What nothing was paid for: once for each product and calendar slot, the largest counts.
+
+        Lines of one purchase, such as tiers, are one claim.
+        """
+        claims: dict[object, list[Share]] = defaultdict(list)
         for share in self.worth.shares:
-            if not share.is_free or not self._is_due(share) or self._waits(share):
-                continue
-            self._released.add(share)
+            if share.is_free and self._is_due(share) and not self._waits(share):
+                self._released.add(share)
+                claims[share.invoice, share.item, share.line.start, share.moment].append(share)
+        for shares in claims.values():
+            share = shares[-1]
             key = (share.price.product, bucket(share))
             policy = share.price.term("credits_on_proration", share.moment, "delta")
-            amount = 0 if share.is_change and policy == "none" else math.floor(share.credits)
+            counts = not share.is_change or policy != "none"
+            amount = math.floor(sum(share.credits for share in shares)) if counts else 0
             more = amount - self._claims[key]
             if more > 0:
                 self._claims[key] = amount
@@ -387,9 +404,9 @@ class Oracle:
 
     def _give_packs(self) -> None:
         for sale in self.facts.sales:
-            for number, (price, quantity, paid) in enumerate(sale.packs):
+            for number, (price, quantity, amount) in enumerate(sale.packs):
                 if sale.paid_at <= self.now:
-                    self._give_pack(f"{sale.id}/{number}", price, quantity, paid, sale.paid_at, sale)
+                    self._give_pack(f"{sale.id}/{number}", price, quantity, amount, sale.paid_at, sale)
         for invoice in self.facts.invoices:
             for line in invoice.lines:
                 if (
@@ -403,7 +420,10 @@ class Oracle:
     def _give_pack(
         self, key: str, price: Price, quantity: int, paid: int, paid_at: int, of: Sale | Invoice
     ) -> None:
-        credits = pack_credits(price, quantity, paid, paid_at)
+        credits, expires_from = pack_credits(price, quantity, paid, paid_at), paid_at
+        if isinstance(of, Sale):
+            credits = math.floor(credits * Fraction(of.total, of.asked)) if of.asked else credits
+            expires_from = of.charged_at or paid_at
         if key in self._packs or not credits:
             return
         if paid == 0:
@@ -413,7 +433,7 @@ class Oracle:
                 max(credits - self._claims[claim], 0),
                 max(credits, self._claims[claim]),
             )
-        lot = Lot("pack", credits, 0, 0, expires_at=pack_expiry(price, paid_at), paid_with={of.id})
+        lot = Lot("pack", credits, 0, 0, expires_at=pack_expiry(price, expires_from), paid_with={of.id})
         self._packs[key] = lot
         self.ledger.grant(lot, self.now, less_carried=isinstance(of, Invoice) and paid > 0)
 
@@ -562,7 +582,7 @@ def pack_credits(price: Price, quantity: int, paid: int, paid_at: int) -> int:
     """What a pack declares; of an amount that the payer chose, by the whole unit of the currency."""
     if price.is_custom_amount:
         unit = 1 if price.currency in ("jpy", "krw") else 100
-        return math.floor(Fraction(price.credits("credits_per_unit", paid_at) * paid, unit))
+        return math.floor(Fraction(price.term("credits_per_unit", paid_at, "0")) * paid / unit)
     return price.credits("pack_credits", paid_at) * quantity
 
 
@@ -571,6 +591,6 @@ def pack_expiry(price: Price, paid_at: int) -> int | None:
     if not declared:
         return None
     number, unit = declared.split()
-    if unit.startswith("month"):
-        return months_after(paid_at, int(number))
-    return paid_at + int(number) * DAY
+    if unit.startswith("day"):
+        return paid_at + int(number) * DAY
+    return months_after(paid_at, int(number) * (12 if unit.startswith("year") else 1))

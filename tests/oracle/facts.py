@@ -112,15 +112,26 @@ class Subscription:
 
 @dataclass(frozen=True, eq=False)
 class Sale:
-    """Packs paid for at Checkout without an invoice: (price, quantity) and what was paid for all of them."""
+    """Packs paid for at Checkout without an invoice: (price, quantity, amount).
+
+    `captured`: what was paid, where a later capture took less than the amounts. `charged_at`: when the charge was made
+    that was paid, where that was before.
+    """
 
     id: str
     paid_at: int
     packs: tuple[tuple[Price, int, int], ...]
+    captured: int | None = None
+    charged_at: int | None = None
+
+    @property
+    def asked(self) -> int:
+        return sum(amount for _, _, amount in self.packs)
 
     @property
     def total(self) -> int:
-        return sum(paid for _, _, paid in self.packs)
+        """What was paid for all of them."""
+        return self.asked if self.captured is None else self.captured
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from tests.oracle.credits import Oracle
+from tests.oracle.credits import Oracle, Rules
 from tests.oracle.facts import DAY, Facts, Spend
 from tests.oracle.in_process import Refused, Stripe
 from tests.oracle.ledger import Ledger
@@ -57,6 +57,7 @@ class Life:
     steps: list[Step]
     spends: bool
     theme: str = "money"
+    rules: Rules = field(default_factory=Rules)
     # Called when something has happened, and when the app has spent.
     lived: Callable[["Life"], None] = lambda life: None
     paid: Callable[["Life"], None] = lambda life: None
@@ -157,7 +158,7 @@ class Life:
 
     def credits(self) -> Ledger:
         """What the oracle says that the account has now."""
-        return Oracle(self.facts(), self.spent).at(self.stripe.now)
+        return Oracle(self.facts(), self.spent, self.rules).at(self.stripe.now)
 
     def _settle_down(self) -> None:
         """Where events come in any order, only the last state is known: nothing may be left waiting."""

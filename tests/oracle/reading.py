@@ -120,14 +120,26 @@ def _sales(world: World, prices: dict[str, Price], events: list[Object]) -> Iter
     for session in world.store.all("checkout.session"):
         if session["mode"] != "payment" or session.get("invoice"):
             continue
+        intent = world.store.find("payment_intent", session.get("payment_intent")) or {}
         paid = [
             created
             for created, state in _states(events, "checkout.session", session["id"])
             if state["status"] == "complete" and state["payment_status"] in ("paid", "no_payment_required")
+        ] + [
+            # No event of a session tells of a later capture.
+            created
+            for created, state in _states(events, "payment_intent", intent.get("id", ""))
+            if state["status"] == "succeeded"
         ]
         if paid:
-            packs = [(prices[i["price"]], i["quantity"], i["amount_total"]) for i in session["_line_items"]]
-            yield Sale(session["id"], min(paid), tuple(packs))
+            charge = world.store.find("charge", intent.get("latest_charge")) or {}
+            yield Sale(
+                session["id"],
+                min(paid),
+                tuple((prices[i["price"]], i["quantity"], i["amount_total"]) for i in session["_line_items"]),
+                captured=intent.get("amount_received"),
+                charged_at=charge.get("created"),
+            )
 
 
 def _paid_with(world: World, stored: Object) -> str:
@@ -145,7 +157,8 @@ def _returns(world: World, events: list[Object]) -> Iterator[Return]:
         lines: dict[str, int] = {}
         for line in note["_lines"]:
             if line["invoice_line_item"]:
-                lines[line["invoice_line_item"]] = lines.get(line["invoice_line_item"], 0) + line["amount"]
+                amount = line["amount"] - line["discount_amount"]
+                lines[line["invoice_line_item"]] = lines.get(line["invoice_line_item"], 0) + amount
         yield Return(
             note["id"], note["invoice"], note["created"], note["total"], lines, note.get("voided_at")
         )

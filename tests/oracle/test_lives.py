@@ -1,15 +1,19 @@
 """What must be so of any life, by the oracle alone."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.oracle.credits import Oracle
 from tests.oracle.lives import Life, random_life
+from tests.oracle.wide_lives import random_wide_life
 
-LIVES = 30
+LIVES = 15
 
 
 @pytest.mark.parametrize("seed", range(LIVES))
-def test_what_is_learned_later_changes_nothing_that_was(seed: int) -> None:
+@pytest.mark.parametrize("family", [random_life, random_wide_life])
+def test_what_is_learned_later_changes_nothing_that_was(family: Callable[[int], Life], seed: int) -> None:
     """The facts of the end, judged at an earlier moment, give what that moment's own facts gave."""
     seen: list[tuple[int, int, int]] = []
 
@@ -17,13 +21,13 @@ def test_what_is_learned_later_changes_nothing_that_was(seed: int) -> None:
         ledger = life.credits()
         seen.append((life.stripe.now, ledger.balance, ledger.available))
 
-    life = random_life(seed)
+    life = family(seed)
     life.lived = look
     life.live()
     facts = life.facts()
     for now, balance, available in seen:
         spends = [spend for spend in life.spent if spend.at < now]
-        ledger = Oracle(facts, spends).at(now)
+        ledger = Oracle(facts, spends, life.rules).at(now)
         assert (ledger.balance, ledger.available) == (balance, available), life.told
         assert not ledger.refused_spends
         assert 0 <= available <= balance

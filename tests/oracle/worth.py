@@ -24,6 +24,8 @@ class Share:
     # What slots are counted from, and which this one is.
     grid: tuple[int, int]
     credits: Fraction
+    # What the whole slot would be worth.
+    whole: int
     is_first: bool
     # The line began within the slot: a change, or a short first period.
     is_change: bool
@@ -70,7 +72,11 @@ class Worth:
             (line, invoice)
             for invoice in sorted(facts.invoices, key=lambda invoice: invoice.paid_at)
             for line in invoice.lines
-            if line.item is not None and line.subscription in facts.subscriptions and line.price is not None
+            if line.item is not None
+            and line.subscription in facts.subscriptions
+            and line.price is not None
+            # Of no seats there is nothing to have; usage of nothing is a seat all the same.
+            and (line.quantity > 0 or line.price.is_metered)
         ]
         every = [Paid(line, invoice, order) for order, (line, invoice) in enumerate(of_items)]
         self.adding = [paid for paid in every if not self._gives_back(paid, every)]
@@ -164,7 +170,8 @@ class Worth:
                 continue
             given_at = start if gives_back and granted is paid else max(granted.line.start, start)
             seats = 1 if price.is_metered else quantity
-            credits = price.credits("monthly_credits", given_at) * seats * Fraction(to - from_, end - start)
+            whole = price.credits("monthly_credits", given_at) * seats
+            credits = whole * Fraction(to - from_, end - start)
             # A credit for time that cost nothing takes nothing: it ends what begins after it is known.
             ended = (
                 not gives_back and line.paid == 0 and not is_first and any(start >= moment for moment in ends)
@@ -180,6 +187,7 @@ class Worth:
                     slot=(start, end),
                     grid=(anchor, number),
                     credits=-credits if gives_back else credits,
+                    whole=whole,
                     is_first=is_first,
                     is_change=line.start > start,
                     gives_back=gives_back,
