@@ -303,6 +303,19 @@ begin
         perform billing._carry(_give_back.account_id, _give_back.business_key, v_part - v_to_grant);
         v_left := v_left - v_part;
     end if;
+    -- First what was only recorded, of whichever lot: nothing comes back while more was spent than is left.
+    for v_revocation in
+        select * from billing.credit_revocations
+        where credit_revocations.business_key = _give_back.business_key
+            and credit_revocations.shortfall_policy = 'clamp_and_record'
+            and credit_revocations.shortfall > credit_revocations.voided
+        order by credit_revocations.id desc
+    loop
+        v_part := least(v_left, v_revocation.shortfall - v_revocation.voided);
+        update billing.credit_revocations set voided = credit_revocations.voided + v_part
+        where credit_revocations.id = v_revocation.id;
+        v_left := v_left - v_part;
+    end loop;
     for v_revocation in
         select * from billing.credit_revocations
         where credit_revocations.business_key = _give_back.business_key
@@ -312,11 +325,9 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- First what was only recorded, then what was taken, and last what had lapsed.
+        -- What was taken, and last what had lapsed.
         v_given := least(
-            v_part - case v_revocation.shortfall_policy
-                when 'clamp_and_record' then least(v_part, greatest(v_revocation.shortfall - v_revocation.voided, 0)) else 0
-            end,
+            v_part,
             v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
                 when 'clamp_and_record' then 0 else v_revocation.shortfall
             end

@@ -479,3 +479,13 @@ def test_what_lapsed_is_counted_once_among_what_is_asked_back(shop: Shop) -> Non
     shop.admin.execute("update billing.settings set shortfall_policy = 'allow_negative'")
     shop.refund("in_0", 400, JULY + HOUR, "re_3")
     assert shop.balance == -40
+
+
+def test_nothing_comes_back_while_more_was_spent_than_is_left(both: Shop) -> None:
+    """What a note took of one line's credits for another's is not given back as long as those are spent."""
+    both.spend(90)
+    both.note("in_0", 1400, LATER, lines={"il_plan": 1400})
+    both.note("in_0", 700, LATER, "cn_2", lines={"il_plan": 700})
+    assert both.balance == 0
+    both.note("in_0", 1400, LATER, lines={"il_plan": 1400}, status="void")
+    assert both.balance == 0
