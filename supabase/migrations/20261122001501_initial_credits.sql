@@ -154,8 +154,8 @@ begin
     loop
         v_plan := billing._plan_of_line(v_subscription.stripe_subscription_id, v_item.stripe_price_id);
         v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
-        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
         continue when coalesce(v_terms.trial_credits, 0) = 0;
+        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
         -- A later trial was reported first: its lot goes over to this one.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,

@@ -235,6 +235,33 @@ def test_trial_without_an_invoice_gives_its_credits_with_the_subscription(
     assert entries(conn, customer) == [("grant", 10), ("grant", 100)]
 
 
+@pytest.mark.parametrize("scope", ["product", "account"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)
+def test_trial_gives_what_the_plan_that_it_began_with_gives_in_every_order(
+    worker: Connection, conn: Connection, customer: UUID, order: tuple[int, int], scope: str
+) -> None:
+    conn.execute("update billing.settings set one_trial_per = %s", [scope])
+    sell(worker, monthly_credits=100)
+    sync_product(worker, stripe_product_id="prod_2")
+    sync_price(
+        worker,
+        stripe_price_id="price_2",
+        stripe_product_id="prod_2",
+        metadata={"monthly_credits": "300", "trial_credits": "10"},
+    )
+    states = [[item()], [item(stripe_price_id="price_2", stripe_product_id="prod_2")]]
+    for number in order:
+        sync_subscription(
+            worker,
+            status="trialing",
+            trial_start=JANUARY,
+            trial_end=FEBRUARY,
+            items=states[number],
+            as_of=JANUARY + number * SECOND,
+        )
+    assert balance(conn, customer) == 0
+
+
 def test_credits_declared_later_pay_nothing_for_months_gone_by(
     worker: Connection, conn: Connection, customer: UUID
 ) -> None:

@@ -24,6 +24,7 @@ from tests.sql.calls import (
     sync_subscription,
     value,
 )
+from tests.sql.test_packs import buy, pack
 from tests.support import Database, account_of, create_user
 
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
@@ -111,6 +112,17 @@ def test_what_is_paid_after_the_clock_arrived_expires_by_it_too(
 ) -> None:
     advance(worker, 65)
     subscribe(worker, "cus_1", CLOCK)
+    assert balance(app, customer) == 100
+    assert sound(app)
+
+
+def test_pack_that_is_reported_after_the_clock_arrived_expires_by_it_too(
+    app: Connection, worker: Connection, customer: UUID
+) -> None:
+    subscribe(worker, "cus_1", CLOCK)
+    advance(worker, 20)
+    pack(worker, metadata={"pack_credits": "500", "pack_expires_after": "10 days"})
+    buy(worker, opened_at=START, as_of=START)
     assert balance(app, customer) == 100
     assert sound(app)
 
