@@ -2391,6 +2391,19 @@ begin
         perform billing._carry(_give_back.account_id, _give_back.business_key, v_part - v_to_grant);
         v_left := v_left - v_part;
     end if;
+    -- First what was only recorded, of whichever lot: nothing comes back while more was spent than is left.
+    for v_revocation in
+        select * from billing.credit_revocations
+        where credit_revocations.business_key = _give_back.business_key
+            and credit_revocations.shortfall_policy = 'clamp_and_record'
+            and credit_revocations.shortfall > credit_revocations.voided
+        order by credit_revocations.id desc
+    loop
+        v_part := least(v_left, v_revocation.shortfall - v_revocation.voided);
+        update billing.credit_revocations set voided = credit_revocations.voided + v_part
+        where credit_revocations.id = v_revocation.id;
+        v_left := v_left - v_part;
+    end loop;
     for v_revocation in
         select * from billing.credit_revocations
         where credit_revocations.business_key = _give_back.business_key
@@ -2400,11 +2413,9 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- First what was only recorded, then what was taken, and last what had lapsed.
+        -- What was taken, and last what had lapsed.
         v_given := least(
-            v_part - case v_revocation.shortfall_policy
-                when 'clamp_and_record' then least(v_part, greatest(v_revocation.shortfall - v_revocation.voided, 0)) else 0
-            end,
+            v_part,
             v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
                 when 'clamp_and_record' then 0 else v_revocation.shortfall
             end
@@ -2824,8 +2835,8 @@ begin
     loop
         v_plan := billing._plan_of_line(v_subscription.stripe_subscription_id, v_item.stripe_price_id);
         v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
-        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
         continue when coalesce(v_terms.trial_credits, 0) = 0;
+        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
         -- A later trial was reported first: its lot goes over to this one.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,
@@ -3031,6 +3042,84 @@ begin
 end
 $$;
 
+CREATE TABLE billing.credit_schedules (
+    stripe_line_id text NOT NULL,
+    account_id uuid NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    stripe_subscription_item_id text NOT NULL,
+    stripe_invoice_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    gives_back boolean NOT NULL,
+    credited_line_id text,
+    is_change boolean NOT NULL,
+    is_free boolean NOT NULL,
+    is_unpaid boolean DEFAULT false NOT NULL,
+    is_plain boolean NOT NULL,
+    has_returns boolean DEFAULT false NOT NULL,
+    quantity bigint NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    anchor timestamp with time zone NOT NULL,
+    terms_from timestamp with time zone NOT NULL,
+    paid_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    next_slot_at timestamp with time zone,
+    disarmed_reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'customer_deleted'::text, 'account_closed'::text, 'disputed'::text]))),
+    CONSTRAINT only_credits_name_a_line CHECK ((gives_back OR (credited_line_id IS NULL))),
+    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
+    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
+);
+
+COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for of each subscription item, and time that Stripe credited back.';
+
+COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'Whether the line credits time that an earlier line paid for.';
+
+COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no line that was paid.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether Stripe made the line for a change within a period (a proration).';
+
+COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'Whether no other line shares its months, so that they can be granted in sets.';
+
+COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'Whether money of its invoice was returned, or is disputed.';
+
+COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered price, whose quantity is usage.';
+
+COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Months are counted from it, in UTC.';
+
+COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
+
+COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts from here on: the period is over, or the subscription has ended.';
+
+COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next month to be granted; null: none is left.';
+
+COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why months that start later wait; null: they don''t.';
+
+CREATE FUNCTION billing._is_first_full_change(line billing.credit_schedules, proration_credits text, slot_start timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_line billing.credit_schedules := _is_first_full_change.line;
+begin
+    return coalesce(_is_first_full_change.proration_credits, 'delta') = 'full' and not v_line.gives_back
+        and not v_line.is_free and v_line.period_start > _is_first_full_change.slot_start
+        and not exists (
+            select from billing.credit_schedules as earlier
+            where earlier.stripe_subscription_id = v_line.stripe_subscription_id
+                and earlier.stripe_price_id = v_line.stripe_price_id and not earlier.gives_back and not earlier.is_free
+                and earlier.period_start > _is_first_full_change.slot_start
+                and earlier.period_end > _is_first_full_change.slot_start
+                and earlier.period_start < v_line.period_start
+        );
+end
+$$;
+
 CREATE TABLE billing.invoice_lines (
     stripe_line_id text NOT NULL,
     stripe_invoice_id text NOT NULL,
@@ -3090,7 +3179,6 @@ CREATE FUNCTION billing._is_plain(slot billing.line_slot) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     AS $$
     select (slot).is_plain and not (slot).is_free and not (slot).has_returns
-        and ((slot).moment = (slot).slot_start or (slot).proration_credits <> 'full')
 $$;
 
 CREATE FUNCTION billing._is_within(scope text, plan billing.plans, stripe_price_id text, stripe_product_id text DEFAULT NULL::text) RETURNS boolean
@@ -4841,6 +4929,9 @@ begin
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
+    -- A test clock may be past what the purchase is good for.
+    perform billing._settle_due(array[v_purchase.account_id], billing._time_of_account(v_purchase.account_id))
+    where billing._time_of_account(v_purchase.account_id) > billing.current_time();
 end
 $$;
 
@@ -6555,7 +6646,10 @@ begin
         lines.period_start, slots.slot_start, slots.slot_end,
         case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
-        extract(epoch from least(slots.slot_end, lines.period_end) - greatest(slots.slot_start, lines.period_start)),
+        extract(epoch from least(slots.slot_end, lines.period_end) - case
+            when billing._is_first_full_change(lines, terms.proration_credits, slots.slot_start) then slots.slot_start
+            else greatest(slots.slot_start, lines.period_start)
+        end),
         extract(epoch from slots.slot_end - slots.slot_start),
         case terms.rollover
             when 'none' then case
@@ -7515,11 +7609,6 @@ begin
             and credit_schedules.period_end > _worth.from_moment
             and (
                 not credit_schedules.is_plain or credit_schedules.is_free or credit_schedules.has_returns
-                or exists (
-                    select from billing.credit_terms
-                    where credit_terms.stripe_price_id = credit_schedules.stripe_price_id
-                        and credit_terms.proration_credits = 'full'
-                )
             )
     ) then
         return;
@@ -7665,22 +7754,6 @@ begin
             payers.stripe_subscription_id, payers.moment, payers.gives_back desc, offset_by_others.is_credited desc,
             payers.stripe_subscription_item_id
     ),
-    -- A change to a plan that gives a whole month: the rest of it, once for each plan and month.
-    completed as (
-        select distinct on (shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start)
-            'full:' || shared.stripe_subscription_id || ':' || shared.stripe_price_id || ':'
-                || billing._moment_text(shared.slot_start),
-            shared.account_id, shared.stripe_subscription_id, shared.stripe_subscription_item_id,
-            shared.stripe_invoice_id, shared.stripe_price_id, 'stripe.proration'::text, shared.moment,
-            shared.slot_start,
-            ceil(shared.whole_credits * (shared.slot_seconds - shared.line_seconds) / shared.slot_seconds)::bigint,
-            0::bigint, shared.expires_at, shared.rollover, shared.rollover_cap, false
-        from shared
-        where shared.is_part and not shared.gives_back and shared.is_reached and shared.proration_credits = 'full'
-        order by
-            shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start, shared.moment,
-            shared.stripe_line_id
-    ),
     unpaid as (
         select
             slots.account_id, slots.stripe_subscription_id, slots.moment, plans.stripe_product_id,
@@ -7724,8 +7797,6 @@ begin
     select * from netted
     union all
     select * from credited
-    union all
-    select * from completed
     union all
     select * from given;
 end
@@ -12791,64 +12862,6 @@ ALTER TABLE billing.credit_revocations ALTER COLUMN id ADD GENERATED ALWAYS AS I
     NO MAXVALUE
     CACHE 1
 );
-
-CREATE TABLE billing.credit_schedules (
-    stripe_line_id text NOT NULL,
-    account_id uuid NOT NULL,
-    stripe_subscription_id text NOT NULL,
-    stripe_subscription_item_id text NOT NULL,
-    stripe_invoice_id text NOT NULL,
-    stripe_price_id text NOT NULL,
-    gives_back boolean NOT NULL,
-    credited_line_id text,
-    is_change boolean NOT NULL,
-    is_free boolean NOT NULL,
-    is_unpaid boolean DEFAULT false NOT NULL,
-    is_plain boolean NOT NULL,
-    has_returns boolean DEFAULT false NOT NULL,
-    quantity bigint NOT NULL,
-    period_start timestamp with time zone NOT NULL,
-    period_end timestamp with time zone NOT NULL,
-    anchor timestamp with time zone NOT NULL,
-    terms_from timestamp with time zone NOT NULL,
-    paid_at timestamp with time zone NOT NULL,
-    ends_at timestamp with time zone NOT NULL,
-    next_slot_at timestamp with time zone,
-    disarmed_reason text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'customer_deleted'::text, 'account_closed'::text, 'disputed'::text]))),
-    CONSTRAINT only_credits_name_a_line CHECK ((gives_back OR (credited_line_id IS NULL))),
-    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
-    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
-);
-
-COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for of each subscription item, and time that Stripe credited back.';
-
-COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'Whether the line credits time that an earlier line paid for.';
-
-COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no line that was paid.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether Stripe made the line for a change within a period (a proration).';
-
-COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'Whether no other line shares its months, so that they can be granted in sets.';
-
-COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'Whether money of its invoice was returned, or is disputed.';
-
-COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered price, whose quantity is usage.';
-
-COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Months are counted from it, in UTC.';
-
-COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
-
-COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts from here on: the period is over, or the subscription has ended.';
-
-COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next month to be granted; null: none is left.';
-
-COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why months that start later wait; null: they don''t.';
 
 CREATE TABLE billing.customer_claims (
     account_id uuid NOT NULL,
