@@ -1,6 +1,7 @@
 """A paid invoice grants what its lines are worth: once for each item and period, and nothing by halves."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from tests.sql.calls import (
     MARCH,
     SECOND,
     Connection,
+    Row,
     balance,
     discrepancies,
     entries,
@@ -236,30 +238,35 @@ def test_trial_without_an_invoice_gives_its_credits_with_the_subscription(
 
 
 @pytest.mark.parametrize("scope", ["product", "account"])
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 def test_trial_gives_what_the_plan_that_it_began_with_gives_in_every_order(
-    worker: Connection, conn: Connection, customer: UUID, order: tuple[int, int], scope: str
+    worker: Connection, conn: Connection, customer: UUID, order: tuple[int, ...], scope: str
 ) -> None:
+    """A trial of a plan without trial credits changes to one with them; then another trial begins with that one."""
     conn.execute("update billing.settings set one_trial_per = %s", [scope])
     sell(worker, monthly_credits=100)
     sync_product(worker, stripe_product_id="prod_2")
-    sync_price(
-        worker,
-        stripe_price_id="price_2",
-        stripe_product_id="prod_2",
-        metadata={"monthly_credits": "300", "trial_credits": "10"},
-    )
-    states = [[item()], [item(stripe_price_id="price_2", stripe_product_id="prod_2")]]
+    generous = {"stripe_price_id": "price_2", "stripe_product_id": "prod_2"}
+    sync_price(worker, **generous, metadata={"monthly_credits": "300", "trial_credits": "10"})
+    reports: list[Row] = [
+        {"items": [item()], "trial_start": JANUARY},
+        {"items": [item(**generous)], "trial_start": JANUARY},
+        {
+            "items": [item("si_2", **generous)],
+            "trial_start": JANUARY + 2 * SECOND,
+            "stripe_subscription_id": "sub_2",
+        },
+    ]
     for number in order:
         sync_subscription(
             worker,
             status="trialing",
-            trial_start=JANUARY,
-            trial_end=FEBRUARY,
-            items=states[number],
+            trial_end=datetime(2036, 1, 1, tzinfo=UTC),
             as_of=JANUARY + number * SECOND,
+            **reports[number],
         )
-    assert balance(conn, customer) == 0
+    assert balance(conn, customer) == 10
+    assert discrepancies(conn) == []
 
 
 def test_credits_declared_later_pay_nothing_for_months_gone_by(
