@@ -153,6 +153,16 @@ def _invoice_created(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list
     return _object_as_of_event(event, fetched)
 
 
+def _invoice_finalized(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
+    """That an invoice waits for its payment; one that is charged by itself soon tells how that went."""
+    invoice = event.object
+    if not isinstance(invoice, Invoice):
+        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+    if invoice.collection_method != "send_invoice":
+        return []
+    return _object_as_of_event(event, fetched)
+
+
 def _invoice_paid(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
     """Before basil the invoice itself told what had paid it."""
     told = event.invoice_payment
@@ -247,7 +257,7 @@ DECIDERS: dict[str, Decider] = {
     "customer.subscription.pending_update_applied": _object_as_of_event,
     "customer.subscription.pending_update_expired": _object_as_of_event,
     "invoice.created": _invoice_created,
-    "invoice.sent": _object_as_of_event,
+    "invoice.finalized": _invoice_finalized,
     "invoice.paid": _invoice_paid,
     "invoice.payment_succeeded": _invoice_paid,
     "invoice_payment.paid": _object_as_of_event,
@@ -291,7 +301,7 @@ DECIDERS: dict[str, Decider] = {
 
 # Ignored by name: what they tell is told by another event, or is of no consequence for credits.
 IGNORED: dict[str, str] = {
-    "invoice.finalized": "nothing is paid yet",
+    "invoice.sent": "invoice.finalized tells the same, also where no e-mail is sent",
     "invoice.updated": "invoice.paid, invoice.payment_failed and what ends an invoice tell what matters",
     "invoice.upcoming": "nothing has happened yet",
     "customer.subscription.trial_will_end": "customer.subscription.updated tells when the trial is over or changed",

@@ -47,7 +47,7 @@ CALLS: list[tuple[str, dict[str, Any], type]] = [
     ("invoice.payment_succeeded", events.invoice(), SyncInvoice),
     ("invoice.created", events.invoice(status="draft", billing_reason="subscription_cycle"), SyncInvoice),
     ("invoice.created", events.invoice(status="draft", collection_method="send_invoice"), SyncInvoice),
-    ("invoice.sent", events.invoice(status="open"), SyncInvoice),
+    ("invoice.finalized", events.invoice(status="open", collection_method="send_invoice"), SyncInvoice),
     ("invoice.payment_failed", events.invoice(status="open"), SyncInvoice),
     ("invoice.payment_action_required", events.invoice(status="open"), SyncInvoice),
     ("invoice.finalization_failed", events.invoice(status="draft"), SyncInvoice),
