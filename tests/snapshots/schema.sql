@@ -2848,10 +2848,26 @@ begin
             and later.stripe_subscription_id = lots.reference_id
             and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
             and later.trial_start > v_subscription.trial_start;
+        -- Or it was taken back, because the trial that it was granted for had begun with another plan.
+        update billing.credit_grants as lots
+        set reference_id = v_subscription.stripe_subscription_id,
+            stripe_subscription_item_id = v_item.stripe_subscription_item_id,
+            stripe_price_id = v_plan.stripe_price_id,
+            expires_at = case when v_terms.trial_end_credits = 'trial_end' then v_subscription.trial_end end
+        where lots.key_space = 'stripe' and lots.idempotency_key = v_keys[cardinality(v_keys)]
+            and billing._posted_credits(lots.account_id, lots.idempotency_key) = 0
+        returning * into v_lot;
+        if found then
+            perform billing._give_back(
+                v_lot.account_id, v_lot.idempotency_key, least(v_lot.amount, v_terms.trial_credits)
+            );
+            perform billing._remember_due(v_lot.account_id, v_lot.expires_at) where v_lot.expires_at is not null;
+            continue;
+        end if;
         perform billing._grant_once(
             account_id => v_subscription.account_id,
             kind => 'trial',
-            idempotency_key => billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id),
+            idempotency_key => v_keys[cardinality(v_keys)],
             amount => v_terms.trial_credits,
             source => 'stripe.trial',
             reference_id => v_subscription.stripe_subscription_id,
@@ -2876,6 +2892,9 @@ begin
                     v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
                     'The trial began with another plan'
                 );
+                perform billing._grant_trial(others) from billing.subscriptions as others
+                where others.account_id = v_subscription.account_id and others.trial_end is not null
+                    and others.stripe_subscription_id <> v_subscription.stripe_subscription_id;
             end if;
         elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
             and v_subscription.trial_end > v_lot.effective_at then
