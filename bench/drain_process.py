@@ -8,17 +8,15 @@ import sys
 
 from bench.bare_drain import connect_bare, drain_bare
 from worker.drain import drain
-from worker.fetch import StripeReader
-from worker.run import connect
+from worker.sessions import connect
 from worker.settings import Settings
 
 
 def main(side: str, url: str) -> None:
     with connect(Settings(url)) if side == "product" else connect_bare(url) as conn:
-        stripe = StripeReader(None, None)
         print("ready", flush=True)
         sys.stdin.readline()
-        while drain(conn, stripe) if side == "product" else drain_bare(conn):
+        while drain(conn) if side == "product" else drain_bare(conn):
             pass
         print("done", flush=True)
 

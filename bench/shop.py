@@ -12,8 +12,7 @@ from cli.local.postgres import Postgres
 from cli.local.scaffold import create_database
 from cli.paths import migrations_directory
 from worker.drain import drain
-from worker.fetch import StripeReader
-from worker.run import connect
+from worker.sessions import connect
 from worker.settings import Settings
 
 _SIGN_UP = """
@@ -51,7 +50,7 @@ class Shop:
             conn.execute(_LINK)
             _receive(conn, [*catalogue(), *before])
             with connect(Settings(server.url(template))) as worker:
-                while drain(worker, StripeReader(None, None)):
+                while drain(worker):
                     pass
             _receive(conn, list(queue))
             conn.execute("vacuum analyze")

@@ -20,9 +20,9 @@ from cli.plan_tables import price_text
 from cli.stripe_catalogue import StripeAccount, idempotency_keys
 from tests.stripe.conftest import KEY, Local, _serve
 from tests.support import Database
-from worker.drain import drain
+from tests.worker.conftest import drain_with_stripe
 from worker.fetch import StripeReader
-from worker.run import connect
+from worker.sessions import connect
 from worker.settings import Settings
 
 Connection = psycopg.Connection[Any]
@@ -108,8 +108,7 @@ def test_sync_holds_what_the_worker_holds(database: Database, local: Local, run:
                     [event[key] for key in ("id", "type", "api_version", "created", "livemode")]
                     + [json.dumps(event)],
                 )
-            while drain(worker, StripeReader(KEY, local.url)):
-                pass
+            drain_with_stripe(worker, StripeReader(KEY, local.url))
         by_events = found(conn, query)
         assert len(by_events) == 6
         assert run("sync").err == "read from Stripe: 6; changed here: 0\n"

@@ -1161,6 +1161,21 @@ class BillingEntitlementProofUpdate(TypedDict):
     round_started_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_started_at")]]
 
 
+class BillingEventPruning(BaseModel):
+    id: bool = Field(alias="id")
+    pruned_until: datetime.datetime = Field(alias="pruned_until")
+
+
+class BillingEventPruningInsert(TypedDict):
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    pruned_until: NotRequired[Annotated[datetime.datetime, Field(alias="pruned_until")]]
+
+
+class BillingEventPruningUpdate(TypedDict):
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    pruned_until: NotRequired[Annotated[datetime.datetime, Field(alias="pruned_until")]]
+
+
 class BillingFraudActions(BaseModel):
     account_id: Optional[uuid.UUID] = Field(alias="account_id")
     action: str = Field(alias="action")
@@ -1171,6 +1186,7 @@ class BillingFraudActions(BaseModel):
     currency: Optional[str] = Field(alias="currency")
     decided_at: datetime.datetime = Field(alias="decided_at")
     id: int = Field(alias="id")
+    idempotency_key: uuid.UUID = Field(alias="idempotency_key")
     is_in_doubt: bool = Field(alias="is_in_doubt")
     last_error: Optional[str] = Field(alias="last_error")
     next_attempt_at: Optional[datetime.datetime] = Field(alias="next_attempt_at")
@@ -1197,6 +1213,7 @@ class BillingFraudActionsInsert(TypedDict):
     currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
     decided_at: Annotated[datetime.datetime, Field(alias="decided_at")]
     id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[uuid.UUID, Field(alias="idempotency_key")]]
     is_in_doubt: NotRequired[Annotated[bool, Field(alias="is_in_doubt")]]
     last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
     next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
@@ -1225,6 +1242,7 @@ class BillingFraudActionsUpdate(TypedDict):
     currency: NotRequired[Annotated[Optional[str], Field(alias="currency")]]
     decided_at: NotRequired[Annotated[datetime.datetime, Field(alias="decided_at")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
+    idempotency_key: NotRequired[Annotated[uuid.UUID, Field(alias="idempotency_key")]]
     is_in_doubt: NotRequired[Annotated[bool, Field(alias="is_in_doubt")]]
     last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
     next_attempt_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_attempt_at")]]
@@ -2312,6 +2330,7 @@ class BillingSettings(BaseModel):
     fraud_dry_run: bool = Field(alias="fraud_dry_run")
     id: bool = Field(alias="id")
     initial_credits_per: str = Field(alias="initial_credits_per")
+    keep_events_days: int = Field(alias="keep_events_days")
     livemode: bool = Field(alias="livemode")
     max_checkout_quantity: int = Field(alias="max_checkout_quantity")
     notification_deadline: str = Field(alias="notification_deadline")
@@ -2346,6 +2365,7 @@ class BillingSettingsInsert(TypedDict):
     fraud_dry_run: NotRequired[Annotated[bool, Field(alias="fraud_dry_run")]]
     id: NotRequired[Annotated[bool, Field(alias="id")]]
     initial_credits_per: NotRequired[Annotated[str, Field(alias="initial_credits_per")]]
+    keep_events_days: NotRequired[Annotated[int, Field(alias="keep_events_days")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     max_checkout_quantity: NotRequired[Annotated[int, Field(alias="max_checkout_quantity")]]
     notification_deadline: NotRequired[Annotated[str, Field(alias="notification_deadline")]]
@@ -2380,6 +2400,7 @@ class BillingSettingsUpdate(TypedDict):
     fraud_dry_run: NotRequired[Annotated[bool, Field(alias="fraud_dry_run")]]
     id: NotRequired[Annotated[bool, Field(alias="id")]]
     initial_credits_per: NotRequired[Annotated[str, Field(alias="initial_credits_per")]]
+    keep_events_days: NotRequired[Annotated[int, Field(alias="keep_events_days")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
     max_checkout_quantity: NotRequired[Annotated[int, Field(alias="max_checkout_quantity")]]
     notification_deadline: NotRequired[Annotated[str, Field(alias="notification_deadline")]]
@@ -2409,6 +2430,7 @@ class BillingStripeEvents(BaseModel):
     excused_attempts: int = Field(alias="excused_attempts")
     last_error: Optional[str] = Field(alias="last_error")
     livemode: bool = Field(alias="livemode")
+    notified_at: Optional[datetime.datetime] = Field(alias="notified_at")
     payload: str = Field(alias="payload")
     received_at: datetime.datetime = Field(alias="received_at")
     settled_at: Optional[datetime.datetime] = Field(alias="settled_at")
@@ -2425,6 +2447,7 @@ class BillingStripeEventsInsert(TypedDict):
     excused_attempts: NotRequired[Annotated[int, Field(alias="excused_attempts")]]
     last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
     livemode: Annotated[bool, Field(alias="livemode")]
+    notified_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="notified_at")]]
     payload: Annotated[str, Field(alias="payload")]
     received_at: NotRequired[Annotated[datetime.datetime, Field(alias="received_at")]]
     settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
@@ -2441,6 +2464,7 @@ class BillingStripeEventsUpdate(TypedDict):
     excused_attempts: NotRequired[Annotated[int, Field(alias="excused_attempts")]]
     last_error: NotRequired[Annotated[Optional[str], Field(alias="last_error")]]
     livemode: NotRequired[Annotated[bool, Field(alias="livemode")]]
+    notified_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="notified_at")]]
     payload: NotRequired[Annotated[str, Field(alias="payload")]]
     received_at: NotRequired[Annotated[datetime.datetime, Field(alias="received_at")]]
     settled_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="settled_at")]]
@@ -2448,6 +2472,39 @@ class BillingStripeEventsUpdate(TypedDict):
     stripe_event_id: NotRequired[Annotated[str, Field(alias="stripe_event_id")]]
     type: NotRequired[Annotated[str, Field(alias="type")]]
     waiting_for: NotRequired[Annotated[Optional[str], Field(alias="waiting_for")]]
+
+
+class BillingStripeLookups(BaseModel):
+    attempts: int = Field(alias="attempts")
+    excused_attempts: int = Field(alias="excused_attempts")
+    msg_id: int = Field(alias="msg_id")
+    next_attempt_at: datetime.datetime = Field(alias="next_attempt_at")
+    stripe_event_id: str = Field(alias="stripe_event_id")
+    tie_kind: Optional[str] = Field(alias="tie_kind")
+    tie_stripe_id: Optional[str] = Field(alias="tie_stripe_id")
+    worker_pid: Optional[int] = Field(alias="worker_pid")
+
+
+class BillingStripeLookupsInsert(TypedDict):
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    excused_attempts: NotRequired[Annotated[int, Field(alias="excused_attempts")]]
+    msg_id: Annotated[int, Field(alias="msg_id")]
+    next_attempt_at: NotRequired[Annotated[datetime.datetime, Field(alias="next_attempt_at")]]
+    stripe_event_id: Annotated[str, Field(alias="stripe_event_id")]
+    tie_kind: NotRequired[Annotated[Optional[str], Field(alias="tie_kind")]]
+    tie_stripe_id: NotRequired[Annotated[Optional[str], Field(alias="tie_stripe_id")]]
+    worker_pid: NotRequired[Annotated[Optional[int], Field(alias="worker_pid")]]
+
+
+class BillingStripeLookupsUpdate(TypedDict):
+    attempts: NotRequired[Annotated[int, Field(alias="attempts")]]
+    excused_attempts: NotRequired[Annotated[int, Field(alias="excused_attempts")]]
+    msg_id: NotRequired[Annotated[int, Field(alias="msg_id")]]
+    next_attempt_at: NotRequired[Annotated[datetime.datetime, Field(alias="next_attempt_at")]]
+    stripe_event_id: NotRequired[Annotated[str, Field(alias="stripe_event_id")]]
+    tie_kind: NotRequired[Annotated[Optional[str], Field(alias="tie_kind")]]
+    tie_stripe_id: NotRequired[Annotated[Optional[str], Field(alias="tie_stripe_id")]]
+    worker_pid: NotRequired[Annotated[Optional[int], Field(alias="worker_pid")]]
 
 
 class BillingStripeRequests(BaseModel):
@@ -2610,6 +2667,27 @@ class BillingTrialItemsUpdate(TypedDict):
     stripe_price_id: NotRequired[Annotated[str, Field(alias="stripe_price_id")]]
     stripe_subscription_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_id")]]
     stripe_subscription_item_id: NotRequired[Annotated[str, Field(alias="stripe_subscription_item_id")]]
+
+
+class BillingWorkers(BaseModel):
+    in_hand: List[int] = Field(alias="in_hand")
+    in_hand_until: datetime.datetime = Field(alias="in_hand_until")
+    pid: int = Field(alias="pid")
+    started_at: datetime.datetime = Field(alias="started_at")
+
+
+class BillingWorkersInsert(TypedDict):
+    in_hand: NotRequired[Annotated[List[int], Field(alias="in_hand")]]
+    in_hand_until: NotRequired[Annotated[datetime.datetime, Field(alias="in_hand_until")]]
+    pid: Annotated[int, Field(alias="pid")]
+    started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
+
+
+class BillingWorkersUpdate(TypedDict):
+    in_hand: NotRequired[Annotated[List[int], Field(alias="in_hand")]]
+    in_hand_until: NotRequired[Annotated[datetime.datetime, Field(alias="in_hand_until")]]
+    pid: NotRequired[Annotated[int, Field(alias="pid")]]
+    started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
 
 
 class BillingEntitlementDiscrepancies(BaseModel):

@@ -1509,6 +1509,22 @@ export type Database = {
         };
         Relationships: [];
       };
+      "event_pruning": {
+        Row: {
+          "id": boolean;
+          "pruned_until": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "id"?: boolean;
+          "pruned_until"?: string;
+        };
+        Update: {
+          "id"?: boolean;
+          "pruned_until"?: string;
+        };
+        Relationships: [];
+      };
       "fraud_actions": {
         Row: {
           "account_id": string | null;
@@ -1520,6 +1536,7 @@ export type Database = {
           "currency": string | null;
           "decided_at": string;
           "id": number;
+          "idempotency_key": string;
           "is_in_doubt": boolean;
           "last_error": string | null;
           "next_attempt_at": string | null;
@@ -1547,6 +1564,7 @@ export type Database = {
           "currency"?: string | null;
           "decided_at": string;
           "id"?: never;
+          "idempotency_key"?: string;
           "is_in_doubt"?: boolean;
           "last_error"?: string | null;
           "next_attempt_at"?: string | null;
@@ -1572,6 +1590,7 @@ export type Database = {
           "currency"?: string | null;
           "decided_at"?: string;
           "id"?: never;
+          "idempotency_key"?: string;
           "is_in_doubt"?: boolean;
           "last_error"?: string | null;
           "next_attempt_at"?: string | null;
@@ -2922,6 +2941,7 @@ export type Database = {
           "fraud_dry_run": boolean;
           "id": boolean;
           "initial_credits_per": string;
+          "keep_events_days": number;
           "livemode": boolean;
           "max_checkout_quantity": number;
           "notification_deadline": string;
@@ -2956,6 +2976,7 @@ export type Database = {
           "fraud_dry_run"?: boolean;
           "id"?: boolean;
           "initial_credits_per"?: string;
+          "keep_events_days"?: number;
           "livemode"?: boolean;
           "max_checkout_quantity"?: number;
           "notification_deadline"?: string;
@@ -2989,6 +3010,7 @@ export type Database = {
           "fraud_dry_run"?: boolean;
           "id"?: boolean;
           "initial_credits_per"?: string;
+          "keep_events_days"?: number;
           "livemode"?: boolean;
           "max_checkout_quantity"?: number;
           "notification_deadline"?: string;
@@ -3020,6 +3042,7 @@ export type Database = {
           "excused_attempts": number;
           "last_error": string | null;
           "livemode": boolean;
+          "notified_at": string | null;
           "payload": string;
           "received_at": string;
           "settled_at": string | null;
@@ -3037,6 +3060,7 @@ export type Database = {
           "excused_attempts"?: number;
           "last_error"?: string | null;
           "livemode": boolean;
+          "notified_at"?: string | null;
           "payload": string;
           "received_at"?: string;
           "settled_at"?: string | null;
@@ -3052,6 +3076,7 @@ export type Database = {
           "excused_attempts"?: number;
           "last_error"?: string | null;
           "livemode"?: boolean;
+          "notified_at"?: string | null;
           "payload"?: string;
           "received_at"?: string;
           "settled_at"?: string | null;
@@ -3059,6 +3084,40 @@ export type Database = {
           "stripe_event_id"?: string;
           "type"?: string;
           "waiting_for"?: string | null;
+        };
+        Relationships: [];
+      };
+      "stripe_lookups": {
+        Row: {
+          "attempts": number;
+          "excused_attempts": number;
+          "msg_id": number;
+          "next_attempt_at": string;
+          "stripe_event_id": string;
+          "tie_kind": string | null;
+          "tie_stripe_id": string | null;
+          "worker_pid": number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "attempts"?: number;
+          "excused_attempts"?: number;
+          "msg_id": number;
+          "next_attempt_at"?: string;
+          "stripe_event_id": string;
+          "tie_kind"?: string | null;
+          "tie_stripe_id"?: string | null;
+          "worker_pid"?: number | null;
+        };
+        Update: {
+          "attempts"?: number;
+          "excused_attempts"?: number;
+          "msg_id"?: number;
+          "next_attempt_at"?: string;
+          "stripe_event_id"?: string;
+          "tie_kind"?: string | null;
+          "tie_stripe_id"?: string | null;
+          "worker_pid"?: number | null;
         };
         Relationships: [];
       };
@@ -3272,6 +3331,29 @@ export type Database = {
           "stripe_price_id"?: string;
           "stripe_subscription_id"?: string;
           "stripe_subscription_item_id"?: string;
+        };
+        Relationships: [];
+      };
+      "workers": {
+        Row: {
+          "in_hand": (number)[];
+          "in_hand_until": string;
+          "pid": number;
+          "started_at": string;
+          "_hand_back": undefined | null;
+        };
+        ComputedFields: "_hand_back";
+        Insert: {
+          "in_hand"?: (number)[];
+          "in_hand_until"?: string;
+          "pid": number;
+          "started_at"?: string;
+        };
+        Update: {
+          "in_hand"?: (number)[];
+          "in_hand_until"?: string;
+          "pid"?: number;
+          "started_at"?: string;
         };
         Relationships: [];
       };
@@ -3600,6 +3682,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_create_queue": { Args: Record<PropertyKey, never>; Returns: undefined };
       "_credits_of_pack": {
         Args: {
           "amount": number;
@@ -3929,6 +4012,15 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_hand_back": {
+        Args: {
+          "worker": Omit<
+            Database["billing"]["Tables"]["workers"]["Row"],
+            Database["billing"]["Tables"]["workers"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       "_has_arrived": { Args: { "stripe_id": string }; Returns: boolean };
       "_has_pg_cron": { Args: Record<PropertyKey, never>; Returns: boolean };
       "_has_user": { Args: { "account_id": string }; Returns: boolean };
@@ -4173,6 +4265,7 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_lock_of_workers": { Args: Record<PropertyKey, never>; Returns: number };
       "_lock_recharge": {
         Args: { "recharge_id": string };
         Returns: {
@@ -4235,6 +4328,13 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_lost_messages": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "detail": string;
+          "invariant": string;
+        }[];
+      };
       "_lots_of_invoice": {
         Args: { "stripe_invoice_id": string };
         Returns: (number)[];
@@ -4294,6 +4394,10 @@ export type Database = {
         Returns: undefined;
       };
       "_notify_of_expiring_cards": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
+      };
+      "_notify_of_queued_events": {
         Args: Record<PropertyKey, never>;
         Returns: undefined;
       };
@@ -5286,6 +5390,7 @@ export type Database = {
         };
         Returns: number;
       };
+      "_wait_after_death": { Args: { "attempts": number }; Returns: string };
       "_waiting_reason": {
         Args: {
           "is_closed": boolean;
@@ -5501,6 +5606,15 @@ export type Database = {
       };
       "allocate_postponed": {
         Args: Record<PropertyKey, never>;
+        Returns: undefined;
+      };
+      "ask_stripe": {
+        Args: {
+          "event_id": string;
+          "msg_id": number;
+          "tie_kind": string;
+          "tie_stripe_id": string;
+        };
         Returns: undefined;
       };
       "capture_hold": {
@@ -5742,6 +5856,10 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "hand_back_stripe_events": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
+      };
       "has_feature":
         | { Args: { "feature": string }; Returns: boolean }
         | {
@@ -5859,6 +5977,7 @@ export type Database = {
           "currency": string | null;
           "decided_at": string;
           "id": number;
+          "idempotency_key": string;
           "is_in_doubt": boolean;
           "last_error": string | null;
           "next_attempt_at": string | null;
@@ -5931,9 +6050,14 @@ export type Database = {
           "discrepancies": number;
         }[];
       };
+      "prune_events": { Args: { "rows_max": number }; Returns: number };
       "prune_notifications": { Args: { "rows_max": number }; Returns: number };
       "read_stripe_events": {
-        Args: { "batch_size": number; "visibility_seconds": number };
+        Args: {
+          "batch_size": number;
+          "due_within_seconds"?: number;
+          "visibility_seconds": number;
+        };
         Returns: {
           "api_version": string;
           "attempts": number;
@@ -6010,6 +6134,7 @@ export type Database = {
           "currency": string | null;
           "decided_at": string;
           "id": number;
+          "idempotency_key": string;
           "is_in_doubt": boolean;
           "last_error": string | null;
           "next_attempt_at": string | null;
@@ -6122,6 +6247,10 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "release_stripe_events": {
+        Args: { "delay_seconds": number };
+        Returns: undefined;
+      };
       "reopen_account": {
         Args: { "account_id": string };
         Returns: {
@@ -6145,6 +6274,10 @@ export type Database = {
       "replace_payment_link": {
         Args: { "name": string; "stripe_payment_link_id": string };
         Returns: Json;
+      };
+      "requeue_stripe_events": {
+        Args: Record<PropertyKey, never>;
+        Returns: number;
       };
       "resolve_fraud_warning": {
         Args: {
@@ -6561,6 +6694,7 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      "start_worker": { Args: Record<PropertyKey, never>; Returns: undefined };
       "stripe_account": {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -6831,6 +6965,7 @@ export type Database = {
           "action": string;
           "attempts": number;
           "id": number;
+          "idempotency_key": string;
           "stripe_charge_id": string;
           "stripe_subscription_id": string;
           "was_in_doubt": boolean;
@@ -6878,6 +7013,21 @@ export type Database = {
           "attempts": number;
           "id": string;
           "stripe_payment_link_id": string;
+        }[];
+      };
+      "take_stripe_lookups": {
+        Args: { "lease_seconds": number; "lookups_max": number };
+        Returns: {
+          "api_version": string;
+          "attempts": number;
+          "created_at": string;
+          "msg_id": number;
+          "payload": string;
+          "read_ct": number;
+          "stripe_event_id": string;
+          "tie_kind": string;
+          "tie_stripe_id": string;
+          "type": string;
         }[];
       };
       "transfer_credits": {
@@ -6929,6 +7079,7 @@ export type Database = {
           "currency": string | null;
           "decided_at": string;
           "id": number;
+          "idempotency_key": string;
           "is_in_doubt": boolean;
           "last_error": string | null;
           "next_attempt_at": string | null;

@@ -24,8 +24,7 @@ class Job:
 def apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
     """Apply the jobs and settle their messages: all of it or nothing, two round trips whatever their number.
 
-    A message whose commands end in Refetch is left as it is, for the caller. Raises psycopg.Error; nothing is
-    written then.
+    Raises psycopg.Error; nothing is written then.
     """
     with conn.pipeline() as pipeline, conn.transaction():
         inbox.lock(conn, [job.message for job in jobs], _customers(jobs))
@@ -36,12 +35,7 @@ def apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
         inbox.allocate_postponed(conn)
         pipeline.sync()
         outcomes = [_outcome(job, answers) for job, answers in zip(jobs, cursors, strict=True)]
-        settled = [
-            (job.message, outcome)
-            for job, outcome in zip(jobs, outcomes, strict=True)
-            if job.outcome is not None or not isinstance(outcome, Refetch)
-        ]
-        inbox.settle(conn, settled)
+        inbox.settle(conn, [(job.message, outcome) for job, outcome in zip(jobs, outcomes, strict=True)])
     return outcomes
 
 

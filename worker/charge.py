@@ -11,7 +11,7 @@ from typing import Any, cast
 import stripe
 
 from worker.recharges import Answer, Recharge, Unknown
-from worker.stripe_client import stripe_client
+from worker.stripe_client import key_of_step, stripe_client
 
 REQUEST_TIMEOUT_SECONDS = 20
 # Stripe forgets an idempotency key after a day at the earliest: from here on a payment is looked for, never made.
@@ -172,7 +172,7 @@ class Charger:
             intent = self._v1.payment_intents.confirm(
                 intent_id,
                 {"payment_method": method, "return_url": recharge.return_url},
-                {"idempotency_key": f"{recharge.id}:authenticate"},
+                {"idempotency_key": key_of_step(recharge.id, "authenticate")},
             )
         except stripe.CardError as error:
             return Answer("failed", intent_id, method, _decline(error))

@@ -1,10 +1,10 @@
-"""One batch from the queue to its end: read → normalise → fetch → decide → apply + archive.
+"""One batch from the queue to its end: read → normalise → decide → apply + archive.
 
 A batch is applied in one transaction. When Postgres refuses it, the same jobs are applied one by one, so that a bad
-event never takes its neighbours down. Stripe is read only between transactions.
+event never takes its neighbours down. What needs an answer of Stripe goes on in lookups.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,15 +17,22 @@ from worker import inbox, metrics
 from worker.account import read_books
 from worker.apply import Job, apply
 from worker.commands import Command
-from worker.decide import Fetched, decide, needs, reason_to_ignore, sync
-from worker.errors import BillingError, UnknownShape
-from worker.failures import outcome_of_billing_error, outcome_of_database_error, raise_if_lost
-from worker.fetch import Reference, StripeReader
+from worker.decide import decide, needs, reason_to_ignore
+from worker.errors import UnknownShape
+from worker.failures import (
+    ATTEMPTS_MAX,
+    is_of_installation,
+    outcome_of_database_error,
+    raise_if_lost,
+)
 from worker.inbox import Message
 from worker.normalise import is_known_api_version, normalise
 from worker.objects import StripeEvent
 from worker.origin import named_account, reason_of_other_account
-from worker.outcomes import Dead, Ignored, Outcome, Refetch
+from worker.outcomes import Dead, Fetch, Ignored, Outcome, Parked, RetryLater
+
+# After a fault of the installation; spread out, so that an event that alone meets it does not hold up the others.
+RELEASE_SECONDS = 10
 
 log = structlog.stdlib.get_logger()
 
@@ -38,34 +45,38 @@ class Settled:
     outcome: Outcome
 
 
-def drain(conn: Connection[Any], stripe: StripeReader, batch_size: int = inbox.BATCH_SIZE) -> list[Settled]:
-    """Take a batch and bring each of its events as far as it goes now.
+def drain(
+    conn: Connection[Any], batch_size: int = inbox.BATCH_SIZE, due_within_seconds: float | None = None
+) -> list[Settled]:
+    """Take a batch and bring each of its events as far as it goes without Stripe.
 
-    Raises psycopg.OperationalError when the connection is lost: what was not committed is read again after the
-    visibility time-out.
+    Raises psycopg.Error when the connection is lost, and for a fault of the installation: what was not committed is
+    read again, and the attempt does not count if it is the installation's fault.
     """
-    messages = inbox.read(conn, batch_size)
+    messages = inbox.read(conn, batch_size, due_within_seconds)
     if not messages:
         return []
     of_others = _of_other_accounts(conn, messages)
-    read = [(message, of_others.get(message.msg_id) or _normalise(message)) for message in messages]
-    # What needs nothing from Stripe does not wait for Stripe.
-    ordinary = [(message, event) for message, event in read if not _needs(event)]
-    waiting = [(message, event) for message, event in read if _needs(event)]
-    settled = _bring(conn, stripe, [_decide(message, event, {}) for message, event in ordinary])
-    if waiting:
-        fetched = stripe.fetch(stripe_id for _, event in waiting for stripe_id in _needs(event))
-        settled += _bring(conn, stripe, [_decide(message, event, fetched) for message, event in waiting])
-    return settled
+    for message in messages:
+        _count_api_version(message)
+    jobs = [_job(message, of_others.get(message.msg_id) or normalised(message)) for message in messages]
+    return [Settled(job.message, outcome) for job, outcome in zip(jobs, _apply(conn, jobs), strict=True)]
 
 
-def _needs(event: StripeEvent | Outcome) -> list[str]:
-    return needs(event) if isinstance(event, StripeEvent) else []
-
-
-def _bring(conn: Connection[Any], stripe: StripeReader, jobs: Sequence[Job]) -> list[Settled]:
-    outcomes = _settle_ties(conn, stripe, jobs, _apply(conn, jobs))
-    return [Settled(job.message, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+def report(settled: Iterable[Settled]) -> None:
+    """Count how attempts ended, and log what a person may want to know."""
+    metrics.count(item.outcome for item in settled)
+    for item in settled:
+        told = {"event_id": item.message.event_id, "type": item.message.type}
+        match item.outcome:
+            case Dead(reason):
+                log.error("event_dead", **told, reason=reason)
+            case Parked(waiting_for, reason):
+                log.warning("event_parked", **told, waiting_for=waiting_for, reason=reason)
+            case RetryLater(delay_seconds, reason):
+                log.warning("event_delayed", **told, delay_seconds=delay_seconds, reason=reason)
+            case _:
+                pass
 
 
 def _of_other_accounts(conn: Connection[Any], messages: Sequence[Message]) -> dict[int, Ignored]:
@@ -81,10 +92,14 @@ def _of_other_accounts(conn: Connection[Any], messages: Sequence[Message]) -> di
     }
 
 
-def _normalise(message: Message) -> StripeEvent | Outcome:
-    if message.read_ct == 1 and not is_known_api_version(message.api_version):
-        metrics.count_unknown_api_version(message.api_version)
-        _warn_of_api_version(message.api_version)
+def normalised(message: Message) -> StripeEvent | Outcome:
+    """A message's event; or how it ends, where it is ignored, or not understood."""
+    if message.attempts > ATTEMPTS_MAX:
+        # None of its attempts came to an end: whatever ended the worker lies in the event.
+        return Dead(
+            f"the worker died each of the {ATTEMPTS_MAX} times that it had this event in hand. "
+            "Look at its log, upgrade it, then retry the event."
+        )
     reason = reason_to_ignore(message.type)
     if reason is not None:
         return Ignored(reason)
@@ -96,27 +111,28 @@ def _normalise(message: Message) -> StripeEvent | Outcome:
         return _bug(message, error)
 
 
+def _count_api_version(message: Message) -> None:
+    if message.read_ct == 1 and not is_known_api_version(message.api_version):
+        metrics.count_unknown_api_version(message.api_version)
+        _warn_of_api_version(message.api_version)
+
+
 @cache
 def _warn_of_api_version(api_version: str | None) -> None:
     # Once for each version: an endpoint sends all of its events in one.
     log.warning("api_version_unknown", api_version=api_version, hint="upgrade the worker")
 
 
-def _decide(
-    message: Message, event: StripeEvent | Outcome, fetched: Mapping[str, Fetched | BillingError]
-) -> Job:
+def _job(message: Message, event: StripeEvent | Outcome) -> Job:
     if not isinstance(event, StripeEvent):
         return Job(message, outcome=event)
-    answers: dict[str, Fetched] = {}
-    for stripe_id in needs(event):
-        answer = fetched[stripe_id]
-        if isinstance(answer, BillingError):
-            return Job(message, outcome=outcome_of_billing_error(answer, message.read_ct))
-        answers[stripe_id] = answer
-    return _job(message, lambda: decide(event, answers))
+    if needs(event):
+        return Job(message, outcome=Fetch())
+    return job_of(message, lambda: decide(event, {}))
 
 
-def _job(message: Message, commands: Callable[[], list[Command]]) -> Job:
+def job_of(message: Message, commands: Callable[[], list[Command]]) -> Job:
+    """The job of a message whose commands are made here; or how it ends, where they can't be made."""
     try:
         return Job(message, commands=commands())
     except UnknownShape as error:
@@ -132,54 +148,38 @@ def _bug(message: Message, error: Exception) -> Outcome:
 
 
 def _apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
-    if len(jobs) > 1:
-        try:
-            return apply(conn, jobs)
-        except psycopg.Error as error:
-            raise_if_lost(conn, error)
-            log.info("batch_split", size=len(jobs), sqlstate=error.sqlstate)
-    return [_apply_alone(conn, job) for job in jobs]
+    try:
+        if len(jobs) > 1:
+            try:
+                return apply(conn, jobs)
+            except psycopg.Error as error:
+                raise_if_lost(conn, error)
+                if is_of_installation(error):
+                    raise
+                log.info("batch_split", size=len(jobs), sqlstate=error.sqlstate)
+        return [apply_alone(conn, job) for job in jobs]
+    except psycopg.Error as error:
+        raise_if_lost(conn, error)
+        _release(conn)
+        raise
 
 
-def _apply_alone(conn: Connection[Any], job: Job) -> Outcome:
+def apply_alone(conn: Connection[Any], job: Job) -> Outcome:
+    """Apply one job. Raises psycopg.Error when the connection is lost, and for a fault of the installation."""
     try:
         return apply(conn, [job])[0]
     except psycopg.Error as error:
         raise_if_lost(conn, error)
+        if is_of_installation(error):
+            raise
         outcome = outcome_of_database_error(error, job.message.attempts)
     return apply(conn, [Job(job.message, outcome=outcome)])[0]
 
 
-def _settle_ties(
-    conn: Connection[Any], stripe: StripeReader, jobs: Sequence[Job], outcomes: Sequence[Outcome]
-) -> list[Outcome]:
-    """Where only Stripe can tell which of two states is later, read the object and apply that instead."""
-    ties = {_reference(outcome) for outcome in outcomes if isinstance(outcome, Refetch)}
-    if not ties:
-        return list(outcomes)
-    fetched = stripe.fetch_objects(ties)
-    return [
-        _settle_tie(conn, job, outcome, fetched[_reference(outcome)])
-        if isinstance(outcome, Refetch)
-        else outcome
-        for job, outcome in zip(jobs, outcomes, strict=True)
-    ]
-
-
-def _reference(tie: Refetch) -> Reference:
-    return Reference(tie.kind, tie.stripe_id)
-
-
-def _settle_tie(conn: Connection[Any], job: Job, tie: Refetch, answer: Fetched | BillingError) -> Outcome:
-    if isinstance(answer, BillingError):
-        settled = Job(job.message, outcome=outcome_of_billing_error(answer, job.message.read_ct))
-    elif answer.as_of <= job.message.created_at:
-        # Stripe answered within the very second in question, or by a clock that is behind: only a later answer can
-        # settle it.
-        settled = Job(job.message, outcome=tie)
-    else:
-        settled = _job(job.message, lambda: [sync(answer.object, answer.as_of, is_fetched=True)])
-    outcome = _apply_alone(conn, settled)
-    if isinstance(outcome, Refetch) and settled.outcome is None:
-        apply(conn, [Job(job.message, outcome=tie)])
-    return outcome
+def _release(conn: Connection[Any]) -> None:
+    try:
+        inbox.release(conn, RELEASE_SECONDS)
+    except (
+        psycopg.Error
+    ) as error:  # nothing can be written at all: the messages come back after their time-out
+        raise_if_lost(conn, error)

@@ -28,11 +28,13 @@ class Errands(ABC, Generic[Task, Answer]):
     """One kind of such work. `name` is that of its threads and log lines, in the singular."""
 
     name: str
-    # How many are in hand at most; more than are done at once wait for a thread.
+    threads = PARALLEL_TASKS
+    # How many are in hand at most; more than there are threads wait for one.
     tasks_max = PARALLEL_TASKS
+    take_seconds = TAKE_SECONDS
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(PARALLEL_TASKS, thread_name_prefix=self.name)
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
         self._in_hand: dict[Future[Answer], Task] = {}
         self._next_seconds = float("-inf")
 
@@ -65,7 +67,7 @@ class Errands(ABC, Generic[Task, Answer]):
         self._settle_answered(conn)
         if now_seconds < self._next_seconds:
             return
-        self._next_seconds = now_seconds + TAKE_SECONDS
+        self._next_seconds = now_seconds + self.take_seconds
         free = self.tasks_max - len(self._in_hand)
         if free == 0:
             return

@@ -16,6 +16,10 @@ class WrongStripeKey(BillingError):
     """STRIPE_API_KEY is a key of another Stripe account, or of the other mode."""
 
 
+class TransactionPooler(BillingError):
+    """POSTGRES_URL leads to a transaction pooler: use the direct one, or the pooler in session mode (port 5432)."""
+
+
 class UnknownShape(BillingError):
     """The event's body has a shape that this version does not know."""
 

@@ -18,6 +18,9 @@ STRIPE_BACKOFF_MAX_SECONDS = 120
 
 # Somebody else held a lock: the app's own transaction, or another worker.
 CONTENTION = {"40001", "40P01", "55P03"}
+# Nothing is wrong with any event: a privilege, a function, a table or a schema is missing, the server is read-only, its
+# disk is full, or it is short of memory.
+_OF_INSTALLATION = {"42501", "42883", "42P01", "3F000", "25006", "53100", "53200"}
 _PLAN_IS_MISSING = "TB010"
 _CUSTOMER_IS_NOT_LINKED = "TB011"
 # A row that its table will not have, whenever it is offered. Keys are no such thing: what they wait for may come.
@@ -28,6 +31,11 @@ def raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
     """Goes on with an error that took the connection with it; any other one is the caller's to judge."""
     if conn.closed or conn.broken:
         raise error
+
+
+def is_of_installation(error: psycopg.Error) -> bool:
+    """Whether every event would meet the same error, so that none is to blame for it."""
+    return error.sqlstate in _OF_INSTALLATION
 
 
 def outcome_of_database_error(error: psycopg.Error, attempts: int) -> Outcome:

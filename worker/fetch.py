@@ -1,7 +1,6 @@
 """References → the objects as Stripe has them now, each with the Date of its answer. Never inside a transaction."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -15,11 +14,8 @@ from worker.normalise import normalise_object
 from worker.shapes import Node
 from worker.stripe_client import stripe_client
 
-# Together they stay well within the queue's visibility time-out.
 REQUEST_TIMEOUT_SECONDS = 8
 REQUEST_RETRIES = 1
-BATCH_SECONDS = 45
-PARALLEL_REQUESTS = 6
 
 # Where objects are read, by Stripe's name of their kind.
 _PATHS = {
@@ -87,28 +83,13 @@ class StripeReader:
 
     def fetch(self, stripe_ids: Iterable[str]) -> dict[str, Fetched | BillingError]:
         """Read objects by ids that Stripe made, whose beginning tells their kind."""
-        wanted = {
-            Reference(_KINDS.get(stripe_id.split("_", 1)[0], ""), stripe_id) for stripe_id in stripe_ids
+        return {
+            stripe_id: self.fetch_object(Reference(_KINDS.get(stripe_id.split("_", 1)[0], ""), stripe_id))
+            for stripe_id in stripe_ids
         }
-        return {found.stripe_id: answer for found, answer in self.fetch_objects(wanted).items()}
 
-    def fetch_objects(self, references: Iterable[Reference]) -> dict[Reference, Fetched | BillingError]:
-        """Read each object once, several at a time. What could not be read has its error in its place."""
-        wanted = sorted(set(references))
-        if not wanted:
-            return {}
-        pool = ThreadPoolExecutor(PARALLEL_REQUESTS)
-        try:
-            futures = {reference: pool.submit(self._fetch_one, reference) for reference in wanted}
-            wait(futures.values(), timeout=BATCH_SECONDS)
-            late = StripeUnavailable("Stripe did not answer in time")
-            return {
-                reference: future.result() if future.done() else late for reference, future in futures.items()
-            }
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def _fetch_one(self, reference: Reference) -> Fetched | BillingError:
+    def fetch_object(self, reference: Reference) -> Fetched | BillingError:
+        """Read an object; what could not be read has its error in its place. From any thread."""
         try:
             return self._read(reference)
         except stripe.StripeError as error:

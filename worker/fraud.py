@@ -1,13 +1,15 @@
 """Refunds and cancellations that were decided on because of fraud → done at Stripe, once, and written down.
 
-An action's id is its idempotency key and in the metadata of the refund that it makes. It asks for all that is left of
-the charge, and that is there once: whoever asks again, after a death or a lost answer, is told so and finds its refund.
+An action's idempotency key is a UUID of its row, which the metadata of the refund that it makes has too. It asks for
+all that is left of the charge, and that is there once: whoever asks again, after a death or a lost answer, is told so
+and finds its refund.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
+from uuid import UUID
 
 import stripe
 import structlog
@@ -17,7 +19,7 @@ from psycopg.rows import class_row
 from worker import metrics
 from worker.errands import REQUEST_TIMEOUT_SECONDS, Errands
 from worker.failures import BACKOFF_MAX_SECONDS, STRIPE_BACKOFF_MAX_SECONDS, backoff_seconds
-from worker.stripe_client import stripe_client
+from worker.stripe_client import key_of_step, stripe_client
 
 # At most three requests for each action.
 LEASE_SECONDS = 90
@@ -35,6 +37,7 @@ class FraudAction:
     """What to ask Stripe for. `was_in_doubt`: an earlier attempt may have been done, its answer lost."""
 
     id: int
+    idempotency_key: UUID
     action: str
     stripe_charge_id: str | None
     stripe_subscription_id: str | None
@@ -56,7 +59,7 @@ def take(conn: Connection[Any], actions_max: int) -> list[FraudAction]:
     """Take actions that are due, for LEASE_SECONDS, in a transaction of its own."""
     with conn.cursor(row_factory=class_row(FraudAction)) as cursor:
         return cursor.execute(
-            "select id, action, stripe_charge_id, stripe_subscription_id, attempts, was_in_doubt "
+            "select id, idempotency_key, action, stripe_charge_id, stripe_subscription_id, attempts, was_in_doubt "
             "from billing.take_fraud_actions(actions_max => %s, lease_seconds => %s)",
             [actions_max, LEASE_SECONDS],
         ).fetchall()
@@ -115,21 +118,20 @@ class Enforcer:
         order = {
             "charge": action.stripe_charge_id,
             "reason": "fraudulent",
-            "metadata": {ACTION: str(action.id)},
+            "metadata": {ACTION: str(action.idempotency_key)},
         }
-        key = f"fraud_action:{action.id}"
         try:
-            made = self._v1.refunds.create(order, {"idempotency_key": key})
+            made = self._v1.refunds.create(order, {"idempotency_key": str(action.idempotency_key)})
         except stripe.APIError as error:
             if not _is_replayed(error):
                 raise
             # Stripe keeps a failure for its key.
-            made = self._v1.refunds.create(order, {"idempotency_key": f"{key}:{action.attempts}"})
+            made = self._v1.refunds.create(order, {"idempotency_key": _key_of_attempt(action)})
         return Answer("done", stripe_refund_id=made.id)
 
     def _cancel(self, action: FraudAction) -> Answer:
         # To cancel twice is to cancel once; a key of each attempt's own, for Stripe would repeat an earlier failure.
-        options = {"idempotency_key": f"fraud_action:{action.id}:{action.attempts}"}
+        options = {"idempotency_key": _key_of_attempt(action)}
         try:
             self._v1.subscriptions.cancel(action.stripe_subscription_id, {}, options)
         except stripe.InvalidRequestError:
@@ -164,7 +166,7 @@ class Enforcer:
             return None  # it is only to say which one
         for refund in made:
             metadata = refund.metadata
-            if metadata and ACTION in metadata and metadata[ACTION] == str(action.id):
+            if metadata and ACTION in metadata and metadata[ACTION] == str(action.idempotency_key):
                 return refund.id
         return None
 
@@ -205,6 +207,10 @@ class FraudFighter(Errands[FraudAction, Answer]):
     def describe(self, task: FraudAction) -> dict[str, str]:
         about = task.stripe_charge_id if task.action == "refund" else task.stripe_subscription_id
         return {"fraud_action_id": str(task.id), "action": task.action, "about": about or ""}
+
+
+def _key_of_attempt(action: FraudAction) -> str:
+    return key_of_step(action.idempotency_key, f"attempt {action.attempts}")
 
 
 def _is_replayed(error: stripe.APIError) -> bool:

@@ -1,4 +1,4 @@
-"""The queue `stripe_events`: take messages, and put down how each attempt ended. The only module that names it."""
+"""The queue `stripe_events`: take messages and lookups, record how each attempt ended. No other module names it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from psycopg import Connection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, tuple_row
 
-from worker.outcomes import Dead, Done, Ignored, Outcome, Parked, Refetch, RetryLater
+from worker.outcomes import Dead, Done, Fetch, Ignored, Outcome, Parked, Refetch, RetryLater
 
 # Longer than the slowest batch: what is still unsettled then is read by another worker, and applied once all the same.
 VISIBILITY_SECONDS = 120
 BATCH_SIZE = 50
-# A state that only Stripe can settle is asked for again when Stripe's clock shows another second.
-REFETCH_DELAY_SECONDS = 1
+# Longer than all the requests of one lookup: then the lookup is due again.
+LOOKUP_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,64 @@ class Message:
     payload: str
 
 
-def read(conn: Connection[Any], batch_size: int = BATCH_SIZE) -> list[Message]:
-    """Take up to a batch of messages, in a transaction of its own, so that the attempt always counts."""
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """An event that waits for an answer of Stripe: about the object of its `tie`, or about what it lacks."""
+
+    message: Message
+    tie: Refetch | None
+
+
+def start(conn: Connection[Any]) -> None:
+    """First of a session: what dead workers held is due again, and what this session takes is known to be its own."""
+    conn.execute("select billing.start_worker()")
+
+
+def hand_back(conn: Connection[Any]) -> None:
+    """Make due what dead workers held."""
+    conn.execute("select billing.hand_back_stripe_events()")
+
+
+def requeue(conn: Connection[Any]) -> int:
+    """Queue again what lost its message; how many events."""
+    row = conn.execute("select billing.requeue_stripe_events()").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def release(conn: Connection[Any], delay_seconds: int = 0) -> None:
+    """Make due, within so many seconds, what this session holds; its attempts do not count."""
+    conn.execute("select billing.release_stripe_events(delay_seconds => %s)", [delay_seconds])
+
+
+def read(
+    conn: Connection[Any], batch_size: int = BATCH_SIZE, due_within_seconds: float | None = None
+) -> list[Message]:
+    """Take up to a batch of messages, in a transaction of its own, so that the attempt always counts.
+
+    `due_within_seconds`: only those that fell due since then; None: whatever is due.
+    """
     with conn.cursor(row_factory=class_row(Message)) as cursor:
         return cursor.execute(
             "select msg_id, read_ct, attempts, stripe_event_id as event_id, type, api_version, created_at, payload "
-            "from billing.read_stripe_events(visibility_seconds => %s, batch_size => %s)",
-            [VISIBILITY_SECONDS, batch_size],
+            "from billing.read_stripe_events("
+            "visibility_seconds => %s, batch_size => %s, due_within_seconds => %s)",
+            [VISIBILITY_SECONDS, batch_size, due_within_seconds],
         ).fetchall()
+
+
+def take_lookups(conn: Connection[Any], lookups_max: int) -> list[Lookup]:
+    """Take lookups that are due, for LOOKUP_SECONDS, in a transaction of its own."""
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        return [
+            Lookup(Message(*message), None if tie_id is None else Refetch(tie_id, tie_kind))
+            for *message, tie_kind, tie_id in cursor.execute(
+                "select msg_id, read_ct, attempts, stripe_event_id, type, api_version, created_at, payload, "
+                "tie_kind, tie_stripe_id "
+                "from billing.take_stripe_lookups(lookups_max => %s, lease_seconds => %s)",
+                [lookups_max, LOOKUP_SECONDS],
+            )
+        ]
 
 
 def lock(conn: Connection[Any], messages: Sequence[Message], stripe_customer_ids: Sequence[str]) -> None:
@@ -73,9 +123,10 @@ def settle(conn: Connection[Any], outcomes: Sequence[tuple[Message, Outcome]]) -
                 final.append((message.msg_id, message.event_id, "dead", reason, waiting_for))
             case RetryLater(delay_seconds, reason, excused):
                 _delay(conn, message, delay_seconds, reason, excused)
-            case Refetch(stripe_id, _):
-                reason = f"only Stripe can tell which state of {stripe_id} is later; it is asked again"
-                _delay(conn, message, REFETCH_DELAY_SECONDS, reason, excused=True)
+            case Fetch():
+                _ask_stripe(conn, message, None, None)
+            case Refetch(stripe_id, kind):
+                _ask_stripe(conn, message, kind, stripe_id)
     if final:
         conn.execute(
             "select billing.settle_stripe_events("
@@ -90,4 +141,11 @@ def _delay(conn: Connection[Any], message: Message, delay_seconds: int, reason: 
         "select billing.delay_stripe_event("
         "msg_id => %s, event_id => %s, delay_seconds => %s, reason => %s, excused => %s)",
         [message.msg_id, message.event_id, delay_seconds, reason, excused],
+    )
+
+
+def _ask_stripe(conn: Connection[Any], message: Message, kind: str | None, stripe_id: str | None) -> None:
+    conn.execute(
+        "select billing.ask_stripe(msg_id => %s, event_id => %s, tie_kind => %s, tie_stripe_id => %s)",
+        [message.msg_id, message.event_id, kind, stripe_id],
     )

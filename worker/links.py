@@ -18,7 +18,7 @@ from psycopg.rows import class_row
 from worker import metrics
 from worker.errands import REQUEST_TIMEOUT_SECONDS, Errands
 from worker.failures import BACKOFF_MAX_SECONDS, backoff_seconds
-from worker.stripe_client import stripe_client
+from worker.stripe_client import key_of_step, stripe_client
 
 # At most one request for each link.
 LEASE_SECONDS = 60
@@ -82,7 +82,7 @@ class Deactivator:
             self._v1.payment_links.update(
                 link.stripe_payment_link_id,
                 {"active": False},
-                {"idempotency_key": f"tillbase:link:{link.id}:off:{link.attempts}"},
+                {"idempotency_key": key_of_step(link.id, f"deactivate {link.attempts}")},
             )
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
             return f"{_told(error)} (check STRIPE_API_KEY and its permissions)"

@@ -62,6 +62,10 @@ NOTIFICATIONS = Counter(
 REMINDERS_REFUSED = Counter(
     "till_reminders_refused_total", "Times that Postgres refused to enqueue or prune notifications."
 )
+MENDING_REFUSED = Counter(
+    "till_mending_refused_total",
+    "Times that Postgres refused to hand back what a dead worker held, or to queue again what had no message.",
+)
 CONNECTED = Gauge("till_connected", "1 while the worker is connected to Postgres.")
 
 
@@ -71,7 +75,7 @@ def serve(host: str, port: int) -> None:
 
 
 def count(outcomes: Iterable[Outcome]) -> None:
-    """Count attempts by the kind of their outcome: done, ignored, parked, dead, retrylater, refetch."""
+    """Count attempts by the kind of their outcome: done, ignored, parked, dead, retrylater, fetch, refetch."""
     for outcome in outcomes:
         EVENTS.labels(type(outcome).__name__.lower()).inc()
 

@@ -41,6 +41,11 @@ class RetryLater:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """Cannot be decided before what it lacks was read from Stripe."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refetch:
     """Only Stripe can tell whether the event or the row is later: read the object and apply that.
 
@@ -52,4 +57,4 @@ class Refetch:
     kind: str
 
 
-Outcome = Done | Ignored | Parked | Dead | RetryLater | Refetch
+Outcome = Done | Ignored | Parked | Dead | RetryLater | Fetch | Refetch

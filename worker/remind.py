@@ -1,4 +1,4 @@
-"""What only time tells → the outbox, and what was delivered long ago → gone: a chunk at a time, between batches."""
+"""What only time tells → the outbox; what is too old to be kept → deleted: a chunk at a time, between batches."""
 
 from typing import Any
 from uuid import UUID
@@ -28,6 +28,7 @@ class Reminder:
             Chore("deleted_users_refused", refused, self._remind_of_deleted_users, SELDOM_SECONDS),
             Chore("reminders_of_expiry_refused", refused, self._remind_of_expiry, SELDOM_SECONDS),
             Chore("pruning_refused", refused, self._prune, SELDOM_SECONDS),
+            Chore("pruning_of_events_refused", refused, self._prune_events, SELDOM_SECONDS),
         )
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> bool:
@@ -59,5 +60,10 @@ class Reminder:
         row = conn.execute(
             "select billing.prune_notifications(rows_max => %s)", [self._pruned_max]
         ).fetchone()
+        assert row is not None
+        return row[0] >= self._pruned_max
+
+    def _prune_events(self, conn: Connection[Any]) -> bool:
+        row = conn.execute("select billing.prune_events(rows_max => %s)", [self._pruned_max]).fetchone()
         assert row is not None
         return row[0] >= self._pruned_max

@@ -1,4 +1,4 @@
-"""The long-lived process: drain, do what is due, run errands, wait, reconnect, stop with all in hand done."""
+"""The long-lived process: drain, do what is due, run errands, wait, reconnect, stop with nothing in hand."""
 
 import logging
 import random
@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -14,27 +14,32 @@ import psycopg
 import structlog
 from psycopg import Connection
 
-from worker import metrics
+from worker import inbox, metrics
 from worker.account import KeyCheck
 from worker.charge import Charger
 from worker.clock import Clock
-from worker.drain import Settled, drain
+from worker.drain import drain, report
 from worker.emails import AddressWriter, EmailFollower
 from worker.errands import Errands
 from worker.fetch import StripeReader
 from worker.fraud import Enforcer, FraudFighter
 from worker.links import Deactivator, LinkCloser
+from worker.lookups import Lookups
+from worker.mend import Mender
 from worker.notify import Notifier
-from worker.outcomes import Dead, Parked, RetryLater
 from worker.recharge import Recharger
 from worker.remind import Reminder
+from worker.sessions import connect
 from worker.settings import Settings
 
 IDLE_SECONDS = 0.2
+# A message may become visible some time after it fell due, when its transaction commits; a poll of everything finds it
+# where that took longer.
+POLL_LEEWAY_SECONDS = 2.0
+POLL_EVERYTHING_SECONDS = 5.0
 RECONNECT_FIRST_SECONDS = 0.2
 # Repeated failing log-ins make Supabase's pooler refuse the whole project for a minute: don't hammer.
 RECONNECT_MAX_SECONDS = 15.0
-CONNECT_TIMEOUT_SECONDS = 10
 
 _NO_SCHEMA = (
     psycopg.errors.InvalidSchemaName,
@@ -54,8 +59,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """
     key, base = settings.stripe_api_key, settings.stripe_api_base
     check = KeyCheck(key, base)
-    stripe = StripeReader(key, base, lambda: check.is_ours)
     errands = (
+        Lookups(StripeReader(key, base, lambda: check.is_ours)),
         Recharger(Charger(key, base, is_our_key=lambda: check.is_ours).charge),
         FraudFighter(Enforcer(key, base, is_our_key=lambda: check.is_ours).act),
         EmailFollower(AddressWriter(key, base, is_our_key=lambda: check.is_ours).write),
@@ -63,7 +68,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         Notifier.of(settings),
     )
     try:
-        _run(settings, check, stripe, errands, stop)
+        _run(settings, check, errands, stop)
     finally:
         for errand in errands:
             errand.close()
@@ -72,18 +77,19 @@ def run(settings: Settings, stop: threading.Event) -> None:
 def _run(
     settings: Settings,
     check: KeyCheck,
-    stripe: StripeReader,
     errands: Sequence[Errands[Any, Any]],
     stop: threading.Event,
 ) -> None:
     delay_seconds = RECONNECT_FIRST_SECONDS
+
+    def is_well() -> None:
+        nonlocal delay_seconds
+        delay_seconds = RECONNECT_FIRST_SECONDS
+
     while not stop.is_set():
         try:
             with connect(settings) as conn:
-                log.info("connected")
-                metrics.CONNECTED.set(1)
-                delay_seconds = RECONNECT_FIRST_SECONDS
-                _drain_until(conn, check, stripe, errands, stop)
+                _drain_until(conn, check, errands, stop, is_well)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             metrics.RECONNECTS.inc()
             log.warning("connection_lost", error=_one_line(error), retry_in_seconds=round(delay_seconds, 1))
@@ -131,64 +137,57 @@ def configure_logging() -> None:
     )
 
 
-def connect(settings: Settings) -> Connection[Any]:
-    """Log in to Postgres as the worker does."""
-    # Prepared statements by name break behind a pooler.
-    conn = psycopg.connect(
-        settings.postgres_url,
-        autocommit=True,
-        prepare_threshold=None,
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        application_name="till worker",
-        keepalives_idle=15,
-        keepalives_interval=5,
-        keepalives_count=3,
-    )
-    # By statement, because a pooler drops start-up options. Rows are found by key only, and a plan that was made while
-    # a table was nearly empty must not outlive that.
-    conn.execute("set role billing_worker")
-    conn.execute("set enable_seqscan = off")
-    conn.execute("set plan_cache_mode = force_generic_plan")
-    return conn
-
-
 def _drain_until(
     conn: Connection[Any],
     check: KeyCheck,
-    stripe: StripeReader,
     errands: Sequence[Errands[Any, Any]],
     stop: threading.Event,
+    is_well: Callable[[], None],
 ) -> None:
-    clock, reminder = Clock(), Reminder()
+    inbox.start(conn)
+    mender = Mender()
+    log.info("connected")
+    metrics.CONNECTED.set(1)
+    clock, reminder, polls = Clock(), Reminder(), Polls()
     while not stop.is_set():
         check.tick(conn, time.monotonic())
         with metrics.BATCH_SECONDS.time():
-            settled = drain(conn, stripe)
-        _report(settled)
-        is_behind = not stop.is_set() and any(
-            [clock.tick(conn, time.monotonic()), reminder.tick(conn, time.monotonic())]
-        )
+            settled = drain(conn, inbox.BATCH_SIZE, polls.due_within_seconds(time.monotonic()))
+        polls.found(len(settled))
+        report(settled)
+        more = [
+            stage.tick(conn, time.monotonic()) for stage in (mender, clock, reminder) if not stop.is_set()
+        ]
         for errand in errands if not stop.is_set() else ():
             errand.tick(conn, time.monotonic())
-        if not settled and not is_behind:
+        is_well()
+        if not settled and not any(more):
             stop.wait(IDLE_SECONDS)
     for errand in errands:
         errand.finish(conn)
+    inbox.release(conn)
 
 
-def _report(settled: Iterable[Settled]) -> None:
-    metrics.count(item.outcome for item in settled)
-    for item in settled:
-        told = {"event_id": item.message.event_id, "type": item.message.type}
-        match item.outcome:
-            case Dead(reason):
-                log.error("event_dead", **told, reason=reason)
-            case Parked(waiting_for, reason):
-                log.warning("event_parked", **told, waiting_for=waiting_for, reason=reason)
-            case RetryLater(delay_seconds, reason):
-                log.warning("event_delayed", **told, delay_seconds=delay_seconds, reason=reason)
-            case _:
-                pass
+class Polls:
+    """How far back a poll must look: to the last one that left nothing due, or now and then at everything.
+
+    What was archived stays in the queue's index for as long as any snapshot of the database is older, which may be
+    hours, and a poll of everything reads all of it.
+    """
+
+    def __init__(self) -> None:
+        self._asked_seconds = self._everything_seconds = self._clean_seconds = float("-inf")
+
+    def due_within_seconds(self, now_seconds: float) -> float | None:
+        self._asked_seconds = now_seconds
+        if now_seconds - self._everything_seconds >= POLL_EVERYTHING_SECONDS:
+            self._everything_seconds = now_seconds
+            return None
+        return now_seconds - self._clean_seconds + POLL_LEEWAY_SECONDS
+
+    def found(self, count: int) -> None:
+        if count < inbox.BATCH_SIZE:
+            self._clean_seconds = self._asked_seconds
 
 
 def _one_line(error: Exception) -> str:

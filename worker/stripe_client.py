@@ -1,5 +1,7 @@
 """A key → a client of Stripe with our time-outs. Each errand and each reader has one of its own."""
 
+from uuid import UUID, uuid5
+
 import stripe
 
 
@@ -13,3 +15,8 @@ def stripe_client(
         max_network_retries=retries,
         http_client=stripe.RequestsClient(timeout=timeout_seconds),
     )
+
+
+def key_of_step(key: UUID, step: str) -> str:
+    """An Idempotency-Key for a request beside the one that has `key` itself: the same each time, and no other row's."""
+    return str(uuid5(key, step))

@@ -5,11 +5,12 @@
 -- event has a message; applied, ignored, parked and dead ones have none.
 --
 --   receive_stripe_event   billing_receiver      inbox row + message
---   read_stripe_events     billing_worker        take messages for a while; commits the attempt
 --   lock_stripe_events     billing_worker        first statement of the applying transaction
 --   settle_stripe_events   billing_worker        final status + archive, same transaction as the effects
---   delay_stripe_events    billing_worker        try again later
+--   delay_stripe_event     billing_worker        try again later
 --   retry_stripe_event     service_role          a dead, parked or ignored event goes back to the queue
+--
+-- How messages are taken: workers. Events that wait for an answer of Stripe: stripe_lookups.
 
 create table billing.stripe_events (
     stripe_event_id text primary key,
@@ -25,6 +26,7 @@ create table billing.stripe_events (
     created_at timestamptz not null,
     received_at timestamptz not null default now(),
     settled_at timestamptz,
+    notified_at timestamptz,
     constraint status_is_known check (status in ('queued', 'applied', 'ignored', 'parked', 'dead')),
     constraint settled_events_say_when check ((status = 'queued') = (settled_at is null)),
     constraint events_set_aside_say_why check (status in ('queued', 'applied') or last_error is not null)
@@ -32,16 +34,34 @@ create table billing.stripe_events (
 
 create index stripe_events_received on billing.stripe_events (received_at);
 create index stripe_events_set_aside on billing.stripe_events (status, received_at) where status in ('parked', 'dead');
+create index stripe_events_queued on billing.stripe_events (received_at) where status = 'queued';
+create index stripe_events_unreported on billing.stripe_events (settled_at)
+where status in ('parked', 'dead') and waiting_for is not null and notified_at is null;
 create index stripe_events_waiting on billing.stripe_events (waiting_for) where waiting_for is not null;
 
 alter table billing.stripe_events enable row level security;
 
 revoke all on billing.stripe_events from public, anon, authenticated, service_role;
 
-select pgmq.create('stripe_events');
-alter table pgmq.q_stripe_events enable row level security;
-alter table pgmq.a_stripe_events enable row level security;
-revoke all on pgmq.q_stripe_events, pgmq.a_stripe_events from public, anon, authenticated, service_role;
+-- Also after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, and a dump leaves these out.
+create function billing._create_queue()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if to_regclass('pgmq.q_stripe_events') is not null and to_regclass('pgmq.a_stripe_events') is not null then
+        return;
+    end if;
+    perform pgmq.create('stripe_events');
+    alter table pgmq.q_stripe_events enable row level security;
+    alter table pgmq.a_stripe_events enable row level security;
+    revoke all on pgmq.q_stripe_events, pgmq.a_stripe_events from public, anon, authenticated, service_role;
+end
+$$;
+
+select billing._create_queue();
 
 create function billing.receive_stripe_event(
     event_id text, type text, api_version text, created bigint, livemode boolean, payload text
@@ -82,37 +102,6 @@ begin
 
     perform pgmq.send('stripe_events', pg_catalog.jsonb_build_object('event_id', receive_stripe_event.event_id));
     return 'queued';
-end
-$$;
-
--- Called in a transaction of its own, so that the attempt counts even if the worker dies of the event. Two statements,
--- because a message may be committed after the first one's snapshot was taken: its event is there for the second.
-create function billing.read_stripe_events(visibility_seconds integer, batch_size integer)
-returns table (
-    msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
-    created_at timestamptz, payload text
-)
-language plpgsql
-volatile
-security definer
-set search_path = ''
-as $$
-declare
-    v_msg_ids bigint[];
-    v_read_cts integer[];
-    v_event_ids text[];
-begin
-    select array_agg(message.msg_id), array_agg(message.read_ct), array_agg(message.message ->> 'event_id')
-    into v_msg_ids, v_read_cts, v_event_ids
-    from pgmq.read('stripe_events', read_stripe_events.visibility_seconds, read_stripe_events.batch_size) as message;
-
-    return query
-    select
-        message.msg_id, message.read_ct, message.read_ct - event.excused_attempts, event.stripe_event_id, event.type,
-        event.api_version, event.created_at, event.payload
-    from unnest(v_msg_ids, v_read_cts, v_event_ids) as message (msg_id, read_ct, event_id)
-    join billing.stripe_events as event on event.stripe_event_id = message.event_id
-    order by message.msg_id;
 end
 $$;
 
@@ -161,8 +150,10 @@ as $$
 declare
     v_status text;
     v_is_ours boolean;
+    v_has_body boolean;
 begin
-    select stripe_events.status, stripe_events.livemode = billing.is_livemode() into v_status, v_is_ours
+    select stripe_events.status, stripe_events.livemode = billing.is_livemode(), stripe_events.payload <> ''
+    into v_status, v_is_ours, v_has_body
     from billing.stripe_events
     where stripe_events.stripe_event_id = retry_stripe_event.event_id
     for update;
@@ -172,10 +163,13 @@ begin
             using errcode = 'TB014', hint = 'List what is here with `till events list`.';
     elsif v_status not in ('dead', 'parked', 'ignored') or not v_is_ours then
         return v_status;
+    elsif not v_has_body then
+        raise exception 'the body of event % was deleted after settings.keep_events_days', retry_stripe_event.event_id
+            using errcode = 'TB056', hint = 'Grant by hand what it paid for, with `till credits grant`.';
     end if;
 
     update billing.stripe_events
-    set status = 'queued', excused_attempts = 0, waiting_for = null, settled_at = null
+    set status = 'queued', excused_attempts = 0, waiting_for = null, settled_at = null, notified_at = null
     where stripe_events.stripe_event_id = retry_stripe_event.event_id;
     perform pgmq.send('stripe_events', pg_catalog.jsonb_build_object('event_id', retry_stripe_event.event_id));
     return 'queued';
@@ -291,6 +285,7 @@ begin
         and (stripe_events.status = 'queued' or outcome.status = 'applied');
 
     perform pgmq.archive('stripe_events', settle_stripe_events.msg_ids);
+    delete from billing.stripe_lookups where stripe_lookups.stripe_event_id = any (settle_stripe_events.event_ids);
 
     perform billing._retry_events_waiting_for(id)
     from (select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null) as awaited
@@ -315,19 +310,25 @@ begin
         last_error = delay_stripe_event.reason
     where stripe_events.stripe_event_id = delay_stripe_event.event_id and stripe_events.status = 'queued';
 
-    perform pgmq.set_vt('stripe_events', delay_stripe_event.msg_id, delay_stripe_event.delay_seconds);
+    update billing.stripe_lookups
+    set next_attempt_at = now() + pg_catalog.make_interval(secs => delay_stripe_event.delay_seconds),
+        excused_attempts = stripe_lookups.excused_attempts + delay_stripe_event.excused::integer,
+        worker_pid = null
+    where stripe_lookups.stripe_event_id = delay_stripe_event.event_id;
+    if not found then
+        perform pgmq.set_vt('stripe_events', delay_stripe_event.msg_id, delay_stripe_event.delay_seconds);
+    end if;
 end
 $$;
 
 revoke all on function
-    billing.receive_stripe_event, billing.read_stripe_events, billing.lock_stripe_events,
+    billing._create_queue, billing.receive_stripe_event, billing.lock_stripe_events,
     billing.retry_stripe_event, billing._has_arrived, billing._lock_arrival, billing._retry_events_waiting_for,
     billing._dismissal, billing.settle_stripe_events, billing.delay_stripe_event
 from public, anon, authenticated, service_role;
 grant execute on function billing.receive_stripe_event(text, text, text, bigint, boolean, text)
 to billing_receiver, service_role;
 grant execute on function
-    billing.read_stripe_events(integer, integer),
     billing.lock_stripe_events(text[], text[], boolean),
     billing.settle_stripe_events(bigint[], text[], text[], text[], text[]),
     billing.delay_stripe_event(bigint, text, integer, text, boolean)
@@ -338,6 +339,8 @@ grant select on billing.stripe_events to service_role;
 comment on table billing.stripe_events is 'Every event that Stripe signed, once, as it came.';
 comment on column billing.stripe_events.status is 'queued: has a message. applied: effects committed. ignored: not for us, by mode, type, Stripe account, or because a person said so. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
 comment on column billing.stripe_events.created_at is 'When it happened at Stripe, in whole seconds.';
+comment on column billing.stripe_events.payload is 'The body as it came; empty once it was deleted, settings.keep_events_days after the event was received.';
+comment on column billing.stripe_events.notified_at is 'When administrators were told that it waits for waiting_for.';
 comment on column billing.stripe_events.waiting_for is 'Stripe id whose arrival here sends the event to the queue again.';
 comment on function billing.receive_stripe_event(text, text, text, bigint, boolean, text) is 'Stores a signed event and queues it: queued, duplicate or ignored. created is in Unix seconds.';
 comment on function billing.retry_stripe_event(text) is 'Sends a dead, parked or ignored event to the queue again; any other is left alone. Returns the status.';

@@ -22,7 +22,8 @@ as $$
     select settings.stripe_account_id, settings.livemode, (
         select stripe_events.stripe_event_id from billing.stripe_events
         where stripe_events.livemode = settings.livemode and stripe_events.received_at > now() - interval '25 days'
-            and stripe_events.status <> 'ignored' and stripe_events.payload !~ '"(account|context)"\s*:\s*"'
+            and stripe_events.status <> 'ignored' and stripe_events.payload <> ''
+            and stripe_events.payload !~ '"(account|context)"\s*:\s*"'
         order by stripe_events.received_at desc
         limit 1
     )

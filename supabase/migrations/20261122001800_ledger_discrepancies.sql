@@ -1,4 +1,5 @@
--- The ledger's proof: one row for whatever is off, none when all is well.
+-- The ledger's proof: one row for whatever is off, none when all is well. Events that lost their place in the queue are
+-- among it, with no account: what they paid for is missing, too.
 --
 -- Read it after a restore, in monitoring, in tests. It looks at every account, so it takes as long as the ledger is
 -- large. Readable by service_role and postgres.
@@ -165,7 +166,9 @@ union all
 select e.account_id, 'refunds_are_within_the_spend', format('entry %s of %s was given back %s', e.id, e.amount, g.amount)
 from given_back as g
 join billing.credit_entries as e on e.id = g.reverses_entry_id
-where g.amount > -e.amount;
+where g.amount > -e.amount
+union all
+select null, lost.invariant, lost.detail from billing._lost_messages() as lost;
 
 revoke all on billing.ledger_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.ledger_discrepancies to service_role;

@@ -34,7 +34,7 @@ language sql
 volatile
 set search_path = ''
 as $$
-    select pg_catalog.format('tillbase:%s:%s:%s', _fresh_stripe_key.purpose, _fresh_stripe_key.id, gen_random_uuid())
+    select gen_random_uuid()::text
 $$;
 
 -- What a new customer of an account is called in Stripe: the team's name, or what the user calls themselves; null where

@@ -27,26 +27,76 @@ as $$
     )
 $$;
 
--- Money that came in and waits for a plan, a pack or a customer; other events that wait for a plan.
+-- Money that came in and waits for a plan, a pack or a customer, and other events that wait for a plan: after a quarter of
+-- an hour, each by itself. Any other event that waits for a customer: after an hour, once for the customer. Only those that
+-- were not told of yet are looked at.
 create function billing._notify_of_waiting_events()
 returns void
-language sql
+language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
-    select billing._notify_of_event(stripe_events) from billing.stripe_events
-    where stripe_events.status in ('parked', 'dead') and stripe_events.received_at > now() - interval '30 days'
-        and stripe_events.waiting_for is not null and stripe_events.settled_at < now() - interval '15 minutes'
-        and (stripe_events.status = 'dead' or billing._pays_for_credits(stripe_events.type))
-        and not exists (
-            select from billing.notifications
-            where notifications.dedupe_key = format(
-                '%s:%s:%s',
-                case when billing._pays_for_credits(stripe_events.type) then 'credits_not_granted' else 'event_dead' end,
-                stripe_events.stripe_event_id, stripe_events.attempts
-            )
+declare
+    v_events billing.stripe_events[];
+begin
+    v_events := array(
+        select stripe_events from billing.stripe_events
+        where stripe_events.status in ('parked', 'dead') and stripe_events.waiting_for is not null
+            and stripe_events.notified_at is null
+            and stripe_events.settled_at < now() - case
+                when stripe_events.status = 'dead' or billing._pays_for_credits(stripe_events.type)
+                then interval '15 minutes' else interval '1 hour' end
+        order by stripe_events.settled_at
+        limit 1000
+        for update skip locked
+    );
+    perform billing._notify_of_event(event) from unnest(v_events) as event
+    where event.status = 'dead' or billing._pays_for_credits(event.type);
+
+    perform billing._notify(
+        null, 'administrators', 'event_waiting', 'event_waiting:' || event.waiting_for,
+        jsonb_build_object(
+            'stripe_event_id', event.stripe_event_id, 'type', event.type, 'reason', event.last_error,
+            'waiting_for', event.waiting_for, 'received_at', event.received_at
         )
-    limit 1000
+    )
+    from unnest(v_events) as event
+    where not (event.status = 'dead' or billing._pays_for_credits(event.type));
+
+    update billing.stripe_events set notified_at = now()
+    where stripe_events.stripe_event_id = any (array(select event.stripe_event_id from unnest(v_events) as event));
+end
+$$;
+
+-- Events that are still in the queue after an hour: they wait for a key, for Stripe, or for somebody who holds a lock.
+-- Once for the one that has waited longest, with the first few.
+create function billing._notify_of_queued_events()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_first jsonb;
+begin
+    select jsonb_agg(to_jsonb(oldest) order by oldest.received_at) into v_first
+    from (
+        select
+            stripe_events.stripe_event_id, stripe_events.type, stripe_events.last_error as reason,
+            stripe_events.received_at
+        from billing.stripe_events
+        where stripe_events.status = 'queued' and stripe_events.received_at < now() - interval '1 hour'
+        order by stripe_events.received_at
+        limit 10
+    ) as oldest;
+    if v_first is null then
+        return;
+    end if;
+    perform billing._notify(
+        null, 'administrators', 'event_waiting', 'event_waiting:' || (v_first -> 0 ->> 'stripe_event_id'),
+        (v_first -> 0) || jsonb_build_object('first', v_first)
+    );
+end
 $$;
 
 -- Cards of those who are to pay again, a month before.
@@ -95,6 +145,7 @@ set search_path = ''
 as $$
     select billing._notify_of_silence();
     select billing._notify_of_waiting_events();
+    select billing._notify_of_queued_events();
     select billing._notify_of_expiring_cards();
 $$;
 
@@ -150,8 +201,8 @@ end
 $$;
 
 revoke all on function
-    billing._notify_of_silence, billing._notify_of_waiting_events, billing._notify_of_expiring_cards,
-    billing.enqueue_reminders, billing.enqueue_expiring_credits
+    billing._notify_of_silence, billing._notify_of_waiting_events, billing._notify_of_queued_events,
+    billing._notify_of_expiring_cards, billing.enqueue_reminders, billing.enqueue_expiring_credits
 from public, anon, authenticated, service_role;
 grant execute on function billing.enqueue_reminders(), billing.enqueue_expiring_credits(uuid, integer) to billing_worker;
 

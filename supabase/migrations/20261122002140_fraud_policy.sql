@@ -28,6 +28,7 @@ values ('normal', false), ('elevated', false), ('highest', true), ('not_assessed
 
 create table billing.fraud_actions (
     id bigint generated always as identity primary key,
+    idempotency_key uuid not null default gen_random_uuid(),
     stripe_early_fraud_warning_id text references billing.fraud_warnings (stripe_early_fraud_warning_id),
     account_id uuid references billing.accounts (id),
     action text not null,
@@ -78,4 +79,5 @@ comment on column billing.settings.fraud_dry_run is 'Warnings are recorded and n
 comment on table billing.fraud_policies is 'What is done about an early fraud warning, by the risk level of its charge. Edit it as you see fit.';
 comment on column billing.fraud_policies.refund_amount_max is 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
 comment on table billing.fraud_actions is 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
+comment on column billing.fraud_actions.idempotency_key is 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
 comment on column billing.fraud_actions.is_in_doubt is 'Stripe may have done it already, and its answer was lost.';

@@ -1,13 +1,14 @@
 -- Refunds and cancellations that were decided on → handed to the worker, which asks Stripe → what became of them.
 --
 -- Invariant: an action is in one worker's hands at a time; whoever is not heard of by the end of the lease is thought to
--- have died, and the same is asked for again with the same key (the action's id). From its taking until the worker knows
+-- have died, and the same is asked for again with the same key (idempotency_key). From its taking until the worker knows
 -- better an action is in doubt: Stripe may have done it, so it can't be undone. Callable by billing_worker.
 
 -- was_in_doubt: an earlier attempt may have been done, and its answer was lost.
 create function billing.take_fraud_actions(actions_max integer, lease_seconds integer)
 returns table (
-    id bigint, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean
+    id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer,
+    was_in_doubt boolean
 )
 language sql
 volatile
@@ -29,8 +30,8 @@ as $$
     from due
     where fraud_actions.id = due.id
     returning
-        fraud_actions.id, fraud_actions.action, fraud_actions.stripe_charge_id, fraud_actions.stripe_subscription_id,
-        fraud_actions.attempts, due.is_in_doubt
+        fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action, fraud_actions.stripe_charge_id,
+        fraud_actions.stripe_subscription_id, fraud_actions.attempts, due.is_in_doubt
 $$;
 
 create function billing._tell_of_failed_action(action billing.fraud_actions)

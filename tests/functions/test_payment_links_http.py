@@ -16,10 +16,10 @@ from tests.functions.shop import KEY, SITE, Shop, User, link, only, open_shop
 from tests.functions.support import Answer
 from tests.functions.test_checkout_http import forged
 from tests.support import Database
+from tests.worker.conftest import drain_with_stripe, make_due
 from tests.worker.events import Event, receive
-from worker.drain import drain
 from worker.fetch import StripeReader
-from worker.run import connect
+from worker.sessions import connect
 from worker.settings import Settings
 
 DEADLINE_SECONDS = 20
@@ -74,9 +74,9 @@ def work(shop: Shop) -> None:
         )
         deadline = time.monotonic() + DEADLINE_SECONDS
         # Two states of one second are settled by asking Stripe in the next one.
-        while app.execute("update pgmq.q_stripe_events set vt = clock_timestamp()").rowcount:
+        while make_due(app):
             assert time.monotonic() < deadline
-            if not drain(worker, StripeReader(KEY, shop.stripe_url)):
+            if not drain_with_stripe(worker, StripeReader(KEY, shop.stripe_url)):
                 time.sleep(0.05)
 
 

@@ -89,7 +89,7 @@ class Project:
                 # Months that began before it are granted before it: the oldest credits are spent first.
                 self._pass_time(some[-1].created)
                 self._deliver(some[-1].created, some)
-        while self.shop.value("select count(*) from pgmq.q_stripe_events where read_ct < 10"):
+        while self.shop.is_busy():
             stripe.wait(1)
             self.shop.make_due()
             self.shop.drain()

@@ -1726,6 +1726,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._create_queue() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('pgmq.q_stripe_events') is not null and to_regclass('pgmq.a_stripe_events') is not null then
+        return;
+    end if;
+    perform pgmq.create('stripe_events');
+    alter table pgmq.q_stripe_events enable row level security;
+    alter table pgmq.a_stripe_events enable row level security;
+    revoke all on pgmq.q_stripe_events, pgmq.a_stripe_events from public, anon, authenticated, service_role;
+end
+$$;
+
 CREATE TABLE billing.credit_packs (
     stripe_price_id text NOT NULL,
     stripe_product_id text NOT NULL,
@@ -2353,7 +2368,7 @@ CREATE FUNCTION billing._fresh_stripe_key(purpose text, id uuid) RETURNS text
     LANGUAGE sql
     SET search_path TO ''
     AS $$
-    select pg_catalog.format('tillbase:%s:%s:%s', _fresh_stripe_key.purpose, _fresh_stripe_key.id, gen_random_uuid())
+    select gen_random_uuid()::text
 $$;
 
 CREATE FUNCTION billing._frozen_of_lots(grant_ids bigint[]) RETURNS bigint
@@ -2903,6 +2918,36 @@ begin
             perform billing._remember_due(v_lot.account_id, v_subscription.trial_end);
         end if;
     end loop;
+end
+$$;
+
+CREATE TABLE billing.workers (
+    pid integer NOT NULL,
+    in_hand bigint[] DEFAULT '{}'::bigint[] NOT NULL,
+    in_hand_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.workers IS 'Workers that are connected, or died: by the process id of their session, the messages that each took last.';
+
+COMMENT ON COLUMN billing.workers.in_hand_until IS 'The time-out of these messages; those that have another one are out of its hands.';
+
+CREATE FUNCTION billing._hand_back(worker billing.workers) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update pgmq.q_stripe_events as message
+    set vt = clock_timestamp() + billing._wait_after_death(message.read_ct - events.excused_attempts)
+    from billing.stripe_events as events
+    where message.msg_id = any ((_hand_back.worker).in_hand) and message.vt = (_hand_back.worker).in_hand_until
+        and events.stripe_event_id = message.message ->> 'event_id';
+
+    update billing.stripe_lookups
+    set worker_pid = null, next_attempt_at = clock_timestamp() + billing._wait_after_death(stripe_lookups.attempts)
+    where stripe_lookups.worker_pid = (_hand_back.worker).pid;
+
+    delete from billing.workers where workers.pid = (_hand_back.worker).pid;
 end
 $$;
 
@@ -3598,6 +3643,13 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._lock_of_workers() RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select hashtext('billing.workers')
+$$;
+
 CREATE TABLE billing.recharges (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     account_id uuid NOT NULL,
@@ -3672,6 +3724,34 @@ begin
         v_balance := billing._lock_balance(v_balance.account_id);
     end if;
     return v_balance;
+end
+$$;
+
+CREATE FUNCTION billing._lost_messages() RETURNS TABLE(invariant text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    AS $$
+begin
+    if to_regclass('pgmq.q_stripe_events') is null then
+        return query
+        select 'queued_event_has_a_message', format('event %s: there is no queue', stripe_events.stripe_event_id)
+        from billing.stripe_events where stripe_events.status = 'queued';
+        return;
+    end if;
+    return query
+    select 'queued_event_has_a_message', format('event %s has no message', stripe_events.stripe_event_id)
+    from billing.stripe_events
+    where stripe_events.status = 'queued' and not exists (
+        select from pgmq.q_stripe_events as message where message.message ->> 'event_id' = stripe_events.stripe_event_id
+    )
+    union all
+    select 'message_has_a_queued_event', format('message %s of event %s', message.msg_id, message.message ->> 'event_id')
+    from pgmq.q_stripe_events as message
+    where not exists (
+        select from billing.stripe_events
+        where stripe_events.stripe_event_id = message.message ->> 'event_id' and stripe_events.status = 'queued'
+    );
 end
 $$;
 
@@ -3988,6 +4068,7 @@ CREATE TABLE billing.stripe_events (
     created_at timestamp with time zone NOT NULL,
     received_at timestamp with time zone DEFAULT now() NOT NULL,
     settled_at timestamp with time zone,
+    notified_at timestamp with time zone,
     CONSTRAINT events_set_aside_say_why CHECK (((status = ANY (ARRAY['queued'::text, 'applied'::text])) OR (last_error IS NOT NULL))),
     CONSTRAINT settled_events_say_when CHECK (((status = 'queued'::text) = (settled_at IS NULL))),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'applied'::text, 'ignored'::text, 'parked'::text, 'dead'::text])))
@@ -3995,11 +4076,15 @@ CREATE TABLE billing.stripe_events (
 
 COMMENT ON TABLE billing.stripe_events IS 'Every event that Stripe signed, once, as it came.';
 
+COMMENT ON COLUMN billing.stripe_events.payload IS 'The body as it came; empty once it was deleted, settings.keep_events_days after the event was received.';
+
 COMMENT ON COLUMN billing.stripe_events.status IS 'queued: has a message. applied: effects committed. ignored: not for us, by mode, type, Stripe account, or because a person said so. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
 
 COMMENT ON COLUMN billing.stripe_events.waiting_for IS 'Stripe id whose arrival here sends the event to the queue again.';
 
 COMMENT ON COLUMN billing.stripe_events.created_at IS 'When it happened at Stripe, in whole seconds.';
+
+COMMENT ON COLUMN billing.stripe_events.notified_at IS 'When administrators were told that it waits for waiting_for.';
 
 CREATE FUNCTION billing._notify_of_event(event billing.stripe_events) RETURNS void
     LANGUAGE sql
@@ -4059,6 +4144,33 @@ CREATE FUNCTION billing._notify_of_expiring_cards() RETURNS void
     limit 1000
 $$;
 
+CREATE FUNCTION billing._notify_of_queued_events() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_first jsonb;
+begin
+    select jsonb_agg(to_jsonb(oldest) order by oldest.received_at) into v_first
+    from (
+        select
+            stripe_events.stripe_event_id, stripe_events.type, stripe_events.last_error as reason,
+            stripe_events.received_at
+        from billing.stripe_events
+        where stripe_events.status = 'queued' and stripe_events.received_at < now() - interval '1 hour'
+        order by stripe_events.received_at
+        limit 10
+    ) as oldest;
+    if v_first is null then
+        return;
+    end if;
+    perform billing._notify(
+        null, 'administrators', 'event_waiting', 'event_waiting:' || (v_first -> 0 ->> 'stripe_event_id'),
+        (v_first -> 0) || jsonb_build_object('first', v_first)
+    );
+end
+$$;
+
 CREATE FUNCTION billing._notify_of_receipt(account_id uuid, reference_id text, credits numeric, amount bigint, currency text, url text) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
@@ -4093,22 +4205,39 @@ CREATE FUNCTION billing._notify_of_silence() RETURNS void
 $$;
 
 CREATE FUNCTION billing._notify_of_waiting_events() RETURNS void
-    LANGUAGE sql
-    SET search_path TO ''
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select billing._notify_of_event(stripe_events) from billing.stripe_events
-    where stripe_events.status in ('parked', 'dead') and stripe_events.received_at > now() - interval '30 days'
-        and stripe_events.waiting_for is not null and stripe_events.settled_at < now() - interval '15 minutes'
-        and (stripe_events.status = 'dead' or billing._pays_for_credits(stripe_events.type))
-        and not exists (
-            select from billing.notifications
-            where notifications.dedupe_key = format(
-                '%s:%s:%s',
-                case when billing._pays_for_credits(stripe_events.type) then 'credits_not_granted' else 'event_dead' end,
-                stripe_events.stripe_event_id, stripe_events.attempts
-            )
+declare
+    v_events billing.stripe_events[];
+begin
+    v_events := array(
+        select stripe_events from billing.stripe_events
+        where stripe_events.status in ('parked', 'dead') and stripe_events.waiting_for is not null
+            and stripe_events.notified_at is null
+            and stripe_events.settled_at < now() - case
+                when stripe_events.status = 'dead' or billing._pays_for_credits(stripe_events.type)
+                then interval '15 minutes' else interval '1 hour' end
+        order by stripe_events.settled_at
+        limit 1000
+        for update skip locked
+    );
+    perform billing._notify_of_event(event) from unnest(v_events) as event
+    where event.status = 'dead' or billing._pays_for_credits(event.type);
+
+    perform billing._notify(
+        null, 'administrators', 'event_waiting', 'event_waiting:' || event.waiting_for,
+        jsonb_build_object(
+            'stripe_event_id', event.stripe_event_id, 'type', event.type, 'reason', event.last_error,
+            'waiting_for', event.waiting_for, 'received_at', event.received_at
         )
-    limit 1000
+    )
+    from unnest(v_events) as event
+    where not (event.status = 'dead' or billing._pays_for_credits(event.type));
+
+    update billing.stripe_events set notified_at = now()
+    where stripe_events.stripe_event_id = any (array(select event.stripe_event_id from unnest(v_events) as event));
+end
 $$;
 
 CREATE FUNCTION billing._obstacle_to_recharge(account_id uuid) RETURNS text
@@ -7254,6 +7383,7 @@ $$;
 
 CREATE TABLE billing.fraud_actions (
     id bigint NOT NULL,
+    idempotency_key uuid DEFAULT gen_random_uuid() NOT NULL,
     stripe_early_fraud_warning_id text,
     account_id uuid,
     action text NOT NULL,
@@ -7283,6 +7413,8 @@ CREATE TABLE billing.fraud_actions (
 );
 
 COMMENT ON TABLE billing.fraud_actions IS 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
+
+COMMENT ON COLUMN billing.fraud_actions.idempotency_key IS 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
 
 COMMENT ON COLUMN billing.fraud_actions.is_in_doubt IS 'Stripe may have done it already, and its answer was lost.';
 
@@ -7423,6 +7555,15 @@ CREATE FUNCTION billing._trial_days(account_id uuid, plan billing.plans) RETURNS
                 and sessions.mode = 'subscription' and sessions.status = 'complete'
                 and billing._is_within(settings.one_trial_per, _trial_days.plan, requests.stripe_price_id)
         )
+$$;
+
+CREATE FUNCTION billing._wait_after_death(attempts integer) RETURNS interval
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case when _wait_after_death.attempts > 1
+        then random() * make_interval(secs => least(2 ^ least(_wait_after_death.attempts - 1, 20), 900))
+        else interval '0' end
 $$;
 
 CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions, is_closed boolean) RETURNS text
@@ -8241,6 +8382,32 @@ $$;
 
 COMMENT ON FUNCTION billing.allocate_postponed() IS 'Grants the months that a batch of events has made due: before it ends the transaction that lock_stripe_events began with postpone_months.';
 
+CREATE FUNCTION billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    delete from billing.stripe_lookups
+    where stripe_lookups.stripe_event_id = ask_stripe.event_id and stripe_lookups.worker_pid = pg_backend_pid();
+    if found then
+        perform pgmq.set_vt('stripe_events', ask_stripe.msg_id, 1);
+        return;
+    end if;
+
+    update billing.stripe_events
+    set attempts = stripe_events.attempts + 1, excused_attempts = stripe_events.excused_attempts + 1
+    where stripe_events.stripe_event_id = ask_stripe.event_id and stripe_events.status = 'queued';
+
+    insert into billing.stripe_lookups (stripe_event_id, msg_id, tie_kind, tie_stripe_id)
+    values (ask_stripe.event_id, ask_stripe.msg_id, ask_stripe.tie_kind, ask_stripe.tie_stripe_id)
+    on conflict (stripe_event_id) do update
+    set msg_id = excluded.msg_id, tie_kind = excluded.tie_kind, tie_stripe_id = excluded.tie_stripe_id,
+        next_attempt_at = now();
+
+    perform pgmq.set_vt('stripe_events', ask_stripe.msg_id, 3600);
+end
+$$;
+
 CREATE FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, release_rest boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -8510,7 +8677,14 @@ begin
         last_error = delay_stripe_event.reason
     where stripe_events.stripe_event_id = delay_stripe_event.event_id and stripe_events.status = 'queued';
 
-    perform pgmq.set_vt('stripe_events', delay_stripe_event.msg_id, delay_stripe_event.delay_seconds);
+    update billing.stripe_lookups
+    set next_attempt_at = now() + pg_catalog.make_interval(secs => delay_stripe_event.delay_seconds),
+        excused_attempts = stripe_lookups.excused_attempts + delay_stripe_event.excused::integer,
+        worker_pid = null
+    where stripe_lookups.stripe_event_id = delay_stripe_event.event_id;
+    if not found then
+        perform pgmq.set_vt('stripe_events', delay_stripe_event.msg_id, delay_stripe_event.delay_seconds);
+    end if;
 end
 $$;
 
@@ -8741,6 +8915,7 @@ CREATE FUNCTION billing.enqueue_reminders() RETURNS void
     AS $$
     select billing._notify_of_silence();
     select billing._notify_of_waiting_events();
+    select billing._notify_of_queued_events();
     select billing._notify_of_expiring_cards();
 $$;
 
@@ -8910,6 +9085,23 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text, source text, reference_id text, expires_at timestamp with time zone, priority integer, metadata jsonb) IS 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots of a lower priority number are spent first.';
+
+CREATE FUNCTION billing.hand_back_stripe_events() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_worker billing.workers;
+begin
+    for v_worker in
+        select * from billing.workers where workers.pid <> pg_backend_pid() order by workers.pid for update skip locked
+    loop
+        if pg_try_advisory_xact_lock(billing._lock_of_workers(), v_worker.pid) then
+            perform billing._hand_back(v_worker);
+        end if;
+    end loop;
+end
+$$;
 
 CREATE FUNCTION billing.has_feature(feature text) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -9646,6 +9838,51 @@ $$;
 
 COMMENT ON FUNCTION billing.prove_entitlements(accounts_max integer) IS 'Checks the next accounts of the running entitlement proof and has administrators told, once, of what is off.';
 
+CREATE FUNCTION billing.prune_events(rows_max integer) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_kept_from timestamptz;
+    v_queued_from timestamptz;
+    v_from timestamptz;
+    v_until timestamptz;
+    v_count bigint;
+    v_messages bigint;
+begin
+    select now() - make_interval(days => settings.keep_events_days) into v_kept_from from billing.settings;
+    select event_pruning.pruned_until into v_from from billing.event_pruning;
+    select min(stripe_events.received_at) into v_queued_from
+    from billing.stripe_events where stripe_events.status = 'queued';
+
+    select count(*), max(old.received_at) into v_count, v_until
+    from (
+        select stripe_events.received_at from billing.stripe_events
+        where stripe_events.received_at > v_from and stripe_events.received_at < least(v_kept_from, v_queued_from)
+        order by stripe_events.received_at
+        fetch first (prune_events.rows_max) rows with ties
+    ) as old;
+    if v_count > 0 then
+        update billing.stripe_events set payload = ''
+        where stripe_events.received_at > v_from and stripe_events.received_at <= v_until
+            and stripe_events.status in ('applied', 'ignored') and stripe_events.payload <> '';
+        update billing.event_pruning set pruned_until = v_until where event_pruning.pruned_until = v_from;
+    end if;
+
+    delete from pgmq.a_stripe_events as archived
+    where archived.msg_id in (
+        select old.msg_id from pgmq.a_stripe_events as old
+        where old.archived_at < v_kept_from
+        order by old.archived_at
+        limit prune_events.rows_max
+    );
+    get diagnostics v_messages = row_count;
+    return greatest(v_count, v_messages);
+end
+$$;
+
+COMMENT ON FUNCTION billing.prune_events(rows_max integer) IS 'Deletes the bodies of about rows_max events that are older than settings.keep_events_days, and as many archived messages. Less than rows_max when nothing is left.';
+
 CREATE FUNCTION billing.prune_notifications(rows_max integer) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
@@ -9666,26 +9903,70 @@ $$;
 
 COMMENT ON FUNCTION billing.prune_notifications(rows_max integer) IS 'Deletes up to rows_max notifications that were delivered, or skipped, longer ago than settings.notification_retention.';
 
-CREATE FUNCTION billing.read_stripe_events(visibility_seconds integer, batch_size integer) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text)
+CREATE FUNCTION billing.read_stripe_events(visibility_seconds integer, batch_size integer, due_within_seconds double precision DEFAULT NULL::double precision) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text)
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
+    v_due_after timestamptz := coalesce(
+        now() - make_interval(secs => read_stripe_events.due_within_seconds), '-infinity'
+    );
+    v_until timestamptz := clock_timestamp() + make_interval(secs => read_stripe_events.visibility_seconds);
     v_msg_ids bigint[];
     v_read_cts integer[];
     v_event_ids text[];
+    v_count bigint;
 begin
-    select array_agg(message.msg_id), array_agg(message.read_ct), array_agg(message.message ->> 'event_id')
-    into v_msg_ids, v_read_cts, v_event_ids
-    from pgmq.read('stripe_events', read_stripe_events.visibility_seconds, read_stripe_events.batch_size) as message;
+    loop
+        with due as materialized (
+            select queued.msg_id from pgmq.q_stripe_events as queued
+            where queued.vt <= now() and queued.vt >= v_due_after
+            order by queued.vt
+            limit read_stripe_events.batch_size
+            for update skip locked
+        ),
+        taken as (
+            update pgmq.q_stripe_events as message
+            set vt = v_until, read_ct = message.read_ct + 1
+            from due
+            where message.msg_id = due.msg_id
+            returning message.msg_id, message.read_ct, message.message ->> 'event_id' as event_id
+        )
+        select array_agg(taken.msg_id), array_agg(taken.read_ct), array_agg(taken.event_id)
+        into v_msg_ids, v_read_cts, v_event_ids
+        from taken;
+        exit when v_msg_ids is null;
 
-    return query
-    select
-        message.msg_id, message.read_ct, message.read_ct - event.excused_attempts, event.stripe_event_id, event.type,
-        event.api_version, event.created_at, event.payload
-    from unnest(v_msg_ids, v_read_cts, v_event_ids) as message (msg_id, read_ct, event_id)
-    join billing.stripe_events as event on event.stripe_event_id = message.event_id
-    order by message.msg_id;
+        return query
+        select
+            message.msg_id, message.read_ct, message.read_ct - event.excused_attempts, event.stripe_event_id, event.type,
+            event.api_version, event.created_at, event.payload
+        from unnest(v_msg_ids, v_read_cts, v_event_ids) as message (msg_id, read_ct, event_id)
+        join billing.stripe_events as event
+            on event.stripe_event_id = message.event_id and event.status = 'queued'
+        order by message.msg_id;
+        get diagnostics v_count = row_count;
+
+        if v_count < cardinality(v_msg_ids) then
+            perform pgmq.archive('stripe_events', array(
+                select message.msg_id from unnest(v_msg_ids, v_event_ids) as message (msg_id, event_id)
+                where not exists (
+                    select from billing.stripe_events as event
+                    where event.stripe_event_id = message.event_id and event.status = 'queued'
+                )
+            ));
+        end if;
+        exit when v_count > 0;
+    end loop;
+
+    if v_msg_ids is null then
+        return;
+    end if;
+    update billing.workers set in_hand = v_msg_ids, in_hand_until = v_until where workers.pid = pg_backend_pid();
+    if not found then
+        perform billing.start_worker();
+        update billing.workers set in_hand = v_msg_ids, in_hand_until = v_until where workers.pid = pg_backend_pid();
+    end if;
 end
 $$;
 
@@ -9971,6 +10252,25 @@ $$;
 
 COMMENT ON FUNCTION billing.release_hold(hold_id uuid, idempotency_key text) IS 'Gives back what a hold still has set aside.';
 
+CREATE FUNCTION billing.release_stripe_events(delay_seconds integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update pgmq.q_stripe_events as message
+    set vt = clock_timestamp() + random() * make_interval(secs => release_stripe_events.delay_seconds),
+        read_ct = greatest(message.read_ct - 1, 0)
+    from billing.workers
+    where workers.pid = pg_backend_pid() and message.msg_id = any (workers.in_hand)
+        and message.vt = workers.in_hand_until;
+
+    update billing.stripe_lookups
+    set worker_pid = null, attempts = stripe_lookups.attempts - 1,
+        next_attempt_at = clock_timestamp() + random() * make_interval(secs => release_stripe_events.delay_seconds)
+    where stripe_lookups.worker_pid = pg_backend_pid();
+end
+$$;
+
 CREATE FUNCTION billing.reopen_account(account_id uuid) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -10012,6 +10312,40 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.replace_payment_link(stripe_payment_link_id text, name text) IS 'Retires a link that Stripe says is gone or inactive; what is to be done for another.';
+
+CREATE FUNCTION billing.requeue_stripe_events() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    AS $$
+declare
+    v_event_ids text[];
+begin
+    perform billing._create_queue();
+    if not pg_try_advisory_xact_lock(hashtextextended('billing.requeue_stripe_events', 0)) then
+        return 0;
+    end if;
+    v_event_ids := array(
+        select stripe_events.stripe_event_id from billing.stripe_events
+        where stripe_events.status = 'queued' and not exists (
+            select from pgmq.q_stripe_events as message
+            where message.message ->> 'event_id' = stripe_events.stripe_event_id
+        )
+        order by stripe_events.received_at
+    );
+    if v_event_ids <> '{}' then
+        -- A new message counts its reads from the start.
+        update billing.stripe_events set excused_attempts = 0
+        where stripe_events.stripe_event_id = any (v_event_ids) and stripe_events.excused_attempts > 0;
+        perform pgmq.send_batch(
+            'stripe_events', array(select jsonb_build_object('event_id', id) from unnest(v_event_ids) as id)
+        );
+    end if;
+    return cardinality(v_event_ids);
+end
+$$;
+
+COMMENT ON FUNCTION billing.requeue_stripe_events() IS 'Queues again what is queued and has no message, as after a restore that left the queue out. How many.';
 
 CREATE FUNCTION billing.resolve_fraud_warning(stripe_early_fraud_warning_id text, decision text, notes text, actor text) RETURNS billing.fraud_warnings
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10105,8 +10439,10 @@ CREATE FUNCTION billing.retry_stripe_event(event_id text) RETURNS text
 declare
     v_status text;
     v_is_ours boolean;
+    v_has_body boolean;
 begin
-    select stripe_events.status, stripe_events.livemode = billing.is_livemode() into v_status, v_is_ours
+    select stripe_events.status, stripe_events.livemode = billing.is_livemode(), stripe_events.payload <> ''
+    into v_status, v_is_ours, v_has_body
     from billing.stripe_events
     where stripe_events.stripe_event_id = retry_stripe_event.event_id
     for update;
@@ -10116,10 +10452,13 @@ begin
             using errcode = 'TB014', hint = 'List what is here with `till events list`.';
     elsif v_status not in ('dead', 'parked', 'ignored') or not v_is_ours then
         return v_status;
+    elsif not v_has_body then
+        raise exception 'the body of event % was deleted after settings.keep_events_days', retry_stripe_event.event_id
+            using errcode = 'TB056', hint = 'Grant by hand what it paid for, with `till credits grant`.';
     end if;
 
     update billing.stripe_events
-    set status = 'queued', excused_attempts = 0, waiting_for = null, settled_at = null
+    set status = 'queued', excused_attempts = 0, waiting_for = null, settled_at = null, notified_at = null
     where stripe_events.stripe_event_id = retry_stripe_event.event_id;
     perform pgmq.send('stripe_events', pg_catalog.jsonb_build_object('event_id', retry_stripe_event.event_id));
     return 'queued';
@@ -10597,6 +10936,7 @@ begin
         and (stripe_events.status = 'queued' or outcome.status = 'applied');
 
     perform pgmq.archive('stripe_events', settle_stripe_events.msg_ids);
+    delete from billing.stripe_lookups where stripe_lookups.stripe_event_id = any (settle_stripe_events.event_ids);
 
     perform billing._retry_events_waiting_for(id)
     from (select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null) as awaited
@@ -10794,6 +11134,19 @@ $_$;
 
 COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';
 
+CREATE FUNCTION billing.start_worker() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._create_queue();
+    perform billing._hand_back(workers) from billing.workers where workers.pid = pg_backend_pid();
+    insert into billing.workers (pid) values (pg_backend_pid());
+    perform pg_advisory_lock(billing._lock_of_workers(), pg_backend_pid());
+    perform billing.hand_back_stripe_events();
+end
+$$;
+
 CREATE FUNCTION billing.stripe_account() RETURNS TABLE(stripe_account_id text, livemode boolean, witness_event_id text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
@@ -10801,7 +11154,8 @@ CREATE FUNCTION billing.stripe_account() RETURNS TABLE(stripe_account_id text, l
     select settings.stripe_account_id, settings.livemode, (
         select stripe_events.stripe_event_id from billing.stripe_events
         where stripe_events.livemode = settings.livemode and stripe_events.received_at > now() - interval '25 days'
-            and stripe_events.status <> 'ignored' and stripe_events.payload !~ '"(account|context)"\s*:\s*"'
+            and stripe_events.status <> 'ignored' and stripe_events.payload <> ''
+            and stripe_events.payload !~ '"(account|context)"\s*:\s*"'
         order by stripe_events.received_at desc
         limit 1
     )
@@ -11578,7 +11932,7 @@ $$;
 
 COMMENT ON FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) IS 'Customers whose e-mail address is to be changed in Stripe, taken by the caller for lease_seconds.';
 
-CREATE FUNCTION billing.take_fraud_actions(actions_max integer, lease_seconds integer) RETURNS TABLE(id bigint, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
+CREATE FUNCTION billing.take_fraud_actions(actions_max integer, lease_seconds integer) RETURNS TABLE(id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -11597,8 +11951,8 @@ CREATE FUNCTION billing.take_fraud_actions(actions_max integer, lease_seconds in
     from due
     where fraud_actions.id = due.id
     returning
-        fraud_actions.id, fraud_actions.action, fraud_actions.stripe_charge_id, fraud_actions.stripe_subscription_id,
-        fraud_actions.attempts, due.is_in_doubt
+        fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action, fraud_actions.stripe_charge_id,
+        fraud_actions.stripe_subscription_id, fraud_actions.attempts, due.is_in_doubt
 $$;
 
 CREATE FUNCTION billing.take_notifications(messages_max integer, lease_seconds integer, audiences text[]) RETURNS TABLE(id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer, delivered_to text[], digest_size integer, first jsonb, email text, created_at timestamp with time zone)
@@ -11741,6 +12095,56 @@ CREATE FUNCTION billing.take_retired_links(links_max integer, lease_seconds inte
 $$;
 
 COMMENT ON FUNCTION billing.take_retired_links(links_max integer, lease_seconds integer) IS 'Payment Links to deactivate in Stripe, taken by the caller for lease_seconds.';
+
+CREATE FUNCTION billing.take_stripe_lookups(lookups_max integer, lease_seconds integer) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text, tie_kind text, tie_stripe_id text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_event_ids text[];
+begin
+    with due as materialized (
+        select lookups.stripe_event_id from billing.stripe_lookups as lookups
+        where lookups.next_attempt_at <= now()
+        order by lookups.next_attempt_at
+        limit take_stripe_lookups.lookups_max
+        for update skip locked
+    ),
+    taken as (
+        update billing.stripe_lookups as lookups
+        set attempts = lookups.attempts + 1, worker_pid = pg_backend_pid(),
+            next_attempt_at = now() + make_interval(secs => take_stripe_lookups.lease_seconds)
+        from due
+        where lookups.stripe_event_id = due.stripe_event_id
+        returning lookups.stripe_event_id
+    )
+    select array_agg(taken.stripe_event_id) into v_event_ids from taken;
+    if v_event_ids is null then
+        return;
+    end if;
+
+    delete from billing.stripe_lookups as lookups
+    where lookups.stripe_event_id = any (v_event_ids) and not (
+        exists (
+            select from pgmq.q_stripe_events as message
+            where message.msg_id = lookups.msg_id and message.message ->> 'event_id' = lookups.stripe_event_id
+        )
+        and exists (
+            select from billing.stripe_events as event
+            where event.stripe_event_id = lookups.stripe_event_id and event.status = 'queued'
+        )
+    );
+
+    return query
+    select
+        lookups.msg_id, lookups.attempts, lookups.attempts - lookups.excused_attempts, event.stripe_event_id, event.type,
+        event.api_version, event.created_at, event.payload, lookups.tie_kind, lookups.tie_stripe_id
+    from billing.stripe_lookups as lookups
+    join billing.stripe_events as event on event.stripe_event_id = lookups.stripe_event_id
+    where lookups.stripe_event_id = any (v_event_ids)
+    order by lookups.msg_id;
+end
+$$;
 
 CREATE FUNCTION billing.tg_account_members__member_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12139,6 +12543,17 @@ CREATE FUNCTION billing.tg_stripe_events__notify() RETURNS trigger
     AS $$
 begin
     perform billing._notify_of_event(new);
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_stripe_events__prune_again() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.event_pruning set pruned_until = new.received_at - interval '1 microsecond'
+    where event_pruning.pruned_until >= new.received_at;
     return null;
 end
 $$;
@@ -12967,6 +13382,14 @@ CREATE TABLE billing.entitlement_proof (
 
 COMMENT ON TABLE billing.entitlement_proof IS 'How far the running check of billing.entitlement_discrepancies is.';
 
+CREATE TABLE billing.event_pruning (
+    id boolean DEFAULT true NOT NULL,
+    pruned_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT there_is_one_row CHECK (id)
+);
+
+COMMENT ON TABLE billing.event_pruning IS 'How far the bodies of old events were deleted.';
+
 ALTER TABLE billing.fraud_actions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.fraud_actions_id_seq
     START WITH 1
@@ -13221,7 +13644,12 @@ UNION ALL
     format('entry %s of %s was given back %s'::text, e.id, e.amount, g.amount) AS detail
    FROM (given_back g
      JOIN billing.credit_entries e ON ((e.id = g.reverses_entry_id)))
-  WHERE (g.amount > ((- e.amount))::numeric);
+  WHERE (g.amount > ((- e.amount))::numeric)
+UNION ALL
+ SELECT NULL::uuid AS account_id,
+    lost.invariant,
+    lost.detail
+   FROM billing._lost_messages() lost(invariant, detail);
 
 COMMENT ON VIEW billing.ledger_discrepancies IS 'Whatever is off in the ledger: account, broken invariant, figures. Empty when all is well.';
 
@@ -13372,6 +13800,7 @@ CREATE TABLE billing.settings (
     notification_retention interval DEFAULT '90 days'::interval NOT NULL,
     silence_after interval DEFAULT '2 days'::interval,
     expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
+    keep_events_days integer DEFAULT 90 NOT NULL,
     fraud_dry_run boolean DEFAULT false NOT NULL,
     refund_policy text,
     on_user_deleted text DEFAULT 'report'::text NOT NULL,
@@ -13379,6 +13808,7 @@ CREATE TABLE billing.settings (
     CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
     CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
     CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
+    CONSTRAINT keep_events_days_is_positive CHECK ((keep_events_days > 0)),
     CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
     CONSTRAINT notification_deadline_is_positive CHECK ((notification_deadline > '00:00:00'::interval)),
     CONSTRAINT notification_rate_is_positive CHECK ((notification_rate > 0)),
@@ -13454,11 +13884,29 @@ COMMENT ON COLUMN billing.settings.silence_after IS 'After how long without an e
 
 COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before credits expire their owner is told.';
 
+COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events are kept, and the archive of the queue. Their rows stay.';
+
 COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded and nothing is done about them; judge_fraud_warning says what would be.';
 
 COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as customers are shown it before they buy; evidence in disputes.';
 
 COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified), cancel (and Stripe cancels it at once).';
+
+CREATE TABLE billing.stripe_lookups (
+    stripe_event_id text NOT NULL,
+    msg_id bigint NOT NULL,
+    tie_kind text,
+    tie_stripe_id text,
+    attempts integer DEFAULT 0 NOT NULL,
+    excused_attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone DEFAULT now() NOT NULL,
+    worker_pid integer,
+    CONSTRAINT ties_have_a_kind CHECK (((tie_kind IS NULL) = (tie_stripe_id IS NULL)))
+);
+
+COMMENT ON TABLE billing.stripe_lookups IS 'Events that wait for an answer of Stripe.';
+
+COMMENT ON COLUMN billing.stripe_lookups.tie_stripe_id IS 'The object of which only Stripe can tell what its later state is; null: whatever the event lacks.';
 
 CREATE TABLE billing.stripe_requests (
     account_id uuid NOT NULL,
@@ -13710,6 +14158,9 @@ ALTER TABLE ONLY billing.disputes
 ALTER TABLE ONLY billing.entitlement_proof
     ADD CONSTRAINT entitlement_proof_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY billing.event_pruning
+    ADD CONSTRAINT event_pruning_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.fraud_actions
     ADD CONSTRAINT fraud_actions_pkey PRIMARY KEY (id);
 
@@ -13788,6 +14239,9 @@ ALTER TABLE ONLY billing.settings
 ALTER TABLE ONLY billing.stripe_events
     ADD CONSTRAINT stripe_events_pkey PRIMARY KEY (stripe_event_id);
 
+ALTER TABLE ONLY billing.stripe_lookups
+    ADD CONSTRAINT stripe_lookups_pkey PRIMARY KEY (stripe_event_id);
+
 ALTER TABLE ONLY billing.stripe_requests
     ADD CONSTRAINT stripe_requests_pkey PRIMARY KEY (account_id, idempotency_key);
 
@@ -13802,6 +14256,9 @@ ALTER TABLE ONLY billing.test_clocks
 
 ALTER TABLE ONLY billing.trial_items
     ADD CONSTRAINT trial_items_pkey PRIMARY KEY (stripe_subscription_id, stripe_subscription_item_id, stripe_price_id);
+
+ALTER TABLE ONLY billing.workers
+    ADD CONSTRAINT workers_pkey PRIMARY KEY (pid);
 
 CREATE INDEX account_members_user ON billing.account_members USING btree (user_id);
 
@@ -14051,11 +14508,17 @@ CREATE INDEX saved_cards_customer ON billing.saved_cards USING btree (stripe_cus
 
 CREATE INDEX saved_cards_expiry ON billing.saved_cards USING btree (expires_on) WHERE (stripe_customer_id IS NOT NULL);
 
+CREATE INDEX stripe_events_queued ON billing.stripe_events USING btree (received_at) WHERE (status = 'queued'::text);
+
 CREATE INDEX stripe_events_received ON billing.stripe_events USING btree (received_at);
 
 CREATE INDEX stripe_events_set_aside ON billing.stripe_events USING btree (status, received_at) WHERE (status = ANY (ARRAY['parked'::text, 'dead'::text]));
 
+CREATE INDEX stripe_events_unreported ON billing.stripe_events USING btree (settled_at) WHERE ((status = ANY (ARRAY['parked'::text, 'dead'::text])) AND (waiting_for IS NOT NULL) AND (notified_at IS NULL));
+
 CREATE INDEX stripe_events_waiting ON billing.stripe_events USING btree (waiting_for) WHERE (waiting_for IS NOT NULL);
+
+CREATE INDEX stripe_lookups_due ON billing.stripe_lookups USING btree (next_attempt_at);
 
 CREATE INDEX subscription_items_price ON billing.subscription_items USING btree (stripe_price_id);
 
@@ -14136,6 +14599,8 @@ CREATE TRIGGER tg_products__stay_deleted BEFORE INSERT OR UPDATE ON billing.prod
 CREATE CONSTRAINT TRIGGER tg_refunds__meet AFTER INSERT OR UPDATE OF status ON billing.refunds DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.stripe_payment_intent_id IS NULL) AND (new.stripe_charge_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_money__meet();
 
 CREATE TRIGGER tg_stripe_events__notify AFTER UPDATE OF status ON billing.stripe_events FOR EACH ROW WHEN (((new.status = 'dead'::text) AND (old.status <> 'dead'::text) AND (new.waiting_for IS NULL))) EXECUTE FUNCTION billing.tg_stripe_events__notify();
+
+CREATE TRIGGER tg_stripe_events__prune_again AFTER UPDATE OF status ON billing.stripe_events FOR EACH ROW WHEN (((old.status = ANY (ARRAY['parked'::text, 'dead'::text])) AND (new.status <> ALL (ARRAY['parked'::text, 'dead'::text])))) EXECUTE FUNCTION billing.tg_stripe_events__prune_again();
 
 CREATE TRIGGER tg_credit_balance__refuse INSTEAD OF INSERT OR DELETE OR UPDATE ON public.credit_balance FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balance__refuse();
 
@@ -14380,6 +14845,8 @@ ALTER TABLE billing.disputes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.entitlement_proof ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE billing.event_pruning ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.fraud_actions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.fraud_policies ENABLE ROW LEVEL SECURITY;
@@ -14438,6 +14905,8 @@ ALTER TABLE billing.settings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.stripe_events ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE billing.stripe_lookups ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.stripe_requests ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.subscription_items ENABLE ROW LEVEL SECURITY;
@@ -14453,3 +14922,5 @@ CREATE POLICY subscriptions_select_own ON billing.subscriptions FOR SELECT TO au
 ALTER TABLE billing.test_clocks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.trial_items ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.workers ENABLE ROW LEVEL SECURITY;

@@ -313,27 +313,6 @@ def test_message_without_its_event_is_passed_over(
     assert [row["stripe_event_id"] for row in read(worker)] == ["evt_1"]
 
 
-def test_message_that_is_committed_while_a_read_begins_comes_with_its_event(
-    database: Database, admin: Connection, receiver: Connection, worker: Connection, conn: Connection
-) -> None:
-    """The queue sees later commits than the snapshot of the statement that asks it: the event must be seen too."""
-    admin.execute("alter function pgmq.read(text, integer, integer, jsonb) rename to read_at_once")
-    admin.execute("""
-        create function pgmq.read(queue_name text, vt integer, qty integer, conditional jsonb default '{}')
-        returns setof pgmq.message_record language plpgsql as $$
-        begin
-            perform pg_advisory_xact_lock(42);
-            return query select * from pgmq.read_at_once(queue_name, vt, qty, conditional);
-        end $$
-    """)
-    with database.connect(autocommit=False) as latch:
-        latch.execute("select pg_advisory_xact_lock(42)")
-        with blocked(worker, conn, lambda: read(worker)) as reading:
-            receive(receiver)
-            latch.commit()
-            assert [row["stripe_event_id"] for row in reading.result()] == ["evt_1"]
-
-
 def test_retry_leaves_an_event_of_the_other_mode_alone(
     receiver: Connection, app: Connection, conn: Connection
 ) -> None:

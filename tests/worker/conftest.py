@@ -14,9 +14,35 @@ from tests.worker.events import Event, catalogue, receive
 from tests.worker.stripe_stub import StripeStub, stripe_stub
 from worker.drain import Settled, drain
 from worker.fetch import StripeReader
-from worker.outcomes import Outcome
-from worker.run import connect
+from worker.lookups import Lookups, look_up
+from worker.outcomes import Fetch, Outcome, Refetch
+from worker.sessions import connect
 from worker.settings import Settings
+
+
+def drain_with_stripe(
+    worker: psycopg.Connection[Any], stripe: StripeReader, batch_size: int = 50
+) -> list[Settled]:
+    """Drain until nothing is due, also at Stripe; how each attempt ended that did not end in a question to Stripe."""
+    lookups, settled = Lookups(stripe), list[Settled]()
+    try:
+        while True:
+            drained, answered = drain(worker, batch_size), list(look_up(worker, lookups))
+            if not drained and not answered:
+                return settled
+            settled += [item for item in drained if not isinstance(item.outcome, Fetch | Refetch)] + answered
+    finally:
+        lookups.close()
+
+
+def make_due(app: psycopg.Connection[Any]) -> int:
+    """Let all time-outs and delays be over; how many messages wait."""
+    app.execute("update billing.stripe_lookups set next_attempt_at = now()")
+    return app.execute(
+        "update pgmq.q_stripe_events as message set vt = case when exists ("
+        "select from billing.stripe_lookups where stripe_event_id = message.message ->> 'event_id'"
+        ") then vt else clock_timestamp() end"
+    ).rowcount
 
 
 @dataclass
@@ -38,11 +64,8 @@ class Shop:
         receive(self.app, *events)
 
     def drain(self, batch_size: int = 50) -> list[Settled]:
-        """Empty the queue of what is due now; everything that was settled, in order."""
-        settled: list[Settled] = []
-        while batch := drain(self.worker, self.stripe, batch_size):
-            settled += batch
-        return settled
+        """Empty the queue of what is due now, and ask Stripe; everything that was settled, in order."""
+        return drain_with_stripe(self.worker, self.stripe, batch_size)
 
     def outcomes(self, *events: Event) -> dict[str, Outcome]:
         """Receive events and drain; event id → its last outcome."""
@@ -68,7 +91,14 @@ class Shop:
 
     def make_due(self) -> None:
         """Let the visibility time-outs and delays of all messages be over."""
-        self.app.execute("update pgmq.q_stripe_events set vt = clock_timestamp()")
+        make_due(self.app)
+
+    def is_busy(self) -> bool:
+        """Whether something waits that was not tried ten times yet."""
+        return self.value(
+            "select exists (select from pgmq.q_stripe_events as message left join billing.stripe_lookups "
+            "on stripe_event_id = message.message ->> 'event_id' where read_ct + coalesce(attempts, 0) < 10)"
+        )
 
     def assert_sound(self) -> None:
         """The books hold, credits are those that were paid for, and each queued event has one message."""

@@ -24,7 +24,8 @@ from worker.errors import WrongStripeKey
 from worker.fetch import StripeReader
 from worker.outcomes import Done, RetryLater
 from worker.recharges import Recharge, Unknown
-from worker.run import connect, run
+from worker.run import run
+from worker.sessions import connect
 from worker.settings import Settings, is_live
 
 TIMEOUT_SECONDS = 60

@@ -57,6 +57,20 @@ CASES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         "Credits held for review: 100",
         ["other", "initial credits wait for you", "till credits held"],
     ),
+    "event_waiting": (
+        {
+            "stripe_event_id": "evt_1",
+            "type": "invoice.paid",
+            "reason": "STRIPE_API_KEY is not set",
+            "received_at": DAY,
+            "first": [
+                {"stripe_event_id": "evt_1", "type": "invoice.paid", "reason": "STRIPE_API_KEY is not set"},
+                {"stripe_event_id": "evt_2", "type": "charge.succeeded", "reason": None},
+            ],
+        },
+        "A Stripe event has waited for more than an hour: invoice.paid",
+        ["STRIPE_API_KEY is not set", "evt_2 (charge.succeeded)", "till events show evt_1"],
+    ),
     "entitlement_discrepancy": (
         {
             "invariant": "paid_and_not_granted",

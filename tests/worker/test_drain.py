@@ -12,7 +12,6 @@ from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, Event, paid, r
 from worker import drain as drain_module
 from worker.apply import Job
 from worker.drain import drain
-from worker.fetch import StripeReader
 from worker.outcomes import Dead, Done, Ignored, Parked
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
@@ -35,7 +34,7 @@ def test_the_worker_works_in_its_own_role(shop: Shop) -> None:
 
 
 def test_an_empty_queue_is_an_empty_batch(shop: Shop) -> None:
-    assert drain(shop.worker, shop.stripe) == []
+    assert drain(shop.worker) == []
 
 
 def test_a_bad_event_takes_none_of_its_neighbours_down(shop: Shop) -> None:
@@ -63,7 +62,7 @@ def test_a_batch_is_one_transaction_and_a_second_one_for_the_reading(shop: Shop)
     for n in range(1, 11):
         shop.link(n)
     shop.receive(*(paid(n) for n in range(1, 11)))
-    drain(shop.worker, shop.stripe)
+    drain(shop.worker)
     writers = "select count(distinct xmin::text) from billing.credit_entries"
     assert shop.value(writers) == 1
 
@@ -223,11 +222,11 @@ def test_a_message_that_is_read_again_while_in_hand_is_applied_once(
             overtaken.append(True)
             shop.make_due()  # the visibility time-out passes while the first worker has the message
             with shop.database.connect("billing_worker") as second:
-                assert [item.outcome for item in drain(second, StripeReader(None, None))] == [Done()]
+                assert [item.outcome for item in drain(second)] == [Done()]
         return apply(conn, jobs)
 
     monkeypatch.setattr(drain_module, "apply", apply_after_another_worker)
-    assert [item.outcome for item in drain(shop.worker, shop.stripe)] == [Done()]
+    assert [item.outcome for item in drain(shop.worker)] == [Done()]
     assert shop.balance(account) == FIRST_MONTH
     shop.assert_sound()
 
@@ -246,11 +245,11 @@ def test_an_event_applied_meanwhile_stays_applied_when_a_late_worker_gives_it_up
         overtaken.append(True)
         shop.make_due()
         with shop.database.connect("billing_worker") as second:
-            drain(second, StripeReader(None, None))
+            drain(second)
         return apply(conn, [Job(job.message, outcome=Dead("late")) for job in jobs])
 
     monkeypatch.setattr(drain_module, "apply", bury_after_another_worker)
-    drain(shop.worker, shop.stripe)
+    drain(shop.worker)
     assert shop.status(event) == "applied"
     shop.assert_sound()
 
@@ -265,7 +264,7 @@ def test_two_workers_share_a_queue_without_doing_anything_twice(shop: Shop) -> N
     def work(_: int) -> int:
         done = 0
         with shop.database.connect("billing_worker") as conn:
-            while batch := drain(conn, StripeReader(None, None), batch_size=7):
+            while batch := drain(conn, batch_size=7):
                 done += len(batch)
         return done
 

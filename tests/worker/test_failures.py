@@ -20,7 +20,7 @@ from worker.drain import drain
 from worker.failures import ATTEMPTS_MAX, BACKOFF_MAX_SECONDS, backoff_seconds, outcome_of_database_error
 from worker.fetch import StripeReader
 from worker.outcomes import Dead, Done, Parked, RetryLater
-from worker.run import connect
+from worker.sessions import connect
 from worker.settings import Settings
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
@@ -87,7 +87,7 @@ def test_an_event_is_given_up_after_its_last_attempt(shop: Shop, monkeypatch: py
 
     def fail(conn: psycopg.Connection[Any], jobs: list[Job]) -> Any:
         if any(job.commands for job in jobs):
-            raise errors.DiskFull("no space left")
+            raise errors.InternalError_("cache lookup failed")
         return apply(conn, jobs)
 
     monkeypatch.setattr(drain_module, "apply", fail)
@@ -120,13 +120,13 @@ def test_a_connection_lost_between_reading_and_applying_loses_nothing_and_repeat
 
     monkeypatch.setattr(drain_module, "apply", apply_on_a_dead_connection)
     with pytest.raises(psycopg.OperationalError):
-        drain(shop.worker, shop.stripe)
+        drain(shop.worker)
     monkeypatch.undo()
     assert shop.balance(account) == 0
 
     shop.make_due()
     with connect(Settings(shop.database.url)) as second:
-        settled = drain(second, shop.stripe)
+        settled = drain(second)
     assert [(item.message.attempts, item.outcome) for item in settled] == [(2, Done())]
     assert shop.balance(account) == FIRST_MONTH
     shop.assert_sound()
@@ -146,10 +146,10 @@ def test_a_connection_lost_after_the_commit_repeats_nothing(
 
     monkeypatch.setattr(drain_module, "apply", lose_the_answer)
     with pytest.raises(psycopg.OperationalError):
-        drain(shop.worker, shop.stripe)
+        drain(shop.worker)
     shop.make_due()
     with connect(Settings(shop.database.url)) as second:
-        assert drain(second, shop.stripe) == []
+        assert drain(second) == []
     assert shop.balance(account) == FIRST_MONTH
     shop.assert_sound()
 
@@ -157,13 +157,12 @@ def test_a_connection_lost_after_the_commit_repeats_nothing(
 _POISONED_WORKER = """
 import os, signal, sys
 from worker import drain as drain_module
-from worker.fetch import StripeReader
-from worker.run import connect
+from worker.sessions import connect
 from worker.settings import Settings
 
 drain_module.normalise = lambda message: os.kill(os.getpid(), signal.SIGKILL)
 with connect(Settings(sys.argv[1])) as conn:
-    drain_module.drain(conn, StripeReader(None, None))
+    drain_module.drain(conn)
 """
 
 
@@ -202,7 +201,7 @@ def test_what_postgres_says_decides_by_its_code() -> None:
         (errors.SerializationFailure(), RetryLater),
         (errors.LockNotAvailable(), RetryLater),
         (errors.NumericValueOutOfRange(), Dead),
-        (errors.DiskFull(), RetryLater),
+        (errors.InternalError_(), RetryLater),
         (errors.CheckViolation(), Dead),
         (errors.NotNullViolation(), Dead),
         (errors.UniqueViolation(), RetryLater),

@@ -181,7 +181,7 @@ def play(shop: Shop, life: Life, told: list[Event]) -> list[Any]:
     for start in range(0, len(told), PORTION):
         shop.receive(*told[start : start + PORTION])
         shop.drain()
-    while shop.value("select count(*) from pgmq.q_stripe_events where read_ct < 10"):
+    while shop.is_busy():
         shop.make_due()
         shop.drain()
     shop.app.execute("select billing.allocate_due_credits()")

@@ -25,7 +25,8 @@ from tests.worker.inboxes import HOST, MailServer, Webhook, mail_server, webhook
 from worker.channels import Channel, administrator_channels, customer_channel
 from worker.errors import SettingsError
 from worker.notify import Notifier
-from worker.run import connect, run
+from worker.run import run
+from worker.sessions import connect
 from worker.settings import Settings
 
 Connection = psycopg.Connection[Any]

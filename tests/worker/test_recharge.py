@@ -30,7 +30,8 @@ from worker.objects import CheckoutLineItem, CheckoutSession
 from worker.outcomes import Dead, Parked, RetryLater
 from worker.recharge import Recharger
 from worker.recharges import Answer, Recharge, Unknown, settle, take
-from worker.run import connect, run
+from worker.run import run
+from worker.sessions import connect
 from worker.settings import Settings
 from worker.shapes import Node
 

@@ -13,7 +13,7 @@ from tests.sql.test_notification_sources import expire, told
 from tests.sql.test_notifications import age, opt_in, tell
 from tests.support import Database, account_of, create_user
 from worker.remind import REMIND_SECONDS, SELDOM_SECONDS, Reminder
-from worker.run import connect
+from worker.sessions import connect
 from worker.settings import Settings
 
 Connection = psycopg.Connection[Any]

@@ -1,0 +1,221 @@
+-- Workers: what each of them has in hand, so that nothing waits for one that died.
+--
+-- Invariant: a worker's session holds an advisory lock for as long as it lives, whatever ends it; Postgres then gives the
+-- lock back. So a row of workers whose lock is free is of a dead one, and the next to look makes its messages due. A
+-- message is still in a worker's hand while its time-out is the one that the worker gave it: one that was settled is
+-- gone, one that was delayed or read by another has another.
+--
+--   start_worker            first call of a session
+--   read_stripe_events      take messages for a while; commits the attempt
+--   hand_back_stripe_events every few seconds: what dead workers held is due again
+--   release_stripe_events   what this worker holds is for others, and the attempt does not count
+--
+-- Callable by billing_worker.
+
+create table billing.workers (
+    pid integer primary key,
+    in_hand bigint[] not null default '{}',
+    in_hand_until timestamptz not null default '-infinity',
+    started_at timestamptz not null default now()
+);
+
+alter table billing.workers enable row level security;
+
+revoke all on billing.workers from public, anon, authenticated, service_role;
+
+create function billing._lock_of_workers()
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select hashtext('billing.workers')
+$$;
+
+-- How long an event waits that was in hand when its worker died, for the nth time: not at all at first. Then longer each
+-- time, and differently each, so that an event that kills its worker parts from those that were read with it.
+create function billing._wait_after_death(attempts integer)
+returns interval
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when _wait_after_death.attempts > 1
+        then random() * make_interval(secs => least(2 ^ least(_wait_after_death.attempts - 1, 20), 900))
+        else interval '0' end
+$$;
+
+-- A worker is dead: what it had in hand is due.
+create function billing._hand_back(worker billing.workers)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update pgmq.q_stripe_events as message
+    set vt = clock_timestamp() + billing._wait_after_death(message.read_ct - events.excused_attempts)
+    from billing.stripe_events as events
+    where message.msg_id = any ((_hand_back.worker).in_hand) and message.vt = (_hand_back.worker).in_hand_until
+        and events.stripe_event_id = message.message ->> 'event_id';
+
+    update billing.stripe_lookups
+    set worker_pid = null, next_attempt_at = clock_timestamp() + billing._wait_after_death(stripe_lookups.attempts)
+    where stripe_lookups.worker_pid = (_hand_back.worker).pid;
+
+    delete from billing.workers where workers.pid = (_hand_back.worker).pid;
+end
+$$;
+
+create function billing.hand_back_stripe_events()
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_worker billing.workers;
+begin
+    for v_worker in
+        select * from billing.workers where workers.pid <> pg_backend_pid() order by workers.pid for update skip locked
+    loop
+        if pg_try_advisory_xact_lock(billing._lock_of_workers(), v_worker.pid) then
+            perform billing._hand_back(v_worker);
+        end if;
+    end loop;
+end
+$$;
+
+-- A row of our own process id is of a process that had it before us.
+create function billing.start_worker()
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._create_queue();
+    perform billing._hand_back(workers) from billing.workers where workers.pid = pg_backend_pid();
+    insert into billing.workers (pid) values (pg_backend_pid());
+    perform pg_advisory_lock(billing._lock_of_workers(), pg_backend_pid());
+    perform billing.hand_back_stripe_events();
+end
+$$;
+
+create function billing.release_stripe_events(delay_seconds integer)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update pgmq.q_stripe_events as message
+    set vt = clock_timestamp() + random() * make_interval(secs => release_stripe_events.delay_seconds),
+        read_ct = greatest(message.read_ct - 1, 0)
+    from billing.workers
+    where workers.pid = pg_backend_pid() and message.msg_id = any (workers.in_hand)
+        and message.vt = workers.in_hand_until;
+
+    update billing.stripe_lookups
+    set worker_pid = null, attempts = stripe_lookups.attempts - 1,
+        next_attempt_at = clock_timestamp() + random() * make_interval(secs => release_stripe_events.delay_seconds)
+    where stripe_lookups.worker_pid = pg_backend_pid();
+end
+$$;
+
+-- Called in a transaction of its own, so that the attempt counts even if the worker dies of the event. Two statements,
+-- because a message may be committed after the first one's snapshot was taken: its event is there for the second. Not
+-- pgmq.read, which looks at every message that is not due yet.
+--
+-- due_within_seconds: looks only at what fell due since then; null: at everything. An old snapshot keeps what was archived
+-- meanwhile in the index, and a poll need not pass all of that each time. Messages without an event that is queued are
+-- archived.
+create function billing.read_stripe_events(
+    visibility_seconds integer, batch_size integer, due_within_seconds double precision default null
+)
+returns table (
+    msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
+    created_at timestamptz, payload text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_due_after timestamptz := coalesce(
+        now() - make_interval(secs => read_stripe_events.due_within_seconds), '-infinity'
+    );
+    v_until timestamptz := clock_timestamp() + make_interval(secs => read_stripe_events.visibility_seconds);
+    v_msg_ids bigint[];
+    v_read_cts integer[];
+    v_event_ids text[];
+    v_count bigint;
+begin
+    loop
+        with due as materialized (
+            select queued.msg_id from pgmq.q_stripe_events as queued
+            where queued.vt <= now() and queued.vt >= v_due_after
+            order by queued.vt
+            limit read_stripe_events.batch_size
+            for update skip locked
+        ),
+        taken as (
+            update pgmq.q_stripe_events as message
+            set vt = v_until, read_ct = message.read_ct + 1
+            from due
+            where message.msg_id = due.msg_id
+            returning message.msg_id, message.read_ct, message.message ->> 'event_id' as event_id
+        )
+        select array_agg(taken.msg_id), array_agg(taken.read_ct), array_agg(taken.event_id)
+        into v_msg_ids, v_read_cts, v_event_ids
+        from taken;
+        exit when v_msg_ids is null;
+
+        return query
+        select
+            message.msg_id, message.read_ct, message.read_ct - event.excused_attempts, event.stripe_event_id, event.type,
+            event.api_version, event.created_at, event.payload
+        from unnest(v_msg_ids, v_read_cts, v_event_ids) as message (msg_id, read_ct, event_id)
+        join billing.stripe_events as event
+            on event.stripe_event_id = message.event_id and event.status = 'queued'
+        order by message.msg_id;
+        get diagnostics v_count = row_count;
+
+        if v_count < cardinality(v_msg_ids) then
+            perform pgmq.archive('stripe_events', array(
+                select message.msg_id from unnest(v_msg_ids, v_event_ids) as message (msg_id, event_id)
+                where not exists (
+                    select from billing.stripe_events as event
+                    where event.stripe_event_id = message.event_id and event.status = 'queued'
+                )
+            ));
+        end if;
+        exit when v_count > 0;
+    end loop;
+
+    if v_msg_ids is null then
+        return;
+    end if;
+    update billing.workers set in_hand = v_msg_ids, in_hand_until = v_until where workers.pid = pg_backend_pid();
+    if not found then
+        perform billing.start_worker();
+        update billing.workers set in_hand = v_msg_ids, in_hand_until = v_until where workers.pid = pg_backend_pid();
+    end if;
+end
+$$;
+
+revoke all on function
+    billing._lock_of_workers, billing._wait_after_death, billing._hand_back, billing.hand_back_stripe_events,
+    billing.start_worker, billing.release_stripe_events, billing.read_stripe_events
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.hand_back_stripe_events(), billing.start_worker(), billing.release_stripe_events(integer),
+    billing.read_stripe_events(integer, integer, double precision)
+to billing_worker;
+
+comment on table billing.workers is 'Workers that are connected, or died: by the process id of their session, the messages that each took last.';
+comment on column billing.workers.in_hand_until is 'The time-out of these messages; those that have another one are out of its hands.';

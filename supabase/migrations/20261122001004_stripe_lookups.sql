@@ -1,0 +1,125 @@
+-- Lookups: events that cannot be decided before something is read from Stripe, and when to read it.
+--
+-- Invariant: a slow Stripe delays these events and nothing else. Their messages stay in the queue with a long time-out, so
+-- whatever becomes of a row here its event comes back; and polls of the queue do not pass them. A lookup is in one
+-- worker's hands for as long as its lease lasts and the worker lives. It ends with its event.
+--
+--   ask_stripe            the event waits for an answer of Stripe; the attempt does not count
+--   take_stripe_lookups   what is due, for a while
+--
+-- settle_stripe_events ends a lookup, delay_stripe_event delays it. Callable by billing_worker.
+
+create table billing.stripe_lookups (
+    stripe_event_id text primary key,
+    msg_id bigint not null,
+    tie_kind text,
+    tie_stripe_id text,
+    attempts integer not null default 0,
+    excused_attempts integer not null default 0,
+    next_attempt_at timestamptz not null default now(),
+    worker_pid integer,
+    constraint ties_have_a_kind check ((tie_kind is null) = (tie_stripe_id is null))
+);
+
+create index stripe_lookups_due on billing.stripe_lookups (next_attempt_at);
+
+alter table billing.stripe_lookups enable row level security;
+
+revoke all on billing.stripe_lookups from public, anon, authenticated, service_role;
+
+-- Asked for by the lookup itself: Stripe answered within the very second in question. Then its event is decided anew, when
+-- Stripe's clock shows another second.
+create function billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from billing.stripe_lookups
+    where stripe_lookups.stripe_event_id = ask_stripe.event_id and stripe_lookups.worker_pid = pg_backend_pid();
+    if found then
+        perform pgmq.set_vt('stripe_events', ask_stripe.msg_id, 1);
+        return;
+    end if;
+
+    update billing.stripe_events
+    set attempts = stripe_events.attempts + 1, excused_attempts = stripe_events.excused_attempts + 1
+    where stripe_events.stripe_event_id = ask_stripe.event_id and stripe_events.status = 'queued';
+
+    insert into billing.stripe_lookups (stripe_event_id, msg_id, tie_kind, tie_stripe_id)
+    values (ask_stripe.event_id, ask_stripe.msg_id, ask_stripe.tie_kind, ask_stripe.tie_stripe_id)
+    on conflict (stripe_event_id) do update
+    set msg_id = excluded.msg_id, tie_kind = excluded.tie_kind, tie_stripe_id = excluded.tie_stripe_id,
+        next_attempt_at = now();
+
+    perform pgmq.set_vt('stripe_events', ask_stripe.msg_id, 3600);
+end
+$$;
+
+-- read_ct: how often Stripe was asked; attempts leaves out what was excused. Without its message, or with an event that is
+-- settled, there is nothing to look up.
+create function billing.take_stripe_lookups(lookups_max integer, lease_seconds integer)
+returns table (
+    msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
+    created_at timestamptz, payload text, tie_kind text, tie_stripe_id text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_event_ids text[];
+begin
+    with due as materialized (
+        select lookups.stripe_event_id from billing.stripe_lookups as lookups
+        where lookups.next_attempt_at <= now()
+        order by lookups.next_attempt_at
+        limit take_stripe_lookups.lookups_max
+        for update skip locked
+    ),
+    taken as (
+        update billing.stripe_lookups as lookups
+        set attempts = lookups.attempts + 1, worker_pid = pg_backend_pid(),
+            next_attempt_at = now() + make_interval(secs => take_stripe_lookups.lease_seconds)
+        from due
+        where lookups.stripe_event_id = due.stripe_event_id
+        returning lookups.stripe_event_id
+    )
+    select array_agg(taken.stripe_event_id) into v_event_ids from taken;
+    if v_event_ids is null then
+        return;
+    end if;
+
+    delete from billing.stripe_lookups as lookups
+    where lookups.stripe_event_id = any (v_event_ids) and not (
+        exists (
+            select from pgmq.q_stripe_events as message
+            where message.msg_id = lookups.msg_id and message.message ->> 'event_id' = lookups.stripe_event_id
+        )
+        and exists (
+            select from billing.stripe_events as event
+            where event.stripe_event_id = lookups.stripe_event_id and event.status = 'queued'
+        )
+    );
+
+    return query
+    select
+        lookups.msg_id, lookups.attempts, lookups.attempts - lookups.excused_attempts, event.stripe_event_id, event.type,
+        event.api_version, event.created_at, event.payload, lookups.tie_kind, lookups.tie_stripe_id
+    from billing.stripe_lookups as lookups
+    join billing.stripe_events as event on event.stripe_event_id = lookups.stripe_event_id
+    where lookups.stripe_event_id = any (v_event_ids)
+    order by lookups.msg_id;
+end
+$$;
+
+revoke all on function billing.ask_stripe, billing.take_stripe_lookups from public, anon, authenticated, service_role;
+grant execute on function
+    billing.ask_stripe(bigint, text, text, text), billing.take_stripe_lookups(integer, integer)
+to billing_worker;
+
+comment on table billing.stripe_lookups is 'Events that wait for an answer of Stripe.';
+comment on column billing.stripe_lookups.tie_stripe_id is 'The object of which only Stripe can tell what its later state is; null: whatever the event lacks.';
