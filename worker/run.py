@@ -176,14 +176,17 @@ class Polls:
     """
 
     def __init__(self) -> None:
-        self._asked_seconds = self._everything_seconds = self._clean_seconds = float("-inf")
+        self._asked_seconds = 0.0
+        self._everything_seconds: float | None = None
+        self._clean_seconds: float | None = None
 
     def due_within_seconds(self, now_seconds: float) -> float | None:
         self._asked_seconds = now_seconds
-        if now_seconds - self._everything_seconds >= POLL_EVERYTHING_SECONDS:
+        everything, clean = self._everything_seconds, self._clean_seconds
+        if everything is None or clean is None or now_seconds - everything >= POLL_EVERYTHING_SECONDS:
             self._everything_seconds = now_seconds
             return None
-        return now_seconds - self._clean_seconds + POLL_LEEWAY_SECONDS
+        return now_seconds - clean + POLL_LEEWAY_SECONDS
 
     def found(self, count: int) -> None:
         if count < inbox.BATCH_SIZE:
