@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from worker.errors import SettingsError
+from worker.errors import SettingsError, TransactionPooler
+
+# Supavisor's and the dedicated pooler's; any other one is known by what it does (sessions.py).
+_TRANSACTION_POOLER_PORT = "6543"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Settings:
                 "(direct, or the pooler in session mode on port 5432)"
             )
         check_postgres_url(url)
+        _refuse_transaction_pooler(url)
         key = environ.get("STRIPE_API_KEY", "").strip() or None
         base = environ.get("STRIPE_API_BASE", "").strip() or None
         if base and key and is_live(key):
@@ -75,6 +79,13 @@ def check_postgres_url(url: str) -> None:
             "POSTGRES_URL is no connection string: write postgresql://user:password@host:port/database, "
             "special characters of the password percent-encoded"
         ) from None
+
+
+def _refuse_transaction_pooler(url: str) -> None:
+    parts = conninfo_to_dict(url)
+    host, port = str(parts.get("host", "")), str(parts.get("port", ""))
+    if port == _TRANSACTION_POOLER_PORT and host.endswith((".supabase.com", ".supabase.co")):
+        raise TransactionPooler
 
 
 def _metrics_address(text: str) -> tuple[str, int | None]:

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import errors
+from structlog.testing import capture_logs
 
 from tests.worker import events
 from tests.worker.conftest import Shop
@@ -17,7 +18,13 @@ from worker import drain as drain_module
 from worker import failures
 from worker.apply import Job
 from worker.drain import drain
-from worker.failures import ATTEMPTS_MAX, BACKOFF_MAX_SECONDS, backoff_seconds, outcome_of_database_error
+from worker.failures import (
+    ATTEMPTS_MAX,
+    BACKOFF_MAX_SECONDS,
+    backoff_seconds,
+    is_of_installation,
+    outcome_of_database_error,
+)
 from worker.fetch import StripeReader
 from worker.outcomes import Dead, Done, Parked, RetryLater
 from worker.sessions import connect
@@ -239,3 +246,66 @@ def test_stripe_is_not_asked_for_an_event_that_needs_nothing_of_it(shop: Shop) -
     reader = StripeReader(None, None)
     assert reader.fetch([]) == {}
     assert shop.outcome(Event("charge.succeeded", events.charge())) == Done()
+
+
+FAULTS = {
+    "a privilege": (
+        "revoke execute on function billing.sync_invoice from billing_worker",
+        "grant execute on function billing.sync_invoice to billing_worker",
+        "42501",
+    ),
+    "a function": (
+        "alter function billing.sync_invoice rename to sync_invoice_elsewhere",
+        "alter function billing.sync_invoice_elsewhere rename to sync_invoice",
+        "42883",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_of_the_installation_stops_the_batch_and_counts_against_no_event(
+    shop: Shop, fault: tuple[str, str, str]
+) -> None:
+    wrong, right, code = fault
+    accounts = [shop.link(n) for n in range(1, 6)]
+    shop.receive(*(paid(n) for n in range(1, 6)))
+    shop.app.execute(wrong)
+    for _ in range(ATTEMPTS_MAX + 2):
+        with capture_logs() as logs, pytest.raises(psycopg.Error) as raised:
+            drain(shop.worker)
+        assert raised.value.sqlstate == code
+        assert logs == [], "one error, which is logged by whoever reconnects"
+        shop.make_due()
+    counted = "select sum(attempts), sum(excused_attempts), count(last_error) from billing.stripe_events"
+    assert shop.app.execute(f"{counted} where status = 'queued'").fetchone() == (0, 0, 0)
+    shop.app.execute(right)
+    settled = shop.drain()
+    assert [(item.message.attempts, item.outcome) for item in settled] == [(1, Done())] * 5
+    assert [shop.balance(account) for account in accounts] == [FIRST_MONTH] * 5
+    shop.assert_sound()
+
+
+def test_one_event_that_meets_such_a_fault_does_not_hold_up_the_others(shop: Shop) -> None:
+    account = shop.link()
+    shop.receive(Event("charge.succeeded", events.charge()), paid())
+    shop.app.execute("revoke execute on function billing.sync_payment from billing_worker")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        drain(shop.worker)
+    waits = "select count(distinct vt), min(vt) > now(), max(vt) < now() + '10 s'::interval from pgmq.q_stripe_events"
+    assert shop.app.execute(waits).fetchone() == (2, True, True)
+    shop.app.execute(
+        "update pgmq.q_stripe_events set vt = now() where message ->> 'event_id' = "
+        "(select stripe_event_id from billing.stripe_events where type = 'invoice.paid')"
+    )
+    assert [item.outcome for item in shop.drain()] == [Done()]
+    assert shop.balance(account) == FIRST_MONTH
+
+
+def test_codes_of_the_installation_are_no_codes_of_an_event() -> None:
+    for error in (
+        errors.InsufficientPrivilege(), errors.UndefinedFunction(), errors.ReadOnlySqlTransaction(),
+        errors.DiskFull(), errors.UndefinedTable(),
+    ):  # fmt: skip
+        assert is_of_installation(error), error
+    for error in (errors.CheckViolation(), errors.DeadlockDetected(), errors.InternalError_()):
+        assert not is_of_installation(error), error

@@ -1,5 +1,6 @@
 """`python -m worker` as an operator meets it: signals, outages, metrics, a database without the schema."""
 
+import json
 import os
 import signal
 import subprocess
@@ -169,6 +170,36 @@ def test_an_unreachable_database_is_waited_for_without_printing_the_password(
     until(lambda: "connection_lost" in worker.log(), worker.log)
     assert "hunter2" not in worker.log()
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "revoke execute on function billing.read_stripe_events from billing_worker",
+        "alter database {} set default_transaction_read_only = on",
+    ],
+    ids=["a privilege is missing", "read-only"],
+)
+def test_the_back_off_grows_when_the_log_in_works_and_the_next_statement_fails(
+    database: Database, start_worker: Callable[..., Process], fault: str
+) -> None:
+    with shop(database) as (conn, _):
+        conn.execute(fault.format(database.name))
+        worker = start_worker(database.url)
+
+        def waits() -> list[float]:
+            lines = [json.loads(line) for line in worker.log().splitlines()]
+            return [
+                line["retry_in_seconds"]
+                for line in lines
+                if "retry_in_seconds" in line and line["event"] == "database_refused"
+            ]
+
+        until(lambda: len(waits()) >= 4, worker.log)
+        assert waits()[:4] == [0.2, 0.4, 0.8, 1.6]
+        assert worker.stop() == 0
+        counted = "select sum(attempts) from billing.stripe_events"
+        assert conn.execute(counted).fetchone() == (0,)
 
 
 def test_metrics_tell_what_became_of_events(

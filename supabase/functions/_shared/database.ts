@@ -37,10 +37,13 @@ const CONNECTION_LOST = new Set([
 
 /** Classes of SQLSTATE that say "not now": connection, rollback, resources, lock, intervention, system. */
 const UNAVAILABLE_CLASSES = ["08", "40", "53", "55", "57", "58"];
+const PROTOCOL_VIOLATION = "08P01"; // "unsupported startup parameter"
 const READ_ONLY_TRANSACTION = "25006"; // the primary has failed over, and this is a standby now
 
 export class Database {
   #pool: postgres.Sql | undefined;
+  /** Of the pool: whether its sessions are what they were asked to be. */
+  #check: Promise<void> | undefined;
 
   /** Logs in as SUPABASE_DB_URL says (its `sslmode` too, `prefer` where it has none), works as `role`. */
   constructor(private readonly role: string) {}
@@ -54,7 +57,8 @@ export class Database {
     const attempt = () => {
       const pool = this.#pool ??= openPool(this.role);
       const timeLeft = Math.max(deadline - performance.now(), 0);
-      return withDeadline(statement(pool), timeLeft, () => this.#drop(pool));
+      const work = this.#checked(pool).then(() => statement(pool));
+      return withDeadline(work, timeLeft, () => this.#drop(pool));
     };
     try {
       return await attempt().catch((error: PostgresFailure) => {
@@ -68,9 +72,17 @@ export class Database {
     }
   }
 
+  /** Errors: DatabaseUnavailable behind a pooler, which would run our statements as another role. */
+  #checked(pool: postgres.Sql): Promise<void> {
+    return this.#check ??= refusePooler(pool, this.role).catch((error) => {
+      this.#check = undefined;
+      throw error;
+    });
+  }
+
   /** A statement past its deadline sits on a dead network path, which its pool would hand out again. */
   #drop(pool: postgres.Sql): DatabaseUnavailable {
-    if (this.#pool === pool) this.#pool = undefined;
+    if (this.#pool === pool) this.#pool = this.#check = undefined;
     pool.end({ timeout: 0 }).catch(() => {});
     return new DatabaseUnavailable(
       new Error(`No answer from the database in ${DEADLINE_MS} ms.`),
@@ -108,6 +120,23 @@ function openPool(role: string): postgres.Sql {
       statement_timeout: STATEMENT_TIMEOUT_MS,
     },
   });
+}
+
+/** A transaction pooler refuses start-up parameters that it can't keep apart, such as the role, or drops them. */
+async function refusePooler(pool: postgres.Sql, role: string): Promise<void> {
+  try {
+    const [{ taken }] = await pool<
+      [{ taken: string }]
+    >`select current_user as taken`;
+    if (taken === role) return;
+  } catch (error) {
+    if ((error as PostgresFailure).code !== PROTOCOL_VIOLATION) throw error;
+  }
+  throw new DatabaseUnavailable(
+    new Error(
+      "SUPABASE_DB_URL leads to a transaction pooler, or to another that drops the role: use the direct connection.",
+    ),
+  );
 }
 
 /** Options that the types of postgres.js leave out. */
