@@ -1760,24 +1760,6 @@ class BillingPackPurchasesUpdate(TypedDict):
     stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
 
 
-class BillingPaymentIntents(BaseModel):
-    amount_received: int = Field(alias="amount_received")
-    created_at: datetime.datetime = Field(alias="created_at")
-    stripe_payment_intent_id: str = Field(alias="stripe_payment_intent_id")
-
-
-class BillingPaymentIntentsInsert(TypedDict):
-    amount_received: Annotated[int, Field(alias="amount_received")]
-    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
-    stripe_payment_intent_id: Annotated[str, Field(alias="stripe_payment_intent_id")]
-
-
-class BillingPaymentIntentsUpdate(TypedDict):
-    amount_received: NotRequired[Annotated[int, Field(alias="amount_received")]]
-    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
-    stripe_payment_intent_id: NotRequired[Annotated[str, Field(alias="stripe_payment_intent_id")]]
-
-
 class BillingPaymentLinks(BaseModel):
     active: bool = Field(alias="active")
     attempts: int = Field(alias="attempts")
@@ -2505,24 +2487,6 @@ class BillingStripeLookupsUpdate(TypedDict):
     tie_kind: NotRequired[Annotated[Optional[str], Field(alias="tie_kind")]]
     tie_stripe_id: NotRequired[Annotated[Optional[str], Field(alias="tie_stripe_id")]]
     worker_pid: NotRequired[Annotated[Optional[int], Field(alias="worker_pid")]]
-
-
-class BillingStripeRequests(BaseModel):
-    account_id: uuid.UUID = Field(alias="account_id")
-    idempotency_key: str = Field(alias="idempotency_key")
-    requested_at: datetime.datetime = Field(alias="requested_at")
-
-
-class BillingStripeRequestsInsert(TypedDict):
-    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
-    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
-    requested_at: NotRequired[Annotated[datetime.datetime, Field(alias="requested_at")]]
-
-
-class BillingStripeRequestsUpdate(TypedDict):
-    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
-    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
-    requested_at: NotRequired[Annotated[datetime.datetime, Field(alias="requested_at")]]
 
 
 class BillingSubscriptionItems(BaseModel):

@@ -291,9 +291,8 @@ export type Database = {
           "stripe_payment_link_id": string | null;
           "stripe_subscription_id": string | null;
           "updated_at": string;
-          "_purchase_packs_of_session": undefined | null;
         };
-        ComputedFields: "_purchase_packs_of_session";
+        ComputedFields: never;
         Insert: {
           "account_id"?: string | null;
           "amount_total"?: number | null;
@@ -1978,18 +1977,18 @@ export type Database = {
           "subtotal": number;
           "total": number;
           "updated_at": string;
+          "_check_linked": undefined | null;
           "_grant_initial_of_invoice": undefined | null;
           "_post_returned_initial": undefined | null;
           "_price_of_invoice": number | null;
           "_purchase_packs_of_invoice": undefined | null;
-          "_raise_not_linked": undefined | null;
         };
         ComputedFields:
+          | "_check_linked"
           | "_grant_initial_of_invoice"
           | "_post_returned_initial"
           | "_price_of_invoice"
-          | "_purchase_packs_of_invoice"
-          | "_raise_not_linked";
+          | "_purchase_packs_of_invoice";
         Insert: {
           "account_id"?: string | null;
           "amount_contested"?: number;
@@ -2274,25 +2273,6 @@ export type Database = {
             referencedColumns: ["account_id"];
           },
         ];
-      };
-      "payment_intents": {
-        Row: {
-          "amount_received": number;
-          "created_at": string;
-          "stripe_payment_intent_id": string;
-        };
-        ComputedFields: never;
-        Insert: {
-          "amount_received": number;
-          "created_at"?: string;
-          "stripe_payment_intent_id": string;
-        };
-        Update: {
-          "amount_received"?: number;
-          "created_at"?: string;
-          "stripe_payment_intent_id"?: string;
-        };
-        Relationships: [];
       };
       "payment_links": {
         Row: {
@@ -3121,40 +3101,6 @@ export type Database = {
         };
         Relationships: [];
       };
-      "stripe_requests": {
-        Row: {
-          "account_id": string;
-          "idempotency_key": string;
-          "requested_at": string;
-        };
-        ComputedFields: never;
-        Insert: {
-          "account_id": string;
-          "idempotency_key": string;
-          "requested_at"?: string;
-        };
-        Update: {
-          "account_id"?: string;
-          "idempotency_key"?: string;
-          "requested_at"?: string;
-        };
-        Relationships: [
-          {
-            foreignKeyName: "stripe_requests_account_id_fkey";
-            columns: ["account_id"];
-            isOneToOne: false;
-            referencedRelation: "accounts";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "stripe_requests_account_id_fkey";
-            columns: ["account_id"];
-            isOneToOne: false;
-            referencedRelation: "entitlement_discrepancies";
-            referencedColumns: ["account_id"];
-          },
-        ];
-      };
       "subscription_items": {
         Row: {
           "created_at": string;
@@ -3223,9 +3169,11 @@ export type Database = {
           "trial_end": string | null;
           "trial_start": string | null;
           "updated_at": string;
+          "_arm_schedules": string | null;
           "_grant_trial": undefined | null;
+          "_waiting_reason": string | null;
         };
-        ComputedFields: "_grant_trial";
+        ComputedFields: "_arm_schedules" | "_grant_trial" | "_waiting_reason";
         Insert: {
           "account_id"?: string | null;
           "anchors"?: (string)[];
@@ -3426,7 +3374,11 @@ export type Database = {
           "stripe_subscription_ids": (string)[];
           "until_moment": string;
         };
-        Returns: Record<string, unknown>;
+        Returns: {
+          "credits_granted": number;
+          "full_account_ids": (string)[];
+          "slots_granted": number;
+        }[];
       };
       "_allocate_subscription": {
         Args: {
@@ -3483,9 +3435,6 @@ export type Database = {
       "_arm_recharge": { Args: { "account_id": string }; Returns: undefined };
       "_arm_schedules": {
         Args: {
-          "from_moment"?: string;
-          "is_closed": boolean;
-          "moment": string;
           "subscription": Omit<
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
@@ -3551,6 +3500,10 @@ export type Database = {
         Args: { "expires_at": string; "opens_at": string };
         Returns: undefined;
       };
+      "_check_few_requests": {
+        Args: { "account_id": string };
+        Returns: undefined;
+      };
       "_check_held": {
         Args: {
           "hold": Omit<
@@ -3562,6 +3515,15 @@ export type Database = {
       };
       "_check_key_is_new": {
         Args: { "account_id": string; "idempotency_key": string };
+        Returns: undefined;
+      };
+      "_check_linked": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+        };
         Returns: undefined;
       };
       "_check_may_spend": {
@@ -3643,10 +3605,6 @@ export type Database = {
           >;
         };
         Returns: undefined;
-      };
-      "_contested_credits": {
-        Args: { "stripe_invoice_id": string };
-        Returns: number;
       };
       "_count_spend": {
         Args: {
@@ -3873,10 +3831,6 @@ export type Database = {
         Args: { "account_id": string; "reason": string };
         Returns: undefined;
       };
-      "_freeze_contested": {
-        Args: { "stripe_invoice_id": string };
-        Returns: undefined;
-      };
       "_freeze_lots": {
         Args: { "amount": number; "grant_ids": (number)[] };
         Returns: undefined;
@@ -3903,14 +3857,6 @@ export type Database = {
           >;
         };
         Returns: undefined;
-      };
-      "_give_less_reduced": {
-        Args: {
-          "account_id": string;
-          "amount": number;
-          "business_key": string;
-        };
-        Returns: number;
       };
       "_gone": {
         Args: { "credits": number; "paid": number; "returned": number };
@@ -4084,17 +4030,6 @@ export type Database = {
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
           >;
-        };
-        Returns: boolean;
-      };
-      "_is_first_full_change": {
-        Args: {
-          "line": Omit<
-            Database["billing"]["Tables"]["credit_schedules"]["Row"],
-            Database["billing"]["Tables"]["credit_schedules"]["ComputedFields"]
-          >;
-          "proration_credits": string;
-          "slot_start": string;
         };
         Returns: boolean;
       };
@@ -4335,10 +4270,6 @@ export type Database = {
           "invariant": string;
         }[];
       };
-      "_lots_of_invoice": {
-        Args: { "stripe_invoice_id": string };
-        Returns: (number)[];
-      };
       "_lots_of_move": {
         Args: { "move": Database["billing"]["CompositeTypes"]["credit_move"] };
         Returns: (number)[];
@@ -4370,10 +4301,6 @@ export type Database = {
       "_name_of_account": { Args: { "account_id": string }; Returns: string };
       "_next_lot_key": { Args: { "business_key": string }; Returns: string };
       "_next_revocation_key": { Args: { "grant_id": number }; Returns: string };
-      "_note_stripe_request": {
-        Args: { "account_id": string; "idempotency_key"?: string };
-        Returns: undefined;
-      };
       "_notify": {
         Args: {
           "account_id": string;
@@ -4434,10 +4361,6 @@ export type Database = {
       };
       "_open_lot": {
         Args: {
-          "balance": Omit<
-            Database["billing"]["Tables"]["credit_balances"]["Row"],
-            Database["billing"]["Tables"]["credit_balances"]["ComputedFields"]
-          >;
           "entry": Omit<
             Database["billing"]["Tables"]["credit_entries"]["Row"],
             Database["billing"]["Tables"]["credit_entries"]["ComputedFields"]
@@ -4637,10 +4560,6 @@ export type Database = {
         Args: { "account_id": string; "business_key": string };
         Returns: number;
       };
-      "_postpone_allocation": {
-        Args: { "from_moment": string; "stripe_subscription_id": string };
-        Returns: boolean;
-      };
       "_price_of_invoice": {
         Args: {
           "invoice": Omit<
@@ -4680,6 +4599,7 @@ export type Database = {
       };
       "_purchase_packs_of_session": {
         Args: {
+          "paid"?: number;
           "session": Omit<
             Database["billing"]["Tables"]["checkout_sessions"]["Row"],
             Database["billing"]["Tables"]["checkout_sessions"]["ComputedFields"]
@@ -4697,15 +4617,6 @@ export type Database = {
       };
       "_raise_no_account": {
         Args: { "account_id": string };
-        Returns: undefined;
-      };
-      "_raise_not_linked": {
-        Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-        };
         Returns: undefined;
       };
       "_raise_unsound": {
@@ -5101,10 +5012,6 @@ export type Database = {
           isSetofReturn: false;
         };
       };
-      "_settle_session": {
-        Args: { "stripe_payment_intent_id": string };
-        Returns: undefined;
-      };
       "_sign_reference": {
         Args: {
           "account_id": string;
@@ -5313,7 +5220,6 @@ export type Database = {
             Database["billing"]["Tables"]["invoices"]["Row"],
             Database["billing"]["Tables"]["invoices"]["ComputedFields"]
           >;
-          "is_closed"?: boolean;
           "subscription": Omit<
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
@@ -5376,10 +5282,7 @@ export type Database = {
         Args: { "amount": number; "grant_ids": (number)[] };
         Returns: undefined;
       };
-      "_time_of_account": {
-        Args: { "account_id": string; "moment"?: string };
-        Returns: string;
-      };
+      "_time_of_account": { Args: { "account_id": string }; Returns: string };
       "_trial_days": {
         Args: {
           "account_id": string;
@@ -5393,7 +5296,6 @@ export type Database = {
       "_wait_after_death": { Args: { "attempts": number }; Returns: string };
       "_waiting_reason": {
         Args: {
-          "is_closed": boolean;
           "subscription": Omit<
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
@@ -5603,10 +5505,6 @@ export type Database = {
           "credits_granted": number;
           "slots_granted": number;
         }[];
-      };
-      "allocate_postponed": {
-        Args: Record<PropertyKey, never>;
-        Returns: undefined;
       };
       "ask_stripe": {
         Args: {
@@ -5937,11 +5835,7 @@ export type Database = {
         Returns: undefined;
       };
       "lock_stripe_events": {
-        Args: {
-          "event_ids": (string)[];
-          "postpone_months"?: boolean;
-          "stripe_customer_ids": (string)[];
-        };
+        Args: { "event_ids": (string)[]; "stripe_customer_ids": (string)[] };
         Returns: undefined;
       };
       "merge_customer": {

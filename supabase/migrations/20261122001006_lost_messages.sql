@@ -4,10 +4,10 @@
 -- is off was done from outside: a restore of a project whose pgmq (1.5.1) leaves its queues out of dumps, a queue that was
 -- purged, a schema that was dropped and made anew. read_stripe_events archives messages without an event.
 --
--- Callable by billing_worker; _lost_messages is part of billing.ledger_discrepancies.
+-- Callable by billing_worker; lost_messages is part of billing.ledger_discrepancies.
 
 -- Hashes, for neither table has an index by the other's id: nested loops would read one table for each row of the other.
-create function billing._lost_messages()
+create function billing.lost_messages()
 returns table (invariant text, detail text)
 language plpgsql
 stable
@@ -74,9 +74,9 @@ begin
 end
 $$;
 
-revoke all on function billing._lost_messages, billing.requeue_stripe_events
+revoke all on function billing.lost_messages, billing.requeue_stripe_events
 from public, anon, authenticated, service_role;
 grant execute on function billing.requeue_stripe_events() to billing_worker;
-grant execute on function billing._lost_messages() to service_role;
+grant execute on function billing.lost_messages() to service_role;
 
 comment on function billing.requeue_stripe_events() is 'Queues again what is queued and has no message, as after a restore that left the queue out. How many.';

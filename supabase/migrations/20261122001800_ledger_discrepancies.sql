@@ -168,7 +168,7 @@ from given_back as g
 join billing.credit_entries as e on e.id = g.reverses_entry_id
 where g.amount > -e.amount
 union all
-select null, lost.invariant, lost.detail from billing._lost_messages() as lost;
+select null, lost.invariant, lost.detail from billing.lost_messages() as lost;
 
 revoke all on billing.ledger_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.ledger_discrepancies to service_role;

@@ -147,9 +147,6 @@ CREATE FUNCTION billing._accounts_of_money(stripe_payment_intent_id text, stripe
         select invoices.account_id from billing.invoices
         where invoices.stripe_invoice_id = any (_accounts_of_money.stripe_invoice_ids)
         union all
-        select checkout_sessions.account_id from billing.checkout_sessions
-        where checkout_sessions.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
-        union all
         select credit_grants.account_id from billing.credit_grants
         where credit_grants.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
     ) as concerned
@@ -279,7 +276,7 @@ CREATE FUNCTION billing._alert_of_warning(warning billing.fraud_warnings) RETURN
     on conflict (dedupe_key) do nothing
 $$;
 
-CREATE FUNCTION billing._allocate_slots(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone, OUT slots_granted bigint, OUT credits_granted numeric, OUT full_account_ids uuid[]) RETURNS record
+CREATE FUNCTION billing._allocate_slots(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone) RETURNS TABLE(slots_granted bigint, credits_granted numeric, full_account_ids uuid[])
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -288,8 +285,8 @@ declare
     v_one_by_one_max constant integer := 5;
     v_moves billing.credit_move[];
     v_move billing.credit_move;
-    v_balance bigint;
-    v_may_spend boolean;
+    v_is_closed boolean;
+    v_is_full boolean;
     v_granted bigint;
 begin
     select array_agg(worth order by worth.account_id, worth.moment, worth.key ^@ 'credited:', worth.key) into v_moves
@@ -306,22 +303,17 @@ begin
 
     foreach v_move in array coalesce(v_moves, '{}') loop
         continue when v_move.account_id = any (full_account_ids);
-        select credit_balances.balance, credit_balances.may_spend into v_balance, v_may_spend
-        from billing.credit_balances where credit_balances.account_id = v_move.account_id;
-        if not v_may_spend then
-            continue when exists (
-                select from billing.accounts where accounts.id = v_move.account_id and accounts.closed_at is not null
-            );
-        end if;
-        -- What would pass the largest balance waits until there is room, also where a line has no other month.
-        if v_move.credits > 9223372036854775807 - greatest(v_balance, 0) then
+        select
+            accounts.closed_at is not null,
+            v_move.credits > 9223372036854775807 - greatest(credit_balances.balance, 0)::numeric
+        into v_is_closed, v_is_full
+        from billing.credit_balances
+        join billing.accounts on accounts.id = credit_balances.account_id
+        where credit_balances.account_id = v_move.account_id;
+        continue when v_is_closed;
+        -- What would pass the largest balance waits until there is room.
+        if v_is_full then
             full_account_ids := full_account_ids || v_move.account_id;
-            update billing.credit_schedules set next_slot_at = credit_schedules.period_start
-            where credit_schedules.stripe_subscription_id = any (_allocate_slots.stripe_subscription_ids)
-                and credit_schedules.account_id = v_move.account_id
-                and credit_schedules.period_start >= _allocate_slots.from_moment
-                and credit_schedules.period_start < credit_schedules.ends_at
-                and credit_schedules.next_slot_at is null and not credit_schedules.gives_back;
             continue;
         end if;
         v_granted := billing._post_move(v_move);
@@ -350,6 +342,7 @@ begin
         -- What begins before from_moment was not looked at.
         and schedules.next_slot_at >= _allocate_slots.from_moment
         and schedules.account_id <> all (coalesce(full_account_ids, '{}'));
+    return next;
 end
 $$;
 
@@ -392,44 +385,31 @@ CREATE FUNCTION billing._allocate_subscription(stripe_subscription_id text, from
     AS $$
 declare
     v_subscription billing.subscriptions;
-    v_waiting_ids text[];
     v_invoice billing.invoices;
-    v_balance billing.credit_balances;
-    v_is_closed boolean := false;
+    v_account_id uuid := (_allocate_subscription.invoice).account_id;
     v_from timestamptz := _allocate_subscription.from_moment;
-    v_now timestamptz := billing.current_time();
-    v_until timestamptz;
-    v_posted record;
+    v_now timestamptz;
 begin
-    select * into v_balance from billing.credit_balances
-    where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
-        select subscriptions.account_id from billing.subscriptions
-        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
-    ), (
-        -- Its invoice may be here before it.
-        select credit_schedules.account_id from billing.credit_schedules
-        where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
-        limit 1
-    ))
-    for update;
-    if not v_balance.may_spend then
-        v_is_closed := exists (
-            select from billing.accounts where accounts.id = v_balance.account_id and accounts.closed_at is not null
-        );
+    if v_account_id is null then
+        select subscriptions.account_id into v_account_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
+    end if;
+    if v_account_id is not null then
+        perform billing._lock_balance(v_account_id);
+        v_now := billing._time_of_account(v_account_id);
     end if;
     select * into v_subscription from billing.subscriptions
     where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
     if (_allocate_subscription.invoice).stripe_invoice_id is not null then
-        v_from := least(v_from, billing._take_in_invoice(
-            _allocate_subscription.invoice, v_subscription, v_is_closed
-        ));
+        v_from := least(v_from, billing._take_in_invoice(_allocate_subscription.invoice, v_subscription));
     end if;
-    if v_balance.account_id is null then
+    if v_account_id is null then
         return;  -- linked to nobody: whatever links it calls again
-    elsif v_is_closed then
+    end if;
+    if exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
         -- Nothing can be granted to it, and what Stripe reports of its subscriptions must be kept all the same.
         if v_subscription.stripe_subscription_id is not null then
-            perform billing._arm_schedules(v_subscription, v_now, v_is_closed);
+            perform billing._arm_schedules(v_subscription);
         end if;
         return;
     end if;
@@ -438,39 +418,32 @@ begin
             perform billing._grant_trial(v_subscription);
         end if;
         -- Lines that only the subscription can explain.
-        v_waiting_ids := array(
-            select invoice_lines.stripe_invoice_id from billing.invoice_lines
-            where invoice_lines.stripe_subscription_id = v_subscription.stripe_subscription_id
-                and invoice_lines.is_waiting and invoice_lines.stripe_subscription_item_id is not null
-        );
-        if cardinality(v_waiting_ids) > 0 then
-            for v_invoice in
-                select * from billing.invoices where invoices.stripe_invoice_id = any (v_waiting_ids)
-                order by invoices.invoiced_at, invoices.stripe_invoice_id
-            loop
-                v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
-            end loop;
-        end if;
-        v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed, v_from));
+        for v_invoice in
+            select invoices.* from billing.invoices
+            where invoices.stripe_invoice_id in (
+                select invoice_lines.stripe_invoice_id from billing.invoice_lines
+                where invoice_lines.stripe_subscription_id = v_subscription.stripe_subscription_id
+                    and invoice_lines.is_waiting and invoice_lines.stripe_subscription_item_id is not null
+            )
+            order by invoices.invoiced_at, invoices.stripe_invoice_id
+        loop
+            v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
+        end loop;
+        v_from := least(v_from, billing._arm_schedules(v_subscription));
     end if;
-    v_until := billing._time_of_account(v_balance.account_id, v_now);
     select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
     where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
         and (
-            credit_schedules.next_slot_at <= v_until and credit_schedules.disarmed_reason is null
+            credit_schedules.next_slot_at <= v_now and credit_schedules.disarmed_reason is null
             or credit_schedules.next_slot_at = credit_schedules.period_start
         );
-    -- A batch is posted as of now: what lives at a test clock's time is not postponed.
-    if v_from is not null and (
-        v_until > v_now or v_subscription.stripe_test_clock_id is not null
-        or not billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from)
-    ) then
-        v_posted := billing._allocate_slots(
-            array[_allocate_subscription.stripe_subscription_id], v_from, v_until
+    if v_from is not null then
+        perform billing._allocate_slots(
+            array[_allocate_subscription.stripe_subscription_id], v_from, v_now
         );
     end if;
-    if v_until > v_now then
-        perform billing._settle_due(array[v_balance.account_id], v_until);
+    if v_now > billing.current_time() then
+        perform billing._settle_due(array[v_account_id], v_now);
     end if;
 end
 $$;
@@ -641,19 +614,12 @@ declare
 begin
     perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
     select * into v_invoice from billing.invoices
-    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
-        and (
-            invoices.amount_returned + invoices.amount_contested > 0
-            or exists (
-                select from billing.invoice_payments
-                where invoice_payments.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-            or exists (
-                select from billing.credit_notes
-                where credit_notes.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-        );
-    if not found then
+    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid';
+    if not found or v_invoice.amount_returned + v_invoice.amount_contested = 0 and not exists (
+        select from billing.invoice_payments where invoice_payments.stripe_invoice_id = v_invoice.stripe_invoice_id
+    ) and not exists (
+        select from billing.credit_notes where credit_notes.stripe_invoice_id = v_invoice.stripe_invoice_id
+    ) then
         return;  -- sync_invoice, or what pays it, comes back to it
     end if;
     select
@@ -797,18 +763,15 @@ COMMENT ON COLUMN billing.subscriptions.is_collection_paused IS 'Whether Stripe 
 
 COMMENT ON COLUMN billing.subscriptions.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
 
-CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions, moment timestamp with time zone, is_closed boolean, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS timestamp with time zone
+CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_subscription billing.subscriptions := _arm_schedules.subscription;
-    v_waiting text := billing._waiting_reason(v_subscription, _arm_schedules.is_closed);
-    v_changes_from timestamptz := least(
-        _arm_schedules.moment, v_subscription.ended_at, v_subscription.canceled_at, _arm_schedules.from_moment
-    );
+    v_waiting text := billing._waiting_reason(v_subscription);
+    v_changes_from timestamptz := least(billing.current_time(), v_subscription.ended_at, v_subscription.canceled_at);
     v_schedule billing.credit_schedules;
-    v_terms billing.credit_terms;
     v_ends_at timestamptz;
     v_disarmed_reason text;
     v_from timestamptz;
@@ -824,11 +787,10 @@ begin
             and credit_schedules.next_slot_at is not null and credit_schedules.period_end <= v_changes_from
     loop
         v_ends_at := least(v_schedule.period_end, v_subscription.ended_at);
-        if v_subscription.canceled_at < v_ends_at then
-            v_terms := billing._terms_at(v_schedule.stripe_price_id, v_subscription.canceled_at);
-            if v_terms.cancel_credits = 'stop' then
-                v_ends_at := v_subscription.canceled_at;
-            end if;
+        if v_subscription.canceled_at < v_ends_at and (
+            billing._terms_at(v_schedule.stripe_price_id, v_subscription.canceled_at)
+        ).cancel_credits = 'stop' then
+            v_ends_at := v_subscription.canceled_at;
         end if;
         if v_schedule.is_free and not v_schedule.gives_back and not v_schedule.is_plain then
             select least(v_ends_at, min(greatest(credits.period_start, credits.paid_at))) into v_ends_at
@@ -841,9 +803,11 @@ begin
                 );
         end if;
         v_disarmed_reason := v_waiting;
-        if v_waiting is null and v_schedule.has_returns then
-            select 'disputed' into v_disarmed_reason from billing.invoices
-            where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id and invoices.amount_contested > 0;
+        if v_waiting is null and v_schedule.has_returns and exists (
+            select from billing.invoices
+            where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id and invoices.amount_contested > 0
+        ) then
+            v_disarmed_reason := 'disputed';
         end if;
         if v_ends_at = v_schedule.ends_at and v_disarmed_reason is not distinct from v_schedule.disarmed_reason then
             continue;
@@ -1086,6 +1050,22 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._check_few_requests(account_id uuid) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+    if (
+        select count(*) >= 30 from billing.checkout_requests
+        where checkout_requests.account_id = _check_few_requests.account_id
+            and checkout_requests.created_at > now() - interval '10 minutes'
+    ) then
+        raise exception 'too many checkouts were begun for this account'
+            using errcode = 'TB049', hint = 'Try again in ten minutes.';
+    end if;
+end
+$$;
+
 CREATE TABLE billing.credit_holds (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     account_id uuid NOT NULL,
@@ -1136,6 +1116,20 @@ begin
             and credit_entries.idempotency_key = _check_key_is_new.idempotency_key
     ) then
         perform billing._raise_key_reused(_check_key_is_new.idempotency_key);
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_linked(invoice billing.invoices) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if (_check_linked.invoice).account_id is null then
+        raise exception 'customer % of invoice % is linked to no account',
+            coalesce((_check_linked.invoice).stripe_customer_id, 'null'), (_check_linked.invoice).stripe_invoice_id
+            using errcode = 'TB011', detail = coalesce((_check_linked.invoice).stripe_customer_id, ''),
+            hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
     end if;
 end
 $$;
@@ -1636,30 +1630,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._contested_credits(stripe_invoice_id text) RETURNS bigint
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_begun timestamptz;
-begin
-    select greatest(billing._time_of_account(invoices.account_id), (
-        select min(schedules.period_start) from billing.credit_schedules as schedules
-        where schedules.stripe_invoice_id = invoices.stripe_invoice_id
-    )) into v_begun
-    from billing.invoices where invoices.stripe_invoice_id = _contested_credits.stripe_invoice_id;
-    return greatest((
-        select coalesce(sum(contested.credits), 0)
-        from billing._returned_credits(_contested_credits.stripe_invoice_id, true) as contested
-        where contested.moment is null or contested.moment <= v_begun
-    ) - (
-        select coalesce(sum(returned.credits), 0)
-        from billing._returned_credits(_contested_credits.stripe_invoice_id) as returned
-        where returned.moment is null or returned.moment <= v_begun
-    ), 0);
-end
-$$;
-
 CREATE TABLE billing.credit_balances (
     account_id uuid NOT NULL,
     balance bigint DEFAULT 0 NOT NULL,
@@ -1804,7 +1774,7 @@ begin
     for v_purchase in
         select * from billing.pack_purchases
         where pack_purchases.stripe_payment_intent_id = _date_purchases.stripe_payment_intent_id
-            and pack_purchases.purchased_at <> v_charged_at
+            and pack_purchases.expires_at is not null and pack_purchases.purchased_at <> v_charged_at
         order by pack_purchases.business_key
     loop
         perform billing._lock_balance(v_purchase.account_id);
@@ -1813,15 +1783,14 @@ begin
         where pack_purchases.business_key = v_purchase.business_key
         returning * into v_purchase;
         update billing.credit_grants
-        set expires_at = v_purchase.expires_at, effective_at = least(v_charged_at, billing.current_time())
+        set expires_at = v_purchase.expires_at, effective_at = least(credit_grants.effective_at, v_charged_at)
         where credit_grants.key_space = 'stripe' and credit_grants.closed_at is null
             and (
                 credit_grants.idempotency_key = v_purchase.business_key
                 or credit_grants.account_id = v_purchase.account_id
                 and credit_grants.idempotency_key ^@ (v_purchase.business_key || '#')
             );
-        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at)
-        where v_purchase.expires_at is not null;
+        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at);
     end loop;
 end
 $$;
@@ -2322,18 +2291,6 @@ CREATE FUNCTION billing._freeze_account(account_id uuid, reason text) RETURNS vo
     on conflict (dedupe_key) do nothing
 $$;
 
-CREATE FUNCTION billing._freeze_contested(stripe_invoice_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    perform billing._freeze_lots(
-        billing._lots_of_invoice(_freeze_contested.stripe_invoice_id),
-        billing._contested_credits(_freeze_contested.stripe_invoice_id)
-    );
-end
-$$;
-
 CREATE FUNCTION billing._freeze_lots(grant_ids bigint[], amount bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2406,19 +2363,6 @@ begin
         perform billing._carry(_give_back.account_id, _give_back.business_key, v_part - v_to_grant);
         v_left := v_left - v_part;
     end if;
-    -- First what was only recorded, of whichever lot: nothing comes back while more was spent than is left.
-    for v_revocation in
-        select * from billing.credit_revocations
-        where credit_revocations.business_key = _give_back.business_key
-            and credit_revocations.shortfall_policy = 'clamp_and_record'
-            and credit_revocations.shortfall > credit_revocations.voided
-        order by credit_revocations.id desc
-    loop
-        v_part := least(v_left, v_revocation.shortfall - v_revocation.voided);
-        update billing.credit_revocations set voided = credit_revocations.voided + v_part
-        where credit_revocations.id = v_revocation.id;
-        v_left := v_left - v_part;
-    end loop;
     for v_revocation in
         select * from billing.credit_revocations
         where credit_revocations.business_key = _give_back.business_key
@@ -2428,9 +2372,11 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- What was taken, and last what had lapsed.
+        -- First what was only recorded, then what was taken, and last what had lapsed.
         v_given := least(
-            v_part,
+            v_part - case v_revocation.shortfall_policy
+                when 'clamp_and_record' then least(v_part, greatest(v_revocation.shortfall - v_revocation.voided, 0)) else 0
+            end,
             v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
                 when 'clamp_and_record' then 0 else v_revocation.shortfall
             end
@@ -2540,48 +2486,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._give_less_reduced(account_id uuid, business_key text, amount bigint) RETURNS bigint
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_left bigint := _give_less_reduced.amount;
-    v_granted bigint := 0;
-    v_reduced billing.carried_credits;
-    v_part bigint;
-    v_owner text;
-    v_from timestamptz;
-begin
-    for v_reduced in
-        select * from billing.carried_credits
-        where carried_credits.account_id = _give_less_reduced.account_id and carried_credits.amount > 0
-        order by carried_credits.created_at desc, carried_credits.business_key desc
-    loop
-        exit when v_left = 0;
-        v_part := least(v_left, v_reduced.amount);
-        v_left := v_left - v_part;
-        perform billing._carry(v_reduced.account_id, v_reduced.business_key, -v_part);
-        perform billing._carry(v_reduced.account_id, _give_less_reduced.business_key, v_part);
-        if v_reduced.business_key !~ '^(monthly|proration|full):' then
-            perform billing._post_purchase(v_reduced.business_key);
-            continue;
-        end if;
-        -- The key says whose month it is, and when it began.
-        v_owner := split_part(v_reduced.business_key, ':', 2);
-        v_from := right(v_reduced.business_key, 20)::timestamptz;
-        v_granted := v_granted + coalesce((
-            select sum(billing._post_move(worth)) from billing._worth(array(
-                select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
-                where schedules.account_id = v_reduced.account_id
-                    and v_owner in (schedules.stripe_subscription_item_id, schedules.stripe_subscription_id)
-            ), v_from, billing._slot(v_from, 1)) as worth
-            where worth.key = v_reduced.business_key
-        ), 0);
-    end loop;
-    return v_granted;
-end
-$$;
-
 CREATE FUNCTION billing._gone(credits numeric, returned numeric, paid numeric) RETURNS bigint
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2597,10 +2501,11 @@ CREATE FUNCTION billing._grant_credits(account_id uuid, amount bigint, key_space
     AS $$
 declare
     v_now timestamptz := billing.current_time();
-    v_balance billing.credit_balances := billing._lock_balance(_grant_credits.account_id);
     v_entry billing.credit_entries;
     v_lot billing.credit_grants;
 begin
+    perform billing._lock_balance(_grant_credits.account_id);
+
     select credit_entries.* into v_entry from billing.credit_entries
     where credit_entries.account_id = _grant_credits.account_id
         and credit_entries.key_space = _grant_credits.key_space
@@ -2620,9 +2525,7 @@ begin
         return v_entry;
     end if;
 
-    if not v_balance.may_spend then
-        perform billing._check_open(_grant_credits.account_id);
-    end if;
+    perform billing._check_open(_grant_credits.account_id);
     if _grant_credits.key_space = 'caller' then
         if exists (
             select from billing.credit_grants
@@ -2653,7 +2556,7 @@ begin
     v_lot.stripe_price_id := _grant_credits.stripe_price_id;
     v_lot.stripe_checkout_session_id := _grant_credits.stripe_checkout_session_id;
     v_lot.stripe_payment_intent_id := _grant_credits.stripe_payment_intent_id;
-    return billing._open_lot(v_balance, v_entry, v_lot);
+    return billing._open_lot(v_entry, v_lot);
 end
 $$;
 
@@ -2666,19 +2569,17 @@ declare
     v_terms billing.credit_terms;
     v_plan billing.plans;
     v_key text;
-    v_lot record;
+    v_lot billing.credit_grants;
     v_change bigint;
 begin
-    select billing._once_key('initial', v_invoice.account_id, plans.stripe_product_id) into strict v_key
-    from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
-    select credit_grants.id, credit_grants.stripe_invoice_id, credit_grants.stripe_subscription_item_id into v_lot
-    from billing.credit_grants
+    select * into strict v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
+    v_key := billing._once_key('initial', v_invoice.account_id, v_plan.stripe_product_id);
+    select * into v_lot from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
     if found and _grant_initial.period_start
         >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
         return;  -- nor is what is held for review of a later period
     end if;
-    select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
     if v_lot.id is null or billing._is_held(v_key) then
         if v_terms.initial_credits > 0 then
@@ -2739,11 +2640,10 @@ CREATE FUNCTION billing._grant_initial_of_invoice(invoice billing.invoices) RETU
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_paid record;
+    v_schedule billing.credit_schedules;
 begin
-    for v_paid in
-        select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
-        from billing.credit_schedules as schedules
+    for v_schedule in
+        select * from billing.credit_schedules as schedules
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
             and exists (
@@ -2753,8 +2653,8 @@ begin
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
         perform billing._grant_initial(
-            _grant_initial_of_invoice.invoice, v_paid.stripe_price_id, v_paid.stripe_subscription_item_id,
-            v_paid.period_start
+            _grant_initial_of_invoice.invoice, v_schedule.stripe_price_id, v_schedule.stripe_subscription_item_id,
+            v_schedule.period_start
         );
     end loop;
 end
@@ -2850,8 +2750,8 @@ begin
     loop
         v_plan := billing._plan_of_line(v_subscription.stripe_subscription_id, v_item.stripe_price_id);
         v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
-        continue when coalesce(v_terms.trial_credits, 0) = 0;
         v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
+        continue when coalesce(v_terms.trial_credits, 0) = 0;
         -- A later trial was reported first: its lot goes over to this one.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,
@@ -2863,26 +2763,10 @@ begin
             and later.stripe_subscription_id = lots.reference_id
             and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
             and later.trial_start > v_subscription.trial_start;
-        -- Or it was taken back, because the trial that it was granted for had begun with another plan.
-        update billing.credit_grants as lots
-        set reference_id = v_subscription.stripe_subscription_id,
-            stripe_subscription_item_id = v_item.stripe_subscription_item_id,
-            stripe_price_id = v_plan.stripe_price_id,
-            expires_at = case when v_terms.trial_end_credits = 'trial_end' then v_subscription.trial_end end
-        where lots.key_space = 'stripe' and lots.idempotency_key = v_keys[cardinality(v_keys)]
-            and billing._posted_credits(lots.account_id, lots.idempotency_key) = 0
-        returning * into v_lot;
-        if found then
-            perform billing._give_back(
-                v_lot.account_id, v_lot.idempotency_key, least(v_lot.amount, v_terms.trial_credits)
-            );
-            perform billing._remember_due(v_lot.account_id, v_lot.expires_at) where v_lot.expires_at is not null;
-            continue;
-        end if;
         perform billing._grant_once(
             account_id => v_subscription.account_id,
             kind => 'trial',
-            idempotency_key => v_keys[cardinality(v_keys)],
+            idempotency_key => billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id),
             amount => v_terms.trial_credits,
             source => 'stripe.trial',
             reference_id => v_subscription.stripe_subscription_id,
@@ -2907,9 +2791,6 @@ begin
                     v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
                     'The trial began with another plan'
                 );
-                perform billing._grant_trial(others) from billing.subscriptions as others
-                where others.account_id = v_subscription.account_id and others.trial_end is not null
-                    and others.stripe_subscription_id <> v_subscription.stripe_subscription_id;
             end if;
         elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
             and v_subscription.trial_end > v_lot.effective_at then
@@ -3106,84 +2987,6 @@ begin
 end
 $$;
 
-CREATE TABLE billing.credit_schedules (
-    stripe_line_id text NOT NULL,
-    account_id uuid NOT NULL,
-    stripe_subscription_id text NOT NULL,
-    stripe_subscription_item_id text NOT NULL,
-    stripe_invoice_id text NOT NULL,
-    stripe_price_id text NOT NULL,
-    gives_back boolean NOT NULL,
-    credited_line_id text,
-    is_change boolean NOT NULL,
-    is_free boolean NOT NULL,
-    is_unpaid boolean DEFAULT false NOT NULL,
-    is_plain boolean NOT NULL,
-    has_returns boolean DEFAULT false NOT NULL,
-    quantity bigint NOT NULL,
-    period_start timestamp with time zone NOT NULL,
-    period_end timestamp with time zone NOT NULL,
-    anchor timestamp with time zone NOT NULL,
-    terms_from timestamp with time zone NOT NULL,
-    paid_at timestamp with time zone NOT NULL,
-    ends_at timestamp with time zone NOT NULL,
-    next_slot_at timestamp with time zone,
-    disarmed_reason text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'customer_deleted'::text, 'account_closed'::text, 'disputed'::text]))),
-    CONSTRAINT only_credits_name_a_line CHECK ((gives_back OR (credited_line_id IS NULL))),
-    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
-    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
-);
-
-COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for of each subscription item, and time that Stripe credited back.';
-
-COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'Whether the line credits time that an earlier line paid for.';
-
-COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no line that was paid.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether Stripe made the line for a change within a period (a proration).';
-
-COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'Whether no other line shares its months, so that they can be granted in sets.';
-
-COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'Whether money of its invoice was returned, or is disputed.';
-
-COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered price, whose quantity is usage.';
-
-COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Months are counted from it, in UTC.';
-
-COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
-
-COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts from here on: the period is over, or the subscription has ended.';
-
-COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next month to be granted; null: none is left.';
-
-COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why months that start later wait; null: they don''t.';
-
-CREATE FUNCTION billing._is_first_full_change(line billing.credit_schedules, proration_credits text, slot_start timestamp with time zone) RETURNS boolean
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_line billing.credit_schedules := _is_first_full_change.line;
-begin
-    return coalesce(_is_first_full_change.proration_credits, 'delta') = 'full' and not v_line.gives_back
-        and not v_line.is_free and v_line.period_start > _is_first_full_change.slot_start
-        and not exists (
-            select from billing.credit_schedules as earlier
-            where earlier.stripe_subscription_id = v_line.stripe_subscription_id
-                and earlier.stripe_price_id = v_line.stripe_price_id and not earlier.gives_back and not earlier.is_free
-                and earlier.period_start > _is_first_full_change.slot_start
-                and earlier.period_end > _is_first_full_change.slot_start
-                and earlier.period_start < v_line.period_start
-        );
-end
-$$;
-
 CREATE TABLE billing.invoice_lines (
     stripe_line_id text NOT NULL,
     stripe_invoice_id text NOT NULL,
@@ -3243,6 +3046,7 @@ CREATE FUNCTION billing._is_plain(slot billing.line_slot) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     AS $$
     select (slot).is_plain and not (slot).is_free and not (slot).has_returns
+        and ((slot).moment = (slot).slot_start or (slot).proration_credits <> 'full')
 $$;
 
 CREATE FUNCTION billing._is_within(scope text, plan billing.plans, stripe_price_id text, stripe_product_id text DEFAULT NULL::text) RETURNS boolean
@@ -3356,12 +3160,10 @@ CREATE FUNCTION billing._lapsed_of_lot(lot billing.credit_grants) RETURNS bigint
         - (billing._spent_of_lot(_lapsed_of_lot.lot) - (_lapsed_of_lot.lot).held)
         - coalesce(sum(
             -- Reinstated may be a shortfall as well, beyond what was taken.
-            greatest(credit_revocations.taken - credit_revocations.reinstated, 0)
-            + credit_revocations.requested - credit_revocations.taken - credit_revocations.shortfall
-            -- A shortfall that was only recorded is voided before what had lapsed.
-            - greatest(credit_revocations.voided - case credit_revocations.shortfall_policy
-                when 'clamp_and_record' then credit_revocations.shortfall else 0
-            end, 0)
+            greatest(credit_revocations.taken - credit_revocations.reinstated, 0) + greatest(
+                credit_revocations.requested - credit_revocations.voided - credit_revocations.taken
+                - credit_revocations.shortfall, 0
+            )
         ), 0)::bigint, 0
     )
     from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id
@@ -3600,12 +3402,8 @@ declare
 begin
     -- An invoice is one account's for ever: nothing can turn out.
     if coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id) is null then
-        perform from billing.credit_balances
-        where credit_balances.account_id = (
-            select invoices.account_id from billing.invoices
-            where invoices.stripe_invoice_id = _lock_money.stripe_invoice_id
-        )
-        for update;
+        perform billing._lock_balance(invoices.account_id) from billing.invoices
+        where invoices.stripe_invoice_id = _lock_money.stripe_invoice_id and invoices.account_id is not null;
         if found then
             perform billing._lock_arrival(_lock_money.stripe_invoice_id);
             return;
@@ -3727,7 +3525,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._lost_messages() RETURNS TABLE(invariant text, detail text)
+CREATE FUNCTION billing.lost_messages() RETURNS TABLE(invariant text, detail text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_nestloop TO 'off'
@@ -3751,19 +3549,6 @@ begin
     where not exists (
         select from billing.stripe_events
         where stripe_events.stripe_event_id = message.message ->> 'event_id' and stripe_events.status = 'queued'
-    );
-end
-$$;
-
-CREATE FUNCTION billing._lots_of_invoice(stripe_invoice_id text) RETURNS bigint[]
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    return array(
-        select lots.id from billing.credit_grants as lots
-        where lots.stripe_invoice_id = _lots_of_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and not lots.idempotency_key ^@ 'free:'
     );
 end
 $$;
@@ -3812,13 +3597,11 @@ CREATE TABLE billing.pack_purchases (
     purchased_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT credits_are_not_negative CHECK ((credits >= 0)),
+    CONSTRAINT credits_are_positive CHECK ((credits > 0)),
     CONSTRAINT price_is_not_negative CHECK ((price >= 0))
 );
 
 COMMENT ON TABLE billing.pack_purchases IS 'Credit packs that were paid for: what each was worth, and what paid for it.';
-
-COMMENT ON COLUMN billing.pack_purchases.credits IS '0 where so little was paid for it that it is less than one.';
 
 COMMENT ON COLUMN billing.pack_purchases.price IS 'What was paid, discounts taken off, in minor units; 0: nothing.';
 
@@ -4019,27 +3802,6 @@ CREATE FUNCTION billing._next_revocation_key(grant_id bigint) RETURNS text
     AS $$
     select format('returned:%s:%s', _next_revocation_key.grant_id, count(*)) from billing.credit_revocations
     where credit_revocations.grant_id = _next_revocation_key.grant_id and credit_revocations.key_space = 'stripe'
-$$;
-
-CREATE FUNCTION billing._note_stripe_request(account_id uuid, idempotency_key text DEFAULT (gen_random_uuid())::text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    delete from billing.stripe_requests
-    where stripe_requests.account_id = _note_stripe_request.account_id
-        and stripe_requests.requested_at <= now() - interval '10 minutes';
-    insert into billing.stripe_requests (account_id, idempotency_key)
-    values (_note_stripe_request.account_id, _note_stripe_request.idempotency_key)
-    on conflict on constraint stripe_requests_pkey do nothing;
-    if (
-        select count(*) > 30 from billing.stripe_requests
-        where stripe_requests.account_id = _note_stripe_request.account_id
-    ) then
-        raise exception 'too many requests of this account'
-            using errcode = 'TB049', hint = 'Try again in ten minutes.';
-    end if;
-end
 $$;
 
 CREATE FUNCTION billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb) RETURNS void
@@ -4270,12 +4032,12 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._open_lot(balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
+CREATE FUNCTION billing._open_lot(entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-    v_balance billing.credit_balances := _open_lot.balance;
+    v_balance billing.credit_balances := billing._lock_balance((_open_lot.entry).account_id);
     v_entry billing.credit_entries := _open_lot.entry;
     v_lot billing.credit_grants := _open_lot.lot;
     v_repaid bigint := least(v_balance.debt, v_entry.amount);
@@ -4371,7 +4133,7 @@ begin
     v_entry.key_space := 'system';
     v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
     v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
-    perform billing._open_lot(billing._lock_balance(v_entry.account_id), v_entry, _open_scheduled_lot.lot);
+    perform billing._open_lot(v_entry, _open_scheduled_lot.lot);
 end
 $$;
 
@@ -4484,11 +4246,29 @@ CREATE FUNCTION billing._pay_session(stripe_payment_intent_id text, amount_recei
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_session billing.checkout_sessions;
 begin
-    insert into billing.payment_intents (stripe_payment_intent_id, amount_received)
-    values (_pay_session.stripe_payment_intent_id, _pay_session.amount_received)
-    on conflict on constraint payment_intents_pkey do nothing;
-    perform billing._settle_session(_pay_session.stripe_payment_intent_id);
+    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
+    where checkout_sessions.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
+        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
+        and checkout_sessions.payment_status = 'unpaid'
+    returning * into v_session;
+    if found then
+        perform billing._purchase_packs_of_session(v_session, least(_pay_session.amount_received, v_session.amount_total));
+        return;
+    end if;
+    -- A session that was read as paid says nothing of a capture in part.
+    update billing.pack_purchases
+    set credits = floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price),
+        price = _pay_session.amount_received
+    where pack_purchases.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
+        and pack_purchases.stripe_checkout_session_id is not null
+        and _pay_session.amount_received < pack_purchases.price
+        and floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price) > 0;
+    if found then
+        perform billing._apply_returns_of_purchases(_pay_session.stripe_payment_intent_id);
+    end if;
 end
 $$;
 
@@ -4556,9 +4336,7 @@ begin
         raise exception 'price % of % is no plan here', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
             using errcode = 'TB010', detail = _plan_of_line.stripe_price_id,
             hint = 'Update the price in Stripe (its event brings it here) or add it to billing.plans, then retry the event.';
-    elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits > 0 then
-        return v_plan;
-    elsif exists (
+    elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and exists (
         -- The product may declare what the price doesn't, and it is not here yet: sync_price made a placeholder.
         select from billing.products
         where products.stripe_product_id = v_plan.stripe_product_id and products.as_of = '-infinity'
@@ -4610,45 +4388,26 @@ CREATE FUNCTION billing._post_move(move billing.credit_move) RETURNS bigint
     AS $$
 declare
     v_move billing.credit_move := _post_move.move;
-    v_is_new boolean;
-    v_carried bigint;
+    -- The ledger has nothing of it yet, as of nearly all.
+    v_is_new boolean := not (
+        exists (
+            select from billing.credit_grants
+            where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_move.key
+        )
+        or exists (select from billing.credit_revocations where credit_revocations.business_key = v_move.key)
+        or exists (select from billing.carried_credits where carried_credits.business_key = v_move.key)
+    );
     v_change bigint := v_move.credits;
-    v_lots bigint[];
-    v_contested text[];
     v_later timestamptz;
     v_entry billing.credit_entries;
-    v_plan_name text;
+    v_plan billing.plans;
 begin
-    select
-        -- The ledger has nothing of it yet, as of nearly all.
-        not (
-            exists (
-                select from billing.credit_grants
-                where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_move.key
-            )
-            or exists (select from billing.credit_revocations where credit_revocations.business_key = v_move.key)
-            or exists (select from billing.carried_credits where carried_credits.business_key = v_move.key)
-        ),
-        credit_balances.carried
-    into v_is_new, v_carried
-    from billing.credit_balances where credit_balances.account_id = v_move.account_id;
     if not v_is_new then
         v_change := v_change - billing._posted_credits(v_move.account_id, v_move.key);
     end if;
     if v_change < 0 then
-        v_lots := billing._lots_of_move(v_move);
-        -- What a dispute freezes is unspent all the same.
-        v_contested := array(
-            select distinct lots.stripe_invoice_id from billing.credit_holds as holds
-            join billing.credit_grants as lots on lots.id = holds.frozen_grant_id
-            where holds.frozen_grant_id = any (v_lots) and holds.status = 'held' and lots.stripe_invoice_id is not null
-            order by lots.stripe_invoice_id
-        );
-        if cardinality(v_contested) > 0 then
-            perform billing._thaw_lots(v_lots, 0);
-        end if;
         perform billing._take_back(
-            v_move.account_id, v_move.key, -v_change, v_lots,
+            v_move.account_id, v_move.key, -v_change, billing._lots_of_move(v_move),
             case
                 when v_move.returned > 0 then (select settings.shortfall_policy from billing.settings)
                 -- Nobody has credits of time back that nothing was paid for.
@@ -4657,19 +4416,17 @@ begin
             end,
             case when v_move.returned > 0 then 'Payment returned to the customer' else 'Time credited back by Stripe' end
         );
-        perform billing._freeze_contested(contested.stripe_invoice_id)
-        from unnest(v_contested) as contested (stripe_invoice_id);
         return 0;
     elsif v_change > 0 and not v_is_new then
         v_change := billing._give_back(v_move.account_id, v_move.key, v_change);
     end if;
-    if v_change > 0 and v_move.key ^@ 'credited:' then
-        return billing._give_less_reduced(v_move.account_id, v_move.key, v_change);
-    elsif v_change = 0 or v_move.is_waiting then
+    if v_change = 0 or v_move.is_waiting then
         return 0;
+    elsif v_move.credits <= 0 then
+        v_move.rollover := 'all';  -- what others were less for it, and no month
     end if;
 
-    if v_carried > 0 and not v_move.key ^@ 'free:' then
+    if not v_move.key ^@ 'free:' then
         v_change := billing._less_carried(v_move.account_id, v_move.key, v_change);
     end if;
     if v_change = 0 then
@@ -4679,9 +4436,7 @@ begin
             v_move.account_id, v_move.stripe_subscription_item_id, v_move.rollover_cap, v_move.slot_start
         );
     end if;
-    select coalesce(plans.nickname, products.name) into v_plan_name from billing.plans
-    join billing.products on products.stripe_product_id = plans.stripe_product_id
-    where plans.stripe_price_id = v_move.stripe_price_id;
+    select * into v_plan from billing.plans where plans.stripe_price_id = v_move.stripe_price_id;
     v_entry := billing._grant_credits(
         account_id => v_move.account_id,
         amount => v_change,
@@ -4689,7 +4444,7 @@ begin
         idempotency_key => case when v_is_new then v_move.key else billing._next_lot_key(v_move.key) end,
         source => v_move.source,
         reference_id => v_move.stripe_subscription_id,
-        description => billing._description_of_move(v_move.source, v_plan_name),
+        description => billing._description_of_move(v_move.source, billing._plan_name(v_plan)),
         effective_at => v_move.moment,
         expires_at => v_move.expires_at,
         stripe_invoice_id => v_move.stripe_invoice_id,
@@ -4781,6 +4536,7 @@ declare
     v_invoice billing.invoices;
     v_from timestamptz;
     v_until timestamptz;
+    v_begun timestamptz;
     v_subscription_ids text[];
     v_frozen bigint;
 begin
@@ -4798,8 +4554,23 @@ begin
             else nullif(credit_schedules.disarmed_reason, 'disputed')
         end
     where credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
-    v_frozen := billing._contested_credits(v_invoice.stripe_invoice_id);
-    perform billing._thaw_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
+    -- Of months that have begun, the first one also where it was paid ahead of time.
+    v_begun := greatest(billing._time_of_account(v_invoice.account_id), (
+        select min(schedules.period_start) from billing.credit_schedules as schedules
+        where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
+    ));
+    select coalesce(sum(contested.credits), 0) - coalesce((
+        select sum(returned.credits) from billing._returned_credits(v_invoice.stripe_invoice_id) as returned
+        where returned.moment is null or returned.moment <= v_begun
+    ), 0) into v_frozen
+    from billing._returned_credits(v_invoice.stripe_invoice_id, true) as contested
+    where contested.moment is null or contested.moment <= v_begun;
+    v_frozen := greatest(v_frozen, 0);
+    perform billing._thaw_lots(array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    ), v_frozen);
     select min(schedules.period_start), max(schedules.period_end), array_agg(distinct schedules.stripe_subscription_id)
     into v_from, v_until, v_subscription_ids
     from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
@@ -4812,7 +4583,11 @@ begin
     perform billing._post_purchase(pack_purchases.business_key) from billing.pack_purchases
     where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id and pack_purchases.stripe_line_id is not null;
 
-    perform billing._freeze_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
+    perform billing._freeze_lots(array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    ), v_frozen);
     perform billing._repay_debt(v_invoice.account_id);
 end
 $$;
@@ -4995,28 +4770,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._postpone_allocation(stripe_subscription_id text, from_moment timestamp with time zone) RETURNS boolean
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_ids text := current_setting('billing.postponed_ids', true);
-    v_moments text;
-begin
-    if coalesce(v_ids, '') = '' then
-        return false;
-    end if;
-    v_moments := current_setting('billing.postponed_moments');
-    v_ids := set_config(
-        'billing.postponed_ids', (v_ids::text[] || _postpone_allocation.stripe_subscription_id)::text, true
-    );
-    v_moments := set_config(
-        'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
-    );
-    return true;
-end
-$$;
-
 CREATE FUNCTION billing._price_of_invoice(invoice billing.invoices) RETURNS numeric
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5077,9 +4830,6 @@ begin
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
-    -- A test clock may be past what the purchase is good for.
-    perform billing._settle_due(array[v_purchase.account_id], billing._time_of_account(v_purchase.account_id))
-    where billing._time_of_account(v_purchase.account_id) > billing.current_time();
 end
 $$;
 
@@ -5112,6 +4862,11 @@ begin
         end if;
         perform billing._check_buyer(v_invoice.stripe_invoice_id, v_invoice.stripe_customer_id, v_invoice.account_id);
         perform billing._lock_balance(v_invoice.account_id);
+        exit when exists (
+            select from billing.pack_purchases
+            where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id
+                and pack_purchases.stripe_checkout_session_id is not null
+        );
         v_credits := billing._credits_of_pack(v_pack, v_line.quantity, v_line.amount);
         continue when v_credits = 0;
         v_purchase := null;
@@ -5167,7 +4922,7 @@ COMMENT ON TABLE billing.checkout_sessions IS 'Stripe Checkout Sessions that end
 
 COMMENT ON COLUMN billing.checkout_sessions.client_reference_id IS 'As it came; the payer may have edited it, so it links nothing by itself.';
 
-CREATE FUNCTION billing._purchase_packs_of_session(session billing.checkout_sessions) RETURNS void
+CREATE FUNCTION billing._purchase_packs_of_session(session billing.checkout_sessions, paid bigint DEFAULT NULL::bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -5176,13 +4931,8 @@ declare
     v_missing text;
     v_bought record;
     v_purchase billing.pack_purchases;
-    -- A payment that is captured in part pays for that share.
-    v_paid bigint := (
-        select payment_intents.amount_received from billing.payment_intents
-        where payment_intents.stripe_payment_intent_id = v_session.stripe_payment_intent_id
-    );
 begin
-    if v_session.stripe_invoice_id is not null or not exists (
+    if not exists (
         select from billing.checkout_line_items as items
         left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
@@ -5207,6 +4957,13 @@ begin
         raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
             using errcode = 'TB010', detail = v_missing,
             hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
+    elsif exists (
+        -- Its invoice was first.
+        select from billing.pack_purchases
+        where pack_purchases.stripe_invoice_id = v_session.stripe_invoice_id
+            and pack_purchases.stripe_checkout_session_id is null
+    ) then
+        return;
     end if;
 
     for v_bought in
@@ -5239,16 +4996,18 @@ begin
         v_purchase.reference_id := v_session.stripe_checkout_session_id;
         v_purchase.description := v_bought.names;
         v_purchase.price := case
-            when v_bought.is_free then 0 else coalesce(least(v_paid, v_session.amount_total), 0)
+            when v_bought.is_free then 0 else coalesce(_purchase_packs_of_session.paid, v_session.amount_total, 0)
         end;
-        v_purchase.credits := billing._checked_amount(v_bought.credits);
         if v_purchase.price < v_session.amount_total and not v_bought.is_free then
-            v_purchase.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
+            v_bought.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
+            continue when v_bought.credits = 0;  -- less than one credit was paid for
         end if;
+        v_purchase.credits := billing._checked_amount(v_bought.credits);
         -- Of several packs the line items tell.
         v_purchase.stripe_price_id :=
             case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
         v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
+        v_purchase.stripe_invoice_id := v_session.stripe_invoice_id;
         v_purchase.stripe_payment_intent_id := v_session.stripe_payment_intent_id;
         v_purchase.expires_at := v_purchase.purchased_at + v_bought.expires_after;
         perform billing._purchase(v_purchase);
@@ -5286,18 +5045,6 @@ CREATE FUNCTION billing._raise_no_account(account_id uuid) RETURNS void
 begin
     raise exception 'there is no account %', coalesce(_raise_no_account.account_id::text, 'null')
         using errcode = 'TB004', hint = 'Use the id of a row in billing.accounts, not the id of the user.';
-end
-$$;
-
-CREATE FUNCTION billing._raise_not_linked(invoice billing.invoices) RETURNS void
-    LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    raise exception 'customer % of invoice % is linked to no account',
-        coalesce((_raise_not_linked.invoice).stripe_customer_id, 'null'), (_raise_not_linked.invoice).stripe_invoice_id
-        using errcode = 'TB011', detail = coalesce((_raise_not_linked.invoice).stripe_customer_id, ''),
-        hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
 end
 $$;
 
@@ -5469,10 +5216,7 @@ declare
     v_subscription_id text;
     v_anchor timestamptz;
     v_gives_back boolean;
-    v_is_free boolean;
     v_from timestamptz;
-    v_is_paid_already boolean;
-    v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
     for v_line in
@@ -5488,17 +5232,12 @@ begin
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
         v_plan := billing._plan_of_line(v_invoice.stripe_invoice_id, v_line.stripe_price_id);
-        if v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 then
-            continue when not exists (
-                select from billing.credit_terms
-                where credit_terms.stripe_price_id = v_plan.stripe_price_id
-                    and credit_terms.initial_credits + credit_terms.monthly_credits > 0
-            );
-        end if;
-        continue when v_plan.usage_type = 'licensed' and v_line.quantity = 0;
-        if v_invoice.account_id is null then
-            perform billing._raise_not_linked(v_invoice);
-        end if;
+        continue when v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and not exists (
+            select from billing.credit_terms
+            where credit_terms.stripe_price_id = v_plan.stripe_price_id
+                and credit_terms.initial_credits + credit_terms.monthly_credits > 0
+        ) or v_plan.usage_type = 'licensed' and v_line.quantity = 0;
+        perform billing._check_linked(v_invoice);
         if v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
@@ -5517,29 +5256,20 @@ begin
         continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
             and v_line.period_start < v_subscription.trial_end;
 
-        select
-            coalesce(bool_or(
-                others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
-                and others.period_start = v_line.period_start and others.period_end = v_line.period_end
-                and not others.is_change and others.stripe_invoice_id <> v_invoice.stripe_invoice_id
-            ), false),
-            coalesce(bool_or(
-                others.is_change or others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
-            ), false)
-        into v_is_paid_already, v_has_neighbours
-        from billing.credit_schedules as others
-        where others.stripe_subscription_id = v_subscription_id
-            and others.period_end > v_line.period_start and others.period_start < v_line.period_end
-            and others.stripe_line_id <> v_line.stripe_line_id;
         -- One period of an item is paid for once, whatever a second invoice says.
-        continue when v_is_paid_already and not v_line.is_proration;
+        continue when not v_line.is_proration and exists (
+            select from billing.credit_schedules as paid
+            where paid.stripe_subscription_id = v_subscription_id
+                and paid.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+                and paid.period_start = v_line.period_start and paid.period_end = v_line.period_end
+                and not paid.is_change and paid.stripe_invoice_id <> v_invoice.stripe_invoice_id
+        );
 
         v_anchor := billing._anchor_of_period(
             v_plan, coalesce(v_subscription.anchors, '{}'), v_line.period_start, v_line.period_end
         );
         v_gives_back := v_line.is_proration
             and (coalesce(cardinality(v_line.credited_line_ids), 0) > 0 or v_line.amount < 0);
-        v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
             stripe_price_id, gives_back, is_change, is_free, is_plain, quantity, period_start, period_end, anchor,
@@ -5548,21 +5278,24 @@ begin
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, v_gives_back or v_is_free, true, billing._seats(v_plan, v_line.quantity),
-            v_line.period_start, v_line.period_end, v_anchor,
+            v_line.is_proration,
+            v_gives_back or billing._is_free(v_line, v_invoice), true, billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
-            -- The first month is granted at once, and a line that is paid for and has no other never falls due.
-            case
-                when v_gives_back then null
-                when v_is_free or billing._first_slot(v_anchor, v_line.period_start + interval '1 microsecond')
-                    < v_line.period_end then v_line.period_start
-            end
+            case when not v_gives_back then v_line.period_start end
         )
         on conflict on constraint credit_schedules_pkey do nothing;
         continue when not found;
         v_from := least(v_from, v_line.period_start);
-        v_is_shared := v_is_shared or v_line.is_proration or v_has_neighbours;
+        v_is_shared := v_is_shared or v_line.is_proration or exists (
+            select from billing.credit_schedules as others
+            where others.stripe_subscription_id = v_subscription_id
+                and others.period_end > v_line.period_start and others.period_start < v_line.period_end
+                and others.stripe_line_id <> v_line.stripe_line_id
+                and (
+                    others.is_change or others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+                )
+        );
     end loop;
     if v_is_shared then
         v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_from));
@@ -6021,31 +5754,16 @@ begin
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
     -- Every month of every line, and the initial credits as one more of the line that brought them.
-    with found as (
-        select
-            months.*, months.whole_credits * months.line_seconds / months.slot_seconds as credits,
-            months.gives_back and months.moment > months.slot_start as is_cut,
-            months.proration_credits = 'none' and months.moment > months.slot_start and not months.gives_back
-                as is_not_counted
-        from billing._slots_of_lines('{}', '-infinity', 'infinity', v_invoice.stripe_invoice_id) as months
-        where not months.is_free
-    ),
-    slots as (
+    with slots as (
         select
             found.stripe_line_id, found.stripe_subscription_item_id as item_id, found.moment,
             not found.is_reached as is_unused,
             case
-                -- It makes up for what was given back, and no more.
-                when found.is_not_counted then coalesce(
-                    found.credits * least(
-                        -sum(found.credits) filter (where found.is_cut) over together,
-                        sum(found.credits) filter (where found.is_not_counted) over together
-                    ) / nullif(sum(found.credits) filter (where found.is_not_counted) over together, 0), 0
-                ) * (count(*) filter (where found.is_cut) over together > 0)::integer
-                else found.credits
+                when found.proration_credits = 'none' and found.moment > found.slot_start and not found.gives_back then 0
+                else found.whole_credits * found.line_seconds / found.slot_seconds
             end as worth
-        from found
-        window together as (partition by found.stripe_subscription_id, found.moment)
+        from billing._slots_of_lines('{}', '-infinity', 'infinity', v_invoice.stripe_invoice_id) as found
+        where not found.is_free
         union all
         select
             (
@@ -6144,20 +5862,19 @@ begin
 
     -- Of the whole as much as is whole; each part gets what its end says more than its beginning.
     return query
-    select
-        parts.item_id, parts.moment, (floor(round(parts.so_far, 9)) - floor(round(parts.so_far - parts.gone, 9)))::bigint
+    select parts.item_id, parts.moment, (floor(parts.so_far) - floor(parts.so_far - parts.gone))::bigint
     from (
         select
             sums.item_id, sums.moment, sums.gone,
             sum(sums.gone) over (order by sums.moment nulls first, sums.item_id rows unbounded preceding) as so_far
         from (
-            select slots.item_id, slots.moment, sum(slots.worth - slots.worth_left) as gone
+            select slots.item_id, slots.moment, round(sum(slots.worth - slots.worth_left), 9) as gone
             from unnest(v_slot_items, v_slot_moments, v_slot_worths, v_slot_left)
                 as slots (item_id, moment, worth, worth_left)
             group by slots.item_id, slots.moment
         ) as sums
     ) as parts
-    where floor(round(parts.so_far, 9)) <> floor(round(parts.so_far - parts.gone, 9));
+    where floor(parts.so_far) <> floor(parts.so_far - parts.gone);
 end
 $$;
 
@@ -6688,40 +6405,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._settle_session(stripe_payment_intent_id text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_session billing.checkout_sessions;
-    v_received bigint;
-begin
-    perform billing._lock_money(_settle_session.stripe_payment_intent_id, null);
-    select payment_intents.amount_received into v_received from billing.payment_intents
-    where payment_intents.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id;
-    if not found then
-        return;
-    end if;
-    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
-    where checkout_sessions.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
-        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
-        and checkout_sessions.payment_status = 'unpaid'
-    returning * into v_session;
-    if found then
-        perform billing._purchase_packs_of_session(v_session);
-        return;
-    end if;
-    -- A session that was read as paid says nothing of a capture in part.
-    update billing.pack_purchases
-    set credits = floor(pack_purchases.credits::numeric * v_received / pack_purchases.price), price = v_received
-    where pack_purchases.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
-        and pack_purchases.stripe_checkout_session_id is not null and v_received < pack_purchases.price;
-    if found then
-        perform billing._apply_returns_of_purchases(_settle_session.stripe_payment_intent_id);
-    end if;
-end
-$$;
-
 CREATE FUNCTION billing._sign_reference(account_id uuid, livemode boolean, expires_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -6794,10 +6477,7 @@ begin
         lines.period_start, slots.slot_start, slots.slot_end,
         case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
-        extract(epoch from least(slots.slot_end, lines.period_end) - case
-            when billing._is_first_full_change(lines, terms.proration_credits, slots.slot_start) then slots.slot_start
-            else greatest(slots.slot_start, lines.period_start)
-        end),
+        extract(epoch from least(slots.slot_end, lines.period_end) - greatest(slots.slot_start, lines.period_start)),
         extract(epoch from slots.slot_end - slots.slot_start),
         case terms.rollover
             when 'none' then case
@@ -7314,7 +6994,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._take_in_invoice(invoice billing.invoices, subscription billing.subscriptions, is_closed boolean DEFAULT false) RETURNS timestamp with time zone
+CREATE FUNCTION billing._take_in_invoice(invoice billing.invoices, subscription billing.subscriptions) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -7326,9 +7006,7 @@ begin
     end if;
     v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
     if v_from is not null then
-        if _take_in_invoice.is_closed then
-            perform billing._check_open((_take_in_invoice.invoice).account_id);
-        end if;
+        perform billing._check_open((_take_in_invoice.invoice).account_id);
         perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
     return v_from;
@@ -7503,26 +7181,15 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    return (select now() + clock.ahead_by from billing.clock);
-end
-$$;
-
-COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: now(), later in a local stack whose clock was moved.';
-
-CREATE FUNCTION billing._time_of_account(account_id uuid, moment timestamp with time zone DEFAULT billing."current_time"()) RETURNS timestamp with time zone
+CREATE FUNCTION billing._time_of_account(account_id uuid) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if not exists (select from billing.test_clocks) then
-        return _time_of_account.moment;
+        return billing.current_time();
     end if;
-    return greatest(_time_of_account.moment, (
+    return greatest(billing.current_time(), (
         select max(test_clocks.frozen_at) from billing.subscriptions
         join billing.test_clocks on test_clocks.stripe_test_clock_id = subscriptions.stripe_test_clock_id
         where subscriptions.account_id = _time_of_account.account_id
@@ -7566,12 +7233,15 @@ CREATE FUNCTION billing._wait_after_death(attempts integer) RETURNS interval
         else interval '0' end
 $$;
 
-CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions, is_closed boolean) RETURNS text
+CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if _waiting_reason.is_closed then
+    if exists (
+        select from billing.accounts
+        where accounts.id = (_waiting_reason.subscription).account_id and accounts.closed_at is not null
+    ) then
         return 'account_closed';
     elsif (_waiting_reason.subscription).status in ('paused', 'unpaid') then
         return (_waiting_reason.subscription).status;
@@ -7758,8 +7428,6 @@ CREATE FUNCTION billing._worth(stripe_subscription_ids text[], from_moment times
     AS $$
 declare
     v_free_account_ids uuid[];
-    -- Of a calendar month all claims count, also those of months of credits that have ended since.
-    v_free_from timestamptz := date_trunc('month', _worth.from_moment - interval '1 month', 'UTC');
 begin
     return query
     select * from billing._plain_worth(_worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment);
@@ -7769,6 +7437,11 @@ begin
             and credit_schedules.period_end > _worth.from_moment
             and (
                 not credit_schedules.is_plain or credit_schedules.is_free or credit_schedules.has_returns
+                or exists (
+                    select from billing.credit_terms
+                    where credit_terms.stripe_price_id = credit_schedules.stripe_price_id
+                        and credit_terms.proration_credits = 'full'
+                )
             )
     ) then
         return;
@@ -7780,9 +7453,7 @@ begin
     return query
     with slots as materialized (
         select * from billing._slots_of_lines(
-            _worth.stripe_subscription_ids,
-            case when v_free_account_ids is null then _worth.from_moment else v_free_from end,
-            _worth.until_moment, null, v_free_account_ids
+            _worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment, null, v_free_account_ids
         )
     ),
     shared as (
@@ -7914,6 +7585,22 @@ begin
             payers.stripe_subscription_id, payers.moment, payers.gives_back desc, offset_by_others.is_credited desc,
             payers.stripe_subscription_item_id
     ),
+    -- A change to a plan that gives a whole month: the rest of it, once for each plan and month.
+    completed as (
+        select distinct on (shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start)
+            'full:' || shared.stripe_subscription_id || ':' || shared.stripe_price_id || ':'
+                || billing._moment_text(shared.slot_start),
+            shared.account_id, shared.stripe_subscription_id, shared.stripe_subscription_item_id,
+            shared.stripe_invoice_id, shared.stripe_price_id, 'stripe.proration'::text, shared.moment,
+            shared.slot_start,
+            ceil(shared.whole_credits * (shared.slot_seconds - shared.line_seconds) / shared.slot_seconds)::bigint,
+            0::bigint, shared.expires_at, shared.rollover, shared.rollover_cap, false
+        from shared
+        where shared.is_part and not shared.gives_back and shared.is_reached and shared.proration_credits = 'full'
+        order by
+            shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start, shared.moment,
+            shared.stripe_line_id
+    ),
     unpaid as (
         select
             slots.account_id, slots.stripe_subscription_id, slots.moment, plans.stripe_product_id,
@@ -7937,8 +7624,7 @@ begin
         from slots
         join billing.plans on plans.stripe_price_id = slots.stripe_price_id
         where slots.is_free and not slots.gives_back
-        -- Tiers of one purchase are one claim; a line that replaces another is another.
-        group by 1, 2, 3, 4, 5, slots.stripe_invoice_id, slots.stripe_subscription_item_id, slots.period_start
+        group by 1, 2, 3, 4, 5
     ),
     given as (
         select distinct on (unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket)
@@ -7949,7 +7635,6 @@ begin
             unpaid.moment, (unpaid.payer).slot_start, unpaid.credits, 0::bigint, (unpaid.payer).expires_at,
             (unpaid.payer).rollover, (unpaid.payer).rollover_cap, (unpaid.payer).is_waiting
         from unpaid
-        where unpaid.bucket >= v_free_from
         order by
             unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket, unpaid.credits desc, unpaid.moment,
             unpaid.stripe_subscription_id
@@ -7957,6 +7642,8 @@ begin
     select * from netted
     union all
     select * from credited
+    union all
+    select * from completed
     union all
     select * from given;
 end
@@ -8359,29 +8046,6 @@ $$;
 
 COMMENT ON FUNCTION billing.allocate_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Grants every month of credits that has begun by as_of (null: now) of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
 
-CREATE FUNCTION billing.allocate_postponed() RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_ids text[] := nullif(current_setting('billing.postponed_ids', true), '');
-    v_moments timestamptz[] := nullif(current_setting('billing.postponed_moments', true), '');
-    v_due record;
-begin
-    perform set_config('billing.postponed_ids', '', true);
-    for v_due in
-        select array_agg(postponed.id) as subscription_ids, min(postponed.moment) as from_moment
-        from unnest(v_ids, v_moments) as postponed (id, moment)
-        group by date_trunc('month', postponed.moment, 'UTC')
-        order by 2
-    loop
-        perform billing._allocate_slots(v_due.subscription_ids, v_due.from_moment, billing.current_time());
-    end loop;
-end
-$$;
-
-COMMENT ON FUNCTION billing.allocate_postponed() IS 'Grants the months that a batch of events has made due: before it ends the transaction that lock_stripe_events began with postpone_months.';
-
 CREATE FUNCTION billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8650,6 +8314,17 @@ CREATE FUNCTION billing.confirm_payment_link(stripe_payment_link_id text) RETURN
     update billing.payment_links set confirmed_at = now(), updated_at = now()
     where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
 $$;
+
+CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (select now() + clock.ahead_by from billing.clock);
+end
+$$;
+
+COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: now(), later in a local stack whose clock was moved.';
 
 CREATE FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -9388,17 +9063,12 @@ $$;
 
 COMMENT ON FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean) IS 'Binds a Stripe customer to an account, once and for ever; events that waited for it go on. Call it from the server that made the customer.';
 
-CREATE FUNCTION billing.lock_stripe_events(event_ids text[], stripe_customer_ids text[], postpone_months boolean DEFAULT false) RETURNS void
+CREATE FUNCTION billing.lock_stripe_events(event_ids text[], stripe_customer_ids text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
-    if lock_stripe_events.postpone_months then
-        perform
-            pg_catalog.set_config('billing.postponed_ids', '{}', true),
-            pg_catalog.set_config('billing.postponed_moments', '{}', true);
-    end if;
     perform from billing.stripe_events
     where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
     order by stripe_events.stripe_event_id
@@ -9659,8 +9329,8 @@ begin
     order by requests.created_at desc
     limit 1;
     if v_key is null then
+        perform billing._check_few_requests(v_account_id);
         v_key := billing._fresh_stripe_key('checkout', v_account_id);
-        perform billing._note_stripe_request(v_account_id, v_key);
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
         )
@@ -9730,9 +9400,6 @@ begin
             end;
         end loop;
     end if;
-    perform billing._note_stripe_request(v_account_id, made ->> 'idempotency_key')
-    from jsonb_array_elements(v_links) as made
-    where made ? 'idempotency_key';
     return jsonb_build_object(
         'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
     );
@@ -9766,7 +9433,6 @@ begin
         raise exception 'nothing was bought for this account yet'
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
     end if;
-    perform billing._note_stripe_request(v_account_id);
     return jsonb_build_object(
         'livemode', v_settings.livemode,
         'params', jsonb_strip_nulls(jsonb_build_object(
@@ -11231,8 +10897,6 @@ begin
         if v_session.payment_status <> 'unpaid' then
             perform billing._purchase_packs_of_session(v_session);
         end if;
-        perform billing._settle_session(v_session.stripe_payment_intent_id)
-        where v_session.stripe_payment_intent_id is not null;
     end if;
     return 'applied';
 end
@@ -11370,7 +11034,7 @@ $$;
 CREATE FUNCTION billing.sync_invoice(stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text, billing_reason text, collection_method text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint, attempt_count integer, next_payment_attempt_at timestamp with time zone, hosted_invoice_url text, invoiced_at timestamp with time zone, paid_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
-    AS $_$
+    AS $$
 declare
     v_invoice billing.invoices;
 begin
@@ -11415,10 +11079,7 @@ begin
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        -- Packs are lines of no subscription item.
-        if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
-            perform billing._purchase_packs_of_invoice(v_invoice);
-        end if;
+        perform billing._purchase_packs_of_invoice(v_invoice);
         perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (
         select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
@@ -11427,7 +11088,7 @@ begin
     end if;
     return 'applied';
 end
-$_$;
+$$;
 
 CREATE FUNCTION billing.sync_invoice_payment(stripe_invoice_payment_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_charge_id text, livemode boolean, status text, currency text, amount_paid bigint, paid_at timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11533,6 +11194,9 @@ declare
     v_recharge billing.recharges;
     v_is_known boolean;
 begin
+    if sync_payment_intent.status = 'succeeded' then
+        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received);
+    end if;
     select * into v_recharge from billing.recharges
     where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
     if not found then
@@ -11541,8 +11205,6 @@ begin
         where recharges.idempotency_key = sync_payment_intent.metadata ->> 'recharge_id';
     end if;
     if v_recharge.id is null then
-        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received)
-        where sync_payment_intent.status = 'succeeded' and sync_payment_intent.amount_received > 0;
         return 'applied';
     end if;
     v_recharge := billing._lock_recharge(v_recharge.id);
@@ -12342,36 +12004,24 @@ CREATE FUNCTION billing.tg_credit_terms__allocate() RETURNS trigger
     AS $$
 declare
     v_before billing.credit_terms;
-    v_from timestamptz := new.valid_from;
     v_subscription_id text;
 begin
     select * into v_before from billing.credit_terms
     where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from < new.valid_from
     order by credit_terms.valid_from desc
     limit 1;
-    if not found then
-        -- The earliest hold before they began as well, as those after them did until now.
-        v_from := '-infinity';
-        select * into v_before from billing.credit_terms
-        where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from > new.valid_from
-        order by credit_terms.valid_from
-        limit 1;
-    end if;
     v_before.valid_from := new.valid_from;
     if not found or v_before is not distinct from new then
         return null;
     end if;
     for v_subscription_id in
         select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
-        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > v_from
-            -- The first month of a line comes as soon as it is paid.
-            and (
-                schedules.period_start >= v_from
-                or billing._first_slot(schedules.anchor, v_from) <= billing.current_time()
-            )
+        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > new.valid_from
+            and greatest(billing._first_slot(schedules.anchor, new.valid_from), schedules.period_start)
+                <= billing.current_time()
         order by 1
     loop
-        perform billing._allocate_subscription(v_subscription_id, v_from);
+        perform billing._allocate_subscription(v_subscription_id, new.valid_from);
     end loop;
     return null;
 end
@@ -13297,6 +12947,64 @@ ALTER TABLE billing.credit_revocations ALTER COLUMN id ADD GENERATED ALWAYS AS I
     CACHE 1
 );
 
+CREATE TABLE billing.credit_schedules (
+    stripe_line_id text NOT NULL,
+    account_id uuid NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    stripe_subscription_item_id text NOT NULL,
+    stripe_invoice_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    gives_back boolean NOT NULL,
+    credited_line_id text,
+    is_change boolean NOT NULL,
+    is_free boolean NOT NULL,
+    is_unpaid boolean DEFAULT false NOT NULL,
+    is_plain boolean NOT NULL,
+    has_returns boolean DEFAULT false NOT NULL,
+    quantity bigint NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    anchor timestamp with time zone NOT NULL,
+    terms_from timestamp with time zone NOT NULL,
+    paid_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    next_slot_at timestamp with time zone,
+    disarmed_reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'customer_deleted'::text, 'account_closed'::text, 'disputed'::text]))),
+    CONSTRAINT only_credits_name_a_line CHECK ((gives_back OR (credited_line_id IS NULL))),
+    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
+    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
+);
+
+COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for of each subscription item, and time that Stripe credited back.';
+
+COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'Whether the line credits time that an earlier line paid for.';
+
+COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no line that was paid.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether Stripe made the line for a change within a period (a proration).';
+
+COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'Whether no other line shares its months, so that they can be granted in sets.';
+
+COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'Whether money of its invoice was returned, or is disputed.';
+
+COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered price, whose quantity is usage.';
+
+COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Months are counted from it, in UTC.';
+
+COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
+
+COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts from here on: the period is over, or the subscription has ended.';
+
+COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next month to be granted; null: none is left.';
+
+COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why months that start later wait; null: they don''t.';
+
 CREATE TABLE billing.customer_claims (
     account_id uuid NOT NULL,
     livemode boolean NOT NULL,
@@ -13649,7 +13357,7 @@ UNION ALL
  SELECT NULL::uuid AS account_id,
     lost.invariant,
     lost.detail
-   FROM billing._lost_messages() lost(invariant, detail);
+   FROM billing.lost_messages() lost(invariant, detail);
 
 COMMENT ON VIEW billing.ledger_discrepancies IS 'Whatever is off in the ledger: account, broken invariant, figures. Empty when all is well.';
 
@@ -13661,15 +13369,6 @@ ALTER TABLE billing.notifications ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
     NO MAXVALUE
     CACHE 1
 );
-
-CREATE TABLE billing.payment_intents (
-    stripe_payment_intent_id text NOT NULL,
-    amount_received bigint NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT amount_received_is_positive CHECK ((amount_received > 0))
-);
-
-COMMENT ON TABLE billing.payment_intents IS 'Stripe payment intents that succeeded, and what each received; minor units.';
 
 CREATE TABLE billing.payment_reference_keys (
     id integer NOT NULL,
@@ -13907,14 +13606,6 @@ CREATE TABLE billing.stripe_lookups (
 COMMENT ON TABLE billing.stripe_lookups IS 'Events that wait for an answer of Stripe.';
 
 COMMENT ON COLUMN billing.stripe_lookups.tie_stripe_id IS 'The object of which only Stripe can tell what its later state is; null: whatever the event lacks.';
-
-CREATE TABLE billing.stripe_requests (
-    account_id uuid NOT NULL,
-    idempotency_key text NOT NULL,
-    requested_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-COMMENT ON TABLE billing.stripe_requests IS 'When an account''s users made us ask Stripe, in the last ten minutes.';
 
 CREATE TABLE billing.subscription_items (
     stripe_subscription_item_id text NOT NULL,
@@ -14194,9 +13885,6 @@ ALTER TABLE ONLY billing.one_time_prices
 ALTER TABLE ONLY billing.pack_purchases
     ADD CONSTRAINT pack_purchases_pkey PRIMARY KEY (business_key);
 
-ALTER TABLE ONLY billing.payment_intents
-    ADD CONSTRAINT payment_intents_pkey PRIMARY KEY (stripe_payment_intent_id);
-
 ALTER TABLE ONLY billing.payment_links
     ADD CONSTRAINT payment_links_idempotency_key_key UNIQUE (idempotency_key);
 
@@ -14241,9 +13929,6 @@ ALTER TABLE ONLY billing.stripe_events
 
 ALTER TABLE ONLY billing.stripe_lookups
     ADD CONSTRAINT stripe_lookups_pkey PRIMARY KEY (stripe_event_id);
-
-ALTER TABLE ONLY billing.stripe_requests
-    ADD CONSTRAINT stripe_requests_pkey PRIMARY KEY (account_id, idempotency_key);
 
 ALTER TABLE ONLY billing.subscription_items
     ADD CONSTRAINT subscription_items_pkey PRIMARY KEY (stripe_subscription_item_id);
@@ -14760,9 +14445,6 @@ ALTER TABLE ONLY billing.recharges
 ALTER TABLE ONLY billing.reviews
     ADD CONSTRAINT reviews_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
-ALTER TABLE ONLY billing.stripe_requests
-    ADD CONSTRAINT stripe_requests_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
-
 ALTER TABLE ONLY billing.subscription_items
     ADD CONSTRAINT subscription_items_stripe_subscription_id_fkey FOREIGN KEY (stripe_subscription_id) REFERENCES billing.subscriptions(stripe_subscription_id);
 
@@ -14869,8 +14551,6 @@ ALTER TABLE billing.one_time_prices ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.pack_purchases ENABLE ROW LEVEL SECURITY;
 
-ALTER TABLE billing.payment_intents ENABLE ROW LEVEL SECURITY;
-
 ALTER TABLE billing.payment_links ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.payment_reference_keys ENABLE ROW LEVEL SECURITY;
@@ -14906,8 +14586,6 @@ ALTER TABLE billing.settings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.stripe_events ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.stripe_lookups ENABLE ROW LEVEL SECURITY;
-
-ALTER TABLE billing.stripe_requests ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.subscription_items ENABLE ROW LEVEL SECURITY;
 

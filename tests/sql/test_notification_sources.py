@@ -14,6 +14,7 @@ from tests.sql.calls import (
     Connection,
     Row,
     answer,
+    call,
     fetch,
     grant,
     link,
@@ -120,6 +121,82 @@ def test_an_event_that_may_go_on_by_itself_is_told_when_it_has_waited(
     assert [row["kind"] for row in told(conn)] == ([kind] if kind else [])
 
 
+HOUR = timedelta(hours=1, seconds=1)
+
+
+def test_events_that_wait_for_a_customer_and_paid_nothing_are_told_after_an_hour_once_for_the_customer(
+    conn: Connection, app: Connection, worker: Connection
+) -> None:
+    for number in range(3):
+        receive(app, f"evt_{number}", type="customer.subscription.updated")
+    for message in read(worker):
+        settle(worker, message, "parked", "cus_1 is linked to no account", "cus_1")
+    age_events(conn, QUARTER)
+    worker.execute("select billing.enqueue_reminders()")
+    assert told(conn) == []
+    age_events(conn, HOUR)
+    for _ in range(2):
+        worker.execute("select billing.enqueue_reminders()")
+    (only,) = told(conn)
+    assert (only["kind"], only["audience"]) == ("event_waiting", "administrators")
+    assert only["payload"]["waiting_for"] == "cus_1"
+
+
+def test_events_that_are_still_queued_after_an_hour_are_told_of_with_why(
+    conn: Connection, app: Connection, worker: Connection
+) -> None:
+    for number in range(12):
+        receive(app, f"evt_{number:02}", type="checkout.session.completed")
+        conn.execute(
+            "update billing.stripe_events set received_at = received_at + %s where stripe_event_id = %s",
+            [timedelta(seconds=number), f"evt_{number:02}"],
+        )
+    for message in read(worker, batch_size=20):
+        call(
+            worker, "delay_stripe_event", msg_id=message["msg_id"], event_id=message["stripe_event_id"],
+            delay_seconds=60, reason="STRIPE_API_KEY is not set", excused=True,
+        )  # fmt: skip
+    worker.execute("select billing.enqueue_reminders()")
+    assert told(conn) == []
+    conn.execute("update billing.stripe_events set received_at = received_at - %s", [HOUR + QUARTER])
+    for _ in range(2):
+        worker.execute("select billing.enqueue_reminders()")
+    (only,) = told(conn)
+    assert only["kind"] == "event_waiting"
+    assert only["payload"]["stripe_event_id"] == "evt_00"
+    assert {event["reason"] for event in only["payload"]["first"]} == {"STRIPE_API_KEY is not set"}
+    assert len(only["payload"]["first"]) == 10
+
+
+@pytest.mark.slow
+def test_reminders_do_not_read_the_parked_events_that_were_told_of(
+    database: Database, conn: Connection, worker: Connection
+) -> None:
+    with database.connect(admin=True) as admin:
+        admin.execute(
+            "insert into billing.stripe_events (stripe_event_id, type, livemode, payload, status, last_error, "
+            "waiting_for, created_at, received_at, settled_at, notified_at) "
+            "select 'evt_' || n, 'invoice.paid', false, '{}', 'parked', 'x', 'cus_' || n, now(), now(), "
+            "now() - interval '1 day', now() from generate_series(1, 200000) as n"
+        )
+        admin.execute("vacuum analyze billing.stripe_events")
+        count = (
+            "select (heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::int "
+            "from pg_statio_all_tables where relname = 'stripe_events'"
+        )
+
+        def pages() -> int:
+            worker.execute("select pg_stat_force_next_flush()")
+            worker.execute("select 1")
+            return value(admin, count)
+
+        worker.execute("set enable_seqscan = off")
+        before = pages()
+        worker.execute("select billing.enqueue_reminders()")
+        assert pages() - before < 50
+    assert told(conn) == []
+
+
 def test_an_event_that_went_on_meanwhile_is_not_told(
     conn: Connection, app: Connection, worker: Connection
 ) -> None:
@@ -150,14 +227,14 @@ def test_a_silence_is_told_once(
         received_at = value(conn, "select received_at from billing.stripe_events")
         for _ in range(2):
             worker.execute("select billing.enqueue_reminders()")
-            assert len(told(conn)) == times
+            assert len(told(conn, "silence")) == times
         assert received_at == value(conn, "select received_at from billing.stripe_events")
-    assert payload(conn)["hours"] == 48
+    assert told(conn, "silence")[0]["payload"]["hours"] == 48
     receive(app, "evt_2")
     worker.execute("select billing.enqueue_reminders()")
     silent_for(conn, 60)
     worker.execute("select billing.enqueue_reminders()")
-    assert len(told(conn)) == 2
+    assert len(told(conn, "silence")) == 2
 
 
 def test_no_silence_without_subscribers_or_where_it_is_switched_off(
@@ -170,7 +247,7 @@ def test_no_silence_without_subscribers_or_where_it_is_switched_off(
     conn.execute("update billing.settings set silence_after = '2 days'")
     sync_subscription(worker, status="canceled", ended_at=FEBRUARY, as_of=FEBRUARY)
     worker.execute("select billing.enqueue_reminders()")
-    assert told(conn) == []
+    assert told(conn, "silence") == []
 
 
 # Payments
