@@ -45,7 +45,7 @@ adversary: $(STAMP) ## Three hundred cheapest buyers against the price list, and
 	@ADVERSARY_EXAMPLES=$${ADVERSARY_EXAMPLES:-300} $(BIN)/python -m pytest -q -n 2 --show-capture=no tests/properties/test_adversary.py tests/properties/test_adversary_finds.py
 
 chaos: $(STAMP) ## Kill, cut and restart things under load, then prove the books
-	@$(BIN)/python -m pytest tests/chaos
+	@CHAOS_KILLS=$${CHAOS_KILLS:-100} $(BIN)/python -m pytest tests/chaos
 
 bench: $(STAMP) ## Speed on PostgreSQL 17 and 18, as ratios to a floor of the same run → bench/latest.json
 	@$(BIN)/python -m bench --postgres 17 --postgres 18

@@ -1,0 +1,111 @@
+"""Two workers, one or the other killed again and again under load: each event counts once, none waits for the dead.
+
+Five kills in the ordinary suite, a hundred by `make chaos` (`CHAOS_KILLS`). The seed is printed with a failure.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.local.postgres import Postgres
+from tests.support import Database, account_of, create_user
+from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, catalogue, paid, receive
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "5"))
+SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
+EVENTS_A_SECOND = 100
+ACCOUNTS = 300
+# Less than the visibility time-out: what dead workers held must not wait for that.
+DEADLINE_SECONDS = 100
+
+
+class Stream(threading.Thread):
+    """Payments of one account after the other, month by month, a hundred in a second, until it is told to stop."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.count = 0
+        self.stop = threading.Event()
+        self._database = database
+
+    def run(self) -> None:
+        started = time.monotonic()
+        with self._database.connect() as conn:
+            while not self.stop.wait(max(0.0, started + self.count / EVENTS_A_SECOND - time.monotonic())):
+                receive(conn, paid(self.count % ACCOUNTS, self.count // ACCOUNTS))
+                self.count += 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_again_and_again_loses_nothing(
+    private_postgres: Postgres, tmp_path: Path
+) -> None:
+    dice, database = random.Random(SEED), Database(private_postgres, "postgres")
+    pause = threading.Event()
+    log = (tmp_path / "worker.log").open("ab")
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "worker"], env=os.environ | {"POSTGRES_URL": database.url}, stderr=log
+        )
+
+    def value(query: str) -> Any:
+        row = conn.execute(query).fetchone()  # type: ignore[arg-type]
+        assert row is not None
+        return row[0]
+
+    with log, database.connect() as conn:
+        accounts = [account_of(conn, create_user(database)) for _ in range(ACCOUNTS)]
+        for n, account in enumerate(accounts):
+            conn.execute("select billing.link_customer(%s, %s)", [account, f"cus_{n}"])
+        receive(conn, *catalogue())
+        stream, workers = Stream(database), [start(), start()]
+        stream.start()
+        try:
+            for _ in range(KILLS):
+                # They have come to work on something; then at any moment.
+                applied = value("select count(*) from billing.stripe_events where status = 'applied'")
+                deadline = time.monotonic() + DEADLINE_SECONDS
+                while value("select count(*) from billing.stripe_events where status = 'applied'") == applied:
+                    assert time.monotonic() < deadline, f"no event was applied (seed {SEED})"
+                    pause.wait(0.02)
+                pause.wait(dice.random())
+                which = dice.randrange(2)
+                workers[which].kill()
+                workers[which].wait()
+                workers[which] = start()
+        finally:
+            stream.stop.set()
+            stream.join()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while value("select count(*) from billing.stripe_events where status = 'queued'"):
+            assert time.monotonic() < deadline, f"events are left in the queue (seed {SEED})"
+            pause.wait(0.1)
+        for worker in workers:
+            worker.terminate()
+            assert worker.wait(DEADLINE_SECONDS) == 0
+
+        note = f"seed {SEED}, {KILLS} kills, {stream.count} events"
+        longest = value(
+            "select max(extract(epoch from settled_at - received_at))::float from billing.stripe_events"
+        )
+        print(f"{note}; the longest wait was {longest:.1f} s")
+        states = conn.execute("select status, count(*) from billing.stripe_events group by 1").fetchall()
+        assert states == [("applied", stream.count + len(catalogue()))], note
+        balances: Any = dict(
+            conn.execute("select account_id, balance from billing.credit_balances").fetchall()
+        )
+        months = [len(range(n, stream.count, ACCOUNTS)) for n in range(ACCOUNTS)]
+        assert [balances[account] for account in accounts] == [
+            INITIAL_CREDITS + paid_months * MONTHLY_CREDITS for paid_months in months
+        ], note
+        for proof in ("ledger_discrepancies", "entitlement_discrepancies"):
+            assert conn.execute(f"select * from billing.{proof}").fetchall() == [], note  # type: ignore[arg-type]
+        assert longest < DEADLINE_SECONDS, note
