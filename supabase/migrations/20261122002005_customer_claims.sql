@@ -27,16 +27,6 @@ alter table billing.customer_claims enable row level security;
 revoke all on billing.customer_claims from public, anon, authenticated, service_role;
 grant select on billing.customer_claims to service_role;
 
--- A key that no request has carried yet.
-create function billing._fresh_stripe_key(purpose text, id uuid)
-returns text
-language sql
-volatile
-set search_path = ''
-as $$
-    select gen_random_uuid()::text
-$$;
-
 -- What a new customer of an account is called in Stripe: the team's name, or what the user calls themselves; null where
 -- nobody said.
 create function billing._name_of_account(account_id uuid)
@@ -77,7 +67,7 @@ begin
     values (
         _claim_customer.account_id, _claim_customer.livemode, v_email,
         billing._name_of_account(_claim_customer.account_id),
-        billing._fresh_stripe_key('customer', _claim_customer.account_id)
+        gen_random_uuid()::text
     )
     on conflict on constraint customer_claims_pkey do nothing;
     select * into strict v_claim from billing.customer_claims
@@ -97,7 +87,7 @@ begin
             name = billing._name_of_account(v_claim.account_id),
             may_exist = v_claim.stripe_customer_id is null,
             stripe_customer_id = null,
-            idempotency_key = billing._fresh_stripe_key('customer', v_claim.account_id),
+            idempotency_key = gen_random_uuid()::text,
             keyed_at = now(), updated_at = now()
         where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode
         returning * into v_claim;
@@ -162,7 +152,7 @@ end
 $$;
 
 revoke all on function
-    billing._fresh_stripe_key, billing._name_of_account, billing._claim_customer, billing.link_checkout_customer
+    billing._name_of_account, billing._claim_customer, billing.link_checkout_customer
 from public, anon, authenticated, service_role;
 grant execute on function billing.link_checkout_customer(uuid, uuid, text) to billing_checkout;
 

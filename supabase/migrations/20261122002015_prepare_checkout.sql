@@ -97,7 +97,7 @@ begin
     order by requests.created_at desc
     limit 1;
     if v_key is null then
-        v_key := billing._fresh_stripe_key('checkout', v_account_id);
+        v_key := gen_random_uuid()::text;
         perform billing._note_stripe_request(v_account_id, v_key);
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
@@ -158,7 +158,7 @@ begin
     where checkout_requests.idempotency_key = discard_checkout_key.idempotency_key
         and checkout_requests.discarded_at is null;
     update billing.customer_claims
-    set idempotency_key = billing._fresh_stripe_key('customer', customer_claims.account_id),
+    set idempotency_key = gen_random_uuid()::text,
         keyed_at = now(), may_exist = true, updated_at = now()
     where customer_claims.idempotency_key = discard_checkout_key.idempotency_key
         and customer_claims.stripe_customer_id is null;

@@ -155,14 +155,14 @@ begin
         insert into billing.payment_links (livemode, stripe_price_id, options, params, params_hash, idempotency_key)
         values (
             v_livemode, _claim_link.stripe_price_id, v_options, v_params, v_hash,
-            billing._fresh_stripe_key('link', gen_random_uuid())
+            gen_random_uuid()::text
         )
         on conflict (params_hash, livemode) where active do nothing;
     end loop;
     -- A key that Stripe is about to forget.
     if v_link.url is null and v_link.keyed_at < now() - interval '23 hours' then
         update billing.payment_links
-        set idempotency_key = billing._fresh_stripe_key('link', v_link.id), keyed_at = now(), may_exist = true,
+        set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
             updated_at = now()
         where payment_links.id = v_link.id
         returning * into v_link;

@@ -116,7 +116,7 @@ begin
         )
         values (
             v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
-            billing._fresh_stripe_key('link', v_link.id), note_payment_link.stripe_payment_link_id,
+            gen_random_uuid()::text, note_payment_link.stripe_payment_link_id,
             note_payment_link.url, false, now(), 'duplicate', now()
         )
         on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
@@ -177,7 +177,7 @@ security definer
 set search_path = ''
 as $$
     update billing.payment_links
-    set idempotency_key = billing._fresh_stripe_key('link', payment_links.id), keyed_at = now(), may_exist = true,
+    set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
         updated_at = now()
     where payment_links.idempotency_key = discard_payment_link_key.idempotency_key
         and payment_links.stripe_payment_link_id is null

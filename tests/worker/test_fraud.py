@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,6 +19,7 @@ from tests.worker.conftest import Shop, opened
 from tests.worker.events import Event
 from worker.fetch import StripeReader
 from worker.fraud import ACTION, Answer, Enforcer, FraudAction, FraudFighter, settle, take
+from worker.links import Deactivator, RetiredLink
 from worker.run import run
 from worker.settings import Settings
 
@@ -345,3 +346,38 @@ def test_running_worker_refunds_by_itself(till: Till) -> None:
     (refund,) = till.refunds()
     action = till.shop.value("select idempotency_key from billing.fraud_actions where action = 'refund'")
     assert refund["metadata"] == {ACTION: str(action)}
+
+
+def test_actions_of_two_databases_that_have_the_same_number_are_two_refunds(till: Till) -> None:
+    """A reset, a branch, a restore: databases of one Stripe account, whose sequences give the same ids."""
+    till.warn()
+    (first,) = take(till.shop.worker, 10)
+    assert till.enforcer().act(first).outcome == "done"
+    other = till.local.customer()
+    price = till.local.price()
+    till.local.client.subscriptions.create({"customer": other.id, "items": [{"price": price.id}]})
+    charge = till.local.client.charges.list({"customer": other.id}).data[0]
+    second = replace(first, idempotency_key=uuid4(), stripe_charge_id=charge.id)
+    assert till.enforcer().act(second).outcome == "done"
+    assert [refund["charge"] for refund in till.refunds()] == [first.stripe_charge_id, charge.id]
+
+
+def test_every_idempotency_key_that_stripe_is_sent_is_a_uuid_of_its_row(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answer = Api.answer
+
+    def record(api: Api, request: Any) -> Any:
+        asked.extend(value for name, value in request.headers.items() if name == "idempotency-key")
+        return answer(api, request)
+
+    till.warn()
+    monkeypatch.setattr(Api, "answer", record)
+    (refund,) = take(till.shop.worker, 10)
+    till.enforcer().act(refund)
+    cancel = replace(refund, action="cancel_subscription", stripe_subscription_id="sub_1")
+    till.enforcer().act(cancel)
+    till.enforcer().act(replace(cancel, attempts=2))
+    Deactivator(KEY, till.local.url).deactivate(RetiredLink(uuid4(), "plink_1", 1))
+    assert len({UUID(key) for key in asked}) == len(asked) == 4
