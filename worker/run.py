@@ -36,7 +36,7 @@ IDLE_SECONDS = 0.2
 # A message may become visible some time after it fell due, when its transaction commits; a poll of everything finds it
 # where that took longer.
 POLL_LEEWAY_SECONDS = 2.0
-POLL_EVERYTHING_SECONDS = 5.0
+POLL_EVERYTHING_SECONDS = 2.0
 RECONNECT_FIRST_SECONDS = 0.2
 # Repeated failing log-ins make Supabase's pooler refuse the whole project for a minute: don't hammer.
 RECONNECT_MAX_SECONDS = 15.0

@@ -32,17 +32,17 @@ as $$
     select hashtext('billing.workers')
 $$;
 
--- How long an event waits that was in hand when its worker died, for the nth time: not at all at first. Then longer each
--- time, and differently each, so that an event that kills its worker parts from those that were read with it.
-create function billing._wait_after_death(attempts integer)
-returns interval
+-- When an event is due that was in hand when its worker died: at once, and before those that came after it. One that was
+-- in hand of several that died may be what they died of: it waits a little, and each a different while, so that it parts
+-- from those that were read with it.
+create function billing._due_after_death(attempts integer, due_at timestamptz)
+returns timestamptz
 language sql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when _wait_after_death.attempts > 1
-        then random() * make_interval(secs => least(2 ^ least(_wait_after_death.attempts - 1, 20), 900))
-        else interval '0' end
+    select case when _due_after_death.attempts > 2 then clock_timestamp() + random() * interval '4 seconds'
+        else _due_after_death.due_at end
 $$;
 
 -- A worker is dead: what it had in hand is due.
@@ -54,13 +54,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     update pgmq.q_stripe_events as message
-    set vt = clock_timestamp() + billing._wait_after_death(message.read_ct - events.excused_attempts)
+    set vt = billing._due_after_death(message.read_ct - events.excused_attempts, message.enqueued_at)
     from billing.stripe_events as events
     where message.msg_id = any ((_hand_back.worker).in_hand) and message.vt = (_hand_back.worker).in_hand_until
         and events.stripe_event_id = message.message ->> 'event_id';
 
     update billing.stripe_lookups
-    set worker_pid = null, next_attempt_at = clock_timestamp() + billing._wait_after_death(stripe_lookups.attempts)
+    set worker_pid = null, next_attempt_at = billing._due_after_death(stripe_lookups.attempts, now())
     where stripe_lookups.worker_pid = (_hand_back.worker).pid;
 
     delete from billing.workers where workers.pid = (_hand_back.worker).pid;
@@ -209,7 +209,7 @@ end
 $$;
 
 revoke all on function
-    billing._lock_of_workers, billing._wait_after_death, billing._hand_back, billing.hand_back_stripe_events,
+    billing._lock_of_workers, billing._due_after_death, billing._hand_back, billing.hand_back_stripe_events,
     billing.start_worker, billing.release_stripe_events, billing.read_stripe_events
 from public, anon, authenticated, service_role;
 grant execute on function

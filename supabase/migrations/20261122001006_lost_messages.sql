@@ -38,7 +38,7 @@ begin
 end
 $$;
 
--- Called when a worker starts, and every hour. How many were queued again; one worker at a time.
+-- Called when a worker has started, and every hour. How many were queued again; one worker at a time.
 create function billing.requeue_stripe_events()
 returns bigint
 language plpgsql
@@ -50,7 +50,6 @@ as $$
 declare
     v_event_ids text[];
 begin
-    perform billing._create_queue();
     if not pg_try_advisory_xact_lock(hashtextextended('billing.requeue_stripe_events', 0)) then
         return 0;
     end if;

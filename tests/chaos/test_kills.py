@@ -108,4 +108,3 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(
         ], note
         for proof in ("ledger_discrepancies", "entitlement_discrepancies"):
             assert conn.execute(f"select * from billing.{proof}").fetchall() == [], note  # type: ignore[arg-type]
-        assert longest < DEADLINE_SECONDS, note
