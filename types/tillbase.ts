@@ -3771,6 +3771,10 @@ export type Database = {
         Returns: string;
       };
       "_dispute_rank": { Args: { "status": string }; Returns: number };
+      "_due_after_death": {
+        Args: { "attempts": number; "due_at": string };
+        Returns: string;
+      };
       "_ended_hold": {
         Args: {
           "capture": Omit<
@@ -3834,10 +3838,6 @@ export type Database = {
       "_freeze_lots": {
         Args: { "amount": number; "grant_ids": (number)[] };
         Returns: undefined;
-      };
-      "_fresh_stripe_key": {
-        Args: { "id": string; "purpose": string };
-        Returns: string;
       };
       "_frozen_of_lots": { Args: { "grant_ids": (number)[] }; Returns: number };
       "_give_back": {
@@ -4262,13 +4262,6 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
-      };
-      "_lost_messages": {
-        Args: Record<PropertyKey, never>;
-        Returns: {
-          "detail": string;
-          "invariant": string;
-        }[];
       };
       "_lots_of_move": {
         Args: { "move": Database["billing"]["CompositeTypes"]["credit_move"] };
@@ -5293,7 +5286,6 @@ export type Database = {
         };
         Returns: number;
       };
-      "_wait_after_death": { Args: { "attempts": number }; Returns: string };
       "_waiting_reason": {
         Args: {
           "subscription": Omit<
@@ -5837,6 +5829,13 @@ export type Database = {
       "lock_stripe_events": {
         Args: { "event_ids": (string)[]; "stripe_customer_ids": (string)[] };
         Returns: undefined;
+      };
+      "lost_messages": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "detail": string;
+          "invariant": string;
+        }[];
       };
       "merge_customer": {
         Args: { "duplicate_of": string; "stripe_customer_id": string };

@@ -1341,7 +1341,7 @@ begin
     values (
         _claim_customer.account_id, _claim_customer.livemode, v_email,
         billing._name_of_account(_claim_customer.account_id),
-        billing._fresh_stripe_key('customer', _claim_customer.account_id)
+        gen_random_uuid()::text
     )
     on conflict on constraint customer_claims_pkey do nothing;
     select * into strict v_claim from billing.customer_claims
@@ -1361,7 +1361,7 @@ begin
             name = billing._name_of_account(v_claim.account_id),
             may_exist = v_claim.stripe_customer_id is null,
             stripe_customer_id = null,
-            idempotency_key = billing._fresh_stripe_key('customer', v_claim.account_id),
+            idempotency_key = gen_random_uuid()::text,
             keyed_at = now(), updated_at = now()
         where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode
         returning * into v_claim;
@@ -1415,14 +1415,14 @@ begin
         insert into billing.payment_links (livemode, stripe_price_id, options, params, params_hash, idempotency_key)
         values (
             v_livemode, _claim_link.stripe_price_id, v_options, v_params, v_hash,
-            billing._fresh_stripe_key('link', gen_random_uuid())
+            gen_random_uuid()::text
         )
         on conflict (params_hash, livemode) where active do nothing;
     end loop;
     -- A key that Stripe is about to forget.
     if v_link.url is null and v_link.keyed_at < now() - interval '23 hours' then
         update billing.payment_links
-        set idempotency_key = billing._fresh_stripe_key('link', v_link.id), keyed_at = now(), may_exist = true,
+        set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
             updated_at = now()
         where payment_links.id = v_link.id
         returning * into v_link;
@@ -2085,6 +2085,14 @@ CREATE FUNCTION billing._dispute_rank(status text) RETURNS integer
     ], _dispute_rank.status)
 $$;
 
+CREATE FUNCTION billing._due_after_death(attempts integer, due_at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case when _due_after_death.attempts > 2 then clock_timestamp() + random() * interval '4 seconds'
+        else _due_after_death.due_at end
+$$;
+
 CREATE TABLE billing.credit_entries (
     id bigint NOT NULL,
     account_id uuid NOT NULL,
@@ -2319,13 +2327,6 @@ begin
         v_left := v_left - v_part;
     end loop;
 end
-$$;
-
-CREATE FUNCTION billing._fresh_stripe_key(purpose text, id uuid) RETURNS text
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-    select gen_random_uuid()::text
 $$;
 
 CREATE FUNCTION billing._frozen_of_lots(grant_ids bigint[]) RETURNS bigint
@@ -2819,13 +2820,13 @@ CREATE FUNCTION billing._hand_back(worker billing.workers) RETURNS void
     AS $$
 begin
     update pgmq.q_stripe_events as message
-    set vt = clock_timestamp() + billing._wait_after_death(message.read_ct - events.excused_attempts)
+    set vt = billing._due_after_death(message.read_ct - events.excused_attempts, message.enqueued_at)
     from billing.stripe_events as events
     where message.msg_id = any ((_hand_back.worker).in_hand) and message.vt = (_hand_back.worker).in_hand_until
         and events.stripe_event_id = message.message ->> 'event_id';
 
     update billing.stripe_lookups
-    set worker_pid = null, next_attempt_at = clock_timestamp() + billing._wait_after_death(stripe_lookups.attempts)
+    set worker_pid = null, next_attempt_at = billing._due_after_death(stripe_lookups.attempts, now())
     where stripe_lookups.worker_pid = (_hand_back.worker).pid;
 
     delete from billing.workers where workers.pid = (_hand_back.worker).pid;
@@ -3522,34 +3523,6 @@ begin
         v_balance := billing._lock_balance(v_balance.account_id);
     end if;
     return v_balance;
-end
-$$;
-
-CREATE FUNCTION billing.lost_messages() RETURNS TABLE(invariant text, detail text)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET enable_nestloop TO 'off'
-    AS $$
-begin
-    if to_regclass('pgmq.q_stripe_events') is null then
-        return query
-        select 'queued_event_has_a_message', format('event %s: there is no queue', stripe_events.stripe_event_id)
-        from billing.stripe_events where stripe_events.status = 'queued';
-        return;
-    end if;
-    return query
-    select 'queued_event_has_a_message', format('event %s has no message', stripe_events.stripe_event_id)
-    from billing.stripe_events
-    where stripe_events.status = 'queued' and not exists (
-        select from pgmq.q_stripe_events as message where message.message ->> 'event_id' = stripe_events.stripe_event_id
-    )
-    union all
-    select 'message_has_a_queued_event', format('message %s of event %s', message.msg_id, message.message ->> 'event_id')
-    from pgmq.q_stripe_events as message
-    where not exists (
-        select from billing.stripe_events
-        where stripe_events.stripe_event_id = message.message ->> 'event_id' and stripe_events.status = 'queued'
-    );
 end
 $$;
 
@@ -7224,15 +7197,6 @@ CREATE FUNCTION billing._trial_days(account_id uuid, plan billing.plans) RETURNS
         )
 $$;
 
-CREATE FUNCTION billing._wait_after_death(attempts integer) RETURNS interval
-    LANGUAGE sql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    select case when _wait_after_death.attempts > 1
-        then random() * make_interval(secs => least(2 ^ least(_wait_after_death.attempts - 1, 20), 900))
-        else interval '0' end
-$$;
-
 CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8416,7 +8380,7 @@ begin
     where checkout_requests.idempotency_key = discard_checkout_key.idempotency_key
         and checkout_requests.discarded_at is null;
     update billing.customer_claims
-    set idempotency_key = billing._fresh_stripe_key('customer', customer_claims.account_id),
+    set idempotency_key = gen_random_uuid()::text,
         keyed_at = now(), may_exist = true, updated_at = now()
     where customer_claims.idempotency_key = discard_checkout_key.idempotency_key
         and customer_claims.stripe_customer_id is null;
@@ -8430,7 +8394,7 @@ CREATE FUNCTION billing.discard_payment_link_key(idempotency_key text) RETURNS v
     SET search_path TO ''
     AS $$
     update billing.payment_links
-    set idempotency_key = billing._fresh_stripe_key('link', payment_links.id), keyed_at = now(), may_exist = true,
+    set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
         updated_at = now()
     where payment_links.idempotency_key = discard_payment_link_key.idempotency_key
         and payment_links.stripe_payment_link_id is null
@@ -9084,6 +9048,34 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.lost_messages() RETURNS TABLE(invariant text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    AS $$
+begin
+    if to_regclass('pgmq.q_stripe_events') is null then
+        return query
+        select 'queued_event_has_a_message', format('event %s: there is no queue', stripe_events.stripe_event_id)
+        from billing.stripe_events where stripe_events.status = 'queued';
+        return;
+    end if;
+    return query
+    select 'queued_event_has_a_message', format('event %s has no message', stripe_events.stripe_event_id)
+    from billing.stripe_events
+    where stripe_events.status = 'queued' and not exists (
+        select from pgmq.q_stripe_events as message where message.message ->> 'event_id' = stripe_events.stripe_event_id
+    )
+    union all
+    select 'message_has_a_queued_event', format('message %s of event %s', message.msg_id, message.message ->> 'event_id')
+    from pgmq.q_stripe_events as message
+    where not exists (
+        select from billing.stripe_events
+        where stripe_events.stripe_event_id = message.message ->> 'event_id' and stripe_events.status = 'queued'
+    );
+end
+$$;
+
 CREATE FUNCTION billing.merge_customer(stripe_customer_id text, duplicate_of text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -9215,7 +9207,7 @@ begin
         )
         values (
             v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
-            billing._fresh_stripe_key('link', v_link.id), note_payment_link.stripe_payment_link_id,
+            gen_random_uuid()::text, note_payment_link.stripe_payment_link_id,
             note_payment_link.url, false, now(), 'duplicate', now()
         )
         on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
@@ -9330,7 +9322,7 @@ begin
     limit 1;
     if v_key is null then
         perform billing._check_few_requests(v_account_id);
-        v_key := billing._fresh_stripe_key('checkout', v_account_id);
+        v_key := gen_random_uuid()::text;
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
         )
@@ -9987,7 +9979,6 @@ CREATE FUNCTION billing.requeue_stripe_events() RETURNS bigint
 declare
     v_event_ids text[];
 begin
-    perform billing._create_queue();
     if not pg_try_advisory_xact_lock(hashtextextended('billing.requeue_stripe_events', 0)) then
         return 0;
     end if;
