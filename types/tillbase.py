@@ -2489,6 +2489,24 @@ class BillingStripeLookupsUpdate(TypedDict):
     worker_pid: NotRequired[Annotated[Optional[int], Field(alias="worker_pid")]]
 
 
+class BillingStripeRequests(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    requested_at: datetime.datetime = Field(alias="requested_at")
+
+
+class BillingStripeRequestsInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    idempotency_key: Annotated[str, Field(alias="idempotency_key")]
+    requested_at: NotRequired[Annotated[datetime.datetime, Field(alias="requested_at")]]
+
+
+class BillingStripeRequestsUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
+    requested_at: NotRequired[Annotated[datetime.datetime, Field(alias="requested_at")]]
+
+
 class BillingSubscriptionItems(BaseModel):
     created_at: datetime.datetime = Field(alias="created_at")
     current_period_end: datetime.datetime = Field(alias="current_period_end")

@@ -1977,18 +1977,18 @@ export type Database = {
           "subtotal": number;
           "total": number;
           "updated_at": string;
-          "_check_linked": undefined | null;
           "_grant_initial_of_invoice": undefined | null;
           "_post_returned_initial": undefined | null;
           "_price_of_invoice": number | null;
           "_purchase_packs_of_invoice": undefined | null;
+          "_raise_not_linked": undefined | null;
         };
         ComputedFields:
-          | "_check_linked"
           | "_grant_initial_of_invoice"
           | "_post_returned_initial"
           | "_price_of_invoice"
-          | "_purchase_packs_of_invoice";
+          | "_purchase_packs_of_invoice"
+          | "_raise_not_linked";
         Insert: {
           "account_id"?: string | null;
           "amount_contested"?: number;
@@ -3101,6 +3101,40 @@ export type Database = {
         };
         Relationships: [];
       };
+      "stripe_requests": {
+        Row: {
+          "account_id": string;
+          "idempotency_key": string;
+          "requested_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "idempotency_key": string;
+          "requested_at"?: string;
+        };
+        Update: {
+          "account_id"?: string;
+          "idempotency_key"?: string;
+          "requested_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "stripe_requests_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "stripe_requests_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+        ];
+      };
       "subscription_items": {
         Row: {
           "created_at": string;
@@ -3169,11 +3203,9 @@ export type Database = {
           "trial_end": string | null;
           "trial_start": string | null;
           "updated_at": string;
-          "_arm_schedules": string | null;
           "_grant_trial": undefined | null;
-          "_waiting_reason": string | null;
         };
-        ComputedFields: "_arm_schedules" | "_grant_trial" | "_waiting_reason";
+        ComputedFields: "_grant_trial";
         Insert: {
           "account_id"?: string | null;
           "anchors"?: (string)[];
@@ -3374,11 +3406,7 @@ export type Database = {
           "stripe_subscription_ids": (string)[];
           "until_moment": string;
         };
-        Returns: {
-          "credits_granted": number;
-          "full_account_ids": (string)[];
-          "slots_granted": number;
-        }[];
+        Returns: Record<string, unknown>;
       };
       "_allocate_subscription": {
         Args: {
@@ -3435,6 +3463,8 @@ export type Database = {
       "_arm_recharge": { Args: { "account_id": string }; Returns: undefined };
       "_arm_schedules": {
         Args: {
+          "is_closed": boolean;
+          "moment": string;
           "subscription": Omit<
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
@@ -3500,10 +3530,6 @@ export type Database = {
         Args: { "expires_at": string; "opens_at": string };
         Returns: undefined;
       };
-      "_check_few_requests": {
-        Args: { "account_id": string };
-        Returns: undefined;
-      };
       "_check_held": {
         Args: {
           "hold": Omit<
@@ -3515,15 +3541,6 @@ export type Database = {
       };
       "_check_key_is_new": {
         Args: { "account_id": string; "idempotency_key": string };
-        Returns: undefined;
-      };
-      "_check_linked": {
-        Args: {
-          "invoice": Omit<
-            Database["billing"]["Tables"]["invoices"]["Row"],
-            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
-          >;
-        };
         Returns: undefined;
       };
       "_check_may_spend": {
@@ -4294,6 +4311,10 @@ export type Database = {
       "_name_of_account": { Args: { "account_id": string }; Returns: string };
       "_next_lot_key": { Args: { "business_key": string }; Returns: string };
       "_next_revocation_key": { Args: { "grant_id": number }; Returns: string };
+      "_note_stripe_request": {
+        Args: { "account_id": string; "idempotency_key"?: string };
+        Returns: undefined;
+      };
       "_notify": {
         Args: {
           "account_id": string;
@@ -4354,6 +4375,10 @@ export type Database = {
       };
       "_open_lot": {
         Args: {
+          "balance": Omit<
+            Database["billing"]["Tables"]["credit_balances"]["Row"],
+            Database["billing"]["Tables"]["credit_balances"]["ComputedFields"]
+          >;
           "entry": Omit<
             Database["billing"]["Tables"]["credit_entries"]["Row"],
             Database["billing"]["Tables"]["credit_entries"]["ComputedFields"]
@@ -4553,6 +4578,10 @@ export type Database = {
         Args: { "account_id": string; "business_key": string };
         Returns: number;
       };
+      "_postpone_allocation": {
+        Args: { "from_moment": string; "stripe_subscription_id": string };
+        Returns: boolean;
+      };
       "_price_of_invoice": {
         Args: {
           "invoice": Omit<
@@ -4610,6 +4639,15 @@ export type Database = {
       };
       "_raise_no_account": {
         Args: { "account_id": string };
+        Returns: undefined;
+      };
+      "_raise_not_linked": {
+        Args: {
+          "invoice": Omit<
+            Database["billing"]["Tables"]["invoices"]["Row"],
+            Database["billing"]["Tables"]["invoices"]["ComputedFields"]
+          >;
+        };
         Returns: undefined;
       };
       "_raise_unsound": {
@@ -5213,6 +5251,7 @@ export type Database = {
             Database["billing"]["Tables"]["invoices"]["Row"],
             Database["billing"]["Tables"]["invoices"]["ComputedFields"]
           >;
+          "is_closed"?: boolean;
           "subscription": Omit<
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
@@ -5275,7 +5314,10 @@ export type Database = {
         Args: { "amount": number; "grant_ids": (number)[] };
         Returns: undefined;
       };
-      "_time_of_account": { Args: { "account_id": string }; Returns: string };
+      "_time_of_account": {
+        Args: { "account_id": string; "moment"?: string };
+        Returns: string;
+      };
       "_trial_days": {
         Args: {
           "account_id": string;
@@ -5288,6 +5330,7 @@ export type Database = {
       };
       "_waiting_reason": {
         Args: {
+          "is_closed": boolean;
           "subscription": Omit<
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
@@ -5497,6 +5540,10 @@ export type Database = {
           "credits_granted": number;
           "slots_granted": number;
         }[];
+      };
+      "allocate_postponed": {
+        Args: Record<PropertyKey, never>;
+        Returns: undefined;
       };
       "ask_stripe": {
         Args: {
@@ -5827,7 +5874,11 @@ export type Database = {
         Returns: undefined;
       };
       "lock_stripe_events": {
-        Args: { "event_ids": (string)[]; "stripe_customer_ids": (string)[] };
+        Args: {
+          "event_ids": (string)[];
+          "postpone_months"?: boolean;
+          "stripe_customer_ids": (string)[];
+        };
         Returns: undefined;
       };
       "lost_messages": {

@@ -276,7 +276,7 @@ CREATE FUNCTION billing._alert_of_warning(warning billing.fraud_warnings) RETURN
     on conflict (dedupe_key) do nothing
 $$;
 
-CREATE FUNCTION billing._allocate_slots(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone) RETURNS TABLE(slots_granted bigint, credits_granted numeric, full_account_ids uuid[])
+CREATE FUNCTION billing._allocate_slots(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone, OUT slots_granted bigint, OUT credits_granted numeric, OUT full_account_ids uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -285,8 +285,8 @@ declare
     v_one_by_one_max constant integer := 5;
     v_moves billing.credit_move[];
     v_move billing.credit_move;
-    v_is_closed boolean;
-    v_is_full boolean;
+    v_balance bigint;
+    v_may_spend boolean;
     v_granted bigint;
 begin
     select array_agg(worth order by worth.account_id, worth.moment, worth.key ^@ 'credited:', worth.key) into v_moves
@@ -303,17 +303,22 @@ begin
 
     foreach v_move in array coalesce(v_moves, '{}') loop
         continue when v_move.account_id = any (full_account_ids);
-        select
-            accounts.closed_at is not null,
-            v_move.credits > 9223372036854775807 - greatest(credit_balances.balance, 0)::numeric
-        into v_is_closed, v_is_full
-        from billing.credit_balances
-        join billing.accounts on accounts.id = credit_balances.account_id
-        where credit_balances.account_id = v_move.account_id;
-        continue when v_is_closed;
-        -- What would pass the largest balance waits until there is room.
-        if v_is_full then
+        select credit_balances.balance, credit_balances.may_spend into v_balance, v_may_spend
+        from billing.credit_balances where credit_balances.account_id = v_move.account_id;
+        if not v_may_spend then
+            continue when exists (
+                select from billing.accounts where accounts.id = v_move.account_id and accounts.closed_at is not null
+            );
+        end if;
+        -- What would pass the largest balance waits until there is room, also where a line has no other month.
+        if v_move.credits > 9223372036854775807 - greatest(v_balance, 0) then
             full_account_ids := full_account_ids || v_move.account_id;
+            update billing.credit_schedules set next_slot_at = credit_schedules.period_start
+            where credit_schedules.stripe_subscription_id = any (_allocate_slots.stripe_subscription_ids)
+                and credit_schedules.account_id = v_move.account_id
+                and credit_schedules.period_start >= _allocate_slots.from_moment
+                and credit_schedules.period_start < credit_schedules.ends_at
+                and credit_schedules.next_slot_at is null and not credit_schedules.gives_back;
             continue;
         end if;
         v_granted := billing._post_move(v_move);
@@ -342,7 +347,6 @@ begin
         -- What begins before from_moment was not looked at.
         and schedules.next_slot_at >= _allocate_slots.from_moment
         and schedules.account_id <> all (coalesce(full_account_ids, '{}'));
-    return next;
 end
 $$;
 
@@ -385,31 +389,39 @@ CREATE FUNCTION billing._allocate_subscription(stripe_subscription_id text, from
     AS $$
 declare
     v_subscription billing.subscriptions;
+    v_waiting_ids text[];
     v_invoice billing.invoices;
-    v_account_id uuid := (_allocate_subscription.invoice).account_id;
+    v_balance billing.credit_balances;
+    v_is_closed boolean := false;
     v_from timestamptz := _allocate_subscription.from_moment;
-    v_now timestamptz;
+    v_now timestamptz := billing.current_time();
+    v_until timestamptz;
+    v_posted record;
 begin
-    if v_account_id is null then
-        select subscriptions.account_id into v_account_id from billing.subscriptions
-        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
-    end if;
-    if v_account_id is not null then
-        perform billing._lock_balance(v_account_id);
-        v_now := billing._time_of_account(v_account_id);
+    select * into v_balance from billing.credit_balances
+    where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
+        select subscriptions.account_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+    ))
+    for update;
+    if not v_balance.may_spend then
+        v_is_closed := exists (
+            select from billing.accounts where accounts.id = v_balance.account_id and accounts.closed_at is not null
+        );
     end if;
     select * into v_subscription from billing.subscriptions
     where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id;
     if (_allocate_subscription.invoice).stripe_invoice_id is not null then
-        v_from := least(v_from, billing._take_in_invoice(_allocate_subscription.invoice, v_subscription));
+        v_from := least(v_from, billing._take_in_invoice(
+            _allocate_subscription.invoice, v_subscription, v_is_closed
+        ));
     end if;
-    if v_account_id is null then
+    if v_balance.account_id is null then
         return;  -- linked to nobody: whatever links it calls again
-    end if;
-    if exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
+    elsif v_is_closed then
         -- Nothing can be granted to it, and what Stripe reports of its subscriptions must be kept all the same.
         if v_subscription.stripe_subscription_id is not null then
-            perform billing._arm_schedules(v_subscription);
+            perform billing._arm_schedules(v_subscription, v_now, v_is_closed);
         end if;
         return;
     end if;
@@ -418,32 +430,39 @@ begin
             perform billing._grant_trial(v_subscription);
         end if;
         -- Lines that only the subscription can explain.
-        for v_invoice in
-            select invoices.* from billing.invoices
-            where invoices.stripe_invoice_id in (
-                select invoice_lines.stripe_invoice_id from billing.invoice_lines
-                where invoice_lines.stripe_subscription_id = v_subscription.stripe_subscription_id
-                    and invoice_lines.is_waiting and invoice_lines.stripe_subscription_item_id is not null
-            )
-            order by invoices.invoiced_at, invoices.stripe_invoice_id
-        loop
-            v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
-        end loop;
-        v_from := least(v_from, billing._arm_schedules(v_subscription));
+        v_waiting_ids := array(
+            select invoice_lines.stripe_invoice_id from billing.invoice_lines
+            where invoice_lines.stripe_subscription_id = v_subscription.stripe_subscription_id
+                and invoice_lines.is_waiting and invoice_lines.stripe_subscription_item_id is not null
+        );
+        if cardinality(v_waiting_ids) > 0 then
+            for v_invoice in
+                select * from billing.invoices where invoices.stripe_invoice_id = any (v_waiting_ids)
+                order by invoices.invoiced_at, invoices.stripe_invoice_id
+            loop
+                v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
+            end loop;
+        end if;
+        v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed));
     end if;
+    v_until := billing._time_of_account(v_balance.account_id, v_now);
     select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
     where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
         and (
-            credit_schedules.next_slot_at <= v_now and credit_schedules.disarmed_reason is null
+            credit_schedules.next_slot_at <= v_until and credit_schedules.disarmed_reason is null
             or credit_schedules.next_slot_at = credit_schedules.period_start
         );
-    if v_from is not null then
-        perform billing._allocate_slots(
-            array[_allocate_subscription.stripe_subscription_id], v_from, v_now
+    -- A batch is posted as of now: what lives at a test clock's time is not postponed.
+    if v_from is not null and (
+        v_until > v_now or v_subscription.stripe_test_clock_id is not null
+        or not billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from)
+    ) then
+        v_posted := billing._allocate_slots(
+            array[_allocate_subscription.stripe_subscription_id], v_from, v_until
         );
     end if;
-    if v_now > billing.current_time() then
-        perform billing._settle_due(array[v_account_id], v_now);
+    if v_until > v_now then
+        perform billing._settle_due(array[v_balance.account_id], v_until);
     end if;
 end
 $$;
@@ -614,12 +633,19 @@ declare
 begin
     perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
     select * into v_invoice from billing.invoices
-    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid';
-    if not found or v_invoice.amount_returned + v_invoice.amount_contested = 0 and not exists (
-        select from billing.invoice_payments where invoice_payments.stripe_invoice_id = v_invoice.stripe_invoice_id
-    ) and not exists (
-        select from billing.credit_notes where credit_notes.stripe_invoice_id = v_invoice.stripe_invoice_id
-    ) then
+    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
+        and (
+            invoices.amount_returned + invoices.amount_contested > 0
+            or exists (
+                select from billing.invoice_payments
+                where invoice_payments.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
+            )
+            or exists (
+                select from billing.credit_notes
+                where credit_notes.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
+            )
+        );
+    if not found then
         return;  -- sync_invoice, or what pays it, comes back to it
     end if;
     select
@@ -763,15 +789,16 @@ COMMENT ON COLUMN billing.subscriptions.is_collection_paused IS 'Whether Stripe 
 
 COMMENT ON COLUMN billing.subscriptions.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
 
-CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions) RETURNS timestamp with time zone
+CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions, moment timestamp with time zone, is_closed boolean) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_subscription billing.subscriptions := _arm_schedules.subscription;
-    v_waiting text := billing._waiting_reason(v_subscription);
-    v_changes_from timestamptz := least(billing.current_time(), v_subscription.ended_at, v_subscription.canceled_at);
+    v_waiting text := billing._waiting_reason(v_subscription, _arm_schedules.is_closed);
+    v_changes_from timestamptz := least(_arm_schedules.moment, v_subscription.ended_at, v_subscription.canceled_at);
     v_schedule billing.credit_schedules;
+    v_terms billing.credit_terms;
     v_ends_at timestamptz;
     v_disarmed_reason text;
     v_from timestamptz;
@@ -787,10 +814,11 @@ begin
             and credit_schedules.next_slot_at is not null and credit_schedules.period_end <= v_changes_from
     loop
         v_ends_at := least(v_schedule.period_end, v_subscription.ended_at);
-        if v_subscription.canceled_at < v_ends_at and (
-            billing._terms_at(v_schedule.stripe_price_id, v_subscription.canceled_at)
-        ).cancel_credits = 'stop' then
-            v_ends_at := v_subscription.canceled_at;
+        if v_subscription.canceled_at < v_ends_at then
+            v_terms := billing._terms_at(v_schedule.stripe_price_id, v_subscription.canceled_at);
+            if v_terms.cancel_credits = 'stop' then
+                v_ends_at := v_subscription.canceled_at;
+            end if;
         end if;
         if v_schedule.is_free and not v_schedule.gives_back and not v_schedule.is_plain then
             select least(v_ends_at, min(greatest(credits.period_start, credits.paid_at))) into v_ends_at
@@ -803,11 +831,9 @@ begin
                 );
         end if;
         v_disarmed_reason := v_waiting;
-        if v_waiting is null and v_schedule.has_returns and exists (
-            select from billing.invoices
-            where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id and invoices.amount_contested > 0
-        ) then
-            v_disarmed_reason := 'disputed';
+        if v_waiting is null and v_schedule.has_returns then
+            select 'disputed' into v_disarmed_reason from billing.invoices
+            where invoices.stripe_invoice_id = v_schedule.stripe_invoice_id and invoices.amount_contested > 0;
         end if;
         if v_ends_at = v_schedule.ends_at and v_disarmed_reason is not distinct from v_schedule.disarmed_reason then
             continue;
@@ -1050,22 +1076,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._check_few_requests(account_id uuid) RETURNS void
-    LANGUAGE plpgsql STABLE
-    SET search_path TO ''
-    AS $$
-begin
-    if (
-        select count(*) >= 30 from billing.checkout_requests
-        where checkout_requests.account_id = _check_few_requests.account_id
-            and checkout_requests.created_at > now() - interval '10 minutes'
-    ) then
-        raise exception 'too many checkouts were begun for this account'
-            using errcode = 'TB049', hint = 'Try again in ten minutes.';
-    end if;
-end
-$$;
-
 CREATE TABLE billing.credit_holds (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     account_id uuid NOT NULL,
@@ -1116,20 +1126,6 @@ begin
             and credit_entries.idempotency_key = _check_key_is_new.idempotency_key
     ) then
         perform billing._raise_key_reused(_check_key_is_new.idempotency_key);
-    end if;
-end
-$$;
-
-CREATE FUNCTION billing._check_linked(invoice billing.invoices) RETURNS void
-    LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    if (_check_linked.invoice).account_id is null then
-        raise exception 'customer % of invoice % is linked to no account',
-            coalesce((_check_linked.invoice).stripe_customer_id, 'null'), (_check_linked.invoice).stripe_invoice_id
-            using errcode = 'TB011', detail = coalesce((_check_linked.invoice).stripe_customer_id, ''),
-            hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
     end if;
 end
 $$;
@@ -2502,11 +2498,10 @@ CREATE FUNCTION billing._grant_credits(account_id uuid, amount bigint, key_space
     AS $$
 declare
     v_now timestamptz := billing.current_time();
+    v_balance billing.credit_balances := billing._lock_balance(_grant_credits.account_id);
     v_entry billing.credit_entries;
     v_lot billing.credit_grants;
 begin
-    perform billing._lock_balance(_grant_credits.account_id);
-
     select credit_entries.* into v_entry from billing.credit_entries
     where credit_entries.account_id = _grant_credits.account_id
         and credit_entries.key_space = _grant_credits.key_space
@@ -2526,7 +2521,9 @@ begin
         return v_entry;
     end if;
 
-    perform billing._check_open(_grant_credits.account_id);
+    if not v_balance.may_spend then
+        perform billing._check_open(_grant_credits.account_id);
+    end if;
     if _grant_credits.key_space = 'caller' then
         if exists (
             select from billing.credit_grants
@@ -2557,7 +2554,7 @@ begin
     v_lot.stripe_price_id := _grant_credits.stripe_price_id;
     v_lot.stripe_checkout_session_id := _grant_credits.stripe_checkout_session_id;
     v_lot.stripe_payment_intent_id := _grant_credits.stripe_payment_intent_id;
-    return billing._open_lot(v_entry, v_lot);
+    return billing._open_lot(v_balance, v_entry, v_lot);
 end
 $$;
 
@@ -2570,17 +2567,19 @@ declare
     v_terms billing.credit_terms;
     v_plan billing.plans;
     v_key text;
-    v_lot billing.credit_grants;
+    v_lot record;
     v_change bigint;
 begin
-    select * into strict v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
-    v_key := billing._once_key('initial', v_invoice.account_id, v_plan.stripe_product_id);
-    select * into v_lot from billing.credit_grants
+    select billing._once_key('initial', v_invoice.account_id, plans.stripe_product_id) into strict v_key
+    from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
+    select credit_grants.id, credit_grants.stripe_invoice_id, credit_grants.stripe_subscription_item_id into v_lot
+    from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
     if found and _grant_initial.period_start
         >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
         return;  -- nor is what is held for review of a later period
     end if;
+    select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
     if v_lot.id is null or billing._is_held(v_key) then
         if v_terms.initial_credits > 0 then
@@ -2641,10 +2640,11 @@ CREATE FUNCTION billing._grant_initial_of_invoice(invoice billing.invoices) RETU
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_schedule billing.credit_schedules;
+    v_paid record;
 begin
-    for v_schedule in
-        select * from billing.credit_schedules as schedules
+    for v_paid in
+        select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
+        from billing.credit_schedules as schedules
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
             and exists (
@@ -2654,8 +2654,8 @@ begin
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
         perform billing._grant_initial(
-            _grant_initial_of_invoice.invoice, v_schedule.stripe_price_id, v_schedule.stripe_subscription_item_id,
-            v_schedule.period_start
+            _grant_initial_of_invoice.invoice, v_paid.stripe_price_id, v_paid.stripe_subscription_item_id,
+            v_paid.period_start
         );
     end loop;
 end
@@ -3403,8 +3403,12 @@ declare
 begin
     -- An invoice is one account's for ever: nothing can turn out.
     if coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id) is null then
-        perform billing._lock_balance(invoices.account_id) from billing.invoices
-        where invoices.stripe_invoice_id = _lock_money.stripe_invoice_id and invoices.account_id is not null;
+        perform from billing.credit_balances
+        where credit_balances.account_id = (
+            select invoices.account_id from billing.invoices
+            where invoices.stripe_invoice_id = _lock_money.stripe_invoice_id
+        )
+        for update;
         if found then
             perform billing._lock_arrival(_lock_money.stripe_invoice_id);
             return;
@@ -3777,6 +3781,27 @@ CREATE FUNCTION billing._next_revocation_key(grant_id bigint) RETURNS text
     where credit_revocations.grant_id = _next_revocation_key.grant_id and credit_revocations.key_space = 'stripe'
 $$;
 
+CREATE FUNCTION billing._note_stripe_request(account_id uuid, idempotency_key text DEFAULT (gen_random_uuid())::text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    delete from billing.stripe_requests
+    where stripe_requests.account_id = _note_stripe_request.account_id
+        and stripe_requests.requested_at <= now() - interval '10 minutes';
+    insert into billing.stripe_requests (account_id, idempotency_key)
+    values (_note_stripe_request.account_id, _note_stripe_request.idempotency_key)
+    on conflict on constraint stripe_requests_pkey do nothing;
+    if (
+        select count(*) > 30 from billing.stripe_requests
+        where stripe_requests.account_id = _note_stripe_request.account_id
+    ) then
+        raise exception 'too many requests of this account'
+            using errcode = 'TB049', hint = 'Try again in ten minutes.';
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
@@ -4005,12 +4030,12 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._open_lot(entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
+CREATE FUNCTION billing._open_lot(balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-    v_balance billing.credit_balances := billing._lock_balance((_open_lot.entry).account_id);
+    v_balance billing.credit_balances := _open_lot.balance;
     v_entry billing.credit_entries := _open_lot.entry;
     v_lot billing.credit_grants := _open_lot.lot;
     v_repaid bigint := least(v_balance.debt, v_entry.amount);
@@ -4106,7 +4131,7 @@ begin
     v_entry.key_space := 'system';
     v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
     v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
-    perform billing._open_lot(v_entry, _open_scheduled_lot.lot);
+    perform billing._open_lot(billing._lock_balance(v_entry.account_id), v_entry, _open_scheduled_lot.lot);
 end
 $$;
 
@@ -4309,7 +4334,9 @@ begin
         raise exception 'price % of % is no plan here', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
             using errcode = 'TB010', detail = _plan_of_line.stripe_price_id,
             hint = 'Update the price in Stripe (its event brings it here) or add it to billing.plans, then retry the event.';
-    elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and exists (
+    elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits > 0 then
+        return v_plan;
+    elsif exists (
         -- The product may declare what the price doesn't, and it is not here yet: sync_price made a placeholder.
         select from billing.products
         where products.stripe_product_id = v_plan.stripe_product_id and products.as_of = '-infinity'
@@ -4361,20 +4388,26 @@ CREATE FUNCTION billing._post_move(move billing.credit_move) RETURNS bigint
     AS $$
 declare
     v_move billing.credit_move := _post_move.move;
-    -- The ledger has nothing of it yet, as of nearly all.
-    v_is_new boolean := not (
-        exists (
-            select from billing.credit_grants
-            where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_move.key
-        )
-        or exists (select from billing.credit_revocations where credit_revocations.business_key = v_move.key)
-        or exists (select from billing.carried_credits where carried_credits.business_key = v_move.key)
-    );
+    v_is_new boolean;
+    v_carried bigint;
     v_change bigint := v_move.credits;
     v_later timestamptz;
     v_entry billing.credit_entries;
-    v_plan billing.plans;
+    v_plan_name text;
 begin
+    select
+        -- The ledger has nothing of it yet, as of nearly all.
+        not (
+            exists (
+                select from billing.credit_grants
+                where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = v_move.key
+            )
+            or exists (select from billing.credit_revocations where credit_revocations.business_key = v_move.key)
+            or exists (select from billing.carried_credits where carried_credits.business_key = v_move.key)
+        ),
+        credit_balances.carried
+    into v_is_new, v_carried
+    from billing.credit_balances where credit_balances.account_id = v_move.account_id;
     if not v_is_new then
         v_change := v_change - billing._posted_credits(v_move.account_id, v_move.key);
     end if;
@@ -4399,7 +4432,7 @@ begin
         v_move.rollover := 'all';  -- what others were less for it, and no month
     end if;
 
-    if not v_move.key ^@ 'free:' then
+    if v_carried > 0 and not v_move.key ^@ 'free:' then
         v_change := billing._less_carried(v_move.account_id, v_move.key, v_change);
     end if;
     if v_change = 0 then
@@ -4409,7 +4442,9 @@ begin
             v_move.account_id, v_move.stripe_subscription_item_id, v_move.rollover_cap, v_move.slot_start
         );
     end if;
-    select * into v_plan from billing.plans where plans.stripe_price_id = v_move.stripe_price_id;
+    select coalesce(plans.nickname, products.name) into v_plan_name from billing.plans
+    join billing.products on products.stripe_product_id = plans.stripe_product_id
+    where plans.stripe_price_id = v_move.stripe_price_id;
     v_entry := billing._grant_credits(
         account_id => v_move.account_id,
         amount => v_change,
@@ -4417,7 +4452,7 @@ begin
         idempotency_key => case when v_is_new then v_move.key else billing._next_lot_key(v_move.key) end,
         source => v_move.source,
         reference_id => v_move.stripe_subscription_id,
-        description => billing._description_of_move(v_move.source, billing._plan_name(v_plan)),
+        description => billing._description_of_move(v_move.source, v_plan_name),
         effective_at => v_move.moment,
         expires_at => v_move.expires_at,
         stripe_invoice_id => v_move.stripe_invoice_id,
@@ -4743,6 +4778,28 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._postpone_allocation(stripe_subscription_id text, from_moment timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_ids text := current_setting('billing.postponed_ids', true);
+    v_moments text;
+begin
+    if coalesce(v_ids, '') = '' then
+        return false;
+    end if;
+    v_moments := current_setting('billing.postponed_moments');
+    v_ids := set_config(
+        'billing.postponed_ids', (v_ids::text[] || _postpone_allocation.stripe_subscription_id)::text, true
+    );
+    v_moments := set_config(
+        'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
+    );
+    return true;
+end
+$$;
+
 CREATE FUNCTION billing._price_of_invoice(invoice billing.invoices) RETURNS numeric
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5021,6 +5078,18 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._raise_not_linked(invoice billing.invoices) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    raise exception 'customer % of invoice % is linked to no account',
+        coalesce((_raise_not_linked.invoice).stripe_customer_id, 'null'), (_raise_not_linked.invoice).stripe_invoice_id
+        using errcode = 'TB011', detail = coalesce((_raise_not_linked.invoice).stripe_customer_id, ''),
+        hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
+end
+$$;
+
 CREATE FUNCTION billing._raise_unsound(table_name text, rule text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO ''
@@ -5189,7 +5258,10 @@ declare
     v_subscription_id text;
     v_anchor timestamptz;
     v_gives_back boolean;
+    v_is_free boolean;
     v_from timestamptz;
+    v_is_paid_already boolean;
+    v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
     for v_line in
@@ -5205,12 +5277,17 @@ begin
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
         v_plan := billing._plan_of_line(v_invoice.stripe_invoice_id, v_line.stripe_price_id);
-        continue when v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 and not exists (
-            select from billing.credit_terms
-            where credit_terms.stripe_price_id = v_plan.stripe_price_id
-                and credit_terms.initial_credits + credit_terms.monthly_credits > 0
-        ) or v_plan.usage_type = 'licensed' and v_line.quantity = 0;
-        perform billing._check_linked(v_invoice);
+        if v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 then
+            continue when not exists (
+                select from billing.credit_terms
+                where credit_terms.stripe_price_id = v_plan.stripe_price_id
+                    and credit_terms.initial_credits + credit_terms.monthly_credits > 0
+            );
+        end if;
+        continue when v_plan.usage_type = 'licensed' and v_line.quantity = 0;
+        if v_invoice.account_id is null then
+            perform billing._raise_not_linked(v_invoice);
+        end if;
         if v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
@@ -5229,20 +5306,29 @@ begin
         continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
             and v_line.period_start < v_subscription.trial_end;
 
+        select
+            coalesce(bool_or(
+                others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+                and others.period_start = v_line.period_start and others.period_end = v_line.period_end
+                and not others.is_change and others.stripe_invoice_id <> v_invoice.stripe_invoice_id
+            ), false),
+            coalesce(bool_or(
+                others.is_change or others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
+            ), false)
+        into v_is_paid_already, v_has_neighbours
+        from billing.credit_schedules as others
+        where others.stripe_subscription_id = v_subscription_id
+            and others.period_end > v_line.period_start and others.period_start < v_line.period_end
+            and others.stripe_line_id <> v_line.stripe_line_id;
         -- One period of an item is paid for once, whatever a second invoice says.
-        continue when not v_line.is_proration and exists (
-            select from billing.credit_schedules as paid
-            where paid.stripe_subscription_id = v_subscription_id
-                and paid.stripe_subscription_item_id = v_line.stripe_subscription_item_id
-                and paid.period_start = v_line.period_start and paid.period_end = v_line.period_end
-                and not paid.is_change and paid.stripe_invoice_id <> v_invoice.stripe_invoice_id
-        );
+        continue when v_is_paid_already and not v_line.is_proration;
 
         v_anchor := billing._anchor_of_period(
             v_plan, coalesce(v_subscription.anchors, '{}'), v_line.period_start, v_line.period_end
         );
         v_gives_back := v_line.is_proration
             and (coalesce(cardinality(v_line.credited_line_ids), 0) > 0 or v_line.amount < 0);
+        v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
             stripe_price_id, gives_back, is_change, is_free, is_plain, quantity, period_start, period_end, anchor,
@@ -5251,24 +5337,21 @@ begin
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration,
-            v_gives_back or billing._is_free(v_line, v_invoice), true, billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
+            v_line.is_proration, v_gives_back or v_is_free, true, billing._seats(v_plan, v_line.quantity),
+            v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
-            case when not v_gives_back then v_line.period_start end
+            -- The first month is granted at once, and a line that is paid for and has no other never falls due.
+            case
+                when v_gives_back then null
+                when v_is_free or billing._first_slot(v_anchor, v_line.period_start + interval '1 microsecond')
+                    < v_line.period_end then v_line.period_start
+            end
         )
         on conflict on constraint credit_schedules_pkey do nothing;
         continue when not found;
         v_from := least(v_from, v_line.period_start);
-        v_is_shared := v_is_shared or v_line.is_proration or exists (
-            select from billing.credit_schedules as others
-            where others.stripe_subscription_id = v_subscription_id
-                and others.period_end > v_line.period_start and others.period_start < v_line.period_end
-                and others.stripe_line_id <> v_line.stripe_line_id
-                and (
-                    others.is_change or others.stripe_subscription_item_id = v_line.stripe_subscription_item_id
-                )
-        );
+        v_is_shared := v_is_shared or v_line.is_proration or v_has_neighbours;
     end loop;
     if v_is_shared then
         v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_from));
@@ -6967,7 +7050,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._take_in_invoice(invoice billing.invoices, subscription billing.subscriptions) RETURNS timestamp with time zone
+CREATE FUNCTION billing._take_in_invoice(invoice billing.invoices, subscription billing.subscriptions, is_closed boolean DEFAULT false) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -6979,7 +7062,9 @@ begin
     end if;
     v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
     if v_from is not null then
-        perform billing._check_open((_take_in_invoice.invoice).account_id);
+        if _take_in_invoice.is_closed then
+            perform billing._check_open((_take_in_invoice.invoice).account_id);
+        end if;
         perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
     return v_from;
@@ -7154,15 +7239,26 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._time_of_account(account_id uuid) RETURNS timestamp with time zone
+CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (select now() + clock.ahead_by from billing.clock);
+end
+$$;
+
+COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: now(), later in a local stack whose clock was moved.';
+
+CREATE FUNCTION billing._time_of_account(account_id uuid, moment timestamp with time zone DEFAULT billing."current_time"()) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if not exists (select from billing.test_clocks) then
-        return billing.current_time();
+        return _time_of_account.moment;
     end if;
-    return greatest(billing.current_time(), (
+    return greatest(_time_of_account.moment, (
         select max(test_clocks.frozen_at) from billing.subscriptions
         join billing.test_clocks on test_clocks.stripe_test_clock_id = subscriptions.stripe_test_clock_id
         where subscriptions.account_id = _time_of_account.account_id
@@ -7197,15 +7293,12 @@ CREATE FUNCTION billing._trial_days(account_id uuid, plan billing.plans) RETURNS
         )
 $$;
 
-CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions) RETURNS text
+CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions, is_closed boolean) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if exists (
-        select from billing.accounts
-        where accounts.id = (_waiting_reason.subscription).account_id and accounts.closed_at is not null
-    ) then
+    if _waiting_reason.is_closed then
         return 'account_closed';
     elsif (_waiting_reason.subscription).status in ('paused', 'unpaid') then
         return (_waiting_reason.subscription).status;
@@ -8010,6 +8103,29 @@ $$;
 
 COMMENT ON FUNCTION billing.allocate_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Grants every month of credits that has begun by as_of (null: now) of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
 
+CREATE FUNCTION billing.allocate_postponed() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_ids text[] := nullif(current_setting('billing.postponed_ids', true), '');
+    v_moments timestamptz[] := nullif(current_setting('billing.postponed_moments', true), '');
+    v_due record;
+begin
+    perform set_config('billing.postponed_ids', '', true);
+    for v_due in
+        select array_agg(postponed.id) as subscription_ids, min(postponed.moment) as from_moment
+        from unnest(v_ids, v_moments) as postponed (id, moment)
+        group by date_trunc('month', postponed.moment, 'UTC')
+        order by 2
+    loop
+        perform billing._allocate_slots(v_due.subscription_ids, v_due.from_moment, billing.current_time());
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION billing.allocate_postponed() IS 'Grants the months that a batch of events has made due: before it ends the transaction that lock_stripe_events began with postpone_months.';
+
 CREATE FUNCTION billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8278,17 +8394,6 @@ CREATE FUNCTION billing.confirm_payment_link(stripe_payment_link_id text) RETURN
     update billing.payment_links set confirmed_at = now(), updated_at = now()
     where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
 $$;
-
-CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    return (select now() + clock.ahead_by from billing.clock);
-end
-$$;
-
-COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: now(), later in a local stack whose clock was moved.';
 
 CREATE FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -9027,12 +9132,17 @@ $$;
 
 COMMENT ON FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean) IS 'Binds a Stripe customer to an account, once and for ever; events that waited for it go on. Call it from the server that made the customer.';
 
-CREATE FUNCTION billing.lock_stripe_events(event_ids text[], stripe_customer_ids text[]) RETURNS void
+CREATE FUNCTION billing.lock_stripe_events(event_ids text[], stripe_customer_ids text[], postpone_months boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
+    if lock_stripe_events.postpone_months then
+        perform
+            pg_catalog.set_config('billing.postponed_ids', '{}', true),
+            pg_catalog.set_config('billing.postponed_moments', '{}', true);
+    end if;
     perform from billing.stripe_events
     where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
     order by stripe_events.stripe_event_id
@@ -9321,8 +9431,8 @@ begin
     order by requests.created_at desc
     limit 1;
     if v_key is null then
-        perform billing._check_few_requests(v_account_id);
         v_key := gen_random_uuid()::text;
+        perform billing._note_stripe_request(v_account_id, v_key);
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
         )
@@ -9392,6 +9502,9 @@ begin
             end;
         end loop;
     end if;
+    perform billing._note_stripe_request(v_account_id, made ->> 'idempotency_key')
+    from jsonb_array_elements(v_links) as made
+    where made ? 'idempotency_key';
     return jsonb_build_object(
         'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
     );
@@ -9425,6 +9538,7 @@ begin
         raise exception 'nothing was bought for this account yet'
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
     end if;
+    perform billing._note_stripe_request(v_account_id);
     return jsonb_build_object(
         'livemode', v_settings.livemode,
         'params', jsonb_strip_nulls(jsonb_build_object(
@@ -11025,7 +11139,7 @@ $$;
 CREATE FUNCTION billing.sync_invoice(stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text, billing_reason text, collection_method text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint, attempt_count integer, next_payment_attempt_at timestamp with time zone, hosted_invoice_url text, invoiced_at timestamp with time zone, paid_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
-    AS $$
+    AS $_$
 declare
     v_invoice billing.invoices;
 begin
@@ -11070,7 +11184,10 @@ begin
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        perform billing._purchase_packs_of_invoice(v_invoice);
+        -- Packs are lines of no subscription item.
+        if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
+            perform billing._purchase_packs_of_invoice(v_invoice);
+        end if;
         perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (
         select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
@@ -11079,7 +11196,7 @@ begin
     end if;
     return 'applied';
 end
-$$;
+$_$;
 
 CREATE FUNCTION billing.sync_invoice_payment(stripe_invoice_payment_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_charge_id text, livemode boolean, status text, currency text, amount_paid bigint, paid_at timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13598,6 +13715,14 @@ COMMENT ON TABLE billing.stripe_lookups IS 'Events that wait for an answer of St
 
 COMMENT ON COLUMN billing.stripe_lookups.tie_stripe_id IS 'The object of which only Stripe can tell what its later state is; null: whatever the event lacks.';
 
+CREATE TABLE billing.stripe_requests (
+    account_id uuid NOT NULL,
+    idempotency_key text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.stripe_requests IS 'When an account''s users made us ask Stripe, in the last ten minutes.';
+
 CREATE TABLE billing.subscription_items (
     stripe_subscription_item_id text NOT NULL,
     stripe_subscription_id text NOT NULL,
@@ -13920,6 +14045,9 @@ ALTER TABLE ONLY billing.stripe_events
 
 ALTER TABLE ONLY billing.stripe_lookups
     ADD CONSTRAINT stripe_lookups_pkey PRIMARY KEY (stripe_event_id);
+
+ALTER TABLE ONLY billing.stripe_requests
+    ADD CONSTRAINT stripe_requests_pkey PRIMARY KEY (account_id, idempotency_key);
 
 ALTER TABLE ONLY billing.subscription_items
     ADD CONSTRAINT subscription_items_pkey PRIMARY KEY (stripe_subscription_item_id);
@@ -14436,6 +14564,9 @@ ALTER TABLE ONLY billing.recharges
 ALTER TABLE ONLY billing.reviews
     ADD CONSTRAINT reviews_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
+ALTER TABLE ONLY billing.stripe_requests
+    ADD CONSTRAINT stripe_requests_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
 ALTER TABLE ONLY billing.subscription_items
     ADD CONSTRAINT subscription_items_stripe_subscription_id_fkey FOREIGN KEY (stripe_subscription_id) REFERENCES billing.subscriptions(stripe_subscription_id);
 
@@ -14577,6 +14708,8 @@ ALTER TABLE billing.settings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.stripe_events ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.stripe_lookups ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.stripe_requests ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.subscription_items ENABLE ROW LEVEL SECURITY;
 
