@@ -70,7 +70,7 @@ def test_a_batch_is_one_transaction_and_a_second_one_for_the_reading(shop: Shop)
 def test_months_of_a_batch_are_granted_together_at_its_end(shop: Shop) -> None:
     accounts = [shop.link(n) for n in range(1, 11)]
     shop.receive(*(paid(n, month=n % 2) for n in range(1, 11)))
-    drain(shop.worker, shop.stripe)
+    drain(shop.worker)
     sources = shop.app.execute("select source from billing.credit_entries order by id").fetchall()
     assert sources == [("stripe.subscription",)] * 10 + [("stripe.monthly_allocation",)] * 10
     assert [shop.balance(account) for account in accounts] == [FIRST_MONTH] * 10
