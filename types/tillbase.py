@@ -1760,6 +1760,24 @@ class BillingPackPurchasesUpdate(TypedDict):
     stripe_price_id: NotRequired[Annotated[Optional[str], Field(alias="stripe_price_id")]]
 
 
+class BillingPaymentIntents(BaseModel):
+    amount_received: int = Field(alias="amount_received")
+    created_at: datetime.datetime = Field(alias="created_at")
+    stripe_payment_intent_id: str = Field(alias="stripe_payment_intent_id")
+
+
+class BillingPaymentIntentsInsert(TypedDict):
+    amount_received: Annotated[int, Field(alias="amount_received")]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    stripe_payment_intent_id: Annotated[str, Field(alias="stripe_payment_intent_id")]
+
+
+class BillingPaymentIntentsUpdate(TypedDict):
+    amount_received: NotRequired[Annotated[int, Field(alias="amount_received")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    stripe_payment_intent_id: NotRequired[Annotated[str, Field(alias="stripe_payment_intent_id")]]
+
+
 class BillingPaymentLinks(BaseModel):
     active: bool = Field(alias="active")
     attempts: int = Field(alias="attempts")

@@ -291,8 +291,9 @@ export type Database = {
           "stripe_payment_link_id": string | null;
           "stripe_subscription_id": string | null;
           "updated_at": string;
+          "_purchase_packs_of_session": undefined | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_purchase_packs_of_session";
         Insert: {
           "account_id"?: string | null;
           "amount_total"?: number | null;
@@ -2274,6 +2275,25 @@ export type Database = {
           },
         ];
       };
+      "payment_intents": {
+        Row: {
+          "amount_received": number;
+          "created_at": string;
+          "stripe_payment_intent_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "amount_received": number;
+          "created_at"?: string;
+          "stripe_payment_intent_id": string;
+        };
+        Update: {
+          "amount_received"?: number;
+          "created_at"?: string;
+          "stripe_payment_intent_id"?: string;
+        };
+        Relationships: [];
+      };
       "payment_links": {
         Row: {
           "active": boolean;
@@ -3463,6 +3483,7 @@ export type Database = {
       "_arm_recharge": { Args: { "account_id": string }; Returns: undefined };
       "_arm_schedules": {
         Args: {
+          "from_moment"?: string;
           "is_closed": boolean;
           "moment": string;
           "subscription": Omit<
@@ -3622,6 +3643,10 @@ export type Database = {
           >;
         };
         Returns: undefined;
+      };
+      "_contested_credits": {
+        Args: { "stripe_invoice_id": string };
+        Returns: number;
       };
       "_count_spend": {
         Args: {
@@ -3852,6 +3877,10 @@ export type Database = {
         Args: { "account_id": string; "reason": string };
         Returns: undefined;
       };
+      "_freeze_contested": {
+        Args: { "stripe_invoice_id": string };
+        Returns: undefined;
+      };
       "_freeze_lots": {
         Args: { "amount": number; "grant_ids": (number)[] };
         Returns: undefined;
@@ -3874,6 +3903,14 @@ export type Database = {
           >;
         };
         Returns: undefined;
+      };
+      "_give_less_reduced": {
+        Args: {
+          "account_id": string;
+          "amount": number;
+          "business_key": string;
+        };
+        Returns: number;
       };
       "_gone": {
         Args: { "credits": number; "paid": number; "returned": number };
@@ -4047,6 +4084,17 @@ export type Database = {
             Database["billing"]["Tables"]["subscriptions"]["Row"],
             Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
           >;
+        };
+        Returns: boolean;
+      };
+      "_is_first_full_change": {
+        Args: {
+          "line": Omit<
+            Database["billing"]["Tables"]["credit_schedules"]["Row"],
+            Database["billing"]["Tables"]["credit_schedules"]["ComputedFields"]
+          >;
+          "proration_credits": string;
+          "slot_start": string;
         };
         Returns: boolean;
       };
@@ -4279,6 +4327,10 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_lots_of_invoice": {
+        Args: { "stripe_invoice_id": string };
+        Returns: (number)[];
       };
       "_lots_of_move": {
         Args: { "move": Database["billing"]["CompositeTypes"]["credit_move"] };
@@ -4621,7 +4673,6 @@ export type Database = {
       };
       "_purchase_packs_of_session": {
         Args: {
-          "paid"?: number;
           "session": Omit<
             Database["billing"]["Tables"]["checkout_sessions"]["Row"],
             Database["billing"]["Tables"]["checkout_sessions"]["ComputedFields"]
@@ -5042,6 +5093,10 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_settle_session": {
+        Args: { "stripe_payment_intent_id": string };
+        Returns: undefined;
       };
       "_sign_reference": {
         Args: {

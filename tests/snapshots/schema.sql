@@ -147,6 +147,9 @@ CREATE FUNCTION billing._accounts_of_money(stripe_payment_intent_id text, stripe
         select invoices.account_id from billing.invoices
         where invoices.stripe_invoice_id = any (_accounts_of_money.stripe_invoice_ids)
         union all
+        select checkout_sessions.account_id from billing.checkout_sessions
+        where checkout_sessions.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
+        union all
         select credit_grants.account_id from billing.credit_grants
         where credit_grants.stripe_payment_intent_id = _accounts_of_money.stripe_payment_intent_id
     ) as concerned
@@ -402,6 +405,11 @@ begin
     where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
         select subscriptions.account_id from billing.subscriptions
         where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+    ), (
+        -- Its invoice may be here before it.
+        select credit_schedules.account_id from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+        limit 1
     ))
     for update;
     if not v_balance.may_spend then
@@ -443,7 +451,7 @@ begin
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
         end if;
-        v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed));
+        v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed, v_from));
     end if;
     v_until := billing._time_of_account(v_balance.account_id, v_now);
     select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
@@ -789,14 +797,16 @@ COMMENT ON COLUMN billing.subscriptions.is_collection_paused IS 'Whether Stripe 
 
 COMMENT ON COLUMN billing.subscriptions.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
 
-CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions, moment timestamp with time zone, is_closed boolean) RETURNS timestamp with time zone
+CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions, moment timestamp with time zone, is_closed boolean, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_subscription billing.subscriptions := _arm_schedules.subscription;
     v_waiting text := billing._waiting_reason(v_subscription, _arm_schedules.is_closed);
-    v_changes_from timestamptz := least(_arm_schedules.moment, v_subscription.ended_at, v_subscription.canceled_at);
+    v_changes_from timestamptz := least(
+        _arm_schedules.moment, v_subscription.ended_at, v_subscription.canceled_at, _arm_schedules.from_moment
+    );
     v_schedule billing.credit_schedules;
     v_terms billing.credit_terms;
     v_ends_at timestamptz;
@@ -1626,6 +1636,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._contested_credits(stripe_invoice_id text) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_begun timestamptz;
+begin
+    select greatest(billing._time_of_account(invoices.account_id), (
+        select min(schedules.period_start) from billing.credit_schedules as schedules
+        where schedules.stripe_invoice_id = invoices.stripe_invoice_id
+    )) into v_begun
+    from billing.invoices where invoices.stripe_invoice_id = _contested_credits.stripe_invoice_id;
+    return greatest((
+        select coalesce(sum(contested.credits), 0)
+        from billing._returned_credits(_contested_credits.stripe_invoice_id, true) as contested
+        where contested.moment is null or contested.moment <= v_begun
+    ) - (
+        select coalesce(sum(returned.credits), 0)
+        from billing._returned_credits(_contested_credits.stripe_invoice_id) as returned
+        where returned.moment is null or returned.moment <= v_begun
+    ), 0);
+end
+$$;
+
 CREATE TABLE billing.credit_balances (
     account_id uuid NOT NULL,
     balance bigint DEFAULT 0 NOT NULL,
@@ -1770,7 +1804,7 @@ begin
     for v_purchase in
         select * from billing.pack_purchases
         where pack_purchases.stripe_payment_intent_id = _date_purchases.stripe_payment_intent_id
-            and pack_purchases.expires_at is not null and pack_purchases.purchased_at <> v_charged_at
+            and pack_purchases.purchased_at <> v_charged_at
         order by pack_purchases.business_key
     loop
         perform billing._lock_balance(v_purchase.account_id);
@@ -1779,14 +1813,15 @@ begin
         where pack_purchases.business_key = v_purchase.business_key
         returning * into v_purchase;
         update billing.credit_grants
-        set expires_at = v_purchase.expires_at, effective_at = least(credit_grants.effective_at, v_charged_at)
+        set expires_at = v_purchase.expires_at, effective_at = least(v_charged_at, billing.current_time())
         where credit_grants.key_space = 'stripe' and credit_grants.closed_at is null
             and (
                 credit_grants.idempotency_key = v_purchase.business_key
                 or credit_grants.account_id = v_purchase.account_id
                 and credit_grants.idempotency_key ^@ (v_purchase.business_key || '#')
             );
-        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at);
+        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at)
+        where v_purchase.expires_at is not null;
     end loop;
 end
 $$;
@@ -2295,6 +2330,18 @@ CREATE FUNCTION billing._freeze_account(account_id uuid, reason text) RETURNS vo
     on conflict (dedupe_key) do nothing
 $$;
 
+CREATE FUNCTION billing._freeze_contested(stripe_invoice_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._freeze_lots(
+        billing._lots_of_invoice(_freeze_contested.stripe_invoice_id),
+        billing._contested_credits(_freeze_contested.stripe_invoice_id)
+    );
+end
+$$;
+
 CREATE FUNCTION billing._freeze_lots(grant_ids bigint[], amount bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2360,6 +2407,19 @@ begin
         perform billing._carry(_give_back.account_id, _give_back.business_key, v_part - v_to_grant);
         v_left := v_left - v_part;
     end if;
+    -- First what was only recorded, of whichever lot: nothing comes back while more was spent than is left.
+    for v_revocation in
+        select * from billing.credit_revocations
+        where credit_revocations.business_key = _give_back.business_key
+            and credit_revocations.shortfall_policy = 'clamp_and_record'
+            and credit_revocations.shortfall > credit_revocations.voided
+        order by credit_revocations.id desc
+    loop
+        v_part := least(v_left, v_revocation.shortfall - v_revocation.voided);
+        update billing.credit_revocations set voided = credit_revocations.voided + v_part
+        where credit_revocations.id = v_revocation.id;
+        v_left := v_left - v_part;
+    end loop;
     for v_revocation in
         select * from billing.credit_revocations
         where credit_revocations.business_key = _give_back.business_key
@@ -2369,11 +2429,9 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- First what was only recorded, then what was taken, and last what had lapsed.
+        -- What was taken, and last what had lapsed.
         v_given := least(
-            v_part - case v_revocation.shortfall_policy
-                when 'clamp_and_record' then least(v_part, greatest(v_revocation.shortfall - v_revocation.voided, 0)) else 0
-            end,
+            v_part,
             v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
                 when 'clamp_and_record' then 0 else v_revocation.shortfall
             end
@@ -2480,6 +2538,48 @@ begin
         stripe_price_id => v_held.stripe_price_id,
         actor => _give_held.actor
     );
+end
+$$;
+
+CREATE FUNCTION billing._give_less_reduced(account_id uuid, business_key text, amount bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_left bigint := _give_less_reduced.amount;
+    v_granted bigint := 0;
+    v_reduced billing.carried_credits;
+    v_part bigint;
+    v_owner text;
+    v_from timestamptz;
+begin
+    for v_reduced in
+        select * from billing.carried_credits
+        where carried_credits.account_id = _give_less_reduced.account_id and carried_credits.amount > 0
+        order by carried_credits.created_at desc, carried_credits.business_key desc
+    loop
+        exit when v_left = 0;
+        v_part := least(v_left, v_reduced.amount);
+        v_left := v_left - v_part;
+        perform billing._carry(v_reduced.account_id, v_reduced.business_key, -v_part);
+        perform billing._carry(v_reduced.account_id, _give_less_reduced.business_key, v_part);
+        if v_reduced.business_key !~ '^(monthly|proration|full):' then
+            perform billing._post_purchase(v_reduced.business_key);
+            continue;
+        end if;
+        -- The key says whose month it is, and when it began.
+        v_owner := split_part(v_reduced.business_key, ':', 2);
+        v_from := right(v_reduced.business_key, 20)::timestamptz;
+        v_granted := v_granted + coalesce((
+            select sum(billing._post_move(worth)) from billing._worth(array(
+                select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
+                where schedules.account_id = v_reduced.account_id
+                    and v_owner in (schedules.stripe_subscription_item_id, schedules.stripe_subscription_id)
+            ), v_from, billing._slot(v_from, 1)) as worth
+            where worth.key = v_reduced.business_key
+        ), 0);
+    end loop;
+    return v_granted;
 end
 $$;
 
@@ -2751,8 +2851,8 @@ begin
     loop
         v_plan := billing._plan_of_line(v_subscription.stripe_subscription_id, v_item.stripe_price_id);
         v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
-        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
         continue when coalesce(v_terms.trial_credits, 0) = 0;
+        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
         -- A later trial was reported first: its lot goes over to this one.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,
@@ -2764,10 +2864,26 @@ begin
             and later.stripe_subscription_id = lots.reference_id
             and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
             and later.trial_start > v_subscription.trial_start;
+        -- Or it was taken back, because the trial that it was granted for had begun with another plan.
+        update billing.credit_grants as lots
+        set reference_id = v_subscription.stripe_subscription_id,
+            stripe_subscription_item_id = v_item.stripe_subscription_item_id,
+            stripe_price_id = v_plan.stripe_price_id,
+            expires_at = case when v_terms.trial_end_credits = 'trial_end' then v_subscription.trial_end end
+        where lots.key_space = 'stripe' and lots.idempotency_key = v_keys[cardinality(v_keys)]
+            and billing._posted_credits(lots.account_id, lots.idempotency_key) = 0
+        returning * into v_lot;
+        if found then
+            perform billing._give_back(
+                v_lot.account_id, v_lot.idempotency_key, least(v_lot.amount, v_terms.trial_credits)
+            );
+            perform billing._remember_due(v_lot.account_id, v_lot.expires_at) where v_lot.expires_at is not null;
+            continue;
+        end if;
         perform billing._grant_once(
             account_id => v_subscription.account_id,
             kind => 'trial',
-            idempotency_key => billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id),
+            idempotency_key => v_keys[cardinality(v_keys)],
             amount => v_terms.trial_credits,
             source => 'stripe.trial',
             reference_id => v_subscription.stripe_subscription_id,
@@ -2792,6 +2908,9 @@ begin
                     v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
                     'The trial began with another plan'
                 );
+                perform billing._grant_trial(others) from billing.subscriptions as others
+                where others.account_id = v_subscription.account_id and others.trial_end is not null
+                    and others.stripe_subscription_id <> v_subscription.stripe_subscription_id;
             end if;
         elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
             and v_subscription.trial_end > v_lot.effective_at then
@@ -2988,6 +3107,84 @@ begin
 end
 $$;
 
+CREATE TABLE billing.credit_schedules (
+    stripe_line_id text NOT NULL,
+    account_id uuid NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    stripe_subscription_item_id text NOT NULL,
+    stripe_invoice_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    gives_back boolean NOT NULL,
+    credited_line_id text,
+    is_change boolean NOT NULL,
+    is_free boolean NOT NULL,
+    is_unpaid boolean DEFAULT false NOT NULL,
+    is_plain boolean NOT NULL,
+    has_returns boolean DEFAULT false NOT NULL,
+    quantity bigint NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    anchor timestamp with time zone NOT NULL,
+    terms_from timestamp with time zone NOT NULL,
+    paid_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    next_slot_at timestamp with time zone,
+    disarmed_reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'customer_deleted'::text, 'account_closed'::text, 'disputed'::text]))),
+    CONSTRAINT only_credits_name_a_line CHECK ((gives_back OR (credited_line_id IS NULL))),
+    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
+    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
+);
+
+COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for of each subscription item, and time that Stripe credited back.';
+
+COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'Whether the line credits time that an earlier line paid for.';
+
+COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no line that was paid.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether Stripe made the line for a change within a period (a proration).';
+
+COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
+
+COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'Whether no other line shares its months, so that they can be granted in sets.';
+
+COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'Whether money of its invoice was returned, or is disputed.';
+
+COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered price, whose quantity is usage.';
+
+COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Months are counted from it, in UTC.';
+
+COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
+
+COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts from here on: the period is over, or the subscription has ended.';
+
+COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next month to be granted; null: none is left.';
+
+COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why months that start later wait; null: they don''t.';
+
+CREATE FUNCTION billing._is_first_full_change(line billing.credit_schedules, proration_credits text, slot_start timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_line billing.credit_schedules := _is_first_full_change.line;
+begin
+    return coalesce(_is_first_full_change.proration_credits, 'delta') = 'full' and not v_line.gives_back
+        and not v_line.is_free and v_line.period_start > _is_first_full_change.slot_start
+        and not exists (
+            select from billing.credit_schedules as earlier
+            where earlier.stripe_subscription_id = v_line.stripe_subscription_id
+                and earlier.stripe_price_id = v_line.stripe_price_id and not earlier.gives_back and not earlier.is_free
+                and earlier.period_start > _is_first_full_change.slot_start
+                and earlier.period_end > _is_first_full_change.slot_start
+                and earlier.period_start < v_line.period_start
+        );
+end
+$$;
+
 CREATE TABLE billing.invoice_lines (
     stripe_line_id text NOT NULL,
     stripe_invoice_id text NOT NULL,
@@ -3047,7 +3244,6 @@ CREATE FUNCTION billing._is_plain(slot billing.line_slot) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     AS $$
     select (slot).is_plain and not (slot).is_free and not (slot).has_returns
-        and ((slot).moment = (slot).slot_start or (slot).proration_credits <> 'full')
 $$;
 
 CREATE FUNCTION billing._is_within(scope text, plan billing.plans, stripe_price_id text, stripe_product_id text DEFAULT NULL::text) RETURNS boolean
@@ -3161,10 +3357,12 @@ CREATE FUNCTION billing._lapsed_of_lot(lot billing.credit_grants) RETURNS bigint
         - (billing._spent_of_lot(_lapsed_of_lot.lot) - (_lapsed_of_lot.lot).held)
         - coalesce(sum(
             -- Reinstated may be a shortfall as well, beyond what was taken.
-            greatest(credit_revocations.taken - credit_revocations.reinstated, 0) + greatest(
-                credit_revocations.requested - credit_revocations.voided - credit_revocations.taken
-                - credit_revocations.shortfall, 0
-            )
+            greatest(credit_revocations.taken - credit_revocations.reinstated, 0)
+            + credit_revocations.requested - credit_revocations.taken - credit_revocations.shortfall
+            -- A shortfall that was only recorded is voided before what had lapsed.
+            - greatest(credit_revocations.voided - case credit_revocations.shortfall_policy
+                when 'clamp_and_record' then credit_revocations.shortfall else 0
+            end, 0)
         ), 0)::bigint, 0
     )
     from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id
@@ -3530,6 +3728,19 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._lots_of_invoice(stripe_invoice_id text) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = _lots_of_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    );
+end
+$$;
+
 CREATE FUNCTION billing._lots_of_move(move billing.credit_move) RETURNS bigint[]
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3574,11 +3785,13 @@ CREATE TABLE billing.pack_purchases (
     purchased_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT credits_are_positive CHECK ((credits > 0)),
+    CONSTRAINT credits_are_not_negative CHECK ((credits >= 0)),
     CONSTRAINT price_is_not_negative CHECK ((price >= 0))
 );
 
 COMMENT ON TABLE billing.pack_purchases IS 'Credit packs that were paid for: what each was worth, and what paid for it.';
+
+COMMENT ON COLUMN billing.pack_purchases.credits IS '0 where so little was paid for it that it is less than one.';
 
 COMMENT ON COLUMN billing.pack_purchases.price IS 'What was paid, discounts taken off, in minor units; 0: nothing.';
 
@@ -4244,29 +4457,11 @@ CREATE FUNCTION billing._pay_session(stripe_payment_intent_id text, amount_recei
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    v_session billing.checkout_sessions;
 begin
-    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
-    where checkout_sessions.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
-        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
-        and checkout_sessions.payment_status = 'unpaid'
-    returning * into v_session;
-    if found then
-        perform billing._purchase_packs_of_session(v_session, least(_pay_session.amount_received, v_session.amount_total));
-        return;
-    end if;
-    -- A session that was read as paid says nothing of a capture in part.
-    update billing.pack_purchases
-    set credits = floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price),
-        price = _pay_session.amount_received
-    where pack_purchases.stripe_payment_intent_id = _pay_session.stripe_payment_intent_id
-        and pack_purchases.stripe_checkout_session_id is not null
-        and _pay_session.amount_received < pack_purchases.price
-        and floor(pack_purchases.credits::numeric * _pay_session.amount_received / pack_purchases.price) > 0;
-    if found then
-        perform billing._apply_returns_of_purchases(_pay_session.stripe_payment_intent_id);
-    end if;
+    insert into billing.payment_intents (stripe_payment_intent_id, amount_received)
+    values (_pay_session.stripe_payment_intent_id, _pay_session.amount_received)
+    on conflict on constraint payment_intents_pkey do nothing;
+    perform billing._settle_session(_pay_session.stripe_payment_intent_id);
 end
 $$;
 
@@ -4391,6 +4586,8 @@ declare
     v_is_new boolean;
     v_carried bigint;
     v_change bigint := v_move.credits;
+    v_lots bigint[];
+    v_contested text[];
     v_later timestamptz;
     v_entry billing.credit_entries;
     v_plan_name text;
@@ -4412,8 +4609,19 @@ begin
         v_change := v_change - billing._posted_credits(v_move.account_id, v_move.key);
     end if;
     if v_change < 0 then
+        v_lots := billing._lots_of_move(v_move);
+        -- What a dispute freezes is unspent all the same.
+        v_contested := array(
+            select distinct lots.stripe_invoice_id from billing.credit_holds as holds
+            join billing.credit_grants as lots on lots.id = holds.frozen_grant_id
+            where holds.frozen_grant_id = any (v_lots) and holds.status = 'held' and lots.stripe_invoice_id is not null
+            order by lots.stripe_invoice_id
+        );
+        if cardinality(v_contested) > 0 then
+            perform billing._thaw_lots(v_lots, 0);
+        end if;
         perform billing._take_back(
-            v_move.account_id, v_move.key, -v_change, billing._lots_of_move(v_move),
+            v_move.account_id, v_move.key, -v_change, v_lots,
             case
                 when v_move.returned > 0 then (select settings.shortfall_policy from billing.settings)
                 -- Nobody has credits of time back that nothing was paid for.
@@ -4422,14 +4630,16 @@ begin
             end,
             case when v_move.returned > 0 then 'Payment returned to the customer' else 'Time credited back by Stripe' end
         );
+        perform billing._freeze_contested(contested.stripe_invoice_id)
+        from unnest(v_contested) as contested (stripe_invoice_id);
         return 0;
     elsif v_change > 0 and not v_is_new then
         v_change := billing._give_back(v_move.account_id, v_move.key, v_change);
     end if;
-    if v_change = 0 or v_move.is_waiting then
+    if v_change > 0 and v_move.key ^@ 'credited:' then
+        return billing._give_less_reduced(v_move.account_id, v_move.key, v_change);
+    elsif v_change = 0 or v_move.is_waiting then
         return 0;
-    elsif v_move.credits <= 0 then
-        v_move.rollover := 'all';  -- what others were less for it, and no month
     end if;
 
     if v_carried > 0 and not v_move.key ^@ 'free:' then
@@ -4544,7 +4754,6 @@ declare
     v_invoice billing.invoices;
     v_from timestamptz;
     v_until timestamptz;
-    v_begun timestamptz;
     v_subscription_ids text[];
     v_frozen bigint;
 begin
@@ -4562,23 +4771,8 @@ begin
             else nullif(credit_schedules.disarmed_reason, 'disputed')
         end
     where credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
-    -- Of months that have begun, the first one also where it was paid ahead of time.
-    v_begun := greatest(billing._time_of_account(v_invoice.account_id), (
-        select min(schedules.period_start) from billing.credit_schedules as schedules
-        where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id
-    ));
-    select coalesce(sum(contested.credits), 0) - coalesce((
-        select sum(returned.credits) from billing._returned_credits(v_invoice.stripe_invoice_id) as returned
-        where returned.moment is null or returned.moment <= v_begun
-    ), 0) into v_frozen
-    from billing._returned_credits(v_invoice.stripe_invoice_id, true) as contested
-    where contested.moment is null or contested.moment <= v_begun;
-    v_frozen := greatest(v_frozen, 0);
-    perform billing._thaw_lots(array(
-        select lots.id from billing.credit_grants as lots
-        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and not lots.idempotency_key ^@ 'free:'
-    ), v_frozen);
+    v_frozen := billing._contested_credits(v_invoice.stripe_invoice_id);
+    perform billing._thaw_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
     select min(schedules.period_start), max(schedules.period_end), array_agg(distinct schedules.stripe_subscription_id)
     into v_from, v_until, v_subscription_ids
     from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
@@ -4591,11 +4785,7 @@ begin
     perform billing._post_purchase(pack_purchases.business_key) from billing.pack_purchases
     where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id and pack_purchases.stripe_line_id is not null;
 
-    perform billing._freeze_lots(array(
-        select lots.id from billing.credit_grants as lots
-        where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and not lots.idempotency_key ^@ 'free:'
-    ), v_frozen);
+    perform billing._freeze_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
     perform billing._repay_debt(v_invoice.account_id);
 end
 $$;
@@ -4860,6 +5050,9 @@ begin
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
+    -- A test clock may be past what the purchase is good for.
+    perform billing._settle_due(array[v_purchase.account_id], billing._time_of_account(v_purchase.account_id))
+    where billing._time_of_account(v_purchase.account_id) > billing.current_time();
 end
 $$;
 
@@ -4892,11 +5085,6 @@ begin
         end if;
         perform billing._check_buyer(v_invoice.stripe_invoice_id, v_invoice.stripe_customer_id, v_invoice.account_id);
         perform billing._lock_balance(v_invoice.account_id);
-        exit when exists (
-            select from billing.pack_purchases
-            where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id
-                and pack_purchases.stripe_checkout_session_id is not null
-        );
         v_credits := billing._credits_of_pack(v_pack, v_line.quantity, v_line.amount);
         continue when v_credits = 0;
         v_purchase := null;
@@ -4952,7 +5140,7 @@ COMMENT ON TABLE billing.checkout_sessions IS 'Stripe Checkout Sessions that end
 
 COMMENT ON COLUMN billing.checkout_sessions.client_reference_id IS 'As it came; the payer may have edited it, so it links nothing by itself.';
 
-CREATE FUNCTION billing._purchase_packs_of_session(session billing.checkout_sessions, paid bigint DEFAULT NULL::bigint) RETURNS void
+CREATE FUNCTION billing._purchase_packs_of_session(session billing.checkout_sessions) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -4961,8 +5149,13 @@ declare
     v_missing text;
     v_bought record;
     v_purchase billing.pack_purchases;
+    -- A payment that is captured in part pays for that share.
+    v_paid bigint := (
+        select payment_intents.amount_received from billing.payment_intents
+        where payment_intents.stripe_payment_intent_id = v_session.stripe_payment_intent_id
+    );
 begin
-    if not exists (
+    if v_session.stripe_invoice_id is not null or not exists (
         select from billing.checkout_line_items as items
         left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
@@ -4987,13 +5180,6 @@ begin
         raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
             using errcode = 'TB010', detail = v_missing,
             hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
-    elsif exists (
-        -- Its invoice was first.
-        select from billing.pack_purchases
-        where pack_purchases.stripe_invoice_id = v_session.stripe_invoice_id
-            and pack_purchases.stripe_checkout_session_id is null
-    ) then
-        return;
     end if;
 
     for v_bought in
@@ -5026,18 +5212,16 @@ begin
         v_purchase.reference_id := v_session.stripe_checkout_session_id;
         v_purchase.description := v_bought.names;
         v_purchase.price := case
-            when v_bought.is_free then 0 else coalesce(_purchase_packs_of_session.paid, v_session.amount_total, 0)
+            when v_bought.is_free then 0 else coalesce(least(v_paid, v_session.amount_total), 0)
         end;
-        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
-            v_bought.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
-            continue when v_bought.credits = 0;  -- less than one credit was paid for
-        end if;
         v_purchase.credits := billing._checked_amount(v_bought.credits);
+        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
+            v_purchase.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
+        end if;
         -- Of several packs the line items tell.
         v_purchase.stripe_price_id :=
             case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
         v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
-        v_purchase.stripe_invoice_id := v_session.stripe_invoice_id;
         v_purchase.stripe_payment_intent_id := v_session.stripe_payment_intent_id;
         v_purchase.expires_at := v_purchase.purchased_at + v_bought.expires_after;
         perform billing._purchase(v_purchase);
@@ -5810,16 +5994,31 @@ begin
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
     -- Every month of every line, and the initial credits as one more of the line that brought them.
-    with slots as (
+    with found as (
+        select
+            months.*, months.whole_credits * months.line_seconds / months.slot_seconds as credits,
+            months.gives_back and months.moment > months.slot_start as is_cut,
+            months.proration_credits = 'none' and months.moment > months.slot_start and not months.gives_back
+                as is_not_counted
+        from billing._slots_of_lines('{}', '-infinity', 'infinity', v_invoice.stripe_invoice_id) as months
+        where not months.is_free
+    ),
+    slots as (
         select
             found.stripe_line_id, found.stripe_subscription_item_id as item_id, found.moment,
             not found.is_reached as is_unused,
             case
-                when found.proration_credits = 'none' and found.moment > found.slot_start and not found.gives_back then 0
-                else found.whole_credits * found.line_seconds / found.slot_seconds
+                -- It makes up for what was given back, and no more.
+                when found.is_not_counted then coalesce(
+                    found.credits * least(
+                        -sum(found.credits) filter (where found.is_cut) over together,
+                        sum(found.credits) filter (where found.is_not_counted) over together
+                    ) / nullif(sum(found.credits) filter (where found.is_not_counted) over together, 0), 0
+                ) * (count(*) filter (where found.is_cut) over together > 0)::integer
+                else found.credits
             end as worth
-        from billing._slots_of_lines('{}', '-infinity', 'infinity', v_invoice.stripe_invoice_id) as found
-        where not found.is_free
+        from found
+        window together as (partition by found.stripe_subscription_id, found.moment)
         union all
         select
             (
@@ -5918,19 +6117,20 @@ begin
 
     -- Of the whole as much as is whole; each part gets what its end says more than its beginning.
     return query
-    select parts.item_id, parts.moment, (floor(parts.so_far) - floor(parts.so_far - parts.gone))::bigint
+    select
+        parts.item_id, parts.moment, (floor(round(parts.so_far, 9)) - floor(round(parts.so_far - parts.gone, 9)))::bigint
     from (
         select
             sums.item_id, sums.moment, sums.gone,
             sum(sums.gone) over (order by sums.moment nulls first, sums.item_id rows unbounded preceding) as so_far
         from (
-            select slots.item_id, slots.moment, round(sum(slots.worth - slots.worth_left), 9) as gone
+            select slots.item_id, slots.moment, sum(slots.worth - slots.worth_left) as gone
             from unnest(v_slot_items, v_slot_moments, v_slot_worths, v_slot_left)
                 as slots (item_id, moment, worth, worth_left)
             group by slots.item_id, slots.moment
         ) as sums
     ) as parts
-    where floor(parts.so_far) <> floor(parts.so_far - parts.gone);
+    where floor(round(parts.so_far, 9)) <> floor(round(parts.so_far - parts.gone, 9));
 end
 $$;
 
@@ -6461,6 +6661,40 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._settle_session(stripe_payment_intent_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_session billing.checkout_sessions;
+    v_received bigint;
+begin
+    perform billing._lock_money(_settle_session.stripe_payment_intent_id, null);
+    select payment_intents.amount_received into v_received from billing.payment_intents
+    where payment_intents.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id;
+    if not found then
+        return;
+    end if;
+    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
+    where checkout_sessions.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
+        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
+        and checkout_sessions.payment_status = 'unpaid'
+    returning * into v_session;
+    if found then
+        perform billing._purchase_packs_of_session(v_session);
+        return;
+    end if;
+    -- A session that was read as paid says nothing of a capture in part.
+    update billing.pack_purchases
+    set credits = floor(pack_purchases.credits::numeric * v_received / pack_purchases.price), price = v_received
+    where pack_purchases.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
+        and pack_purchases.stripe_checkout_session_id is not null and v_received < pack_purchases.price;
+    if found then
+        perform billing._apply_returns_of_purchases(_settle_session.stripe_payment_intent_id);
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._sign_reference(account_id uuid, livemode boolean, expires_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -6533,7 +6767,10 @@ begin
         lines.period_start, slots.slot_start, slots.slot_end,
         case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
-        extract(epoch from least(slots.slot_end, lines.period_end) - greatest(slots.slot_start, lines.period_start)),
+        extract(epoch from least(slots.slot_end, lines.period_end) - case
+            when billing._is_first_full_change(lines, terms.proration_credits, slots.slot_start) then slots.slot_start
+            else greatest(slots.slot_start, lines.period_start)
+        end),
         extract(epoch from slots.slot_end - slots.slot_start),
         case terms.rollover
             when 'none' then case
@@ -7485,6 +7722,8 @@ CREATE FUNCTION billing._worth(stripe_subscription_ids text[], from_moment times
     AS $$
 declare
     v_free_account_ids uuid[];
+    -- Of a calendar month all claims count, also those of months of credits that have ended since.
+    v_free_from timestamptz := date_trunc('month', _worth.from_moment - interval '1 month', 'UTC');
 begin
     return query
     select * from billing._plain_worth(_worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment);
@@ -7494,11 +7733,6 @@ begin
             and credit_schedules.period_end > _worth.from_moment
             and (
                 not credit_schedules.is_plain or credit_schedules.is_free or credit_schedules.has_returns
-                or exists (
-                    select from billing.credit_terms
-                    where credit_terms.stripe_price_id = credit_schedules.stripe_price_id
-                        and credit_terms.proration_credits = 'full'
-                )
             )
     ) then
         return;
@@ -7510,7 +7744,9 @@ begin
     return query
     with slots as materialized (
         select * from billing._slots_of_lines(
-            _worth.stripe_subscription_ids, _worth.from_moment, _worth.until_moment, null, v_free_account_ids
+            _worth.stripe_subscription_ids,
+            case when v_free_account_ids is null then _worth.from_moment else v_free_from end,
+            _worth.until_moment, null, v_free_account_ids
         )
     ),
     shared as (
@@ -7642,22 +7878,6 @@ begin
             payers.stripe_subscription_id, payers.moment, payers.gives_back desc, offset_by_others.is_credited desc,
             payers.stripe_subscription_item_id
     ),
-    -- A change to a plan that gives a whole month: the rest of it, once for each plan and month.
-    completed as (
-        select distinct on (shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start)
-            'full:' || shared.stripe_subscription_id || ':' || shared.stripe_price_id || ':'
-                || billing._moment_text(shared.slot_start),
-            shared.account_id, shared.stripe_subscription_id, shared.stripe_subscription_item_id,
-            shared.stripe_invoice_id, shared.stripe_price_id, 'stripe.proration'::text, shared.moment,
-            shared.slot_start,
-            ceil(shared.whole_credits * (shared.slot_seconds - shared.line_seconds) / shared.slot_seconds)::bigint,
-            0::bigint, shared.expires_at, shared.rollover, shared.rollover_cap, false
-        from shared
-        where shared.is_part and not shared.gives_back and shared.is_reached and shared.proration_credits = 'full'
-        order by
-            shared.stripe_subscription_id, shared.stripe_price_id, shared.slot_start, shared.moment,
-            shared.stripe_line_id
-    ),
     unpaid as (
         select
             slots.account_id, slots.stripe_subscription_id, slots.moment, plans.stripe_product_id,
@@ -7681,7 +7901,8 @@ begin
         from slots
         join billing.plans on plans.stripe_price_id = slots.stripe_price_id
         where slots.is_free and not slots.gives_back
-        group by 1, 2, 3, 4, 5
+        -- Tiers of one purchase are one claim; a line that replaces another is another.
+        group by 1, 2, 3, 4, 5, slots.stripe_invoice_id, slots.stripe_subscription_item_id, slots.period_start
     ),
     given as (
         select distinct on (unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket)
@@ -7692,6 +7913,7 @@ begin
             unpaid.moment, (unpaid.payer).slot_start, unpaid.credits, 0::bigint, (unpaid.payer).expires_at,
             (unpaid.payer).rollover, (unpaid.payer).rollover_cap, (unpaid.payer).is_waiting
         from unpaid
+        where unpaid.bucket >= v_free_from
         order by
             unpaid.account_id, unpaid.stripe_product_id, unpaid.bucket, unpaid.credits desc, unpaid.moment,
             unpaid.stripe_subscription_id
@@ -7699,8 +7921,6 @@ begin
     select * from netted
     union all
     select * from credited
-    union all
-    select * from completed
     union all
     select * from given;
 end
@@ -11002,6 +11222,8 @@ begin
         if v_session.payment_status <> 'unpaid' then
             perform billing._purchase_packs_of_session(v_session);
         end if;
+        perform billing._settle_session(v_session.stripe_payment_intent_id)
+        where v_session.stripe_payment_intent_id is not null;
     end if;
     return 'applied';
 end
@@ -11302,9 +11524,6 @@ declare
     v_recharge billing.recharges;
     v_is_known boolean;
 begin
-    if sync_payment_intent.status = 'succeeded' then
-        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received);
-    end if;
     select * into v_recharge from billing.recharges
     where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
     if not found then
@@ -11313,6 +11532,8 @@ begin
         where recharges.idempotency_key = sync_payment_intent.metadata ->> 'recharge_id';
     end if;
     if v_recharge.id is null then
+        perform billing._pay_session(sync_payment_intent.stripe_payment_intent_id, sync_payment_intent.amount_received)
+        where sync_payment_intent.status = 'succeeded' and sync_payment_intent.amount_received > 0;
         return 'applied';
     end if;
     v_recharge := billing._lock_recharge(v_recharge.id);
@@ -12112,24 +12333,36 @@ CREATE FUNCTION billing.tg_credit_terms__allocate() RETURNS trigger
     AS $$
 declare
     v_before billing.credit_terms;
+    v_from timestamptz := new.valid_from;
     v_subscription_id text;
 begin
     select * into v_before from billing.credit_terms
     where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from < new.valid_from
     order by credit_terms.valid_from desc
     limit 1;
+    if not found then
+        -- The earliest hold before they began as well, as those after them did until now.
+        v_from := '-infinity';
+        select * into v_before from billing.credit_terms
+        where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from > new.valid_from
+        order by credit_terms.valid_from
+        limit 1;
+    end if;
     v_before.valid_from := new.valid_from;
     if not found or v_before is not distinct from new then
         return null;
     end if;
     for v_subscription_id in
         select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
-        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > new.valid_from
-            and greatest(billing._first_slot(schedules.anchor, new.valid_from), schedules.period_start)
-                <= billing.current_time()
+        where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > v_from
+            -- The first month of a line comes as soon as it is paid.
+            and (
+                schedules.period_start >= v_from
+                or billing._first_slot(schedules.anchor, v_from) <= billing.current_time()
+            )
         order by 1
     loop
-        perform billing._allocate_subscription(v_subscription_id, new.valid_from);
+        perform billing._allocate_subscription(v_subscription_id, v_from);
     end loop;
     return null;
 end
@@ -13055,64 +13288,6 @@ ALTER TABLE billing.credit_revocations ALTER COLUMN id ADD GENERATED ALWAYS AS I
     CACHE 1
 );
 
-CREATE TABLE billing.credit_schedules (
-    stripe_line_id text NOT NULL,
-    account_id uuid NOT NULL,
-    stripe_subscription_id text NOT NULL,
-    stripe_subscription_item_id text NOT NULL,
-    stripe_invoice_id text NOT NULL,
-    stripe_price_id text NOT NULL,
-    gives_back boolean NOT NULL,
-    credited_line_id text,
-    is_change boolean NOT NULL,
-    is_free boolean NOT NULL,
-    is_unpaid boolean DEFAULT false NOT NULL,
-    is_plain boolean NOT NULL,
-    has_returns boolean DEFAULT false NOT NULL,
-    quantity bigint NOT NULL,
-    period_start timestamp with time zone NOT NULL,
-    period_end timestamp with time zone NOT NULL,
-    anchor timestamp with time zone NOT NULL,
-    terms_from timestamp with time zone NOT NULL,
-    paid_at timestamp with time zone NOT NULL,
-    ends_at timestamp with time zone NOT NULL,
-    next_slot_at timestamp with time zone,
-    disarmed_reason text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'customer_deleted'::text, 'account_closed'::text, 'disputed'::text]))),
-    CONSTRAINT only_credits_name_a_line CHECK ((gives_back OR (credited_line_id IS NULL))),
-    CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
-    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
-);
-
-COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for of each subscription item, and time that Stripe credited back.';
-
-COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'Whether the line credits time that an earlier line paid for.';
-
-COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no line that was paid.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether Stripe made the line for a change within a period (a proration).';
-
-COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
-
-COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'Whether no other line shares its months, so that they can be granted in sets.';
-
-COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'Whether money of its invoice was returned, or is disputed.';
-
-COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered price, whose quantity is usage.';
-
-COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Months are counted from it, in UTC.';
-
-COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
-
-COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts from here on: the period is over, or the subscription has ended.';
-
-COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next month to be granted; null: none is left.';
-
-COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why months that start later wait; null: they don''t.';
-
 CREATE TABLE billing.customer_claims (
     account_id uuid NOT NULL,
     livemode boolean NOT NULL,
@@ -13477,6 +13652,15 @@ ALTER TABLE billing.notifications ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE billing.payment_intents (
+    stripe_payment_intent_id text NOT NULL,
+    amount_received bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_received_is_positive CHECK ((amount_received > 0))
+);
+
+COMMENT ON TABLE billing.payment_intents IS 'Stripe payment intents that succeeded, and what each received; minor units.';
 
 CREATE TABLE billing.payment_reference_keys (
     id integer NOT NULL,
@@ -14000,6 +14184,9 @@ ALTER TABLE ONLY billing.one_time_prices
 
 ALTER TABLE ONLY billing.pack_purchases
     ADD CONSTRAINT pack_purchases_pkey PRIMARY KEY (business_key);
+
+ALTER TABLE ONLY billing.payment_intents
+    ADD CONSTRAINT payment_intents_pkey PRIMARY KEY (stripe_payment_intent_id);
 
 ALTER TABLE ONLY billing.payment_links
     ADD CONSTRAINT payment_links_idempotency_key_key UNIQUE (idempotency_key);
@@ -14672,6 +14859,8 @@ ALTER TABLE billing.notifications ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.one_time_prices ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.pack_purchases ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.payment_intents ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.payment_links ENABLE ROW LEVEL SECURITY;
 
