@@ -209,6 +209,7 @@ EXECUTORS: dict[str, set[str]] = {
     "billing.discard_payment_link_key": {"billing_checkout"},
     "billing.ensure_account": {"service_role"},
     "billing.allocate_due_credits": {"billing_worker", "service_role"},
+    "billing.allocate_postponed": {"billing_worker"},
     "billing.expire_due_credits": {"billing_worker", "service_role"},
     "billing.use_pg_cron": set(),
     "billing.delete_price": {"billing_worker"},

@@ -26,6 +26,7 @@ SECURITY_DEFINERS = {
     "billing.account_entitlements",
     "billing.adjust_credits",
     "billing.allocate_due_credits",
+    "billing.allocate_postponed",
     "billing.capture_hold",
     "billing.claim_payment_link",
     "billing.claim_stripe_account",
