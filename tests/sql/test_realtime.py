@@ -28,13 +28,15 @@ def test_balances_and_nothing_else_of_billing_are_published(conn: Connection) ->
 
 def test_every_movement_is_one_published_change(conn: Connection, account: UUID) -> None:
     conn.execute("set synchronous_commit = on")  # the slot reads what is flushed
-    # A temporary slot is its connection's own, and gone with it.
+    # A temporary slot is its connection's own.
     fetch(conn, "select pg_create_logical_replication_slot(%s, 'pgoutput', true)", [SLOT])
     grant(conn, account, 100)
     spend(conn, account, 30)
     sent = [row["what"] for row in fetch(conn, CHANGES, [SLOT, PUBLICATION])]
     # Of each transaction: begin, update, commit; the relation is described before its first change.
     assert [what for what in sent if what != "R"] == ["B", "U", "C", "B", "U", "C"]
+    # It would go with its connection, and a little later than that: a database with a slot can't be dropped.
+    fetch(conn, "select pg_drop_replication_slot(%s)", [SLOT])
 
 
 def test_migrations_apply_where_there_is_no_publication(empty_database: Database) -> None:
