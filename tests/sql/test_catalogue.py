@@ -303,7 +303,7 @@ def test_pack_that_its_product_brings_sends_on_what_waited_for_it(
     sync_price(worker, type="one_time")
     conn.execute(
         "insert into billing.stripe_events (stripe_event_id, type, livemode, payload, status, created_at, settled_at, "
-        "last_error, waiting_for) values ('evt_1', 't', false, '', 'dead', now(), now(), 'TB010', 'price_1')"
+        "last_error, waiting_for) values ('evt_1', 't', false, '{}', 'dead', now(), now(), 'TB010', 'price_1')"
     )
     sync_product(worker, metadata={"pack_credits": "40"})
     assert value(conn, "select status from billing.stripe_events") == "queued"
