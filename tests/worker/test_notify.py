@@ -561,7 +561,10 @@ def test_silence_is_told_by_a_worker_that_runs(database: Database, conn: Connect
         "livemode => false, payload => '{}')"
     )
     conn.execute("delete from pgmq.q_stripe_events")
-    conn.execute("update billing.stripe_events set received_at = now() - interval '3 days'")
+    conn.execute(
+        "update billing.stripe_events set received_at = now() - interval '3 days', settled_at = now(), "
+        "status = 'applied'"
+    )
     conn.execute(
         "insert into billing.customers (stripe_customer_id, livemode, as_of) values ('cus_1', false, now())"
     )
