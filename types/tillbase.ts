@@ -4087,13 +4087,12 @@ export type Database = {
         };
         Returns: boolean;
       };
-      "_is_first_full_change": {
+      "_is_first_change": {
         Args: {
           "line": Omit<
             Database["billing"]["Tables"]["credit_schedules"]["Row"],
             Database["billing"]["Tables"]["credit_schedules"]["ComputedFields"]
           >;
-          "proration_credits": string;
           "slot_start": string;
         };
         Returns: boolean;

@@ -36,26 +36,23 @@ create type billing.line_slot as (
     downgrade_credits text
 );
 
--- Whether a change counts from the start of its month: the first one to its plan within that month, by that policy.
-create function billing._is_first_full_change(
-    line billing.credit_schedules, proration_credits text, slot_start timestamptz
-)
+-- Whether a line is the first change to its plan within a month.
+create function billing._is_first_change(line billing.credit_schedules, slot_start timestamptz)
 returns boolean
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_line billing.credit_schedules := _is_first_full_change.line;
+    v_line billing.credit_schedules := _is_first_change.line;
 begin
-    return coalesce(_is_first_full_change.proration_credits, 'delta') = 'full' and not v_line.gives_back
-        and not v_line.is_free and v_line.period_start > _is_first_full_change.slot_start
+    return not v_line.gives_back and not v_line.is_free and v_line.period_start > _is_first_change.slot_start
         and not exists (
             select from billing.credit_schedules as earlier
             where earlier.stripe_subscription_id = v_line.stripe_subscription_id
                 and earlier.stripe_price_id = v_line.stripe_price_id and not earlier.gives_back and not earlier.is_free
-                and earlier.period_start > _is_first_full_change.slot_start
-                and earlier.period_end > _is_first_full_change.slot_start
+                and earlier.period_start > _is_first_change.slot_start
+                and earlier.period_end > _is_first_change.slot_start
                 and earlier.period_start < v_line.period_start
         );
 end
@@ -85,7 +82,8 @@ begin
         case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
         extract(epoch from least(slots.slot_end, lines.period_end) - case
-            when billing._is_first_full_change(lines, terms.proration_credits, slots.slot_start) then slots.slot_start
+            when terms.proration_credits = 'full' and billing._is_first_change(lines, slots.slot_start)
+                then slots.slot_start
             else greatest(slots.slot_start, lines.period_start)
         end),
         extract(epoch from slots.slot_end - slots.slot_start),
@@ -157,4 +155,4 @@ begin
 end
 $$;
 
-revoke all on function billing._is_first_full_change, billing._slots_of_lines from public, anon, authenticated, service_role;
+revoke all on function billing._is_first_change, billing._slots_of_lines from public, anon, authenticated, service_role;

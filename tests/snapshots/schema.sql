@@ -3165,21 +3165,20 @@ COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next mo
 
 COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why months that start later wait; null: they don''t.';
 
-CREATE FUNCTION billing._is_first_full_change(line billing.credit_schedules, proration_credits text, slot_start timestamp with time zone) RETURNS boolean
+CREATE FUNCTION billing._is_first_change(line billing.credit_schedules, slot_start timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_line billing.credit_schedules := _is_first_full_change.line;
+    v_line billing.credit_schedules := _is_first_change.line;
 begin
-    return coalesce(_is_first_full_change.proration_credits, 'delta') = 'full' and not v_line.gives_back
-        and not v_line.is_free and v_line.period_start > _is_first_full_change.slot_start
+    return not v_line.gives_back and not v_line.is_free and v_line.period_start > _is_first_change.slot_start
         and not exists (
             select from billing.credit_schedules as earlier
             where earlier.stripe_subscription_id = v_line.stripe_subscription_id
                 and earlier.stripe_price_id = v_line.stripe_price_id and not earlier.gives_back and not earlier.is_free
-                and earlier.period_start > _is_first_full_change.slot_start
-                and earlier.period_end > _is_first_full_change.slot_start
+                and earlier.period_start > _is_first_change.slot_start
+                and earlier.period_end > _is_first_change.slot_start
                 and earlier.period_start < v_line.period_start
         );
 end
@@ -6768,7 +6767,8 @@ begin
         case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
         extract(epoch from least(slots.slot_end, lines.period_end) - case
-            when billing._is_first_full_change(lines, terms.proration_credits, slots.slot_start) then slots.slot_start
+            when terms.proration_credits = 'full' and billing._is_first_change(lines, slots.slot_start)
+                then slots.slot_start
             else greatest(slots.slot_start, lines.period_start)
         end),
         extract(epoch from slots.slot_end - slots.slot_start),
