@@ -2550,7 +2550,7 @@ declare
     v_granted bigint := 0;
     v_reduced billing.carried_credits;
     v_part bigint;
-    v_owner text;
+    v_item_id text;
     v_from timestamptz;
 begin
     for v_reduced in
@@ -2563,18 +2563,18 @@ begin
         v_left := v_left - v_part;
         perform billing._carry(v_reduced.account_id, v_reduced.business_key, -v_part);
         perform billing._carry(v_reduced.account_id, _give_less_reduced.business_key, v_part);
-        if v_reduced.business_key !~ '^(monthly|proration|full):' then
+        if v_reduced.business_key !~ '^(monthly|proration):' then
             perform billing._post_purchase(v_reduced.business_key);
             continue;
         end if;
-        -- The key says whose month it is, and when it began.
-        v_owner := split_part(v_reduced.business_key, ':', 2);
+        -- The key says which item's month it is, and when it began.
+        v_item_id := split_part(v_reduced.business_key, ':', 2);
         v_from := right(v_reduced.business_key, 20)::timestamptz;
         v_granted := v_granted + coalesce((
             select sum(billing._post_move(worth)) from billing._worth(array(
                 select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
                 where schedules.account_id = v_reduced.account_id
-                    and v_owner in (schedules.stripe_subscription_item_id, schedules.stripe_subscription_id)
+                    and schedules.stripe_subscription_item_id = v_item_id
             ), v_from, billing._slot(v_from, 1)) as worth
             where worth.key = v_reduced.business_key
         ), 0);
