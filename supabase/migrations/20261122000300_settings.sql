@@ -1,6 +1,6 @@
 -- Settings of this installation, and the clock that everything in `billing` reads.
 --
--- Invariant: one row of settings, one row of clock. The clock is ahead of now() only in a local stack: setting it
+-- Invariant: one row of settings, one row of clock. Billing time is ahead of the clock only in a local stack: setting it
 -- takes a superuser session, which hosted projects don't have.
 
 create table billing.settings (
@@ -52,7 +52,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select now() + clock.ahead_by from billing.clock);
+    -- Not the start of the transaction, which may have waited long for a lock: what a movement judges, it judges by the
+    -- time at which it holds the lock.
+    return (select clock_timestamp() + clock.ahead_by from billing.clock);
 end
 $$;
 
@@ -72,6 +74,6 @@ grant execute on function billing.is_livemode() to anon, authenticated, service_
 
 comment on table billing.settings is 'What this installation is told by its owner; one row.';
 comment on column billing.settings.livemode is 'True when real money is expected. Events of the other mode are recorded and ignored.';
-comment on table billing.clock is 'How far billing time is ahead of now(); moved by the local stack only.';
-comment on function billing.current_time() is 'The time that credits open, fall due and expire by: now(), later in a local stack whose clock was moved.';
+comment on table billing.clock is 'How far billing time is ahead of the clock; moved by the local stack only.';
+comment on function billing.current_time() is 'The time that credits open, fall due and expire by: the clock''s, later in a local stack whose clock was moved.';
 comment on function billing.is_livemode() is 'True when this installation expects real money.';

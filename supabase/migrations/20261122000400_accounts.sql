@@ -103,6 +103,10 @@ as $$
 declare
     v_account_id uuid;
 begin
+    if ensure_account.user_id is null then
+        raise exception 'user_id is missing'
+            using errcode = 'TB037', hint = 'Pass the id of a row in auth.users.';
+    end if;
     insert into billing.accounts (kind, owner_id) values ('personal', ensure_account.user_id)
     on conflict (owner_id) where kind = 'personal' do nothing
     returning id into v_account_id;

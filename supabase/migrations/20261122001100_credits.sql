@@ -16,6 +16,9 @@ create table billing.credit_balances (
     debt bigint not null default 0,
     withheld bigint not null default 0,
     carried bigint not null default 0,
+    written_off_debt bigint not null default 0,
+    written_off_withheld bigint not null default 0,
+    written_off_at timestamptz,
     next_due_at timestamptz,
     may_spend boolean not null default true,
     overdraft bigint not null default 0,
@@ -69,6 +72,7 @@ create table billing.credit_grants (
     held bigint not null default 0,
     contested bigint not null default 0,
     cut bigint not null default 0,
+    lapsed bigint not null default 0,
     priority integer not null default 100,
     effective_at timestamptz not null,
     expires_at timestamptz,
@@ -108,6 +112,8 @@ create table billing.credit_consumptions (
 );
 
 create index credit_consumptions_grant on billing.credit_consumptions (grant_id);
+-- What was given back to a lot, the latest of it at once.
+create index credit_consumptions_given_back on billing.credit_consumptions (grant_id, entry_id) where amount < 0;
 
 create table billing.credit_holds (
     id uuid primary key default gen_random_uuid(),
@@ -133,6 +139,8 @@ create table billing.credit_holds (
 create unique index credit_holds_key on billing.credit_holds (account_id, idempotency_key);
 create unique index credit_holds_release_key on billing.credit_holds (account_id, release_key) where release_key is not null;
 create index credit_holds_frozen on billing.credit_holds (frozen_grant_id) where frozen_grant_id is not null;
+create index credit_holds_of_disputes on billing.credit_holds (account_id)
+where status = 'held' and frozen_grant_id is not null;
 create index credit_holds_open on billing.credit_holds (account_id, expires_at) where status = 'held';
 
 create table billing.credit_hold_lots (
@@ -265,11 +273,14 @@ comment on column billing.credit_balances.held is 'Credits set aside by open hol
 comment on column billing.credit_balances.debt is 'Credits owed because something already spent was taken back; the next grant repays it.';
 comment on column billing.credit_balances.withheld is 'Credits that the next grants give up, because something already spent was taken back.';
 comment on column billing.credit_balances.carried is 'Credits by which later ones that invoices pay for are less: Stripe credited time back whose credits had been spent.';
+comment on column billing.credit_balances.written_off_debt is 'Debt that closing the account wrote off; what is given back of older movements repays it first.';
+comment on column billing.credit_balances.written_off_withheld is 'Credits that closing the account ceased to withhold; what is given back of older movements makes up for them first.';
+comment on column billing.credit_balances.written_off_at is 'When the account was closed last with something owed, by the clock of created_at.';
 comment on column billing.credit_balances.next_due_at is 'No lot opens or expires and no hold expires before this; null: none ever does.';
 comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; accounts says why.';
 comment on column billing.credit_balances.overdraft is 'How far below zero spending may go.';
 comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
-comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap.';
+comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count against the cap beside it.';
 comment on column billing.credit_balances.low_balance_threshold is 'When what is available falls below it the customer is told, once for each fall.';
 comment on column billing.credit_balances.is_low is 'Whether it was below the threshold when last seen.';
 comment on table billing.credit_entries is 'Every movement of credits, once, for ever.';
@@ -282,6 +293,7 @@ comment on column billing.credit_grants.entry_id is 'The entry that opened the l
 comment on column billing.credit_grants.held is 'Part of remaining that open holds have pinned.';
 comment on column billing.credit_grants.contested is 'Credits that an open dispute contests and that could not be frozen, because they were spent or held: frozen when they come back.';
 comment on column billing.credit_grants.cut is 'Credits that were not granted with it, because their price had been returned by then.';
+comment on column billing.credit_grants.lapsed is 'Credits of it that expired unspent, or that the closing of the account took.';
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative where it gave back.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
 comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute has frozen; null for the app''s own holds.';

@@ -25,7 +25,7 @@ set search_path = ''
 as $$
 begin
     -- Null, where there is no cap or threshold, is no offence.
-    if least(new.held, new.debt, new.withheld, new.carried, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
+    if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
         or new.spend_cap_period not in ('day', 'week', 'month') then
@@ -37,7 +37,8 @@ $$;
 
 create trigger tg_credit_balances__sound
 -- Of the columns that are judged: a plain spend writes none of them.
-before insert or update of held, debt, withheld, carried, overdraft, spend_cap, spend_cap_period, low_balance_threshold
+before insert or update of held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, spend_cap,
+    spend_cap_period, low_balance_threshold
 on billing.credit_balances
 for each row execute function billing.tg_credit_balances__sound();
 

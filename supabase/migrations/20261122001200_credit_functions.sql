@@ -228,11 +228,35 @@ declare
     v_balance billing.credit_balances := _in_running_period.balance;
     v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
 begin
-    if v_balance.spend_period_start is distinct from v_period_start then
+    -- Only forwards: a period that has begun is never counted anew.
+    if coalesce(v_balance.spend_period_start < v_period_start, true) then
         v_balance.spend_period_start := v_period_start;
         v_balance.spent_in_period := 0;
     end if;
     return v_balance;
+end
+$$;
+
+-- How many more credits the cap allows: what is held counts, too, because it may be captured in this period. What a
+-- dispute has frozen does not: nobody spends it.
+create function billing._room_under_cap(balance billing.credit_balances)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances := billing._in_running_period(_room_under_cap.balance);
+    v_held bigint := v_balance.held;
+begin
+    if v_held > 0 then
+        v_held := v_held - coalesce((
+            select sum(credit_holds.amount - credit_holds.captured) from billing.credit_holds
+            where credit_holds.account_id = v_balance.account_id and credit_holds.status = 'held'
+                and credit_holds.frozen_grant_id is not null
+        ), 0);
+    end if;
+    return greatest(v_balance.spend_cap - v_balance.spent_in_period - v_held, 0);
 end
 $$;
 
@@ -245,11 +269,13 @@ set search_path = ''
 as $$
 declare
     v_balance billing.credit_balances := billing._in_running_period(_count_spend.balance);
+    v_room bigint := billing._room_under_cap(v_balance);
 begin
-    if _count_spend.amount > v_balance.spend_cap - v_balance.spent_in_period then
+    if _count_spend.amount > v_room then
         raise exception 'account % may spend % more credits this %, % are needed', v_balance.account_id,
-            greatest(v_balance.spend_cap - v_balance.spent_in_period, 0), v_balance.spend_cap_period, _count_spend.amount
-            using errcode = 'TB021', hint = 'Wait for the next period, or raise the cap with set_credit_limits.';
+            v_room, v_balance.spend_cap_period, _count_spend.amount
+            using errcode = 'TB021',
+            hint = 'Release holds that are not needed, wait for the next period, or raise the cap with set_credit_limits.';
     end if;
     v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
     return v_balance;
@@ -260,5 +286,5 @@ revoke all on function
     billing._checked_amount, billing._checked_key, billing._check_reason, billing._check_key_is_new,
     billing._raise_no_account, billing._raise_key_reused, billing._lock_balance, billing._check_may_spend,
     billing._check_open, billing._raise_insufficient, billing._burn_lots, billing._in_running_period,
-    billing._count_spend
+    billing._room_under_cap, billing._count_spend
 from public, anon, authenticated, service_role;

@@ -71,6 +71,22 @@ begin
 end
 $$;
 
+-- The key of an expiry. A lot may expire more than once: what is given back to it later expires by itself, after another
+-- entry of its account.
+create function billing._expiry_key(lot billing.credit_grants)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return format('expiry:%s:%s', (_expiry_key.lot).id, (
+        select max(credit_entries.id) from billing.credit_entries
+        where credit_entries.account_id = (_expiry_key.lot).account_id
+    ));
+end
+$$;
+
 -- Sweeps accounts whose balance rows the caller has locked.
 create function billing._settle_due(account_ids uuid[], as_of timestamptz)
 returns table (holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
@@ -132,14 +148,13 @@ begin
             ) as so_far,
             -- What was given back after the lot's time expires when it was given back, not before.
             greatest(credit_grants.expires_at, (
-                select max(credit_entries.occurred_at) from billing.credit_consumptions
+                select credit_entries.occurred_at from billing.credit_consumptions
                 join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
                 where credit_consumptions.grant_id = credit_grants.id and credit_consumptions.amount < 0
+                order by credit_consumptions.entry_id desc
+                limit 1
             )) as expired_at,
-            -- A lot may expire more than once: what is given back to it later expires by itself.
-            format('expiry:%s:%s', credit_grants.id, (
-                select count(*) from billing.credit_consumptions where credit_consumptions.grant_id = credit_grants.id
-            )) as key
+            billing._expiry_key(credit_grants) as key
         from billing.credit_grants
         where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
             and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
@@ -163,7 +178,8 @@ begin
     ),
     emptied as (
         update billing.credit_grants
-        set remaining = due.held, closed_at = case when due.held = 0 then due.expired_at end
+        set remaining = due.held, lapsed = credit_grants.lapsed + due.expiring,
+            closed_at = case when due.held = 0 then due.expired_at end
         from due where credit_grants.id = due.id
     ),
     totals as (
@@ -299,14 +315,13 @@ begin
         values (
             v_lot.account_id, 'expiry', -v_expiring, v_balance.balance, v_lot.source, v_lot.reference_id,
             pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap), 'system',
-            pg_catalog.format('expiry:%s:%s', v_lot.id, (
-                select count(*) from billing.credit_consumptions where credit_consumptions.grant_id = v_lot.id
-            )), billing.current_time()
+            billing._expiry_key(v_lot), billing.current_time()
         )
         returning id into v_entry_id;
         insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry_id, v_lot.id, v_expiring);
         update billing.credit_grants
         set remaining = v_lot.remaining - v_expiring,
+            lapsed = v_lot.lapsed + v_expiring,
             closed_at = case when v_lot.remaining = v_expiring then billing.current_time() end
         where credit_grants.id = v_lot.id;
         v_excess := v_excess - v_expiring;
@@ -317,7 +332,8 @@ end
 $$;
 
 revoke all on function
-    billing._remember_due, billing._expire_beyond_cap, billing._release_pins, billing._repay_debt, billing._settle_due,
+    billing._remember_due, billing._expire_beyond_cap, billing._release_pins, billing._repay_debt, billing._expiry_key,
+    billing._settle_due,
     billing._lock_settled_balance, billing.expire_due_credits
 from public, anon, authenticated, service_role;
 grant execute on function billing.expire_due_credits(timestamptz, integer) to service_role, billing_worker;

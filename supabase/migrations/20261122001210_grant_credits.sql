@@ -31,8 +31,8 @@ volatile
 set search_path = ''
 as $$
 declare
-    v_now timestamptz := billing.current_time();
     v_balance billing.credit_balances := billing._lock_balance(_grant_credits.account_id);
+    v_now timestamptz := billing.current_time();
     v_entry billing.credit_entries;
     v_lot billing.credit_grants;
 begin

@@ -22,7 +22,7 @@ as $$
 declare
     v_amount bigint := _spend_judged.amount;
     v_up_to bigint := case when _spend_judged.up_to then v_amount end;
-    v_now timestamptz := billing.current_time();
+    v_now timestamptz;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
     v_debt bigint;
@@ -33,6 +33,7 @@ begin
     if not found then
         perform billing._raise_no_account(_spend_judged.account_id);
     end if;
+    v_now := billing.current_time();
 
     select credit_entries.* into v_entry from billing.credit_entries
     where credit_entries.account_id = _spend_judged.account_id
@@ -60,9 +61,8 @@ begin
     if v_up_to is not null then
         v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
         if v_balance.spend_cap is not null then
-            v_balance := billing._in_running_period(v_balance);
             -- At least one, so that a cap that is used up is refused as such.
-            v_amount := least(v_amount, greatest(v_balance.spend_cap - v_balance.spent_in_period, 1));
+            v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
     end if;
     if v_amount <= 0 or v_amount - v_balance.overdraft > v_balance.balance - v_balance.held then
@@ -119,27 +119,29 @@ as $$
 declare
     v_amount bigint := billing._checked_amount(spend_credits.amount);
     v_key text := billing._checked_key(spend_credits.idempotency_key, spend_credits.metadata);
-    v_now timestamptz := billing.current_time();
+    v_now timestamptz;
     v_entry billing.credit_entries;
     v_left bigint;
+    v_due_at timestamptz;
 begin
-    -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance.
+    -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance. Whether anything is
+    -- due is judged after it, by the time at which the lock is held.
     update billing.credit_balances
     set balance = credit_balances.balance - v_amount, updated_at = now()
     where credit_balances.account_id = spend_credits.account_id
         and not spend_credits.up_to and credit_balances.may_spend and credit_balances.spend_cap is null
-        and (credit_balances.next_due_at > v_now) is not false
         and v_amount <= credit_balances.balance - credit_balances.held
-    returning credit_balances.balance into v_left;
+    returning credit_balances.balance, credit_balances.next_due_at into v_left, v_due_at;
     if found then
+        v_now := billing.current_time();
         insert into billing.credit_entries (
             account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, key_space,
             idempotency_key, occurred_at
         )
-        values (
+        select
             spend_credits.account_id, 'spend', -v_amount, v_left, 'app', spend_credits.reference_id,
             spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller', v_key, v_now
-        )
+        where (v_due_at > v_now) is not false
         on conflict do nothing
         returning * into v_entry;
         if found then
@@ -147,7 +149,7 @@ begin
             v_left := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount);
             return v_entry;
         end if;
-        -- The key was used before.
+        -- The key was used before, or something is due before it.
         update billing.credit_balances set balance = credit_balances.balance + v_amount
         where credit_balances.account_id = spend_credits.account_id;
     end if;

@@ -2,6 +2,44 @@
 --
 -- refund_spend is callable by service_role; a reinstatement reverses its revocation by the same means.
 
+-- Has an account owe again what its closing wrote off, as far as a movement from before the closing is given back: what is
+-- given back pays it at once, as it would have without the closing. The balance as it is then.
+create function billing._owe_again(original billing.credit_entries, kind text, amount bigint)
+returns billing.credit_balances
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances := billing._lock_balance((_owe_again.original).account_id);
+    v_debt bigint := least(v_balance.written_off_debt, _owe_again.amount);
+    -- A reinstatement lifts itself what its own revocation withholds.
+    v_withheld bigint := case _owe_again.kind
+        when 'refund' then least(v_balance.written_off_withheld, _owe_again.amount - v_debt) else 0
+    end;
+begin
+    if v_debt > 0 then
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, debt, source, description, reverses_entry_id, key_space,
+            idempotency_key, occurred_at
+        )
+        select
+            v_balance.account_id, 'adjustment', -v_debt, v_balance.balance - v_debt, v_debt, 'closing',
+            'Debt that was written off is owed again', (_owe_again.original).id, 'system',
+            'owed_again:' || max(credit_entries.id), billing.current_time()
+        from billing.credit_entries where credit_entries.account_id = v_balance.account_id;
+    end if;
+    update billing.credit_balances
+    set balance = v_balance.balance - v_debt, debt = v_balance.debt + v_debt,
+        withheld = v_balance.withheld + v_withheld,
+        written_off_debt = v_balance.written_off_debt - v_debt,
+        written_off_withheld = v_balance.written_off_withheld - v_withheld
+    where credit_balances.account_id = v_balance.account_id
+    returning * into v_balance;
+    return v_balance;
+end
+$$;
+
 -- Gives back part of what an entry took, the last taken first: debt, then lots from the end of their order. What was
 -- debt and is repaid by now comes back as a lot of its own. Lots that are due expire again by themselves.
 create function billing._reverse_entry(
@@ -27,6 +65,8 @@ begin
     if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
             using errcode = 'TB009', hint = 'Give back less.';
+    elsif v_original.created_at < v_balance.written_off_at then
+        v_balance := billing._owe_again(v_original, _reverse_entry.kind, _reverse_entry.amount);
     end if;
 
     -- What the entry took from lots and has not been given back to them yet.
@@ -159,7 +199,7 @@ begin
 end
 $$;
 
-revoke all on function billing._reverse_entry, billing.refund_spend from public, anon, authenticated, service_role;
+revoke all on function billing._owe_again, billing._reverse_entry, billing.refund_spend from public, anon, authenticated, service_role;
 grant execute on function billing.refund_spend(bigint, numeric, text, text, jsonb) to service_role;
 
 comment on function billing.refund_spend(bigint, numeric, text, text, jsonb) is 'Gives a spend or capture back to the lots it came from, all that is left of it (amount null) or part; once for each idempotency key.';

@@ -17,32 +17,40 @@ as $$
     select (_asked_back.revocation).requested - (_asked_back.revocation).reinstated - (_asked_back.revocation).voided
 $$;
 
--- How much of a lot was spent or is held, and was not given back: what is gone of it, but for what lapsed unspent and
--- what revocations of the lot itself took.
+-- How much of a lot was spent or is held, and was not given back: all that is gone of it, but for what lapsed unspent and
+-- what revocations of the lot itself took. Worked out from these, because the spends of a lot may be a million.
 create function billing._spent_of_lot(lot billing.credit_grants)
 returns bigint
-language sql
+language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
-    select (_spent_of_lot.lot).held + coalesce(sum(credit_consumptions.amount), 0)::bigint
-    from billing.credit_consumptions
-    join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
-    where credit_consumptions.grant_id = (_spent_of_lot.lot).id
-        and credit_entries.kind <> 'expiry'
-        and not (credit_entries.kind = 'adjustment' and credit_entries.source = 'closing')
-        and not exists (
-            select from billing.credit_revocations
-            where credit_revocations.grant_id = (_spent_of_lot.lot).id
-                and credit_revocations.entry_id in (credit_entries.id, credit_entries.reverses_entry_id)
-        )
-        -- What revocations took of credits that came back later; what was withheld of the lot counts as spent.
-        and not exists (
-            select from billing.credit_entries as claims
-            where claims.id in (credit_entries.id, credit_entries.reverses_entry_id) and claims.kind = 'revocation'
-                and claims.reverses_entry_id = (_spent_of_lot.lot).entry_id and claims.key_space = 'system'
-                and claims.idempotency_key ^@ 'claim:'
-        )
+declare
+    v_lot billing.credit_grants := _spent_of_lot.lot;
+begin
+    if v_lot.entry_id is null then
+        return 0;
+    end if;
+    return v_lot.held + v_lot.amount - v_lot.remaining - v_lot.lapsed - coalesce((
+        select sum(credit_consumptions.amount)
+        from (
+            select credit_revocations.entry_id from billing.credit_revocations
+            where credit_revocations.grant_id = v_lot.id and credit_revocations.entry_id is not null
+            union
+            -- What revocations took of credits that came back later; what was withheld of the lot counts as spent.
+            select credit_entries.id from billing.credit_entries
+            where credit_entries.reverses_entry_id = v_lot.entry_id and credit_entries.kind = 'revocation'
+                and credit_entries.key_space = 'system' and credit_entries.idempotency_key ^@ 'claim:'
+        ) as taken
+        cross join lateral (
+            select taken.entry_id
+            union all
+            select credit_entries.id from billing.credit_entries where credit_entries.reverses_entry_id = taken.entry_id
+        ) as moved
+        join billing.credit_consumptions
+            on credit_consumptions.entry_id = moved.entry_id and credit_consumptions.grant_id = v_lot.id
+    ), 0);
+end
 $$;
 
 -- What earlier revocations of a lot could not take, less what reinstatements gave back elsewhere than to the lot.

@@ -20,6 +20,7 @@ declare
     v_left bigint;
     v_part bigint;
     v_suffix text := '';
+    v_written_off bigint := 0;
 begin
     -- Read again: now under the lock.
     select * into strict v_revocation from billing.credit_revocations
@@ -31,9 +32,13 @@ begin
         raise exception '% credits of revocation % are left to reinstate', v_left, v_revocation.id
             using errcode = 'TB027', hint = 'Reinstate at most what was taken.';
     end if;
+    if v_revocation.created_at < v_balance.written_off_at then
+        -- What closing the account ceased to withhold was given up by no grant either.
+        v_written_off := v_balance.written_off_withheld;
+    end if;
     v_reinstatement.unwithheld := case v_revocation.shortfall_policy
         when 'block_future_grants' then least(
-            v_balance.withheld,
+            v_balance.withheld + v_written_off,
             greatest(v_reinstatement.amount - greatest(v_revocation.taken - v_revocation.reinstated, 0), 0)
         )
         else 0
@@ -47,7 +52,10 @@ begin
             else credit_revocations.voided
         end
     where credit_revocations.id = v_revocation.id;
-    update billing.credit_balances set withheld = credit_balances.withheld - v_reinstatement.unwithheld
+    v_written_off := least(v_written_off, v_reinstatement.unwithheld);
+    update billing.credit_balances
+    set withheld = credit_balances.withheld + v_written_off - v_reinstatement.unwithheld,
+        written_off_withheld = credit_balances.written_off_withheld - v_written_off
     where credit_balances.account_id = v_revocation.account_id;
     v_left := v_reinstatement.amount - v_reinstatement.unwithheld;
     -- What it took at once, then what it took of credits that came back later.

@@ -17,13 +17,34 @@ security definer
 set search_path = ''
 as $$
 declare
-    v_balance billing.credit_balances := billing._lock_balance(set_credit_limits.account_id);
+    v_balance billing.credit_balances;
+    v_last_entry_id bigint;
+    v_period_start timestamptz;
+    v_spent numeric := 0;
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
         or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
         raise exception 'spend_cap and spend_cap_period do not fit together'
             using errcode = 'TB031', hint = 'Pass both, the period being day, week or month, or neither for no cap.';
     end if;
+    -- A cap counts what was spent before it was set, too. What is committed by now is added up before the lock is taken,
+    -- which the account's movements would wait for; under it, only what came meanwhile.
+    if set_credit_limits.spend_cap is not null then
+        select coalesce(max(credit_entries.id), 0) into v_last_entry_id from billing.credit_entries
+        where credit_entries.account_id = set_credit_limits.account_id;
+        v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+        v_spent := billing._spent_until(set_credit_limits.account_id, v_period_start, v_last_entry_id);
+    end if;
+    v_balance := billing._lock_balance(set_credit_limits.account_id);
+    if set_credit_limits.spend_cap is not null then
+        if v_period_start < date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC') then
+            -- Another period has begun meanwhile.
+            v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+            v_spent := 0;
+        end if;
+        v_spent := v_spent + billing._spent_after(v_balance.account_id, v_period_start, v_last_entry_id);
+    end if;
+
     update billing.credit_balances
     set overdraft = billing._checked_limit('overdraft', coalesce(set_credit_limits.overdraft, 0)),
         spend_cap = billing._checked_limit('spend_cap', set_credit_limits.spend_cap),
@@ -33,29 +54,78 @@ begin
         ),
         -- Set above the balance it tells nothing: that was no fall.
         is_low = credit_balances.balance - credit_balances.held < coalesce(set_credit_limits.low_balance_threshold, 0),
-        -- A cap counts what was spent before it was set, too.
-        spend_period_start = date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC'),
-        spent_in_period = case
-            when set_credit_limits.spend_cap_period is null then 0
-            else greatest(-coalesce((
-                select sum(credit_entries.amount) from billing.credit_entries
-                where credit_entries.account_id = v_balance.account_id
-                    and credit_entries.kind in ('spend', 'capture', 'refund')
-                    -- A refund counts in the period of what it gives back, as refund_spend counts it.
-                    and coalesce(
-                        (
-                            select original.occurred_at from billing.credit_entries as original
-                            where original.id = credit_entries.reverses_entry_id
-                        ),
-                        credit_entries.occurred_at
-                    ) >= date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC')
-                    and credit_entries.occurred_at
-                        >= date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC')
-            ), 0), 0)
-        end
+        spend_period_start = v_period_start,
+        spent_in_period = greatest(v_spent, 0)
     where credit_balances.account_id = v_balance.account_id
     returning * into v_balance;
     return v_balance;
+end
+$$;
+
+-- What an entry counts towards the cap of the period that began then. A refund counts in the period of what it gives back,
+-- as refund_spend counts it.
+create function billing._counted_by_cap(entry billing.credit_entries, period_start timestamptz)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (_counted_by_cap.entry).kind = 'refund' and not exists (
+        select from billing.credit_entries
+        where credit_entries.id = (_counted_by_cap.entry).reverses_entry_id
+            and credit_entries.occurred_at >= _counted_by_cap.period_start
+    ) then
+        return 0;
+    end if;
+    return -(_counted_by_cap.entry).amount;
+end
+$$;
+
+-- Credits spent since the start of a period, by the entries up to one.
+create function billing._spent_until(account_id uuid, period_start timestamptz, last_entry_id bigint)
+returns numeric
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(sum(
+            case
+                when credit_entries.kind = 'refund'
+                    then billing._counted_by_cap(credit_entries, _spent_until.period_start)
+                else -credit_entries.amount
+            end
+        ), 0)
+        from billing.credit_entries
+        where credit_entries.account_id = _spent_until.account_id
+            and credit_entries.kind in ('spend', 'capture', 'refund')
+            and credit_entries.occurred_at >= _spent_until.period_start
+            and credit_entries.id <= _spent_until.last_entry_id
+    );
+end
+$$;
+
+-- Credits spent since the start of a period, by the entries after one, which are few: read by their ids alone (offset),
+-- because those of the period may be a million.
+create function billing._spent_after(account_id uuid, period_start timestamptz, last_entry_id bigint)
+returns numeric
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(sum(billing._counted_by_cap(latest, _spent_after.period_start)), 0)
+        from (
+            select * from billing.credit_entries
+            where credit_entries.account_id = _spent_after.account_id and credit_entries.id > _spent_after.last_entry_id
+            order by credit_entries.id desc
+            offset 0
+        ) as latest
+        where latest.kind in ('spend', 'capture', 'refund') and latest.occurred_at >= _spent_after.period_start
+    );
 end
 $$;
 
@@ -118,7 +188,8 @@ when (new.is_low <> (new.balance - new.held < new.low_balance_threshold))
 execute function billing.tg_credit_balances__low_balance();
 
 revoke all on function
-    billing.set_credit_limits, billing._checked_limit, billing.tg_credit_balances__low_balance
+    billing.set_credit_limits, billing._counted_by_cap, billing._spent_until, billing._spent_after,
+    billing._checked_limit, billing.tg_credit_balances__low_balance
 from public, anon, authenticated, service_role;
 grant execute on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) to service_role;
 

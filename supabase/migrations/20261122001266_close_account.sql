@@ -1,7 +1,8 @@
 -- Closing an account, and opening it again.
 --
 -- Invariant: a closed account has no balance, no debt, no hold and no scheduled lot; what it had and what it owed is in
--- entries with a reason and an actor. Callable by service_role.
+-- entries with a reason and an actor. Opened again it owes nothing, but what is given back of older movements pays first
+-- what was written off: nothing is given that was not taken. Callable by service_role.
 
 -- Limits are lifted, holds released, scheduled lots cancelled; what is left is forfeited, what is owed written off.
 create function billing.close_account(account_id uuid, reason text, actor text)
@@ -60,9 +61,18 @@ begin
         where credit_entries.account_id = close_account.account_id and credit_entries.key_space = 'system'
             and credit_entries.idempotency_key = v_key || ':lots';
         perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
+        update billing.credit_grants set lapsed = credit_grants.lapsed + credit_consumptions.amount
+        from billing.credit_consumptions
+        where credit_consumptions.entry_id = v_entry_id and credit_grants.id = credit_consumptions.grant_id;
     end if;
     update billing.credit_balances
-    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now()
+    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now(),
+        written_off_debt = credit_balances.written_off_debt + v_balance.debt,
+        written_off_withheld = credit_balances.written_off_withheld + v_balance.withheld,
+        written_off_at = case
+            when v_balance.debt > 0 or v_balance.withheld > 0 then clock_timestamp()
+            else credit_balances.written_off_at
+        end
     where credit_balances.account_id = close_account.account_id;
     update billing.accounts set closed_at = billing.current_time(), updated_at = now()
     where accounts.id = close_account.account_id

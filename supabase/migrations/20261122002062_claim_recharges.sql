@@ -49,7 +49,7 @@ set search_path = ''
 as $$
 declare
     v_now timestamptz := billing.current_time();
-    v_month timestamptz := date_trunc('month', billing.current_time(), 'UTC');
+    v_month timestamptz := date_trunc('month', v_now, 'UTC');
     v_settings billing.recharge_settings;
     v_account billing.accounts;
     v_pack billing.credit_packs;

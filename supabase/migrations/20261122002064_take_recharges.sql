@@ -49,6 +49,23 @@ begin
 end
 $$;
 
+-- Locks an account's balance, unless that takes longer than the movements of a busy account: whoever has it so long is an
+-- app's transaction, and is not waited for.
+create function billing._lock_balance_soon(account_id uuid)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '100ms'
+as $$
+begin
+    perform billing._lock_balance(_lock_balance_soon.account_id);
+    return true;
+exception when lock_not_available then
+    return false;
+end
+$$;
+
 -- Takes recharges for a while: whoever is not heard of by then is thought to have died, and the same payment is asked for
 -- again with the same key. barred: payment methods of the customer that were refused for good.
 create function billing.take_recharges(recharges_max integer, lease_seconds integer)
@@ -74,14 +91,13 @@ begin
         limit take_recharges.recharges_max
         for update skip locked
     loop
-        v_obstacle := case
-            when v_recharge.status = 'claimed' then billing._obstacle_to_recharge(v_recharge.account_id)
-        end;
+        v_obstacle := null;
+        if v_recharge.status = 'claimed' then
+            -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
+            continue when not billing._lock_balance_soon(v_recharge.account_id);
+            v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
+        end if;
         if v_obstacle is not null then
-            perform from billing.credit_balances
-            where credit_balances.account_id = v_recharge.account_id
-            for update skip locked;
-            continue when not found;
             update billing.recharges
             set status = 'failed', reason = v_obstacle, next_attempt_at = null, settled_at = billing.current_time(),
                 updated_at = now()
@@ -130,7 +146,7 @@ as $$
 $$;
 
 revoke all on function
-    billing._obstacle_to_recharge, billing._check_recharges_again, billing.take_recharges, billing.delay_recharge
+    billing._obstacle_to_recharge, billing._check_recharges_again, billing._lock_balance_soon, billing.take_recharges, billing.delay_recharge
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.take_recharges(integer, integer),

@@ -7,7 +7,7 @@ import pytest
 
 from cli.local.migrate import migrate
 from cli.paths import migrations_directory
-from tests.sql.calls import Connection, answer, balance, discrepancies, fetch, fetch_one, grant, value
+from tests.sql.calls import Connection, answer, balance, discrepancies, fetch, fetch_one, grant, refused, value
 from tests.support import Database, account_of, create_user
 
 
@@ -59,6 +59,13 @@ def test_asking_for_an_account_again_returns_the_first(app: Connection, account:
 def test_nobody_has_an_account_without_being_a_user(app: Connection) -> None:
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         answer(app, "ensure_account", user_id=uuid4())
+
+
+def test_an_account_of_no_user_is_refused(app: Connection) -> None:
+    for function in ["ensure_account", "public.ensure_account"]:
+        with refused("TB037"):
+            answer(app, function, user_id=None)
+    assert value(app, "select count(*) from billing.accounts") == 0
 
 
 def test_users_who_were_there_before_the_migrations_get_accounts(empty_database: Database) -> None:

@@ -29,6 +29,7 @@ from tests.sql.calls import (
     move_clock,
     refund,
     refused,
+    reinstate,
     release,
     revoke,
     schedule,
@@ -37,7 +38,7 @@ from tests.sql.calls import (
     transfer,
     value,
 )
-from tests.sql.races import at_once
+from tests.sql.races import at_once, blocked
 from tests.support import Database, account_of, create_user
 
 DAY = timedelta(days=1)
@@ -48,6 +49,11 @@ LARGEST = 2**63 - 1
 def other(database: Database, conn: Connection) -> UUID:
     """The account of somebody else."""
     return account_of(conn, create_user(database))
+
+
+def lot_of(conn: Connection, entry: Row) -> int:
+    """The lot that an entry opened."""
+    return value(conn, "select id from billing.credit_grants where entry_id = %s", [entry["id"]])
 
 
 def in_days(days: float) -> datetime:
@@ -507,6 +513,50 @@ def test_spend_cap_set_anew_counts_the_same_as_before(
     assert row["spent_in_period"] == 60
 
 
+def test_period_that_has_begun_is_not_counted_anew(
+    app: Connection, admin: Connection, account: UUID
+) -> None:
+    """Neither by a clock that is set back, nor by a transaction that began in the period before."""
+    grant(app, account, 1000)
+    set_limits(app, account, spend_cap=50, spend_cap_period="day")
+    move_clock(admin, 2 * DAY)
+    spend(app, account, 50)
+    move_clock(admin, DAY)
+    with refused("TB021"):
+        spend(app, account, 1)
+    assert balances(app, account)["spent_in_period"] == 50
+
+
+def test_spend_cap_counts_what_is_spent_while_it_is_set(
+    database: Database, app: Connection, conn: Connection, account: UUID
+) -> None:
+    grant(app, account, 1000)
+    spend(app, account, 20)
+    with database.connect("service_role", autocommit=False) as other:
+        earlier = spend(other, account, 30)
+        with blocked(
+            app, conn, lambda: set_limits(app, account, spend_cap=100, spend_cap_period="day")
+        ) as done:
+            refund(other, earlier["id"], 5)
+            other.commit()
+        assert done.result()["spent_in_period"] == 45
+
+
+def test_nobody_waits_while_what_was_spent_is_added_up(
+    database: Database, app: Connection, conn: Connection, account: UUID
+) -> None:
+    grant(app, account, 1000)
+    with database.connect(autocommit=False) as reading, database.connect(autocommit=False) as moving:
+        reading.execute("lock table billing.credit_entries in access exclusive mode")
+        with blocked(
+            app, conn, lambda: set_limits(app, account, spend_cap=100, spend_cap_period="day")
+        ) as done:
+            moving.execute("select from billing.credit_balances for update nowait")
+            moving.rollback()
+            reading.rollback()
+        assert done.result()["spend_cap"] == 100
+
+
 def test_spending_up_to_stops_at_the_cap(app: Connection, account: UUID) -> None:
     grant(app, account, 1000)
     set_limits(app, account, spend_cap=50, spend_cap_period="day")
@@ -929,6 +979,79 @@ def test_opening_an_account_that_was_never_closed_changes_nothing(app: Connectio
     grant(app, account, 10)
     assert reopen(app, account)["closed_at"] is None
     assert balance(app, account) == 10
+
+
+def test_reinstating_after_a_closing_gives_back_no_debt_that_was_written_off(
+    app: Connection, account: UUID
+) -> None:
+    lot = grant(app, account, 100)
+    spend(app, account, 70)
+    revoked = revoke(app, lot_of(app, lot), shortfall_policy="allow_negative")
+    assert balances(app, account)["debt"] == 70
+    close(app, account)
+    reopen(app, account)
+    reinstate(app, revoked["id"])
+    # The 30 that were taken, less what was owed.
+    assert (balance(app, account), balances(app, account)["debt"]) == (30, 0)
+    assert discrepancies(app) == []
+
+
+@pytest.mark.parametrize("made_up", [0, 40])
+def test_reinstating_after_a_closing_gives_back_nothing_that_was_not_withheld(
+    app: Connection, account: UUID, made_up: int
+) -> None:
+    lot = grant(app, account, 100)
+    spend(app, account, 100)
+    revoked = revoke(app, lot_of(app, lot), shortfall_policy="block_future_grants")
+    if made_up:
+        grant(app, account, made_up)
+    assert balances(app, account)["withheld"] == 100 - made_up
+    close(app, account)
+    reopen(app, account)
+    grant(app, account, 10)
+    reinstate(app, revoked["id"])
+    assert balance(app, account) == 10 + made_up
+    assert balances(app, account)["withheld"] == 0
+    assert discrepancies(app) == []
+
+
+def test_refund_after_a_closing_pays_the_debt_that_was_written_off(app: Connection, account: UUID) -> None:
+    set_limits(app, account, overdraft=50)
+    grant(app, account, 100)
+    spent = spend(app, account, 130)
+    close(app, account)
+    reopen(app, account)
+    grant(app, account, 10)
+    refund(app, spent["id"], 20)
+    assert (balance(app, account), balances(app, account)["debt"]) == (10, 0)
+    refund(app, spent["id"])
+    assert (balance(app, account), balances(app, account)["debt"]) == (110, 0)
+    assert discrepancies(app) == []
+
+
+def test_refund_after_a_closing_leaves_credits_of_a_revoked_lot_to_what_it_owes(
+    app: Connection, account: UUID
+) -> None:
+    """As it does without the closing: the lot's money was returned."""
+    lot = grant(app, account, 100)
+    spent = spend(app, account, 100)
+    revoke(app, lot_of(app, lot), shortfall_policy="block_future_grants")
+    close(app, account)
+    reopen(app, account)
+    refund(app, spent["id"])
+    assert (balance(app, account), balances(app, account)["withheld"]) == (0, 0)
+    assert discrepancies(app) == []
+
+
+def test_what_moves_after_a_closing_owes_nothing_of_before(app: Connection, account: UUID) -> None:
+    set_limits(app, account, overdraft=50)
+    spend(app, account, 50)
+    close(app, account)
+    reopen(app, account)
+    grant(app, account, 100)
+    refund(app, spend(app, account, 60)["id"])
+    assert balance(app, account) == 100
+    assert discrepancies(app) == []
 
 
 def test_closing_tells_nobody_of_a_low_balance(app: Connection, account: UUID) -> None:

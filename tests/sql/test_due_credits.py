@@ -1,5 +1,6 @@
 """What time alone does: holds expire, scheduled lots open, lots expire; swept by anybody, any time, twice."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,10 +8,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.sql.calls import (
     Connection,
     Row,
+    adjust,
     available,
     balance,
     balances,
@@ -31,7 +34,7 @@ from tests.sql.calls import (
     spend,
     value,
 )
-from tests.sql.races import at_once
+from tests.sql.races import at_once, blocked
 from tests.support import Database, account_of, create_user
 
 HOUR = timedelta(hours=1)
@@ -562,3 +565,45 @@ def test_available_foresees_what_a_scheduled_lot_gives_up_when_it_opens(
     expire_due(app)
     assert available(app, account) == foreseen
     assert discrepancies(app) == []
+
+
+Take = Callable[[Connection, UUID], object]
+TAKES: dict[str, Take] = {
+    "spend": lambda conn, account: spend(conn, account, 50),
+    "spend up to": lambda conn, account: spend(conn, account, 50, up_to=True),
+    "batch": lambda conn, account: call(
+        conn,
+        "spend_credits_batch",
+        spends=Jsonb([{"account_id": str(account), "amount": 50, "idempotency_key": "y"}]),
+    ),
+    "hold": lambda conn, account: hold(conn, account, 50),
+    "adjustment": lambda conn, account: adjust(conn, account, -50),
+}
+
+
+@pytest.mark.parametrize("take", TAKES.values(), ids=TAKES)
+def test_what_expires_while_a_movement_waits_for_the_lock_is_not_taken(
+    database: Database, app: Connection, conn: Connection, admin: Connection, account: UUID, take: Take
+) -> None:
+    grant(app, account, 100, expires_at=in_days(1))
+    with database.connect("service_role", autocommit=False) as earlier:
+        spend(earlier, account, 1)
+        with blocked(app, conn, lambda: take(app, account)) as done:
+            move_clock(admin, 2 * DAY)
+            earlier.commit()
+        with refused("TB001"):
+            done.result()
+    assert balance(app, account) == 99
+    assert discrepancies(app) == []
+
+
+def test_entries_are_in_the_order_of_their_time_however_early_their_transactions_began(
+    database: Database, app: Connection, account: UUID
+) -> None:
+    grant(app, account, 100)
+    with database.connect("service_role", autocommit=False) as early:
+        early.execute("select now()")
+        first = spend(app, account, 1)
+        later = spend(early, account, 1)
+        assert later["occurred_at"] > first["occurred_at"]
+        early.commit()

@@ -440,6 +440,17 @@ def test_taking_never_waits_for_an_account_in_the_apps_hands(
     assert recharges(conn)[0]["status"] == "claimed"
 
 
+def test_account_that_is_frozen_at_this_moment_is_not_charged(
+    database: Database, conn: Connection, worker: Connection, customer: UUID, claimed: UUID
+) -> None:
+    with database.connect("service_role", autocommit=False) as app:
+        call(app, "freeze_account", account_id=customer, reason="under review", actor="ada")
+        assert take(worker) == []
+        app.commit()
+    assert take(worker) == []
+    assert recharges(conn)[0]["reason"] == "account_frozen"
+
+
 # Paying
 
 

@@ -23,12 +23,14 @@ from tests.sql.calls import (
     expire_due,
     fetch,
     fetch_one,
+    grant,
     line,
     link,
     lots,
     move_clock,
     refused,
     release,
+    set_limits,
     spend,
     sync_checkout_session,
     sync_credit_note,
@@ -283,6 +285,16 @@ def test_app_can_neither_capture_nor_release_what_a_dispute_froze(
         capture(app, hold_id, 1)
     with refused("TB070"):
         release(app, hold_id)
+
+
+def test_what_a_dispute_froze_takes_no_room_under_a_cap(
+    app: Connection, worker: Connection, packed: UUID
+) -> None:
+    grant(app, packed, 100)
+    set_limits(app, packed, spend_cap=50, spend_cap_period="day")
+    sync_dispute(worker)
+    assert balances(app, packed)["held"] > 50
+    assert spend(app, packed, 50)["amount"] == -50
 
 
 def test_administrators_are_told_of_a_dispute_once_when_it_opens_and_once_when_it_closes(
