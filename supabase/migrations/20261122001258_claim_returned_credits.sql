@@ -31,7 +31,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_hold_id uuid;
+    v_hold billing.credit_holds;
 begin
     insert into billing.credit_holds (
         account_id, amount, description, idempotency_key, frozen_grant_id, expires_in, expires_at
@@ -40,13 +40,13 @@ begin
         (_freeze.lot).account_id, _freeze.amount, 'Frozen by a dispute', 'dispute:' || gen_random_uuid(),
         (_freeze.lot).id, '100 years', billing.current_time() + interval '100 years'
     )
-    returning id into v_hold_id;
-    insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold_id, (_freeze.lot).id, _freeze.amount);
+    returning * into v_hold;
+    insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold.id, (_freeze.lot).id, _freeze.amount);
     update billing.credit_grants set held = credit_grants.held + _freeze.amount
     where credit_grants.id = (_freeze.lot).id;
     update billing.credit_balances set held = credit_balances.held + _freeze.amount, updated_at = now()
     where credit_balances.account_id = (_freeze.lot).account_id;
-    perform billing._remember_due((_freeze.lot).account_id, billing.current_time() + interval '100 years');
+    perform billing._remember_due(v_hold.account_id, v_hold.expires_at);
 end
 $$;
 
