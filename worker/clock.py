@@ -75,12 +75,12 @@ def sweep(conn: Connection[Any], accounts_max: int = SWEPT_MAX) -> Swept:
 
 
 def prove(conn: Connection[Any], accounts_max: int = PROVED_MAX) -> tuple[int, int]:
-    """Compare the credits of the next accounts with what they paid for: accounts, discrepancies.
+    """Check the next accounts' ledger, and their credits against what they paid for: accounts, discrepancies.
 
     Raises psycopg.Error; the next call begins with the same accounts then.
     """
     proved = conn.execute(
-        "select accounts, discrepancies from billing.prove_entitlements(%s)", [accounts_max]
+        "select accounts, discrepancies from billing.prove_accounts(%s)", [accounts_max]
     ).fetchone()
     assert proved is not None
     return proved[0], proved[1]
@@ -105,7 +105,7 @@ class Clock:
         def prove_chunk(conn: Connection[Any]) -> bool:
             accounts, discrepancies = prove(conn)
             metrics.ACCOUNTS_PROVED.inc(accounts)
-            metrics.ENTITLEMENT_DISCREPANCIES.inc(discrepancies)
+            metrics.DISCREPANCIES.inc(discrepancies)
             return False
 
         self._chores = (

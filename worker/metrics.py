@@ -32,13 +32,13 @@ ALLOCATIONS_REFUSED = Counter(
 CREDITS_EXPIRED = Counter("till_credits_expired_total", "Credits that the worker's clock expired.")
 ACCOUNTS_PROVED = Counter(
     "till_accounts_proved_total",
-    "Accounts whose credits the worker's clock compared with what they paid for.",
+    "Accounts whose ledger and credits the worker's clock checked.",
 )
-ENTITLEMENT_DISCREPANCIES = Counter(
-    "till_entitlement_discrepancies_total",
-    "Rows of billing.entitlement_discrepancies that the comparison found.",
+DISCREPANCIES = Counter(
+    "till_discrepancies_total",
+    "Rows of billing.ledger_discrepancies and billing.entitlement_discrepancies that the check found.",
 )
-PROOFS_REFUSED = Counter("till_proofs_refused_total", "Times that Postgres refused the comparison.")
+PROOFS_REFUSED = Counter("till_proofs_refused_total", "Times that Postgres refused the check.")
 SWEEPS_REFUSED = Counter("till_sweeps_refused_total", "Times that Postgres refused to sweep what is due.")
 RECHARGES = Counter(
     "till_recharges_total", "Attempts at automatic recharges, by the status that they ended in.", ["outcome"]

@@ -44,8 +44,17 @@ _LAST: LiteralString = """
     select stripe_event_id, type, received_at from billing.stripe_events order by received_at desc limit 1
 """
 _DISCREPANCIES: LiteralString = """
-    select found.*, emails.email from (select * from billing.ledger_discrepancies limit 100) as found
+    select found.account_id, found.invariant, found.detail, emails.email
+    from (select * from billing.found_discrepancies order by id desc limit 100) as found
     left join lateral billing.account_emails(array[found.account_id]) as emails on true
+    order by found.id desc
+"""
+
+
+_PROOF: LiteralString = """
+    select
+        accounts_checked, round_finished_at, (select count(*) from billing.found_discrepancies) as discrepancies
+    from billing.account_proof
 """
 
 
@@ -58,8 +67,7 @@ class Figures:
 
 
 def show(request: Request) -> Response:
-    """The page; with `prove` the ledger is proved too, which reads all of it."""
-    wants_proof = request.query_params.get("prove") == "1" and "x-refresh" not in request.headers
+    """The page."""
     with books(request).reading() as conn:
         common = waiting(conn)
         state = row(conn, "select * from billing.worker_state()", {})
@@ -67,7 +75,8 @@ def show(request: Request) -> Response:
         outcomes = rows(conn, _DAY, {})
         last = first(conn, _LAST, {})
         clock = row(conn, "select now() as now", {})["now"]
-        proof = rows(conn, _DISCREPANCIES, {}) if wants_proof else None
+        proof = row(conn, _PROOF, {})
+        discrepancies = rows(conn, _DISCREPANCIES, {}) if proof["discrepancies"] else []
     return page(
         request,
         "worker.jinja",
@@ -76,6 +85,7 @@ def show(request: Request) -> Response:
         last=last,
         clock=clock,
         proof=proof,
+        discrepancies=discrepancies,
         figures=_figures(request.app.state.metrics_url),
         events=charts.bars(
             [charts.Figure(each["hour"], each["events"], each["troubled"]) for each in hours],

@@ -222,7 +222,7 @@ begin
     from billing.account_discrepancies(check_account.account_id) as discrepancies
     union all
     select ledger.invariant, null, null::bigint, null::bigint, ledger.detail
-    from billing.ledger_discrepancies as ledger where ledger.account_id = check_account.account_id;
+    from billing.account_ledger_discrepancies(check_account.account_id) as ledger;
 end
 $$;
 

@@ -193,7 +193,7 @@ def test_administrators_are_told_once_of_each_discrepancy(paid: tuple[Connection
     def walk() -> list[tuple[int, int]]:
         rounds: list[tuple[int, int]] = []
         while not rounds or rounds[-1][0]:
-            proved = call(admin, "prove_entitlements", accounts_max=10)
+            proved = call(admin, "prove_accounts", accounts_max=10)
             rounds.append((proved["accounts"], proved["discrepancies"]))
         return rounds
 

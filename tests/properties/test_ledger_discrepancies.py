@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.sql.calls import Connection, call, discrepancies, fetch, grant, spend
+from tests.sql.calls import Connection, call, discrepancies, fetch, grant, spend, value
 from tests.support import Database, account_of, create_user
 
 
@@ -115,6 +115,7 @@ CORRUPTIONS: dict[str, tuple[Corrupt, set[str]]] = {
         ),
         {"entry_is_accounted_for"},
     ),
+    "lot_lapsed_by_entries": (run("update billing.credit_grants set lapsed = 1 where amount = 50"), set()),
     "lot_is_open_while_something_remains": (
         run(
             "update billing.credit_grants set remaining = 0 where amount = 50",
@@ -199,13 +200,68 @@ def test_lost_or_changed_row_is_noticed(
     assert invariant in {name for name, _ in discrepancies(admin)}
 
 
-def test_every_invariant_of_the_view_is_tried_here(database: Database) -> None:
+def test_every_invariant_of_the_proof_is_tried_here(database: Database) -> None:
     with database.connect() as conn:
         rows = fetch(
             conn,
-            "select distinct (regexp_matches(pg_get_viewdef('billing.ledger_discrepancies'::regclass), "
-            "'''([a-z_]+)''::text', 'g'))[1] as name",
+            "select distinct (regexp_matches(pg_get_functiondef("
+            "'billing.account_ledger_discrepancies'::regproc), '''([a-z]+(?:_[a-z]+)+)''', 'g'))[1] as name",
         )
-    # Words of the view in quotes: its invariants, and values that columns are compared with.
-    values = {"infinity", "held", "capture", "refund"}
-    assert {row["name"] for row in rows} - values == {*CORRUPTIONS}
+    # Words of the proof in quotes: its invariants, and the search path.
+    assert {row["name"] for row in rows} - {"pg_catalog", "pg_temp"} == {*CORRUPTIONS}
+
+
+def walk(worker: Connection, accounts_max: int = 10, **more: Any) -> list[tuple[int, int]]:
+    """A round of the running proof: accounts and discrepancies of each step, up to the one that ends it."""
+    steps: list[tuple[int, int]] = []
+    while not steps or steps[-1][0]:
+        proved = call(worker, "prove_accounts", accounts_max=accounts_max, **more)
+        steps.append((proved["accounts"], proved["discrepancies"]))
+    return steps
+
+
+def test_running_proof_tells_once_of_what_is_off_in_the_ledger_and_forgets_what_is_in_order_again(
+    database: Database, books: tuple[Connection, UUID]
+) -> None:
+    admin, account_id = books
+    found = "select account_id, invariant from billing.found_discrepancies"
+    told = "select count(*) from billing.notifications where kind = 'ledger_discrepancy'"
+    with database.connect("billing_worker") as worker:
+        assert walk(worker) == [(1, 0), (0, 0)]
+        admin.execute("update billing.credit_balances set held = 5")
+        for _ in range(2):
+            assert walk(worker) == [(1, 1), (0, 0)]
+            assert fetch(admin, found) == [
+                {"account_id": account_id, "invariant": "held_is_the_sum_of_open_holds"}
+            ]
+            assert value(admin, told) == 1
+        admin.execute("update billing.credit_balances set held = 6")
+        assert walk(worker) == [(1, 0), (0, 0)]
+        assert fetch(admin, found) == []
+
+
+def test_running_proof_goes_on_where_it_was_and_stops_when_its_time_is_over(
+    database: Database, books: tuple[Connection, UUID]
+) -> None:
+    admin, _ = books
+    admin.execute("set session_replication_role = origin")
+    for _ in range(4):
+        create_user(database)
+    with database.connect("billing_worker") as worker:
+        assert walk(worker, 2, milliseconds_max=60_000) == [(2, 0), (2, 0), (1, 0), (0, 0)]
+        assert walk(worker, 100, milliseconds_max=0) == [(1, 0)] * 5 + [(0, 0)]
+        row = fetch(admin, "select accounts_checked, last_account_id from billing.account_proof")
+        assert row == [{"accounts_checked": 10, "last_account_id": None}]
+
+
+def test_two_workers_prove_no_account_at_the_same_moment(
+    database: Database, books: tuple[Connection, UUID]
+) -> None:
+    with (
+        database.connect("billing_worker", autocommit=False) as one,
+        database.connect("billing_worker") as two,
+    ):
+        assert call(one, "prove_accounts", accounts_max=10)["accounts"] == 1
+        assert call(two, "prove_accounts", accounts_max=10)["accounts"] == 0
+        one.rollback()
+        assert call(two, "prove_accounts", accounts_max=10)["accounts"] == 1

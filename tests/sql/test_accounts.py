@@ -7,7 +7,17 @@ import pytest
 
 from cli.local.migrate import migrate
 from cli.paths import migrations_directory
-from tests.sql.calls import Connection, answer, balance, discrepancies, fetch, fetch_one, grant, refused, value
+from tests.sql.calls import (
+    Connection,
+    answer,
+    balance,
+    discrepancies,
+    fetch,
+    fetch_one,
+    grant,
+    refused,
+    value,
+)
 from tests.support import Database, account_of, create_user
 
 

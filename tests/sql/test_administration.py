@@ -513,9 +513,7 @@ def test_spend_cap_set_anew_counts_the_same_as_before(
     assert row["spent_in_period"] == 60
 
 
-def test_period_that_has_begun_is_not_counted_anew(
-    app: Connection, admin: Connection, account: UUID
-) -> None:
+def test_period_that_has_begun_is_not_counted_anew(app: Connection, admin: Connection, account: UUID) -> None:
     """Neither by a clock that is set back, nor by a transaction that began in the period before."""
     grant(app, account, 1000)
     set_limits(app, account, spend_cap=50, spend_cap_period="day")

@@ -82,6 +82,17 @@ CASES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         "Credits don't match what was paid: paid and not granted",
         ["worth 100, posted 0", "Paid for: 100 credits. Granted: 0.", "billing.check_account"],
     ),
+    "ledger_discrepancy": (
+        {
+            "invariant": "balance_is_the_sum_of_entries",
+            "business_key": None,
+            "expected": None,
+            "found": None,
+            "detail": "balance 11, entries 10",
+        },
+        "The ledger doesn't add up: balance is the sum of entries",
+        ["balance 11, entries 10", "billing.check_account"],
+    ),
     "user_deleted_while_subscribed": (
         {"stripe_subscription_id": "sub_1", "stripe_customer_id": "cus_1", "status": "active"},
         "A deleted user still has a subscription",

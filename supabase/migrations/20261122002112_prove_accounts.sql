@@ -1,0 +1,140 @@
+-- Both proofs, of the ledger and of what was paid for, as a running check: a few accounts at a time, round and round. What it
+-- found is kept until the account is in order again, and administrators are notified once of each discrepancy.
+--
+-- Invariant: two workers never walk the same accounts at the same moment; a walk that is cut off goes on where it was
+-- committed. An account is judged as of one moment, and nothing of it is locked. Called by billing_worker.
+
+create table billing.account_proof (
+    id boolean primary key default true,
+    last_account_id uuid,
+    accounts_checked bigint not null default 0,
+    round_started_at timestamptz,
+    round_finished_at timestamptz,
+    constraint there_is_one_row check (id)
+);
+
+insert into billing.account_proof default values;
+
+create table billing.found_discrepancies (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    invariant text not null,
+    business_key text,
+    expected bigint,
+    found bigint,
+    detail text not null,
+    found_at timestamptz not null default clock_timestamp()
+);
+
+create unique index found_discrepancies_once on billing.found_discrepancies (account_id, invariant, detail);
+
+alter table billing.account_proof enable row level security;
+alter table billing.found_discrepancies enable row level security;
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.account_proof, billing.found_discrepancies from public, anon, authenticated, service_role;
+grant select on billing.account_proof, billing.found_discrepancies to service_role;
+
+-- Checks an account, notes what is off, forgets what is off no more. How many discrepancies it has.
+create function billing._prove_account(account_id uuid)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count bigint;
+begin
+    with off as materialized (
+        select
+            'entitlement_discrepancy' as kind, paid.invariant, paid.business_key, paid.expected, paid.found,
+            paid.detail,
+            format(
+                '%s:%s:%s:%s', paid.account_id_of, paid.invariant, paid.business_key, paid.expected || ':' || paid.found
+            ) as key
+        from billing.account_discrepancies(_prove_account.account_id) as paid
+        union all
+        select
+            'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail,
+            format('%s:%s:%s', _prove_account.account_id, ledger.invariant, md5(ledger.detail))
+        from billing.account_ledger_discrepancies(_prove_account.account_id) as ledger
+    ),
+    in_order as (
+        delete from billing.found_discrepancies
+        where found_discrepancies.account_id = _prove_account.account_id and not exists (
+            select from off
+            where off.invariant = found_discrepancies.invariant and off.detail = found_discrepancies.detail
+        )
+    ),
+    noted as (
+        insert into billing.found_discrepancies (account_id, invariant, business_key, expected, found, detail)
+        select _prove_account.account_id, off.invariant, off.business_key, off.expected, off.found, off.detail from off
+        on conflict do nothing
+    ),
+    told as (
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        select
+            _prove_account.account_id, 'administrators', off.kind, format('%s:%s', off.kind, off.key),
+            jsonb_build_object(
+                'invariant', off.invariant, 'business_key', off.business_key, 'expected', off.expected,
+                'found', off.found, 'detail', off.detail
+            )
+        from off
+        on conflict (dedupe_key) do nothing
+    )
+    select count(*) into v_count from off;
+    return v_count;
+end
+$$;
+
+-- Checks up to accounts_max accounts, one more at most after milliseconds_max have passed. How many were checked (0: the
+-- round is over, or another worker is at it), and how many discrepancies they had.
+create function billing.prove_accounts(accounts_max integer, milliseconds_max integer default 50)
+returns table (accounts bigint, discrepancies bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_began_at timestamptz := clock_timestamp();
+    v_proof billing.account_proof;
+    v_account_id uuid;
+    v_last_account_id uuid;
+begin
+    accounts := 0;
+    discrepancies := 0;
+    select * into v_proof from billing.account_proof for update skip locked;
+    if not found then
+        return next;
+        return;
+    end if;
+    for v_account_id in
+        select accounts_after.id from billing.accounts as accounts_after
+        where v_proof.last_account_id is null or accounts_after.id > v_proof.last_account_id
+        order by accounts_after.id
+        limit greatest(prove_accounts.accounts_max, 0)
+    loop
+        discrepancies := discrepancies + billing._prove_account(v_account_id);
+        accounts := accounts + 1;
+        v_last_account_id := v_account_id;
+        exit when clock_timestamp() - v_began_at >= make_interval(secs => prove_accounts.milliseconds_max / 1000.0);
+    end loop;
+    update billing.account_proof
+    set last_account_id = v_last_account_id,
+        accounts_checked = account_proof.accounts_checked + prove_accounts.accounts,
+        round_started_at = case
+            when v_proof.last_account_id is null then v_began_at else account_proof.round_started_at
+        end,
+        round_finished_at = case
+            when v_last_account_id is null then clock_timestamp() else account_proof.round_finished_at
+        end;
+    return next;
+end
+$$;
+
+revoke all on function billing._prove_account, billing.prove_accounts from public, anon, authenticated, service_role;
+grant execute on function billing.prove_accounts(integer, integer) to billing_worker, service_role;
+
+comment on table billing.account_proof is 'How far the running check of all accounts is: of ledger_discrepancies and entitlement_discrepancies.';
+comment on table billing.found_discrepancies is 'What the running check found off, and found at each round since.';
+comment on function billing.prove_accounts(integer, integer) is 'Checks the next accounts of the running proof, notes what is off and has administrators notified of it, once.';
