@@ -28,9 +28,16 @@ create table billing.credit_balances (
     spend_period_start timestamptz,
     low_balance_threshold bigint,
     is_low boolean not null default false,
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    epoch integer not null default 0
 ) with (fillfactor = 70);
 
+-- While somebody holds an old snapshot (a dump, a forgotten transaction), Postgres keeps every version of a row, and a look-up
+-- by its key visits them all: 30,000 spends later a spend took fifteen times as long. So the rows that each spend updates
+-- have an epoch, which one update in fifty raises, and are found from the newest epoch on. By a hash of the account
+-- ("is not distinct from" uses no index), so that the planner cannot take the primary key; and with enable_seqscan off,
+-- because it would read a small table whole, which is not small behind a snapshot.
+create index credit_balances_newest on billing.credit_balances (uuid_hash(account_id), epoch desc);
 create index credit_balances_due on billing.credit_balances (next_due_at) where next_due_at is not null;
 
 create table billing.credit_entries (
@@ -87,12 +94,13 @@ create table billing.credit_grants (
     stripe_price_id text,
     stripe_checkout_session_id text,
     stripe_payment_intent_id text,
-    created_at timestamptz not null default now()
+    created_at timestamptz not null default now(),
+    epoch integer not null default 0
 ) with (fillfactor = 80);
 
 -- The order in which lots are spent: priority, soonest expiry, oldest. closed_at rather than remaining in the
--- predicate, so that taking from a lot touches no index.
-create index credit_grants_spending_order on billing.credit_grants (account_id, priority, expires_at, id)
+-- predicate, so that taking from a lot touches no index. Of one lot the newest version comes first.
+create index credit_grants_spending_order on billing.credit_grants (account_id, priority, expires_at, id, epoch desc)
 where closed_at is null;
 -- Lots that are yet to open.
 create index credit_grants_scheduled on billing.credit_grants (account_id, effective_at)
@@ -281,6 +289,7 @@ comment on column billing.credit_balances.may_spend is 'False while the account 
 comment on column billing.credit_balances.overdraft is 'How far below zero spending may go.';
 comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
 comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count against the cap beside it.';
+comment on column billing.credit_balances.epoch is 'Raised by one update in fifty: by it the row is found behind its older versions.';
 comment on column billing.credit_balances.low_balance_threshold is 'When what is available falls below it the customer is told, once for each fall.';
 comment on column billing.credit_balances.is_low is 'Whether it was below the threshold when last seen.';
 comment on table billing.credit_entries is 'Every movement of credits, once, for ever.';

@@ -101,12 +101,17 @@ returns billing.credit_balances
 language plpgsql
 volatile
 set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
     v_balance billing.credit_balances;
 begin
     select * into v_balance from billing.credit_balances
-    where credit_balances.account_id = _lock_balance.account_id
+    where uuid_hash(credit_balances.account_id) = uuid_hash(_lock_balance.account_id)
+        and credit_balances.account_id is not distinct from _lock_balance.account_id
+    order by credit_balances.epoch desc
+    limit 1
     for update;
     if not found then
         perform billing._raise_no_account(_lock_balance.account_id);
@@ -162,27 +167,32 @@ begin
 end
 $$;
 
--- Takes an amount from the open lots, in their order, for an entry that is there already. The caller holds the lock and
--- has made sure that the lots hold it. What holds have pinned is left alone. Returns the amount.
+-- Takes an amount from the open lots, in their order, for an entry that is there already. The caller holds the lock, so that a
+-- lot's row stays where it was found, and has made sure that the lots hold it. What holds have pinned is left alone.
+-- Returns the amount.
 create function billing._burn_lots(account_id uuid, entry_id bigint, amount bigint)
 returns bigint
 language plpgsql
 volatile
 set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
     v_left bigint := _burn_lots.amount;
     v_lot_id bigint;
+    v_lot_row tid;
     v_remaining bigint;
     v_free bigint;
     v_taken bigint;
 begin
     -- The first lot is mostly more than enough.
-    update billing.credit_grants set remaining = credit_grants.remaining - v_left
-    where v_left > 0 and credit_grants.remaining - credit_grants.held > v_left and credit_grants.id = (
-        select lots.id from billing.credit_grants as lots
+    update billing.credit_grants
+    set remaining = credit_grants.remaining - v_left, epoch = credit_grants.epoch + (random() < 0.02)::integer
+    where v_left > 0 and credit_grants.remaining - credit_grants.held > v_left and credit_grants.ctid = (
+        select lots.ctid from billing.credit_grants as lots
         where lots.account_id = _burn_lots.account_id and lots.closed_at is null and lots.remaining > lots.held
-        order by lots.priority, lots.expires_at, lots.id
+        order by lots.priority, lots.expires_at, lots.id, lots.epoch desc
         limit 1
     )
     returning credit_grants.id into v_lot_id;
@@ -193,12 +203,13 @@ begin
     end if;
 
     while v_left > 0 loop
-        select credit_grants.id, credit_grants.remaining, credit_grants.remaining - credit_grants.held
-        into v_lot_id, v_remaining, v_free
+        select
+            credit_grants.id, credit_grants.ctid, credit_grants.remaining, credit_grants.remaining - credit_grants.held
+        into v_lot_id, v_lot_row, v_remaining, v_free
         from billing.credit_grants
         where credit_grants.account_id = _burn_lots.account_id
             and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
-        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id, credit_grants.epoch desc
         limit 1;
         if not found then
             raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
@@ -207,8 +218,9 @@ begin
         v_taken := least(v_left, v_free);
         update billing.credit_grants
         set remaining = v_remaining - v_taken,
-            closed_at = case when v_remaining = v_taken then billing.current_time() end
-        where credit_grants.id = v_lot_id;
+            closed_at = case when v_remaining = v_taken then billing.current_time() end,
+            epoch = credit_grants.epoch + (random() < 0.02)::integer
+        where credit_grants.ctid = v_lot_row;
         insert into billing.credit_consumptions (entry_id, grant_id, amount)
         values (_burn_lots.entry_id, v_lot_id, v_taken);
         v_left := v_left - v_taken;

@@ -18,6 +18,8 @@ returns billing.credit_entries
 language plpgsql
 volatile
 set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
     v_amount bigint := _spend_judged.amount;
@@ -27,12 +29,7 @@ declare
     v_entry billing.credit_entries;
     v_debt bigint;
 begin
-    select credit_balances.* into v_balance from billing.credit_balances
-    where credit_balances.account_id = _spend_judged.account_id
-    for update;
-    if not found then
-        perform billing._raise_no_account(_spend_judged.account_id);
-    end if;
+    v_balance := billing._lock_balance(_spend_judged.account_id);
     v_now := billing.current_time();
 
     select credit_entries.* into v_entry from billing.credit_entries
@@ -94,8 +91,11 @@ begin
         debt = v_balance.debt + v_debt,
         spent_in_period = v_balance.spent_in_period,
         spend_period_start = v_balance.spend_period_start,
-        updated_at = now()
-    where credit_balances.account_id = v_entry.account_id;
+        updated_at = now(),
+        epoch = credit_balances.epoch + (random() < 0.02)::integer
+    where uuid_hash(credit_balances.account_id) = uuid_hash(v_entry.account_id)
+        and credit_balances.account_id is not distinct from v_entry.account_id
+        and credit_balances.epoch = v_balance.epoch;
     return v_entry;
 end
 $$;
@@ -115,6 +115,8 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
     v_amount bigint := billing._checked_amount(spend_credits.amount);
@@ -127,8 +129,17 @@ begin
     -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance. Whether anything is
     -- due is judged after it, by the time at which the lock is held.
     update billing.credit_balances
-    set balance = credit_balances.balance - v_amount, updated_at = now()
-    where credit_balances.account_id = spend_credits.account_id
+    set balance = credit_balances.balance - v_amount, updated_at = now(),
+        epoch = credit_balances.epoch + (random() < 0.02)::integer
+    where uuid_hash(credit_balances.account_id) = uuid_hash(spend_credits.account_id)
+        and credit_balances.account_id is not distinct from spend_credits.account_id
+        and credit_balances.epoch = (
+            select newest.epoch from billing.credit_balances as newest
+            where uuid_hash(newest.account_id) = uuid_hash(spend_credits.account_id)
+                and newest.account_id is not distinct from spend_credits.account_id
+            order by newest.epoch desc
+            limit 1
+        )
         and not spend_credits.up_to and credit_balances.may_spend and credit_balances.spend_cap is null
         and v_amount <= credit_balances.balance - credit_balances.held
     returning credit_balances.balance, credit_balances.next_due_at into v_left, v_due_at;
@@ -149,7 +160,7 @@ begin
             v_left := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount);
             return v_entry;
         end if;
-        -- The key was used before, or something is due before it.
+        -- The key was used before, or something falls due before it.
         update billing.credit_balances set balance = credit_balances.balance + v_amount
         where credit_balances.account_id = spend_credits.account_id;
     end if;
