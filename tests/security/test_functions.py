@@ -155,7 +155,7 @@ INLINED = {
     "billing._slot",
     "billing._slot_number",
 }
-PINNED = {'search_path=""', "search_path=pg_catalog, pg_temp"}
+PINNED = {"search_path=pg_catalog, pg_temp"}
 
 
 def test_every_function_has_a_pinned_search_path(conn: Connection) -> None:
