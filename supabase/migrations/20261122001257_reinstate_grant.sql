@@ -150,9 +150,12 @@ begin
     end if;
     perform billing._check_key_is_new(v_revocation.account_id, reinstate_grant.idempotency_key);
     perform billing._check_open(v_revocation.account_id);
-    return billing._reinstate(
+    v_reinstatement := billing._reinstate(
         v_revocation, v_amount, 'caller', reinstate_grant.idempotency_key, reinstate_grant.reason, reinstate_grant.actor
     );
+    -- What was returned or disputed meanwhile is taken or frozen of it.
+    perform billing._apply_returns_of_lot(v_revocation.grant_id);
+    return v_reinstatement;
 end
 $$;
 

@@ -24,12 +24,16 @@ from tests.sql.calls import (
     fetch,
     fetch_one,
     grant,
+    hold,
     line,
     link,
     lots,
     move_clock,
+    refund,
     refused,
+    reinstate,
     release,
+    revoke,
     set_limits,
     spend,
     sync_checkout_session,
@@ -495,3 +499,83 @@ def test_what_names_only_its_charge_counts_once_the_charge_is_known(
     sync_payment(worker)
     assert available(app, customer) == 0
     assert discrepancies(app) == []
+
+
+@pytest.mark.parametrize("tell", [sync_refund, sync_dispute], ids=["refund", "dispute"])
+@pytest.mark.parametrize("is_payment_first", [True, False], ids=["payment first", "payment last"])
+def test_what_names_only_its_charge_meets_a_payment_that_commits_at_the_same_moment(
+    database: Database,
+    app: Connection,
+    worker: Connection,
+    customer: UUID,
+    tell: Callable[..., str],
+    is_payment_first: bool,
+) -> None:
+    def told(conn: Connection) -> str:
+        return tell(conn, stripe_payment_intent_id=None)
+
+    pack(worker, metadata={"pack_credits": str(PACK)})
+    buy(worker)
+    first, second = (sync_payment, told) if is_payment_first else (told, sync_payment)
+    with database.connect("billing_worker", autocommit=False) as earlier:
+        first(earlier)
+        earlier.execute("set constraints all immediate")
+        with blocked(worker, app, lambda: second(worker)) as done:
+            earlier.commit()
+        assert done.result() == "applied"
+    assert available(app, customer) == 0
+    assert discrepancies(app) == []
+
+
+def _release_a_hold(app: Connection, account: UUID, _admin: Connection) -> Callable[[], object]:
+    held = hold(app, account, PACK)
+    return lambda: release(app, held["id"])
+
+
+def _let_a_hold_expire(app: Connection, account: UUID, admin: Connection) -> Callable[[], object]:
+    hold(app, account, PACK, expires_in=SECOND)
+
+    def expire() -> None:
+        move_clock(admin, 2 * SECOND)
+        expire_due(app)
+
+    return expire
+
+
+def _capture_a_part(app: Connection, account: UUID, _admin: Connection) -> Callable[[], object]:
+    held = hold(app, account, PACK)
+    return lambda: capture(app, held["id"], 1, release_rest=True)
+
+
+def _refund_a_spend(app: Connection, account: UUID, _admin: Connection) -> Callable[[], object]:
+    spent = spend(app, account, PACK)
+    return lambda: refund(app, spent["id"])
+
+
+def _reinstate_a_revocation(app: Connection, account: UUID, _admin: Connection) -> Callable[[], object]:
+    (lot,) = lots(app, account)
+    revoked = revoke(app, lot["id"])
+    return lambda: reinstate(app, revoked["id"])
+
+
+@pytest.mark.parametrize("tell", [sync_refund, sync_dispute], ids=["refunded", "disputed"])
+@pytest.mark.parametrize(
+    "take",
+    [_release_a_hold, _let_a_hold_expire, _capture_a_part, _refund_a_spend, _reinstate_a_revocation],
+)
+def test_credits_that_come_back_after_their_money_are_not_free(
+    app: Connection,
+    worker: Connection,
+    admin: Connection,
+    packed: UUID,
+    tell: Callable[..., str],
+    take: Callable[[Connection, UUID, Connection], Callable[[], object]],
+) -> None:
+    give_back = take(app, packed, admin)
+    tell(worker)
+    give_back()
+    assert available(app, packed) == 0
+    assert discrepancies(app) == []
+    if tell is sync_dispute:
+        sync_dispute(worker, status="won", as_of=JANUARY + SECOND)
+        assert available(app, packed) == PACK - (take is _capture_a_part)
