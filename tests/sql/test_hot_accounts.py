@@ -31,7 +31,9 @@ def pages_read(conn: Connection, account: UUID, name: str) -> int:
     )
 
 
-@pytest.mark.parametrize("limits", [{}, {"spend_cap": 10**9, "spend_cap_period": "month"}], ids=["plain", "capped"])
+@pytest.mark.parametrize(
+    "limits", [{}, {"spend_cap": 10**9, "spend_cap_period": "month"}], ids=["plain", "capped"]
+)
 def test_spend_reads_no_more_while_somebody_holds_an_old_snapshot(
     database: Database, app: Connection, account: UUID, limits: dict[str, Any]
 ) -> None:

@@ -18,8 +18,11 @@ from tests.sql.calls import (
     fetch,
     fetch_one,
     item,
+    line,
     link,
+    sync_invoice,
     sync_price,
+    sync_product,
     sync_subscription,
     value,
 )
@@ -315,3 +318,37 @@ def test_step_back_is_judged_by_what_was_committed_while_it_waited(
             renewing.commit()
             assert told_anew.result() == "refetch"
     assert value(conn, "select current_period_end from billing.subscription_items") == MARCH
+
+
+def test_plan_that_changes_while_a_subscription_ends_leaves_it_ended(
+    database: Database, app: Connection, worker: Connection, account: UUID
+) -> None:
+    """What a plan's terms decide is read of the subscription under the lock, not before it is waited for."""
+    now = value(app, "select date_trunc('second', now())")
+    start = now - 3 * DAY
+    year = {"current_period_start": start, "current_period_end": start + 365 * DAY}
+    sync_product(worker, as_of=start)
+    sync_price(worker, recurring_interval="year", as_of=start, metadata={"monthly_credits": "100"})
+    link(app, account)
+    state = {"billing_cycle_anchor": start, "started_at": start, "items": [item(**year)]}
+    trial = {"trial_start": now - DAY, "trial_end": now + 9 * DAY}
+    sync_subscription(worker, **state, as_of=start)
+    sync_invoice(
+        worker,
+        invoiced_at=start,
+        paid_at=start,
+        as_of=start,
+        lines=[line(period_start=start, period_end=start + 365 * DAY)],
+    )
+    sync_subscription(worker, **state, **trial, status="trialing", as_of=now - DAY, is_fetched=True)
+    with database.connect("billing_worker", autocommit=False) as ending:
+        ending.execute("select billing.lock_stripe_events('{}', '{cus_1}')")
+        ended = {"status": "canceled", "canceled_at": now, "ended_at": now}
+        sync_subscription(ending, **state, **trial, **ended, as_of=now)
+        with blocked(
+            worker, app, lambda: sync_product(worker, as_of=now, metadata={"trial_credits": "500"})
+        ) as told:
+            ending.commit()
+        assert told.result() == "applied"
+    row = fetch_one(app, "select ends_at, next_slot_at from billing.credit_schedules")
+    assert (row["ends_at"], row["next_slot_at"]) == (now, None)
