@@ -133,7 +133,8 @@ begin
         epoch = credit_balances.epoch + (random() < 0.02)::integer
     where uuid_hash(credit_balances.account_id) = uuid_hash(spend_credits.account_id)
         and credit_balances.account_id is not distinct from spend_credits.account_id
-        and credit_balances.epoch = (
+        -- From it on: it may be raised while this waits for the lock.
+        and credit_balances.epoch >= (
             select newest.epoch from billing.credit_balances as newest
             where uuid_hash(newest.account_id) = uuid_hash(spend_credits.account_id)
                 and newest.account_id is not distinct from spend_credits.account_id
