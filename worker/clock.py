@@ -23,8 +23,8 @@ CLOCK_SECONDS = 5.0
 # month to, with last month's expiry; 0.2 to 0.3 ms to sweep. Smaller chunks cost more, a call takes 5 ms by itself.
 ALLOCATED_MAX = 100
 SWEPT_MAX = 100
-# An account takes some milliseconds to check, and a step ends after 50: a two hundredth of the worker's time, and 10,000
-# accounts are through in some hours.
+# An account takes some milliseconds to check, and a step ends after 50: a two hundredth of the worker's time,
+# and 10,000 accounts are through in some hours.
 PROVED_MAX = 40
 PROOF_SECONDS = 10.0
 
