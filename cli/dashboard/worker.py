@@ -76,7 +76,7 @@ def show(request: Request) -> Response:
         last = first(conn, _LAST, {})
         clock = row(conn, "select now() as now", {})["now"]
         proof = row(conn, _PROOF, {})
-        discrepancies = rows(conn, _DISCREPANCIES, {}) if proof["discrepancies"] else []
+        discrepancies = rows(conn, _DISCREPANCIES, {})
     return page(
         request,
         "worker.jinja",
