@@ -29,7 +29,7 @@ create function billing.tg_clock__local_only()
 returns trigger
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if not exists (select from pg_catalog.pg_roles where rolname = session_user and rolsuper) then
@@ -63,7 +63,7 @@ returns boolean
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select settings.livemode from billing.settings
 $$;

@@ -37,7 +37,7 @@ returns setof uuid
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 rows 2
 as $$
     select accounts.id from billing.accounts where accounts.owner_id = (select auth.uid())
@@ -66,7 +66,7 @@ create function billing._has_user(account_id uuid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from billing.accounts join auth.users on users.id = accounts.owner_id
@@ -98,7 +98,7 @@ returns uuid
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_account_id uuid;
@@ -126,7 +126,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '1s'
 as $$
 begin

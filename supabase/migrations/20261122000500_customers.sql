@@ -50,7 +50,7 @@ create function billing._account_of_customer(stripe_customer_id text, livemode b
 returns uuid
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_account_id uuid;

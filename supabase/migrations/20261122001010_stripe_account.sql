@@ -17,7 +17,7 @@ returns table (stripe_account_id text, livemode boolean, witness_event_id text)
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select settings.stripe_account_id, settings.livemode, (
         select stripe_events.stripe_event_id from billing.stripe_events
@@ -36,7 +36,7 @@ returns text
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.settings
     set stripe_account_id = coalesce(settings.stripe_account_id, claim_stripe_account.stripe_account_id)

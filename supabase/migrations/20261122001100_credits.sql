@@ -170,7 +170,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into billing.credit_balances (account_id) values (new.id);
@@ -188,7 +188,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.credit_balances set may_spend = new.frozen_at is null and new.closed_at is null
@@ -208,7 +208,7 @@ create function billing.tg_ledger__append_only()
 returns trigger
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception '% refused: rows of % stay as they are', lower(tg_op), tg_table_name

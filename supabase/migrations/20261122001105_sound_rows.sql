@@ -8,7 +8,7 @@ create function billing._raise_unsound(table_name text, rule text)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception 'new row for relation "%" violates check constraint "%"', _raise_unsound.table_name, _raise_unsound.rule
@@ -21,7 +21,7 @@ create function billing.tg_credit_balances__sound()
 returns trigger
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- Null, where there is no cap or threshold, is no offence.
@@ -46,7 +46,7 @@ create function billing.tg_credit_entries__sound()
 returns trigger
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if (
@@ -71,7 +71,7 @@ create function billing.tg_credit_grants__sound()
 returns trigger
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if new.held < 0 or new.held > new.remaining or new.remaining > new.amount then

@@ -8,7 +8,7 @@ create function billing._checked_amount(amount numeric)
 returns bigint
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _checked_amount.amount between 1 and 9223372036854775807 and _checked_amount.amount = trunc(_checked_amount.amount) then
@@ -24,7 +24,7 @@ create function billing._checked_key(idempotency_key text, metadata jsonb)
 returns text
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _checked_key.idempotency_key is null or length(_checked_key.idempotency_key) not between 1 and 255 then
@@ -43,7 +43,7 @@ create function billing._check_reason(reason text, actor text)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if coalesce(length(_check_reason.reason), 0) = 0 or coalesce(length(_check_reason.actor), 0) = 0 then
@@ -57,7 +57,7 @@ create function billing._raise_no_account(account_id uuid)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception 'there is no account %', coalesce(_raise_no_account.account_id::text, 'null')
@@ -69,7 +69,7 @@ create function billing._raise_key_reused(idempotency_key text)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception 'idempotency key % was used before with other arguments', _raise_key_reused.idempotency_key
@@ -82,7 +82,7 @@ create function billing._check_key_is_new(account_id uuid, idempotency_key text)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (
@@ -100,7 +100,7 @@ create function billing._lock_balance(account_id uuid)
 returns billing.credit_balances
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
@@ -125,7 +125,7 @@ create function billing._check_may_spend(account_id uuid)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_account billing.accounts;
@@ -144,7 +144,7 @@ create function billing._check_open(account_id uuid)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (select from billing.accounts where accounts.id = _check_open.account_id and accounts.closed_at is not null) then
@@ -158,7 +158,7 @@ create function billing._raise_insufficient(account_id uuid, available numeric, 
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception 'account % has % credits available, % are needed',
@@ -174,7 +174,7 @@ create function billing._burn_lots(account_id uuid, entry_id bigint, amount bigi
 returns bigint
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
@@ -234,7 +234,7 @@ create function billing._in_running_period(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := _in_running_period.balance;
@@ -277,7 +277,7 @@ create function billing._count_spend(balance billing.credit_balances, amount big
 returns billing.credit_balances
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := billing._in_running_period(_count_spend.balance);

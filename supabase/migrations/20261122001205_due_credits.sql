@@ -9,7 +9,7 @@ create function billing._remember_due(account_id uuid, due_at timestamptz)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.credit_balances set next_due_at = _remember_due.due_at
     where credit_balances.account_id = _remember_due.account_id
@@ -21,7 +21,7 @@ create function billing._release_pins(hold_ids uuid[])
 returns timestamptz
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with pins as (
         select credit_hold_lots.grant_id, sum(credit_hold_lots.amount) as amount from billing.credit_hold_lots
@@ -46,7 +46,7 @@ create function billing._repay_debt(account_id uuid)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := billing._lock_balance(_repay_debt.account_id);
@@ -92,7 +92,7 @@ create function billing._settle_due(account_ids uuid[], as_of timestamptz)
 returns table (holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_hold_ids uuid[];
@@ -219,7 +219,7 @@ create function billing._lock_settled_balance(account_id uuid)
 returns billing.credit_balances
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := billing._lock_balance(_lock_settled_balance.account_id);
@@ -239,7 +239,7 @@ returns table (
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_as_of timestamptz := coalesce(expire_due_credits.as_of, billing.current_time());
@@ -271,7 +271,7 @@ create function billing._expire_beyond_cap(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance(_expire_beyond_cap.account_id);

@@ -12,7 +12,7 @@ create function billing._open_lot(
 returns billing.credit_entries
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := _open_lot.balance;
@@ -83,7 +83,7 @@ create function billing._withhold(entry billing.credit_entries, grant_id bigint,
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_entry_id bigint;

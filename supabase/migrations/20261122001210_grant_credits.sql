@@ -28,7 +28,7 @@ create function billing._grant_credits(
 returns billing.credit_entries
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := billing._lock_balance(_grant_credits.account_id);
@@ -96,7 +96,7 @@ create function billing._check_expiry(expires_at timestamptz, opens_at timestamp
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _check_expiry.expires_at <= _check_expiry.opens_at then
@@ -121,7 +121,7 @@ returns billing.credit_entries
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._checked_key(grant_credits.idempotency_key, grant_credits.metadata);

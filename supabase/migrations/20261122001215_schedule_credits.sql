@@ -7,7 +7,7 @@ create function billing._open_scheduled_lot(lot billing.credit_grants)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_entry billing.credit_entries;
@@ -41,7 +41,7 @@ returns billing.credit_grants
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount bigint := billing._checked_amount(schedule_credits.amount);

@@ -10,7 +10,7 @@ create function billing._spend_all(account_id uuid, spends jsonb)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance(_spend_all.account_id);
@@ -111,7 +111,7 @@ create function billing._without_repeats(account_id uuid, spends jsonb)
 returns jsonb
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_key text;
@@ -164,7 +164,7 @@ returns setof billing.credit_entries
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_account_id uuid;

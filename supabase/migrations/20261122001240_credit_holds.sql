@@ -17,7 +17,7 @@ returns billing.credit_holds
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount bigint := billing._checked_amount(hold_credits.amount);
@@ -89,7 +89,7 @@ create function billing._check_expires_in(expires_in interval)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _check_expires_in.expires_in is null or _check_expires_in.expires_in not between '1 second' and '1 year' then
@@ -106,7 +106,7 @@ create function billing._lock_hold(hold_id uuid)
 returns billing.credit_holds
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_hold billing.credit_holds;
@@ -130,7 +130,7 @@ create function billing._check_held(hold billing.credit_holds)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if (_check_held.hold).status <> 'held' then
@@ -145,7 +145,7 @@ create function billing._settle_hold(hold billing.credit_holds, status text, rel
 returns billing.credit_holds
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_hold billing.credit_holds;
@@ -171,7 +171,7 @@ create function billing._ended_hold(capture billing.credit_entries, hold billing
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select (_ended_hold.hold).status = 'captured' and not exists (
         select from billing.credit_entries
@@ -191,7 +191,7 @@ returns billing.credit_entries
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount bigint;
@@ -286,7 +286,7 @@ returns billing.credit_holds
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_hold billing.credit_holds;
@@ -314,7 +314,7 @@ returns billing.credit_holds
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_hold billing.credit_holds;

@@ -49,7 +49,7 @@ create function billing._reverse_entry(
 returns billing.credit_entries
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_original billing.credit_entries := _reverse_entry.original;
@@ -147,7 +147,7 @@ returns billing.credit_entries
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount bigint := case when refund_spend.amount is not null then billing._checked_amount(refund_spend.amount) end;

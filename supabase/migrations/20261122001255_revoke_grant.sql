@@ -12,7 +12,7 @@ create function billing._asked_back(revocation billing.credit_revocations)
 returns bigint
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select (_asked_back.revocation).requested - (_asked_back.revocation).reinstated - (_asked_back.revocation).voided
 $$;
@@ -58,7 +58,7 @@ create function billing._open_shortfall(grant_id bigint)
 returns bigint
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce((
         select sum(greatest(credit_revocations.shortfall - case credit_revocations.shortfall_policy
@@ -159,7 +159,7 @@ create function billing._revoke_grant(
 returns billing.credit_revocations
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lot billing.credit_grants;
@@ -206,7 +206,7 @@ returns billing.credit_revocations
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount bigint := case when revoke_grant.amount is not null then billing._checked_amount(revoke_grant.amount) end;

@@ -9,7 +9,7 @@ create function billing._reinstate(
 returns billing.credit_reinstatements
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance((_reinstate.revocation).account_id);
@@ -119,7 +119,7 @@ returns billing.credit_reinstatements
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount bigint := case when reinstate_grant.amount is not null then billing._checked_amount(reinstate_grant.amount) end;

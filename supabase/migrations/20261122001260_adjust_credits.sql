@@ -11,7 +11,7 @@ create function billing._take_credits(
 returns billing.credit_entries
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := _take_credits.balance;
@@ -49,7 +49,7 @@ returns billing.credit_entries
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount bigint := billing._checked_amount(abs(adjust_credits.amount));

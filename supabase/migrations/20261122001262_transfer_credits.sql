@@ -16,7 +16,7 @@ returns billing.credit_entries
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount bigint := billing._checked_amount(transfer_credits.amount);

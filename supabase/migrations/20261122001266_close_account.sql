@@ -10,7 +10,7 @@ returns billing.accounts
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_account billing.accounts;
@@ -87,7 +87,7 @@ create function billing._allocate_subscriptions_of_account(account_id uuid)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
@@ -100,7 +100,7 @@ returns billing.accounts
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_account billing.accounts;

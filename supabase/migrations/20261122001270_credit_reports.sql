@@ -7,7 +7,7 @@ create function public.credit_balance_as_of(account_id uuid, moment timestamptz)
 returns bigint
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     -- From the balance backwards, because most questions are about a moment not long ago.
     select (credit_balances.balance - coalesce((
@@ -23,7 +23,7 @@ create function public.credit_statement(account_id uuid, period_start timestampt
 returns table (line text, kind text, source text, feature text, entries bigint, amount bigint)
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select
         'opening', null, null, null, null,
@@ -50,7 +50,7 @@ create function public.credit_usage(account_id uuid, period_start timestamptz, p
 returns table (day date, feature text, spends bigint, credits bigint)
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select
         (credit_entries.occurred_at at time zone 'utc')::date, credit_entries.feature,

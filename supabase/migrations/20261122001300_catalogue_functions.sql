@@ -16,7 +16,7 @@ create function billing._refused(held_as_of timestamptz, offered_as_of timestamp
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when _refused.held_as_of > _refused.offered_as_of then 'stale' else 'refetch' end
 $$;
@@ -25,7 +25,7 @@ create function billing._declared_credits(stripe_id text, key text, price_metada
 returns bigint
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_text text := coalesce(
@@ -46,7 +46,7 @@ create function billing._declared_features(stripe_id text, features text)
 returns jsonb
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if jsonb_typeof(_declared_features.features::jsonb) <> 'object' then
@@ -63,7 +63,7 @@ create function billing._declared_choice(plan billing.plans, product billing.pro
 returns text
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_text text := coalesce(
@@ -208,7 +208,7 @@ create function billing._allocate_trials(stripe_price_id text)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._allocate_subscription(subscriptions.stripe_subscription_id)
@@ -233,7 +233,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_as_of timestamptz;
@@ -284,7 +284,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_as_of timestamptz;

@@ -12,7 +12,7 @@ create function billing._resolve_terms(plan billing.plans, product billing.produ
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stripe_price_id text := (_resolve_terms.plan).stripe_price_id;

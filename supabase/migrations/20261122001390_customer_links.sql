@@ -12,7 +12,7 @@ create function billing._customer_of(account_id uuid, livemode boolean)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select customers.stripe_customer_id from billing.customers
     where customers.account_id = _customer_of.account_id and customers.livemode = _customer_of.livemode
@@ -24,7 +24,7 @@ create function billing._check_customer_id(stripe_customer_id text)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _check_customer_id.stripe_customer_id is null or _check_customer_id.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
@@ -41,7 +41,7 @@ create function billing._lock_customer(stripe_customer_id text, account_id uuid,
 returns billing.customers
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_customer billing.customers;
@@ -67,7 +67,7 @@ create function billing._adopt_customer(stripe_customer_id text, account_id uuid
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.customers
@@ -99,7 +99,7 @@ create function billing._allocate_subscriptions_of(stripe_customer_id text)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_subscription_id text;
@@ -123,7 +123,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_customer billing.customers;
@@ -153,7 +153,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_kept billing.customers;

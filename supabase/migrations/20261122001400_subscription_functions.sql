@@ -14,7 +14,7 @@ create function billing._is_a_step_back(held billing.subscriptions, offered bill
 returns boolean
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_held billing.subscriptions := _is_a_step_back.held;
@@ -111,7 +111,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_as_of timestamptz;

@@ -78,7 +78,7 @@ create function billing._seen_card_policy()
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(settings.seen_card_policy, case when settings.livemode then 'hold' else 'grant' end)
     from billing.settings
@@ -137,7 +137,7 @@ create function billing._seen_card(account_id uuid, granted_at timestamptz, held
 returns billing.card_fingerprints
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select earlier.*
     from (
@@ -170,7 +170,7 @@ create function billing._set_aside(held billing.held_credits)
 returns bigint
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_held billing.held_credits := _set_aside.held;
@@ -203,7 +203,7 @@ create function billing._paid_from(stripe_invoice_id text, stripe_subscription_i
 returns timestamptz
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (
@@ -224,7 +224,7 @@ create function billing._grant_once(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_held billing.held_credits;
@@ -294,7 +294,7 @@ create function billing._is_held(idempotency_key text)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from billing.held_credits

@@ -16,7 +16,7 @@ create function billing._lock_card(card_fingerprint text)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billing.card:' || _lock_card.card_fingerprint, 0))
 $$;
@@ -26,7 +26,7 @@ create function billing._give_held(held billing.held_credits, actor text)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_held billing.held_credits := _give_held.held;
@@ -80,7 +80,7 @@ create function billing._withdraw_for_review(lot billing.credit_grants, seen bil
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lot billing.credit_grants := _withdraw_for_review.lot;
@@ -116,7 +116,7 @@ create function billing._judge_credits(account_id uuid)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_held billing.held_credits;
@@ -183,7 +183,7 @@ create function billing._judge_card(card_fingerprint text, account_id uuid)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_first_seen_at timestamptz := (
@@ -210,7 +210,7 @@ create function billing._record_card(
 returns text
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (
@@ -241,7 +241,7 @@ create function billing._record_cards_of_customer(stripe_customer_id text, accou
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_card_fingerprint text;
@@ -268,7 +268,7 @@ returns text
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing._record_card(
         record_card.stripe_customer_id,

@@ -8,7 +8,7 @@ returns billing.held_credits
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_held billing.held_credits;
@@ -55,7 +55,7 @@ create function public.review_held_credits(id bigint, decision text, reason text
 returns billing.held_credits
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.review_held_credits(
         review_held_credits.id, review_held_credits.decision, review_held_credits.reason, review_held_credits.actor

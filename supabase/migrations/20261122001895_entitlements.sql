@@ -17,7 +17,7 @@ create function billing._sees_every_account()
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from pg_catalog.pg_roles
@@ -32,7 +32,7 @@ returns table (feature text, value jsonb, stripe_subscription_id text, stripe_pr
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 rows 10
 as $$
     select features.key, features.value, subscriptions.stripe_subscription_id, items.stripe_price_id
@@ -62,7 +62,7 @@ returns boolean
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from billing.my_account_ids() as mine (account_id)
@@ -75,7 +75,7 @@ create function billing.has_feature(feature text, account_id uuid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from billing.account_entitlements(has_feature.account_id) as granted
@@ -87,7 +87,7 @@ create function public.has_feature(feature text)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.has_feature(has_feature.feature)
 $$;
@@ -96,7 +96,7 @@ create function public.has_feature(feature text, account_id uuid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.has_feature(has_feature.feature, has_feature.account_id)
 $$;

@@ -10,7 +10,7 @@ create function billing.settled_balance(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.current_time();
@@ -161,7 +161,7 @@ create function public.ensure_account(user_id uuid)
 returns uuid
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.ensure_account(ensure_account.user_id)
 $$;
@@ -170,7 +170,7 @@ create function public.link_customer(account_id uuid, stripe_customer_id text, l
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.link_customer(link_customer.account_id, link_customer.stripe_customer_id, link_customer.livemode)
 $$;

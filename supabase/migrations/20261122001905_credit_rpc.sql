@@ -16,7 +16,7 @@ create function public.grant_credits(
 returns billing.credit_entries
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.grant_credits(
         grant_credits.account_id, grant_credits.amount, grant_credits.idempotency_key, grant_credits.description,
@@ -39,7 +39,7 @@ create function public.schedule_credits(
 returns billing.credit_grants
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.schedule_credits(
         schedule_credits.account_id, schedule_credits.amount, schedule_credits.effective_at,
@@ -61,7 +61,7 @@ create function public.spend_credits(
 returns billing.credit_entries
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.spend_credits(
         spend_credits.account_id, spend_credits.amount, spend_credits.idempotency_key, spend_credits.description,
@@ -75,7 +75,7 @@ create function public.spend_credits_batch(
 returns setof billing.credit_entries
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select * from billing.spend_credits_batch(
         spend_credits_batch.spends
@@ -92,7 +92,7 @@ create function public.refund_spend(
 returns billing.credit_entries
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.refund_spend(
         refund_spend.entry_id, refund_spend.amount, refund_spend.idempotency_key, refund_spend.description,
@@ -111,7 +111,7 @@ create function public.transfer_credits(
 returns billing.credit_entries
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.transfer_credits(
         transfer_credits.from_account_id, transfer_credits.to_account_id, transfer_credits.amount,

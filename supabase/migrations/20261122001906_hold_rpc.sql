@@ -14,7 +14,7 @@ create function public.hold_credits(
 returns billing.credit_holds
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.hold_credits(
         hold_credits.account_id, hold_credits.amount, hold_credits.idempotency_key, hold_credits.expires_in,
@@ -33,7 +33,7 @@ create function public.capture_hold(
 returns billing.credit_entries
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.capture_hold(
         capture_hold.hold_id, capture_hold.amount, capture_hold.idempotency_key, capture_hold.description,
@@ -48,7 +48,7 @@ create function public.release_hold(
 returns billing.credit_holds
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.release_hold(
         release_hold.hold_id, release_hold.idempotency_key
@@ -62,7 +62,7 @@ create function public.extend_hold(
 returns billing.credit_holds
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.extend_hold(
         extend_hold.hold_id, extend_hold.expires_in

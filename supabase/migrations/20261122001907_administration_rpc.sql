@@ -13,7 +13,7 @@ create function public.revoke_grant(
 returns billing.credit_revocations
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.revoke_grant(
         revoke_grant.grant_id, revoke_grant.amount, revoke_grant.idempotency_key, revoke_grant.reason,
@@ -31,7 +31,7 @@ create function public.reinstate_grant(
 returns billing.credit_reinstatements
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.reinstate_grant(
         reinstate_grant.revocation_id, reinstate_grant.amount, reinstate_grant.idempotency_key,
@@ -50,7 +50,7 @@ create function public.adjust_credits(
 returns billing.credit_entries
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.adjust_credits(
         adjust_credits.account_id, adjust_credits.amount, adjust_credits.idempotency_key, adjust_credits.reason,
@@ -68,7 +68,7 @@ create function public.set_credit_limits(
 returns billing.credit_balances
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.set_credit_limits(
         set_credit_limits.account_id, set_credit_limits.overdraft, set_credit_limits.spend_cap,
@@ -84,7 +84,7 @@ create function public.close_account(
 returns billing.accounts
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.close_account(
         close_account.account_id, close_account.reason, close_account.actor
@@ -97,7 +97,7 @@ create function public.reopen_account(
 returns billing.accounts
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.reopen_account(
         reopen_account.account_id

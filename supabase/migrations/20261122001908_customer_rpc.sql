@@ -6,7 +6,7 @@ create function public.merge_customer(stripe_customer_id text, duplicate_of text
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.merge_customer(merge_customer.stripe_customer_id, merge_customer.duplicate_of)
 $$;
@@ -15,7 +15,7 @@ create function public.dismiss_customer(stripe_customer_id text, reason text, ac
 returns bigint
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.dismiss_customer(
         dismiss_customer.stripe_customer_id, dismiss_customer.reason, dismiss_customer.actor
@@ -26,7 +26,7 @@ create function public.dismiss_stripe_event(event_id text, reason text, actor te
 returns text
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.dismiss_stripe_event(
         dismiss_stripe_event.event_id, dismiss_stripe_event.reason, dismiss_stripe_event.actor

@@ -10,7 +10,7 @@ create function billing._has_pg_cron()
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(has_function_privilege(to_regprocedure('cron.schedule(text, text, text)'), 'execute'), false)
 $$;
@@ -19,7 +19,7 @@ create function billing.use_pg_cron()
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- Some 0.25 ms each, and locked until the job has done them all: half a second at most.

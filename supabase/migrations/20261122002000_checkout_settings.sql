@@ -23,7 +23,7 @@ create function billing._origin_of(url text)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select parts[1] || '://' || lower(parts[2])
         || case when parts[3]::integer = case parts[1] when 'https' then 443 else 80 end then '' else ':' || parts[3] end
@@ -41,7 +41,7 @@ create function billing._are_origins(urls text[])
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(bool_and(billing._origin_of(url) is not distinct from url), true)
     from unnest(_are_origins.urls) as url
@@ -73,7 +73,7 @@ create function billing._check_redirect(parameter text, url text)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _check_redirect.url is null or length(_check_redirect.url) > 2000 or not exists (

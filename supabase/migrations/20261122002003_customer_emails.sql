@@ -32,7 +32,7 @@ create function billing._follow_email(stripe_customer_id text, old_email text, n
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     insert into billing.customer_email_changes as held (stripe_customer_id, old_emails, new_email)
     values (
@@ -53,7 +53,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '1s'
 as $$
 begin
@@ -81,7 +81,7 @@ returns table (stripe_customer_id text, old_emails text[], new_email text, attem
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.customer_email_changes
     set attempts = customer_email_changes.attempts + 1,
@@ -107,7 +107,7 @@ returns void
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.customer_email_changes
     set next_attempt_at = now() + make_interval(secs => settle_email_change.retry_in_seconds),

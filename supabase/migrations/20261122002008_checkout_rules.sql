@@ -11,7 +11,7 @@ create function billing._account_to_bill(user_id uuid, account_id uuid)
 returns uuid
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if not exists (
@@ -43,7 +43,7 @@ create function billing._price_on_sale(plan text, pack text)
 returns table (stripe_price_id text, stripe_product_id text, is_metered boolean, seats_min bigint, seats_max bigint)
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if (_price_on_sale.plan is null) = (_price_on_sale.pack is null) then
@@ -87,7 +87,7 @@ create function billing._hold_price(stripe_price_id text, name text)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform from billing.products
@@ -123,7 +123,7 @@ create function billing._checked_quantity(quantity numeric, is_metered boolean, 
 returns bigint
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_least bigint := case when _checked_quantity.is_metered then 1 else _checked_quantity.seats_min end;
@@ -147,7 +147,7 @@ create function billing._with_session_id(url text)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case
         when pg_catalog.strpos(_with_session_id.url, '{CHECKOUT_SESSION_ID}') > 0 then _with_session_id.url

@@ -39,7 +39,7 @@ create function billing._is_within(
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case _is_within.scope
         when 'account' then true
@@ -58,7 +58,7 @@ create function billing._check_not_subscribed(account_id uuid, plan billing.plan
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_scope text := (select settings.one_subscription_per from billing.settings);
@@ -108,7 +108,7 @@ create function billing._trial_days(account_id uuid, plan billing.plans)
 returns integer
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select (_trial_days.plan).trial_days from billing.settings
     where (_trial_days.plan).trial_days > 0
@@ -142,7 +142,7 @@ create function billing._supersede_requests(
 returns jsonb
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with superseded as (
         update billing.checkout_requests as requests

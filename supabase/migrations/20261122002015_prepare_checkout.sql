@@ -20,7 +20,7 @@ returns jsonb
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_settings billing.settings;
@@ -133,7 +133,7 @@ returns boolean
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.checkout_requests set expired_at = now()
     where checkout_requests.stripe_checkout_session_id = any (note_checkout_session.expired)
@@ -151,7 +151,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.checkout_requests set discarded_at = now()

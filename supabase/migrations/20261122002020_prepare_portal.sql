@@ -12,7 +12,7 @@ create function billing._subscription_to_change(account_id uuid, livemode boolea
 returns billing.subscriptions
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select subscriptions from billing.subscriptions
     join billing.customers on customers.stripe_customer_id = subscriptions.stripe_customer_id
@@ -35,7 +35,7 @@ create function billing._portal_flow(flow text, stripe_subscription_id text, ret
 returns jsonb
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_type text := case _portal_flow.flow
@@ -71,7 +71,7 @@ returns jsonb
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_settings billing.settings;

@@ -39,7 +39,7 @@ create function billing._hmac_sha256(key bytea, message text)
 returns bytea
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with pads as (
         select
@@ -56,7 +56,7 @@ create function billing._sign_reference(account_id uuid, livemode boolean, expir
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select signed.text || '_' || encode(billing._hmac_sha256(keys.secret, signed.text), 'hex')
     from (
@@ -76,7 +76,7 @@ create function billing._read_reference(reference text, livemode boolean, used_a
 returns table (account_id uuid, refusal text)
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_found text[] := pg_catalog.regexp_match(
@@ -111,7 +111,7 @@ returns text
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_expires_in interval := coalesce(

@@ -15,7 +15,7 @@ create function billing._attribute_payment(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_named record;

@@ -53,7 +53,7 @@ create function billing._are_link_options(options jsonb)
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when jsonb_typeof(_are_link_options.options) <> 'object' then false else not exists (
         select from jsonb_object_keys(_are_link_options.options) as name
@@ -74,7 +74,7 @@ create function billing._link_options(options jsonb)
 returns jsonb
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_options jsonb;
@@ -106,7 +106,7 @@ create function billing._link_as_told(link billing.payment_links, name text)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when (_link_as_told.link).url is not null then jsonb_build_object(
         'name', _link_as_told.name,
@@ -129,7 +129,7 @@ create function billing._claim_link(stripe_price_id text, quantity bigint, is_pa
 returns jsonb
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_livemode boolean := billing.is_livemode();

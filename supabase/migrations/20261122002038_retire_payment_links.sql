@@ -10,7 +10,7 @@ create function billing._retire_links(ids uuid[], reason text)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.payment_links
     set active = false, retired_at = now(), retired_reason = _retire_links.reason,
@@ -22,7 +22,7 @@ create function billing._retire_links_of_price(stripe_price_id text)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing._retire_links(array_agg(payment_links.id), 'price') from billing.payment_links
     where payment_links.stripe_price_id = _retire_links_of_price.stripe_price_id and payment_links.active
@@ -34,7 +34,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._retire_links_of_price(new.stripe_price_id);
@@ -66,7 +66,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._retire_links_of_price(price.stripe_price_id)
@@ -94,7 +94,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (
@@ -123,7 +123,7 @@ returns table (id uuid, stripe_payment_link_id text, attempts integer)
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.payment_links
     set attempts = payment_links.attempts + 1,
@@ -144,7 +144,7 @@ returns void
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.payment_links
     set deactivate_at = now() + make_interval(secs => settle_retired_link.retry_in_seconds),
@@ -159,7 +159,7 @@ returns setof billing.payment_links
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_ids uuid[] := array(

@@ -10,7 +10,7 @@ create function billing._pause_recharge(account_id uuid, reason text)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.recharge_settings
     set is_paused = true, paused_reason = _pause_recharge.reason, paused_at = billing.current_time(),
@@ -24,7 +24,7 @@ create function billing._arm_recharge(account_id uuid)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.credit_balances
     set recharge_below = (
@@ -45,7 +45,7 @@ create function billing._claim_recharge(account_id uuid)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.current_time();
@@ -124,7 +124,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.credit_balances set recharge_below = null

@@ -16,7 +16,7 @@ returns billing.recharge_settings
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_settings billing.recharge_settings;
@@ -100,7 +100,7 @@ create function public.set_recharge(
 returns billing.recharge_settings
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.set_recharge(
         set_recharge.account_id, set_recharge.threshold, set_recharge.stripe_price_id, set_recharge.monthly_cap_amount,

@@ -9,7 +9,7 @@ create function billing._obstacle_to_recharge(account_id uuid)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case
         when accounts.closed_at is not null then 'account_closed'
@@ -29,7 +29,7 @@ create function billing._check_recharges_again()
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_account_id uuid;
@@ -77,7 +77,7 @@ returns table (
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_recharge billing.recharges;
@@ -134,7 +134,7 @@ returns void
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
 as $$
     update billing.recharges

@@ -11,7 +11,7 @@ create function billing._pay_recharge(recharge billing.recharges, stripe_payment
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_recharge billing.recharges := _pay_recharge.recharge;
@@ -52,7 +52,7 @@ create function billing._stop_recharge(recharge billing.recharges, audience text
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_recharge billing.recharges := _stop_recharge.recharge;
@@ -84,7 +84,7 @@ create function billing._lock_recharge(recharge_id uuid)
 returns billing.recharges
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_recharge billing.recharges;
@@ -113,7 +113,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
 as $$
 declare

@@ -22,7 +22,7 @@ create function billing._notify(account_id uuid, audience text, kind text, dedup
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
     select

@@ -11,7 +11,7 @@ create function billing._skip_notifications()
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update billing.notifications
     set status = judged.status, last_error = judged.reason, next_attempt_at = null
@@ -42,7 +42,7 @@ create function billing._digest_notifications(first billing.notifications)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_first billing.notifications := _digest_notifications.first;
@@ -88,7 +88,7 @@ returns table (
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_ids bigint[];

@@ -8,7 +8,7 @@ create function billing._pays_for_credits(event_type text)
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select _pays_for_credits.event_type in (
         'invoice.paid', 'invoice.payment_succeeded', 'checkout.session.completed', 'checkout.session.async_payment_succeeded',
@@ -20,7 +20,7 @@ create function billing._notify_of_event(event billing.stripe_events)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing._notify(
         (
@@ -47,7 +47,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._notify_of_event(new);
@@ -66,7 +66,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._notify(
@@ -96,7 +96,7 @@ create function billing._notify_of_receipt(
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing._notify(
         _notify_of_receipt.account_id, 'customer', 'receipt', 'receipt:' || _notify_of_receipt.reference_id,
@@ -114,7 +114,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (select from billing.settings where 'receipt' = any (settings.customer_notifications)) then
@@ -139,7 +139,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (select from billing.settings where 'receipt' = any (settings.customer_notifications)) then

@@ -10,7 +10,7 @@ create function billing._notify_of_silence()
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing._notify(
         null, 'administrators', 'silence', format('silence:%s', extract(epoch from latest.received_at)),
@@ -104,7 +104,7 @@ create function billing._notify_of_expiring_cards()
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing._notify(
         customers.account_id, 'customer', 'card_expiring',
@@ -141,7 +141,7 @@ returns void
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing._notify_of_silence();
     select billing._notify_of_waiting_events();
@@ -156,7 +156,7 @@ returns uuid
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.current_time();

@@ -12,7 +12,7 @@ create function billing._accounts_of_money(
 returns uuid[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct concerned.account_id order by concerned.account_id), '{}') from (
         select payments.account_id from billing.payments
@@ -35,7 +35,7 @@ create function billing._invoices_of_payment(stripe_payment_intent_id text, stri
 returns text[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct invoice_payments.stripe_invoice_id order by invoice_payments.stripe_invoice_id), '{}')
     from billing.invoice_payments
@@ -52,7 +52,7 @@ create function billing._lock_money(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_invoice_ids text[];

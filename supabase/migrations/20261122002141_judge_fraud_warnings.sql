@@ -12,7 +12,7 @@ returns table (
 )
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with case_at_hand as (
         select
@@ -112,7 +112,7 @@ create function billing._alert_of_warning(warning billing.fraud_warnings)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
     select
@@ -134,7 +134,7 @@ create function billing._act_on_warning(warning billing.fraud_warnings)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_warning billing.fraud_warnings := _act_on_warning.warning;

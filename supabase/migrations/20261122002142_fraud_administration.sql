@@ -8,7 +8,7 @@ create function billing._freeze_account(account_id uuid, reason text)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with frozen as (
         update billing.accounts
@@ -29,7 +29,7 @@ returns billing.accounts
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_account billing.accounts;
@@ -56,7 +56,7 @@ returns billing.accounts
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_account billing.accounts;
@@ -89,7 +89,7 @@ create function billing._warning(stripe_early_fraud_warning_id text)
 returns billing.fraud_warnings
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_warning billing.fraud_warnings;
@@ -113,7 +113,7 @@ returns billing.fraud_warnings
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_warning billing.fraud_warnings;
@@ -149,7 +149,7 @@ returns billing.fraud_actions
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_warning billing.fraud_warnings;
@@ -175,7 +175,7 @@ returns billing.fraud_actions
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_warning billing.fraud_warnings;
@@ -218,7 +218,7 @@ returns billing.fraud_actions
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_action billing.fraud_actions;

@@ -13,7 +13,7 @@ returns table (
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with due as (
         select actions.id, actions.is_in_doubt from billing.fraud_actions as actions
@@ -38,7 +38,7 @@ create function billing._tell_of_failed_action(action billing.fraud_actions)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
     select
@@ -58,7 +58,7 @@ create function billing._fail_refund_action(stripe_refund_id text)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_action billing.fraud_actions;
@@ -85,7 +85,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_action billing.fraud_actions;

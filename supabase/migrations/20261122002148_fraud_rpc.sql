@@ -6,7 +6,7 @@ create function public.freeze_account(account_id uuid, reason text, actor text)
 returns billing.accounts
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.freeze_account(
         freeze_account.account_id, freeze_account.reason, freeze_account.actor
@@ -17,7 +17,7 @@ create function public.unfreeze_account(account_id uuid, reason text, actor text
 returns billing.accounts
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.unfreeze_account(
         unfreeze_account.account_id, unfreeze_account.reason, unfreeze_account.actor
@@ -28,7 +28,7 @@ create function public.resolve_fraud_warning(stripe_early_fraud_warning_id text,
 returns billing.fraud_warnings
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.resolve_fraud_warning(
         resolve_fraud_warning.stripe_early_fraud_warning_id, resolve_fraud_warning.decision, resolve_fraud_warning.notes, resolve_fraud_warning.actor
@@ -39,7 +39,7 @@ create function public.note_fraud(stripe_early_fraud_warning_id text, notes text
 returns billing.fraud_actions
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.note_fraud(
         note_fraud.stripe_early_fraud_warning_id, note_fraud.notes, note_fraud.actor
@@ -50,7 +50,7 @@ create function public.refund_fraud_warning(stripe_early_fraud_warning_id text, 
 returns billing.fraud_actions
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.refund_fraud_warning(
         refund_fraud_warning.stripe_early_fraud_warning_id, refund_fraud_warning.reason, refund_fraud_warning.actor
@@ -61,7 +61,7 @@ create function public.undo_fraud_action(id bigint, reason text, actor text)
 returns billing.fraud_actions
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.undo_fraud_action(
         undo_fraud_action.id, undo_fraud_action.reason, undo_fraud_action.actor

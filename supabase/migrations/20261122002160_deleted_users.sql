@@ -21,7 +21,7 @@ create function billing._report_deleted_user(account_id uuid)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_subscription record;
@@ -66,7 +66,7 @@ create function billing._report_if_deleted(user_id uuid, account_id uuid)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '1s'
 as $$
 begin
@@ -85,7 +85,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._report_if_deleted(old.owner_id, old.id);
@@ -98,7 +98,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._report_if_deleted(old.user_id, old.account_id);
@@ -111,7 +111,7 @@ returns trigger
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._report_if_deleted(new.id, mine.account_id)
@@ -151,7 +151,7 @@ returns void
 language sql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing._report_deleted_user(abandoned.id) from (
         select accounts.id from billing.accounts

@@ -24,7 +24,7 @@ returns table (account_id uuid, email text)
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select accounts.id, users.email::text
     from billing.accounts
@@ -39,7 +39,7 @@ returns setof uuid
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_search text := lower(pg_catalog.btrim(find_accounts.search));
@@ -87,7 +87,7 @@ returns table (queue_length bigint, oldest_message_at timestamptz, messages_wait
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select
         count(*), min(messages.enqueued_at), count(*) filter (where messages.vt > now() and messages.read_ct > 0),
@@ -104,7 +104,7 @@ returns table (name text, value jsonb, meaning text)
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select field.key, field.value, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
     from billing.settings
