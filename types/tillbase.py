@@ -39,6 +39,30 @@ class BillingAccountMembersUpdate(TypedDict):
     user_id: NotRequired[Annotated[uuid.UUID, Field(alias="user_id")]]
 
 
+class BillingAccountProof(BaseModel):
+    accounts_checked: int = Field(alias="accounts_checked")
+    id: bool = Field(alias="id")
+    last_account_id: Optional[uuid.UUID] = Field(alias="last_account_id")
+    round_finished_at: Optional[datetime.datetime] = Field(alias="round_finished_at")
+    round_started_at: Optional[datetime.datetime] = Field(alias="round_started_at")
+
+
+class BillingAccountProofInsert(TypedDict):
+    accounts_checked: NotRequired[Annotated[int, Field(alias="accounts_checked")]]
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    last_account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="last_account_id")]]
+    round_finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_finished_at")]]
+    round_started_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_started_at")]]
+
+
+class BillingAccountProofUpdate(TypedDict):
+    accounts_checked: NotRequired[Annotated[int, Field(alias="accounts_checked")]]
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    last_account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="last_account_id")]]
+    round_finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_finished_at")]]
+    round_started_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_started_at")]]
+
+
 class BillingAccounts(BaseModel):
     closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
     created_at: datetime.datetime = Field(alias="created_at")
@@ -288,6 +312,7 @@ class BillingCreditBalances(BaseModel):
     balance: int = Field(alias="balance")
     carried: int = Field(alias="carried")
     debt: int = Field(alias="debt")
+    epoch: int = Field(alias="epoch")
     held: int = Field(alias="held")
     is_low: bool = Field(alias="is_low")
     low_balance_threshold: Optional[int] = Field(alias="low_balance_threshold")
@@ -301,6 +326,9 @@ class BillingCreditBalances(BaseModel):
     spent_in_period: int = Field(alias="spent_in_period")
     updated_at: datetime.datetime = Field(alias="updated_at")
     withheld: int = Field(alias="withheld")
+    written_off_at: Optional[datetime.datetime] = Field(alias="written_off_at")
+    written_off_debt: int = Field(alias="written_off_debt")
+    written_off_withheld: int = Field(alias="written_off_withheld")
 
 
 class BillingCreditBalancesInsert(TypedDict):
@@ -308,6 +336,7 @@ class BillingCreditBalancesInsert(TypedDict):
     balance: NotRequired[Annotated[int, Field(alias="balance")]]
     carried: NotRequired[Annotated[int, Field(alias="carried")]]
     debt: NotRequired[Annotated[int, Field(alias="debt")]]
+    epoch: NotRequired[Annotated[int, Field(alias="epoch")]]
     held: NotRequired[Annotated[int, Field(alias="held")]]
     is_low: NotRequired[Annotated[bool, Field(alias="is_low")]]
     low_balance_threshold: NotRequired[Annotated[Optional[int], Field(alias="low_balance_threshold")]]
@@ -321,6 +350,9 @@ class BillingCreditBalancesInsert(TypedDict):
     spent_in_period: NotRequired[Annotated[int, Field(alias="spent_in_period")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
     withheld: NotRequired[Annotated[int, Field(alias="withheld")]]
+    written_off_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="written_off_at")]]
+    written_off_debt: NotRequired[Annotated[int, Field(alias="written_off_debt")]]
+    written_off_withheld: NotRequired[Annotated[int, Field(alias="written_off_withheld")]]
 
 
 class BillingCreditBalancesUpdate(TypedDict):
@@ -328,6 +360,7 @@ class BillingCreditBalancesUpdate(TypedDict):
     balance: NotRequired[Annotated[int, Field(alias="balance")]]
     carried: NotRequired[Annotated[int, Field(alias="carried")]]
     debt: NotRequired[Annotated[int, Field(alias="debt")]]
+    epoch: NotRequired[Annotated[int, Field(alias="epoch")]]
     held: NotRequired[Annotated[int, Field(alias="held")]]
     is_low: NotRequired[Annotated[bool, Field(alias="is_low")]]
     low_balance_threshold: NotRequired[Annotated[Optional[int], Field(alias="low_balance_threshold")]]
@@ -341,6 +374,9 @@ class BillingCreditBalancesUpdate(TypedDict):
     spent_in_period: NotRequired[Annotated[int, Field(alias="spent_in_period")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
     withheld: NotRequired[Annotated[int, Field(alias="withheld")]]
+    written_off_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="written_off_at")]]
+    written_off_debt: NotRequired[Annotated[int, Field(alias="written_off_debt")]]
+    written_off_withheld: NotRequired[Annotated[int, Field(alias="written_off_withheld")]]
 
 
 class BillingCreditConsumptions(BaseModel):
@@ -437,11 +473,13 @@ class BillingCreditGrants(BaseModel):
     description: Optional[str] = Field(alias="description")
     effective_at: datetime.datetime = Field(alias="effective_at")
     entry_id: Optional[int] = Field(alias="entry_id")
+    epoch: int = Field(alias="epoch")
     expires_at: Optional[datetime.datetime] = Field(alias="expires_at")
     held: int = Field(alias="held")
     id: int = Field(alias="id")
     idempotency_key: str = Field(alias="idempotency_key")
     key_space: str = Field(alias="key_space")
+    lapsed: int = Field(alias="lapsed")
     priority: int = Field(alias="priority")
     reference_id: Optional[str] = Field(alias="reference_id")
     remaining: int = Field(alias="remaining")
@@ -463,11 +501,13 @@ class BillingCreditGrantsInsert(TypedDict):
     description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
     effective_at: Annotated[datetime.datetime, Field(alias="effective_at")]
     entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
+    epoch: NotRequired[Annotated[int, Field(alias="epoch")]]
     expires_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expires_at")]]
     held: NotRequired[Annotated[int, Field(alias="held")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
     idempotency_key: Annotated[str, Field(alias="idempotency_key")]
     key_space: Annotated[str, Field(alias="key_space")]
+    lapsed: NotRequired[Annotated[int, Field(alias="lapsed")]]
     priority: NotRequired[Annotated[int, Field(alias="priority")]]
     reference_id: NotRequired[Annotated[Optional[str], Field(alias="reference_id")]]
     remaining: Annotated[int, Field(alias="remaining")]
@@ -493,11 +533,13 @@ class BillingCreditGrantsUpdate(TypedDict):
     description: NotRequired[Annotated[Optional[str], Field(alias="description")]]
     effective_at: NotRequired[Annotated[datetime.datetime, Field(alias="effective_at")]]
     entry_id: NotRequired[Annotated[Optional[int], Field(alias="entry_id")]]
+    epoch: NotRequired[Annotated[int, Field(alias="epoch")]]
     expires_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="expires_at")]]
     held: NotRequired[Annotated[int, Field(alias="held")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
     idempotency_key: NotRequired[Annotated[str, Field(alias="idempotency_key")]]
     key_space: NotRequired[Annotated[str, Field(alias="key_space")]]
+    lapsed: NotRequired[Annotated[int, Field(alias="lapsed")]]
     priority: NotRequired[Annotated[int, Field(alias="priority")]]
     reference_id: NotRequired[Annotated[Optional[str], Field(alias="reference_id")]]
     remaining: NotRequired[Annotated[int, Field(alias="remaining")]]
@@ -1137,28 +1179,37 @@ class BillingDisputesUpdate(TypedDict):
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
-class BillingEntitlementProof(BaseModel):
-    accounts_checked: int = Field(alias="accounts_checked")
-    id: bool = Field(alias="id")
-    last_account_id: Optional[uuid.UUID] = Field(alias="last_account_id")
-    round_finished_at: Optional[datetime.datetime] = Field(alias="round_finished_at")
-    round_started_at: Optional[datetime.datetime] = Field(alias="round_started_at")
+class BillingFoundDiscrepancies(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    business_key: Optional[str] = Field(alias="business_key")
+    detail: str = Field(alias="detail")
+    expected: Optional[int] = Field(alias="expected")
+    found: Optional[int] = Field(alias="found")
+    found_at: datetime.datetime = Field(alias="found_at")
+    id: int = Field(alias="id")
+    invariant: str = Field(alias="invariant")
 
 
-class BillingEntitlementProofInsert(TypedDict):
-    accounts_checked: NotRequired[Annotated[int, Field(alias="accounts_checked")]]
-    id: NotRequired[Annotated[bool, Field(alias="id")]]
-    last_account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="last_account_id")]]
-    round_finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_finished_at")]]
-    round_started_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_started_at")]]
+class BillingFoundDiscrepanciesInsert(TypedDict):
+    account_id: Annotated[uuid.UUID, Field(alias="account_id")]
+    business_key: NotRequired[Annotated[Optional[str], Field(alias="business_key")]]
+    detail: Annotated[str, Field(alias="detail")]
+    expected: NotRequired[Annotated[Optional[int], Field(alias="expected")]]
+    found: NotRequired[Annotated[Optional[int], Field(alias="found")]]
+    found_at: NotRequired[Annotated[datetime.datetime, Field(alias="found_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    invariant: Annotated[str, Field(alias="invariant")]
 
 
-class BillingEntitlementProofUpdate(TypedDict):
-    accounts_checked: NotRequired[Annotated[int, Field(alias="accounts_checked")]]
-    id: NotRequired[Annotated[bool, Field(alias="id")]]
-    last_account_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="last_account_id")]]
-    round_finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_finished_at")]]
-    round_started_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="round_started_at")]]
+class BillingFoundDiscrepanciesUpdate(TypedDict):
+    account_id: NotRequired[Annotated[uuid.UUID, Field(alias="account_id")]]
+    business_key: NotRequired[Annotated[Optional[str], Field(alias="business_key")]]
+    detail: NotRequired[Annotated[str, Field(alias="detail")]]
+    expected: NotRequired[Annotated[Optional[int], Field(alias="expected")]]
+    found: NotRequired[Annotated[Optional[int], Field(alias="found")]]
+    found_at: NotRequired[Annotated[datetime.datetime, Field(alias="found_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    invariant: NotRequired[Annotated[str, Field(alias="invariant")]]
 
 
 class BillingEventPruning(BaseModel):
