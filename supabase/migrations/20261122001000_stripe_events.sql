@@ -70,7 +70,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_expected boolean := (select settings.livemode from billing.settings);
@@ -116,7 +116,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
@@ -145,7 +145,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_status text;
@@ -181,7 +181,7 @@ create function billing._has_arrived(stripe_id text)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select
         exists (select from billing.plans where plans.stripe_price_id = _has_arrived.stripe_id)
@@ -202,7 +202,7 @@ create function billing._lock_arrival(stripe_id text)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform pg_catalog.pg_advisory_xact_lock(
@@ -216,7 +216,7 @@ create function billing._retry_events_waiting_for(stripe_id text)
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select billing.retry_stripe_event(stripe_events.stripe_event_id) from billing.stripe_events
     where stripe_events.waiting_for = _retry_events_waiting_for.stripe_id
@@ -228,7 +228,7 @@ create function billing._dismissal(payload text, waiting_for text)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.format(
         'customer %s was dismissed by %s: %s', customers.stripe_customer_id, customers.dismissed_by,
@@ -250,7 +250,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stripe_id text;
@@ -301,7 +301,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.stripe_events

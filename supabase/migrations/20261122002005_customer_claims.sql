@@ -33,7 +33,7 @@ create function billing._name_of_account(account_id uuid)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select left(
         coalesce(
@@ -53,7 +53,7 @@ create function billing._claim_customer(account_id uuid, livemode boolean)
 returns jsonb
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_claim billing.customer_claims;
@@ -119,7 +119,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_claim billing.customer_claims;
