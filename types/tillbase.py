@@ -1179,6 +1179,21 @@ class BillingDisputesUpdate(TypedDict):
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
+class BillingEventPruning(BaseModel):
+    id: bool = Field(alias="id")
+    pruned_until: datetime.datetime = Field(alias="pruned_until")
+
+
+class BillingEventPruningInsert(TypedDict):
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    pruned_until: NotRequired[Annotated[datetime.datetime, Field(alias="pruned_until")]]
+
+
+class BillingEventPruningUpdate(TypedDict):
+    id: NotRequired[Annotated[bool, Field(alias="id")]]
+    pruned_until: NotRequired[Annotated[datetime.datetime, Field(alias="pruned_until")]]
+
+
 class BillingFoundDiscrepancies(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
     business_key: Optional[str] = Field(alias="business_key")
@@ -1210,21 +1225,6 @@ class BillingFoundDiscrepanciesUpdate(TypedDict):
     found_at: NotRequired[Annotated[datetime.datetime, Field(alias="found_at")]]
     id: NotRequired[Annotated[int, Field(alias="id")]]
     invariant: NotRequired[Annotated[str, Field(alias="invariant")]]
-
-
-class BillingEventPruning(BaseModel):
-    id: bool = Field(alias="id")
-    pruned_until: datetime.datetime = Field(alias="pruned_until")
-
-
-class BillingEventPruningInsert(TypedDict):
-    id: NotRequired[Annotated[bool, Field(alias="id")]]
-    pruned_until: NotRequired[Annotated[datetime.datetime, Field(alias="pruned_until")]]
-
-
-class BillingEventPruningUpdate(TypedDict):
-    id: NotRequired[Annotated[bool, Field(alias="id")]]
-    pruned_until: NotRequired[Annotated[datetime.datetime, Field(alias="pruned_until")]]
 
 
 class BillingFraudActions(BaseModel):

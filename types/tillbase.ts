@@ -45,6 +45,31 @@ export type Database = {
           },
         ];
       };
+      "account_proof": {
+        Row: {
+          "accounts_checked": number;
+          "id": boolean;
+          "last_account_id": string | null;
+          "round_finished_at": string | null;
+          "round_started_at": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "accounts_checked"?: number;
+          "id"?: boolean;
+          "last_account_id"?: string | null;
+          "round_finished_at"?: string | null;
+          "round_started_at"?: string | null;
+        };
+        Update: {
+          "accounts_checked"?: number;
+          "id"?: boolean;
+          "last_account_id"?: string | null;
+          "round_finished_at"?: string | null;
+          "round_started_at"?: string | null;
+        };
+        Relationships: [];
+      };
       "accounts": {
         Row: {
           "closed_at": string | null;
@@ -382,6 +407,7 @@ export type Database = {
           "balance": number;
           "carried": number;
           "debt": number;
+          "epoch": number;
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
@@ -395,11 +421,15 @@ export type Database = {
           "spent_in_period": number;
           "updated_at": string;
           "withheld": number;
+          "written_off_at": string | null;
+          "written_off_debt": number;
+          "written_off_withheld": number;
           "_in_running_period": {
             "account_id": string;
             "balance": number;
             "carried": number;
             "debt": number;
+            "epoch": number;
             "held": number;
             "is_low": boolean;
             "low_balance_threshold": number | null;
@@ -413,12 +443,17 @@ export type Database = {
             "spent_in_period": number;
             "updated_at": string;
             "withheld": number;
+            "written_off_at": string | null;
+            "written_off_debt": number;
+            "written_off_withheld": number;
           } | null;
+          "_room_under_cap": number | null;
           "settled_balance": {
             "account_id": string;
             "balance": number;
             "carried": number;
             "debt": number;
+            "epoch": number;
             "held": number;
             "is_low": boolean;
             "low_balance_threshold": number | null;
@@ -432,14 +467,21 @@ export type Database = {
             "spent_in_period": number;
             "updated_at": string;
             "withheld": number;
+            "written_off_at": string | null;
+            "written_off_debt": number;
+            "written_off_withheld": number;
           } | null;
         };
-        ComputedFields: "_in_running_period" | "settled_balance";
+        ComputedFields:
+          | "_in_running_period"
+          | "_room_under_cap"
+          | "settled_balance";
         Insert: {
           "account_id": string;
           "balance"?: number;
           "carried"?: number;
           "debt"?: number;
+          "epoch"?: number;
           "held"?: number;
           "is_low"?: boolean;
           "low_balance_threshold"?: number | null;
@@ -453,12 +495,16 @@ export type Database = {
           "spent_in_period"?: number;
           "updated_at"?: string;
           "withheld"?: number;
+          "written_off_at"?: string | null;
+          "written_off_debt"?: number;
+          "written_off_withheld"?: number;
         };
         Update: {
           "account_id"?: string;
           "balance"?: number;
           "carried"?: number;
           "debt"?: number;
+          "epoch"?: number;
           "held"?: number;
           "is_low"?: boolean;
           "low_balance_threshold"?: number | null;
@@ -472,6 +518,9 @@ export type Database = {
           "spent_in_period"?: number;
           "updated_at"?: string;
           "withheld"?: number;
+          "written_off_at"?: string | null;
+          "written_off_debt"?: number;
+          "written_off_withheld"?: number;
         };
         Relationships: [
           {
@@ -602,11 +651,13 @@ export type Database = {
           "description": string | null;
           "effective_at": string;
           "entry_id": number | null;
+          "epoch": number;
           "expires_at": string | null;
           "held": number;
           "id": number;
           "idempotency_key": string;
           "key_space": string;
+          "lapsed": number;
           "priority": number;
           "reference_id": string | null;
           "remaining": number;
@@ -616,12 +667,14 @@ export type Database = {
           "stripe_payment_intent_id": string | null;
           "stripe_price_id": string | null;
           "stripe_subscription_item_id": string | null;
+          "_expiry_key": string | null;
           "_lapsed_of_lot": number | null;
           "_open_scheduled_lot": undefined | null;
           "_revocable": number | null;
           "_spent_of_lot": number | null;
         };
         ComputedFields:
+          | "_expiry_key"
           | "_lapsed_of_lot"
           | "_open_scheduled_lot"
           | "_revocable"
@@ -636,11 +689,13 @@ export type Database = {
           "description"?: string | null;
           "effective_at": string;
           "entry_id"?: number | null;
+          "epoch"?: number;
           "expires_at"?: string | null;
           "held"?: number;
           "id"?: never;
           "idempotency_key": string;
           "key_space": string;
+          "lapsed"?: number;
           "priority"?: number;
           "reference_id"?: string | null;
           "remaining": number;
@@ -661,11 +716,13 @@ export type Database = {
           "description"?: string | null;
           "effective_at"?: string;
           "entry_id"?: number | null;
+          "epoch"?: number;
           "expires_at"?: string | null;
           "held"?: number;
           "id"?: never;
           "idempotency_key"?: string;
           "key_space"?: string;
+          "lapsed"?: number;
           "priority"?: number;
           "reference_id"?: string | null;
           "remaining"?: number;
@@ -1484,31 +1541,6 @@ export type Database = {
         };
         Relationships: [];
       };
-      "entitlement_proof": {
-        Row: {
-          "accounts_checked": number;
-          "id": boolean;
-          "last_account_id": string | null;
-          "round_finished_at": string | null;
-          "round_started_at": string | null;
-        };
-        ComputedFields: never;
-        Insert: {
-          "accounts_checked"?: number;
-          "id"?: boolean;
-          "last_account_id"?: string | null;
-          "round_finished_at"?: string | null;
-          "round_started_at"?: string | null;
-        };
-        Update: {
-          "accounts_checked"?: number;
-          "id"?: boolean;
-          "last_account_id"?: string | null;
-          "round_finished_at"?: string | null;
-          "round_started_at"?: string | null;
-        };
-        Relationships: [];
-      };
       "event_pruning": {
         Row: {
           "id": boolean;
@@ -1524,6 +1556,55 @@ export type Database = {
           "pruned_until"?: string;
         };
         Relationships: [];
+      };
+      "found_discrepancies": {
+        Row: {
+          "account_id": string;
+          "business_key": string | null;
+          "detail": string;
+          "expected": number | null;
+          "found": number | null;
+          "found_at": string;
+          "id": number;
+          "invariant": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "business_key"?: string | null;
+          "detail": string;
+          "expected"?: number | null;
+          "found"?: number | null;
+          "found_at"?: string;
+          "id"?: never;
+          "invariant": string;
+        };
+        Update: {
+          "account_id"?: string;
+          "business_key"?: string | null;
+          "detail"?: string;
+          "expected"?: number | null;
+          "found"?: number | null;
+          "found_at"?: string;
+          "id"?: never;
+          "invariant"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "found_discrepancies_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "found_discrepancies_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "entitlement_discrepancies";
+            referencedColumns: ["account_id"];
+          },
+        ];
       };
       "fraud_actions": {
         Row: {
@@ -3467,6 +3548,10 @@ export type Database = {
         Args: { "stripe_invoice_id": string };
         Returns: undefined;
       };
+      "_apply_returns_of_lot": {
+        Args: { "grant_id": number };
+        Returns: undefined;
+      };
       "_apply_returns_of_payment": {
         Args: {
           "stripe_charge_id": string;
@@ -3661,6 +3746,7 @@ export type Database = {
           "balance": number;
           "carried": number;
           "debt": number;
+          "epoch": number;
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
@@ -3674,6 +3760,9 @@ export type Database = {
           "spent_in_period": number;
           "updated_at": string;
           "withheld": number;
+          "written_off_at": string | null;
+          "written_off_debt": number;
+          "written_off_withheld": number;
         };
         SetofOptions: {
           from: "*";
@@ -3681,6 +3770,16 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_counted_by_cap": {
+        Args: {
+          "entry": Omit<
+            Database["billing"]["Tables"]["credit_entries"]["Row"],
+            Database["billing"]["Tables"]["credit_entries"]["ComputedFields"]
+          >;
+          "period_start": string;
+        };
+        Returns: number;
       };
       "_create_queue": { Args: Record<PropertyKey, never>; Returns: undefined };
       "_credits_of_pack": {
@@ -3838,6 +3937,15 @@ export type Database = {
           "stripe_subscription_item_id": string;
         };
         Returns: undefined;
+      };
+      "_expiry_key": {
+        Args: {
+          "lot": Omit<
+            Database["billing"]["Tables"]["credit_grants"]["Row"],
+            Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
       };
       "_fail_refund_action": {
         Args: { "stripe_refund_id": string };
@@ -4044,6 +4152,7 @@ export type Database = {
           "balance": number;
           "carried": number;
           "debt": number;
+          "epoch": number;
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
@@ -4057,6 +4166,9 @@ export type Database = {
           "spent_in_period": number;
           "updated_at": string;
           "withheld": number;
+          "written_off_at": string | null;
+          "written_off_debt": number;
+          "written_off_withheld": number;
         };
         SetofOptions: {
           from: "billing.credit_balances";
@@ -4174,6 +4286,7 @@ export type Database = {
           "balance": number;
           "carried": number;
           "debt": number;
+          "epoch": number;
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
@@ -4187,6 +4300,9 @@ export type Database = {
           "spent_in_period": number;
           "updated_at": string;
           "withheld": number;
+          "written_off_at": string | null;
+          "written_off_debt": number;
+          "written_off_withheld": number;
         };
         SetofOptions: {
           from: "*";
@@ -4194,6 +4310,10 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "_lock_balance_soon": {
+        Args: { "account_id": string };
+        Returns: boolean;
       };
       "_lock_card": {
         Args: { "card_fingerprint": string };
@@ -4306,6 +4426,7 @@ export type Database = {
           "balance": number;
           "carried": number;
           "debt": number;
+          "epoch": number;
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
@@ -4319,6 +4440,9 @@ export type Database = {
           "spent_in_period": number;
           "updated_at": string;
           "withheld": number;
+          "written_off_at": string | null;
+          "written_off_debt": number;
+          "written_off_withheld": number;
         };
         SetofOptions: {
           from: "*";
@@ -4488,6 +4612,45 @@ export type Database = {
       };
       "_open_shortfall": { Args: { "grant_id": number }; Returns: number };
       "_origin_of": { Args: { "url": string }; Returns: string };
+      "_owe_again": {
+        Args: {
+          "amount": number;
+          "kind": string;
+          "original": Omit<
+            Database["billing"]["Tables"]["credit_entries"]["Row"],
+            Database["billing"]["Tables"]["credit_entries"]["ComputedFields"]
+          >;
+        };
+        Returns: {
+          "account_id": string;
+          "balance": number;
+          "carried": number;
+          "debt": number;
+          "epoch": number;
+          "held": number;
+          "is_low": boolean;
+          "low_balance_threshold": number | null;
+          "may_spend": boolean;
+          "next_due_at": string | null;
+          "overdraft": number;
+          "recharge_below": number | null;
+          "spend_cap": number | null;
+          "spend_cap_period": string | null;
+          "spend_period_start": string | null;
+          "spent_in_period": number;
+          "updated_at": string;
+          "withheld": number;
+          "written_off_at": string | null;
+          "written_off_debt": number;
+          "written_off_withheld": number;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_balances";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "_pack_name": {
         Args: {
           "pack": Omit<
@@ -4652,6 +4815,7 @@ export type Database = {
           "stripe_product_id": string;
         }[];
       };
+      "_prove_account": { Args: { "account_id": string }; Returns: number };
       "_purchase": {
         Args: {
           "purchase": Omit<
@@ -5000,6 +5164,15 @@ export type Database = {
         };
       };
       "_revoked_by_hand": { Args: { "grant_id": number }; Returns: number };
+      "_room_under_cap": {
+        Args: {
+          "balance": Omit<
+            Database["billing"]["Tables"]["credit_balances"]["Row"],
+            Database["billing"]["Tables"]["credit_balances"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
       "_seats": {
         Args: {
           "plan": Omit<
@@ -5173,12 +5346,28 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "_spent_after": {
+        Args: {
+          "account_id": string;
+          "last_entry_id": number;
+          "period_start": string;
+        };
+        Returns: number;
+      };
       "_spent_of_lot": {
         Args: {
           "lot": Omit<
             Database["billing"]["Tables"]["credit_grants"]["Row"],
             Database["billing"]["Tables"]["credit_grants"]["ComputedFields"]
           >;
+        };
+        Returns: number;
+      };
+      "_spent_until": {
+        Args: {
+          "account_id": string;
+          "last_entry_id": number;
+          "period_start": string;
         };
         Returns: number;
       };
@@ -5548,6 +5737,13 @@ export type Database = {
           "stripe_price_id": string;
           "stripe_subscription_id": string;
           "value": Json;
+        }[];
+      };
+      "account_ledger_discrepancies": {
+        Args: { "account_id": string };
+        Returns: {
+          "detail": string;
+          "invariant": string;
         }[];
       };
       "adjust_credits": {
@@ -6041,8 +6237,8 @@ export type Database = {
         };
         Returns: Json;
       };
-      "prove_entitlements": {
-        Args: { "accounts_max": number };
+      "prove_accounts": {
+        Args: { "accounts_max": number; "milliseconds_max"?: number };
         Returns: {
           "accounts": number;
           "discrepancies": number;
@@ -6441,11 +6637,13 @@ export type Database = {
           "description": string | null;
           "effective_at": string;
           "entry_id": number | null;
+          "epoch": number;
           "expires_at": string | null;
           "held": number;
           "id": number;
           "idempotency_key": string;
           "key_space": string;
+          "lapsed": number;
           "priority": number;
           "reference_id": string | null;
           "remaining": number;
@@ -6476,6 +6674,7 @@ export type Database = {
           "balance": number;
           "carried": number;
           "debt": number;
+          "epoch": number;
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
@@ -6489,6 +6688,9 @@ export type Database = {
           "spent_in_period": number;
           "updated_at": string;
           "withheld": number;
+          "written_off_at": string | null;
+          "written_off_debt": number;
+          "written_off_withheld": number;
         };
         SetofOptions: {
           from: "*";
@@ -6602,6 +6804,7 @@ export type Database = {
           "balance": number;
           "carried": number;
           "debt": number;
+          "epoch": number;
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
@@ -6615,6 +6818,9 @@ export type Database = {
           "spent_in_period": number;
           "updated_at": string;
           "withheld": number;
+          "written_off_at": string | null;
+          "written_off_debt": number;
+          "written_off_withheld": number;
         };
         SetofOptions: {
           from: "billing.credit_balances";

@@ -83,7 +83,7 @@ CREATE TYPE billing.returned_money AS (
 
 CREATE FUNCTION billing._account_of_customer(stripe_customer_id text, livemode boolean) RETURNS uuid
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_account_id uuid;
@@ -108,7 +108,7 @@ $$;
 
 CREATE FUNCTION billing._account_to_bill(user_id uuid, account_id uuid) RETURNS uuid
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if not exists (
@@ -137,7 +137,7 @@ $$;
 
 CREATE FUNCTION billing._accounts_of_money(stripe_payment_intent_id text, stripe_charge_id text, stripe_invoice_ids text[]) RETURNS uuid[]
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select coalesce(array_agg(distinct concerned.account_id order by concerned.account_id), '{}') from (
         select payments.account_id from billing.payments
@@ -181,7 +181,7 @@ COMMENT ON TABLE billing.fraud_warnings IS 'Early fraud warnings, with the risk 
 
 CREATE FUNCTION billing._act_on_warning(warning billing.fraud_warnings) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_warning billing.fraud_warnings := _act_on_warning.warning;
@@ -233,7 +233,7 @@ $$;
 
 CREATE FUNCTION billing._adopt_customer(stripe_customer_id text, account_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     update billing.customers
@@ -262,7 +262,7 @@ $$;
 
 CREATE FUNCTION billing._alert_of_warning(warning billing.fraud_warnings) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
     select
@@ -477,7 +477,7 @@ $$;
 
 CREATE FUNCTION billing._allocate_subscriptions_of(stripe_customer_id text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_subscription_id text;
@@ -498,7 +498,7 @@ $$;
 
 CREATE FUNCTION billing._allocate_subscriptions_of_account(account_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
@@ -508,7 +508,7 @@ $$;
 
 CREATE FUNCTION billing._allocate_trials(stripe_price_id text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._allocate_subscription(subscriptions.stripe_subscription_id)
@@ -673,6 +673,28 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._apply_returns_of_lot(grant_id bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_lot billing.credit_grants;
+begin
+    select * into strict v_lot from billing.credit_grants where credit_grants.id = _apply_returns_of_lot.grant_id;
+    if v_lot.key_space <> 'stripe' then
+        return;
+    elsif v_lot.stripe_invoice_id is not null then
+        perform billing._apply_returns_of_invoice(v_lot.stripe_invoice_id);
+    elsif v_lot.stripe_payment_intent_id is not null then
+        perform billing._apply_returns_of_payment(v_lot.stripe_payment_intent_id, null);
+    end if;
+    perform billing._allocate_subscription(schedules.stripe_subscription_id, v_lot.effective_at) from (
+        select distinct credit_schedules.stripe_subscription_id from billing.credit_schedules
+        where credit_schedules.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
+    ) as schedules;
+end
+$$;
+
 CREATE FUNCTION billing._apply_returns_of_payment(stripe_payment_intent_id text, stripe_charge_id text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -725,7 +747,7 @@ $$;
 
 CREATE FUNCTION billing._are_link_options(options jsonb) RETURNS boolean
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case when jsonb_typeof(_are_link_options.options) <> 'object' then false else not exists (
         select from jsonb_object_keys(_are_link_options.options) as name
@@ -739,7 +761,7 @@ $$;
 
 CREATE FUNCTION billing._are_origins(urls text[]) RETURNS boolean
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select coalesce(bool_and(billing._origin_of(url) is not distinct from url), true)
     from unnest(_are_origins.urls) as url
@@ -747,7 +769,7 @@ $$;
 
 CREATE FUNCTION billing._arm_recharge(account_id uuid) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.credit_balances
     set recharge_below = (
@@ -907,14 +929,14 @@ COMMENT ON COLUMN billing.credit_revocations.business_key IS 'The key of what is
 
 CREATE FUNCTION billing._asked_back(revocation billing.credit_revocations) RETURNS bigint
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select (_asked_back.revocation).requested - (_asked_back.revocation).reinstated - (_asked_back.revocation).voided
 $$;
 
 CREATE FUNCTION billing._attribute_payment(stripe_checkout_session_id text, stripe_payment_link_id text, stripe_customer_id text, client_reference_id text, livemode boolean, opened_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_named record;
@@ -955,21 +977,25 @@ $$;
 
 CREATE FUNCTION billing._burn_lots(account_id uuid, entry_id bigint, amount bigint) RETURNS bigint
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $$
 declare
     v_left bigint := _burn_lots.amount;
     v_lot_id bigint;
+    v_lot_row tid;
     v_remaining bigint;
     v_free bigint;
     v_taken bigint;
 begin
     -- The first lot is mostly more than enough.
-    update billing.credit_grants set remaining = credit_grants.remaining - v_left
-    where v_left > 0 and credit_grants.remaining - credit_grants.held > v_left and credit_grants.id = (
-        select lots.id from billing.credit_grants as lots
+    update billing.credit_grants
+    set remaining = credit_grants.remaining - v_left, epoch = credit_grants.epoch + (random() < 0.02)::integer
+    where v_left > 0 and credit_grants.remaining - credit_grants.held > v_left and credit_grants.ctid = (
+        select lots.ctid from billing.credit_grants as lots
         where lots.account_id = _burn_lots.account_id and lots.closed_at is null and lots.remaining > lots.held
-        order by lots.priority, lots.expires_at, lots.id
+        order by lots.priority, lots.expires_at, lots.id, lots.epoch desc
         limit 1
     )
     returning credit_grants.id into v_lot_id;
@@ -980,12 +1006,13 @@ begin
     end if;
 
     while v_left > 0 loop
-        select credit_grants.id, credit_grants.remaining, credit_grants.remaining - credit_grants.held
-        into v_lot_id, v_remaining, v_free
+        select
+            credit_grants.id, credit_grants.ctid, credit_grants.remaining, credit_grants.remaining - credit_grants.held
+        into v_lot_id, v_lot_row, v_remaining, v_free
         from billing.credit_grants
         where credit_grants.account_id = _burn_lots.account_id
             and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
-        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id, credit_grants.epoch desc
         limit 1;
         if not found then
             raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
@@ -994,8 +1021,9 @@ begin
         v_taken := least(v_left, v_free);
         update billing.credit_grants
         set remaining = v_remaining - v_taken,
-            closed_at = case when v_remaining = v_taken then billing.current_time() end
-        where credit_grants.id = v_lot_id;
+            closed_at = case when v_remaining = v_taken then billing.current_time() end,
+            epoch = credit_grants.epoch + (random() < 0.02)::integer
+        where credit_grants.ctid = v_lot_row;
         insert into billing.credit_consumptions (entry_id, grant_id, amount)
         values (_burn_lots.entry_id, v_lot_id, v_taken);
         v_left := v_left - v_taken;
@@ -1051,7 +1079,7 @@ $$;
 
 CREATE FUNCTION billing._check_customer_id(stripe_customer_id text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 begin
     if _check_customer_id.stripe_customer_id is null or _check_customer_id.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
@@ -1063,7 +1091,7 @@ $_$;
 
 CREATE FUNCTION billing._check_expires_in(expires_in interval) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if _check_expires_in.expires_in is null or _check_expires_in.expires_in not between '1 second' and '1 year' then
@@ -1076,7 +1104,7 @@ $$;
 
 CREATE FUNCTION billing._check_expiry(expires_at timestamp with time zone, opens_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if _check_expiry.expires_at <= _check_expiry.opens_at then
@@ -1115,7 +1143,7 @@ COMMENT ON COLUMN billing.credit_holds.frozen_grant_id IS 'The lot that a disput
 
 CREATE FUNCTION billing._check_held(hold billing.credit_holds) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if (_check_held.hold).status <> 'held' then
@@ -1127,7 +1155,7 @@ $$;
 
 CREATE FUNCTION billing._check_key_is_new(account_id uuid, idempotency_key text) RETURNS void
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if exists (
@@ -1142,7 +1170,7 @@ $$;
 
 CREATE FUNCTION billing._check_may_spend(account_id uuid) RETURNS void
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_account billing.accounts;
@@ -1159,7 +1187,7 @@ $$;
 
 CREATE FUNCTION billing._check_not_subscribed(account_id uuid, plan billing.plans) RETURNS void
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_scope text := (select settings.one_subscription_per from billing.settings);
@@ -1205,7 +1233,7 @@ $$;
 
 CREATE FUNCTION billing._check_open(account_id uuid) RETURNS void
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if exists (select from billing.accounts where accounts.id = _check_open.account_id and accounts.closed_at is not null) then
@@ -1217,7 +1245,7 @@ $$;
 
 CREATE FUNCTION billing._check_reason(reason text, actor text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if coalesce(length(_check_reason.reason), 0) = 0 or coalesce(length(_check_reason.actor), 0) = 0 then
@@ -1229,7 +1257,7 @@ $$;
 
 CREATE FUNCTION billing._check_recharges_again() RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_account_id uuid;
@@ -1251,7 +1279,7 @@ $$;
 
 CREATE FUNCTION billing._check_redirect(parameter text, url text) RETURNS void
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if _check_redirect.url is null or length(_check_redirect.url) > 2000 or not exists (
@@ -1268,7 +1296,7 @@ $$;
 
 CREATE FUNCTION billing._checked_amount(amount numeric) RETURNS bigint
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if _checked_amount.amount between 1 and 9223372036854775807 and _checked_amount.amount = trunc(_checked_amount.amount) then
@@ -1282,7 +1310,7 @@ $$;
 
 CREATE FUNCTION billing._checked_key(idempotency_key text, metadata jsonb) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if _checked_key.idempotency_key is null or length(_checked_key.idempotency_key) not between 1 and 255 then
@@ -1299,7 +1327,7 @@ $$;
 
 CREATE FUNCTION billing._checked_limit(name text, amount numeric) RETURNS bigint
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if _checked_limit.amount not between 0 and 1000000000000000 or _checked_limit.amount <> trunc(_checked_limit.amount) then
@@ -1312,7 +1340,7 @@ $$;
 
 CREATE FUNCTION billing._checked_quantity(quantity numeric, is_metered boolean, seats_min bigint, seats_max bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_least bigint := case when _checked_quantity.is_metered then 1 else _checked_quantity.seats_min end;
@@ -1333,7 +1361,7 @@ $$;
 
 CREATE FUNCTION billing._claim_customer(account_id uuid, livemode boolean) RETURNS jsonb
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_claim billing.customer_claims;
@@ -1395,7 +1423,7 @@ $$;
 
 CREATE FUNCTION billing._claim_link(stripe_price_id text, quantity bigint, is_pack boolean, options jsonb, name text) RETURNS jsonb
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_livemode boolean := billing.is_livemode();
@@ -1439,11 +1467,11 @@ $$;
 
 CREATE FUNCTION billing._claim_recharge(account_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_now timestamptz := billing.current_time();
-    v_month timestamptz := date_trunc('month', billing.current_time(), 'UTC');
+    v_month timestamptz := date_trunc('month', v_now, 'UTC');
     v_settings billing.recharge_settings;
     v_account billing.accounts;
     v_pack billing.credit_packs;
@@ -1569,6 +1597,7 @@ CREATE TABLE billing.credit_grants (
     held bigint DEFAULT 0 NOT NULL,
     contested bigint DEFAULT 0 NOT NULL,
     cut bigint DEFAULT 0 NOT NULL,
+    lapsed bigint DEFAULT 0 NOT NULL,
     priority integer DEFAULT 100 NOT NULL,
     effective_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
@@ -1583,7 +1612,8 @@ CREATE TABLE billing.credit_grants (
     stripe_price_id text,
     stripe_checkout_session_id text,
     stripe_payment_intent_id text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    epoch integer DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='80');
 
@@ -1596,6 +1626,8 @@ COMMENT ON COLUMN billing.credit_grants.held IS 'Part of remaining that open hol
 COMMENT ON COLUMN billing.credit_grants.contested IS 'Credits that an open dispute contests and that could not be frozen, because they were spent or held: frozen when they come back.';
 
 COMMENT ON COLUMN billing.credit_grants.cut IS 'Credits that were not granted with it, because their price had been returned by then.';
+
+COMMENT ON COLUMN billing.credit_grants.lapsed IS 'Credits of it that expired unspent, or that the closing of the account took.';
 
 CREATE FUNCTION billing._claim_shortfall(revocation billing.credit_revocations, lot billing.credit_grants, amount bigint) RETURNS void
     LANGUAGE plpgsql
@@ -1667,6 +1699,9 @@ CREATE TABLE billing.credit_balances (
     debt bigint DEFAULT 0 NOT NULL,
     withheld bigint DEFAULT 0 NOT NULL,
     carried bigint DEFAULT 0 NOT NULL,
+    written_off_debt bigint DEFAULT 0 NOT NULL,
+    written_off_withheld bigint DEFAULT 0 NOT NULL,
+    written_off_at timestamp with time zone,
     next_due_at timestamp with time zone,
     may_spend boolean DEFAULT true NOT NULL,
     overdraft bigint DEFAULT 0 NOT NULL,
@@ -1677,6 +1712,7 @@ CREATE TABLE billing.credit_balances (
     low_balance_threshold bigint,
     is_low boolean DEFAULT false NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    epoch integer DEFAULT 0 NOT NULL,
     recharge_below bigint
 )
 WITH (fillfactor='70');
@@ -1693,6 +1729,12 @@ COMMENT ON COLUMN billing.credit_balances.withheld IS 'Credits that the next gra
 
 COMMENT ON COLUMN billing.credit_balances.carried IS 'Credits by which later ones that invoices pay for are less: Stripe credited time back whose credits had been spent.';
 
+COMMENT ON COLUMN billing.credit_balances.written_off_debt IS 'Debt that closing the account wrote off; what is given back of older movements repays it first.';
+
+COMMENT ON COLUMN billing.credit_balances.written_off_withheld IS 'Credits that closing the account ceased to withhold; what is given back of older movements makes up for them first.';
+
+COMMENT ON COLUMN billing.credit_balances.written_off_at IS 'When the account was closed last with something owed, by the clock of created_at.';
+
 COMMENT ON COLUMN billing.credit_balances.next_due_at IS 'No lot opens or expires and no hold expires before this; null: none ever does.';
 
 COMMENT ON COLUMN billing.credit_balances.may_spend IS 'False while the account is frozen or closed; accounts says why.';
@@ -1701,28 +1743,81 @@ COMMENT ON COLUMN billing.credit_balances.overdraft IS 'How far below zero spend
 
 COMMENT ON COLUMN billing.credit_balances.spend_cap IS 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
 
-COMMENT ON COLUMN billing.credit_balances.spent_in_period IS 'Credits spent since spend_period_start; kept while there is a cap.';
+COMMENT ON COLUMN billing.credit_balances.spent_in_period IS 'Credits spent since spend_period_start; kept while there is a cap. Open holds count against the cap beside it.';
 
 COMMENT ON COLUMN billing.credit_balances.low_balance_threshold IS 'When what is available falls below it the customer is told, once for each fall.';
 
 COMMENT ON COLUMN billing.credit_balances.is_low IS 'Whether it was below the threshold when last seen.';
 
+COMMENT ON COLUMN billing.credit_balances.epoch IS 'Raised by one update in fifty: by it the row is found behind its older versions.';
+
 COMMENT ON COLUMN billing.credit_balances.recharge_below IS 'When what is available falls below it a credit pack is bought; null while nothing watches.';
 
 CREATE FUNCTION billing._count_spend(balance billing.credit_balances, amount bigint) RETURNS billing.credit_balances
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := billing._in_running_period(_count_spend.balance);
+    v_room bigint := billing._room_under_cap(v_balance);
 begin
-    if _count_spend.amount > v_balance.spend_cap - v_balance.spent_in_period then
+    if _count_spend.amount > v_room then
         raise exception 'account % may spend % more credits this %, % are needed', v_balance.account_id,
-            greatest(v_balance.spend_cap - v_balance.spent_in_period, 0), v_balance.spend_cap_period, _count_spend.amount
-            using errcode = 'TB021', hint = 'Wait for the next period, or raise the cap with set_credit_limits.';
+            v_room, v_balance.spend_cap_period, _count_spend.amount
+            using errcode = 'TB021',
+            hint = 'Release holds that are not needed, wait for the next period, or raise the cap with set_credit_limits.';
     end if;
     v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
     return v_balance;
+end
+$$;
+
+CREATE TABLE billing.credit_entries (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    kind billing.entry_kind NOT NULL,
+    amount bigint NOT NULL,
+    balance_after bigint NOT NULL,
+    debt bigint DEFAULT 0 NOT NULL,
+    up_to billing.positive_credits,
+    source text NOT NULL,
+    reference_id text,
+    description text,
+    feature text,
+    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
+    actor text,
+    reverses_entry_id bigint,
+    hold_id uuid,
+    key_space billing.key_space NOT NULL,
+    idempotency_key billing.idempotency_key NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
+
+COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
+
+COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
+
+COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
+
+COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
+
+COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
+
+CREATE FUNCTION billing._counted_by_cap(entry billing.credit_entries, period_start timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if (_counted_by_cap.entry).kind = 'refund' and not exists (
+        select from billing.credit_entries
+        where credit_entries.id = (_counted_by_cap.entry).reverses_entry_id
+            and credit_entries.occurred_at >= _counted_by_cap.period_start
+    ) then
+        return 0;
+    end if;
+    return -(_counted_by_cap.entry).amount;
 end
 $$;
 
@@ -1786,7 +1881,7 @@ $$;
 
 CREATE FUNCTION billing._customer_of(account_id uuid, livemode boolean) RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select customers.stripe_customer_id from billing.customers
     where customers.account_id = _customer_of.account_id and customers.livemode = _customer_of.livemode
@@ -1842,7 +1937,7 @@ COMMENT ON TABLE billing.products IS 'Stripe products.';
 
 CREATE FUNCTION billing._declared_choice(plan billing.plans, product billing.products, key text, choices text[]) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_text text := coalesce(
@@ -1861,7 +1956,7 @@ $$;
 
 CREATE FUNCTION billing._declared_credits(stripe_id text, key text, price_metadata jsonb, product_metadata jsonb) RETURNS bigint
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_text text := coalesce(
@@ -1880,7 +1975,7 @@ $_$;
 
 CREATE FUNCTION billing._declared_features(stripe_id text, features text) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if jsonb_typeof(_declared_features.features::jsonb) <> 'object' then
@@ -2054,7 +2149,7 @@ COMMENT ON COLUMN billing.notifications.digest_id IS 'The notification whose mes
 
 CREATE FUNCTION billing._digest_notifications(first billing.notifications) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_first billing.notifications := _digest_notifications.first;
@@ -2092,7 +2187,7 @@ $$;
 
 CREATE FUNCTION billing._dismissal(payload text, waiting_for text) RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select pg_catalog.format(
         'customer %s was dismissed by %s: %s', customers.stripe_customer_id, customers.dismissed_by,
@@ -2108,7 +2203,7 @@ $$;
 
 CREATE FUNCTION billing._dispute_rank(status text) RETURNS integer
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select array_position(array[
         'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
@@ -2124,42 +2219,9 @@ CREATE FUNCTION billing._due_after_death(attempts integer, due_at timestamp with
         else _due_after_death.due_at end
 $$;
 
-CREATE TABLE billing.credit_entries (
-    id bigint NOT NULL,
-    account_id uuid NOT NULL,
-    kind billing.entry_kind NOT NULL,
-    amount bigint NOT NULL,
-    balance_after bigint NOT NULL,
-    debt bigint DEFAULT 0 NOT NULL,
-    up_to billing.positive_credits,
-    source text NOT NULL,
-    reference_id text,
-    description text,
-    feature text,
-    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
-    actor text,
-    reverses_entry_id bigint,
-    hold_id uuid,
-    key_space billing.key_space NOT NULL,
-    idempotency_key billing.idempotency_key NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
-);
-ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
-
-COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
-
-COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
-
-COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
-
-COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
-
-COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
-
 CREATE FUNCTION billing._ended_hold(capture billing.credit_entries, hold billing.credit_holds) RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select (_ended_hold.hold).status = 'captured' and not exists (
         select from billing.credit_entries
@@ -2169,7 +2231,7 @@ $$;
 
 CREATE FUNCTION billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance(_expire_beyond_cap.account_id);
@@ -2213,14 +2275,13 @@ begin
         values (
             v_lot.account_id, 'expiry', -v_expiring, v_balance.balance, v_lot.source, v_lot.reference_id,
             pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap), 'system',
-            pg_catalog.format('expiry:%s:%s', v_lot.id, (
-                select count(*) from billing.credit_consumptions where credit_consumptions.grant_id = v_lot.id
-            )), billing.current_time()
+            billing._expiry_key(v_lot), billing.current_time()
         )
         returning id into v_entry_id;
         insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry_id, v_lot.id, v_expiring);
         update billing.credit_grants
         set remaining = v_lot.remaining - v_expiring,
+            lapsed = v_lot.lapsed + v_expiring,
             closed_at = case when v_lot.remaining = v_expiring then billing.current_time() end
         where credit_grants.id = v_lot.id;
         v_excess := v_excess - v_expiring;
@@ -2230,9 +2291,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._expiry_key(lot billing.credit_grants) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return format('expiry:%s:%s', (_expiry_key.lot).id, (
+        select max(credit_entries.id) from billing.credit_entries
+        where credit_entries.account_id = (_expiry_key.lot).account_id
+    ));
+end
+$$;
+
 CREATE FUNCTION billing._fail_refund_action(stripe_refund_id text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_action billing.fraud_actions;
@@ -2262,7 +2335,7 @@ $$;
 
 CREATE FUNCTION billing._follow_email(stripe_customer_id text, old_email text, new_email text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     insert into billing.customer_email_changes as held (stripe_customer_id, old_emails, new_email)
     values (
@@ -2293,7 +2366,7 @@ CREATE FUNCTION billing._freeze(lot billing.credit_grants, amount bigint) RETURN
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_hold_id uuid;
+    v_hold billing.credit_holds;
 begin
     insert into billing.credit_holds (
         account_id, amount, description, idempotency_key, frozen_grant_id, expires_in, expires_at
@@ -2302,19 +2375,19 @@ begin
         (_freeze.lot).account_id, _freeze.amount, 'Frozen by a dispute', 'dispute:' || gen_random_uuid(),
         (_freeze.lot).id, '100 years', billing.current_time() + interval '100 years'
     )
-    returning id into v_hold_id;
-    insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold_id, (_freeze.lot).id, _freeze.amount);
+    returning * into v_hold;
+    insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold.id, (_freeze.lot).id, _freeze.amount);
     update billing.credit_grants set held = credit_grants.held + _freeze.amount
     where credit_grants.id = (_freeze.lot).id;
     update billing.credit_balances set held = credit_balances.held + _freeze.amount, updated_at = now()
     where credit_balances.account_id = (_freeze.lot).account_id;
-    perform billing._remember_due((_freeze.lot).account_id, billing.current_time() + interval '100 years');
+    perform billing._remember_due(v_hold.account_id, v_hold.expires_at);
 end
 $$;
 
 CREATE FUNCTION billing._freeze_account(account_id uuid, reason text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     with frozen as (
         update billing.accounts
@@ -2492,7 +2565,7 @@ COMMENT ON COLUMN billing.held_credits.revocation_id IS 'What took them back, wh
 
 CREATE FUNCTION billing._give_held(held billing.held_credits, actor text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_held billing.held_credits := _give_held.held;
@@ -2594,11 +2667,11 @@ $$;
 
 CREATE FUNCTION billing._grant_credits(account_id uuid, amount bigint, key_space text, idempotency_key text, source text, reference_id text, description text, metadata jsonb DEFAULT '{}'::jsonb, priority integer DEFAULT 100, effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, stripe_subscription_item_id text DEFAULT NULL::text, stripe_price_id text DEFAULT NULL::text, stripe_checkout_session_id text DEFAULT NULL::text, stripe_payment_intent_id text DEFAULT NULL::text, kind text DEFAULT 'grant'::text, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_now timestamptz := billing.current_time();
     v_balance billing.credit_balances := billing._lock_balance(_grant_credits.account_id);
+    v_now timestamptz := billing.current_time();
     v_entry billing.credit_entries;
     v_lot billing.credit_grants;
 begin
@@ -2763,7 +2836,7 @@ $$;
 
 CREATE FUNCTION billing._grant_once(account_id uuid, kind text, idempotency_key text, amount bigint, source text, reference_id text, description text, stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text, effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_held billing.held_credits;
@@ -2954,7 +3027,7 @@ $$;
 
 CREATE FUNCTION billing._has_arrived(stripe_id text) RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select
         exists (select from billing.plans where plans.stripe_price_id = _has_arrived.stripe_id)
@@ -2971,14 +3044,14 @@ $$;
 
 CREATE FUNCTION billing._has_pg_cron() RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select coalesce(has_function_privilege(to_regprocedure('cron.schedule(text, text, text)'), 'execute'), false)
 $$;
 
 CREATE FUNCTION billing._has_user(account_id uuid) RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select exists (
         select from billing.accounts join auth.users on users.id = accounts.owner_id
@@ -2991,7 +3064,7 @@ $$;
 
 CREATE FUNCTION billing._hmac_sha256(key bytea, message text) RETURNS bytea
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     with pads as (
         select
@@ -3006,7 +3079,7 @@ $$;
 
 CREATE FUNCTION billing._hold_price(stripe_price_id text, name text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform from billing.products
@@ -3038,13 +3111,14 @@ $$;
 
 CREATE FUNCTION billing._in_running_period(balance billing.credit_balances) RETURNS billing.credit_balances
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := _in_running_period.balance;
     v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
 begin
-    if v_balance.spend_period_start is distinct from v_period_start then
+    -- Only forwards: a period that has begun is never counted anew.
+    if coalesce(v_balance.spend_period_start < v_period_start, true) then
         v_balance.spend_period_start := v_period_start;
         v_balance.spent_in_period := 0;
     end if;
@@ -3054,14 +3128,14 @@ $$;
 
 CREATE FUNCTION billing._invoice_rank(status text) RETURNS integer
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
 $$;
 
 CREATE FUNCTION billing._invoices_of_payment(stripe_payment_intent_id text, stripe_charge_id text) RETURNS text[]
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select coalesce(array_agg(distinct invoice_payments.stripe_invoice_id order by invoice_payments.stripe_invoice_id), '{}')
     from billing.invoice_payments
@@ -3073,7 +3147,7 @@ $$;
 
 CREATE FUNCTION billing._is_a_step_back(held billing.subscriptions, offered billing.subscriptions, items jsonb) RETURNS boolean
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_held billing.subscriptions := _is_a_step_back.held;
@@ -3224,7 +3298,7 @@ $$;
 
 CREATE FUNCTION billing._is_held(idempotency_key text) RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select exists (
         select from billing.held_credits
@@ -3247,7 +3321,7 @@ $$;
 
 CREATE FUNCTION billing._is_within(scope text, plan billing.plans, stripe_price_id text, stripe_product_id text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case _is_within.scope
         when 'account' then true
@@ -3262,7 +3336,7 @@ $$;
 
 CREATE FUNCTION billing._judge_card(card_fingerprint text, account_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_first_seen_at timestamptz := (
@@ -3285,7 +3359,7 @@ $$;
 
 CREATE FUNCTION billing._judge_credits(account_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_held billing.held_credits;
@@ -3430,7 +3504,7 @@ COMMENT ON COLUMN billing.payment_links.deactivate_at IS 'When the worker is to 
 
 CREATE FUNCTION billing._link_as_told(link billing.payment_links, name text) RETURNS jsonb
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case when (_link_as_told.link).url is not null then jsonb_build_object(
         'name', _link_as_told.name,
@@ -3450,7 +3524,7 @@ $$;
 
 CREATE FUNCTION billing._link_options(options jsonb) RETURNS jsonb
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_options jsonb;
@@ -3478,7 +3552,7 @@ $$;
 
 CREATE FUNCTION billing._lock_arrival(stripe_id text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform pg_catalog.pg_advisory_xact_lock(
@@ -3489,13 +3563,18 @@ $$;
 
 CREATE FUNCTION billing._lock_balance(account_id uuid) RETURNS billing.credit_balances
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $$
 declare
     v_balance billing.credit_balances;
 begin
     select * into v_balance from billing.credit_balances
-    where credit_balances.account_id = _lock_balance.account_id
+    where uuid_hash(credit_balances.account_id) = uuid_hash(_lock_balance.account_id)
+        and credit_balances.account_id is not distinct from _lock_balance.account_id
+    order by credit_balances.epoch desc
+    limit 1
     for update;
     if not found then
         perform billing._raise_no_account(_lock_balance.account_id);
@@ -3504,9 +3583,22 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._lock_balance_soon(account_id uuid) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '100ms'
+    AS $$
+begin
+    perform billing._lock_balance(_lock_balance_soon.account_id);
+    return true;
+exception when lock_not_available then
+    return false;
+end
+$$;
+
 CREATE FUNCTION billing._lock_card(card_fingerprint text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billing.card:' || _lock_card.card_fingerprint, 0))
 $$;
@@ -3546,7 +3638,7 @@ COMMENT ON COLUMN billing.customers.dismissed_at IS 'Since when the customer is 
 
 CREATE FUNCTION billing._lock_customer(stripe_customer_id text, account_id uuid, livemode boolean) RETURNS billing.customers
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_customer billing.customers;
@@ -3569,7 +3661,7 @@ $$;
 
 CREATE FUNCTION billing._lock_hold(hold_id uuid) RETURNS billing.credit_holds
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_hold billing.credit_holds;
@@ -3591,7 +3683,7 @@ $$;
 
 CREATE FUNCTION billing._lock_money(stripe_payment_intent_id text, stripe_charge_id text, stripe_invoice_id text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_invoice_ids text[];
@@ -3696,7 +3788,7 @@ COMMENT ON COLUMN billing.recharges.next_attempt_at IS 'When the worker is to ta
 
 CREATE FUNCTION billing._lock_recharge(recharge_id uuid) RETURNS billing.recharges
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_recharge billing.recharges;
@@ -3714,7 +3806,7 @@ $$;
 
 CREATE FUNCTION billing._lock_settled_balance(account_id uuid) RETURNS billing.credit_balances
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := billing._lock_balance(_lock_settled_balance.account_id);
@@ -3952,7 +4044,7 @@ $$;
 
 CREATE FUNCTION billing._name_of_account(account_id uuid) RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select left(
         coalesce(
@@ -4016,7 +4108,7 @@ $$;
 
 CREATE FUNCTION billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
     select
@@ -4060,7 +4152,7 @@ COMMENT ON COLUMN billing.stripe_events.notified_at IS 'When administrators were
 
 CREATE FUNCTION billing._notify_of_event(event billing.stripe_events) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing._notify(
         (
@@ -4084,7 +4176,7 @@ $$;
 
 CREATE FUNCTION billing._notify_of_expiring_cards() RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing._notify(
         customers.account_id, 'customer', 'card_expiring',
@@ -4145,7 +4237,7 @@ $$;
 
 CREATE FUNCTION billing._notify_of_receipt(account_id uuid, reference_id text, credits numeric, amount bigint, currency text, url text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing._notify(
         _notify_of_receipt.account_id, 'customer', 'receipt', 'receipt:' || _notify_of_receipt.reference_id,
@@ -4159,7 +4251,7 @@ $$;
 
 CREATE FUNCTION billing._notify_of_silence() RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing._notify(
         null, 'administrators', 'silence', format('silence:%s', extract(epoch from latest.received_at)),
@@ -4214,7 +4306,7 @@ $$;
 
 CREATE FUNCTION billing._obstacle_to_recharge(account_id uuid) RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case
         when accounts.closed_at is not null then 'account_closed'
@@ -4244,7 +4336,7 @@ $$;
 
 CREATE FUNCTION billing._open_lot(balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := _open_lot.balance;
@@ -4329,7 +4421,7 @@ $$;
 
 CREATE FUNCTION billing._open_scheduled_lot(lot billing.credit_grants) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_entry billing.credit_entries;
@@ -4349,7 +4441,7 @@ $$;
 
 CREATE FUNCTION billing._open_shortfall(grant_id bigint) RETURNS bigint
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select coalesce((
         select sum(greatest(credit_revocations.shortfall - case credit_revocations.shortfall_policy
@@ -4369,7 +4461,7 @@ $$;
 
 CREATE FUNCTION billing._origin_of(url text) RETURNS text
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
     select parts[1] || '://' || lower(parts[2])
         || case when parts[3]::integer = case parts[1] when 'https' then 443 else 80 end then '' else ':' || parts[3] end
@@ -4383,6 +4475,40 @@ CREATE FUNCTION billing._origin_of(url text) RETURNS text
     ) as address
 $_$;
 
+CREATE FUNCTION billing._owe_again(original billing.credit_entries, kind text, amount bigint) RETURNS billing.credit_balances
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._lock_balance((_owe_again.original).account_id);
+    v_debt bigint := least(v_balance.written_off_debt, _owe_again.amount);
+    -- A reinstatement lifts itself what its own revocation withholds.
+    v_withheld bigint := case _owe_again.kind
+        when 'refund' then least(v_balance.written_off_withheld, _owe_again.amount - v_debt) else 0
+    end;
+begin
+    if v_debt > 0 then
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, debt, source, description, reverses_entry_id, key_space,
+            idempotency_key, occurred_at
+        )
+        select
+            v_balance.account_id, 'adjustment', -v_debt, v_balance.balance - v_debt, v_debt, 'closing',
+            'Debt that was written off is owed again', (_owe_again.original).id, 'system',
+            'owed_again:' || max(credit_entries.id), billing.current_time()
+        from billing.credit_entries where credit_entries.account_id = v_balance.account_id;
+    end if;
+    update billing.credit_balances
+    set balance = v_balance.balance - v_debt, debt = v_balance.debt + v_debt,
+        withheld = v_balance.withheld + v_withheld,
+        written_off_debt = v_balance.written_off_debt - v_debt,
+        written_off_withheld = v_balance.written_off_withheld - v_withheld
+    where credit_balances.account_id = v_balance.account_id
+    returning * into v_balance;
+    return v_balance;
+end
+$$;
+
 CREATE FUNCTION billing._pack_name(pack billing.credit_packs) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4393,7 +4519,7 @@ $$;
 
 CREATE FUNCTION billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     return (
@@ -4406,7 +4532,7 @@ $$;
 
 CREATE FUNCTION billing._pause_recharge(account_id uuid, reason text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.recharge_settings
     set is_paused = true, paused_reason = _pause_recharge.reason, paused_at = billing.current_time(),
@@ -4416,7 +4542,7 @@ $$;
 
 CREATE FUNCTION billing._pay_recharge(recharge billing.recharges, stripe_payment_intent_id text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_recharge billing.recharges := _pay_recharge.recharge;
@@ -4466,7 +4592,7 @@ $$;
 
 CREATE FUNCTION billing._pays_for_credits(event_type text) RETURNS boolean
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select _pays_for_credits.event_type in (
         'invoice.paid', 'invoice.payment_succeeded', 'checkout.session.completed', 'checkout.session.async_payment_succeeded',
@@ -4546,7 +4672,7 @@ $$;
 
 CREATE FUNCTION billing._portal_flow(flow text, stripe_subscription_id text, return_url text) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_type text := case _portal_flow.flow
@@ -5001,7 +5127,7 @@ $$;
 
 CREATE FUNCTION billing._price_on_sale(plan text, pack text) RETURNS TABLE(stripe_price_id text, stripe_product_id text, is_metered boolean, seats_min bigint, seats_max bigint)
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if (_price_on_sale.plan is null) = (_price_on_sale.pack is null) then
@@ -5036,6 +5162,55 @@ begin
         raise exception 'there is no such % on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
             using errcode = 'TB042', hint = 'Look at public.billing_plans; a new price is known once the worker saw its event.';
     end if;
+end
+$$;
+
+CREATE FUNCTION billing._prove_account(account_id uuid) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_count bigint;
+begin
+    with off as materialized (
+        select
+            'entitlement_discrepancy' as kind, paid.invariant, paid.business_key, paid.expected, paid.found,
+            paid.detail,
+            format(
+                '%s:%s:%s:%s', paid.account_id_of, paid.invariant, paid.business_key, paid.expected || ':' || paid.found
+            ) as key
+        from billing.account_discrepancies(_prove_account.account_id) as paid
+        union all
+        select
+            'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail,
+            format('%s:%s:%s', _prove_account.account_id, ledger.invariant, md5(ledger.detail))
+        from billing.account_ledger_discrepancies(_prove_account.account_id) as ledger
+    ),
+    in_order as (
+        delete from billing.found_discrepancies
+        where found_discrepancies.account_id = _prove_account.account_id and not exists (
+            select from off
+            where off.invariant = found_discrepancies.invariant and off.detail = found_discrepancies.detail
+        )
+    ),
+    noted as (
+        insert into billing.found_discrepancies (account_id, invariant, business_key, expected, found, detail)
+        select _prove_account.account_id, off.invariant, off.business_key, off.expected, off.found, off.detail from off
+        on conflict do nothing
+    ),
+    told as (
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        select
+            _prove_account.account_id, 'administrators', off.kind, format('%s:%s', off.kind, off.key),
+            jsonb_build_object(
+                'invariant', off.invariant, 'business_key', off.business_key, 'expected', off.expected,
+                'found', off.found, 'detail', off.detail
+            )
+        from off
+        on conflict (dedupe_key) do nothing
+    )
+    select count(*) into v_count from off;
+    return v_count;
 end
 $$;
 
@@ -5232,7 +5407,7 @@ $$;
 
 CREATE FUNCTION billing._raise_insufficient(account_id uuid, available numeric, needed numeric) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     raise exception 'account % has % credits available, % are needed',
@@ -5243,7 +5418,7 @@ $$;
 
 CREATE FUNCTION billing._raise_key_reused(idempotency_key text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     raise exception 'idempotency key % was used before with other arguments', _raise_key_reused.idempotency_key
@@ -5253,7 +5428,7 @@ $$;
 
 CREATE FUNCTION billing._raise_no_account(account_id uuid) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     raise exception 'there is no account %', coalesce(_raise_no_account.account_id::text, 'null')
@@ -5275,7 +5450,7 @@ $$;
 
 CREATE FUNCTION billing._raise_unsound(table_name text, rule text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     raise exception 'new row for relation "%" violates check constraint "%"', _raise_unsound.table_name, _raise_unsound.rule
@@ -5286,7 +5461,7 @@ $$;
 
 CREATE FUNCTION billing._read_reference(reference text, livemode boolean, used_at timestamp with time zone) RETURNS TABLE(account_id uuid, refusal text)
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_found text[] := pg_catalog.regexp_match(
@@ -5318,7 +5493,7 @@ $_$;
 
 CREATE FUNCTION billing._record_card(stripe_customer_id text, account_id uuid, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if exists (
@@ -5347,7 +5522,7 @@ $$;
 
 CREATE FUNCTION billing._record_cards_of_customer(stripe_customer_id text, account_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_card_fingerprint text;
@@ -5591,14 +5766,14 @@ $$;
 
 CREATE FUNCTION billing._refund_rank(status text) RETURNS integer
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case _refund_rank.status when 'pending' then 1 when 'requires_action' then 1 when 'succeeded' then 2 else 3 end
 $$;
 
 CREATE FUNCTION billing._refused(held_as_of timestamp with time zone, offered_as_of timestamp with time zone) RETURNS text
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case when _refused.held_as_of > _refused.offered_as_of then 'stale' else 'refetch' end
 $$;
@@ -5627,7 +5802,7 @@ COMMENT ON COLUMN billing.credit_reinstatements.unwithheld IS 'How much of it wa
 
 CREATE FUNCTION billing._reinstate(revocation billing.credit_revocations, amount bigint, key_space text, idempotency_key text, reason text, actor text) RETURNS billing.credit_reinstatements
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance((_reinstate.revocation).account_id);
@@ -5638,6 +5813,7 @@ declare
     v_left bigint;
     v_part bigint;
     v_suffix text := '';
+    v_written_off bigint := 0;
 begin
     -- Read again: now under the lock.
     select * into strict v_revocation from billing.credit_revocations
@@ -5649,9 +5825,13 @@ begin
         raise exception '% credits of revocation % are left to reinstate', v_left, v_revocation.id
             using errcode = 'TB027', hint = 'Reinstate at most what was taken.';
     end if;
+    if v_revocation.created_at < v_balance.written_off_at then
+        -- What closing the account ceased to withhold was given up by no grant either.
+        v_written_off := v_balance.written_off_withheld;
+    end if;
     v_reinstatement.unwithheld := case v_revocation.shortfall_policy
         when 'block_future_grants' then least(
-            v_balance.withheld,
+            v_balance.withheld + v_written_off,
             greatest(v_reinstatement.amount - greatest(v_revocation.taken - v_revocation.reinstated, 0), 0)
         )
         else 0
@@ -5665,7 +5845,10 @@ begin
             else credit_revocations.voided
         end
     where credit_revocations.id = v_revocation.id;
-    update billing.credit_balances set withheld = credit_balances.withheld - v_reinstatement.unwithheld
+    v_written_off := least(v_written_off, v_reinstatement.unwithheld);
+    update billing.credit_balances
+    set withheld = credit_balances.withheld + v_written_off - v_reinstatement.unwithheld,
+        written_off_withheld = credit_balances.written_off_withheld - v_written_off
     where credit_balances.account_id = v_revocation.account_id;
     v_left := v_reinstatement.amount - v_reinstatement.unwithheld;
     -- What it took at once, then what it took of credits that came back later.
@@ -5720,7 +5903,7 @@ $$;
 
 CREATE FUNCTION billing._release_pins(hold_ids uuid[]) RETURNS timestamp with time zone
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     with pins as (
         select credit_hold_lots.grant_id, sum(credit_hold_lots.amount) as amount from billing.credit_hold_lots
@@ -5741,7 +5924,7 @@ $$;
 
 CREATE FUNCTION billing._remember_due(account_id uuid, due_at timestamp with time zone) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.credit_balances set next_due_at = _remember_due.due_at
     where credit_balances.account_id = _remember_due.account_id
@@ -5750,7 +5933,7 @@ $$;
 
 CREATE FUNCTION billing._repay_debt(account_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := billing._lock_balance(_repay_debt.account_id);
@@ -5777,7 +5960,7 @@ $$;
 
 CREATE FUNCTION billing._report_deleted_user(account_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_subscription record;
@@ -5819,7 +6002,7 @@ $$;
 
 CREATE FUNCTION billing._report_if_deleted(user_id uuid, account_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     AS $$
 begin
@@ -5905,7 +6088,7 @@ $$;
 
 CREATE FUNCTION billing._resolve_terms(plan billing.plans, product billing.products) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_stripe_price_id text := (_resolve_terms.plan).stripe_price_id;
@@ -5933,7 +6116,7 @@ $_$;
 
 CREATE FUNCTION billing._retire_links(ids uuid[], reason text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.payment_links
     set active = false, retired_at = now(), retired_reason = _retire_links.reason,
@@ -5943,7 +6126,7 @@ $$;
 
 CREATE FUNCTION billing._retire_links_of_price(stripe_price_id text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing._retire_links(array_agg(payment_links.id), 'price') from billing.payment_links
     where payment_links.stripe_price_id = _retire_links_of_price.stripe_price_id and payment_links.active
@@ -5951,7 +6134,7 @@ $$;
 
 CREATE FUNCTION billing._retry_events_waiting_for(stripe_id text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.retry_stripe_event(stripe_events.stripe_event_id) from billing.stripe_events
     where stripe_events.waiting_for = _retry_events_waiting_for.stripe_id
@@ -6263,7 +6446,7 @@ $$;
 
 CREATE FUNCTION billing._reverse_entry(original billing.credit_entries, kind text, amount bigint, key_space text, idempotency_key text, description text, metadata jsonb, actor text) RETURNS billing.credit_entries
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_original billing.credit_entries := _reverse_entry.original;
@@ -6279,6 +6462,8 @@ begin
     if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
             using errcode = 'TB009', hint = 'Give back less.';
+    elsif v_original.created_at < v_balance.written_off_at then
+        v_balance := billing._owe_again(v_original, _reverse_entry.kind, _reverse_entry.amount);
     end if;
 
     -- What the entry took from lots and has not been given back to them yet.
@@ -6358,7 +6543,7 @@ $$;
 
 CREATE FUNCTION billing._revoke_grant(lot billing.credit_grants, amount bigint, key_space text, idempotency_key text, shortfall_policy text, reason text, actor text) RETURNS billing.credit_revocations
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_lot billing.credit_grants;
@@ -6402,6 +6587,25 @@ CREATE FUNCTION billing._revoked_by_hand(grant_id bigint) RETURNS bigint
     where credit_revocations.grant_id = _revoked_by_hand.grant_id and credit_revocations.business_key is null
 $$;
 
+CREATE FUNCTION billing._room_under_cap(balance billing.credit_balances) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._in_running_period(_room_under_cap.balance);
+    v_held bigint := v_balance.held;
+begin
+    if v_held > 0 then
+        v_held := v_held - coalesce((
+            select sum(credit_holds.amount - credit_holds.captured) from billing.credit_holds
+            where credit_holds.account_id = v_balance.account_id and credit_holds.status = 'held'
+                and credit_holds.frozen_grant_id is not null
+        ), 0);
+    end if;
+    return greatest(v_balance.spend_cap - v_balance.spent_in_period - v_held, 0);
+end
+$$;
+
 CREATE FUNCTION billing._seats(plan billing.plans, quantity bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -6436,7 +6640,7 @@ COMMENT ON COLUMN billing.card_fingerprints.first_seen_at IS 'By Stripe''s time,
 
 CREATE FUNCTION billing._seen_card(account_id uuid, granted_at timestamp with time zone, held_for text DEFAULT NULL::text) RETURNS billing.card_fingerprints
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select earlier.*
     from (
@@ -6466,7 +6670,7 @@ $$;
 
 CREATE FUNCTION billing._seen_card_policy() RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select coalesce(settings.seen_card_policy, case when settings.livemode then 'hold' else 'grant' end)
     from billing.settings
@@ -6474,7 +6678,7 @@ $$;
 
 CREATE FUNCTION billing._sees_every_account() RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select exists (
         select from pg_catalog.pg_roles
@@ -6485,7 +6689,7 @@ $$;
 
 CREATE FUNCTION billing._set_aside(held billing.held_credits) RETURNS bigint
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_held billing.held_credits := _set_aside.held;
@@ -6515,7 +6719,7 @@ $$;
 
 CREATE FUNCTION billing._settle_due(account_ids uuid[], as_of timestamp with time zone) RETURNS TABLE(holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_hold_ids uuid[];
@@ -6571,14 +6775,13 @@ begin
             ) as so_far,
             -- What was given back after the lot's time expires when it was given back, not before.
             greatest(credit_grants.expires_at, (
-                select max(credit_entries.occurred_at) from billing.credit_consumptions
+                select credit_entries.occurred_at from billing.credit_consumptions
                 join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
                 where credit_consumptions.grant_id = credit_grants.id and credit_consumptions.amount < 0
+                order by credit_consumptions.entry_id desc
+                limit 1
             )) as expired_at,
-            -- A lot may expire more than once: what is given back to it later expires by itself.
-            format('expiry:%s:%s', credit_grants.id, (
-                select count(*) from billing.credit_consumptions where credit_consumptions.grant_id = credit_grants.id
-            )) as key
+            billing._expiry_key(credit_grants) as key
         from billing.credit_grants
         where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
             and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
@@ -6602,7 +6805,8 @@ begin
     ),
     emptied as (
         update billing.credit_grants
-        set remaining = due.held, closed_at = case when due.held = 0 then due.expired_at end
+        set remaining = due.held, lapsed = credit_grants.lapsed + due.expiring,
+            closed_at = case when due.held = 0 then due.expired_at end
         from due where credit_grants.id = due.id
     ),
     totals as (
@@ -6639,7 +6843,7 @@ $$;
 
 CREATE FUNCTION billing._settle_hold(hold billing.credit_holds, status text, release_key text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_hold billing.credit_holds;
@@ -6696,7 +6900,7 @@ $$;
 
 CREATE FUNCTION billing._sign_reference(account_id uuid, livemode boolean, expires_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select signed.text || '_' || encode(billing._hmac_sha256(keys.secret, signed.text), 'hex')
     from (
@@ -6712,7 +6916,7 @@ $$;
 
 CREATE FUNCTION billing._skip_notifications() RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.notifications
     set status = judged.status, last_error = judged.reason, next_attempt_at = null
@@ -6842,7 +7046,7 @@ $$;
 
 CREATE FUNCTION billing._spend_all(account_id uuid, spends jsonb) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance(_spend_all.account_id);
@@ -6939,22 +7143,20 @@ $$;
 
 CREATE FUNCTION billing._spend_judged(account_id uuid, amount bigint, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) RETURNS billing.credit_entries
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $$
 declare
     v_amount bigint := _spend_judged.amount;
     v_up_to bigint := case when _spend_judged.up_to then v_amount end;
-    v_now timestamptz := billing.current_time();
+    v_now timestamptz;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
     v_debt bigint;
 begin
-    select credit_balances.* into v_balance from billing.credit_balances
-    where credit_balances.account_id = _spend_judged.account_id
-    for update;
-    if not found then
-        perform billing._raise_no_account(_spend_judged.account_id);
-    end if;
+    v_balance := billing._lock_balance(_spend_judged.account_id);
+    v_now := billing.current_time();
 
     select credit_entries.* into v_entry from billing.credit_entries
     where credit_entries.account_id = _spend_judged.account_id
@@ -6982,9 +7184,8 @@ begin
     if v_up_to is not null then
         v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
         if v_balance.spend_cap is not null then
-            v_balance := billing._in_running_period(v_balance);
             -- At least one, so that a cap that is used up is refused as such.
-            v_amount := least(v_amount, greatest(v_balance.spend_cap - v_balance.spent_in_period, 1));
+            v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
     end if;
     if v_amount <= 0 or v_amount - v_balance.overdraft > v_balance.balance - v_balance.held then
@@ -7016,39 +7217,90 @@ begin
         debt = v_balance.debt + v_debt,
         spent_in_period = v_balance.spent_in_period,
         spend_period_start = v_balance.spend_period_start,
-        updated_at = now()
-    where credit_balances.account_id = v_entry.account_id;
+        updated_at = now(),
+        epoch = credit_balances.epoch + (random() < 0.02)::integer
+    where uuid_hash(credit_balances.account_id) = uuid_hash(v_entry.account_id)
+        and credit_balances.account_id is not distinct from v_entry.account_id
+        and credit_balances.epoch = v_balance.epoch;
     return v_entry;
 end
 $$;
 
-CREATE FUNCTION billing._spent_of_lot(lot billing.credit_grants) RETURNS bigint
-    LANGUAGE sql STABLE
-    SET search_path TO ''
+CREATE FUNCTION billing._spent_after(account_id uuid, period_start timestamp with time zone, last_entry_id bigint) RETURNS numeric
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select (_spent_of_lot.lot).held + coalesce(sum(credit_consumptions.amount), 0)::bigint
-    from billing.credit_consumptions
-    join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
-    where credit_consumptions.grant_id = (_spent_of_lot.lot).id
-        and credit_entries.kind <> 'expiry'
-        and not (credit_entries.kind = 'adjustment' and credit_entries.source = 'closing')
-        and not exists (
-            select from billing.credit_revocations
-            where credit_revocations.grant_id = (_spent_of_lot.lot).id
-                and credit_revocations.entry_id in (credit_entries.id, credit_entries.reverses_entry_id)
-        )
-        -- What revocations took of credits that came back later; what was withheld of the lot counts as spent.
-        and not exists (
-            select from billing.credit_entries as claims
-            where claims.id in (credit_entries.id, credit_entries.reverses_entry_id) and claims.kind = 'revocation'
-                and claims.reverses_entry_id = (_spent_of_lot.lot).entry_id and claims.key_space = 'system'
-                and claims.idempotency_key ^@ 'claim:'
-        )
+begin
+    return (
+        select coalesce(sum(billing._counted_by_cap(latest, _spent_after.period_start)), 0)
+        from (
+            select * from billing.credit_entries
+            where credit_entries.account_id = _spent_after.account_id and credit_entries.id > _spent_after.last_entry_id
+            order by credit_entries.id desc
+            offset 0
+        ) as latest
+        where latest.kind in ('spend', 'capture', 'refund') and latest.occurred_at >= _spent_after.period_start
+    );
+end
+$$;
+
+CREATE FUNCTION billing._spent_of_lot(lot billing.credit_grants) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_lot billing.credit_grants := _spent_of_lot.lot;
+begin
+    if v_lot.entry_id is null then
+        return 0;
+    end if;
+    return v_lot.held + v_lot.amount - v_lot.remaining - v_lot.lapsed - coalesce((
+        select sum(credit_consumptions.amount)
+        from (
+            select credit_revocations.entry_id from billing.credit_revocations
+            where credit_revocations.grant_id = v_lot.id and credit_revocations.entry_id is not null
+            union
+            -- What revocations took of credits that came back later; what was withheld of the lot counts as spent.
+            select credit_entries.id from billing.credit_entries
+            where credit_entries.reverses_entry_id = v_lot.entry_id and credit_entries.kind = 'revocation'
+                and credit_entries.key_space = 'system' and credit_entries.idempotency_key ^@ 'claim:'
+        ) as taken
+        cross join lateral (
+            select taken.entry_id
+            union all
+            select credit_entries.id from billing.credit_entries where credit_entries.reverses_entry_id = taken.entry_id
+        ) as moved
+        join billing.credit_consumptions
+            on credit_consumptions.entry_id = moved.entry_id and credit_consumptions.grant_id = v_lot.id
+    ), 0);
+end
+$$;
+
+CREATE FUNCTION billing._spent_until(account_id uuid, period_start timestamp with time zone, last_entry_id bigint) RETURNS numeric
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (
+        select coalesce(sum(
+            case
+                when credit_entries.kind = 'refund'
+                    then billing._counted_by_cap(credit_entries, _spent_until.period_start)
+                else -credit_entries.amount
+            end
+        ), 0)
+        from billing.credit_entries
+        where credit_entries.account_id = _spent_until.account_id
+            and credit_entries.kind in ('spend', 'capture', 'refund')
+            and credit_entries.occurred_at >= _spent_until.period_start
+            and credit_entries.id <= _spent_until.last_entry_id
+    );
+end
 $$;
 
 CREATE FUNCTION billing._stop_recharge(recharge billing.recharges, audience text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_recharge billing.recharges := _stop_recharge.recharge;
@@ -7077,7 +7329,7 @@ $$;
 
 CREATE FUNCTION billing._subscription_to_change(account_id uuid, livemode boolean, flow text) RETURNS billing.subscriptions
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select subscriptions from billing.subscriptions
     join billing.customers on customers.stripe_customer_id = subscriptions.stripe_customer_id
@@ -7097,7 +7349,7 @@ $$;
 
 CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean) RETURNS jsonb
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     with superseded as (
         update billing.checkout_requests as requests
@@ -7261,7 +7513,7 @@ $$;
 
 CREATE FUNCTION billing._take_credits(balance billing.credit_balances, kind text, amount bigint, idempotency_key text, source text, description text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text, reference_id text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := _take_credits.balance;
@@ -7328,7 +7580,7 @@ COMMENT ON TABLE billing.disputes IS 'Stripe disputes, inquiries included.';
 
 CREATE FUNCTION billing._tell_of_dispute(dispute billing.disputes, before text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
     select
@@ -7393,7 +7645,7 @@ COMMENT ON COLUMN billing.fraud_actions.is_in_doubt IS 'Stripe may have done it 
 
 CREATE FUNCTION billing._tell_of_failed_action(action billing.fraud_actions) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
     select
@@ -7481,11 +7733,13 @@ CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    return (select now() + clock.ahead_by from billing.clock);
+    -- Not the start of the transaction, which may have waited long for a lock: what a movement judges, it judges by the
+    -- time at which it holds the lock.
+    return (select clock_timestamp() + clock.ahead_by from billing.clock);
 end
 $$;
 
-COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: now(), later in a local stack whose clock was moved.';
+COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: the clock''s, later in a local stack whose clock was moved.';
 
 CREATE FUNCTION billing._time_of_account(account_id uuid, moment timestamp with time zone DEFAULT billing."current_time"()) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -7505,7 +7759,7 @@ $$;
 
 CREATE FUNCTION billing._trial_days(account_id uuid, plan billing.plans) RETURNS integer
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select (_trial_days.plan).trial_days from billing.settings
     where (_trial_days.plan).trial_days > 0
@@ -7556,7 +7810,7 @@ $$;
 
 CREATE FUNCTION billing._warning(stripe_early_fraud_warning_id text) RETURNS billing.fraud_warnings
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_warning billing.fraud_warnings;
@@ -7600,7 +7854,7 @@ $$;
 
 CREATE FUNCTION billing._with_session_id(url text) RETURNS text
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case
         when pg_catalog.strpos(_with_session_id.url, '{CHECKOUT_SESSION_ID}') > 0 then _with_session_id.url
@@ -7613,7 +7867,7 @@ $$;
 
 CREATE FUNCTION billing._withdraw_for_review(lot billing.credit_grants, seen billing.card_fingerprints) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_lot billing.credit_grants := _withdraw_for_review.lot;
@@ -7646,7 +7900,7 @@ $$;
 
 CREATE FUNCTION billing._withhold(entry billing.credit_entries, grant_id bigint, amount bigint) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_entry_id bigint;
@@ -7668,7 +7922,7 @@ $$;
 
 CREATE FUNCTION billing._without_repeats(account_id uuid, spends jsonb) RETURNS jsonb
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_key text;
@@ -8173,7 +8427,7 @@ COMMENT ON FUNCTION billing.account_discrepancies(account_id uuid) IS 'The rows 
 
 CREATE FUNCTION billing.account_emails(account_ids uuid[]) RETURNS TABLE(account_id uuid, email text)
     LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select accounts.id, users.email::text
     from billing.accounts
@@ -8185,7 +8439,7 @@ COMMENT ON FUNCTION billing.account_emails(account_ids uuid[]) IS 'The e-mail ad
 
 CREATE FUNCTION billing.account_entitlements(account_id uuid) RETURNS TABLE(feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select features.key, features.value, subscriptions.stripe_subscription_id, items.stripe_price_id
     from billing.settings
@@ -8210,9 +8464,203 @@ $$;
 
 COMMENT ON FUNCTION billing.account_entitlements(account_id uuid) IS 'What an account may use; of another''s account nothing, unless row level security does not hold the caller back.';
 
+CREATE FUNCTION billing.account_ledger_discrepancies(account_id uuid) RETURNS TABLE(invariant text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+declare
+    v_account billing.accounts;
+    v_balance billing.credit_balances;
+    v_entries record;
+    v_lots record;
+    v_holds record;
+begin
+    select * into v_account from billing.accounts where accounts.id = account_ledger_discrepancies.account_id;
+    select * into v_balance from billing.credit_balances
+    where credit_balances.account_id = account_ledger_discrepancies.account_id;
+
+    -- An entry is what it opened, less what it took from lots, less what it owes: for every kind of movement.
+    select
+        coalesce(sum(e.amount), 0) as total, coalesce(sum(e.debt), 0) as debt, coalesce(sum(t.taken), 0) as taken,
+        max(e.id) as last_id,
+        array_agg(format('entry %s: %s and %s make not %s', e.id, e.balance_before, e.amount, e.balance_after))
+            filter (where e.balance_after <> e.balance_before + e.amount) as out_of_the_chain,
+        array_agg(format('entry %s of %s opened %s, took %s, owes %s', e.id, e.amount, o.opened, t.taken, e.debt))
+            filter (where e.amount <> o.opened - t.taken - e.debt) as unaccounted
+    into v_entries
+    from (
+        select
+            credit_entries.id, credit_entries.amount, credit_entries.debt, credit_entries.balance_after,
+            lag(credit_entries.balance_after, 1, 0::bigint) over (order by credit_entries.id) as balance_before
+        from billing.credit_entries
+        where credit_entries.account_id = account_ledger_discrepancies.account_id
+    ) as e
+    cross join lateral (
+        select coalesce(sum(credit_consumptions.amount), 0) as taken from billing.credit_consumptions
+        where credit_consumptions.entry_id = e.id
+    ) as t
+    cross join lateral (
+        select coalesce(sum(credit_grants.amount), 0) as opened from billing.credit_grants
+        where credit_grants.entry_id = e.id
+    ) as o;
+    return query
+    select 'balance_after_continues_the_chain', broken.detail from unnest(v_entries.out_of_the_chain) as broken (detail)
+    union all
+    select 'entry_is_accounted_for', broken.detail from unnest(v_entries.unaccounted) as broken (detail)
+    union all
+    select 'entry_has_a_balance', format('entry %s of an account that is not there', v_entries.last_id)
+    where v_entries.last_id is not null and v_balance.account_id is null;
+
+    select
+        coalesce(sum(g.remaining), 0) as remaining, coalesce(sum(g.held), 0) as held, coalesce(sum(t.taken), 0) as taken,
+        least(
+            min(g.expires_at) filter (where g.closed_at is null and g.remaining > g.held),
+            min(g.effective_at) filter (where g.closed_at is null and g.entry_id is null)
+        ) as due_at,
+        array_agg(format('lot %s: held %s, pinned %s', g.id, g.held, p.pinned))
+            filter (where g.held <> p.pinned) as held_by_none,
+        array_agg(format('lot %s: amount %s, remaining %s, taken %s', g.id, g.amount, g.remaining, t.taken))
+            filter (where g.entry_id is not null and g.amount - g.remaining <> t.taken) as otherwise_taken,
+        array_agg(format('lot %s is open and empty', g.id))
+            filter (where g.entry_id is not null and g.closed_at is null and g.remaining = 0) as empty,
+        array_agg(format('lot %s: entry %s is not there, or of another account', g.id, g.entry_id))
+            filter (
+                where g.entry_id is not null and opening.account_id is distinct from g.account_id
+                    or v_balance.account_id is null
+            ) as without_entry
+    into v_lots
+    from billing.credit_grants as g
+    left join billing.credit_entries as opening on opening.id = g.entry_id
+    cross join lateral (
+        select coalesce(sum(credit_consumptions.amount), 0) as taken from billing.credit_consumptions
+        where credit_consumptions.grant_id = g.id
+    ) as t
+    cross join lateral (
+        select coalesce(sum(credit_hold_lots.amount), 0) as pinned from billing.credit_hold_lots
+        where credit_hold_lots.grant_id = g.id
+    ) as p
+    where g.account_id = account_ledger_discrepancies.account_id;
+    return query
+    select 'lot_is_held_by_its_holds', broken.detail from unnest(v_lots.held_by_none) as broken (detail)
+    union all
+    select 'lot_lost_what_entries_took', broken.detail from unnest(v_lots.otherwise_taken) as broken (detail)
+    union all
+    select 'lot_is_open_while_something_remains', broken.detail from unnest(v_lots.empty) as broken (detail)
+    union all
+    select 'lot_has_its_entry', broken.detail from unnest(v_lots.without_entry) as broken (detail)
+    union all
+    -- Lineage that leads to no lot or entry, or to one of another account, is on one side only.
+    select
+        'lineage_joins_entry_and_lot',
+        format('entries took %s credits from lots, and from the lots %s were taken', v_entries.taken, v_lots.taken)
+    where v_entries.taken <> v_lots.taken;
+
+    return query
+    select
+        'lot_lapsed_by_entries',
+        format('lot %s: lapsed %s, entries %s', sides.grant_id, sum(sides.lapsed), sum(sides.expired))
+    from (
+        select credit_grants.id as grant_id, credit_grants.lapsed, 0 as expired from billing.credit_grants
+        where credit_grants.account_id = account_ledger_discrepancies.account_id
+        union all
+        select credit_consumptions.grant_id, 0, credit_consumptions.amount from billing.credit_entries
+        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
+        where credit_entries.account_id = account_ledger_discrepancies.account_id
+            and (
+                credit_entries.kind = 'expiry'
+                or credit_entries.kind = 'adjustment' and credit_entries.source = 'closing'
+            )
+    ) as sides
+    group by sides.grant_id
+    having sum(sides.lapsed) <> sum(sides.expired);
+
+    return query
+    select judged.invariant, judged.detail
+    from billing.credit_holds as h
+    cross join lateral (
+        select coalesce(sum(credit_hold_lots.amount), 0) as pinned from billing.credit_hold_lots
+        where credit_hold_lots.hold_id = h.id
+    ) as p
+    cross join lateral (
+        select coalesce(-sum(credit_entries.amount), 0) as captured from billing.credit_entries
+        where credit_entries.hold_id = h.id and credit_entries.kind = 'capture'
+    ) as c
+    cross join lateral (
+        select
+            'hold_pins_what_it_holds',
+            format('hold %s is %s: %s of %s captured, %s pinned', h.id, h.status, h.captured, h.amount, p.pinned)
+        where p.pinned <> case h.status when 'held' then h.amount - h.captured else 0 end
+        union all
+        select
+            'hold_captured_what_entries_took', format('hold %s: captured %s, entries %s', h.id, h.captured, c.captured)
+        where h.captured <> c.captured
+    ) as judged (invariant, detail)
+    where h.account_id = account_ledger_discrepancies.account_id;
+
+    return query
+    select
+        'refunds_are_within_the_spend',
+        format('entry %s of %s was given back %s', spends.id, spends.amount, given_back.amount)
+    from (
+        select credit_entries.reverses_entry_id, sum(credit_entries.amount) as amount from billing.credit_entries
+        where credit_entries.account_id = account_ledger_discrepancies.account_id and credit_entries.kind = 'refund'
+        group by credit_entries.reverses_entry_id
+    ) as given_back
+    join billing.credit_entries as spends on spends.id = given_back.reverses_entry_id
+    where given_back.amount > -spends.amount;
+
+    if v_balance.account_id is null then
+        return query select 'account_has_a_balance', 'no row in credit_balances' where v_account.id is not null;
+        return;
+    end if;
+
+    select
+        coalesce(sum(credit_holds.amount - credit_holds.captured), 0) as held, min(credit_holds.expires_at) as due_at
+    into v_holds from billing.credit_holds
+    where credit_holds.account_id = account_ledger_discrepancies.account_id and credit_holds.status = 'held';
+
+    return query
+    select 'balance_knows_who_may_spend', format('may_spend %s, the account says otherwise', v_balance.may_spend)
+    where v_balance.may_spend <> (v_account.frozen_at is null and v_account.closed_at is null)
+    union all
+    select 'balance_is_the_sum_of_entries', format('balance %s, entries %s', v_balance.balance, v_entries.total)
+    where v_balance.balance <> v_entries.total
+    union all
+    select
+        'balance_is_what_remains_less_debt',
+        format('balance %s, remaining %s, debt %s', v_balance.balance, v_lots.remaining, v_balance.debt)
+    where v_balance.balance <> v_lots.remaining - v_balance.debt
+    union all
+    select 'debt_is_the_sum_of_entries', format('debt %s, entries %s', v_balance.debt, v_entries.debt)
+    where v_balance.debt <> v_entries.debt
+    union all
+    select
+        'held_is_the_sum_of_open_holds',
+        format('held %s, holds %s, lots %s', v_balance.held, v_holds.held, v_lots.held)
+    where v_balance.held <> v_holds.held or v_balance.held <> v_lots.held
+    union all
+    select
+        'debt_leaves_no_credits_free',
+        format('debt %s beside %s credits that nothing holds', v_balance.debt, v_lots.remaining - v_lots.held)
+    where v_balance.debt > 0 and v_lots.remaining > v_lots.held
+    union all
+    select
+        'nothing_falls_due_unseen',
+        format(
+            'next_due_at %s, a lot is due at %s, a hold at %s', v_balance.next_due_at, v_lots.due_at, v_holds.due_at
+        )
+    where least(v_lots.due_at, v_holds.due_at) < coalesce(v_balance.next_due_at, 'infinity');
+end
+$$;
+
+COMMENT ON FUNCTION billing.account_ledger_discrepancies(account_id uuid) IS 'The rows of ledger_discrepancies of one account.';
+
 CREATE FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_amount bigint := billing._checked_amount(abs(adjust_credits.amount));
@@ -8374,7 +8822,7 @@ $$;
 
 CREATE FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, release_rest boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_amount bigint;
@@ -8478,7 +8926,7 @@ begin
     from billing.account_discrepancies(check_account.account_id) as discrepancies
     union all
     select ledger.invariant, null, null::bigint, null::bigint, ledger.detail
-    from billing.ledger_discrepancies as ledger where ledger.account_id = check_account.account_id;
+    from billing.account_ledger_discrepancies(check_account.account_id) as ledger;
 end
 $$;
 
@@ -8486,7 +8934,7 @@ COMMENT ON FUNCTION billing.check_account(account_id uuid) IS 'What ledger_discr
 
 CREATE FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_price record;
@@ -8513,7 +8961,7 @@ COMMENT ON FUNCTION billing.claim_payment_link(plan text, pack text, options jso
 
 CREATE FUNCTION billing.claim_stripe_account(stripe_account_id text) RETURNS text
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.settings
     set stripe_account_id = coalesce(settings.stripe_account_id, claim_stripe_account.stripe_account_id)
@@ -8542,7 +8990,7 @@ COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused 
 
 CREATE FUNCTION billing.close_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_account billing.accounts;
@@ -8593,9 +9041,18 @@ begin
         where credit_entries.account_id = close_account.account_id and credit_entries.key_space = 'system'
             and credit_entries.idempotency_key = v_key || ':lots';
         perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
+        update billing.credit_grants set lapsed = credit_grants.lapsed + credit_consumptions.amount
+        from billing.credit_consumptions
+        where credit_consumptions.entry_id = v_entry_id and credit_grants.id = credit_consumptions.grant_id;
     end if;
     update billing.credit_balances
-    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now()
+    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now(),
+        written_off_debt = credit_balances.written_off_debt + v_balance.debt,
+        written_off_withheld = credit_balances.written_off_withheld + v_balance.withheld,
+        written_off_at = case
+            when v_balance.debt > 0 or v_balance.withheld > 0 then clock_timestamp()
+            else credit_balances.written_off_at
+        end
     where credit_balances.account_id = close_account.account_id;
     update billing.accounts set closed_at = billing.current_time(), updated_at = now()
     where accounts.id = close_account.account_id
@@ -8609,7 +9066,7 @@ COMMENT ON FUNCTION billing.close_account(account_id uuid, reason text, actor te
 
 CREATE FUNCTION billing.confirm_payment_link(stripe_payment_link_id text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.payment_links set confirmed_at = now(), updated_at = now()
     where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
@@ -8617,7 +9074,7 @@ $$;
 
 CREATE FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '500ms'
     AS $$
     update billing.recharges
@@ -8632,7 +9089,7 @@ COMMENT ON FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integ
 
 CREATE FUNCTION billing.delay_stripe_event(msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     update billing.stripe_events
@@ -8654,7 +9111,7 @@ $$;
 
 CREATE FUNCTION billing.delete_price(stripe_price_id text, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._lock_arrival(delete_price.stripe_price_id);
@@ -8678,7 +9135,7 @@ COMMENT ON FUNCTION billing.delete_price(stripe_price_id text, as_of timestamp w
 
 CREATE FUNCTION billing.delete_product(stripe_product_id text, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._lock_arrival(delete_product.stripe_product_id);
@@ -8698,7 +9155,7 @@ COMMENT ON FUNCTION billing.delete_product(stripe_product_id text, as_of timesta
 
 CREATE FUNCTION billing.discard_checkout_key(idempotency_key text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     update billing.checkout_requests set discarded_at = now()
@@ -8716,7 +9173,7 @@ COMMENT ON FUNCTION billing.discard_checkout_key(idempotency_key text) IS 'Gives
 
 CREATE FUNCTION billing.discard_payment_link_key(idempotency_key text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.payment_links
     set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
@@ -8727,7 +9184,7 @@ $$;
 
 CREATE FUNCTION billing.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_customer billing.customers;
@@ -8769,7 +9226,7 @@ COMMENT ON FUNCTION billing.dismiss_customer(stripe_customer_id text, reason tex
 
 CREATE FUNCTION billing.dismiss_stripe_event(event_id text, reason text, actor text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_status text;
@@ -8796,7 +9253,7 @@ COMMENT ON FUNCTION billing.dismiss_stripe_event(event_id text, reason text, act
 
 CREATE FUNCTION billing.enqueue_deleted_users() RETURNS void
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing._report_deleted_user(abandoned.id) from (
         select accounts.id from billing.accounts
@@ -8827,7 +9284,7 @@ COMMENT ON FUNCTION billing.enqueue_deleted_users() IS 'Reports subscriptions of
 
 CREATE FUNCTION billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_now timestamptz := billing.current_time();
@@ -8875,7 +9332,7 @@ COMMENT ON FUNCTION billing.enqueue_expiring_credits(after_account_id uuid, acco
 
 CREATE FUNCTION billing.enqueue_reminders() RETURNS void
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing._notify_of_silence();
     select billing._notify_of_waiting_events();
@@ -8887,11 +9344,15 @@ COMMENT ON FUNCTION billing.enqueue_reminders() IS 'Tells what only time tells: 
 
 CREATE FUNCTION billing.ensure_account(user_id uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_account_id uuid;
 begin
+    if ensure_account.user_id is null then
+        raise exception 'user_id is missing'
+            using errcode = 'TB037', hint = 'Pass the id of a row in auth.users.';
+    end if;
     insert into billing.accounts (kind, owner_id) values ('personal', ensure_account.user_id)
     on conflict (owner_id) where kind = 'personal' do nothing
     returning id into v_account_id;
@@ -8908,7 +9369,7 @@ COMMENT ON FUNCTION billing.ensure_account(user_id uuid) IS 'The personal accoun
 
 CREATE FUNCTION billing.expire_due_credits(as_of timestamp with time zone DEFAULT NULL::timestamp with time zone, accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_as_of timestamptz := coalesce(expire_due_credits.as_of, billing.current_time());
@@ -8936,7 +9397,7 @@ COMMENT ON FUNCTION billing.expire_due_credits(as_of timestamp with time zone, a
 
 CREATE FUNCTION billing.extend_hold(hold_id uuid, expires_in interval) RETURNS billing.credit_holds
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_hold billing.credit_holds;
@@ -8956,7 +9417,7 @@ COMMENT ON FUNCTION billing.extend_hold(hold_id uuid, expires_in interval) IS 'K
 
 CREATE FUNCTION billing.find_accounts(search text, results_max integer) RETURNS SETOF uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_search text := lower(pg_catalog.btrim(find_accounts.search));
@@ -9003,7 +9464,7 @@ COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer) IS '
 
 CREATE FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_account billing.accounts;
@@ -9029,7 +9490,7 @@ COMMENT ON FUNCTION billing.freeze_account(account_id uuid, reason text, actor t
 
 CREATE FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._checked_key(grant_credits.idempotency_key, grant_credits.metadata);
@@ -9069,7 +9530,7 @@ $$;
 
 CREATE FUNCTION billing.has_feature(feature text) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select exists (
         select from billing.my_account_ids() as mine (account_id)
@@ -9082,7 +9543,7 @@ COMMENT ON FUNCTION billing.has_feature(feature text) IS 'True when one of the s
 
 CREATE FUNCTION billing.has_feature(feature text, account_id uuid) RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select exists (
         select from billing.account_entitlements(has_feature.account_id) as granted
@@ -9094,7 +9555,7 @@ COMMENT ON FUNCTION billing.has_feature(feature text, account_id uuid) IS 'True 
 
 CREATE FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_amount bigint := billing._checked_amount(hold_credits.amount);
@@ -9166,7 +9627,7 @@ COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempo
 
 CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, meaning text)
     LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select field.key, field.value, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
     from billing.settings
@@ -9181,7 +9642,7 @@ COMMENT ON FUNCTION billing.installation() IS 'The settings of this installation
 
 CREATE FUNCTION billing.is_livemode() RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select settings.livemode from billing.settings
 $$;
@@ -9190,7 +9651,7 @@ COMMENT ON FUNCTION billing.is_livemode() IS 'True when this installation expect
 
 CREATE FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) RETURNS TABLE(action text, is_due boolean, reason text, stripe_subscription_id text, amount bigint, currency text)
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     with case_at_hand as (
         select
@@ -9290,7 +9751,7 @@ COMMENT ON FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id te
 
 CREATE FUNCTION billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_claim billing.customer_claims;
@@ -9326,7 +9787,7 @@ COMMENT ON FUNCTION billing.link_checkout_customer(account_id uuid, claim_token 
 
 CREATE FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_customer billing.customers;
@@ -9354,7 +9815,7 @@ COMMENT ON FUNCTION billing.link_customer(account_id uuid, stripe_customer_id te
 
 CREATE FUNCTION billing.lock_stripe_events(event_ids text[], stripe_customer_ids text[], postpone_months boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
@@ -9408,7 +9869,7 @@ $$;
 
 CREATE FUNCTION billing.merge_customer(stripe_customer_id text, duplicate_of text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_kept billing.customers;
@@ -9455,7 +9916,7 @@ COMMENT ON FUNCTION billing.merge_customer(stripe_customer_id text, duplicate_of
 
 CREATE FUNCTION billing.my_account_ids() RETURNS SETOF uuid
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 2
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select accounts.id from billing.accounts where accounts.owner_id = (select auth.uid())
     union all
@@ -9478,7 +9939,7 @@ COMMENT ON FUNCTION billing.my_managed_account_ids() IS 'The accounts of the sig
 
 CREATE FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[] DEFAULT '{}'::text[]) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.checkout_requests set expired_at = now()
     where checkout_requests.stripe_checkout_session_id = any (note_checkout_session.expired)
@@ -9493,7 +9954,7 @@ COMMENT ON FUNCTION billing.note_checkout_session(idempotency_key text, stripe_c
 
 CREATE FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) RETURNS billing.fraud_actions
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_warning billing.fraud_warnings;
@@ -9517,7 +9978,7 @@ COMMENT ON FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes
 
 CREATE FUNCTION billing.note_payment_link(token uuid, stripe_payment_link_id text, url text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_link billing.payment_links;
@@ -9553,7 +10014,7 @@ COMMENT ON FUNCTION billing.note_payment_link(token uuid, stripe_payment_link_id
 
 CREATE FUNCTION billing.payment_reference(account_id uuid, expires_in interval DEFAULT NULL::interval) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_expires_in interval := coalesce(
@@ -9574,7 +10035,7 @@ COMMENT ON FUNCTION billing.payment_reference(account_id uuid, expires_in interv
 
 CREATE FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean DEFAULT false, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_settings billing.settings;
@@ -9683,7 +10144,7 @@ COMMENT ON FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text,
 
 CREATE FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_account_id uuid := billing._account_to_bill(prepare_payment_links.user_id, prepare_payment_links.account_id);
@@ -9735,7 +10196,7 @@ COMMENT ON FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack 
 
 CREATE FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_settings billing.settings;
@@ -9772,63 +10233,48 @@ $$;
 
 COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'What to send to Stripe for a session of an account''s customer portal.';
 
-CREATE FUNCTION billing.prove_entitlements(accounts_max integer) RETURNS TABLE(accounts bigint, discrepancies bigint)
+CREATE FUNCTION billing.prove_accounts(accounts_max integer, milliseconds_max integer DEFAULT 50) RETURNS TABLE(accounts bigint, discrepancies bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_proof billing.entitlement_proof;
-    v_account_ids uuid[];
+    v_began_at timestamptz := clock_timestamp();
+    v_proof billing.account_proof;
+    v_account_id uuid;
+    v_last_account_id uuid;
 begin
     accounts := 0;
     discrepancies := 0;
-    select * into v_proof from billing.entitlement_proof for update skip locked;
+    select * into v_proof from billing.account_proof for update skip locked;
     if not found then
         return next;
         return;
     end if;
-    v_account_ids := array(
+    for v_account_id in
         select accounts_after.id from billing.accounts as accounts_after
         where v_proof.last_account_id is null or accounts_after.id > v_proof.last_account_id
         order by accounts_after.id
-        limit greatest(prove_entitlements.accounts_max, 0)
-    );
-    accounts := cardinality(v_account_ids);
-    update billing.entitlement_proof
-    set last_account_id = v_account_ids[cardinality(v_account_ids)],
-        accounts_checked = entitlement_proof.accounts_checked + cardinality(v_account_ids),
+        limit greatest(prove_accounts.accounts_max, 0)
+    loop
+        discrepancies := discrepancies + billing._prove_account(v_account_id);
+        accounts := accounts + 1;
+        v_last_account_id := v_account_id;
+        exit when clock_timestamp() - v_began_at >= make_interval(secs => prove_accounts.milliseconds_max / 1000.0);
+    end loop;
+    update billing.account_proof
+    set last_account_id = v_last_account_id,
+        accounts_checked = account_proof.accounts_checked + prove_accounts.accounts,
         round_started_at = case
-            when v_proof.last_account_id is null then clock_timestamp() else entitlement_proof.round_started_at
+            when v_proof.last_account_id is null then v_began_at else account_proof.round_started_at
         end,
         round_finished_at = case
-            when cardinality(v_account_ids) = 0 then clock_timestamp() else entitlement_proof.round_finished_at
+            when v_last_account_id is null then clock_timestamp() else account_proof.round_finished_at
         end;
-
-    with found as (
-        select checked.* from unnest(v_account_ids) as account_id
-        cross join lateral billing.account_discrepancies(account_id) as checked
-    ),
-    told as (
-        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
-        select
-            found.account_id_of, 'administrators', 'entitlement_discrepancy',
-            format(
-                'entitlement_discrepancy:%s:%s:%s:%s:%s', found.account_id_of, found.invariant, found.business_key,
-                found.expected, found.found
-            ),
-            jsonb_build_object(
-                'invariant', found.invariant, 'business_key', found.business_key, 'expected', found.expected,
-                'found', found.found, 'detail', found.detail
-            )
-        from found
-        on conflict (dedupe_key) do nothing
-    )
-    select count(*) into discrepancies from found;
     return next;
 end
 $$;
 
-COMMENT ON FUNCTION billing.prove_entitlements(accounts_max integer) IS 'Checks the next accounts of the running entitlement proof and has administrators told, once, of what is off.';
+COMMENT ON FUNCTION billing.prove_accounts(accounts_max integer, milliseconds_max integer) IS 'Checks the next accounts of the running proof, notes what is off and has administrators notified of it, once.';
 
 CREATE FUNCTION billing.prune_events(rows_max integer) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9877,7 +10323,7 @@ COMMENT ON FUNCTION billing.prune_events(rows_max integer) IS 'Deletes the bodie
 
 CREATE FUNCTION billing.prune_notifications(rows_max integer) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     with pruned as (
         delete from billing.notifications
@@ -9964,7 +10410,7 @@ $$;
 
 CREATE FUNCTION billing.receive_stripe_event(event_id text, type text, api_version text, created bigint, livemode boolean, payload text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_expected boolean := (select settings.livemode from billing.settings);
@@ -10003,7 +10449,7 @@ COMMENT ON FUNCTION billing.receive_stripe_event(event_id text, type text, api_v
 
 CREATE FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing._record_card(
         record_card.stripe_customer_id,
@@ -10016,7 +10462,7 @@ COMMENT ON FUNCTION billing.record_card(stripe_customer_id text, livemode boolea
 
 CREATE FUNCTION billing.record_fraud_warning(stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, fraud_type text, actionable boolean, warned_at timestamp with time zone, stripe_customer_id text, risk_level text, risk_score integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_warning billing.fraud_warnings;
@@ -10051,7 +10497,7 @@ $$;
 
 CREATE FUNCTION billing.record_saved_card(stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text, card_exp_month integer, card_exp_year integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     insert into billing.saved_cards as held (
@@ -10080,7 +10526,7 @@ COMMENT ON FUNCTION billing.record_saved_card(stripe_payment_method_id text, str
 
 CREATE FUNCTION billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text) RETURNS billing.fraud_actions
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_warning billing.fraud_warnings;
@@ -10122,7 +10568,7 @@ COMMENT ON FUNCTION billing.refund_fraud_warning(stripe_early_fraud_warning_id t
 
 CREATE FUNCTION billing.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_amount bigint := case when refund_spend.amount is not null then billing._checked_amount(refund_spend.amount) end;
@@ -10178,7 +10624,7 @@ COMMENT ON FUNCTION billing.refund_spend(entry_id bigint, amount numeric, idempo
 
 CREATE FUNCTION billing.reinstate_grant(revocation_id bigint, amount numeric, idempotency_key text, reason text, actor text) RETURNS billing.credit_reinstatements
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_amount bigint := case when reinstate_grant.amount is not null then billing._checked_amount(reinstate_grant.amount) end;
@@ -10209,9 +10655,12 @@ begin
     end if;
     perform billing._check_key_is_new(v_revocation.account_id, reinstate_grant.idempotency_key);
     perform billing._check_open(v_revocation.account_id);
-    return billing._reinstate(
+    v_reinstatement := billing._reinstate(
         v_revocation, v_amount, 'caller', reinstate_grant.idempotency_key, reinstate_grant.reason, reinstate_grant.actor
     );
+    -- What was returned or disputed meanwhile is taken or frozen of it.
+    perform billing._apply_returns_of_lot(v_revocation.grant_id);
+    return v_reinstatement;
 end
 $$;
 
@@ -10219,7 +10668,7 @@ COMMENT ON FUNCTION billing.reinstate_grant(revocation_id bigint, amount numeric
 
 CREATE FUNCTION billing.release_hold(hold_id uuid, idempotency_key text) RETURNS billing.credit_holds
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_hold billing.credit_holds;
@@ -10265,7 +10714,7 @@ $$;
 
 CREATE FUNCTION billing.reopen_account(account_id uuid) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_account billing.accounts;
@@ -10283,7 +10732,7 @@ COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Opens a closed a
 
 CREATE FUNCTION billing.replace_payment_link(stripe_payment_link_id text, name text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_gone billing.payment_links;
@@ -10340,7 +10789,7 @@ COMMENT ON FUNCTION billing.requeue_stripe_events() IS 'Queues again what is que
 
 CREATE FUNCTION billing.resolve_fraud_warning(stripe_early_fraud_warning_id text, decision text, notes text, actor text) RETURNS billing.fraud_warnings
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_warning billing.fraud_warnings;
@@ -10375,7 +10824,7 @@ COMMENT ON FUNCTION billing.resolve_fraud_warning(stripe_early_fraud_warning_id 
 
 CREATE FUNCTION billing.retire_payment_links(name text) RETURNS SETOF billing.payment_links
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_ids uuid[] := array(
@@ -10403,7 +10852,7 @@ COMMENT ON FUNCTION billing.retire_payment_links(name text) IS 'Retires the link
 
 CREATE FUNCTION billing.retry_notification(notification_id bigint) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_status text;
@@ -10425,7 +10874,7 @@ COMMENT ON FUNCTION billing.retry_notification(notification_id bigint) IS 'Queue
 
 CREATE FUNCTION billing.retry_stripe_event(event_id text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_status text;
@@ -10460,7 +10909,7 @@ COMMENT ON FUNCTION billing.retry_stripe_event(event_id text) IS 'Sends a dead, 
 
 CREATE FUNCTION billing.review_held_credits(id bigint, decision text, reason text, actor text) RETURNS billing.held_credits
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_held billing.held_credits;
@@ -10507,7 +10956,7 @@ COMMENT ON FUNCTION billing.review_held_credits(id bigint, decision text, reason
 
 CREATE FUNCTION billing.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text DEFAULT 'clamp_and_record'::text) RETURNS billing.credit_revocations
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_amount bigint := case when revoke_grant.amount is not null then billing._checked_amount(revoke_grant.amount) end;
@@ -10556,7 +11005,7 @@ COMMENT ON FUNCTION billing.revoke_grant(grant_id bigint, amount numeric, idempo
 
 CREATE FUNCTION billing.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100) RETURNS billing.credit_grants
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_amount bigint := billing._checked_amount(schedule_credits.amount);
@@ -10607,16 +11056,37 @@ COMMENT ON FUNCTION billing.schedule_credits(account_id uuid, amount numeric, ef
 
 CREATE FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric DEFAULT 0, spend_cap numeric DEFAULT NULL::numeric, spend_cap_period text DEFAULT NULL::text, low_balance_threshold numeric DEFAULT NULL::numeric) RETURNS billing.credit_balances
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_balance billing.credit_balances := billing._lock_balance(set_credit_limits.account_id);
+    v_balance billing.credit_balances;
+    v_last_entry_id bigint;
+    v_period_start timestamptz;
+    v_spent numeric := 0;
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
         or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
         raise exception 'spend_cap and spend_cap_period do not fit together'
             using errcode = 'TB031', hint = 'Pass both, the period being day, week or month, or neither for no cap.';
     end if;
+    -- A cap counts what was spent before it was set, too. What is committed by now is added up before the lock is taken,
+    -- which the account's movements would wait for; under it, only what came meanwhile.
+    if set_credit_limits.spend_cap is not null then
+        select coalesce(max(credit_entries.id), 0) into v_last_entry_id from billing.credit_entries
+        where credit_entries.account_id = set_credit_limits.account_id;
+        v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+        v_spent := billing._spent_until(set_credit_limits.account_id, v_period_start, v_last_entry_id);
+    end if;
+    v_balance := billing._lock_balance(set_credit_limits.account_id);
+    if set_credit_limits.spend_cap is not null then
+        if v_period_start < date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC') then
+            -- Another period has begun meanwhile.
+            v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+            v_spent := 0;
+        end if;
+        v_spent := v_spent + billing._spent_after(v_balance.account_id, v_period_start, v_last_entry_id);
+    end if;
+
     update billing.credit_balances
     set overdraft = billing._checked_limit('overdraft', coalesce(set_credit_limits.overdraft, 0)),
         spend_cap = billing._checked_limit('spend_cap', set_credit_limits.spend_cap),
@@ -10626,26 +11096,8 @@ begin
         ),
         -- Set above the balance it tells nothing: that was no fall.
         is_low = credit_balances.balance - credit_balances.held < coalesce(set_credit_limits.low_balance_threshold, 0),
-        -- A cap counts what was spent before it was set, too.
-        spend_period_start = date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC'),
-        spent_in_period = case
-            when set_credit_limits.spend_cap_period is null then 0
-            else greatest(-coalesce((
-                select sum(credit_entries.amount) from billing.credit_entries
-                where credit_entries.account_id = v_balance.account_id
-                    and credit_entries.kind in ('spend', 'capture', 'refund')
-                    -- A refund counts in the period of what it gives back, as refund_spend counts it.
-                    and coalesce(
-                        (
-                            select original.occurred_at from billing.credit_entries as original
-                            where original.id = credit_entries.reverses_entry_id
-                        ),
-                        credit_entries.occurred_at
-                    ) >= date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC')
-                    and credit_entries.occurred_at
-                        >= date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC')
-            ), 0), 0)
-        end
+        spend_period_start = v_period_start,
+        spent_in_period = greatest(v_spent, 0)
     where credit_balances.account_id = v_balance.account_id
     returning * into v_balance;
     return v_balance;
@@ -10689,7 +11141,7 @@ COMMENT ON COLUMN billing.recharge_settings.check_again_at IS 'When it is looked
 
 CREATE FUNCTION billing.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric DEFAULT NULL::numeric, monthly_cap_count integer DEFAULT 10, is_paused boolean DEFAULT false, return_url text DEFAULT NULL::text) RETURNS billing.recharge_settings
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_settings billing.recharge_settings;
@@ -10765,7 +11217,7 @@ COMMENT ON FUNCTION billing.set_recharge(account_id uuid, threshold numeric, str
 
 CREATE FUNCTION billing.settle_email_change(stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.customer_email_changes
     set next_attempt_at = now() + make_interval(secs => settle_email_change.retry_in_seconds),
@@ -10780,7 +11232,7 @@ COMMENT ON FUNCTION billing.settle_email_change(stripe_customer_id text, new_ema
 
 CREATE FUNCTION billing.settle_fraud_action(id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_action billing.fraud_actions;
@@ -10807,7 +11259,7 @@ $$;
 
 CREATE FUNCTION billing.settle_notification(notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) RETURNS text
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.notifications
     set status = judged.status,
@@ -10843,7 +11295,7 @@ COMMENT ON FUNCTION billing.settle_notification(notification_id bigint, attempts
 
 CREATE FUNCTION billing.settle_recharge(recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '500ms'
     AS $$
 declare
@@ -10879,7 +11331,7 @@ COMMENT ON FUNCTION billing.settle_recharge(recharge_id uuid, status text, strip
 
 CREATE FUNCTION billing.settle_retired_link(link_id uuid, retry_in_seconds integer, reason text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.payment_links
     set deactivate_at = now() + make_interval(secs => settle_retired_link.retry_in_seconds),
@@ -10892,7 +11344,7 @@ COMMENT ON FUNCTION billing.settle_retired_link(link_id uuid, retry_in_seconds i
 
 CREATE FUNCTION billing.settle_stripe_events(msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_stripe_id text;
@@ -10937,7 +11389,7 @@ $$;
 
 CREATE FUNCTION billing.settled_balance(balance billing.credit_balances) RETURNS billing.credit_balances
     LANGUAGE plpgsql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_now timestamptz := billing.current_time();
@@ -11007,32 +11459,46 @@ COMMENT ON FUNCTION billing.settled_balance(balance billing.credit_balances) IS 
 
 CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $$
 declare
     v_amount bigint := billing._checked_amount(spend_credits.amount);
     v_key text := billing._checked_key(spend_credits.idempotency_key, spend_credits.metadata);
-    v_now timestamptz := billing.current_time();
+    v_now timestamptz;
     v_entry billing.credit_entries;
     v_left bigint;
+    v_due_at timestamptz;
 begin
-    -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance.
+    -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance. Whether anything is
+    -- due is judged after it, by the time at which the lock is held.
     update billing.credit_balances
-    set balance = credit_balances.balance - v_amount, updated_at = now()
-    where credit_balances.account_id = spend_credits.account_id
+    set balance = credit_balances.balance - v_amount, updated_at = now(),
+        epoch = credit_balances.epoch + (random() < 0.02)::integer
+    where uuid_hash(credit_balances.account_id) = uuid_hash(spend_credits.account_id)
+        and credit_balances.account_id is not distinct from spend_credits.account_id
+        -- From it on: it may be raised while this waits for the lock.
+        and credit_balances.epoch >= (
+            select newest.epoch from billing.credit_balances as newest
+            where uuid_hash(newest.account_id) = uuid_hash(spend_credits.account_id)
+                and newest.account_id is not distinct from spend_credits.account_id
+            order by newest.epoch desc
+            limit 1
+        )
         and not spend_credits.up_to and credit_balances.may_spend and credit_balances.spend_cap is null
-        and (credit_balances.next_due_at > v_now) is not false
         and v_amount <= credit_balances.balance - credit_balances.held
-    returning credit_balances.balance into v_left;
+    returning credit_balances.balance, credit_balances.next_due_at into v_left, v_due_at;
     if found then
+        v_now := billing.current_time();
         insert into billing.credit_entries (
             account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, key_space,
             idempotency_key, occurred_at
         )
-        values (
+        select
             spend_credits.account_id, 'spend', -v_amount, v_left, 'app', spend_credits.reference_id,
             spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller', v_key, v_now
-        )
+        where (v_due_at > v_now) is not false
         on conflict do nothing
         returning * into v_entry;
         if found then
@@ -11040,7 +11506,7 @@ begin
             v_left := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount);
             return v_entry;
         end if;
-        -- The key was used before.
+        -- The key was used before, or something falls due before it.
         update billing.credit_balances set balance = credit_balances.balance + v_amount
         where credit_balances.account_id = spend_credits.account_id;
     end if;
@@ -11055,7 +11521,7 @@ COMMENT ON FUNCTION billing.spend_credits(account_id uuid, amount numeric, idemp
 
 CREATE FUNCTION billing.spend_credits_batch(spends jsonb) RETURNS SETOF billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_account_id uuid;
@@ -11140,7 +11606,7 @@ $$;
 
 CREATE FUNCTION billing.stripe_account() RETURNS TABLE(stripe_account_id text, livemode boolean, witness_event_id text)
     LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select settings.stripe_account_id, settings.livemode, (
         select stripe_events.stripe_event_id from billing.stripe_events
@@ -11157,7 +11623,7 @@ COMMENT ON FUNCTION billing.stripe_account() IS 'What a Stripe key must fit: acc
 
 CREATE FUNCTION billing.sync_checkout_session(stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text, payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, opened_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_session billing.checkout_sessions;
@@ -11231,7 +11697,7 @@ $$;
 
 CREATE FUNCTION billing.sync_credit_note(stripe_credit_note_id text, stripe_invoice_id text, livemode boolean, status text, currency text, amount bigint, amount_refunded bigint, reason text, noted_at timestamp with time zone, lines jsonb, stripe_refund_ids text[], pre_payment_amount bigint, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     insert into billing.credit_notes as held (
@@ -11269,7 +11735,7 @@ $$;
 
 CREATE FUNCTION billing.sync_customer(stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_held billing.customers;
@@ -11314,7 +11780,7 @@ COMMENT ON FUNCTION billing.sync_customer(stripe_customer_id text, livemode bool
 
 CREATE FUNCTION billing.sync_dispute(stripe_dispute_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, status text, currency text, amount bigint, reason text, evidence_due_at timestamp with time zone, disputed_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_before text;
@@ -11360,7 +11826,7 @@ $$;
 
 CREATE FUNCTION billing.sync_invoice(stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text, billing_reason text, collection_method text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint, attempt_count integer, next_payment_attempt_at timestamp with time zone, hosted_invoice_url text, invoiced_at timestamp with time zone, paid_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_invoice billing.invoices;
@@ -11422,7 +11888,7 @@ $_$;
 
 CREATE FUNCTION billing.sync_invoice_payment(stripe_invoice_payment_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_charge_id text, livemode boolean, status text, currency text, amount_paid bigint, paid_at timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     insert into billing.invoice_payments as held (
@@ -11453,7 +11919,7 @@ $$;
 
 CREATE FUNCTION billing.sync_payment(stripe_charge_id text, stripe_payment_intent_id text, stripe_customer_id text, livemode boolean, status text, currency text, amount bigint, amount_refunded bigint, is_disputed boolean, risk_level text, risk_score integer, is_liability_shifted boolean, card_fingerprint text, failure_code text, receipt_url text, charged_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_payment billing.payments;
@@ -11518,7 +11984,7 @@ $$;
 
 CREATE FUNCTION billing.sync_payment_intent(stripe_payment_intent_id text, stripe_customer_id text, stripe_charge_id text, stripe_payment_method_id text, livemode boolean, status text, currency text, amount bigint, amount_received bigint, failure_code text, metadata jsonb, created_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_recharge billing.recharges;
@@ -11568,7 +12034,7 @@ COMMENT ON FUNCTION billing.sync_payment_intent(stripe_payment_intent_id text, s
 
 CREATE FUNCTION billing.sync_payment_link(stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if exists (
@@ -11595,7 +12061,7 @@ COMMENT ON FUNCTION billing.sync_payment_link(stripe_payment_link_id text, livem
 
 CREATE FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, has_custom_amount boolean, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_as_of timestamptz;
@@ -11652,7 +12118,7 @@ COMMENT ON FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id t
 
 CREATE FUNCTION billing.sync_product(stripe_product_id text, livemode boolean, name text, description text, active boolean, metadata jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_as_of timestamptz;
@@ -11698,7 +12164,7 @@ COMMENT ON FUNCTION billing.sync_product(stripe_product_id text, livemode boolea
 
 CREATE FUNCTION billing.sync_refund(stripe_refund_id text, stripe_charge_id text, stripe_payment_intent_id text, status text, currency text, amount bigint, reason text, failure_reason text, refunded_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     insert into billing.refunds as held (
@@ -11743,7 +12209,7 @@ $$;
 
 CREATE FUNCTION billing.sync_review(stripe_review_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, is_open boolean, reason text, closed_reason text, opened_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_review billing.reviews;
@@ -11789,7 +12255,7 @@ $$;
 
 CREATE FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, stripe_test_clock_id text, items jsonb, as_of timestamp with time zone, is_fetched boolean) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_as_of timestamptz;
@@ -11904,7 +12370,7 @@ COMMENT ON FUNCTION billing.sync_test_clock(stripe_test_clock_id text, livemode 
 
 CREATE FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) RETURNS TABLE(stripe_customer_id text, old_emails text[], new_email text, attempts integer)
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.customer_email_changes
     set attempts = customer_email_changes.attempts + 1,
@@ -11925,7 +12391,7 @@ COMMENT ON FUNCTION billing.take_email_changes(changes_max integer, lease_second
 
 CREATE FUNCTION billing.take_fraud_actions(actions_max integer, lease_seconds integer) RETURNS TABLE(id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     with due as (
         select actions.id, actions.is_in_doubt from billing.fraud_actions as actions
@@ -11948,7 +12414,7 @@ $$;
 
 CREATE FUNCTION billing.take_notifications(messages_max integer, lease_seconds integer, audiences text[]) RETURNS TABLE(id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer, delivered_to text[], digest_size integer, first jsonb, email text, created_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_ids bigint[];
@@ -12014,7 +12480,7 @@ COMMENT ON FUNCTION billing.take_notifications(messages_max integer, lease_secon
 
 CREATE FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) RETURNS TABLE(id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text, stripe_payment_intent_id text, attempts integer, first_attempt_at timestamp with time zone, age_seconds double precision, barred text[])
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_recharge billing.recharges;
@@ -12028,14 +12494,13 @@ begin
         limit take_recharges.recharges_max
         for update skip locked
     loop
-        v_obstacle := case
-            when v_recharge.status = 'claimed' then billing._obstacle_to_recharge(v_recharge.account_id)
-        end;
+        v_obstacle := null;
+        if v_recharge.status = 'claimed' then
+            -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
+            continue when not billing._lock_balance_soon(v_recharge.account_id);
+            v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
+        end if;
         if v_obstacle is not null then
-            perform from billing.credit_balances
-            where credit_balances.account_id = v_recharge.account_id
-            for update skip locked;
-            continue when not found;
             update billing.recharges
             set status = 'failed', reason = v_obstacle, next_attempt_at = null, settled_at = billing.current_time(),
                 updated_at = now()
@@ -12070,7 +12535,7 @@ COMMENT ON FUNCTION billing.take_recharges(recharges_max integer, lease_seconds 
 
 CREATE FUNCTION billing.take_retired_links(links_max integer, lease_seconds integer) RETURNS TABLE(id uuid, stripe_payment_link_id text, attempts integer)
     LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     update billing.payment_links
     set attempts = payment_links.attempts + 1,
@@ -12139,7 +12604,7 @@ $$;
 
 CREATE FUNCTION billing.tg_account_members__member_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._report_if_deleted(old.user_id, old.account_id);
@@ -12149,7 +12614,7 @@ $$;
 
 CREATE FUNCTION billing.tg_accounts__may_spend() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     update billing.credit_balances set may_spend = new.frozen_at is null and new.closed_at is null
@@ -12160,7 +12625,7 @@ $$;
 
 CREATE FUNCTION billing.tg_accounts__open_balance() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     insert into billing.credit_balances (account_id) values (new.id);
@@ -12170,7 +12635,7 @@ $$;
 
 CREATE FUNCTION billing.tg_accounts__owner_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._report_if_deleted(old.owner_id, old.id);
@@ -12180,7 +12645,7 @@ $$;
 
 CREATE FUNCTION billing.tg_checkout_sessions__receipt() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if exists (select from billing.settings where 'receipt' = any (settings.customer_notifications)) then
@@ -12197,7 +12662,7 @@ $$;
 
 CREATE FUNCTION billing.tg_clock__local_only() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if not exists (select from pg_catalog.pg_roles where rolname = session_user and rolsuper) then
@@ -12222,7 +12687,7 @@ $$;
 
 CREATE FUNCTION billing.tg_credit_balances__low_balance() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances;
@@ -12252,7 +12717,7 @@ $$;
 
 CREATE FUNCTION billing.tg_credit_balances__recharge() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     update billing.credit_balances set recharge_below = null
@@ -12267,11 +12732,11 @@ $$;
 
 CREATE FUNCTION billing.tg_credit_balances__sound() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     -- Null, where there is no cap or threshold, is no offence.
-    if least(new.held, new.debt, new.withheld, new.carried, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
+    if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
         or new.spend_cap_period not in ('day', 'week', 'month') then
@@ -12283,7 +12748,7 @@ $$;
 
 CREATE FUNCTION billing.tg_credit_entries__sound() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if (
@@ -12302,7 +12767,7 @@ $$;
 
 CREATE FUNCTION billing.tg_credit_grants__sound() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if new.held < 0 or new.held > new.remaining or new.remaining > new.amount then
@@ -12318,7 +12783,7 @@ $$;
 
 CREATE FUNCTION billing.tg_credit_packs__arrive() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._lock_arrival(new.stripe_price_id);
@@ -12370,7 +12835,7 @@ $$;
 
 CREATE FUNCTION billing.tg_invoices__payment_failed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._notify(
@@ -12388,7 +12853,7 @@ $$;
 
 CREATE FUNCTION billing.tg_invoices__receipt() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if exists (select from billing.settings where 'receipt' = any (settings.customer_notifications)) then
@@ -12404,7 +12869,7 @@ $$;
 
 CREATE FUNCTION billing.tg_ledger__append_only() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     raise exception '% refused: rows of % stay as they are', lower(tg_op), tg_table_name
@@ -12478,7 +12943,7 @@ $$;
 
 CREATE FUNCTION billing.tg_prices__retire_links() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._retire_links_of_price(new.stripe_price_id);
@@ -12488,7 +12953,7 @@ $$;
 
 CREATE FUNCTION billing.tg_prices__stay_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     new.active := not exists (
@@ -12501,7 +12966,7 @@ $$;
 
 CREATE FUNCTION billing.tg_products__retire_links() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._retire_links_of_price(price.stripe_price_id)
@@ -12517,7 +12982,7 @@ $$;
 
 CREATE FUNCTION billing.tg_products__stay_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     new.active := not exists (
@@ -12530,7 +12995,7 @@ $$;
 
 CREATE FUNCTION billing.tg_stripe_events__notify() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._notify_of_event(new);
@@ -12551,7 +13016,7 @@ $$;
 
 CREATE FUNCTION billing.tg_users__deleted_softly() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform billing._report_if_deleted(new.id, mine.account_id)
@@ -12569,7 +13034,7 @@ $$;
 
 CREATE FUNCTION billing.tg_users__follow_email() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     AS $$
 begin
@@ -12588,7 +13053,7 @@ $$;
 
 CREATE FUNCTION billing.tg_users__open_account() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     AS $$
 begin
@@ -12602,7 +13067,7 @@ $$;
 
 CREATE FUNCTION billing.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_amount bigint := billing._checked_amount(transfer_credits.amount);
@@ -12669,7 +13134,7 @@ COMMENT ON FUNCTION billing.transfer_credits(from_account_id uuid, to_account_id
 
 CREATE FUNCTION billing.undo_fraud_action(id bigint, reason text, actor text) RETURNS billing.fraud_actions
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_action billing.fraud_actions;
@@ -12702,7 +13167,7 @@ COMMENT ON FUNCTION billing.undo_fraud_action(id bigint, reason text, actor text
 
 CREATE FUNCTION billing.unfreeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_account billing.accounts;
@@ -12735,7 +13200,7 @@ COMMENT ON FUNCTION billing.unfreeze_account(account_id uuid, reason text, actor
 
 CREATE FUNCTION billing.use_pg_cron() RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     -- Some 0.25 ms each, and locked until the job has done them all: half a second at most.
@@ -12759,7 +13224,7 @@ COMMENT ON FUNCTION billing.use_pg_cron() IS 'Has pg_cron allocate and expire du
 
 CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest_message_at timestamp with time zone, messages_waiting bigint, workers bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select
         count(*), min(messages.enqueued_at), count(*) filter (where messages.vt > now() and messages.read_ct > 0),
@@ -12775,7 +13240,7 @@ COMMENT ON FUNCTION billing.worker_state() IS 'How much waits in the queue and s
 
 CREATE FUNCTION public.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.adjust_credits(
         adjust_credits.account_id, adjust_credits.amount, adjust_credits.idempotency_key, adjust_credits.reason,
@@ -12785,7 +13250,7 @@ $$;
 
 CREATE FUNCTION public.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, release_rest boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.capture_hold(
         capture_hold.hold_id, capture_hold.amount, capture_hold.idempotency_key, capture_hold.description,
@@ -12795,7 +13260,7 @@ $$;
 
 CREATE FUNCTION public.close_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.close_account(
         close_account.account_id, close_account.reason, close_account.actor
@@ -12804,7 +13269,7 @@ $$;
 
 CREATE FUNCTION public.credit_balance_as_of(account_id uuid, moment timestamp with time zone) RETURNS bigint
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     -- From the balance backwards, because most questions are about a moment not long ago.
     select (credit_balances.balance - coalesce((
@@ -12820,7 +13285,7 @@ COMMENT ON FUNCTION public.credit_balance_as_of(account_id uuid, moment timestam
 
 CREATE FUNCTION public.credit_statement(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS TABLE(line text, kind text, source text, feature text, entries bigint, amount bigint)
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select
         'opening', null, null, null, null,
@@ -12847,7 +13312,7 @@ COMMENT ON FUNCTION public.credit_statement(account_id uuid, period_start timest
 
 CREATE FUNCTION public.credit_usage(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS TABLE(day date, feature text, spends bigint, credits bigint)
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select
         (credit_entries.occurred_at at time zone 'utc')::date, credit_entries.feature,
@@ -12865,7 +13330,7 @@ COMMENT ON FUNCTION public.credit_usage(account_id uuid, period_start timestamp 
 
 CREATE FUNCTION public.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.dismiss_customer(
         dismiss_customer.stripe_customer_id, dismiss_customer.reason, dismiss_customer.actor
@@ -12874,7 +13339,7 @@ $$;
 
 CREATE FUNCTION public.dismiss_stripe_event(event_id text, reason text, actor text) RETURNS text
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.dismiss_stripe_event(
         dismiss_stripe_event.event_id, dismiss_stripe_event.reason, dismiss_stripe_event.actor
@@ -12883,14 +13348,14 @@ $$;
 
 CREATE FUNCTION public.ensure_account(user_id uuid) RETURNS uuid
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.ensure_account(ensure_account.user_id)
 $$;
 
 CREATE FUNCTION public.extend_hold(hold_id uuid, expires_in interval) RETURNS billing.credit_holds
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.extend_hold(
         extend_hold.hold_id, extend_hold.expires_in
@@ -12899,7 +13364,7 @@ $$;
 
 CREATE FUNCTION public.freeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.freeze_account(
         freeze_account.account_id, freeze_account.reason, freeze_account.actor
@@ -12908,7 +13373,7 @@ $$;
 
 CREATE FUNCTION public.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.grant_credits(
         grant_credits.account_id, grant_credits.amount, grant_credits.idempotency_key, grant_credits.description,
@@ -12919,7 +13384,7 @@ $$;
 
 CREATE FUNCTION public.has_feature(feature text) RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.has_feature(has_feature.feature)
 $$;
@@ -12928,7 +13393,7 @@ COMMENT ON FUNCTION public.has_feature(feature text) IS 'True when one of the si
 
 CREATE FUNCTION public.has_feature(feature text, account_id uuid) RETURNS boolean
     LANGUAGE sql STABLE
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.has_feature(has_feature.feature, has_feature.account_id)
 $$;
@@ -12937,7 +13402,7 @@ COMMENT ON FUNCTION public.has_feature(feature text, account_id uuid) IS 'True w
 
 CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.hold_credits(
         hold_credits.account_id, hold_credits.amount, hold_credits.idempotency_key, hold_credits.expires_in,
@@ -12947,21 +13412,21 @@ $$;
 
 CREATE FUNCTION public.link_customer(account_id uuid, stripe_customer_id text, livemode boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.link_customer(link_customer.account_id, link_customer.stripe_customer_id, link_customer.livemode)
 $$;
 
 CREATE FUNCTION public.merge_customer(stripe_customer_id text, duplicate_of text) RETURNS void
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.merge_customer(merge_customer.stripe_customer_id, merge_customer.duplicate_of)
 $$;
 
 CREATE FUNCTION public.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) RETURNS billing.fraud_actions
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.note_fraud(
         note_fraud.stripe_early_fraud_warning_id, note_fraud.notes, note_fraud.actor
@@ -12970,7 +13435,7 @@ $$;
 
 CREATE FUNCTION public.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text) RETURNS billing.fraud_actions
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.refund_fraud_warning(
         refund_fraud_warning.stripe_early_fraud_warning_id, refund_fraud_warning.reason, refund_fraud_warning.actor
@@ -12979,7 +13444,7 @@ $$;
 
 CREATE FUNCTION public.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.refund_spend(
         refund_spend.entry_id, refund_spend.amount, refund_spend.idempotency_key, refund_spend.description,
@@ -12989,7 +13454,7 @@ $$;
 
 CREATE FUNCTION public.reinstate_grant(revocation_id bigint, amount numeric, idempotency_key text, reason text, actor text) RETURNS billing.credit_reinstatements
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.reinstate_grant(
         reinstate_grant.revocation_id, reinstate_grant.amount, reinstate_grant.idempotency_key,
@@ -12999,7 +13464,7 @@ $$;
 
 CREATE FUNCTION public.release_hold(hold_id uuid, idempotency_key text) RETURNS billing.credit_holds
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.release_hold(
         release_hold.hold_id, release_hold.idempotency_key
@@ -13008,7 +13473,7 @@ $$;
 
 CREATE FUNCTION public.reopen_account(account_id uuid) RETURNS billing.accounts
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.reopen_account(
         reopen_account.account_id
@@ -13017,7 +13482,7 @@ $$;
 
 CREATE FUNCTION public.resolve_fraud_warning(stripe_early_fraud_warning_id text, decision text, notes text, actor text) RETURNS billing.fraud_warnings
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.resolve_fraud_warning(
         resolve_fraud_warning.stripe_early_fraud_warning_id, resolve_fraud_warning.decision, resolve_fraud_warning.notes, resolve_fraud_warning.actor
@@ -13026,7 +13491,7 @@ $$;
 
 CREATE FUNCTION public.review_held_credits(id bigint, decision text, reason text, actor text) RETURNS billing.held_credits
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.review_held_credits(
         review_held_credits.id, review_held_credits.decision, review_held_credits.reason, review_held_credits.actor
@@ -13035,7 +13500,7 @@ $$;
 
 CREATE FUNCTION public.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text DEFAULT 'clamp_and_record'::text) RETURNS billing.credit_revocations
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.revoke_grant(
         revoke_grant.grant_id, revoke_grant.amount, revoke_grant.idempotency_key, revoke_grant.reason,
@@ -13045,7 +13510,7 @@ $$;
 
 CREATE FUNCTION public.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100) RETURNS billing.credit_grants
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.schedule_credits(
         schedule_credits.account_id, schedule_credits.amount, schedule_credits.effective_at,
@@ -13056,7 +13521,7 @@ $$;
 
 CREATE FUNCTION public.set_credit_limits(account_id uuid, overdraft numeric DEFAULT 0, spend_cap numeric DEFAULT NULL::numeric, spend_cap_period text DEFAULT NULL::text, low_balance_threshold numeric DEFAULT NULL::numeric) RETURNS billing.credit_balances
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.set_credit_limits(
         set_credit_limits.account_id, set_credit_limits.overdraft, set_credit_limits.spend_cap,
@@ -13066,7 +13531,7 @@ $$;
 
 CREATE FUNCTION public.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric DEFAULT NULL::numeric, monthly_cap_count integer DEFAULT 10, is_paused boolean DEFAULT false, return_url text DEFAULT NULL::text) RETURNS billing.recharge_settings
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.set_recharge(
         set_recharge.account_id, set_recharge.threshold, set_recharge.stripe_price_id, set_recharge.monthly_cap_amount,
@@ -13078,7 +13543,7 @@ COMMENT ON FUNCTION public.set_recharge(account_id uuid, threshold numeric, stri
 
 CREATE FUNCTION public.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.spend_credits(
         spend_credits.account_id, spend_credits.amount, spend_credits.idempotency_key, spend_credits.description,
@@ -13088,7 +13553,7 @@ $$;
 
 CREATE FUNCTION public.spend_credits_batch(spends jsonb) RETURNS SETOF billing.credit_entries
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select * from billing.spend_credits_batch(
         spend_credits_batch.spends
@@ -13097,7 +13562,7 @@ $$;
 
 CREATE FUNCTION public.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.transfer_credits(
         transfer_credits.from_account_id, transfer_credits.to_account_id, transfer_credits.amount,
@@ -13107,7 +13572,7 @@ $$;
 
 CREATE FUNCTION public.undo_fraud_action(id bigint, reason text, actor text) RETURNS billing.fraud_actions
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.undo_fraud_action(
         undo_fraud_action.id, undo_fraud_action.reason, undo_fraud_action.actor
@@ -13116,7 +13581,7 @@ $$;
 
 CREATE FUNCTION public.unfreeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE sql
-    SET search_path TO ''
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.unfreeze_account(
         unfreeze_account.account_id, unfreeze_account.reason, unfreeze_account.actor
@@ -13132,6 +13597,17 @@ CREATE TABLE billing.account_members (
 );
 
 COMMENT ON TABLE billing.account_members IS 'Who belongs to a team account.';
+
+CREATE TABLE billing.account_proof (
+    id boolean DEFAULT true NOT NULL,
+    last_account_id uuid,
+    accounts_checked bigint DEFAULT 0 NOT NULL,
+    round_started_at timestamp with time zone,
+    round_finished_at timestamp with time zone,
+    CONSTRAINT there_is_one_row CHECK (id)
+);
+
+COMMENT ON TABLE billing.account_proof IS 'How far the running check of all accounts is: of ledger_discrepancies and entitlement_discrepancies.';
 
 CREATE TABLE billing.carried_credits (
     business_key text NOT NULL,
@@ -13194,7 +13670,7 @@ CREATE TABLE billing.clock (
     CONSTRAINT there_is_one_row CHECK (id)
 );
 
-COMMENT ON TABLE billing.clock IS 'How far billing time is ahead of now(); moved by the local stack only.';
+COMMENT ON TABLE billing.clock IS 'How far billing time is ahead of the clock; moved by the local stack only.';
 
 CREATE TABLE billing.credit_consumptions (
     entry_id bigint NOT NULL,
@@ -13362,17 +13838,6 @@ CREATE VIEW billing.entitlement_discrepancies WITH (security_invoker='on') AS
 
 COMMENT ON VIEW billing.entitlement_discrepancies IS 'Credits that were paid for and not granted, granted and not paid for, returned and not taken back: account, key, figures. Empty when all is well.';
 
-CREATE TABLE billing.entitlement_proof (
-    id boolean DEFAULT true NOT NULL,
-    last_account_id uuid,
-    accounts_checked bigint DEFAULT 0 NOT NULL,
-    round_started_at timestamp with time zone,
-    round_finished_at timestamp with time zone,
-    CONSTRAINT there_is_one_row CHECK (id)
-);
-
-COMMENT ON TABLE billing.entitlement_proof IS 'How far the running check of billing.entitlement_discrepancies is.';
-
 CREATE TABLE billing.event_pruning (
     id boolean DEFAULT true NOT NULL,
     pruned_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
@@ -13380,6 +13845,28 @@ CREATE TABLE billing.event_pruning (
 );
 
 COMMENT ON TABLE billing.event_pruning IS 'How far the bodies of old events were deleted.';
+
+CREATE TABLE billing.found_discrepancies (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    invariant text NOT NULL,
+    business_key text,
+    expected bigint,
+    found bigint,
+    detail text NOT NULL,
+    found_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+COMMENT ON TABLE billing.found_discrepancies IS 'What the running check found off, and found at each round since.';
+
+ALTER TABLE billing.found_discrepancies ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.found_discrepancies_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 ALTER TABLE billing.fraud_actions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.fraud_actions_id_seq
@@ -13432,210 +13919,31 @@ COMMENT ON TABLE billing.invoice_payments IS 'Which payment paid which invoice.'
 COMMENT ON COLUMN billing.invoice_payments.stripe_invoice_payment_id IS 'The invoice''s own id where it was told by an API version that had no such objects.';
 
 CREATE VIEW billing.ledger_discrepancies WITH (security_invoker='on') AS
- WITH entry_sums AS (
-         SELECT credit_entries.account_id,
-            sum(credit_entries.amount) AS total,
-            sum(credit_entries.debt) AS debt
+ SELECT ids.account_id,
+    discrepancies.invariant,
+    discrepancies.detail
+   FROM (( SELECT accounts.id AS account_id
+           FROM billing.accounts
+        UNION
+         SELECT credit_entries.account_id
            FROM billing.credit_entries
-          GROUP BY credit_entries.account_id
-        ), lot_sums AS (
-         SELECT credit_grants.account_id,
-            sum(credit_grants.remaining) AS remaining,
-            sum(credit_grants.held) AS held,
-            LEAST(min(credit_grants.expires_at) FILTER (WHERE ((credit_grants.closed_at IS NULL) AND (credit_grants.remaining > credit_grants.held))), min(credit_grants.effective_at) FILTER (WHERE ((credit_grants.closed_at IS NULL) AND (credit_grants.entry_id IS NULL)))) AS due_at
+        UNION
+         SELECT credit_grants.account_id
            FROM billing.credit_grants
-          GROUP BY credit_grants.account_id
-        ), hold_sums AS (
-         SELECT credit_holds.account_id,
-            sum(((credit_holds.amount)::bigint - (credit_holds.captured)::bigint)) AS held,
-            min(credit_holds.expires_at) AS due_at
-           FROM billing.credit_holds
-          WHERE (credit_holds.status = 'held'::text)
-          GROUP BY credit_holds.account_id
-        ), chain AS (
-         SELECT credit_entries.id,
-            credit_entries.account_id,
-            credit_entries.amount,
-            credit_entries.balance_after,
-            lag(credit_entries.balance_after, 1, (0)::bigint) OVER (PARTITION BY credit_entries.account_id ORDER BY credit_entries.id) AS balance_before
-           FROM billing.credit_entries
-        ), taken_from_lots AS (
-         SELECT credit_consumptions.grant_id,
-            sum((credit_consumptions.amount)::bigint) AS taken
-           FROM billing.credit_consumptions
-          GROUP BY credit_consumptions.grant_id
-        ), taken_by_entries AS (
-         SELECT credit_consumptions.entry_id,
-            sum((credit_consumptions.amount)::bigint) AS taken
-           FROM billing.credit_consumptions
-          GROUP BY credit_consumptions.entry_id
-        ), opened_by_entries AS (
-         SELECT credit_grants.entry_id,
-            sum((credit_grants.amount)::bigint) AS opened
-           FROM billing.credit_grants
-          GROUP BY credit_grants.entry_id
-        ), pinned_by_holds AS (
-         SELECT credit_hold_lots.hold_id,
-            sum((credit_hold_lots.amount)::bigint) AS pinned
-           FROM billing.credit_hold_lots
-          GROUP BY credit_hold_lots.hold_id
-        ), pinned_in_lots AS (
-         SELECT credit_hold_lots.grant_id,
-            sum((credit_hold_lots.amount)::bigint) AS pinned
-           FROM billing.credit_hold_lots
-          GROUP BY credit_hold_lots.grant_id
-        ), captured_by_entries AS (
-         SELECT credit_entries.hold_id,
-            (- sum(credit_entries.amount)) AS captured
-           FROM billing.credit_entries
-          WHERE ((credit_entries.kind)::text = 'capture'::text)
-          GROUP BY credit_entries.hold_id
-        ), given_back AS (
-         SELECT credit_entries.reverses_entry_id,
-            sum(credit_entries.amount) AS amount
-           FROM billing.credit_entries
-          WHERE ((credit_entries.kind)::text = 'refund'::text)
-          GROUP BY credit_entries.reverses_entry_id
-        )
- SELECT a.id AS account_id,
-    'account_has_a_balance'::text AS invariant,
-    'no row in credit_balances'::text AS detail
-   FROM (billing.accounts a
-     LEFT JOIN billing.credit_balances b ON ((b.account_id = a.id)))
-  WHERE (b.account_id IS NULL)
+        UNION
+         SELECT credit_holds.account_id
+           FROM billing.credit_holds) ids
+     CROSS JOIN LATERAL billing.account_ledger_discrepancies(ids.account_id) discrepancies(invariant, detail))
 UNION ALL
- SELECT b.account_id,
-    'balance_knows_who_may_spend'::text AS invariant,
-    format('may_spend %s, the account says otherwise'::text, b.may_spend) AS detail
-   FROM (billing.credit_balances b
-     JOIN billing.accounts a ON ((a.id = b.account_id)))
-  WHERE (b.may_spend <> ((a.frozen_at IS NULL) AND (a.closed_at IS NULL)))
-UNION ALL
- SELECT b.account_id,
-    'balance_is_the_sum_of_entries'::text AS invariant,
-    format('balance %s, entries %s'::text, b.balance, COALESCE(e.total, (0)::numeric)) AS detail
-   FROM (billing.credit_balances b
-     LEFT JOIN entry_sums e ON ((e.account_id = b.account_id)))
-  WHERE ((b.balance)::numeric <> COALESCE(e.total, (0)::numeric))
-UNION ALL
- SELECT b.account_id,
-    'balance_is_what_remains_less_debt'::text AS invariant,
-    format('balance %s, remaining %s, debt %s'::text, b.balance, COALESCE(l.remaining, (0)::numeric), b.debt) AS detail
-   FROM (billing.credit_balances b
-     LEFT JOIN lot_sums l ON ((l.account_id = b.account_id)))
-  WHERE ((b.balance)::numeric <> (COALESCE(l.remaining, (0)::numeric) - (b.debt)::numeric))
-UNION ALL
- SELECT b.account_id,
-    'debt_is_the_sum_of_entries'::text AS invariant,
-    format('debt %s, entries %s'::text, b.debt, COALESCE(e.debt, (0)::numeric)) AS detail
-   FROM (billing.credit_balances b
-     LEFT JOIN entry_sums e ON ((e.account_id = b.account_id)))
-  WHERE ((b.debt)::numeric <> COALESCE(e.debt, (0)::numeric))
-UNION ALL
- SELECT b.account_id,
-    'held_is_the_sum_of_open_holds'::text AS invariant,
-    format('held %s, holds %s, lots %s'::text, b.held, COALESCE(h.held, (0)::numeric), COALESCE(l.held, (0)::numeric)) AS detail
-   FROM ((billing.credit_balances b
-     LEFT JOIN hold_sums h ON ((h.account_id = b.account_id)))
-     LEFT JOIN lot_sums l ON ((l.account_id = b.account_id)))
-  WHERE (((b.held)::numeric <> COALESCE(h.held, (0)::numeric)) OR ((b.held)::numeric <> COALESCE(l.held, (0)::numeric)))
-UNION ALL
- SELECT h.account_id,
-    'hold_pins_what_it_holds'::text AS invariant,
-    format('hold %s is %s: %s of %s captured, %s pinned'::text, h.id, h.status, h.captured, h.amount, COALESCE(p.pinned, (0)::numeric)) AS detail
-   FROM (billing.credit_holds h
-     LEFT JOIN pinned_by_holds p ON ((p.hold_id = h.id)))
-  WHERE (COALESCE(p.pinned, (0)::numeric) <> (
-        CASE h.status
-            WHEN 'held'::text THEN ((h.amount)::bigint - (h.captured)::bigint)
-            ELSE (0)::bigint
-        END)::numeric)
-UNION ALL
- SELECT g.account_id,
-    'lot_is_held_by_its_holds'::text AS invariant,
-    format('lot %s: held %s, pinned %s'::text, g.id, g.held, COALESCE(p.pinned, (0)::numeric)) AS detail
-   FROM (billing.credit_grants g
-     LEFT JOIN pinned_in_lots p ON ((p.grant_id = g.id)))
-  WHERE ((g.held)::numeric <> COALESCE(p.pinned, (0)::numeric))
-UNION ALL
- SELECT h.account_id,
-    'hold_captured_what_entries_took'::text AS invariant,
-    format('hold %s: captured %s, entries %s'::text, h.id, h.captured, COALESCE(c.captured, (0)::numeric)) AS detail
-   FROM (billing.credit_holds h
-     LEFT JOIN captured_by_entries c ON ((c.hold_id = h.id)))
-  WHERE ((h.captured)::numeric <> COALESCE(c.captured, (0)::numeric))
-UNION ALL
- SELECT b.account_id,
-    'debt_leaves_no_credits_free'::text AS invariant,
-    format('debt %s beside %s credits that nothing holds'::text, b.debt, (l.remaining - l.held)) AS detail
-   FROM (billing.credit_balances b
-     JOIN lot_sums l ON ((l.account_id = b.account_id)))
-  WHERE ((b.debt > 0) AND (l.remaining > l.held))
-UNION ALL
- SELECT b.account_id,
-    'nothing_falls_due_unseen'::text AS invariant,
-    format('next_due_at %s, a lot is due at %s, a hold at %s'::text, b.next_due_at, l.due_at, h.due_at) AS detail
-   FROM ((billing.credit_balances b
-     LEFT JOIN lot_sums l ON ((l.account_id = b.account_id)))
-     LEFT JOIN hold_sums h ON ((h.account_id = b.account_id)))
-  WHERE (LEAST(l.due_at, h.due_at) < COALESCE(b.next_due_at, 'infinity'::timestamp with time zone))
-UNION ALL
- SELECT c.account_id,
-    'balance_after_continues_the_chain'::text AS invariant,
-    format('entry %s: %s and %s make not %s'::text, c.id, c.balance_before, c.amount, c.balance_after) AS detail
-   FROM chain c
-  WHERE (c.balance_after <> (c.balance_before + c.amount))
-UNION ALL
- SELECT g.account_id,
-    'lot_lost_what_entries_took'::text AS invariant,
-    format('lot %s: amount %s, remaining %s, taken %s'::text, g.id, g.amount, g.remaining, COALESCE(t.taken, (0)::numeric)) AS detail
-   FROM (billing.credit_grants g
-     LEFT JOIN taken_from_lots t ON ((t.grant_id = g.id)))
-  WHERE ((g.entry_id IS NOT NULL) AND ((((g.amount)::bigint - g.remaining))::numeric <> COALESCE(t.taken, (0)::numeric)))
-UNION ALL
- SELECT g.account_id,
-    'lot_is_open_while_something_remains'::text AS invariant,
-    format('lot %s is open and empty'::text, g.id) AS detail
-   FROM billing.credit_grants g
-  WHERE ((g.entry_id IS NOT NULL) AND (g.closed_at IS NULL) AND (g.remaining = 0))
-UNION ALL
- SELECT e.account_id,
-    'entry_is_accounted_for'::text AS invariant,
-    format('entry %s of %s opened %s, took %s, owes %s'::text, e.id, e.amount, COALESCE(o.opened, (0)::numeric), COALESCE(t.taken, (0)::numeric), e.debt) AS detail
-   FROM ((billing.credit_entries e
-     LEFT JOIN taken_by_entries t ON ((t.entry_id = e.id)))
-     LEFT JOIN opened_by_entries o ON ((o.entry_id = e.id)))
-  WHERE ((e.amount)::numeric <> ((COALESCE(o.opened, (0)::numeric) - COALESCE(t.taken, (0)::numeric)) - (e.debt)::numeric))
-UNION ALL
- SELECT e.account_id,
-    'entry_has_a_balance'::text AS invariant,
-    format('entry %s of an account that is not there'::text, e.id) AS detail
-   FROM (billing.credit_entries e
-     LEFT JOIN billing.credit_balances b ON ((b.account_id = e.account_id)))
-  WHERE (b.account_id IS NULL)
-UNION ALL
- SELECT g.account_id,
-    'lot_has_its_entry'::text AS invariant,
-    format('lot %s: entry %s is not there, or of another account'::text, g.id, g.entry_id) AS detail
-   FROM ((billing.credit_grants g
-     LEFT JOIN billing.credit_entries e ON ((e.id = g.entry_id)))
-     LEFT JOIN billing.credit_balances b ON ((b.account_id = g.account_id)))
-  WHERE (((g.entry_id IS NOT NULL) AND (e.account_id IS DISTINCT FROM g.account_id)) OR (b.account_id IS NULL))
-UNION ALL
- SELECT COALESCE(e.account_id, g.account_id) AS account_id,
+ SELECT NULL::uuid AS account_id,
     'lineage_joins_entry_and_lot'::text AS invariant,
-    format('%s credits of lot %s by entry %s, which are not both there, or not of one account'::text, c.amount, c.grant_id, c.entry_id) AS detail
-   FROM ((billing.credit_consumptions c
-     LEFT JOIN billing.credit_entries e ON ((e.id = c.entry_id)))
-     LEFT JOIN billing.credit_grants g ON ((g.id = c.grant_id)))
-  WHERE ((e.account_id IS DISTINCT FROM g.account_id) OR (e.id IS NULL))
-UNION ALL
- SELECT e.account_id,
-    'refunds_are_within_the_spend'::text AS invariant,
-    format('entry %s of %s was given back %s'::text, e.id, e.amount, g.amount) AS detail
-   FROM (given_back g
-     JOIN billing.credit_entries e ON ((e.id = g.reverses_entry_id)))
-  WHERE (g.amount > ((- e.amount))::numeric)
+    format('%s credits of lot %s by entry %s, neither of which is there'::text, c.amount, c.grant_id, c.entry_id) AS detail
+   FROM billing.credit_consumptions c
+  WHERE ((NOT (EXISTS ( SELECT
+           FROM billing.credit_entries
+          WHERE (credit_entries.id = c.entry_id)))) AND (NOT (EXISTS ( SELECT
+           FROM billing.credit_grants
+          WHERE (credit_grants.id = c.grant_id)))))
 UNION ALL
  SELECT NULL::uuid AS account_id,
     lost.invariant,
@@ -14035,7 +14343,7 @@ CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
    FROM (billing.credit_balances balances
      LEFT JOIN LATERAL ( SELECT swept.balance,
             swept.held
-           FROM billing.settled_balance(balances.*) swept(account_id, balance, held, debt, withheld, carried, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, updated_at)
+           FROM billing.settled_balance(balances.*) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, updated_at, epoch)
           WHERE (balances.next_due_at <= billing."current_time"())) settled ON (true));
 
 COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
@@ -14058,6 +14366,9 @@ COMMENT ON VIEW public.credit_history IS 'Movements of credits of my accounts; p
 
 ALTER TABLE ONLY billing.account_members
     ADD CONSTRAINT account_members_pkey PRIMARY KEY (account_id, user_id);
+
+ALTER TABLE ONLY billing.account_proof
+    ADD CONSTRAINT account_proof_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);
@@ -14146,11 +14457,11 @@ ALTER TABLE ONLY billing.deleted_prices
 ALTER TABLE ONLY billing.disputes
     ADD CONSTRAINT disputes_pkey PRIMARY KEY (stripe_dispute_id);
 
-ALTER TABLE ONLY billing.entitlement_proof
-    ADD CONSTRAINT entitlement_proof_pkey PRIMARY KEY (id);
-
 ALTER TABLE ONLY billing.event_pruning
     ADD CONSTRAINT event_pruning_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.found_discrepancies
+    ADD CONSTRAINT found_discrepancies_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.fraud_actions
     ADD CONSTRAINT fraud_actions_pkey PRIMARY KEY (id);
@@ -14281,6 +14592,10 @@ CREATE INDEX checkout_sessions_payment_intent ON billing.checkout_sessions USING
 
 CREATE INDEX credit_balances_due ON billing.credit_balances USING btree (next_due_at) WHERE (next_due_at IS NOT NULL);
 
+CREATE INDEX credit_balances_newest ON billing.credit_balances USING btree (uuid_hash(account_id), epoch DESC);
+
+CREATE INDEX credit_consumptions_given_back ON billing.credit_consumptions USING btree (grant_id, entry_id) WHERE ((amount)::bigint < 0);
+
 CREATE INDEX credit_consumptions_grant ON billing.credit_consumptions USING btree (grant_id);
 
 CREATE INDEX credit_entries_history ON billing.credit_entries USING btree (account_id, id DESC);
@@ -14309,13 +14624,15 @@ CREATE INDEX credit_grants_payment_intent ON billing.credit_grants USING btree (
 
 CREATE INDEX credit_grants_scheduled ON billing.credit_grants USING btree (account_id, effective_at) WHERE ((entry_id IS NULL) AND (closed_at IS NULL));
 
-CREATE INDEX credit_grants_spending_order ON billing.credit_grants USING btree (account_id, priority, expires_at, id) WHERE (closed_at IS NULL);
+CREATE INDEX credit_grants_spending_order ON billing.credit_grants USING btree (account_id, priority, expires_at, id, epoch DESC) WHERE (closed_at IS NULL);
 
 CREATE INDEX credit_hold_lots_grant ON billing.credit_hold_lots USING btree (grant_id);
 
 CREATE INDEX credit_holds_frozen ON billing.credit_holds USING btree (frozen_grant_id) WHERE (frozen_grant_id IS NOT NULL);
 
 CREATE UNIQUE INDEX credit_holds_key ON billing.credit_holds USING btree (account_id, idempotency_key);
+
+CREATE INDEX credit_holds_of_disputes ON billing.credit_holds USING btree (account_id) WHERE ((status = 'held'::text) AND (frozen_grant_id IS NOT NULL));
 
 CREATE INDEX credit_holds_open ON billing.credit_holds USING btree (account_id, expires_at) WHERE (status = 'held'::text);
 
@@ -14370,6 +14687,8 @@ CREATE INDEX disputes_charge ON billing.disputes USING btree (stripe_charge_id);
 CREATE INDEX disputes_disputed ON billing.disputes USING btree (disputed_at, stripe_dispute_id);
 
 CREATE INDEX disputes_payment_intent ON billing.disputes USING btree (stripe_payment_intent_id);
+
+CREATE UNIQUE INDEX found_discrepancies_once ON billing.found_discrepancies USING btree (account_id, invariant, detail);
 
 CREATE INDEX fraud_actions_account ON billing.fraud_actions USING btree (account_id);
 
@@ -14541,7 +14860,7 @@ CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billin
 
 CREATE CONSTRAINT TRIGGER tg_credit_balances__recharge AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.balance - new.held) < new.recharge_below)) EXECUTE FUNCTION billing.tg_credit_balances__recharge();
 
-CREATE TRIGGER tg_credit_balances__sound BEFORE INSERT OR UPDATE OF held, debt, withheld, carried, overdraft, spend_cap, spend_cap_period, low_balance_threshold ON billing.credit_balances FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balances__sound();
+CREATE TRIGGER tg_credit_balances__sound BEFORE INSERT OR UPDATE OF held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, spend_cap, spend_cap_period, low_balance_threshold ON billing.credit_balances FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balances__sound();
 
 CREATE TRIGGER tg_credit_consumptions__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_consumptions FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
@@ -14688,6 +15007,9 @@ ALTER TABLE ONLY billing.customers
 ALTER TABLE ONLY billing.customers
     ADD CONSTRAINT customers_duplicate_of_fkey FOREIGN KEY (duplicate_of) REFERENCES billing.customers(stripe_customer_id);
 
+ALTER TABLE ONLY billing.found_discrepancies
+    ADD CONSTRAINT found_discrepancies_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
 ALTER TABLE ONLY billing.fraud_actions
     ADD CONSTRAINT fraud_actions_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
@@ -14767,6 +15089,8 @@ ALTER TABLE billing.account_members ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY account_members_select_own ON billing.account_members FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
+ALTER TABLE billing.account_proof ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.accounts ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY accounts_select_own ON billing.accounts FOR SELECT TO authenticated USING ((id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
@@ -14834,9 +15158,9 @@ ALTER TABLE billing.deleted_prices ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.disputes ENABLE ROW LEVEL SECURITY;
 
-ALTER TABLE billing.entitlement_proof ENABLE ROW LEVEL SECURITY;
-
 ALTER TABLE billing.event_pruning ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.found_discrepancies ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.fraud_actions ENABLE ROW LEVEL SECURITY;
 
