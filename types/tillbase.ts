@@ -5381,6 +5381,38 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "_subscription_left_behind": {
+        Args: { "account_id": string; "flow": string; "livemode": boolean };
+        Returns: {
+          "account_id": string | null;
+          "anchors": (string)[];
+          "as_of": string;
+          "billing_cycle_anchor": string;
+          "cancel_at": string | null;
+          "cancel_at_period_end": boolean;
+          "canceled_at": string | null;
+          "created_at": string;
+          "currency": string | null;
+          "ended_at": string | null;
+          "is_collection_paused": boolean;
+          "livemode": boolean;
+          "metadata": NonNullable<Json>;
+          "started_at": string;
+          "status": string;
+          "stripe_customer_id": string;
+          "stripe_subscription_id": string;
+          "stripe_test_clock_id": string | null;
+          "trial_end": string | null;
+          "trial_start": string | null;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscriptions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "_subscription_to_change": {
         Args: { "account_id": string; "flow": string; "livemode": boolean };
         Returns: {

@@ -18,12 +18,12 @@ ISSUER = "http://127.0.0.1/auth/v1"
 _ALGORITHM = "ES256"
 _SIGN_UP: LiteralString = """
     insert into auth.users (
-        instance_id, id, aud, role, email, encrypted_password, email_confirmed_at, last_sign_in_at,
-        raw_app_meta_data, raw_user_meta_data, created_at, updated_at
+        instance_id, id, aud, role, email, encrypted_password, confirmation_sent_at, email_confirmed_at,
+        last_sign_in_at, raw_app_meta_data, raw_user_meta_data, created_at, updated_at
     )
     values (
         '00000000-0000-0000-0000-000000000000', gen_random_uuid(), 'authenticated', 'authenticated', %s, '',
-        now(), now(), '{"provider": "email", "providers": ["email"]}', '{}', now(), now()
+        now(), now(), now(), '{"provider": "email", "providers": ["email"]}', '{}', now(), now()
     )
     on conflict (email) where is_sso_user = false do nothing
 """

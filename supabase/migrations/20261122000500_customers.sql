@@ -32,6 +32,7 @@ create table billing.customers (
 create unique index customers_account on billing.customers (account_id, livemode)
 where deleted_at is null and duplicate_of is null;
 create index customers_of_account on billing.customers (account_id);
+create index customers_email on billing.customers (lower(email));
 create index customers_duplicates on billing.customers (duplicate_of) where duplicate_of is not null;
 
 alter table billing.customers enable row level security;

@@ -3,8 +3,9 @@
 -- Invariant: a user gets the portal of an account's own customers only, and a deep link to a subscription of that account
 -- only. Frozen and closed accounts get it too: whoever cannot buy must still be able to cancel. So must whoever bought
 -- through a Payment Link, which makes a customer of its own: the portal is that of the customer who has the subscription.
+-- So must whoever was deleted and has signed up again: their card is charged for the account that they left behind.
 --
--- Called by billing_checkout. Private: _subscription_to_change, _portal_flow.
+-- Called by billing_checkout. Private: _subscription_to_change, _subscription_left_behind, _portal_flow.
 
 -- Of an account's living subscriptions the one that was started last; for `cancel`, of those that go on. Where no page of
 -- a subscription is asked for, one of the customer that the account keeps comes first.
@@ -28,6 +29,36 @@ as $$
         coalesce(_subscription_to_change.flow not in ('cancel', 'update_plan'), true) and customers.duplicate_of is null desc,
         subscriptions.started_at desc, subscriptions.stripe_subscription_id
     limit 1
+$$;
+
+-- A living subscription of an account that its deleted user left behind, for whoever has the same e-mail address now. The
+-- address counts only if it was confirmed by a message sent to it: a project that confirms sign-ups by itself proves nothing
+-- about it.
+create function billing._subscription_left_behind(account_id uuid, livemode boolean, flow text)
+returns billing.subscriptions
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription billing.subscriptions;
+begin
+    select living.* into v_subscription
+    from billing.accounts as own
+    join auth.users on users.id = own.owner_id
+    join billing.customers on lower(customers.email) = lower(users.email)
+    join billing.accounts as left_behind on left_behind.id = customers.account_id
+    cross join lateral billing._subscription_to_change(
+        left_behind.id, _subscription_left_behind.livemode, _subscription_left_behind.flow
+    ) as living
+    where own.id = _subscription_left_behind.account_id and own.kind = 'personal'
+        and users.email_confirmed_at >= users.confirmation_sent_at
+        and left_behind.kind = 'personal' and not billing._has_user(left_behind.id)
+        and living.stripe_subscription_id is not null
+    order by living.started_at desc
+    limit 1;
+    return v_subscription;
+end
 $$;
 
 -- flow_data of a Portal Session; null without a flow.
@@ -87,6 +118,9 @@ begin
     v_return_url := coalesce(prepare_portal.return_url, v_settings.site_url);
 
     v_subscription := billing._subscription_to_change(v_account_id, v_settings.livemode, prepare_portal.flow);
+    if v_subscription.stripe_subscription_id is null then
+        v_subscription := billing._subscription_left_behind(v_account_id, v_settings.livemode, prepare_portal.flow);
+    end if;
     v_customer_id := coalesce(
         v_subscription.stripe_customer_id, billing._customer_of(v_account_id, v_settings.livemode)
     );
@@ -106,7 +140,8 @@ begin
 end
 $$;
 
-revoke all on function billing._subscription_to_change, billing._portal_flow, billing.prepare_portal
+revoke all on function
+    billing._subscription_to_change, billing._subscription_left_behind, billing._portal_flow, billing.prepare_portal
 from public, anon, authenticated, service_role;
 grant execute on function billing.prepare_portal(uuid, text, text, uuid) to billing_checkout;
 

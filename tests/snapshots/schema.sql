@@ -7327,6 +7327,31 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._subscription_left_behind(account_id uuid, livemode boolean, flow text) RETURNS billing.subscriptions
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_subscription billing.subscriptions;
+begin
+    select living.* into v_subscription
+    from billing.accounts as own
+    join auth.users on users.id = own.owner_id
+    join billing.customers on lower(customers.email) = lower(users.email)
+    join billing.accounts as left_behind on left_behind.id = customers.account_id
+    cross join lateral billing._subscription_to_change(
+        left_behind.id, _subscription_left_behind.livemode, _subscription_left_behind.flow
+    ) as living
+    where own.id = _subscription_left_behind.account_id and own.kind = 'personal'
+        and users.email_confirmed_at >= users.confirmation_sent_at
+        and left_behind.kind = 'personal' and not billing._has_user(left_behind.id)
+        and living.stripe_subscription_id is not null
+    order by living.started_at desc
+    limit 1;
+    return v_subscription;
+end
+$$;
+
 CREATE FUNCTION billing._subscription_to_change(account_id uuid, livemode boolean, flow text) RETURNS billing.subscriptions
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10212,6 +10237,9 @@ begin
     v_return_url := coalesce(prepare_portal.return_url, v_settings.site_url);
 
     v_subscription := billing._subscription_to_change(v_account_id, v_settings.livemode, prepare_portal.flow);
+    if v_subscription.stripe_subscription_id is null then
+        v_subscription := billing._subscription_left_behind(v_account_id, v_settings.livemode, prepare_portal.flow);
+    end if;
     v_customer_id := coalesce(
         v_subscription.stripe_customer_id, billing._customer_of(v_account_id, v_settings.livemode)
     );
@@ -14679,6 +14707,8 @@ CREATE INDEX customer_email_changes_due ON billing.customer_email_changes USING 
 CREATE UNIQUE INDEX customers_account ON billing.customers USING btree (account_id, livemode) WHERE ((deleted_at IS NULL) AND (duplicate_of IS NULL));
 
 CREATE INDEX customers_duplicates ON billing.customers USING btree (duplicate_of) WHERE (duplicate_of IS NOT NULL);
+
+CREATE INDEX customers_email ON billing.customers USING btree (lower(email));
 
 CREATE INDEX customers_of_account ON billing.customers USING btree (account_id);
 

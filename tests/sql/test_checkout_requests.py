@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.sql.calls import (
+    FEBRUARY,
     JANUARY,
     SECOND,
     Connection,
@@ -673,6 +674,76 @@ def test_whoever_bought_through_a_payment_link_can_cancel_it(
     )
     conn.execute("update billing.subscriptions set status = 'canceled'")
     assert portal(function, user)["params"]["customer"] == "cus_1"
+
+
+@pytest.fixture
+def left_behind(
+    database: Database, conn: Connection, app: Connection, worker: Connection, user: UUID
+) -> None:
+    """A user who was deleted while their subscription goes on, came back, bought nothing and was deleted again."""
+    sync_subscription(worker)
+    for user_id, customer_id in ((user, "cus_1"), (None, "cus_3")):
+        again = user_id or create_user(database, "ada@example.com")
+        link(app, account_of(conn, again), customer_id)
+        call(
+            worker,
+            "sync_customer",
+            stripe_customer_id=customer_id,
+            livemode=False,
+            email="Ada@Example.com",
+            name=None,
+            is_deleted=False,
+            as_of=FEBRUARY,
+        )
+        conn.execute("delete from auth.users where id = %s", [again])
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_whoever_was_deleted_and_signs_up_again_can_cancel_what_they_left_behind(
+    database: Database, conn: Connection, function: Connection, app: Connection
+) -> None:
+    stranger = create_user(database, "eve@example.com")
+    with refused("TB046"):
+        portal(function, stranger)
+    again = create_user(database, "ada@example.com")
+    assert portal(function, again)["params"]["customer"] == "cus_1"
+    params = portal(function, again, flow="cancel")["params"]
+    assert params["flow_data"]["subscription_cancel"] == {"subscription": "sub_1"}
+
+    # A customer of their own changes nothing of that, until the subscription has ended.
+    link(app, account_of(conn, again), "cus_2")
+    assert portal(function, again)["params"]["customer"] == "cus_1"
+    conn.execute("update billing.subscriptions set status = 'canceled'")
+    assert portal(function, again)["params"]["customer"] == "cus_2"
+
+
+@pytest.mark.usefixtures("left_behind")
+@pytest.mark.parametrize(
+    "unconfirmed", ["email_confirmed_at = null", "confirmation_sent_at = null", "email = 'eve@example.com'"]
+)
+def test_an_address_that_no_message_confirmed_opens_nobody_s_portal(
+    database: Database, admin: Connection, function: Connection, unconfirmed: str
+) -> None:
+    again = create_user(database, "ada@example.com")
+    admin.execute(f"update auth.users set {unconfirmed} where id = %s".encode(), [again])
+    with refused("TB046"):
+        portal(function, again)
+
+
+def test_nobody_gets_the_portal_of_an_account_that_has_a_user(
+    database: Database,
+    conn: Connection,
+    function: Connection,
+    app: Connection,
+    worker: Connection,
+    user: UUID,
+) -> None:
+    link(app, account_of(conn, user))
+    sync_subscription(worker)
+    # An address that Stripe was told is no proof against its owner.
+    conn.execute("update billing.customers set email = 'eve@example.com'")
+    with refused("TB046"):
+        portal(function, create_user(database, "eve@example.com"))
 
 
 @pytest.mark.parametrize("role", ["service_role", "billing_worker", "billing_receiver"])

@@ -69,15 +69,16 @@ export function usersOf(url: string): Users {
   }
 
   return {
+    // As if a message had gone to the address, and been answered at once.
     async signUp(email, encryptedPassword, metadata) {
       const [user] = await sql<[User?]>`
         insert into auth.users (
-          instance_id, id, aud, role, email, encrypted_password, email_confirmed_at, raw_app_meta_data,
-          raw_user_meta_data, created_at, updated_at
+          instance_id, id, aud, role, email, encrypted_password, confirmation_sent_at, email_confirmed_at,
+          raw_app_meta_data, raw_user_meta_data, created_at, updated_at
         )
         values (
           '00000000-0000-0000-0000-000000000000', gen_random_uuid(), 'authenticated', 'authenticated', ${email},
-          ${encryptedPassword}, now(), '{"provider": "email", "providers": ["email"]}',
+          ${encryptedPassword}, now(), now(), '{"provider": "email", "providers": ["email"]}',
           ${sql.json(metadata as postgres.JSONValue)}, now(), now()
         )
         on conflict (email) where is_sso_user = false do nothing
