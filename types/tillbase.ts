@@ -3710,7 +3710,7 @@ export type Database = {
       };
       "_claim_recharge": { Args: { "account_id": string }; Returns: undefined };
       "_claim_returned_credits": {
-        Args: { "account_id": string };
+        Args: { "account_id": string; "as_of"?: string };
         Returns: undefined;
       };
       "_claim_shortfall": {

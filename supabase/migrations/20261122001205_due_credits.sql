@@ -116,7 +116,7 @@ begin
         perform billing._release_pins(v_hold_ids);
         perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
         where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
-        perform billing._claim_returned_credits(holds.account_id) from (
+        perform billing._claim_returned_credits(holds.account_id, _settle_due.as_of) from (
             select distinct credit_holds.account_id from billing.credit_holds where credit_holds.id = any (v_hold_ids)
         ) as holds;
     end if;

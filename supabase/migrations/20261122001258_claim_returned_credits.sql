@@ -23,7 +23,7 @@ begin
 end
 $$;
 
--- Freezes free credits of a lot. A dispute takes months, so the hold lasts until it is thawed.
+-- Freezes free credits of a lot. A dispute takes months, so the hold lasts until it is thawed, or the credits expire.
 create function billing._freeze(lot billing.credit_grants, amount bigint)
 returns void
 language plpgsql
@@ -38,7 +38,8 @@ begin
     )
     values (
         (_freeze.lot).account_id, _freeze.amount, 'Frozen by a dispute', 'dispute:' || gen_random_uuid(),
-        (_freeze.lot).id, '100 years', billing.current_time() + interval '100 years'
+        (_freeze.lot).id, '100 years',
+        coalesce((_freeze.lot).expires_at, billing.current_time() + interval '100 years')
     )
     returning * into v_hold;
     insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold.id, (_freeze.lot).id, _freeze.amount);
@@ -92,7 +93,8 @@ begin
 end
 $$;
 
-create function billing._claim_returned_credits(account_id uuid)
+-- as_of: what has expired by then is not frozen, because it is about to lapse.
+create function billing._claim_returned_credits(account_id uuid, as_of timestamptz default billing.current_time())
 returns void
 language plpgsql
 volatile
@@ -133,6 +135,7 @@ begin
         select * from billing.credit_grants
         where credit_grants.account_id = _claim_returned_credits.account_id and credit_grants.contested > 0
             and credit_grants.remaining > credit_grants.held
+            and (credit_grants.expires_at > _claim_returned_credits.as_of) is not false
         order by credit_grants.id
     loop
         v_claimed := least(v_lot.contested, v_lot.remaining - v_lot.held);

@@ -328,8 +328,9 @@ begin
     by_item as (
         select
             by_length.stripe_subscription_id, by_length.stripe_subscription_item_id, by_length.moment,
-            bool_or(by_length.is_reached) as is_reached, bool_or(by_length.is_waiting) as is_waiting, sum(by_length.counted) as counted, sum(by_length.not_counted) as not_counted,
-            sum(sum(by_length.given_back)) over together as given_back,
+            bool_or(by_length.is_reached) as is_reached, bool_or(by_length.is_waiting) as is_waiting,
+            sum(by_length.counted) as counted, sum(by_length.given_back) as given_back,
+            sum(sum(by_length.given_back)) over together as all_given_back,
             sum(sum(by_length.not_counted)) over together as all_not_counted,
             bool_or(by_length.has_credits) as is_credited,
             bool_or(bool_or(by_length.has_credits)) over together as has_credits,
@@ -348,14 +349,14 @@ begin
         where credits.moment is not null
         group by 1, 2
     ),
-    -- A change to a plan that gives nothing for the running month makes up for what was given back, and no more.
+    -- A change to a plan that gives nothing for the running month makes up for what was given back, and no more: what it makes
+    -- up for is not given back, exactly.
     rounded as (
         select
             by_item.stripe_subscription_id, by_item.stripe_subscription_item_id, by_item.moment, by_item.has_credits,
             by_item.is_credited, by_item.is_waiting, by_item.credited_from, by_item.is_kept, coalesce(returned.credits, 0) as returned,
             floor(round(coalesce(by_item.counted, 0) + coalesce(
-                by_item.not_counted * least(-coalesce(by_item.given_back, 0), by_item.all_not_counted)
-                / nullif(by_item.all_not_counted, 0), 0
+                -by_item.given_back * least(coalesce(by_item.all_not_counted, 0) / nullif(-by_item.all_given_back, 0), 1), 0
             ), 9))::bigint - coalesce(returned.credits, 0) as credits
         from by_item
         -- Months that never begin have nothing to lose.
@@ -453,7 +454,8 @@ begin
             'free:' || unpaid.account_id || ':' || unpaid.stripe_product_id || ':'
                 || to_char(unpaid.bucket at time zone 'utc', 'YYYY-MM-DD'),
             unpaid.account_id, unpaid.stripe_subscription_id, (unpaid.payer).stripe_subscription_item_id,
-            (unpaid.payer).stripe_invoice_id, (unpaid.payer).stripe_price_id, 'stripe.monthly_allocation'::text,
+            (unpaid.payer).stripe_invoice_id, (unpaid.payer).stripe_price_id,
+            case when unpaid.moment > (unpaid.payer).slot_start then 'stripe.proration' else 'stripe.monthly_allocation' end,
             unpaid.moment, (unpaid.payer).slot_start, unpaid.credits, 0::bigint, (unpaid.payer).expires_at,
             (unpaid.payer).rollover, (unpaid.payer).rollover_cap, (unpaid.payer).is_waiting
         from unpaid

@@ -118,13 +118,13 @@ class Oracle:
         if share.is_first or share.gives_back or share in self._released:
             return False
         state = self.facts.subscriptions[share.subscription].at(self.now)
-        return (
-            state.status in WAITING
-            or state.is_collection_paused
-            or any(
-                dispute.of == share.invoice.id and self._is_open(dispute) for dispute in self.facts.disputes
-            )
-        )
+        return state.status in WAITING or state.is_collection_paused or self._is_contested(share.invoice)
+
+    def _is_contested(self, invoice: Invoice) -> bool:
+        """Whether an open dispute asks for money that has not gone back yet."""
+        if not any(dispute.of == invoice.id and self._is_open(dispute) for dispute in self.facts.disputes):
+            return False
+        return sum(back.amount for back in standing(self.facts, invoice.id, self.now)) < invoice.total
 
     def _is_reached(self, share: Share) -> bool:
         """Whether its slot begins before the subscription ends, or is cancelled where that stops credits.
@@ -144,18 +144,26 @@ class Oracle:
         return dispute.opened_at <= self.now and (dispute.closed_at is None or dispute.closed_at > self.now)
 
     def _amounts(self, shares: list[Share]) -> dict[str, int]:
-        """What each item gets at one moment: added up exactly, rounded down, and less what money took in advance."""
+        """What each item gets at one moment: added up exactly, rounded down, and less what money took in advance.
+
+        Changes that give nothing make up for what is given back, before anything is rounded.
+        """
         exact: dict[str, Fraction] = defaultdict(Fraction)
-        nothing: set[str] = set()
-        for share in sorted(shares, key=lambda share: (share.invoice.paid_at, share.credits)):
+        given_back = -sum(share.credits for share in shares if share.gives_back and share.is_change)
+        not_counted = sum(share.credits for share in shares if self._is_not_counted(share))
+        made_up_for = Fraction(min(given_back, not_counted), given_back) if given_back else Fraction(0)
+        for share in shares:
             policy = share.price.term("credits_on_proration", share.moment, "delta")
-            exact[share.item] += self._counted(share, policy)
-            if not share.gives_back and share.is_change:
-                nothing = (nothing | {share.item}) if policy == "none" else (nothing - {share.item})
+            if self._is_not_counted(share):
+                exact[share.item] += 0
+            elif share.gives_back and share.is_change:
+                exact[share.item] += share.credits * (1 - made_up_for)
+            else:
+                exact[share.item] += self._counted(share, policy)
         amounts = {item: math.floor(amount) for item, amount in exact.items()}
         for item in amounts:
             amounts[item] -= self._cuts[shares[0].moment, item]
-        return self._set_off(amounts, nothing)
+        return self._set_off(amounts)
 
     def _counted(self, share: Share, policy: str) -> Fraction:
         if policy != "full" or share.gives_back or not share.is_change:
@@ -207,15 +215,15 @@ class Oracle:
         return Fraction(min(given_back, not_counted), not_counted)
 
     @staticmethod
-    def _set_off(amounts: dict[str, int], nothing: set[str]) -> dict[str, int]:
-        """Below zero is first set against what other items get; of the rest, `nothing` gets none."""
+    def _set_off(amounts: dict[str, int]) -> dict[str, int]:
+        """Below zero is first set against what other items get."""
         below = -sum(amount for amount in amounts.values() if amount < 0)
         left: dict[str, int] = {}
-        for item in sorted(amounts, key=lambda item: item not in nothing):
+        for item in sorted(amounts):
             amount = max(amounts[item], 0)
             part = min(below, amount)
             below -= part
-            left[item] = 0 if item in nothing else amount - part
+            left[item] = amount - part
         return left | {"": -below}
 
     def _settle_slots(self) -> None:
@@ -374,7 +382,13 @@ class Oracle:
             if key in self._initial or not credits:
                 continue
             lot = Lot("initial", credits, 0, 0, paid_with={paid.invoice.id})
-            self._initial[key] = (paid.line, lot)
+            # Of the lines of an item, such as tiers, one stands for them all.
+            together = [
+                other.line
+                for other in known
+                if (other.invoice, other.line.item) == (paid.invoice, paid.line.item)
+            ]
+            self._initial[key] = (min(together, key=lambda line: line.id), lot)
             self.ledger.grant(lot, self.now, less_carried=False)
 
     def _give_trials(self) -> None:

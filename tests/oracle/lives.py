@@ -160,6 +160,12 @@ class Life:
         """What the oracle says that the account has now."""
         return Oracle(self.facts(), self.spent, self.rules).at(self.stripe.now)
 
+    def returned(self) -> set[str]:
+        """The invoices and sales that money came back of."""
+        facts = self.facts()
+        lost = {dispute.of for dispute in facts.disputes if dispute.is_lost}
+        return lost | {back.of for back in facts.returns if back.undone_at is None}
+
     def _settle_down(self) -> None:
         """Where events come in any order, only the last state is known: nothing may be left waiting."""
         if self.spends:

@@ -49,10 +49,13 @@ select
     coalesce(sum(lots.remaining + billing._lapsed_of_lot(lots)), 0)::bigint - %(carried)s,
     coalesce(sum(lots.held), 0)::bigint,
     coalesce(sum(lots.remaining) filter (
-        where lots.source in ('stripe.subscription', 'stripe.trial') or lots.idempotency_key ^@ 'free:'
+        where lots.source = 'stripe.trial' or lots.idempotency_key ^@ 'free:'
             or lots.idempotency_key ^@ 'free_pack:' or lots.idempotency_key ^@ 'pack:cs_'
+            or lots.source = 'stripe.subscription' and invoices.amount_returned is not distinct from 0
     ), 0)::bigint
-from billing.credit_grants as lots where lots.account_id = %(account)s and lots.entry_id is not null
+from billing.credit_grants as lots
+left join billing.invoices on invoices.stripe_invoice_id = lots.stripe_invoice_id
+where lots.account_id = %(account)s and lots.entry_id is not null
 """
 
 
@@ -147,7 +150,8 @@ class Project:
         What is carried is set against whatever is posted first, which need not be what was first in time: it may be
         still carried here and taken off a lot there, or off a lot that lapses since. And a cap lapses what is left when
         a month is posted, which time that was given back may turn out to have ended before. Then as much must be there
-        of all together, lapsed or not, and of what is never less for what is carried.
+        of all together, lapsed or not, and of what is never less for what is carried: but for the initial credits of a
+        payment that money came back of, for what its months lack is taken of them, or carried if they lack it later.
         """
         expected = life.credits()
         carried, lots = self._carried(), self.shop.value("select count(*) from billing.carried_credits")
@@ -164,7 +168,12 @@ class Project:
             ALL_BUT_CARRIED, {"account": self.account, "carried": carried}
         ).fetchone()
         whole = expected.balance + sum(lot.lapsed for lot in expected.lots) - expected.carried
-        never_less = sum(lot.remaining for lot in expected.lots if not lot.is_less_carried)
+        returned = life.returned()
+        never_less = sum(
+            lot.remaining
+            for lot in expected.lots
+            if not lot.is_less_carried and not (lot.kind == "initial" and lot.paid_with & returned)
+        )
         if found != (whole, expected.frozen, never_less):
             raise Differs(
                 f"the database has (all but what is carried, frozen, never less) = {found}, the oracle "

@@ -1540,7 +1540,20 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._claim_returned_credits(account_id uuid) RETURNS void
+CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- Not the start of the transaction, which may have waited long for a lock: what a movement judges, it judges by the
+    -- time at which it holds the lock.
+    return (select clock_timestamp() + clock.ahead_by from billing.clock);
+end
+$$;
+
+COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: the clock''s, later in a local stack whose clock was moved.';
+
+CREATE FUNCTION billing._claim_returned_credits(account_id uuid, as_of timestamp with time zone DEFAULT billing."current_time"()) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1579,6 +1592,7 @@ begin
         select * from billing.credit_grants
         where credit_grants.account_id = _claim_returned_credits.account_id and credit_grants.contested > 0
             and credit_grants.remaining > credit_grants.held
+            and (credit_grants.expires_at > _claim_returned_credits.as_of) is not false
         order by credit_grants.id
     loop
         v_claimed := least(v_lot.contested, v_lot.remaining - v_lot.held);
@@ -2373,7 +2387,8 @@ begin
     )
     values (
         (_freeze.lot).account_id, _freeze.amount, 'Frozen by a dispute', 'dispute:' || gen_random_uuid(),
-        (_freeze.lot).id, '100 years', billing.current_time() + interval '100 years'
+        (_freeze.lot).id, '100 years',
+        coalesce((_freeze.lot).expires_at, billing.current_time() + interval '100 years')
     )
     returning * into v_hold;
     insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold.id, (_freeze.lot).id, _freeze.amount);
@@ -6743,7 +6758,7 @@ begin
         perform billing._release_pins(v_hold_ids);
         perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
         where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
-        perform billing._claim_returned_credits(holds.account_id) from (
+        perform billing._claim_returned_credits(holds.account_id, _settle_due.as_of) from (
             select distinct credit_holds.account_id from billing.credit_holds where credit_holds.id = any (v_hold_ids)
         ) as holds;
     end if;
@@ -7753,19 +7768,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    -- Not the start of the transaction, which may have waited long for a lock: what a movement judges, it judges by the
-    -- time at which it holds the lock.
-    return (select clock_timestamp() + clock.ahead_by from billing.clock);
-end
-$$;
-
-COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: the clock''s, later in a local stack whose clock was moved.';
-
 CREATE FUNCTION billing._time_of_account(account_id uuid, moment timestamp with time zone DEFAULT billing."current_time"()) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8063,8 +8065,9 @@ begin
     by_item as (
         select
             by_length.stripe_subscription_id, by_length.stripe_subscription_item_id, by_length.moment,
-            bool_or(by_length.is_reached) as is_reached, bool_or(by_length.is_waiting) as is_waiting, sum(by_length.counted) as counted, sum(by_length.not_counted) as not_counted,
-            sum(sum(by_length.given_back)) over together as given_back,
+            bool_or(by_length.is_reached) as is_reached, bool_or(by_length.is_waiting) as is_waiting,
+            sum(by_length.counted) as counted, sum(by_length.given_back) as given_back,
+            sum(sum(by_length.given_back)) over together as all_given_back,
             sum(sum(by_length.not_counted)) over together as all_not_counted,
             bool_or(by_length.has_credits) as is_credited,
             bool_or(bool_or(by_length.has_credits)) over together as has_credits,
@@ -8083,14 +8086,14 @@ begin
         where credits.moment is not null
         group by 1, 2
     ),
-    -- A change to a plan that gives nothing for the running month makes up for what was given back, and no more.
+    -- A change to a plan that gives nothing for the running month makes up for what was given back, and no more: what it makes
+    -- up for is not given back, exactly.
     rounded as (
         select
             by_item.stripe_subscription_id, by_item.stripe_subscription_item_id, by_item.moment, by_item.has_credits,
             by_item.is_credited, by_item.is_waiting, by_item.credited_from, by_item.is_kept, coalesce(returned.credits, 0) as returned,
             floor(round(coalesce(by_item.counted, 0) + coalesce(
-                by_item.not_counted * least(-coalesce(by_item.given_back, 0), by_item.all_not_counted)
-                / nullif(by_item.all_not_counted, 0), 0
+                -by_item.given_back * least(coalesce(by_item.all_not_counted, 0) / nullif(-by_item.all_given_back, 0), 1), 0
             ), 9))::bigint - coalesce(returned.credits, 0) as credits
         from by_item
         -- Months that never begin have nothing to lose.
@@ -8188,7 +8191,8 @@ begin
             'free:' || unpaid.account_id || ':' || unpaid.stripe_product_id || ':'
                 || to_char(unpaid.bucket at time zone 'utc', 'YYYY-MM-DD'),
             unpaid.account_id, unpaid.stripe_subscription_id, (unpaid.payer).stripe_subscription_item_id,
-            (unpaid.payer).stripe_invoice_id, (unpaid.payer).stripe_price_id, 'stripe.monthly_allocation'::text,
+            (unpaid.payer).stripe_invoice_id, (unpaid.payer).stripe_price_id,
+            case when unpaid.moment > (unpaid.payer).slot_start then 'stripe.proration' else 'stripe.monthly_allocation' end,
             unpaid.moment, (unpaid.payer).slot_start, unpaid.credits, 0::bigint, (unpaid.payer).expires_at,
             (unpaid.payer).rollover, (unpaid.payer).rollover_cap, (unpaid.payer).is_waiting
         from unpaid

@@ -239,6 +239,15 @@ def test_more_seats_of_a_free_year_replace_those_before_them(free: Shop) -> None
     assert sum(lot["amount"] for lot in free.lots() if lot["effective_at"] == JULY) == 700
 
 
+def test_more_seats_of_a_free_month_lapse_nothing_of_it(free: Shop) -> None:
+    """A cap is for what earlier months have left; a change within a month begins none."""
+    free.sell("capped", 100, unit_amount=0, credits_rollover="cap:30")
+    take(free, 1, "capped")
+    one, seven = {"credited_line_ids": ["il_1"]}, {"quantity": 7, "stripe_subscription_item_id": "si_1"}
+    free.bill("in_2", NOON, credit("capped", 0, NOON, JULY, **one), rest("capped", 0, NOON, JULY, **seven))
+    assert (free.balance, free.keys("free")[0][1]) == (350, 100)
+
+
 def test_free_plan_reported_before_its_subscription_may_be_a_trial_and_waits(free: Shop) -> None:
     free.bill("in_1", START, of("free", 0, START, JULY))
     assert free.balance == 0

@@ -198,7 +198,31 @@ def test_open_dispute_freezes_and_a_won_one_releases(
     assert discrepancies(app) == []
 
 
-def test_what_was_frozen_beyond_its_month_expires_once_it_is_free(
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+@pytest.mark.parametrize("told", ["within the month", "after the month"])
+def test_what_a_dispute_froze_expires_with_its_month(
+    app: Connection, worker: Connection, admin: Connection, customer: UUID, outcome: str, told: str
+) -> None:
+    sync_price(worker, metadata={"monthly_credits": str(CREDITS), "credits_rollover": "none"})
+    start = value(app, "select date_trunc('second', now())")
+    month = {"period_start": start, "period_end": start + timedelta(days=30)}
+    sync_invoice(worker, lines=[line(**month)])
+    sync_invoice_payment(worker)
+    spend(app, customer, 20)
+    if told == "within the month":
+        sync_dispute(worker)
+        assert (balance(app, customer), available(app, customer)) == (CREDITS - 20, 0)
+    move_clock(admin, timedelta(days=75))
+    expire_due(app)
+    assert (balance(app, customer), available(app, customer)) == (0, 0)
+    sync_dispute(worker)
+    assert (balance(app, customer), available(app, customer)) == (0, 0)
+    sync_dispute(worker, status=outcome, as_of=JANUARY + SECOND)
+    assert (balance(app, customer), available(app, customer)) == (0, 0)
+    assert discrepancies(app) == []
+
+
+def test_what_comes_back_of_a_spend_after_its_month_lapses_although_it_is_disputed(
     app: Connection, worker: Connection, admin: Connection, customer: UUID
 ) -> None:
     sync_price(worker, metadata={"monthly_credits": str(CREDITS), "credits_rollover": "none"})
@@ -206,14 +230,11 @@ def test_what_was_frozen_beyond_its_month_expires_once_it_is_free(
     month = {"period_start": start, "period_end": start + timedelta(days=30)}
     sync_invoice(worker, lines=[line(**month)])
     sync_invoice_payment(worker)
+    hold(app, customer, 20, expires_in=timedelta(days=40))
     sync_dispute(worker)
     move_clock(admin, timedelta(days=75))
     expire_due(app)
-    assert (balance(app, customer), available(app, customer)) == (CREDITS, 0)
-    sync_dispute(worker, status="won", as_of=JANUARY + SECOND)
-    assert available(app, customer) == 0
-    expire_due(app)
-    assert balance(app, customer) == 0
+    assert (balance(app, customer), balances(app, customer)["held"]) == (0, 0)
     assert discrepancies(app) == []
 
 

@@ -443,6 +443,23 @@ def test_change_that_gives_nothing_makes_up_for_all_that_was_given_back_and_no_m
     assert (shop.balance, shop.carried) == (left, 0)
 
 
+@pytest.mark.parametrize("others", [1, 2])
+def test_item_that_gives_nothing_for_the_running_month_makes_up_for_another_to_the_credit(
+    shop: Shop, others: int
+) -> None:
+    """A minute after its start, 999.98 of an item's 1,000 are given back, and other items make up for all of it."""
+    shop.sell("pro", 1000)
+    shop.sell("new", 3000 // others, credits_on_proration="none")
+    subscribe(shop, "pro", 1900)
+    at = START + timedelta(seconds=63)
+    new = [
+        rest("new", 2999, at, JULY, name=f"il_new_{n}", stripe_subscription_item_id=f"si_new_{n}")
+        for n in range(others)
+    ]
+    shop.bill("in_1", at, credit("pro", -1899, at, JULY), *new)
+    assert (shop.balance, shop.carried) == (1000, 0)
+
+
 def test_refund_of_a_year_is_rounded_once(shop: Shop) -> None:
     """Half of 12,000, first the five months to come, the rest by sevenths: 6,000 and not one less."""
     shop.sell("year", 1000, interval="year")
