@@ -35,10 +35,10 @@ _SETTINGS: Mapping[str, str] = {
     "log_timezone": "UTC",
     "log_checkpoints": "off",  # the log is for what a person should see
     "wal_level": "logical",
-    # A password, not trust: other users of the machine reach the port too, and a superuser may run programs.
-    # All its 192 bits are random, which leaves iterations nothing to defend; one keeps connecting cheap.
-    "scram_iterations": "1",
 }
+# A password, not trust: other users of the machine reach the port too, and a superuser may run programs. All its 192
+# bits are random, which leaves iterations nothing to defend; one keeps connecting cheap.
+_SINCE_16: Mapping[str, str] = {"scram_iterations": "1"}
 _NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -52,7 +52,12 @@ class Postgres:
         self.major = major
         self._wanted_port = port
         self._durable = durable
-        self._settings = {**_SETTINGS, **({} if durable else _NOT_DURABLE), **settings}
+        self._settings = {
+            **_SETTINGS,
+            **(_SINCE_16 if major >= 16 else {}),
+            **({} if durable else _NOT_DURABLE),
+            **settings,
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self.directory = postgres_data.data_directory(directory)
         self.log_path = directory.absolute().parent / "postgres.log"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cli.local.errors import LocalStackError
 from cli.local.postgres_install import (
+    DEBIAN,
     VERSION_VARIABLE,
     WHEELS,
     passable_by_anyone,
@@ -48,7 +49,7 @@ def prepare(directory: Path, major: int, *, durable: bool) -> None:
         _create_cluster(directory, major, durable=durable)
     found = (directory / "PG_VERSION").read_text(encoding="utf-8").strip()
     if found != str(major):
-        keep = f"set {VERSION_VARIABLE}={found}, " if found in map(str, WHEELS) else ""
+        keep = f"set {VERSION_VARIABLE}={found}, " if found in map(str, (*WHEELS, *DEBIAN)) else ""
         raise LocalStackError(
             f"{directory} was made by Postgres {found}, this is {major}: {keep}remove it, or use another directory"
         )
@@ -108,9 +109,12 @@ def _initdb(cluster: Path, password_file: Path, major: int, *, durable: bool) ->
         f"--pwfile={password_file}",
         "--no-instructions",
     ]
-    arguments += ["--auth=scram-sha-256", "--set=scram_iterations=1", "--encoding=UTF8"]
-    # The locale provider that needs nothing of the machine, and sorts the same on each.
-    arguments += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    arguments += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
+    if major >= 16:
+        arguments.append("--set=scram_iterations=1")
+    if major >= 17:
+        # The locale provider that needs nothing of the machine, and sorts the same on each.
+        arguments += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     if not durable:
         arguments.append("--no-sync")
     with tempfile.TemporaryFile() as output:

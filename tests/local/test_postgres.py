@@ -211,7 +211,9 @@ def test_version_is_that_of_hosted_projects_unless_another_is_asked_for(
     monkeypatch.setenv("TILLBASE_POSTGRES", "18")
     assert postgres_install.chosen_major() == 18
     monkeypatch.setenv("TILLBASE_POSTGRES", "9.6")
-    with pytest.raises(LocalStackError, match=r"no Postgres 9\.6 here: set TILLBASE_POSTGRES to 17 or 18"):
+    with pytest.raises(
+        LocalStackError, match=r"no Postgres 9\.6 here: set TILLBASE_POSTGRES to 15, 17 or 18"
+    ):
         postgres_install.chosen_major()
 
 

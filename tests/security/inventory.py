@@ -16,7 +16,8 @@ ROLES = [
     "billing_receiver",
     "billing_worker",
 ]
-VERBS = ["select", "insert", "update", "delete", "truncate", "references", "trigger", "maintain"]
+VERBS = ["select", "insert", "update", "delete", "truncate", "references", "trigger"]
+VERBS_SINCE_17 = ["maintain"]
 
 # Ours: all of `billing`, what postgres owns in `public`, and the queue's two tables.
 _OURS = """
@@ -61,7 +62,7 @@ def functions(conn: Connection) -> dict[int, str]:
 def table_privileges(conn: Connection, relation: str, role: str) -> dict[str, list[str] | None]:
     """Verb → None where the whole relation is granted, else the columns that are."""
     granted: dict[str, list[str] | None] = {}
-    for verb in VERBS:
+    for verb in VERBS + (VERBS_SINCE_17 if conn.info.server_version >= 170_000 else []):
         row = conn.execute("select has_table_privilege(%s, %s, %s)", [role, relation, verb]).fetchone()
         assert row is not None
         if row[0]:

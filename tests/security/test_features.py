@@ -474,7 +474,8 @@ def test_the_policy_asks_once_for_a_statement(app: Connection, user: UUID, crowd
         nodes = plan_nodes(session, rows)
         assert scanned(session) == {"settings": 1}
     (asked,) = [node for node in nodes if node.get("Parent Relationship") == "InitPlan"]
-    assert (asked["Subplan Name"], asked["Actual Loops"]) == ("InitPlan 1", 1)
+    # Older versions name what it returns, too.
+    assert (asked["Subplan Name"].removesuffix(" (returns $0)"), asked["Actual Loops"]) == ("InitPlan 1", 1)
     assert value(app, "select count(*) from public.projects") == 500
 
 
