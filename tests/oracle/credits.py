@@ -382,13 +382,13 @@ class Oracle:
             if key in self._initial or not credits:
                 continue
             lot = Lot("initial", credits, 0, 0, paid_with={paid.invoice.id})
-            # Of the lines of an item, such as tiers, one stands for them all.
+            # Of the lines of an item, such as tiers, one stands for them all: a free one, if there is one.
             together = [
                 other.line
                 for other in known
                 if (other.invoice, other.line.item) == (paid.invoice, paid.line.item)
             ]
-            self._initial[key] = (min(together, key=lambda line: line.id), lot)
+            self._initial[key] = (min(together, key=lambda line: (line.paid > 0, line.id)), lot)
             self.ledger.grant(lot, self.now, less_carried=False)
 
     def _give_trials(self) -> None:
