@@ -40,25 +40,29 @@ const UNAVAILABLE_CLASSES = ["08", "40", "53", "55", "57", "58"];
 const PROTOCOL_VIOLATION = "08P01"; // "unsupported startup parameter"
 const READ_ONLY_TRANSACTION = "25006"; // the primary has failed over, and this is a standby now
 
+/** Connections, and how a statement gets its role on one of them. */
+interface Session {
+  pool: postgres.Sql;
+  run<Result>(statement: Statement<Result>): PromiseLike<Result>;
+}
+
+type Statement<Result> = (sql: postgres.Sql) => PromiseLike<Result>;
+
 export class Database {
-  #pool: postgres.Sql | undefined;
-  /** Of the pool: whether its sessions are what they were asked to be. */
-  #check: Promise<void> | undefined;
+  #session: Promise<Session> | undefined;
 
   /** Logs in as SUPABASE_DB_URL says (its `sslmode` too, `prefer` where it has none), works as `role`. */
   constructor(private readonly role: string) {}
 
   /** Runs one idempotent statement in a transaction of its own; twice, if its connection breaks.
    * Errors: DatabaseUnavailable, or what Postgres said. */
-  async run<Result>(
-    statement: (sql: postgres.Sql) => PromiseLike<Result>,
-  ): Promise<Result> {
+  async run<Result>(statement: Statement<Result>): Promise<Result> {
     const deadline = performance.now() + DEADLINE_MS;
     const attempt = () => {
-      const pool = this.#pool ??= openPool(this.role);
+      const session = this.#session ??= this.#open();
       const timeLeft = Math.max(deadline - performance.now(), 0);
-      const work = this.#checked(pool).then(() => statement(pool));
-      return withDeadline(work, timeLeft, () => this.#drop(pool));
+      const work = session.then(({ run }) => run(statement));
+      return withDeadline(work, timeLeft, () => this.#drop(session));
     };
     try {
       return await attempt().catch((error: PostgresFailure) => {
@@ -72,26 +76,76 @@ export class Database {
     }
   }
 
-  /** Errors: DatabaseUnavailable behind a pooler, which would run our statements as another role. */
-  #checked(pool: postgres.Sql): Promise<void> {
-    return this.#check ??= refusePooler(pool, this.role).catch((error) => {
-      this.#check = undefined;
-      throw error;
+  #open(): Promise<Session> {
+    const session = openSession(this.role);
+    session.catch(() => {
+      if (this.#session === session) this.#session = undefined;
     });
+    return session;
   }
 
   /** A statement past its deadline sits on a dead network path, which its pool would hand out again. */
-  #drop(pool: postgres.Sql): DatabaseUnavailable {
-    if (this.#pool === pool) this.#pool = this.#check = undefined;
-    pool.end({ timeout: 0 }).catch(() => {});
+  #drop(session: Promise<Session>): DatabaseUnavailable {
+    if (this.#session === session) this.#session = undefined;
+    session.then(({ pool }) => pool.end({ timeout: 0 })).catch(() => {});
     return new DatabaseUnavailable(
       new Error(`No answer from the database in ${DEADLINE_MS} ms.`),
     );
   }
 }
 
+/** Directly, a connection has its role from the start. Behind a pooler each transaction takes it for itself, which
+ * costs round trips and leaves nothing behind for whoever gets the connection next. */
+async function openSession(role: string): Promise<Session> {
+  const direct = openPool({
+    application_name: `tillbase ${role}`,
+    // Start-up parameters: the role and the limit hold from the first statement, without a round trip.
+    role,
+    statement_timeout: STATEMENT_TIMEOUT_MS,
+  }, { isPooled: false });
+  try {
+    if (await keepsRole(direct, role)) {
+      return { pool: direct, run: (statement) => statement(direct) };
+    }
+  } catch (error) {
+    direct.end({ timeout: 0 }).catch(() => {});
+    throw error;
+  }
+  direct.end({ timeout: 0 }).catch(() => {});
+  const pool = openPool({ application_name: `tillbase ${role}` }, {
+    isPooled: true,
+  });
+  const settings =
+    `set local role ${role}; set local statement_timeout = ${STATEMENT_TIMEOUT_MS}`;
+  return {
+    pool,
+    run: <Result>(statement: Statement<Result>) =>
+      pool.begin(async (transaction) => {
+        await transaction.unsafe(settings);
+        return await statement(transaction as unknown as postgres.Sql);
+      }) as Promise<Result>,
+  };
+}
+
+/** A pooler refuses start-up parameters that it can't keep apart, such as the role, or drops them. */
+async function keepsRole(pool: postgres.Sql, role: string): Promise<boolean> {
+  try {
+    // By the simple protocol, which leaves no statement behind on a pooler's connection.
+    const [{ taken }] = await pool.unsafe<[{ taken: string }]>(
+      "select current_user as taken",
+    );
+    return taken === role;
+  } catch (error) {
+    if ((error as PostgresFailure).code === PROTOCOL_VIOLATION) return false;
+    throw error;
+  }
+}
+
 /** Connects to nothing yet: the first statement does. */
-function openPool(role: string): postgres.Sql {
+function openPool(
+  connection: Record<string, string | number>,
+  { isPooled }: { isPooled: boolean },
+): postgres.Sql {
   const url = Deno.env.get("SUPABASE_DB_URL") ?? "";
   // The URL holds a password, so no error of a parser that quotes it may reach the log.
   if (!URL.canParse(url)) {
@@ -100,11 +154,12 @@ function openPool(role: string): postgres.Sql {
     );
   }
   return postgres(url, {
-    ...untypedOptions(url),
+    ...untypedOptions(url, { isPooled }),
     ssl: false, // the socket's affair
     max: connectionCount(Deno.env.get("BILLING_DB_CONNECTIONS")),
-    // Named statements make a call one round trip; postgres.js describes any other statement first.
-    prepare: true,
+    // Named statements make a call one round trip; postgres.js describes any other statement first. A pooler in
+    // transaction mode gives each transaction another session, which knows no names.
+    prepare: !isPooled,
     // The default asks pg_type on every new connection; we bind only text, numbers and booleans.
     fetch_types: false,
     // The default waits up to 20 s after an outage, and answers nothing meanwhile.
@@ -113,40 +168,19 @@ function openPool(role: string): postgres.Sql {
     idle_timeout: IDLE_TIMEOUT_SECONDS,
     max_lifetime: MAX_LIFETIME_SECONDS,
     onnotice: () => {},
-    // Start-up parameters: the role and the limit hold from the first statement, without a round trip.
-    connection: {
-      application_name: `tillbase ${role}`,
-      role,
-      statement_timeout: STATEMENT_TIMEOUT_MS,
-    },
+    connection,
   });
 }
 
-/** A transaction pooler refuses start-up parameters that it can't keep apart, such as the role, or drops them. */
-async function refusePooler(pool: postgres.Sql, role: string): Promise<void> {
-  try {
-    const [{ taken }] = await pool<
-      [{ taken: string }]
-    >`select current_user as taken`;
-    if (taken === role) return;
-  } catch (error) {
-    if ((error as PostgresFailure).code !== PROTOCOL_VIOLATION) throw error;
-  }
-  throw new DatabaseUnavailable(
-    new Error(
-      "SUPABASE_DB_URL leads to a transaction pooler, or to another that drops the role: use the direct connection.",
-    ),
-  );
-}
-
 /** Options that the types of postgres.js leave out. */
-function untypedOptions(url: string) {
+function untypedOptions(url: string, { isPooled }: { isPooled: boolean }) {
   const mode = sslMode(url);
   return {
     socket: ({ host, port }: { host: string[]; port: number[] }) =>
       new PostgresSocket(host[0], port[0], mode),
-    // A statement never waits behind another one on its connection: a slow one holds up only itself.
-    max_pipeline: 0,
+    // A statement never waits behind another one on its connection: a slow one holds up only itself. A transaction
+    // has its connection to itself anyway, and does not begin without a pipeline.
+    ...(isPooled ? {} : { max_pipeline: 0 }),
   };
 }
 
