@@ -7,7 +7,7 @@ TYPESCRIPT := supabase/functions cli/local/functions.ts cli/local/data_api tests
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-.PHONY: help setup demo dev example pictures test test-fast lives adversary chaos bench fmt lint typecheck check snapshots types clean
+.PHONY: help setup demo dev example pictures test test-fast lives adversary chaos bench fmt lint typecheck check migration snapshots types clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,10 +68,13 @@ typecheck: $(STAMP) ## Pyright, strict, on worker and cli; deno check on the fun
 	@$(BIN)/deno check --quiet --no-lock --config examples/web/deno.json examples/web/*.ts
 	@for f in examples/web/functions/*/deno.json; do $(BIN)/deno check --quiet --no-lock --config $$f $$(dirname $$f)/*.ts || exit 1; done
 
-snapshots: $(STAMP) ## Write schema.sql, access.txt and the CLI help anew
+migration: $(STAMP) ## Write the release's migration anew from supabase/schemas
+	@$(BIN)/python -m cli.local.release
+
+snapshots: migration ## Write schema.sql, access.txt and the CLI help anew
 	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py --update-snapshots
 
-types: $(STAMP) ## Write types/tillbase.ts and .py anew from the migrations (needs Node)
+types: migration ## Write types/tillbase.ts and .py anew from the migrations (needs Node)
 	@$(BIN)/python -m pytest -q tests/test_types.py --update-snapshots
 
 check: lint typecheck test ## All that CI looks at

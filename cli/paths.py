@@ -12,8 +12,13 @@ def supabase_directory() -> Path:
     return checkout if (checkout / "config.toml").is_file() else _PACKAGE / "_supabase"
 
 
+def schemas_directory() -> Path:
+    """The source of the database, by domain."""
+    return supabase_directory() / "schemas"
+
+
 def migrations_directory() -> Path:
-    """The SQL files that make the product, whether or not any exist yet."""
+    """One file for each release, made of the schemas: what `supabase db push` runs."""
     return supabase_directory() / "migrations"
 
 

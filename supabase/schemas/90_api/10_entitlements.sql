@@ -10,8 +10,6 @@
 --
 -- For authenticated and service_role. Policies: with check ((select billing.has_feature('projects'))).
 
-alter table billing.settings add column past_due_keeps_features boolean not null default true;
-
 -- By the role that the session has taken: in a security definer function current_user is the function's owner.
 create function billing._sees_every_account()
 returns boolean
@@ -122,7 +120,6 @@ cross join lateral billing.account_entitlements(subscribers.account_id) as grant
 revoke all on public.billing_entitlements from public, anon, authenticated, service_role;
 grant select on public.billing_entitlements to authenticated, service_role;
 
-comment on column billing.settings.past_due_keeps_features is 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
 comment on function billing.account_entitlements(uuid) is 'What an account may use; of another''s account nothing, unless row level security does not hold the caller back.';
 comment on function billing.has_feature(text) is 'True when one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
 comment on function billing.has_feature(text, uuid) is 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';

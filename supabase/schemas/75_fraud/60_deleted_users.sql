@@ -8,10 +8,6 @@
 --
 -- Callable by billing_worker. Private: _report_deleted_user, _report_if_deleted.
 
-alter table billing.settings
-add column on_user_deleted text not null default 'report',
-add constraint on_user_deleted_is_known check (on_user_deleted in ('report', 'cancel'));
-
 create unique index fraud_actions_of_deleted_user on billing.fraud_actions (stripe_subscription_id)
 where actor = 'on_user_deleted';
 create index accounts_of_deleted_users on billing.accounts (id) where owner_id is null and kind = 'personal';
@@ -184,5 +180,4 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.enqueue_deleted_users() to billing_worker;
 
-comment on column billing.settings.on_user_deleted is 'What happens when a user is deleted whose account has a subscription: report (administrators are notified), cancel (and Stripe cancels it at once).';
 comment on function billing.enqueue_deleted_users() is 'Reports subscriptions of deleted users that go on charging, once each, and has them canceled where settings.on_user_deleted says so.';

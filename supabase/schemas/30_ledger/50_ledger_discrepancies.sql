@@ -1,10 +1,8 @@
--- The ledger's proof: one row for whatever is off, none when all is well. Events that lost their place in the queue are
--- among it, with no account: what they paid for is missing, too.
+-- The ledger's proof of one account: a row for whatever is off, none when all is well.
 --
 -- Invariant: all that is looked at is found by an index of one account, so that an account takes as long as its own history
--- is, and each of its rows is looked at once. The view looks at every account, and at what belongs to none: read it
--- after a restore, and in tests. While all is running, prove_accounts walks the accounts a few at a time.
--- Readable by service_role and postgres.
+-- is, and each of its rows is looked at once. prove_accounts walks the accounts, a few at a time; the view
+-- ledger_discrepancies looks at all of them. Readable by service_role and postgres.
 
 create function billing.account_ledger_discrepancies(account_id uuid)
 returns table (invariant text, detail text)
@@ -202,32 +200,7 @@ begin
 end
 $$;
 
-create view billing.ledger_discrepancies with (security_invoker = on) as
-select ids.account_id, discrepancies.invariant, discrepancies.detail
-from (
-    select accounts.id as account_id from billing.accounts
-    union
-    select credit_entries.account_id from billing.credit_entries
-    union
-    select credit_grants.account_id from billing.credit_grants
-    union
-    select credit_holds.account_id from billing.credit_holds
-) as ids
-cross join lateral billing.account_ledger_discrepancies(ids.account_id) as discrepancies
-union all
-select
-    null, 'lineage_joins_entry_and_lot',
-    format('%s credits of lot %s by entry %s, neither of which is there', c.amount, c.grant_id, c.entry_id)
-from billing.credit_consumptions as c
-where not exists (select from billing.credit_entries where credit_entries.id = c.entry_id)
-    and not exists (select from billing.credit_grants where credit_grants.id = c.grant_id)
-union all
-select null, lost.invariant, lost.detail from billing.lost_messages() as lost;
-
 revoke all on function billing.account_ledger_discrepancies from public, anon, authenticated, service_role;
 grant execute on function billing.account_ledger_discrepancies(uuid) to service_role;
-revoke all on billing.ledger_discrepancies from public, anon, authenticated, service_role;
-grant select on billing.ledger_discrepancies to service_role;
 
 comment on function billing.account_ledger_discrepancies(uuid) is 'The rows of ledger_discrepancies of one account.';
-comment on view billing.ledger_discrepancies is 'Whatever is off in the ledger: account, broken invariant, figures. Empty when all is well.';

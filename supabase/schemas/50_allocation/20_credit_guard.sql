@@ -9,12 +9,6 @@
 -- held_credits        initial and trial credits that wait for an administrator, were approved or refused
 -- Only functions write; service_role reads, clients none of it. Private: _grant_once, for what pays for such credits.
 
-alter table billing.settings
-add column initial_credits_per text not null default 'product',
-add column seen_card_policy text,
-add constraint initial_credits_per_is_known check (initial_credits_per in ('product', 'account')),
-add constraint seen_card_policy_is_known check (seen_card_policy in ('grant', 'hold', 'refuse'));
-
 create table billing.card_fingerprints (
     card_fingerprint text not null,
     stripe_customer_id text not null references billing.customers (stripe_customer_id),
@@ -307,8 +301,6 @@ revoke all on function
     billing._grant_once, billing._is_held
 from public, anon, authenticated, service_role;
 
-comment on column billing.settings.initial_credits_per is 'Initial and trial credits are given once for each account and product, or once for each account.';
-comment on column billing.settings.seen_card_policy is 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse. Null: hold in live mode, grant in test mode, where cards are everybody''s.';
 comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached to it, or charged.';
 comment on column billing.card_fingerprints.account_id is 'The customer''s account, null while it is linked to none.';
 comment on column billing.card_fingerprints.first_seen_at is 'By Stripe''s time, not ours: the earliest that we were told of.';

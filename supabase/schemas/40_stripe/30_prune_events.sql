@@ -6,10 +6,6 @@
 --
 -- Callable by billing_worker.
 
-alter table billing.settings
-add column keep_events_days integer not null default 90,
-add constraint keep_events_days_is_positive check (keep_events_days > 0);
-
 create table billing.event_pruning (
     id boolean primary key default true,
     pruned_until timestamptz not null default '-infinity',
@@ -93,5 +89,4 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.prune_events(integer) to billing_worker;
 
 comment on table billing.event_pruning is 'How far the bodies of old events were deleted.';
-comment on column billing.settings.keep_events_days is 'How long the bodies of applied and ignored events are kept, and the archive of the queue. Their rows stay.';
 comment on function billing.prune_events(integer) is 'Deletes the bodies of about rows_max events that are older than settings.keep_events_days, and as many archived messages. Less than rows_max when nothing is left.';

@@ -48,6 +48,23 @@ revoke all on billing.notifications from public, anon, authenticated, service_ro
 
 grant select on billing.notifications to service_role;
 
+-- The one way in. Customers are told of a kind only if settings.customer_notifications names it.
+create function billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb)
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        _notify.account_id, _notify.audience, _notify.kind, _notify.dedupe_key, jsonb_strip_nulls(_notify.payload)
+    from billing.settings
+    where _notify.audience <> 'customer' or _notify.kind = any (settings.customer_notifications)
+    on conflict (dedupe_key) do nothing
+$$;
+
+revoke all on function billing._notify from public, anon, authenticated, service_role;
+
 comment on table billing.notifications is 'What people are to be told; delivered by the worker.';
 comment on column billing.notifications.audience is 'administrators: whoever runs this installation. customer: the owner of the account, if the settings say so.';
 comment on column billing.notifications.reader is 'Whose mail it is: administrators, or a customer''s account.';

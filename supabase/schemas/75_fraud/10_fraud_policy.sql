@@ -7,8 +7,6 @@
 -- fraud_actions    what was done, by the policy or by a person, and what was not, and why
 -- Only functions write actions; the policy is the owner's to edit. service_role reads both.
 
-alter table billing.settings add column fraud_dry_run boolean not null default false;
-
 create table billing.fraud_policies (
     risk_level text primary key,
     alert boolean not null default true,
@@ -75,7 +73,6 @@ revoke all on all sequences in schema billing from public, anon, authenticated, 
 revoke all on billing.fraud_policies, billing.fraud_actions from public, anon, authenticated, service_role;
 grant select on billing.fraud_policies, billing.fraud_actions to service_role;
 
-comment on column billing.settings.fraud_dry_run is 'Warnings are recorded and nothing is done about them; judge_fraud_warning says what would be.';
 comment on table billing.fraud_policies is 'What is done about an early fraud warning, by the risk level of its charge. Edit it as you see fit.';
 comment on column billing.fraud_policies.refund_amount_max is 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
 comment on table billing.fraud_actions is 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';

@@ -29,11 +29,6 @@ alter table billing.payment_reference_keys enable row level security;
 revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
 revoke all on billing.payment_reference_keys from public, anon, authenticated, service_role;
 
-alter table billing.settings
-add column payment_reference_lifetime interval not null default '1 day',
-add constraint payment_reference_lifetime_is_positive
-check (payment_reference_lifetime between interval '1 minute' and interval '1 year');
-
 -- RFC 2104 with a key of one block; in plain Postgres, because pgcrypto lives in another schema on every project.
 create function billing._hmac_sha256(key bytea, message text)
 returns bytea
@@ -134,5 +129,4 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.payment_reference(uuid, interval) to service_role;
 
 comment on table billing.payment_reference_keys is 'What signs the references of payments through Payment Links; the newest signs. Read by nobody but the owner of the database.';
-comment on column billing.settings.payment_reference_lifetime is 'How long a URL of a Payment Link names the account that it was handed out for.';
 comment on function billing.payment_reference(uuid, interval) is 'A client_reference_id that links whoever pays through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';

@@ -48,27 +48,6 @@ alter table billing.payment_links enable row level security;
 revoke all on billing.payment_links from public, anon, authenticated, service_role;
 grant select on billing.payment_links to service_role;
 
--- Names of Stripe's that an owner may set. What decides whose a payment is, what is bought and for how much is not there.
-create function billing._are_link_options(options jsonb)
-returns boolean
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-    select case when jsonb_typeof(_are_link_options.options) <> 'object' then false else not exists (
-        select from jsonb_object_keys(_are_link_options.options) as name
-        where name not in (
-            'after_completion', 'allow_promotion_codes', 'automatic_tax', 'billing_address_collection',
-            'consent_collection', 'custom_fields', 'custom_text', 'inactive_message', 'phone_number_collection',
-            'submit_type', 'tax_id_collection'
-        )
-    ) end
-$$;
-
-alter table billing.settings
-add column payment_link_options jsonb not null default '{}',
-add constraint payment_link_options_are_known check (billing._are_link_options(payment_link_options));
-
 -- The options that a link has: the caller's over those of the settings. Refuses unknown ones, and a redirect elsewhere.
 create function billing._link_options(options jsonb)
 returns jsonb
@@ -172,7 +151,7 @@ end
 $$;
 
 revoke all on function
-    billing._are_link_options, billing._link_options, billing._link_as_told, billing._claim_link
+    billing._link_options, billing._link_as_told, billing._claim_link
 from public, anon, authenticated, service_role;
 
 comment on table billing.payment_links is 'Payment Links that we made, one active one for each price and options.';
@@ -183,4 +162,3 @@ comment on column billing.payment_links.active is 'Whether it is handed out; fal
 comment on column billing.payment_links.confirmed_at is 'When Stripe last said that it stands.';
 comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
 comment on column billing.payment_links.deactivate_at is 'When the worker is to deactivate it in Stripe, again if need be; null when there is nothing to do.';
-comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';

@@ -9,11 +9,6 @@
 --                   that were granted less for it. credit_balances.carried is the rest.
 -- Only functions write; service_role reads. Private. The caller has locked the balance.
 
-alter table billing.settings
-add column shortfall_policy text not null default 'clamp_and_record',
-add constraint shortfall_policy_is_known
-check (shortfall_policy in ('clamp_and_record', 'allow_negative', 'block_future_grants'));
-
 create table billing.carried_credits (
     business_key text primary key,
     account_id uuid not null references billing.accounts (id),
@@ -354,4 +349,3 @@ revoke all on function
 from public, anon, authenticated, service_role;
 
 comment on table billing.carried_credits is 'Credits that were spent of time that Stripe credited back (below zero), and credits that were granted less for them (above zero), by business key.';
-comment on column billing.settings.shortfall_policy is 'What becomes of credits that were spent before their price was returned: clamp_and_record (written down), allow_negative (debt), block_future_grants (withheld from later grants).';

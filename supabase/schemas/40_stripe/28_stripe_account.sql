@@ -5,10 +5,6 @@
 --
 -- Called by billing_worker.
 
-alter table billing.settings
-add column stripe_account_id text,
-add constraint stripe_account_id_is_one check (stripe_account_id ~ '^acct_[A-Za-z0-9_]+$');
-
 -- What a key must fit: the account if it is known, the mode, and an event that came with our signature, which only a key
 -- of our account can read (Stripe keeps events for thirty days); null where there is none. An event that
 -- names an account is no witness: it may be of a connected account, which our key does not see into.
@@ -46,6 +42,5 @@ $$;
 revoke all on function billing.stripe_account, billing.claim_stripe_account from public, anon, authenticated, service_role;
 grant execute on function billing.stripe_account(), billing.claim_stripe_account(text) to billing_worker;
 
-comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has asked Stripe. Events that name another account are ignored. Set it to null to move to another account.';
 comment on function billing.stripe_account() is 'What a Stripe key must fit: account, mode, and an event that its account has.';
 comment on function billing.claim_stripe_account(text) is 'Notes the Stripe account unless one is noted already; the one that is.';

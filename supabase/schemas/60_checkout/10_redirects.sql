@@ -1,0 +1,28 @@
+-- The URLs that users may be sent back to from a page of Stripe's.
+--
+-- Invariant: Stripe is never given a URL whose origin the owner did not name, compared whole after parsing: neither
+-- checkout nor the portal can be made to redirect elsewhere. Without settings no URL is allowed.
+--
+-- Private: _check_redirect.
+
+-- Refuses a URL that leads to an origin which the owner did not name.
+create function billing._check_redirect(parameter text, url text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _check_redirect.url is null or length(_check_redirect.url) > 2000 or not exists (
+        select from billing.settings
+        where billing._origin_of(_check_redirect.url)
+            = any (settings.allowed_redirect_origins || billing._origin_of(settings.site_url))
+    ) then
+        raise exception '% does not lead to this app', _check_redirect.parameter
+            using errcode = 'TB044',
+            hint = 'Set billing.settings.site_url, or add the origin (https://app.example.com) to allowed_redirect_origins.';
+    end if;
+end
+$$;
+
+revoke all on function billing._check_redirect from public, anon, authenticated, service_role;

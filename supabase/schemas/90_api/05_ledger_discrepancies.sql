@@ -1,0 +1,31 @@
+-- The ledger's proof, whole: every account, what belongs to none, and events that lost their place in the queue, because what
+-- they paid for is missing too. It takes as long as the ledger is large: read it after a restore, and in tests.
+--
+-- Readable by service_role and postgres.
+
+create view billing.ledger_discrepancies with (security_invoker = on) as
+select ids.account_id, discrepancies.invariant, discrepancies.detail
+from (
+    select accounts.id as account_id from billing.accounts
+    union
+    select credit_entries.account_id from billing.credit_entries
+    union
+    select credit_grants.account_id from billing.credit_grants
+    union
+    select credit_holds.account_id from billing.credit_holds
+) as ids
+cross join lateral billing.account_ledger_discrepancies(ids.account_id) as discrepancies
+union all
+select
+    null, 'lineage_joins_entry_and_lot',
+    format('%s credits of lot %s by entry %s, neither of which is there', c.amount, c.grant_id, c.entry_id)
+from billing.credit_consumptions as c
+where not exists (select from billing.credit_entries where credit_entries.id = c.entry_id)
+    and not exists (select from billing.credit_grants where credit_grants.id = c.grant_id)
+union all
+select null, lost.invariant, lost.detail from billing.lost_messages() as lost;
+
+revoke all on billing.ledger_discrepancies from public, anon, authenticated, service_role;
+grant select on billing.ledger_discrepancies to service_role;
+
+comment on view billing.ledger_discrepancies is 'Whatever is off in the ledger: account, broken invariant, figures. Empty when all is well.';
