@@ -92,19 +92,26 @@ def test_all_that_clashes_is_named_at_once(empty_database: Database) -> None:
 
 
 def test_too_old_a_queue_is_refused_before_anything_is_made(
-    empty_database: Database, admin_of_empty: psycopg.Connection
+    empty_database: Database,
 ) -> None:
-    with empty_database.connect() as conn:
-        conn.execute("create extension pgmq")
-    admin_of_empty.execute("update pg_extension set extversion = '1.4.4' where extname = 'pgmq'")
-    with pytest.raises(MigrationError, match=r"pgmq 1\.4\.4 is too old, 1\.5\.0 or newer is needed"):
-        migrate(empty_database.url, migrations_directory())
-    assert admin_of_empty.execute("select to_regnamespace('billing')").fetchone() == (None,)
+    with empty_database.connect(admin=True) as admin:
+        admin.execute("create extension pgmq")
+        admin.execute("update pg_extension set extversion = '1.4.4' where extname = 'pgmq'")
+        with pytest.raises(MigrationError, match=r"pgmq 1\.4\.4 is too old, 1\.5\.0 or newer is needed"):
+            migrate(empty_database.url, migrations_directory())
+        assert admin.execute("select to_regnamespace('billing')").fetchone() == (None,)
 
 
 def objects(conn: psycopg.Connection) -> list[tuple[str, int]]:
-    """How many objects there are of each kind."""
+    """How many objects there are of each kind, but for the history of migrations."""
     return conn.execute(
-        "select 'relations', count(*) from pg_class union all select 'functions', count(*) from pg_proc "
-        "union all select 'schemas', count(*) from pg_namespace order by 1"
+        """
+        select 'schemas', count(*) from pg_namespace where nspname <> 'supabase_migrations'
+        union all
+        select 'functions', count(*) from pg_proc
+        union all
+        select 'relations', count(*) from pg_class
+        where relkind in ('r', 'v', 'S') and relnamespace is distinct from to_regnamespace('supabase_migrations')
+        order by 1
+        """
     ).fetchall()

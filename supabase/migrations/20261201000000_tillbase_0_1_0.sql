@@ -1629,6 +1629,7 @@ create table billing.credit_balances (
     spend_period_start timestamptz,
     low_balance_threshold bigint,
     is_low boolean not null default false,
+    recharge_below bigint,
     updated_at timestamptz not null default now(),
     epoch integer not null default 0
 ) with (fillfactor = 70);
@@ -1892,6 +1893,7 @@ comment on column billing.credit_balances.spend_cap is 'Credits that may be spen
 comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count against the cap beside it.';
 comment on column billing.credit_balances.epoch is 'Raised by one update in fifty: by it the row is found behind its older versions.';
 comment on column billing.credit_balances.low_balance_threshold is 'When what is available falls below it the customer is told, once for each fall.';
+comment on column billing.credit_balances.recharge_below is 'When what is available falls below it a credit pack is bought; null while nothing watches.';
 comment on column billing.credit_balances.is_low is 'Whether it was below the threshold when last seen.';
 comment on table billing.credit_entries is 'Every movement of credits, once, for ever.';
 comment on column billing.credit_entries.balance_after is 'The account''s balance after this entry; ids of one account are in order of commit.';
@@ -15047,8 +15049,6 @@ comment on function billing.retire_payment_links(text) is 'Retires the links of 
 --
 -- Clients read their own, where a payment is authenticated too; only functions write.
 
-alter table billing.credit_balances add column recharge_below bigint;
-
 create table billing.recharge_settings (
     account_id uuid primary key references billing.accounts (id),
     threshold bigint not null,
@@ -15130,7 +15130,6 @@ grant select (
     id, account_id, status, stripe_price_id, credits, amount, currency, reason, action_url, claimed_at, settled_at
 ) on billing.recharges to authenticated;
 
-comment on column billing.credit_balances.recharge_below is 'When what is available falls below it a credit pack is bought; null while nothing watches.';
 comment on table billing.recharge_settings is 'What accounts have agreed to be charged by themselves.';
 comment on column billing.recharge_settings.threshold is 'Credits: a pack is bought when fewer are available.';
 comment on column billing.recharge_settings.monthly_cap_amount is 'At most so much in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';

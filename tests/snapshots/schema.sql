@@ -1725,9 +1725,9 @@ CREATE TABLE billing.credit_balances (
     spend_period_start timestamp with time zone,
     low_balance_threshold bigint,
     is_low boolean DEFAULT false NOT NULL,
+    recharge_below bigint,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    epoch integer DEFAULT 0 NOT NULL,
-    recharge_below bigint
+    epoch integer DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='70');
 
@@ -1763,9 +1763,9 @@ COMMENT ON COLUMN billing.credit_balances.low_balance_threshold IS 'When what is
 
 COMMENT ON COLUMN billing.credit_balances.is_low IS 'Whether it was below the threshold when last seen.';
 
-COMMENT ON COLUMN billing.credit_balances.epoch IS 'Raised by one update in fifty: by it the row is found behind its older versions.';
-
 COMMENT ON COLUMN billing.credit_balances.recharge_below IS 'When what is available falls below it a credit pack is bought; null while nothing watches.';
+
+COMMENT ON COLUMN billing.credit_balances.epoch IS 'Raised by one update in fifty: by it the row is found behind its older versions.';
 
 CREATE FUNCTION billing._count_spend(balance billing.credit_balances, amount bigint) RETURNS billing.credit_balances
     LANGUAGE plpgsql STABLE
@@ -14375,7 +14375,7 @@ CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
    FROM (billing.credit_balances balances
      LEFT JOIN LATERAL ( SELECT swept.balance,
             swept.held
-           FROM billing.settled_balance(balances.*) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, updated_at, epoch)
+           FROM billing.settled_balance(balances.*) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)
           WHERE (balances.next_due_at <= billing."current_time"())) settled ON (true));
 
 COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out what is held and what is due.';

@@ -28,6 +28,7 @@ create table billing.credit_balances (
     spend_period_start timestamptz,
     low_balance_threshold bigint,
     is_low boolean not null default false,
+    recharge_below bigint,
     updated_at timestamptz not null default now(),
     epoch integer not null default 0
 ) with (fillfactor = 70);
@@ -291,6 +292,7 @@ comment on column billing.credit_balances.spend_cap is 'Credits that may be spen
 comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count against the cap beside it.';
 comment on column billing.credit_balances.epoch is 'Raised by one update in fifty: by it the row is found behind its older versions.';
 comment on column billing.credit_balances.low_balance_threshold is 'When what is available falls below it the customer is told, once for each fall.';
+comment on column billing.credit_balances.recharge_below is 'When what is available falls below it a credit pack is bought; null while nothing watches.';
 comment on column billing.credit_balances.is_low is 'Whether it was below the threshold when last seen.';
 comment on table billing.credit_entries is 'Every movement of credits, once, for ever.';
 comment on column billing.credit_entries.balance_after is 'The account''s balance after this entry; ids of one account are in order of commit.';

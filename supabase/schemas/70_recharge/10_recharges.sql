@@ -10,8 +10,6 @@
 --
 -- Clients read their own, where a payment is authenticated too; only functions write.
 
-alter table billing.credit_balances add column recharge_below bigint;
-
 create table billing.recharge_settings (
     account_id uuid primary key references billing.accounts (id),
     threshold bigint not null,
@@ -93,7 +91,6 @@ grant select (
     id, account_id, status, stripe_price_id, credits, amount, currency, reason, action_url, claimed_at, settled_at
 ) on billing.recharges to authenticated;
 
-comment on column billing.credit_balances.recharge_below is 'When what is available falls below it a credit pack is bought; null while nothing watches.';
 comment on table billing.recharge_settings is 'What accounts have agreed to be charged by themselves.';
 comment on column billing.recharge_settings.threshold is 'Credits: a pack is bought when fewer are available.';
 comment on column billing.recharge_settings.monthly_cap_amount is 'At most so much in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';
