@@ -14,8 +14,9 @@ import pytest
 from cli.local.migrate import migrate
 from cli.local.postgres import Postgres
 from cli.local.postgres_install import chosen_major
+from cli.local.release import RELEASE, migration
 from cli.local.scaffold import DefaultGrants, clone_database, create_database, drop_database
-from cli.paths import migrations_directory
+from cli.paths import migrations_directory, schemas_directory
 from tests.supabase_cli import NotInstallable, install
 from tests.support import Database
 
@@ -29,6 +30,12 @@ _MEMORY_FREE_BYTES_MIN = 4 * 1024**3
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-snapshots` writes what is committed of the schema anew instead of comparing with it."""
     parser.addoption("--update-snapshots", action="store_true", help="write tests/snapshots and types anew")
+
+
+def pytest_configure() -> None:
+    """Nothing is tested on a database that the schemas are not any more."""
+    if (migrations_directory() / RELEASE).read_text(encoding="utf-8") != migration(schemas_directory()):
+        pytest.exit("supabase/schemas and its migration differ: run `make migration`", returncode=1)
 
 
 def pytest_report_header() -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from cli.local.errors import MigrationError
 from cli.local.migrate import migrate
-from cli.local.release import RELEASE, migration, schema_files
+from cli.local.release import schema_files
 from cli.paths import migrations_directory, schemas_directory
 from tests.support import Database
 from tests.test_snapshots import access_of, schema_of
@@ -21,11 +21,6 @@ select credit_packs.stripe_price_id from billing.credit_packs where credit_packs
 revoke all on public.billing_sold_out from public, anon, authenticated, service_role;
 grant select on public.billing_sold_out to authenticated;
 """
-
-
-def test_the_release_is_what_the_schemas_are() -> None:
-    written = (migrations_directory() / RELEASE).read_text(encoding="utf-8")
-    assert written == migration(schemas_directory()), "supabase/schemas changed: run `make migration`"
 
 
 def make(database: Database, schemas: Path) -> None:

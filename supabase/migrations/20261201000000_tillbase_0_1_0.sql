@@ -366,6 +366,29 @@ comment on table billing.clock is 'How far billing time is ahead of the clock; m
 comment on function billing.current_time() is 'The time that credits open, fall due and expire by: the clock''s, later in a local stack whose clock was moved.';
 comment on function billing.is_livemode() is 'True when this installation expects real money.';
 
+-- 00_base/50_freshness.sql
+
+-- Which of two states of one Stripe object is the later one.
+--
+-- Freshness, in every sync_… function, is decided by the upsert itself, under the row's lock. The answer is
+--     applied   the state offered is newer and is now held
+--     stale     what is held is newer: nothing changed
+--     refetch   only Stripe can tell which is later (both of the same second): nothing changed
+-- as_of is the event's created, or the Date of the answer when the object was read from Stripe.
+--
+-- Private: called by what syncs.
+
+create function billing._refused(held_as_of timestamptz, offered_as_of timestamptz)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when _refused.held_as_of > _refused.offered_as_of then 'stale' else 'refetch' end
+$$;
+
+revoke all on function billing._refused from public, anon, authenticated, service_role;
+
 -- 10_accounts/10_accounts.sql
 
 -- Accounts: what has a balance. Every user has a personal one; a team account has members.
@@ -389,6 +412,8 @@ create table billing.accounts (
 
 create unique index accounts_personal_owner on billing.accounts (owner_id) where kind = 'personal';
 create index accounts_owner on billing.accounts (owner_id);
+create index accounts_of_deleted_users on billing.accounts (id) where owner_id is null and kind = 'personal';
+create index accounts_created on billing.accounts (created_at, id);
 
 create table billing.account_members (
     account_id uuid not null references billing.accounts (id) on delete cascade,
@@ -570,6 +595,7 @@ create index notifications_sent on billing.notifications (kind, reader, first_at
 where first_attempt_at is not null;
 create index notifications_digest on billing.notifications (digest_id, id) where digest_id is not null;
 create index notifications_over on billing.notifications (created_at) where status in ('delivered', 'skipped');
+create index notifications_dead on billing.notifications (id) where status = 'dead';
 
 alter table billing.notifications enable row level security;
 
@@ -746,6 +772,135 @@ comment on table billing.credit_packs is 'One-time Stripe prices and the credits
 comment on column billing.credit_packs.pack_credits is 'Credits for one; null where the customer chooses the amount.';
 comment on column billing.credit_packs.credits_per_unit is 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';
 comment on column billing.credit_packs.expires_after is 'How long after the payment the credits expire; null: never.';
+
+-- 20_catalog/15_declared_plans.sql
+
+-- Metadata of a price and of its product → the plan that it declares.
+--
+-- Invariant: credits come from metadata of the price, else of the product, else stay as they are. A value that is not
+-- a whole number is refused by name (TB017), never read as 0. Private: called by what syncs the catalog.
+
+create function billing._declared_credits(stripe_id text, key text, price_metadata jsonb, product_metadata jsonb)
+returns bigint
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_text text := coalesce(
+        _declared_credits.price_metadata ->> _declared_credits.key,
+        _declared_credits.product_metadata ->> _declared_credits.key
+    );
+begin
+    if v_text is null or v_text ~ '^[0-9]{1,18}$' then
+        return v_text::bigint;
+    end if;
+    raise exception 'metadata % of % is "%", not a whole number of credits',
+        _declared_credits.key, _declared_credits.stripe_id, v_text
+        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+end
+$$;
+
+create function billing._declared_features(stripe_id text, features text)
+returns jsonb
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if jsonb_typeof(_declared_features.features::jsonb) <> 'object' then
+        raise invalid_text_representation;
+    end if;
+    return _declared_features.features::jsonb;
+exception when invalid_text_representation then
+    raise exception 'metadata features of % is not a JSON object', _declared_features.stripe_id
+        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+end
+$$;
+
+create function billing._declared_choice(plan billing.plans, product billing.products, key text, choices text[])
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_text text := coalesce(
+        (_declared_choice.plan).metadata ->> _declared_choice.key,
+        (_declared_choice.product).metadata ->> _declared_choice.key
+    );
+begin
+    if v_text is null or v_text = any (_declared_choice.choices) then
+        return v_text;
+    end if;
+    raise exception 'metadata % of % is "%", not one of %', _declared_choice.key,
+        (_declared_choice.plan).stripe_price_id, v_text, array_to_string(_declared_choice.choices, ', ')
+        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+end
+$$;
+
+-- The plan as its metadata and its product's metadata declare it; what they don't mention stays as it is. What a product
+-- declares is meant for its licensed prices: a metered price of it bills usage, and gives credits only by its own metadata.
+create function billing._declared_plan(plan billing.plans, product billing.products)
+returns billing.plans
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_plan billing.plans := _declared_plan.plan;
+    v_product billing.products := _declared_plan.product;
+    v_rollover text;
+    v_features text := coalesce(v_plan.metadata ->> 'features', v_product.metadata ->> 'features');
+begin
+    if v_plan.usage_type = 'metered' then
+        v_product.metadata := '{}';
+    end if;
+    v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
+    if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15})$' then
+        raise exception 'metadata credits_rollover of % is "%", not none, all, periods:N or cap:N',
+            v_plan.stripe_price_id, v_rollover
+            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+    elsif v_rollover is not null then
+        v_plan.rollover := split_part(v_rollover, ':', 1);
+        v_plan.rollover_periods := case when v_rollover ^@ 'periods:' then split_part(v_rollover, ':', 2)::integer end;
+        v_plan.rollover_cap := case when v_rollover ^@ 'cap:' then split_part(v_rollover, ':', 2)::bigint end;
+    end if;
+    v_plan.initial_credits := coalesce(billing._declared_credits(
+        v_plan.stripe_price_id, 'initial_credits', v_plan.metadata, v_product.metadata), v_plan.initial_credits);
+    v_plan.monthly_credits := coalesce(billing._declared_credits(
+        v_plan.stripe_price_id, 'monthly_credits', v_plan.metadata, v_product.metadata), v_plan.monthly_credits);
+    v_plan.trial_credits := coalesce(billing._declared_credits(
+        v_plan.stripe_price_id, 'trial_credits', v_plan.metadata, v_product.metadata), v_plan.trial_credits);
+    v_plan.proration_credits := coalesce(billing._declared_choice(
+        v_plan, v_product, 'credits_on_proration', array['none', 'delta', 'full']), v_plan.proration_credits);
+    v_plan.downgrade_credits := coalesce(billing._declared_choice(
+        v_plan, v_product, 'credits_on_downgrade', array['take_back', 'keep']), v_plan.downgrade_credits);
+    v_plan.cancel_credits := coalesce(billing._declared_choice(
+        v_plan, v_product, 'credits_on_cancel', array['period_end', 'stop']), v_plan.cancel_credits);
+    v_plan.trial_end_credits := coalesce(billing._declared_choice(
+        v_plan, v_product, 'trial_credits_end', array['trial_end', 'keep']), v_plan.trial_end_credits);
+    v_plan.features := coalesce(billing._declared_features(v_plan.stripe_price_id, v_features), v_plan.features);
+    return v_plan;
+end
+$$;
+
+create function billing._declares_credits(metadata jsonb)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select _declares_credits.metadata ?| array[
+        'initial_credits', 'monthly_credits', 'trial_credits', 'credits_rollover', 'credits_on_proration',
+        'credits_on_downgrade', 'credits_on_cancel', 'trial_credits_end'
+    ]
+$$;
+
+revoke all on function
+    billing._declared_credits, billing._declared_features, billing._declared_choice, billing._declared_plan,
+    billing._declares_credits
+from public, anon, authenticated, service_role;
 
 -- 20_catalog/20_credit_terms.sql
 
@@ -1061,364 +1216,7 @@ from public, anon, authenticated, service_role;
 
 comment on table billing.one_time_prices is 'One-time Stripe prices that declare no credits, nor does their product: no packs, unless one of them does later.';
 
--- 20_catalog/40_sync_catalog.sql
-
--- Products and prices from Stripe → products, plans and credit packs with their credits.
---
--- Invariant: credits come from metadata of the price, else of the product, else stay as they are. A value that is not
--- a whole number is refused by name (TB017), never read as 0. What a plan's terms and packs are made of is beside it
--- (_resolve_terms, _sync_one_time_price).
---
--- Freshness, here and in every sync_… function, is decided by the upsert itself, under the row's lock. The answer is
---     applied   the state offered is newer and is now held
---     stale     what is held is newer: nothing changed
---     refetch   only Stripe can tell which is later (both of the same second): nothing changed
--- as_of is the event's created, or the Date of the answer when the object was read from Stripe.
---
--- Called by billing_worker.
-
-create function billing._refused(held_as_of timestamptz, offered_as_of timestamptz)
-returns text
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-    select case when _refused.held_as_of > _refused.offered_as_of then 'stale' else 'refetch' end
-$$;
-
-create function billing._declared_credits(stripe_id text, key text, price_metadata jsonb, product_metadata jsonb)
-returns bigint
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_text text := coalesce(
-        _declared_credits.price_metadata ->> _declared_credits.key,
-        _declared_credits.product_metadata ->> _declared_credits.key
-    );
-begin
-    if v_text is null or v_text ~ '^[0-9]{1,18}$' then
-        return v_text::bigint;
-    end if;
-    raise exception 'metadata % of % is "%", not a whole number of credits',
-        _declared_credits.key, _declared_credits.stripe_id, v_text
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
-end
-$$;
-
-create function billing._declared_features(stripe_id text, features text)
-returns jsonb
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if jsonb_typeof(_declared_features.features::jsonb) <> 'object' then
-        raise invalid_text_representation;
-    end if;
-    return _declared_features.features::jsonb;
-exception when invalid_text_representation then
-    raise exception 'metadata features of % is not a JSON object', _declared_features.stripe_id
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
-end
-$$;
-
-create function billing._declared_choice(plan billing.plans, product billing.products, key text, choices text[])
-returns text
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_text text := coalesce(
-        (_declared_choice.plan).metadata ->> _declared_choice.key,
-        (_declared_choice.product).metadata ->> _declared_choice.key
-    );
-begin
-    if v_text is null or v_text = any (_declared_choice.choices) then
-        return v_text;
-    end if;
-    raise exception 'metadata % of % is "%", not one of %', _declared_choice.key,
-        (_declared_choice.plan).stripe_price_id, v_text, array_to_string(_declared_choice.choices, ', ')
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
-end
-$$;
-
--- The plan as its metadata and its product's metadata declare it; what they don't mention stays as it is. What a product
--- declares is meant for its licensed prices: a metered price of it bills usage, and gives credits only by its own metadata.
-create function billing._declared_plan(plan billing.plans, product billing.products)
-returns billing.plans
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_plan billing.plans := _declared_plan.plan;
-    v_product billing.products := _declared_plan.product;
-    v_rollover text;
-    v_features text := coalesce(v_plan.metadata ->> 'features', v_product.metadata ->> 'features');
-begin
-    if v_plan.usage_type = 'metered' then
-        v_product.metadata := '{}';
-    end if;
-    v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
-    if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15})$' then
-        raise exception 'metadata credits_rollover of % is "%", not none, all, periods:N or cap:N',
-            v_plan.stripe_price_id, v_rollover
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
-    elsif v_rollover is not null then
-        v_plan.rollover := split_part(v_rollover, ':', 1);
-        v_plan.rollover_periods := case when v_rollover ^@ 'periods:' then split_part(v_rollover, ':', 2)::integer end;
-        v_plan.rollover_cap := case when v_rollover ^@ 'cap:' then split_part(v_rollover, ':', 2)::bigint end;
-    end if;
-    v_plan.initial_credits := coalesce(billing._declared_credits(
-        v_plan.stripe_price_id, 'initial_credits', v_plan.metadata, v_product.metadata), v_plan.initial_credits);
-    v_plan.monthly_credits := coalesce(billing._declared_credits(
-        v_plan.stripe_price_id, 'monthly_credits', v_plan.metadata, v_product.metadata), v_plan.monthly_credits);
-    v_plan.trial_credits := coalesce(billing._declared_credits(
-        v_plan.stripe_price_id, 'trial_credits', v_plan.metadata, v_product.metadata), v_plan.trial_credits);
-    v_plan.proration_credits := coalesce(billing._declared_choice(
-        v_plan, v_product, 'credits_on_proration', array['none', 'delta', 'full']), v_plan.proration_credits);
-    v_plan.downgrade_credits := coalesce(billing._declared_choice(
-        v_plan, v_product, 'credits_on_downgrade', array['take_back', 'keep']), v_plan.downgrade_credits);
-    v_plan.cancel_credits := coalesce(billing._declared_choice(
-        v_plan, v_product, 'credits_on_cancel', array['period_end', 'stop']), v_plan.cancel_credits);
-    v_plan.trial_end_credits := coalesce(billing._declared_choice(
-        v_plan, v_product, 'trial_credits_end', array['trial_end', 'keep']), v_plan.trial_end_credits);
-    v_plan.features := coalesce(billing._declared_features(v_plan.stripe_price_id, v_features), v_plan.features);
-    return v_plan;
-end
-$$;
-
-create function billing._declares_credits(metadata jsonb)
-returns boolean
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-    select _declares_credits.metadata ?| array[
-        'initial_credits', 'monthly_credits', 'trial_credits', 'credits_rollover', 'credits_on_proration',
-        'credits_on_downgrade', 'credits_on_cancel', 'trial_credits_end'
-    ]
-$$;
-
--- Brings a plan to what its price and its product declare, and records its terms as of the later of the two.
-create function billing._resolve_plan(stripe_price_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_plan billing.plans;
-    v_product billing.products;
-begin
-    select * into strict v_plan from billing.plans where plans.stripe_price_id = _resolve_plan.stripe_price_id;
-    select * into strict v_product from billing.products
-    where products.stripe_product_id = v_plan.stripe_product_id;
-    v_plan := billing._declared_plan(v_plan, v_product);
-
-    perform set_config('billing.is_resolving_plan', 'true', true);
-    update billing.plans
-    set initial_credits = v_plan.initial_credits,
-        monthly_credits = v_plan.monthly_credits,
-        trial_credits = v_plan.trial_credits,
-        rollover = v_plan.rollover,
-        rollover_periods = v_plan.rollover_periods,
-        rollover_cap = v_plan.rollover_cap,
-        proration_credits = v_plan.proration_credits,
-        downgrade_credits = v_plan.downgrade_credits,
-        cancel_credits = v_plan.cancel_credits,
-        trial_end_credits = v_plan.trial_end_credits,
-        features = v_plan.features,
-        updated_at = now()
-    where plans.stripe_price_id = _resolve_plan.stripe_price_id;
-    perform set_config('billing.is_resolving_plan', '', true);
-    if billing._declares_credits(v_plan.metadata) or billing._declares_credits(v_product.metadata) then
-        perform billing._record_terms(v_plan, greatest(v_plan.as_of, v_product.as_of));
-    end if;
-    perform billing._resolve_terms(v_plan, v_product);
-end
-$$;
-
--- An event that came late still says what held at its time. What cannot be read was refused then, and is passed over.
-create function billing._record_late_terms(
-    stripe_price_id text, price_metadata jsonb, product_metadata jsonb, as_of timestamptz
-)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_plan billing.plans;
-    v_product billing.products;
-begin
-    select * into v_plan from billing.plans where plans.stripe_price_id = _record_late_terms.stripe_price_id;
-    select * into v_product from billing.products where products.stripe_product_id = v_plan.stripe_product_id;
-    v_plan.metadata := coalesce(_record_late_terms.price_metadata, v_plan.metadata);
-    v_product.metadata := coalesce(_record_late_terms.product_metadata, v_product.metadata);
-    if v_plan.stripe_price_id is not null
-        and (billing._declares_credits(v_plan.metadata) or billing._declares_credits(v_product.metadata)) then
-        perform billing._record_terms(billing._declared_plan(v_plan, v_product), _record_late_terms.as_of);
-    end if;
-exception when sqlstate 'TB017' then
-    null;
-end
-$$;
-
--- Trials of a plan that began before its price or product was here, of customers that were linked in between.
-create function billing._allocate_trials(stripe_price_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform billing._allocate_subscription(subscriptions.stripe_subscription_id)
-    from billing.plans
-    join billing.subscription_items as items on items.stripe_price_id = plans.stripe_price_id
-    join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
-    where plans.stripe_price_id = _allocate_trials.stripe_price_id and plans.trial_credits > 0
-        and subscriptions.status = 'trialing' and subscriptions.account_id is not null
-        and not exists (
-            select from billing.credit_grants
-            where credit_grants.account_id = subscriptions.account_id and credit_grants.source = 'stripe.trial'
-        )
-    order by subscriptions.account_id;
-end
-$$;
-
-create function billing.sync_product(
-    stripe_product_id text, livemode boolean, name text, description text, active boolean, metadata jsonb,
-    as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_as_of timestamptz;
-begin
-    perform billing._lock_arrival(sync_product.stripe_product_id);
-    insert into billing.products as held (
-        stripe_product_id, livemode, name, description, active, metadata, as_of
-    )
-    values (
-        sync_product.stripe_product_id, sync_product.livemode, sync_product.name, sync_product.description,
-        sync_product.active, sync_product.metadata, sync_product.as_of
-    )
-    on conflict on constraint products_pkey do update
-    set livemode = excluded.livemode,
-        name = excluded.name,
-        description = excluded.description,
-        active = excluded.active,
-        metadata = excluded.metadata,
-        as_of = excluded.as_of,
-        updated_at = now()
-    where held.as_of < excluded.as_of;
-
-    if not found then
-        select products.as_of into strict v_as_of from billing.products
-        where products.stripe_product_id = sync_product.stripe_product_id;
-        perform billing._record_late_terms(plans.stripe_price_id, null, sync_product.metadata, sync_product.as_of)
-        from billing.plans
-        where plans.stripe_product_id = sync_product.stripe_product_id and sync_product.as_of < v_as_of;
-        return billing._refused(v_as_of, sync_product.as_of);
-    end if;
-
-    perform billing._resolve_plan(plans.stripe_price_id) from billing.plans
-    where plans.stripe_product_id = sync_product.stripe_product_id;
-    perform billing._allocate_trials(plans.stripe_price_id) from billing.plans
-    where plans.stripe_product_id = sync_product.stripe_product_id;
-    perform billing._resolve_packs(sync_product.stripe_product_id);
-    perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
-    return 'applied';
-end
-$$;
-
-create function billing.sync_price(
-    stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text,
-    nickname text, currency text, unit_amount bigint, has_custom_amount boolean, recurring_interval text,
-    recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_as_of timestamptz;
-begin
-    perform billing._lock_arrival(sync_price.stripe_price_id);
-    insert into billing.products (stripe_product_id, livemode, name)
-    values (sync_price.stripe_product_id, sync_price.livemode, sync_price.stripe_product_id)
-    on conflict do nothing;
-    -- What the product declares is read below: an update of it must be seen, or wait.
-    perform from billing.products where products.stripe_product_id = sync_price.stripe_product_id for no key update;
-
-    if sync_price.type = 'one_time' then
-        return billing._sync_one_time_price(row(
-            sync_price.stripe_price_id, sync_price.stripe_product_id, sync_price.livemode, sync_price.active,
-            sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount,
-            sync_price.has_custom_amount, sync_price.metadata, sync_price.as_of
-        ));
-    end if;
-
-    insert into billing.plans as held (
-        stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
-        recurring_interval, recurring_interval_count, usage_type, metadata, as_of
-    )
-    values (
-        sync_price.stripe_price_id, sync_price.stripe_product_id, sync_price.livemode, sync_price.active,
-        sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount,
-        sync_price.recurring_interval, sync_price.recurring_interval_count, sync_price.usage_type,
-        sync_price.metadata, sync_price.as_of
-    )
-    on conflict on constraint plans_pkey do update
-    set stripe_product_id = excluded.stripe_product_id, livemode = excluded.livemode, active = excluded.active,
-        lookup_key = excluded.lookup_key, nickname = excluded.nickname, currency = excluded.currency,
-        unit_amount = excluded.unit_amount, recurring_interval = excluded.recurring_interval,
-        recurring_interval_count = excluded.recurring_interval_count, usage_type = excluded.usage_type,
-        metadata = excluded.metadata, as_of = excluded.as_of, updated_at = now()
-    where held.as_of < excluded.as_of;
-    if not found then
-        select plans.as_of into strict v_as_of from billing.plans
-        where plans.stripe_price_id = sync_price.stripe_price_id;
-        if sync_price.as_of < v_as_of then
-            perform billing._record_late_terms(sync_price.stripe_price_id, sync_price.metadata, null, sync_price.as_of);
-        end if;
-        return billing._refused(v_as_of, sync_price.as_of);
-    end if;
-
-    perform billing._resolve_plan(sync_price.stripe_price_id);
-    perform billing._allocate_trials(sync_price.stripe_price_id);
-    perform billing._retry_events_waiting_for(sync_price.stripe_price_id);
-    return 'applied';
-end
-$$;
-
-revoke all on function
-    billing._refused, billing._declared_credits, billing._declared_features, billing._declared_choice,
-    billing._declared_plan, billing._declares_credits, billing._resolve_plan, billing._record_late_terms,
-    billing._allocate_trials,
-    billing.sync_product, billing.sync_price
-from public, anon, authenticated, service_role;
-grant execute on function
-    billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz),
-    billing.sync_price(
-        text, text, boolean, boolean, text, text, text, text, bigint, boolean, text, integer, text, jsonb, timestamptz
-    )
-to billing_worker;
-
-comment on function billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz) is 'A Stripe product as of a moment: applied, stale or refetch.';
-comment on function billing.sync_price(text, text, boolean, boolean, text, text, text, text, bigint, boolean, text, integer, text, jsonb, timestamptz) is 'A Stripe price as of a moment, a plan or a credit pack here: applied, stale or refetch.';
-
--- 20_catalog/50_plan_terms.sql
+-- 20_catalog/40_plan_terms.sql
 
 -- A plan's terms of sale: how long its trial is, how many seats it comes with.
 --
@@ -1461,141 +1259,6 @@ end
 $$;
 
 revoke all on function billing._resolve_terms from public, anon, authenticated, service_role;
-
--- 20_catalog/60_deleted_prices.sql
-
--- Prices and products that were deleted in Stripe → off sale here for good; their rows stay, for what was bought.
---
--- Invariant: deletion is the last thing that happens to a price or a product. Whatever writes its row afterwards, an event
--- that arrives late or a person, it is not on sale again. Everything else of a late update is kept.
---
--- Called by billing_worker, and by the owner of the database (`till plans sync`).
-
-create table billing.deleted_prices (
-    kind text not null,
-    stripe_id text not null,
-    deleted_at timestamptz not null,
-    created_at timestamptz not null default now(),
-    primary key (kind, stripe_id),
-    constraint kind_is_known check (kind in ('price', 'product'))
-);
-
-alter table billing.deleted_prices enable row level security;
-
-revoke all on billing.deleted_prices from public, anon, authenticated, service_role;
-grant select on billing.deleted_prices to service_role;
-
-create function billing.tg_prices__stay_deleted()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    new.active := not exists (
-        select from billing.deleted_prices
-        where deleted_prices.kind = 'price' and deleted_prices.stripe_id = new.stripe_price_id
-    );
-    return new;
-end
-$$;
-
-create trigger tg_plans__stay_deleted
-before insert or update on billing.plans
-for each row when (new.active)
-execute function billing.tg_prices__stay_deleted();
-
-create trigger tg_credit_packs__stay_deleted
-before insert or update on billing.credit_packs
-for each row when (new.active)
-execute function billing.tg_prices__stay_deleted();
-
-create trigger tg_one_time_prices__stay_deleted
-before insert or update on billing.one_time_prices
-for each row when (new.active)
-execute function billing.tg_prices__stay_deleted();
-
-create function billing.tg_products__stay_deleted()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    new.active := not exists (
-        select from billing.deleted_prices
-        where deleted_prices.kind = 'product' and deleted_prices.stripe_id = new.stripe_product_id
-    );
-    return new;
-end
-$$;
-
-create trigger tg_products__stay_deleted
-before insert or update on billing.products
-for each row when (new.active)
-execute function billing.tg_products__stay_deleted();
-
--- applied, or stale when it was deleted before. The arrival's lock is the one that sync_price takes: what it writes at the
--- same time is either seen here, or sees the deletion.
-create function billing.delete_price(stripe_price_id text, as_of timestamptz)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform billing._lock_arrival(delete_price.stripe_price_id);
-    insert into billing.deleted_prices (kind, stripe_id, deleted_at)
-    values ('price', delete_price.stripe_price_id, delete_price.as_of)
-    on conflict do nothing;
-    if not found then
-        return 'stale';
-    end if;
-    update billing.plans set active = false, updated_at = now()
-    where plans.stripe_price_id = delete_price.stripe_price_id and plans.active;
-    update billing.credit_packs set active = false, updated_at = now()
-    where credit_packs.stripe_price_id = delete_price.stripe_price_id and credit_packs.active;
-    update billing.one_time_prices set active = false
-    where one_time_prices.stripe_price_id = delete_price.stripe_price_id and one_time_prices.active;
-    return 'applied';
-end
-$$;
-
-create function billing.delete_product(stripe_product_id text, as_of timestamptz)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform billing._lock_arrival(delete_product.stripe_product_id);
-    insert into billing.deleted_prices (kind, stripe_id, deleted_at)
-    values ('product', delete_product.stripe_product_id, delete_product.as_of)
-    on conflict do nothing;
-    if not found then
-        return 'stale';
-    end if;
-    update billing.products set active = false, updated_at = now()
-    where products.stripe_product_id = delete_product.stripe_product_id and products.active;
-    return 'applied';
-end
-$$;
-
-revoke all on function
-    billing.tg_prices__stay_deleted, billing.tg_products__stay_deleted, billing.delete_price, billing.delete_product
-from public, anon, authenticated, service_role;
-grant execute on function
-    billing.delete_price(text, timestamptz), billing.delete_product(text, timestamptz)
-to billing_worker;
-
-comment on table billing.deleted_prices is 'Prices and products that were deleted in Stripe: they are never on sale again.';
-comment on column billing.deleted_prices.kind is 'price or product: of which kind stripe_id is.';
-comment on function billing.delete_price(text, timestamptz) is 'A price was deleted in Stripe: off sale for good, known for what was bought. applied, or stale when it was before.';
-comment on function billing.delete_product(text, timestamptz) is 'A product was deleted in Stripe: off sale for good, with its prices. applied, or stale when it was before.';
 
 -- 30_ledger/10_credits.sql
 
@@ -1713,6 +1376,7 @@ create index credit_grants_entry on billing.credit_grants (entry_id);
 create index credit_grants_invoice on billing.credit_grants (stripe_invoice_id) where stripe_invoice_id is not null;
 create index credit_grants_payment_intent on billing.credit_grants (stripe_payment_intent_id)
 where stripe_payment_intent_id is not null;
+create index credit_grants_contested on billing.credit_grants (account_id) where contested > 0;
 
 create table billing.credit_consumptions (
     entry_id bigint not null,
@@ -1766,6 +1430,8 @@ alter table billing.credit_entries
 add constraint credit_entries_hold_id_fkey foreign key (hold_id) references billing.credit_holds (id);
 create index credit_entries_hold on billing.credit_entries (hold_id) where hold_id is not null;
 create index credit_entries_reverses on billing.credit_entries (reverses_entry_id) where reverses_entry_id is not null;
+-- A few bytes for a hundred pages, so that movements cost no more than before: entries are in the order of time anyway.
+create index credit_entries_moment on billing.credit_entries using brin (occurred_at);
 
 create function billing.tg_accounts__open_balance()
 returns trigger
@@ -2315,13 +1981,11 @@ revoke all on function
     billing._room_under_cap, billing._count_spend
 from public, anon, authenticated, service_role;
 
--- 30_ledger/16_due_credits.sql
+-- 30_ledger/16_pins_and_debt.sql
 
--- What time alone does to an account: holds expire, scheduled lots open, lots expire. Each is an entry or gives back.
+-- What all that gives credits back to a lot shares: pins are released, debt is repaid, the next moment is remembered.
 --
--- Invariant: swept before an account moves, so a movement never sees what is due; a sweep of everybody by the clock
--- (expire_due_credits) only makes it visible sooner. Holds go first: a lot that was pinned beyond its time expires with
--- what its hold gives back. What a hold still pins of a lot that is due stays until the hold is settled.
+-- Private. The caller has locked the balance.
 
 -- Lowers the moment at which an account falls due next; never raises it.
 create function billing._remember_due(account_id uuid, due_at timestamptz)
@@ -2405,6 +2069,377 @@ begin
     ));
 end
 $$;
+
+revoke all on function
+    billing._remember_due, billing._release_pins, billing._repay_debt, billing._expiry_key
+from public, anon, authenticated, service_role;
+
+-- 30_ledger/18_open_lot.sql
+
+-- Opening a lot: its entry, and what is owed taken from it at once.
+--
+-- Invariant: debt is repaid first, then a grant or a transfer gives up what earlier revocations withhold; only the rest
+-- remains in the lot. Private: called by what grants credits, at once or on schedule.
+
+-- Writes the entry of a lot and opens it: what is owed is taken from it at once, first debt, then what is withheld for
+-- something already spent that was taken back. `balance` is the row as the caller has locked it; `lot` is a row that is not
+-- written yet, or a scheduled one (with its id); `entry` names what is written beside amounts.
+create function billing._open_lot(
+    balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants
+)
+returns billing.credit_entries
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances := _open_lot.balance;
+    v_entry billing.credit_entries := _open_lot.entry;
+    v_lot billing.credit_grants := _open_lot.lot;
+    v_repaid bigint := least(v_balance.debt, v_entry.amount);
+    v_withheld bigint := 0;
+begin
+    if v_balance.balance > 9223372036854775807 - v_entry.amount then
+        raise exception 'account % would exceed 9223372036854775807 credits', v_entry.account_id
+            using errcode = 'TB009', hint = 'Grant less.';
+    elsif v_entry.kind in ('grant', 'transfer_in') then
+        v_withheld := least(v_balance.withheld, v_entry.amount - v_repaid);
+    end if;
+
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, debt, source, reference_id, description, metadata, actor,
+        reverses_entry_id, key_space, idempotency_key, occurred_at
+    )
+    values (
+        v_entry.account_id, v_entry.kind, v_entry.amount, v_balance.balance + v_entry.amount, -v_repaid, v_entry.source,
+        v_entry.reference_id, v_entry.description, coalesce(v_entry.metadata, '{}'), v_entry.actor,
+        v_entry.reverses_entry_id, v_entry.key_space, v_entry.idempotency_key, v_entry.occurred_at
+    )
+    returning * into v_entry;
+
+    v_lot.remaining := v_entry.amount - v_repaid - v_withheld;
+    v_lot.closed_at := case when v_lot.remaining = 0 then v_entry.occurred_at end;
+    if v_lot.id is null then
+        insert into billing.credit_grants (
+            account_id, entry_id, amount, remaining, priority, effective_at, expires_at, closed_at, source,
+            reference_id, key_space, idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id,
+            stripe_checkout_session_id, stripe_payment_intent_id
+        )
+        values (
+            v_entry.account_id, v_entry.id, v_entry.amount, v_lot.remaining, coalesce(v_lot.priority, 100),
+            coalesce(v_lot.effective_at, v_entry.occurred_at), v_lot.expires_at, v_lot.closed_at, v_entry.source,
+            v_entry.reference_id, v_entry.key_space, v_entry.idempotency_key, v_lot.stripe_invoice_id,
+            v_lot.stripe_subscription_item_id, v_lot.stripe_price_id, v_lot.stripe_checkout_session_id,
+            v_lot.stripe_payment_intent_id
+        )
+        returning id into v_lot.id;
+    else
+        update billing.credit_grants
+        set entry_id = v_entry.id, remaining = v_lot.remaining, closed_at = v_lot.closed_at
+        where credit_grants.id = v_lot.id;
+    end if;
+    if v_repaid > 0 then
+        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, v_repaid);
+    end if;
+
+    if v_withheld > 0 then
+        perform billing._withhold(v_entry, v_lot.id, v_withheld);
+    end if;
+    update billing.credit_balances
+    set balance = v_entry.balance_after - v_withheld,
+        debt = v_balance.debt - v_repaid,
+        withheld = v_balance.withheld - v_withheld,
+        next_due_at = least(v_balance.next_due_at, case when v_lot.closed_at is null then v_lot.expires_at end),
+        updated_at = now()
+    where credit_balances.account_id = v_entry.account_id;
+    return v_entry;
+end
+$$;
+
+-- Takes from a new lot what earlier revocations could not take: an entry of its own beside the grant's.
+create function billing._withhold(entry billing.credit_entries, grant_id bigint, amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_entry_id bigint;
+begin
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, source, reference_id, description, reverses_entry_id, key_space,
+        idempotency_key, occurred_at
+    )
+    values (
+        (_withhold.entry).account_id, 'revocation', -_withhold.amount, (_withhold.entry).balance_after - _withhold.amount,
+        (_withhold.entry).source, (_withhold.entry).reference_id, 'Withheld for credits taken back',
+        (_withhold.entry).id, 'system', 'withheld:' || (_withhold.entry).id, (_withhold.entry).occurred_at
+    )
+    returning id into v_entry_id;
+    insert into billing.credit_consumptions (entry_id, grant_id, amount)
+    values (v_entry_id, _withhold.grant_id, _withhold.amount);
+end
+$$;
+
+create function billing._open_scheduled_lot(lot billing.credit_grants)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_entry billing.credit_entries;
+begin
+    v_entry.account_id := (_open_scheduled_lot.lot).account_id;
+    v_entry.kind := 'grant';
+    v_entry.amount := (_open_scheduled_lot.lot).amount;
+    v_entry.source := (_open_scheduled_lot.lot).source;
+    v_entry.reference_id := (_open_scheduled_lot.lot).reference_id;
+    v_entry.description := (_open_scheduled_lot.lot).description;
+    v_entry.key_space := 'system';
+    v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
+    v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
+    perform billing._open_lot(billing._lock_balance(v_entry.account_id), v_entry, _open_scheduled_lot.lot);
+end
+$$;
+
+revoke all on function
+    billing._open_lot, billing._withhold, billing._open_scheduled_lot
+from public, anon, authenticated, service_role;
+
+-- 30_ledger/20_credit_revocations.sql
+
+-- What was taken back of lots, and what was given back of that.
+--
+-- Invariant: what was taken and the shortfall are at most what was requested; the rest had lapsed unspent. No more is
+-- reinstated than was taken or charged to others: of a shortfall that was only recorded, nothing. Only functions write;
+-- service_role reads, clients read none of it.
+
+create table billing.credit_revocations (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    grant_id bigint not null references billing.credit_grants (id),
+    entry_id bigint references billing.credit_entries (id),
+    requested bigint not null,
+    taken bigint not null,
+    shortfall bigint not null,
+    shortfall_policy text not null,
+    reinstated bigint not null default 0,
+    voided bigint not null default 0,
+    reason text not null,
+    actor text,
+    key_space billing.key_space not null,
+    idempotency_key billing.idempotency_key not null,
+    business_key text,
+    created_at timestamptz not null default now(),
+    constraint requested_is_positive check (requested > 0),
+    constraint taken_and_shortfall_are_within_the_request
+    check (taken >= 0 and shortfall >= 0 and taken + shortfall <= requested),
+    constraint reinstated_is_within_what_was_collected check (
+        reinstated between 0 and taken + case shortfall_policy when 'clamp_and_record' then 0 else shortfall end
+    ),
+    constraint voided_is_within_what_was_not_taken check (voided between 0 and requested - taken),
+    constraint shortfall_policy_is_known
+    check (shortfall_policy in ('clamp_and_record', 'allow_negative', 'block_future_grants'))
+);
+
+create table billing.credit_reinstatements (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id),
+    revocation_id bigint not null references billing.credit_revocations (id),
+    entry_id bigint references billing.credit_entries (id),
+    amount bigint not null,
+    unwithheld bigint not null,
+    reason text not null,
+    actor text not null,
+    key_space billing.key_space not null,
+    idempotency_key billing.idempotency_key not null,
+    created_at timestamptz not null default now(),
+    constraint amount_is_positive check (amount > 0),
+    constraint unwithheld_is_within_the_amount check (unwithheld between 0 and amount)
+);
+
+create unique index credit_reinstatements_key on billing.credit_reinstatements (account_id, key_space, idempotency_key);
+create index credit_reinstatements_revocation on billing.credit_reinstatements (revocation_id);
+create index credit_reinstatements_entry on billing.credit_reinstatements (entry_id) where entry_id is not null;
+create unique index credit_revocations_key on billing.credit_revocations (account_id, key_space, idempotency_key);
+create index credit_revocations_business_key on billing.credit_revocations (business_key) where business_key is not null;
+create index credit_revocations_grant on billing.credit_revocations (grant_id);
+create index credit_revocations_entry on billing.credit_revocations (entry_id) where entry_id is not null;
+create index credit_revocations_shortfall on billing.credit_revocations (account_id)
+where shortfall > 0 and shortfall_policy <> 'allow_negative';
+
+alter table billing.credit_revocations enable row level security;
+alter table billing.credit_reinstatements enable row level security;
+
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.credit_revocations, billing.credit_reinstatements from public, anon, authenticated, service_role;
+grant select on billing.credit_revocations, billing.credit_reinstatements to service_role;
+
+comment on table billing.credit_revocations is 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
+comment on column billing.credit_revocations.business_key is 'The key of what is paid for less than was granted; null where a person took it back.';
+comment on column billing.credit_revocations.voided is 'Part of requested that nothing had been taken for, and that is asked for no more.';
+comment on table billing.credit_reinstatements is 'What was given back of revocations.';
+comment on column billing.credit_reinstatements.entry_id is 'The entry that gave it back; null when only withholding was lifted.';
+comment on column billing.credit_reinstatements.unwithheld is 'How much of it was still to be withheld, and is no more.';
+comment on column billing.credit_revocations.entry_id is 'The entry that took it; null when nothing was left to take.';
+
+-- 30_ledger/22_claim_returned_credits.sql
+
+-- Credits that come back to a lot, by a release, a refunded spend or the end of a hold, after it was revoked or while it
+-- is disputed: what is owed on them is taken, or frozen, at once.
+--
+-- Invariant: no lot has free credits beside an open shortfall of its own, nor beside contested credits that are not frozen.
+-- Private: called by whatever gives credits back to lots. The caller has locked the balance.
+
+create function billing._thaw(hold billing.credit_holds)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.credit_holds set status = 'released', settled_at = billing.current_time()
+    where credit_holds.id = (_thaw.hold).id;
+    update billing.credit_balances set held = credit_balances.held - (_thaw.hold).amount, updated_at = now()
+    where credit_balances.account_id = (_thaw.hold).account_id;
+    perform billing._remember_due((_thaw.hold).account_id, billing._release_pins(array[(_thaw.hold).id]));
+end
+$$;
+
+-- Freezes free credits of a lot. A dispute takes months, so the hold lasts until it is thawed, or the credits expire.
+create function billing._freeze(lot billing.credit_grants, amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_hold billing.credit_holds;
+begin
+    insert into billing.credit_holds (
+        account_id, amount, description, idempotency_key, frozen_grant_id, expires_in, expires_at
+    )
+    values (
+        (_freeze.lot).account_id, _freeze.amount, 'Frozen by a dispute', 'dispute:' || gen_random_uuid(),
+        (_freeze.lot).id, '100 years',
+        coalesce((_freeze.lot).expires_at, billing.current_time() + interval '100 years')
+    )
+    returning * into v_hold;
+    insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold.id, (_freeze.lot).id, _freeze.amount);
+    update billing.credit_grants set held = credit_grants.held + _freeze.amount
+    where credit_grants.id = (_freeze.lot).id;
+    update billing.credit_balances set held = credit_balances.held + _freeze.amount, updated_at = now()
+    where credit_balances.account_id = (_freeze.lot).account_id;
+    perform billing._remember_due(v_hold.account_id, v_hold.expires_at);
+end
+$$;
+
+-- Takes part of an open shortfall from the lot itself. Its revocation has taken so much more, and lacks so much less.
+create function billing._claim_shortfall(revocation billing.credit_revocations, lot billing.credit_grants, amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_revocation billing.credit_revocations := _claim_shortfall.revocation;
+    v_balance billing.credit_balances := billing._lock_balance(v_revocation.account_id);
+    v_entry_id bigint;
+begin
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, source, reference_id, description, actor, reverses_entry_id, key_space,
+        idempotency_key, occurred_at
+    )
+    values (
+        v_revocation.account_id, 'revocation', -_claim_shortfall.amount, v_balance.balance - _claim_shortfall.amount,
+        (_claim_shortfall.lot).source, (_claim_shortfall.lot).reference_id, v_revocation.reason, v_revocation.actor,
+        (_claim_shortfall.lot).entry_id, 'system', format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
+        billing.current_time()
+    )
+    returning id into v_entry_id;
+    insert into billing.credit_consumptions (entry_id, grant_id, amount)
+    values (v_entry_id, (_claim_shortfall.lot).id, _claim_shortfall.amount);
+    update billing.credit_grants
+    set remaining = credit_grants.remaining - _claim_shortfall.amount,
+        closed_at = case when credit_grants.remaining = _claim_shortfall.amount then billing.current_time() end
+    where credit_grants.id = (_claim_shortfall.lot).id;
+    update billing.credit_revocations
+    set taken = credit_revocations.taken + _claim_shortfall.amount,
+        shortfall = credit_revocations.shortfall - _claim_shortfall.amount
+    where credit_revocations.id = v_revocation.id;
+    update billing.credit_balances
+    set balance = credit_balances.balance - _claim_shortfall.amount,
+        withheld = credit_balances.withheld
+            - case v_revocation.shortfall_policy when 'block_future_grants' then _claim_shortfall.amount else 0 end,
+        updated_at = now()
+    where credit_balances.account_id = v_revocation.account_id;
+end
+$$;
+
+-- as_of: what has expired by then is not frozen, because it is about to lapse.
+create function billing._claim_returned_credits(account_id uuid, as_of timestamptz default billing.current_time())
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_revocation billing.credit_revocations;
+    v_balance billing.credit_balances;
+    v_lot billing.credit_grants;
+    v_claimed bigint;
+begin
+    for v_revocation in
+        select * from billing.credit_revocations
+        where credit_revocations.account_id = _claim_returned_credits.account_id and credit_revocations.shortfall > 0
+            and credit_revocations.shortfall_policy <> 'allow_negative'
+        order by credit_revocations.id
+    loop
+        select * into v_lot from billing.credit_grants where credit_grants.id = v_revocation.grant_id;
+        select * into v_balance from billing.credit_balances
+        where credit_balances.account_id = v_revocation.account_id;
+        v_claimed := least(
+            v_lot.remaining - v_lot.held, v_revocation.shortfall,
+            -- What later credits have made up for is owed no more.
+            case v_revocation.shortfall_policy
+                when 'block_future_grants' then least(
+                    v_balance.withheld,
+                    v_revocation.requested - greatest(v_revocation.taken, v_revocation.reinstated)
+                )
+                else v_revocation.shortfall - v_revocation.voided
+            end
+        );
+        if v_claimed > 0 then
+            perform billing._claim_shortfall(v_revocation, v_lot, v_claimed);
+        end if;
+    end loop;
+
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = _claim_returned_credits.account_id and credit_grants.contested > 0
+            and credit_grants.remaining > credit_grants.held
+            and (credit_grants.expires_at > _claim_returned_credits.as_of) is not false
+        order by credit_grants.id
+    loop
+        v_claimed := least(v_lot.contested, v_lot.remaining - v_lot.held);
+        update billing.credit_grants set contested = v_lot.contested - v_claimed where credit_grants.id = v_lot.id;
+        perform billing._freeze(v_lot, v_claimed);
+    end loop;
+end
+$$;
+
+revoke all on function
+    billing._thaw, billing._freeze, billing._claim_shortfall, billing._claim_returned_credits
+from public, anon, authenticated, service_role;
+
+-- 30_ledger/24_settle_due.sql
+
+-- What time alone does to an account: holds expire, scheduled lots open, lots expire. Each is an entry or gives back.
+--
+-- Invariant: swept before an account moves, so a movement never sees what is due; a sweep of everybody by the clock
+-- (expire_due_credits) only makes it visible sooner. Holds go first: a lot that was pinned beyond its time expires with
+-- what its hold gives back. What a hold still pins of a lot that is due stays until the hold is settled.
 
 -- Sweeps accounts whose balance rows the caller has locked.
 create function billing._settle_due(account_ids uuid[], as_of timestamptz)
@@ -2582,193 +2617,14 @@ begin
 end
 $$;
 
--- Expires what an item's earlier months have left beyond a cap, the oldest first, as a month of it begins. What was paid
--- for when that month had begun already is not from before it.
-create function billing._expire_beyond_cap(
-    account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamptz
-)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_balance billing.credit_balances := billing._lock_settled_balance(_expire_beyond_cap.account_id);
-    v_lot billing.credit_grants;
-    v_excess bigint;
-    v_expiring bigint;
-    v_entry_id bigint;
-begin
-    select sum(credit_grants.remaining - credit_grants.held) - _expire_beyond_cap.cap into v_excess
-    from billing.credit_grants
-    where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
-        and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
-        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
-        and credit_grants.effective_at < _expire_beyond_cap.slot_start
-        and not exists (
-            select from billing.invoices
-            where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
-                and invoices.paid_at > _expire_beyond_cap.slot_start
-        );
-    for v_lot in
-        select * from billing.credit_grants
-        where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
-            and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
-            and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
-            and credit_grants.effective_at < _expire_beyond_cap.slot_start
-            and credit_grants.remaining > credit_grants.held
-            and not exists (
-                select from billing.invoices
-                where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
-                    and invoices.paid_at > _expire_beyond_cap.slot_start
-            )
-        order by credit_grants.effective_at, credit_grants.id
-    loop
-        exit when v_excess <= 0;
-        v_expiring := least(v_excess, v_lot.remaining - v_lot.held);
-        v_balance.balance := v_balance.balance - v_expiring;
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
-            occurred_at
-        )
-        values (
-            v_lot.account_id, 'expiry', -v_expiring, v_balance.balance, v_lot.source, v_lot.reference_id,
-            pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap), 'system',
-            billing._expiry_key(v_lot), billing.current_time()
-        )
-        returning id into v_entry_id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry_id, v_lot.id, v_expiring);
-        update billing.credit_grants
-        set remaining = v_lot.remaining - v_expiring,
-            lapsed = v_lot.lapsed + v_expiring,
-            closed_at = case when v_lot.remaining = v_expiring then billing.current_time() end
-        where credit_grants.id = v_lot.id;
-        v_excess := v_excess - v_expiring;
-    end loop;
-    update billing.credit_balances set balance = v_balance.balance, updated_at = now()
-    where credit_balances.account_id = _expire_beyond_cap.account_id;
-end
-$$;
-
 revoke all on function
-    billing._remember_due, billing._expire_beyond_cap, billing._release_pins, billing._repay_debt, billing._expiry_key,
-    billing._settle_due,
-    billing._lock_settled_balance, billing.expire_due_credits
+    billing._settle_due, billing._lock_settled_balance, billing.expire_due_credits
 from public, anon, authenticated, service_role;
 grant execute on function billing.expire_due_credits(timestamptz, integer) to service_role, billing_worker;
 
 comment on function billing.expire_due_credits(timestamptz, integer) is 'Expires due holds and lots and opens scheduled lots of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
 
--- 30_ledger/18_open_lot.sql
-
--- Opening a lot: its entry, and what is owed taken from it at once.
---
--- Invariant: debt is repaid first, then a grant or a transfer gives up what earlier revocations withhold; only the rest
--- remains in the lot. Private: called by what grants credits, at once or on schedule.
-
--- Writes the entry of a lot and opens it: what is owed is taken from it at once, first debt, then what is withheld for
--- something already spent that was taken back. `balance` is the row as the caller has locked it; `lot` is a row that is not
--- written yet, or a scheduled one (with its id); `entry` names what is written beside amounts.
-create function billing._open_lot(
-    balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants
-)
-returns billing.credit_entries
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_balance billing.credit_balances := _open_lot.balance;
-    v_entry billing.credit_entries := _open_lot.entry;
-    v_lot billing.credit_grants := _open_lot.lot;
-    v_repaid bigint := least(v_balance.debt, v_entry.amount);
-    v_withheld bigint := 0;
-begin
-    if v_balance.balance > 9223372036854775807 - v_entry.amount then
-        raise exception 'account % would exceed 9223372036854775807 credits', v_entry.account_id
-            using errcode = 'TB009', hint = 'Grant less.';
-    elsif v_entry.kind in ('grant', 'transfer_in') then
-        v_withheld := least(v_balance.withheld, v_entry.amount - v_repaid);
-    end if;
-
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, reference_id, description, metadata, actor,
-        reverses_entry_id, key_space, idempotency_key, occurred_at
-    )
-    values (
-        v_entry.account_id, v_entry.kind, v_entry.amount, v_balance.balance + v_entry.amount, -v_repaid, v_entry.source,
-        v_entry.reference_id, v_entry.description, coalesce(v_entry.metadata, '{}'), v_entry.actor,
-        v_entry.reverses_entry_id, v_entry.key_space, v_entry.idempotency_key, v_entry.occurred_at
-    )
-    returning * into v_entry;
-
-    v_lot.remaining := v_entry.amount - v_repaid - v_withheld;
-    v_lot.closed_at := case when v_lot.remaining = 0 then v_entry.occurred_at end;
-    if v_lot.id is null then
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, priority, effective_at, expires_at, closed_at, source,
-            reference_id, key_space, idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id,
-            stripe_checkout_session_id, stripe_payment_intent_id
-        )
-        values (
-            v_entry.account_id, v_entry.id, v_entry.amount, v_lot.remaining, coalesce(v_lot.priority, 100),
-            coalesce(v_lot.effective_at, v_entry.occurred_at), v_lot.expires_at, v_lot.closed_at, v_entry.source,
-            v_entry.reference_id, v_entry.key_space, v_entry.idempotency_key, v_lot.stripe_invoice_id,
-            v_lot.stripe_subscription_item_id, v_lot.stripe_price_id, v_lot.stripe_checkout_session_id,
-            v_lot.stripe_payment_intent_id
-        )
-        returning id into v_lot.id;
-    else
-        update billing.credit_grants
-        set entry_id = v_entry.id, remaining = v_lot.remaining, closed_at = v_lot.closed_at
-        where credit_grants.id = v_lot.id;
-    end if;
-    if v_repaid > 0 then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, v_repaid);
-    end if;
-
-    if v_withheld > 0 then
-        perform billing._withhold(v_entry, v_lot.id, v_withheld);
-    end if;
-    update billing.credit_balances
-    set balance = v_entry.balance_after - v_withheld,
-        debt = v_balance.debt - v_repaid,
-        withheld = v_balance.withheld - v_withheld,
-        next_due_at = least(v_balance.next_due_at, case when v_lot.closed_at is null then v_lot.expires_at end),
-        updated_at = now()
-    where credit_balances.account_id = v_entry.account_id;
-    return v_entry;
-end
-$$;
-
--- Takes from a new lot what earlier revocations could not take: an entry of its own beside the grant's.
-create function billing._withhold(entry billing.credit_entries, grant_id bigint, amount bigint)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_entry_id bigint;
-begin
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, reverses_entry_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        (_withhold.entry).account_id, 'revocation', -_withhold.amount, (_withhold.entry).balance_after - _withhold.amount,
-        (_withhold.entry).source, (_withhold.entry).reference_id, 'Withheld for credits taken back',
-        (_withhold.entry).id, 'system', 'withheld:' || (_withhold.entry).id, (_withhold.entry).occurred_at
-    )
-    returning id into v_entry_id;
-    insert into billing.credit_consumptions (entry_id, grant_id, amount)
-    values (v_entry_id, _withhold.grant_id, _withhold.amount);
-end
-$$;
-
-revoke all on function billing._open_lot, billing._withhold from public, anon, authenticated, service_role;
-
--- 30_ledger/20_grant_credits.sql
+-- 30_ledger/26_grant_credits.sql
 
 -- Granting credits: an entry and the lot that it opens, debt repaid first.
 --
@@ -2921,34 +2777,12 @@ to service_role;
 
 comment on function billing.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb) is 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots of a lower priority number are spent first.';
 
--- 30_ledger/22_schedule_credits.sql
+-- 30_ledger/28_schedule_credits.sql
 
 -- Scheduling credits: a lot that opens by itself at a later time.
 --
 -- Invariant: until it opens, a scheduled lot has no entry and is no part of the balance; it opens once, by the first
 -- sweep after its time. schedule_credits is callable by service_role (the app's own server); clients never.
-
-create function billing._open_scheduled_lot(lot billing.credit_grants)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_entry billing.credit_entries;
-begin
-    v_entry.account_id := (_open_scheduled_lot.lot).account_id;
-    v_entry.kind := 'grant';
-    v_entry.amount := (_open_scheduled_lot.lot).amount;
-    v_entry.source := (_open_scheduled_lot.lot).source;
-    v_entry.reference_id := (_open_scheduled_lot.lot).reference_id;
-    v_entry.description := (_open_scheduled_lot.lot).description;
-    v_entry.key_space := 'system';
-    v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
-    v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
-    perform billing._open_lot(billing._lock_balance(v_entry.account_id), v_entry, _open_scheduled_lot.lot);
-end
-$$;
 
 -- A grant that opens by itself at a later time. Its entry is written then; the lot is the answer until then.
 create function billing.schedule_credits(
@@ -3013,16 +2847,14 @@ begin
 end
 $$;
 
-revoke all on function
-    billing._open_scheduled_lot, billing.schedule_credits
-from public, anon, authenticated, service_role;
+revoke all on function billing.schedule_credits from public, anon, authenticated, service_role;
 grant execute on function
     billing.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer)
 to service_role;
 
 comment on function billing.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer) is 'Grants credits that open at effective_at, once for each idempotency key, and returns the lot. Cancel it with revoke_grant.';
 
--- 30_ledger/24_spend_credits.sql
+-- 30_ledger/30_spend_credits.sql
 
 -- Spending credits: what is due is swept, then lots are burnt by priority, soonest expiry and age, each with its lineage.
 --
@@ -3203,7 +3035,7 @@ grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb
 
 comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Refused below zero (TB001) and while frozen (TB003); with up_to it takes what there is. Call it inside your own transaction.';
 
--- 30_ledger/26_spend_batch.sql
+-- 30_ledger/32_spend_batch.sql
 
 -- Many spends in one call: all of them or none.
 --
@@ -3444,7 +3276,7 @@ grant execute on function billing.spend_credits_batch(jsonb) to service_role;
 
 comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';
 
--- 30_ledger/28_credit_holds.sql
+-- 30_ledger/34_credit_holds.sql
 
 -- Holds: credits set aside for work in progress, then captured, in one part or several, or given back.
 --
@@ -3794,7 +3626,7 @@ comment on function billing.capture_hold(uuid, numeric, text, text, jsonb, boole
 comment on function billing.release_hold(uuid, text) is 'Gives back what a hold still has set aside.';
 comment on function billing.extend_hold(uuid, interval) is 'Keeps a hold open for expires_in from now; never shortens it.';
 
--- 30_ledger/30_refund_spend.sql
+-- 30_ledger/36_refund_spend.sql
 
 -- Giving a spend back: to the lots it came from, by lineage, and never more than it took, however many calls.
 --
@@ -4002,82 +3834,7 @@ grant execute on function billing.refund_spend(bigint, numeric, text, text, json
 
 comment on function billing.refund_spend(bigint, numeric, text, text, jsonb) is 'Gives a spend or capture back to the lots it came from, all that is left of it (amount null) or part; once for each idempotency key.';
 
--- 30_ledger/32_credit_revocations.sql
-
--- What was taken back of lots, and what was given back of that.
---
--- Invariant: what was taken and the shortfall are at most what was requested; the rest had lapsed unspent. No more is
--- reinstated than was taken or charged to others: of a shortfall that was only recorded, nothing. Only functions write;
--- service_role reads, clients read none of it.
-
-create table billing.credit_revocations (
-    id bigint generated always as identity primary key,
-    account_id uuid not null references billing.accounts (id),
-    grant_id bigint not null references billing.credit_grants (id),
-    entry_id bigint references billing.credit_entries (id),
-    requested bigint not null,
-    taken bigint not null,
-    shortfall bigint not null,
-    shortfall_policy text not null,
-    reinstated bigint not null default 0,
-    voided bigint not null default 0,
-    reason text not null,
-    actor text,
-    key_space billing.key_space not null,
-    idempotency_key billing.idempotency_key not null,
-    business_key text,
-    created_at timestamptz not null default now(),
-    constraint requested_is_positive check (requested > 0),
-    constraint taken_and_shortfall_are_within_the_request
-    check (taken >= 0 and shortfall >= 0 and taken + shortfall <= requested),
-    constraint reinstated_is_within_what_was_collected check (
-        reinstated between 0 and taken + case shortfall_policy when 'clamp_and_record' then 0 else shortfall end
-    ),
-    constraint voided_is_within_what_was_not_taken check (voided between 0 and requested - taken),
-    constraint shortfall_policy_is_known
-    check (shortfall_policy in ('clamp_and_record', 'allow_negative', 'block_future_grants'))
-);
-
-create table billing.credit_reinstatements (
-    id bigint generated always as identity primary key,
-    account_id uuid not null references billing.accounts (id),
-    revocation_id bigint not null references billing.credit_revocations (id),
-    entry_id bigint references billing.credit_entries (id),
-    amount bigint not null,
-    unwithheld bigint not null,
-    reason text not null,
-    actor text not null,
-    key_space billing.key_space not null,
-    idempotency_key billing.idempotency_key not null,
-    created_at timestamptz not null default now(),
-    constraint amount_is_positive check (amount > 0),
-    constraint unwithheld_is_within_the_amount check (unwithheld between 0 and amount)
-);
-
-create unique index credit_reinstatements_key on billing.credit_reinstatements (account_id, key_space, idempotency_key);
-create index credit_reinstatements_revocation on billing.credit_reinstatements (revocation_id);
-create index credit_reinstatements_entry on billing.credit_reinstatements (entry_id) where entry_id is not null;
-create unique index credit_revocations_key on billing.credit_revocations (account_id, key_space, idempotency_key);
-create index credit_revocations_business_key on billing.credit_revocations (business_key) where business_key is not null;
-create index credit_revocations_grant on billing.credit_revocations (grant_id);
-create index credit_revocations_entry on billing.credit_revocations (entry_id) where entry_id is not null;
-
-alter table billing.credit_revocations enable row level security;
-alter table billing.credit_reinstatements enable row level security;
-
-revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
-revoke all on billing.credit_revocations, billing.credit_reinstatements from public, anon, authenticated, service_role;
-grant select on billing.credit_revocations, billing.credit_reinstatements to service_role;
-
-comment on table billing.credit_revocations is 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
-comment on column billing.credit_revocations.business_key is 'The key of what is paid for less than was granted; null where a person took it back.';
-comment on column billing.credit_revocations.voided is 'Part of requested that nothing had been taken for, and that is asked for no more.';
-comment on table billing.credit_reinstatements is 'What was given back of revocations.';
-comment on column billing.credit_reinstatements.entry_id is 'The entry that gave it back; null when only withholding was lifted.';
-comment on column billing.credit_reinstatements.unwithheld is 'How much of it was still to be withheld, and is no more.';
-comment on column billing.credit_revocations.entry_id is 'The entry that took it; null when nothing was left to take.';
-
--- 30_ledger/34_revoke_grant.sql
+-- 30_ledger/38_revoke_grant.sql
 
 -- Taking a lot back, by lineage.
 --
@@ -4340,11 +4097,11 @@ grant execute on function billing.revoke_grant(bigint, numeric, text, text, text
 
 comment on function billing.revoke_grant(bigint, numeric, text, text, text, text) is 'Takes a lot back, all of it (amount null) or part; what was spent is a shortfall, dealt with by shortfall_policy. A scheduled lot is cancelled.';
 
--- 30_ledger/36_reinstate_grant.sql
+-- 30_ledger/40_reinstate.sql
 
 -- Giving back what a revocation took: to the lots it came from, by lineage.
 --
--- Invariant: never more is given back than the revocation took, however many calls. Callable by service_role.
+-- Invariant: never more is given back than the revocation took, however many calls. Private.
 
 -- Gives back what a revocation took, as _reverse_entry does; then lifts what is withheld still.
 create function billing._reinstate(
@@ -4452,216 +4209,9 @@ begin
 end
 $$;
 
-create function billing.reinstate_grant(
-    revocation_id bigint,
-    amount numeric,
-    idempotency_key text,
-    reason text,
-    actor text
-)
-returns billing.credit_reinstatements
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_amount bigint := case when reinstate_grant.amount is not null then billing._checked_amount(reinstate_grant.amount) end;
-    v_revocation billing.credit_revocations;
-    v_reinstatement billing.credit_reinstatements;
-begin
-    perform billing._checked_key(reinstate_grant.idempotency_key, '{}');
-    perform billing._check_reason(reinstate_grant.reason, reinstate_grant.actor);
-    select * into v_revocation from billing.credit_revocations where credit_revocations.id = reinstate_grant.revocation_id;
-    if not found then
-        raise exception 'there is no revocation %', coalesce(reinstate_grant.revocation_id::text, 'null')
-            using errcode = 'TB026', hint = 'Pass the id that revoke_grant returned.';
-    end if;
-    perform billing._lock_balance(v_revocation.account_id);
+revoke all on function billing._reinstate from public, anon, authenticated, service_role;
 
-    select * into v_reinstatement from billing.credit_reinstatements
-    where credit_reinstatements.account_id = v_revocation.account_id and credit_reinstatements.key_space = 'caller'
-        and credit_reinstatements.idempotency_key = reinstate_grant.idempotency_key;
-    if found then
-        if (
-            v_reinstatement.revocation_id, v_reinstatement.amount, v_reinstatement.reason, v_reinstatement.actor
-        ) is distinct from (
-            v_revocation.id, coalesce(v_amount, v_reinstatement.amount), reinstate_grant.reason, reinstate_grant.actor
-        ) then
-            perform billing._raise_key_reused(reinstate_grant.idempotency_key);
-        end if;
-        return v_reinstatement;
-    end if;
-    perform billing._check_key_is_new(v_revocation.account_id, reinstate_grant.idempotency_key);
-    perform billing._check_open(v_revocation.account_id);
-    v_reinstatement := billing._reinstate(
-        v_revocation, v_amount, 'caller', reinstate_grant.idempotency_key, reinstate_grant.reason, reinstate_grant.actor
-    );
-    -- What was returned or disputed meanwhile is taken or frozen of it.
-    perform billing._apply_returns_of_lot(v_revocation.grant_id);
-    return v_reinstatement;
-end
-$$;
-
-revoke all on function billing._reinstate, billing.reinstate_grant from public, anon, authenticated, service_role;
-grant execute on function billing.reinstate_grant(bigint, numeric, text, text, text) to service_role;
-
-comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Gives back what a revocation took, all that is left (amount null) or part; once for each idempotency key.';
-
--- 30_ledger/38_claim_returned_credits.sql
-
--- Credits that come back to a lot, by a release, a refunded spend or the end of a hold, after it was revoked or while it
--- is disputed: what is owed on them is taken, or frozen, at once.
---
--- Invariant: no lot has free credits beside an open shortfall of its own, nor beside contested credits that are not frozen.
--- Private: called by whatever gives credits back to lots. The caller has locked the balance.
-
-create index credit_revocations_shortfall on billing.credit_revocations (account_id)
-where shortfall > 0 and shortfall_policy <> 'allow_negative';
-create index credit_grants_contested on billing.credit_grants (account_id) where contested > 0;
-
-create function billing._thaw(hold billing.credit_holds)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update billing.credit_holds set status = 'released', settled_at = billing.current_time()
-    where credit_holds.id = (_thaw.hold).id;
-    update billing.credit_balances set held = credit_balances.held - (_thaw.hold).amount, updated_at = now()
-    where credit_balances.account_id = (_thaw.hold).account_id;
-    perform billing._remember_due((_thaw.hold).account_id, billing._release_pins(array[(_thaw.hold).id]));
-end
-$$;
-
--- Freezes free credits of a lot. A dispute takes months, so the hold lasts until it is thawed, or the credits expire.
-create function billing._freeze(lot billing.credit_grants, amount bigint)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_hold billing.credit_holds;
-begin
-    insert into billing.credit_holds (
-        account_id, amount, description, idempotency_key, frozen_grant_id, expires_in, expires_at
-    )
-    values (
-        (_freeze.lot).account_id, _freeze.amount, 'Frozen by a dispute', 'dispute:' || gen_random_uuid(),
-        (_freeze.lot).id, '100 years',
-        coalesce((_freeze.lot).expires_at, billing.current_time() + interval '100 years')
-    )
-    returning * into v_hold;
-    insert into billing.credit_hold_lots (hold_id, grant_id, amount) values (v_hold.id, (_freeze.lot).id, _freeze.amount);
-    update billing.credit_grants set held = credit_grants.held + _freeze.amount
-    where credit_grants.id = (_freeze.lot).id;
-    update billing.credit_balances set held = credit_balances.held + _freeze.amount, updated_at = now()
-    where credit_balances.account_id = (_freeze.lot).account_id;
-    perform billing._remember_due(v_hold.account_id, v_hold.expires_at);
-end
-$$;
-
--- Takes part of an open shortfall from the lot itself. Its revocation has taken so much more, and lacks so much less.
-create function billing._claim_shortfall(revocation billing.credit_revocations, lot billing.credit_grants, amount bigint)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_revocation billing.credit_revocations := _claim_shortfall.revocation;
-    v_balance billing.credit_balances := billing._lock_balance(v_revocation.account_id);
-    v_entry_id bigint;
-begin
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, actor, reverses_entry_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_revocation.account_id, 'revocation', -_claim_shortfall.amount, v_balance.balance - _claim_shortfall.amount,
-        (_claim_shortfall.lot).source, (_claim_shortfall.lot).reference_id, v_revocation.reason, v_revocation.actor,
-        (_claim_shortfall.lot).entry_id, 'system', format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
-        billing.current_time()
-    )
-    returning id into v_entry_id;
-    insert into billing.credit_consumptions (entry_id, grant_id, amount)
-    values (v_entry_id, (_claim_shortfall.lot).id, _claim_shortfall.amount);
-    update billing.credit_grants
-    set remaining = credit_grants.remaining - _claim_shortfall.amount,
-        closed_at = case when credit_grants.remaining = _claim_shortfall.amount then billing.current_time() end
-    where credit_grants.id = (_claim_shortfall.lot).id;
-    update billing.credit_revocations
-    set taken = credit_revocations.taken + _claim_shortfall.amount,
-        shortfall = credit_revocations.shortfall - _claim_shortfall.amount
-    where credit_revocations.id = v_revocation.id;
-    update billing.credit_balances
-    set balance = credit_balances.balance - _claim_shortfall.amount,
-        withheld = credit_balances.withheld
-            - case v_revocation.shortfall_policy when 'block_future_grants' then _claim_shortfall.amount else 0 end,
-        updated_at = now()
-    where credit_balances.account_id = v_revocation.account_id;
-end
-$$;
-
--- as_of: what has expired by then is not frozen, because it is about to lapse.
-create function billing._claim_returned_credits(account_id uuid, as_of timestamptz default billing.current_time())
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_revocation billing.credit_revocations;
-    v_balance billing.credit_balances;
-    v_lot billing.credit_grants;
-    v_claimed bigint;
-begin
-    for v_revocation in
-        select * from billing.credit_revocations
-        where credit_revocations.account_id = _claim_returned_credits.account_id and credit_revocations.shortfall > 0
-            and credit_revocations.shortfall_policy <> 'allow_negative'
-        order by credit_revocations.id
-    loop
-        select * into v_lot from billing.credit_grants where credit_grants.id = v_revocation.grant_id;
-        select * into v_balance from billing.credit_balances
-        where credit_balances.account_id = v_revocation.account_id;
-        v_claimed := least(
-            v_lot.remaining - v_lot.held, v_revocation.shortfall,
-            -- What later credits have made up for is owed no more.
-            case v_revocation.shortfall_policy
-                when 'block_future_grants' then least(
-                    v_balance.withheld,
-                    v_revocation.requested - greatest(v_revocation.taken, v_revocation.reinstated)
-                )
-                else v_revocation.shortfall - v_revocation.voided
-            end
-        );
-        if v_claimed > 0 then
-            perform billing._claim_shortfall(v_revocation, v_lot, v_claimed);
-        end if;
-    end loop;
-
-    for v_lot in
-        select * from billing.credit_grants
-        where credit_grants.account_id = _claim_returned_credits.account_id and credit_grants.contested > 0
-            and credit_grants.remaining > credit_grants.held
-            and (credit_grants.expires_at > _claim_returned_credits.as_of) is not false
-        order by credit_grants.id
-    loop
-        v_claimed := least(v_lot.contested, v_lot.remaining - v_lot.held);
-        update billing.credit_grants set contested = v_lot.contested - v_claimed where credit_grants.id = v_lot.id;
-        perform billing._freeze(v_lot, v_claimed);
-    end loop;
-end
-$$;
-
-revoke all on function
-    billing._thaw, billing._freeze, billing._claim_shortfall, billing._claim_returned_credits
-from public, anon, authenticated, service_role;
-
--- 30_ledger/40_adjust_credits.sql
+-- 30_ledger/42_adjust_credits.sql
 
 -- Adjusting a balance by hand, and taking credits by an entry of any kind.
 --
@@ -4762,7 +4312,7 @@ grant execute on function billing.adjust_credits(uuid, numeric, text, text, text
 
 comment on function billing.adjust_credits(uuid, numeric, text, text, text, timestamptz) is 'Adds or (amount below zero) takes credits by hand, with a reason and an actor; once for each idempotency key.';
 
--- 30_ledger/42_transfer_credits.sql
+-- 30_ledger/44_transfer_credits.sql
 
 -- Moving credits from one account to another.
 --
@@ -4850,7 +4400,7 @@ grant execute on function billing.transfer_credits(uuid, uuid, numeric, text, te
 
 comment on function billing.transfer_credits(uuid, uuid, numeric, text, text, jsonb) is 'Moves credits to another account, once for each idempotency key of the giving one. Lots keep priority and expiry.';
 
--- 30_ledger/44_credit_limits.sql
+-- 30_ledger/46_credit_limits.sql
 
 -- Limits of an account: its overdraft, its spending cap, and the balance below which its customer is told.
 --
@@ -5048,134 +4598,6 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) to service_role;
 
 comment on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) is 'Sets all limits of an account: what is left out is no overdraft, no cap, no warning.';
-
--- 30_ledger/46_close_account.sql
-
--- Closing an account, and opening it again.
---
--- Invariant: a closed account has no balance, no debt, no hold and no scheduled lot; what it had and what it owed is in
--- entries with a reason and an actor. Opened again it owes nothing, but what is given back of older movements pays first
--- what was written off: nothing is given that was not taken. Callable by service_role.
-
--- Limits are lifted, holds released, scheduled lots cancelled; what is left is forfeited, what is owed written off.
-create function billing.close_account(account_id uuid, reason text, actor text)
-returns billing.accounts
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_account billing.accounts;
-    v_balance billing.credit_balances;
-    v_hold billing.credit_holds;
-    v_key text;
-    v_entry_id bigint;
-begin
-    perform billing._check_reason(close_account.reason, close_account.actor);
-    v_balance := billing._lock_settled_balance(close_account.account_id);
-    select * into strict v_account from billing.accounts where accounts.id = close_account.account_id;
-    if v_account.closed_at is not null then
-        return v_account;
-    end if;
-
-    perform billing.set_credit_limits(close_account.account_id);
-    for v_hold in
-        select * from billing.credit_holds
-        where credit_holds.account_id = close_account.account_id and credit_holds.status = 'held'
-    loop
-        perform billing._settle_hold(v_hold, 'released');
-    end loop;
-    update billing.credit_grants set closed_at = billing.current_time()
-    where credit_grants.account_id = close_account.account_id
-        and credit_grants.entry_id is null and credit_grants.closed_at is null;
-
-    v_balance := billing._lock_settled_balance(close_account.account_id);
-    -- A second closing is another movement: numbered by what came before it.
-    v_key := 'closing:' || coalesce((
-        select max(credit_entries.id) from billing.credit_entries
-        where credit_entries.account_id = close_account.account_id
-    ), 0);
-    if v_balance.balance <> 0 or v_balance.debt <> 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, description, actor, key_space, idempotency_key,
-            occurred_at
-        )
-        select v_balance.account_id, 'adjustment', step.amount, step.balance_after, step.debt, 'closing',
-            close_account.reason, close_account.actor, 'system', step.key, billing.current_time()
-        from (
-            values
-            (1, v_balance.debt, v_balance.balance + v_balance.debt, -v_balance.debt, v_key || ':debt'),
-            (2, -(v_balance.balance + v_balance.debt), 0::bigint, 0::bigint, v_key || ':lots')
-        ) as step (number, amount, balance_after, debt, key)
-        where step.amount <> 0
-        order by step.number;
-        select credit_entries.id into v_entry_id from billing.credit_entries
-        where credit_entries.account_id = close_account.account_id and credit_entries.key_space = 'system'
-            and credit_entries.idempotency_key = v_key || ':lots';
-        perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
-        update billing.credit_grants set lapsed = credit_grants.lapsed + credit_consumptions.amount
-        from billing.credit_consumptions
-        where credit_consumptions.entry_id = v_entry_id and credit_grants.id = credit_consumptions.grant_id;
-    end if;
-    update billing.credit_balances
-    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now(),
-        written_off_debt = credit_balances.written_off_debt + v_balance.debt,
-        written_off_withheld = credit_balances.written_off_withheld + v_balance.withheld,
-        written_off_at = case
-            when v_balance.debt > 0 or v_balance.withheld > 0 then clock_timestamp()
-            else credit_balances.written_off_at
-        end
-    where credit_balances.account_id = close_account.account_id;
-    update billing.accounts set closed_at = billing.current_time(), updated_at = now()
-    where accounts.id = close_account.account_id
-    returning * into v_account;
-    perform billing._allocate_subscriptions_of_account(close_account.account_id);
-    return v_account;
-end
-$$;
-
--- A closed account's months of credits wait; those that it paid for come when it is opened again.
-create function billing._allocate_subscriptions_of_account(account_id uuid)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
-    where subscriptions.account_id = _allocate_subscriptions_of_account.account_id;
-end
-$$;
-
-create function billing.reopen_account(account_id uuid)
-returns billing.accounts
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_account billing.accounts;
-begin
-    perform billing._lock_balance(reopen_account.account_id);
-    update billing.accounts set closed_at = null, updated_at = now()
-    where accounts.id = reopen_account.account_id
-    returning * into v_account;
-    perform billing._allocate_subscriptions_of_account(reopen_account.account_id);
-    return v_account;
-end
-$$;
-
-revoke all on function billing.close_account, billing._allocate_subscriptions_of_account, billing.reopen_account
-from public, anon, authenticated, service_role;
-grant execute on function
-    billing.close_account(uuid, text, text),
-    billing.reopen_account(uuid)
-to service_role;
-
-comment on function billing.close_account(uuid, text, text) is 'Closes an account: holds released, what is left forfeited, what is owed written off. Nothing moves until it is opened again.';
-comment on function billing.reopen_account(uuid) is 'Opens a closed account again, with nothing in it but the months of credits that it has paid for and that fell due meanwhile.';
 
 -- 30_ledger/48_credit_reports.sql
 
@@ -5595,6 +5017,7 @@ create index subscriptions_account on billing.subscriptions (account_id);
 create index subscriptions_test_clock on billing.subscriptions (stripe_test_clock_id)
 where stripe_test_clock_id is not null;
 create index subscriptions_customer on billing.subscriptions (stripe_customer_id);
+create index subscriptions_started on billing.subscriptions (started_at, stripe_subscription_id);
 
 create table billing.subscription_items (
     stripe_subscription_item_id text primary key,
@@ -5637,6 +5060,21 @@ comment on column billing.subscriptions.account_id is 'Null while the customer i
 comment on column billing.subscriptions.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
 comment on column billing.subscriptions.is_collection_paused is 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';
 comment on table billing.subscription_items is 'What a subscription consists of in its latest state: a price, a quantity and a current period each.';
+
+-- Which plans a trial was of, and since when Stripe has said so: the first of them are what it began with.
+create table billing.trial_items (
+    stripe_subscription_id text not null,
+    stripe_subscription_item_id text not null,
+    stripe_price_id text not null,
+    seen_at timestamptz not null,
+    primary key (stripe_subscription_id, stripe_subscription_item_id, stripe_price_id)
+);
+
+alter table billing.trial_items enable row level security;
+revoke all on billing.trial_items from public, anon, authenticated, service_role;
+grant select on billing.trial_items to service_role;
+
+comment on table billing.trial_items is 'The plans of subscriptions while they were on trial, and the earliest state that showed each.';
 
 -- 40_stripe/14_invoices.sql
 
@@ -5811,6 +5249,7 @@ create index payments_account on billing.payments (account_id);
 create index payments_customer on billing.payments (stripe_customer_id);
 create index payments_payment_intent on billing.payments (stripe_payment_intent_id);
 create index payments_card_fingerprint on billing.payments (card_fingerprint);
+create index payments_charged on billing.payments (charged_at);
 
 -- What payment intents received. A Checkout Session may become known after its payment, and its state may have been read
 -- before it.
@@ -5839,6 +5278,7 @@ create table billing.refunds (
 
 create index refunds_charge on billing.refunds (stripe_charge_id);
 create index refunds_payment_intent on billing.refunds (stripe_payment_intent_id);
+create index refunds_refunded on billing.refunds (refunded_at);
 
 create table billing.disputes (
     stripe_dispute_id text primary key,
@@ -5859,6 +5299,7 @@ create table billing.disputes (
 create index disputes_charge on billing.disputes (stripe_charge_id);
 
 create index disputes_payment_intent on billing.disputes (stripe_payment_intent_id);
+create index disputes_disputed on billing.disputes (disputed_at, stripe_dispute_id);
 
 create table billing.credit_notes (
     stripe_credit_note_id text primary key,
@@ -5917,6 +5358,7 @@ create index fraud_warnings_customer on billing.fraud_warnings (stripe_customer_
 create index fraud_warnings_charge on billing.fraud_warnings (stripe_charge_id);
 create index fraud_warnings_payment_intent on billing.fraud_warnings (stripe_payment_intent_id);
 create index fraud_warnings_open on billing.fraud_warnings (warned_at) where status = 'open';
+create index fraud_warnings_warned on billing.fraud_warnings (warned_at, stripe_early_fraud_warning_id);
 
 create table billing.reviews (
     stripe_review_id text primary key,
@@ -5986,12 +5428,9 @@ comment on table billing.reviews is 'Radar reviews.';
 -- event has a message; applied, ignored, parked and dead ones have none.
 --
 --   receive_stripe_event   billing_receiver      inbox row + message
---   lock_stripe_events     billing_worker        first statement of the applying transaction
---   settle_stripe_events   billing_worker        final status + archive, same transaction as the effects
---   delay_stripe_event     billing_worker        try again later
 --   retry_stripe_event     service_role          a dead, parked or ignored event goes back to the queue
 --
--- How messages are taken: workers. Events that wait for an answer of Stripe: stripe_lookups.
+-- How messages are taken: workers. How an event ends: settle_stripe_events. What waits for an answer of Stripe: stripe_lookups.
 
 create table billing.stripe_events (
     stripe_event_id text primary key,
@@ -6083,41 +5522,6 @@ begin
 
     perform pgmq.send('stripe_events', pg_catalog.jsonb_build_object('event_id', receive_stripe_event.event_id));
     return 'queued';
-end
-$$;
-
--- Locks events by id, then accounts by id: every batch in the same order, so two of them never wait for each other.
--- From here to its end the transaction never waits long, because the app may hold an account in a transaction of its
--- own: then 55P03, and the batch goes on event by event. postpone_months: months of credits are granted in one set by
--- allocate_postponed, which the caller calls before it commits.
-create function billing.lock_stripe_events(
-    event_ids text[], stripe_customer_ids text[], postpone_months boolean default false
-)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform pg_catalog.set_config('lock_timeout', '500ms', true);
-    if lock_stripe_events.postpone_months then
-        perform
-            pg_catalog.set_config('billing.postponed_ids', '{}', true),
-            pg_catalog.set_config('billing.postponed_moments', '{}', true);
-    end if;
-    perform from billing.stripe_events
-    where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
-    order by stripe_events.stripe_event_id
-    for update;
-
-    perform from billing.credit_balances
-    where credit_balances.account_id in (
-        select customers.account_id from billing.customers
-        where customers.stripe_customer_id = any (lock_stripe_events.stripe_customer_ids)
-    )
-    order by credit_balances.account_id
-    for update;
 end
 $$;
 
@@ -6223,97 +5627,12 @@ as $$
     limit 1
 $$;
 
--- Arrays run in parallel: message i told of event i, which ended in status i for reason i.
-create function billing.settle_stripe_events(
-    msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]
-)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_stripe_id text;
-begin
-    for v_stripe_id in select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null order by id
-    loop
-        perform billing._lock_arrival(v_stripe_id);
-    end loop;
-
-    -- Somebody else may have settled it meanwhile: an event that was applied stays applied.
-    update billing.stripe_events
-    set status = case
-            when outcome.status in ('parked', 'dead')
-                and billing._dismissal(stripe_events.payload, outcome.waiting_for) is not null
-            then 'ignored'
-            else outcome.status
-        end,
-        attempts = stripe_events.attempts + 1,
-        last_error = coalesce(
-            case when outcome.status in ('parked', 'dead') then
-                billing._dismissal(stripe_events.payload, outcome.waiting_for)
-            end,
-            outcome.reason
-        ),
-        waiting_for = outcome.waiting_for,
-        settled_at = now()
-    from unnest(
-        settle_stripe_events.event_ids, settle_stripe_events.statuses, settle_stripe_events.reasons,
-        settle_stripe_events.waiting_for
-    ) as outcome (stripe_event_id, status, reason, waiting_for)
-    where stripe_events.stripe_event_id = outcome.stripe_event_id
-        and (stripe_events.status = 'queued' or outcome.status = 'applied');
-
-    perform pgmq.archive('stripe_events', settle_stripe_events.msg_ids);
-    delete from billing.stripe_lookups where stripe_lookups.stripe_event_id = any (settle_stripe_events.event_ids);
-
-    perform billing._retry_events_waiting_for(id)
-    from (select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null) as awaited
-    where billing._has_arrived(awaited.id);
-end
-$$;
-
--- excused: the attempt does not count towards the dead letters (a lock held by the app, Stripe away).
-create function billing.delay_stripe_event(
-    msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean
-)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update billing.stripe_events
-    set attempts = stripe_events.attempts + 1,
-        excused_attempts = stripe_events.excused_attempts + delay_stripe_event.excused::integer,
-        last_error = delay_stripe_event.reason
-    where stripe_events.stripe_event_id = delay_stripe_event.event_id and stripe_events.status = 'queued';
-
-    update billing.stripe_lookups
-    set next_attempt_at = now() + pg_catalog.make_interval(secs => delay_stripe_event.delay_seconds),
-        excused_attempts = stripe_lookups.excused_attempts + delay_stripe_event.excused::integer,
-        worker_pid = null
-    where stripe_lookups.stripe_event_id = delay_stripe_event.event_id;
-    if not found then
-        perform pgmq.set_vt('stripe_events', delay_stripe_event.msg_id, delay_stripe_event.delay_seconds);
-    end if;
-end
-$$;
-
 revoke all on function
-    billing._create_queue, billing.receive_stripe_event, billing.lock_stripe_events,
-    billing.retry_stripe_event, billing._has_arrived, billing._lock_arrival, billing._retry_events_waiting_for,
-    billing._dismissal, billing.settle_stripe_events, billing.delay_stripe_event
+    billing._create_queue, billing.receive_stripe_event, billing.retry_stripe_event, billing._has_arrived,
+    billing._lock_arrival, billing._retry_events_waiting_for, billing._dismissal
 from public, anon, authenticated, service_role;
 grant execute on function billing.receive_stripe_event(text, text, text, bigint, boolean, text)
 to billing_receiver, service_role;
-grant execute on function
-    billing.lock_stripe_events(text[], text[], boolean),
-    billing.settle_stripe_events(bigint[], text[], text[], text[], text[]),
-    billing.delay_stripe_event(bigint, text, integer, text, boolean)
-to billing_worker;
 grant execute on function billing.retry_stripe_event(text) to service_role;
 grant select on billing.stripe_events to service_role;
 
@@ -6326,7 +5645,135 @@ comment on column billing.stripe_events.waiting_for is 'Stripe id whose arrival 
 comment on function billing.receive_stripe_event(text, text, text, bigint, boolean, text) is 'Stores a signed event and queues it: queued, duplicate or ignored. created is in Unix seconds.';
 comment on function billing.retry_stripe_event(text) is 'Sends a dead, parked or ignored event to the queue again; any other is left alone. Returns the status.';
 
--- 40_stripe/22_workers.sql
+-- 40_stripe/22_stripe_lookups.sql
+
+-- Lookups: events that cannot be decided before something is read from Stripe, and when to read it.
+--
+-- Invariant: a slow Stripe delays these events and nothing else. Their messages stay in the queue with a long time-out, so
+-- whatever becomes of a row here its event comes back; and polls of the queue do not pass them. A lookup is in one
+-- worker's hands for as long as its lease lasts and the worker lives. It ends with its event.
+--
+--   ask_stripe            the event waits for an answer of Stripe; the attempt does not count
+--   take_stripe_lookups   what is due, for a while
+--
+-- settle_stripe_events ends a lookup, delay_stripe_event delays it. Callable by billing_worker.
+
+create table billing.stripe_lookups (
+    stripe_event_id text primary key,
+    msg_id bigint not null,
+    tie_kind text,
+    tie_stripe_id text,
+    attempts integer not null default 0,
+    excused_attempts integer not null default 0,
+    next_attempt_at timestamptz not null default now(),
+    worker_pid integer,
+    constraint ties_have_a_kind check ((tie_kind is null) = (tie_stripe_id is null))
+);
+
+create index stripe_lookups_due on billing.stripe_lookups (next_attempt_at);
+
+alter table billing.stripe_lookups enable row level security;
+
+revoke all on billing.stripe_lookups from public, anon, authenticated, service_role;
+
+-- Asked for by the lookup itself: Stripe answered within the very second in question. Then its event is decided anew, when
+-- Stripe's clock shows another second.
+create function billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from billing.stripe_lookups
+    where stripe_lookups.stripe_event_id = ask_stripe.event_id and stripe_lookups.worker_pid = pg_backend_pid();
+    if found then
+        perform pgmq.set_vt('stripe_events', ask_stripe.msg_id, 1);
+        return;
+    end if;
+
+    update billing.stripe_events
+    set attempts = stripe_events.attempts + 1, excused_attempts = stripe_events.excused_attempts + 1
+    where stripe_events.stripe_event_id = ask_stripe.event_id and stripe_events.status = 'queued';
+
+    insert into billing.stripe_lookups (stripe_event_id, msg_id, tie_kind, tie_stripe_id)
+    values (ask_stripe.event_id, ask_stripe.msg_id, ask_stripe.tie_kind, ask_stripe.tie_stripe_id)
+    on conflict (stripe_event_id) do update
+    set msg_id = excluded.msg_id, tie_kind = excluded.tie_kind, tie_stripe_id = excluded.tie_stripe_id,
+        next_attempt_at = now();
+
+    perform pgmq.set_vt('stripe_events', ask_stripe.msg_id, 3600);
+end
+$$;
+
+-- read_ct: how often Stripe was asked; attempts leaves out what was excused. Without its message, or with an event that is
+-- settled, there is nothing to look up.
+create function billing.take_stripe_lookups(lookups_max integer, lease_seconds integer)
+returns table (
+    msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
+    created_at timestamptz, payload text, tie_kind text, tie_stripe_id text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_event_ids text[];
+begin
+    with due as materialized (
+        select lookups.stripe_event_id from billing.stripe_lookups as lookups
+        where lookups.next_attempt_at <= now()
+        order by lookups.next_attempt_at
+        limit take_stripe_lookups.lookups_max
+        for update skip locked
+    ),
+    taken as (
+        update billing.stripe_lookups as lookups
+        set attempts = lookups.attempts + 1, worker_pid = pg_backend_pid(),
+            next_attempt_at = now() + make_interval(secs => take_stripe_lookups.lease_seconds)
+        from due
+        where lookups.stripe_event_id = due.stripe_event_id
+        returning lookups.stripe_event_id
+    )
+    select array_agg(taken.stripe_event_id) into v_event_ids from taken;
+    if v_event_ids is null then
+        return;
+    end if;
+
+    delete from billing.stripe_lookups as lookups
+    where lookups.stripe_event_id = any (v_event_ids) and not (
+        exists (
+            select from pgmq.q_stripe_events as message
+            where message.msg_id = lookups.msg_id and message.message ->> 'event_id' = lookups.stripe_event_id
+        )
+        and exists (
+            select from billing.stripe_events as event
+            where event.stripe_event_id = lookups.stripe_event_id and event.status = 'queued'
+        )
+    );
+
+    return query
+    select
+        lookups.msg_id, lookups.attempts, lookups.attempts - lookups.excused_attempts, event.stripe_event_id, event.type,
+        event.api_version, event.created_at, event.payload, lookups.tie_kind, lookups.tie_stripe_id
+    from billing.stripe_lookups as lookups
+    join billing.stripe_events as event on event.stripe_event_id = lookups.stripe_event_id
+    where lookups.stripe_event_id = any (v_event_ids)
+    order by lookups.msg_id;
+end
+$$;
+
+revoke all on function billing.ask_stripe, billing.take_stripe_lookups from public, anon, authenticated, service_role;
+grant execute on function
+    billing.ask_stripe(bigint, text, text, text), billing.take_stripe_lookups(integer, integer)
+to billing_worker;
+
+comment on table billing.stripe_lookups is 'Events that wait for an answer of Stripe.';
+comment on column billing.stripe_lookups.tie_stripe_id is 'The object of which only Stripe can tell what its later state is; null: whatever the event lacks.';
+
+-- 40_stripe/24_workers.sql
 
 -- Workers: what each of them has in hand, so that nothing waits for one that died.
 --
@@ -6550,40 +5997,23 @@ to billing_worker;
 comment on table billing.workers is 'Workers that are connected, or died: by the process id of their session, the messages that each took last.';
 comment on column billing.workers.in_hand_until is 'The time-out of these messages; those that have another one are out of its hands.';
 
--- 40_stripe/24_stripe_lookups.sql
+-- 40_stripe/26_settle_stripe_events.sql
 
--- Lookups: events that cannot be decided before something is read from Stripe, and when to read it.
+-- The transaction that applies events: locked in one order, then settled with their effects, or tried again later.
 --
--- Invariant: a slow Stripe delays these events and nothing else. Their messages stay in the queue with a long time-out, so
--- whatever becomes of a row here its event comes back; and polls of the queue do not pass them. A lookup is in one
--- worker's hands for as long as its lease lasts and the worker lives. It ends with its event.
+--   lock_stripe_events     first statement of the applying transaction
+--   settle_stripe_events   final status + archive, same transaction as the effects
+--   delay_stripe_event     try again later
 --
---   ask_stripe            the event waits for an answer of Stripe; the attempt does not count
---   take_stripe_lookups   what is due, for a while
---
--- settle_stripe_events ends a lookup, delay_stripe_event delays it. Callable by billing_worker.
+-- Callable by billing_worker.
 
-create table billing.stripe_lookups (
-    stripe_event_id text primary key,
-    msg_id bigint not null,
-    tie_kind text,
-    tie_stripe_id text,
-    attempts integer not null default 0,
-    excused_attempts integer not null default 0,
-    next_attempt_at timestamptz not null default now(),
-    worker_pid integer,
-    constraint ties_have_a_kind check ((tie_kind is null) = (tie_stripe_id is null))
-);
-
-create index stripe_lookups_due on billing.stripe_lookups (next_attempt_at);
-
-alter table billing.stripe_lookups enable row level security;
-
-revoke all on billing.stripe_lookups from public, anon, authenticated, service_role;
-
--- Asked for by the lookup itself: Stripe answered within the very second in question. Then its event is decided anew, when
--- Stripe's clock shows another second.
-create function billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text)
+-- Locks events by id, then accounts by id: every batch in the same order, so two of them never wait for each other.
+-- From here to its end the transaction never waits long, because the app may hold an account in a transaction of its
+-- own: then 55P03, and the batch goes on event by event. postpone_months: months of credits are granted in one set by
+-- allocate_postponed, which the caller calls before it commits.
+create function billing.lock_stripe_events(
+    event_ids text[], stripe_customer_ids text[], postpone_months boolean default false
+)
 returns void
 language plpgsql
 volatile
@@ -6591,94 +6021,116 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    delete from billing.stripe_lookups
-    where stripe_lookups.stripe_event_id = ask_stripe.event_id and stripe_lookups.worker_pid = pg_backend_pid();
-    if found then
-        perform pgmq.set_vt('stripe_events', ask_stripe.msg_id, 1);
-        return;
+    perform pg_catalog.set_config('lock_timeout', '500ms', true);
+    if lock_stripe_events.postpone_months then
+        perform
+            pg_catalog.set_config('billing.postponed_ids', '{}', true),
+            pg_catalog.set_config('billing.postponed_moments', '{}', true);
     end if;
+    perform from billing.stripe_events
+    where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
+    order by stripe_events.stripe_event_id
+    for update;
 
-    update billing.stripe_events
-    set attempts = stripe_events.attempts + 1, excused_attempts = stripe_events.excused_attempts + 1
-    where stripe_events.stripe_event_id = ask_stripe.event_id and stripe_events.status = 'queued';
-
-    insert into billing.stripe_lookups (stripe_event_id, msg_id, tie_kind, tie_stripe_id)
-    values (ask_stripe.event_id, ask_stripe.msg_id, ask_stripe.tie_kind, ask_stripe.tie_stripe_id)
-    on conflict (stripe_event_id) do update
-    set msg_id = excluded.msg_id, tie_kind = excluded.tie_kind, tie_stripe_id = excluded.tie_stripe_id,
-        next_attempt_at = now();
-
-    perform pgmq.set_vt('stripe_events', ask_stripe.msg_id, 3600);
+    perform from billing.credit_balances
+    where credit_balances.account_id in (
+        select customers.account_id from billing.customers
+        where customers.stripe_customer_id = any (lock_stripe_events.stripe_customer_ids)
+    )
+    order by credit_balances.account_id
+    for update;
 end
 $$;
 
--- read_ct: how often Stripe was asked; attempts leaves out what was excused. Without its message, or with an event that is
--- settled, there is nothing to look up.
-create function billing.take_stripe_lookups(lookups_max integer, lease_seconds integer)
-returns table (
-    msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
-    created_at timestamptz, payload text, tie_kind text, tie_stripe_id text
+-- Arrays run in parallel: message i told of event i, which ended in status i for reason i.
+create function billing.settle_stripe_events(
+    msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]
 )
+returns void
 language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_event_ids text[];
+    v_stripe_id text;
 begin
-    with due as materialized (
-        select lookups.stripe_event_id from billing.stripe_lookups as lookups
-        where lookups.next_attempt_at <= now()
-        order by lookups.next_attempt_at
-        limit take_stripe_lookups.lookups_max
-        for update skip locked
-    ),
-    taken as (
-        update billing.stripe_lookups as lookups
-        set attempts = lookups.attempts + 1, worker_pid = pg_backend_pid(),
-            next_attempt_at = now() + make_interval(secs => take_stripe_lookups.lease_seconds)
-        from due
-        where lookups.stripe_event_id = due.stripe_event_id
-        returning lookups.stripe_event_id
-    )
-    select array_agg(taken.stripe_event_id) into v_event_ids from taken;
-    if v_event_ids is null then
-        return;
-    end if;
+    for v_stripe_id in select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null order by id
+    loop
+        perform billing._lock_arrival(v_stripe_id);
+    end loop;
 
-    delete from billing.stripe_lookups as lookups
-    where lookups.stripe_event_id = any (v_event_ids) and not (
-        exists (
-            select from pgmq.q_stripe_events as message
-            where message.msg_id = lookups.msg_id and message.message ->> 'event_id' = lookups.stripe_event_id
-        )
-        and exists (
-            select from billing.stripe_events as event
-            where event.stripe_event_id = lookups.stripe_event_id and event.status = 'queued'
-        )
-    );
+    -- Somebody else may have settled it meanwhile: an event that was applied stays applied.
+    update billing.stripe_events
+    set status = case
+            when outcome.status in ('parked', 'dead')
+                and billing._dismissal(stripe_events.payload, outcome.waiting_for) is not null
+            then 'ignored'
+            else outcome.status
+        end,
+        attempts = stripe_events.attempts + 1,
+        last_error = coalesce(
+            case when outcome.status in ('parked', 'dead') then
+                billing._dismissal(stripe_events.payload, outcome.waiting_for)
+            end,
+            outcome.reason
+        ),
+        waiting_for = outcome.waiting_for,
+        settled_at = now()
+    from unnest(
+        settle_stripe_events.event_ids, settle_stripe_events.statuses, settle_stripe_events.reasons,
+        settle_stripe_events.waiting_for
+    ) as outcome (stripe_event_id, status, reason, waiting_for)
+    where stripe_events.stripe_event_id = outcome.stripe_event_id
+        and (stripe_events.status = 'queued' or outcome.status = 'applied');
 
-    return query
-    select
-        lookups.msg_id, lookups.attempts, lookups.attempts - lookups.excused_attempts, event.stripe_event_id, event.type,
-        event.api_version, event.created_at, event.payload, lookups.tie_kind, lookups.tie_stripe_id
-    from billing.stripe_lookups as lookups
-    join billing.stripe_events as event on event.stripe_event_id = lookups.stripe_event_id
-    where lookups.stripe_event_id = any (v_event_ids)
-    order by lookups.msg_id;
+    perform pgmq.archive('stripe_events', settle_stripe_events.msg_ids);
+    delete from billing.stripe_lookups where stripe_lookups.stripe_event_id = any (settle_stripe_events.event_ids);
+
+    perform billing._retry_events_waiting_for(id)
+    from (select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null) as awaited
+    where billing._has_arrived(awaited.id);
 end
 $$;
 
-revoke all on function billing.ask_stripe, billing.take_stripe_lookups from public, anon, authenticated, service_role;
+-- excused: the attempt does not count towards the dead letters (a lock held by the app, Stripe away).
+create function billing.delay_stripe_event(
+    msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.stripe_events
+    set attempts = stripe_events.attempts + 1,
+        excused_attempts = stripe_events.excused_attempts + delay_stripe_event.excused::integer,
+        last_error = delay_stripe_event.reason
+    where stripe_events.stripe_event_id = delay_stripe_event.event_id and stripe_events.status = 'queued';
+
+    update billing.stripe_lookups
+    set next_attempt_at = now() + pg_catalog.make_interval(secs => delay_stripe_event.delay_seconds),
+        excused_attempts = stripe_lookups.excused_attempts + delay_stripe_event.excused::integer,
+        worker_pid = null
+    where stripe_lookups.stripe_event_id = delay_stripe_event.event_id;
+    if not found then
+        perform pgmq.set_vt('stripe_events', delay_stripe_event.msg_id, delay_stripe_event.delay_seconds);
+    end if;
+end
+$$;
+
+revoke all on function
+    billing.lock_stripe_events, billing.settle_stripe_events, billing.delay_stripe_event
+from public, anon, authenticated, service_role;
 grant execute on function
-    billing.ask_stripe(bigint, text, text, text), billing.take_stripe_lookups(integer, integer)
+    billing.lock_stripe_events(text[], text[], boolean),
+    billing.settle_stripe_events(bigint[], text[], text[], text[], text[]),
+    billing.delay_stripe_event(bigint, text, integer, text, boolean)
 to billing_worker;
 
-comment on table billing.stripe_lookups is 'Events that wait for an answer of Stripe.';
-comment on column billing.stripe_lookups.tie_stripe_id is 'The object of which only Stripe can tell what its later state is; null: whatever the event lacks.';
-
--- 40_stripe/26_lost_messages.sql
+-- 40_stripe/28_lost_messages.sql
 
 -- Events and messages that lost each other: found, listed by the proof, and mended.
 --
@@ -6762,7 +6214,7 @@ grant execute on function billing.lost_messages() to service_role;
 
 comment on function billing.requeue_stripe_events() is 'Queues again what is queued and has no message, as after a restore that left the queue out. How many.';
 
--- 40_stripe/28_stripe_account.sql
+-- 40_stripe/29_stripe_account.sql
 
 -- The Stripe account whose books these are.
 --
@@ -6906,371 +6358,7 @@ grant execute on function billing.prune_events(integer) to billing_worker;
 comment on table billing.event_pruning is 'How far the bodies of old events were deleted.';
 comment on function billing.prune_events(integer) is 'Deletes the bodies of about rows_max events that are older than settings.keep_events_days, and as many archived messages. Less than rows_max when nothing is left.';
 
--- 40_stripe/32_customer_links.sql
-
--- Whose a customer is: linked to an account, or merged with the one that the account really has.
---
--- Invariant: a customer gets its account by the app's own server, once and for ever; whatever Stripe had told of it then
--- gets the account too, and events that waited go on.
---
--- Locks, here as in the worker: the account's balance, then the customer.
---
--- Called by service_role: the app's own server says whose a customer is.
-
--- The customer that an account has at Stripe now; null before the first.
-create function billing._customer_of(account_id uuid, livemode boolean)
-returns text
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select customers.stripe_customer_id from billing.customers
-    where customers.account_id = _customer_of.account_id and customers.livemode = _customer_of.livemode
-        and customers.deleted_at is null and customers.duplicate_of is null
-$$;
-
--- Refuses what is no id of a Stripe customer.
-create function billing._check_customer_id(stripe_customer_id text)
-returns void
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if _check_customer_id.stripe_customer_id is null or _check_customer_id.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
-        raise exception '"%" is not the id of a Stripe customer', coalesce(_check_customer_id.stripe_customer_id, 'null')
-            using errcode = 'TB018', hint = 'Pass the id that Stripe gave, such as cus_NffrFeUfNV2Hib.';
-    end if;
-end
-$$;
-
--- The customer's row under its lock, made if Stripe has told us nothing of it yet. Waits for whoever is about to use the
--- answer "linked to nobody" (_account_of_customer), so that what was written with it is seen afterwards. TB018 when the
--- customer belongs to another account.
-create function billing._lock_customer(stripe_customer_id text, account_id uuid, livemode boolean)
-returns billing.customers
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_customer billing.customers;
-begin
-    perform billing._lock_arrival(_lock_customer.stripe_customer_id);
-    insert into billing.customers (stripe_customer_id, livemode)
-    values (_lock_customer.stripe_customer_id, _lock_customer.livemode)
-    on conflict do nothing;
-    select * into strict v_customer from billing.customers
-    where customers.stripe_customer_id = _lock_customer.stripe_customer_id
-    -- Not `for update`: what the worker writes of a customer refers to it, and then waits for the balance.
-    for no key update;
-    if v_customer.account_id <> _lock_customer.account_id then
-        raise exception 'customer % belongs to another account', v_customer.stripe_customer_id
-            using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
-    end if;
-    return v_customer;
-end
-$$;
-
--- Brings the account to what Stripe told of a customer before anyone was linked, and its events back to the queue.
-create function billing._adopt_customer(stripe_customer_id text, account_id uuid)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update billing.customers
-    set account_id = _adopt_customer.account_id, linked_at = coalesce(customers.linked_at, now()),
-        dismissed_at = null, dismissed_reason = null, dismissed_by = null, updated_at = now()
-    where customers.stripe_customer_id = _adopt_customer.stripe_customer_id;
-
-    update billing.subscriptions set account_id = _adopt_customer.account_id
-    where subscriptions.stripe_customer_id = _adopt_customer.stripe_customer_id;
-    update billing.invoices set account_id = _adopt_customer.account_id
-    where invoices.stripe_customer_id = _adopt_customer.stripe_customer_id;
-    update billing.checkout_sessions set account_id = _adopt_customer.account_id
-    where checkout_sessions.stripe_customer_id = _adopt_customer.stripe_customer_id;
-    update billing.payments set account_id = _adopt_customer.account_id
-    where payments.stripe_customer_id = _adopt_customer.stripe_customer_id;
-    update billing.fraud_warnings set account_id = _adopt_customer.account_id
-    where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id;
-
-    perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
-    where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id and fraud_warnings.status = 'open';
-    perform billing._record_cards_of_customer(_adopt_customer.stripe_customer_id, _adopt_customer.account_id);
-    perform billing._allocate_subscriptions_of(_adopt_customer.stripe_customer_id);
-    perform billing._retry_events_waiting_for(_adopt_customer.stripe_customer_id);
-end
-$$;
-
--- What is not here yet (a plan) holds up neither a link nor a deletion: it settles the subscription when it arrives.
-create function billing._allocate_subscriptions_of(stripe_customer_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_subscription_id text;
-begin
-    for v_subscription_id in
-        select subscriptions.stripe_subscription_id from billing.subscriptions
-        where subscriptions.stripe_customer_id = _allocate_subscriptions_of.stripe_customer_id
-        order by 1
-    loop
-        begin
-            perform billing._allocate_subscription(v_subscription_id);
-        exception when sqlstate 'TB010' then
-            null;
-        end;
-    end loop;
-end
-$$;
-
-create function billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean default null)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_customer billing.customers;
-begin
-    perform billing._lock_balance(link_customer.account_id);
-    perform billing._check_customer_id(link_customer.stripe_customer_id);
-    v_customer := billing._lock_customer(
-        link_customer.stripe_customer_id, link_customer.account_id,
-        coalesce(link_customer.livemode, billing.is_livemode())
-    );
-    if v_customer.account_id is not null then
-        return;
-    -- A deleted one is linked for what it paid before; it takes nobody's place.
-    elsif v_customer.deleted_at is null
-        and billing._customer_of(link_customer.account_id, v_customer.livemode) is not null then
-        raise exception 'account % has a customer already', link_customer.account_id
-            using errcode = 'TB018',
-            hint = 'Use the customer that billing.customers names for this account, or billing.merge_customer(stripe_customer_id, duplicate_of) when both are the same person.';
-    end if;
-    perform billing._adopt_customer(link_customer.stripe_customer_id, link_customer.account_id);
-end
-$$;
-
--- A second customer of one person (of a Payment Link, of a guest who paid): what it paid is the account's too.
-create function billing.merge_customer(stripe_customer_id text, duplicate_of text)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_kept billing.customers;
-    v_duplicate billing.customers;
-begin
-    perform billing._check_customer_id(merge_customer.stripe_customer_id);
-    perform billing._check_customer_id(merge_customer.duplicate_of);
-    if merge_customer.stripe_customer_id = merge_customer.duplicate_of then
-        raise exception 'customer % is no duplicate of itself', merge_customer.duplicate_of
-            using errcode = 'TB033', hint = 'Name the customer that the account keeps as duplicate_of.';
-    end if;
-
-    select * into v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
-    if v_kept.account_id is null then
-        raise exception 'customer % is linked to no account', merge_customer.duplicate_of
-            using errcode = 'TB033', hint = 'Link it first, with billing.link_customer(account_id, stripe_customer_id).';
-    end if;
-    -- An account once set stays; the rest of the row is read again under the lock that all links of the account take.
-    perform billing._lock_balance(v_kept.account_id);
-    select * into strict v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
-    v_duplicate := billing._lock_customer(merge_customer.stripe_customer_id, v_kept.account_id, v_kept.livemode);
-    if v_duplicate.duplicate_of = v_kept.stripe_customer_id then
-        return;
-    elsif v_kept.duplicate_of is not null then
-        raise exception 'customer % is a duplicate of % itself', v_kept.stripe_customer_id, v_kept.duplicate_of
-            using errcode = 'TB033', hint = pg_catalog.format('Merge into %s.', v_kept.duplicate_of);
-    elsif v_kept.deleted_at is not null then
-        raise exception 'customer % is deleted in Stripe', v_kept.stripe_customer_id
-            using errcode = 'TB033', hint = 'Link the other one to the account instead, with billing.link_customer.';
-    elsif v_kept.livemode <> v_duplicate.livemode then
-        raise exception 'customers % and % are of different modes', v_duplicate.stripe_customer_id, v_kept.stripe_customer_id
-            using errcode = 'TB033', hint = 'An account has one customer in test mode and one in live mode.';
-    end if;
-
-    update billing.customers
-    set account_id = v_kept.account_id, duplicate_of = v_kept.stripe_customer_id, updated_at = now()
-    where customers.stripe_customer_id = v_duplicate.stripe_customer_id
-        or customers.duplicate_of = v_duplicate.stripe_customer_id;
-    perform billing._adopt_customer(v_duplicate.stripe_customer_id, v_kept.account_id);
-end
-$$;
-
-revoke all on function
-    billing._customer_of, billing._check_customer_id, billing._lock_customer, billing._adopt_customer,
-    billing._allocate_subscriptions_of, billing.link_customer, billing.merge_customer
-from public, anon, authenticated, service_role;
-grant execute on function billing.link_customer(uuid, text, boolean), billing.merge_customer(text, text) to service_role;
-
-comment on function billing.link_customer(uuid, text, boolean) is 'Binds a Stripe customer to an account, once and for ever; events that waited for it go on. Call it from the server that made the customer.';
-comment on function billing.merge_customer(text, text) is 'Says that a Stripe customer is another of the same person: what it pays is the account''s too, and events that waited for it go on. Call it from the server that knows the person.';
-
--- 40_stripe/34_dismissals.sql
-
--- Events and customers that are none of this installation's: several apps, or several environments, share a Stripe account,
--- and each receives what belongs to the others. A person says so, and it no longer waits.
---
--- Invariant: what is ignored says by whom and why. A customer with an account is not dismissed; one that was dismissed and
--- is linked after all is an ordinary customer again, and its events go on. An event that was applied stays so.
---
--- Callable by service_role.
-
--- The number of events that waited and are ignored now; as often as you like, the last reason counts.
-create function billing.dismiss_customer(stripe_customer_id text, reason text, actor text)
-returns bigint
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_customer billing.customers;
-    v_ignored bigint;
-begin
-    perform billing._check_reason(dismiss_customer.reason, dismiss_customer.actor);
-    perform billing._check_customer_id(dismiss_customer.stripe_customer_id);
-    -- An event that is being set aside meanwhile is either seen below, or sees the dismissal.
-    perform billing._lock_arrival(dismiss_customer.stripe_customer_id);
-    insert into billing.customers (stripe_customer_id, livemode)
-    values (dismiss_customer.stripe_customer_id, billing.is_livemode())
-    on conflict do nothing;
-    select * into strict v_customer from billing.customers
-    where customers.stripe_customer_id = dismiss_customer.stripe_customer_id
-    for no key update;
-    if v_customer.account_id is not null then
-        raise exception 'customer % is linked to account %', v_customer.stripe_customer_id, v_customer.account_id
-            using errcode = 'TB018', hint = 'Only a customer of no account can be dismissed; its events grant to its account.';
-    end if;
-
-    update billing.customers
-    set dismissed_at = now(), dismissed_reason = dismiss_customer.reason, dismissed_by = dismiss_customer.actor,
-        updated_at = now()
-    where customers.stripe_customer_id = v_customer.stripe_customer_id;
-    update billing.stripe_events
-    set status = 'ignored', settled_at = now(),
-        last_error = billing._dismissal(stripe_events.payload, v_customer.stripe_customer_id)
-    where stripe_events.status in ('parked', 'dead')
-        and (
-            stripe_events.waiting_for = v_customer.stripe_customer_id
-            or stripe_events.payload ~ pg_catalog.format('"customer"\s*:\s*"%s"', v_customer.stripe_customer_id)
-        );
-    get diagnostics v_ignored = row_count;
-    return v_ignored;
-end
-$$;
-
--- The status that the event has then: ignored, or what it was if it was neither dead nor parked.
-create function billing.dismiss_stripe_event(event_id text, reason text, actor text)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_status text;
-begin
-    perform billing._check_reason(dismiss_stripe_event.reason, dismiss_stripe_event.actor);
-    select stripe_events.status into v_status from billing.stripe_events
-    where stripe_events.stripe_event_id = dismiss_stripe_event.event_id
-    for update;
-    if not found then
-        raise exception 'there is no event %', coalesce(dismiss_stripe_event.event_id, 'null')
-            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
-    elsif v_status not in ('dead', 'parked') then
-        return v_status;
-    end if;
-    update billing.stripe_events
-    set status = 'ignored', waiting_for = null, settled_at = now(),
-        last_error = pg_catalog.format('dismissed by %s: %s', dismiss_stripe_event.actor, dismiss_stripe_event.reason)
-    where stripe_events.stripe_event_id = dismiss_stripe_event.event_id;
-    return 'ignored';
-end
-$$;
-
-revoke all on function billing.dismiss_customer, billing.dismiss_stripe_event
-from public, anon, authenticated, service_role;
-grant execute on function
-    billing.dismiss_customer(text, text, text), billing.dismiss_stripe_event(text, text, text)
-to service_role;
-
-comment on function billing.dismiss_customer(text, text, text) is 'Says that a Stripe customer is none of this installation''s: what waits for its link is ignored, now and later. Returns how many events were. Linking it ends that.';
-comment on function billing.dismiss_stripe_event(text, text, text) is 'Ignores a dead or parked event for good; any other is left alone. Returns the status.';
-
--- 40_stripe/36_sync_customer.sql
-
--- Customers from Stripe → their rows here.
---
--- Invariant: the newest state stands; deletion is the last thing that happens to a customer, whenever it is told of.
---
--- Called by billing_worker.
-
--- A customer that was deleted in Stripe stays here with its account, for the books; the account may have a new one then.
--- What Stripe answers of it afterwards has no more than its id.
-create function billing.sync_customer(
-    stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_held billing.customers;
-begin
-    insert into billing.customers as held (stripe_customer_id, livemode, email, name, deleted_at, as_of)
-    values (
-        sync_customer.stripe_customer_id, sync_customer.livemode, sync_customer.email, sync_customer.name,
-        case when sync_customer.is_deleted then sync_customer.as_of end, sync_customer.as_of
-    )
-    on conflict on constraint customers_stripe_customer_id_key do update
-    set email = case
-            when held.as_of > excluded.as_of then held.email
-            when sync_customer.is_deleted then coalesce(excluded.email, held.email)
-            else excluded.email
-        end,
-        name = case
-            when held.as_of > excluded.as_of then held.name
-            when sync_customer.is_deleted then coalesce(excluded.name, held.name)
-            else excluded.name
-        end,
-        deleted_at = least(held.deleted_at, excluded.deleted_at),
-        as_of = greatest(held.as_of, excluded.as_of),
-        updated_at = now()
-    -- Deletion is the last thing that happens to a customer, also within one second, and happened when it was first told.
-    where held.as_of < excluded.as_of or excluded.deleted_at < coalesce(held.deleted_at, 'infinity');
-
-    if not found then
-        select * into strict v_held from billing.customers
-        where customers.stripe_customer_id = sync_customer.stripe_customer_id;
-        return case
-            when sync_customer.is_deleted then 'stale'  -- it is deleted here too
-            else billing._refused(v_held.as_of, sync_customer.as_of)
-        end;
-    elsif sync_customer.is_deleted then
-        perform billing._allocate_subscriptions_of(sync_customer.stripe_customer_id);
-    end if;
-    return 'applied';
-end
-$$;
-
-revoke all on function billing.sync_customer from public, anon, authenticated, service_role;
-grant execute on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) to billing_worker;
-
-comment on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) is 'A Stripe customer as of a moment: applied, stale or refetch.';
-
--- 40_stripe/38_customer_emails.sql
+-- 40_stripe/32_customer_emails.sql
 
 -- A user's e-mail address that changed → the Stripe customers of their accounts, by the worker.
 --
@@ -7406,413 +6494,7 @@ comment on column billing.customer_email_changes.last_error is 'Why it is tried 
 comment on function billing.take_email_changes(integer, integer) is 'Customers whose e-mail address is to be changed in Stripe, taken by the caller for lease_seconds.';
 comment on function billing.settle_email_change(text, text, integer, text) is 'A customer has its new address in Stripe, or is left as it is, or is to be tried again later.';
 
--- 40_stripe/40_sync_subscription.sql
-
--- Subscriptions from Stripe → their rows here.
---
--- Invariant: of two states the newer stands; a final status, or what a newer state cannot have undone, is given up only
--- for what Stripe itself answered (is_fetched), never for what an event says. An answer is always taken, so that asking
--- comes to an end.
---
--- sync_subscription by billing_worker.
-
--- True when a state that calls itself newer denies what is known already: Stripe may tell an old state again, as an event
--- of its own. Judged by what moves one way only, so that ordinary events need no asking; where a change is allowed but
--- rare (a trial for an active subscription, a shorter period), asking does no harm.
--- Volatile: it must see the items that were committed while the upsert waited for the row.
-create function billing._is_a_step_back(held billing.subscriptions, offered billing.subscriptions, items jsonb)
-returns boolean
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_held billing.subscriptions := _is_a_step_back.held;
-    v_offered billing.subscriptions := _is_a_step_back.offered;
-begin
-    if v_offered.ended_at is not null then
-        return false;  -- nothing comes after an end
-    end if;
-    return coalesce(
-        v_held.ended_at is not null
-        or v_offered.status in ('incomplete', 'incomplete_expired')
-            and v_held.status not in ('incomplete', 'incomplete_expired')
-        or v_offered.status = 'trialing' and v_held.status not in ('incomplete', 'trialing')
-        or coalesce(v_offered.trial_start, '-infinity') < v_held.trial_start
-        or coalesce(v_offered.trial_end, '-infinity') < v_held.trial_end
-            and (v_offered.trial_end is null or v_offered.status = 'trialing')
-        -- A cancellation asked for at a time when, as we know, there was none, or before the one that we know of.
-        or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
-        or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
-            and v_offered.trial_end is not distinct from v_held.trial_end
-        or v_offered.billing_cycle_anchor = v_held.billing_cycle_anchor
-            and (
-                select min((item ->> 'current_period_end')::timestamptz)
-                from jsonb_array_elements(_is_a_step_back.items) as item
-            ) < (
-                select min(subscription_items.current_period_end) from billing.subscription_items
-                where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
-            ),
-        false
-    );
-end
-$$;
-
--- Which plans a trial was of, and since when Stripe has said so: the first of them are what it began with.
-create table billing.trial_items (
-    stripe_subscription_id text not null,
-    stripe_subscription_item_id text not null,
-    stripe_price_id text not null,
-    seen_at timestamptz not null,
-    primary key (stripe_subscription_id, stripe_subscription_item_id, stripe_price_id)
-);
-
-alter table billing.trial_items enable row level security;
-revoke all on billing.trial_items from public, anon, authenticated, service_role;
-grant select on billing.trial_items to service_role;
-
-comment on table billing.trial_items is 'The plans of subscriptions while they were on trial, and the earliest state that showed each.';
-
-create function billing._record_trial(stripe_subscription_id text, items jsonb, as_of timestamptz)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into billing.trial_items as held (
-        stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, seen_at
-    )
-    select
-        _record_trial.stripe_subscription_id, item.stripe_subscription_item_id, item.stripe_price_id, _record_trial.as_of
-    from jsonb_to_recordset(_record_trial.items) as item (stripe_subscription_item_id text, stripe_price_id text)
-    on conflict on constraint trial_items_pkey do update set seen_at = excluded.seen_at
-    where held.seen_at > excluded.seen_at;
-end
-$$;
-
--- An older state still says which anchor the subscription had, and which plans its trial was of.
-create function billing._record_older_state(
-    stripe_subscription_id text, billing_cycle_anchor timestamptz, status text
-)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update billing.subscriptions
-    set anchors = subscriptions.anchors || _record_older_state.billing_cycle_anchor
-    where subscriptions.stripe_subscription_id = _record_older_state.stripe_subscription_id
-        and _record_older_state.billing_cycle_anchor <> all (subscriptions.anchors);
-    if found or _record_older_state.status = 'trialing' then
-        perform billing._allocate_subscription(_record_older_state.stripe_subscription_id);
-    end if;
-end
-$$;
-
-create function billing.sync_subscription(
-    stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text,
-    billing_cycle_anchor timestamptz, cancel_at timestamptz, cancel_at_period_end boolean, canceled_at timestamptz,
-    ended_at timestamptz, trial_start timestamptz, trial_end timestamptz, is_collection_paused boolean,
-    metadata jsonb, started_at timestamptz, stripe_test_clock_id text, items jsonb, as_of timestamptz, is_fetched boolean
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_as_of timestamptz;
-begin
-    if sync_subscription.status = 'trialing' then
-        perform billing._record_trial(
-            sync_subscription.stripe_subscription_id, sync_subscription.items, sync_subscription.as_of
-        );
-    end if;
-    insert into billing.subscriptions as held (
-        stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor, anchors,
-        cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
-        metadata, started_at, stripe_test_clock_id, as_of
-    )
-    values (
-        sync_subscription.stripe_subscription_id, sync_subscription.stripe_customer_id,
-        billing._account_of_customer(sync_subscription.stripe_customer_id, sync_subscription.livemode),
-        sync_subscription.livemode, sync_subscription.status, sync_subscription.currency,
-        sync_subscription.billing_cycle_anchor, array[sync_subscription.billing_cycle_anchor],
-        sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
-        sync_subscription.canceled_at, sync_subscription.ended_at, sync_subscription.trial_start,
-        sync_subscription.trial_end, sync_subscription.is_collection_paused, sync_subscription.metadata,
-        sync_subscription.started_at, sync_subscription.stripe_test_clock_id, sync_subscription.as_of
-    )
-    on conflict on constraint subscriptions_pkey do update
-    set status = excluded.status,
-        currency = excluded.currency,
-        billing_cycle_anchor = excluded.billing_cycle_anchor,
-        anchors = case
-            when excluded.billing_cycle_anchor = any (held.anchors) then held.anchors
-            else held.anchors || excluded.billing_cycle_anchor
-        end,
-        cancel_at = excluded.cancel_at,
-        cancel_at_period_end = excluded.cancel_at_period_end,
-        canceled_at = excluded.canceled_at,
-        ended_at = excluded.ended_at,
-        trial_start = excluded.trial_start,
-        trial_end = excluded.trial_end,
-        is_collection_paused = excluded.is_collection_paused,
-        metadata = excluded.metadata,
-        as_of = excluded.as_of,
-        updated_at = now()
-    where held.as_of < excluded.as_of
-        and (
-            sync_subscription.is_fetched
-            or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
-            and not billing._is_a_step_back(held, excluded, sync_subscription.items)
-        );
-
-    if not found then
-        select subscriptions.as_of into strict v_as_of from billing.subscriptions
-        where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id;
-        perform billing._record_older_state(
-            sync_subscription.stripe_subscription_id, sync_subscription.billing_cycle_anchor, sync_subscription.status
-        );
-        return billing._refused(v_as_of, sync_subscription.as_of);
-    end if;
-
-    insert into billing.subscription_items (
-        stripe_subscription_item_id, stripe_subscription_id, stripe_price_id, stripe_product_id, quantity,
-        current_period_start, current_period_end
-    )
-    select
-        item.stripe_subscription_item_id, sync_subscription.stripe_subscription_id, item.stripe_price_id,
-        item.stripe_product_id, item.quantity, item.current_period_start, item.current_period_end
-    from jsonb_to_recordset(sync_subscription.items) as item (
-        stripe_subscription_item_id text, stripe_price_id text, stripe_product_id text, quantity bigint,
-        current_period_start timestamptz, current_period_end timestamptz
-    )
-    on conflict on constraint subscription_items_pkey do update
-    set stripe_price_id = excluded.stripe_price_id,
-        stripe_product_id = excluded.stripe_product_id,
-        quantity = excluded.quantity,
-        current_period_start = excluded.current_period_start,
-        current_period_end = excluded.current_period_end,
-        updated_at = now();
-
-    delete from billing.subscription_items
-    where subscription_items.stripe_subscription_id = sync_subscription.stripe_subscription_id
-        and not exists (
-            select from jsonb_array_elements(sync_subscription.items) as item
-            where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
-        );
-    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id);
-    return 'applied';
-end
-$$;
-
-revoke all on function
-    billing._is_a_step_back, billing._record_trial, billing._record_older_state, billing.sync_subscription
-from public, anon, authenticated, service_role;
-grant execute on function billing.sync_subscription(
-    text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
-    timestamptz, boolean, jsonb, timestamptz, text, jsonb, timestamptz, boolean
-) to billing_worker;
-
-comment on function billing.sync_subscription(
-    text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
-    timestamptz, boolean, jsonb, timestamptz, text, jsonb, timestamptz, boolean
-) is 'A Stripe subscription as of a moment: applied, stale or refetch.';
-
--- 40_stripe/44_sync_payment.sql
-
--- Charges, early fraud warnings and reviews from Stripe → their rows here, the cards that were charged, and what the policy
--- does about a warning.
---
--- Invariant: a warning is judged once, when it first arrives (or its customer is linked): a replay does not freeze an
--- account that an administrator has opened again. Called by billing_worker.
-
-create function billing.sync_payment(
-    stripe_charge_id text, stripe_payment_intent_id text, stripe_customer_id text, livemode boolean, status text,
-    currency text, amount bigint, amount_refunded bigint, is_disputed boolean, risk_level text, risk_score integer,
-    is_liability_shifted boolean, card_fingerprint text, failure_code text, receipt_url text, charged_at timestamptz,
-    as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_payment billing.payments;
-    v_as_of timestamptz;
-begin
-    insert into billing.payments as held (
-        stripe_charge_id, stripe_payment_intent_id, stripe_customer_id, account_id, livemode, status, currency,
-        amount, amount_refunded, is_disputed, risk_level, risk_score, is_liability_shifted, card_fingerprint,
-        failure_code, receipt_url, charged_at, as_of
-    )
-    values (
-        sync_payment.stripe_charge_id, sync_payment.stripe_payment_intent_id, sync_payment.stripe_customer_id,
-        billing._account_of_customer(sync_payment.stripe_customer_id, sync_payment.livemode), sync_payment.livemode,
-        sync_payment.status, sync_payment.currency, sync_payment.amount, sync_payment.amount_refunded,
-        sync_payment.is_disputed, sync_payment.risk_level, sync_payment.risk_score, sync_payment.is_liability_shifted,
-        sync_payment.card_fingerprint, sync_payment.failure_code, sync_payment.receipt_url, sync_payment.charged_at,
-        sync_payment.as_of
-    )
-    on conflict on constraint payments_pkey do update
-    set status = excluded.status,
-        amount = excluded.amount,
-        amount_refunded = excluded.amount_refunded,
-        is_disputed = excluded.is_disputed,
-        risk_level = excluded.risk_level,
-        risk_score = excluded.risk_score,
-        is_liability_shifted = excluded.is_liability_shifted,
-        card_fingerprint = excluded.card_fingerprint,
-        failure_code = excluded.failure_code,
-        receipt_url = excluded.receipt_url,
-        as_of = excluded.as_of,
-        updated_at = now()
-    where held.as_of < excluded.as_of
-    returning * into v_payment;
-
-    if not found then
-        select payments.as_of into strict v_as_of from billing.payments
-        where payments.stripe_charge_id = sync_payment.stripe_charge_id;
-        return billing._refused(v_as_of, sync_payment.as_of);
-    end if;
-    -- A card that was declined is nobody's: whoever stole its number may have tried it.
-    if v_payment.card_fingerprint is not null and v_payment.stripe_customer_id is not null
-        and v_payment.status <> 'failed' then
-        perform billing._record_card(
-            v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
-        );
-    end if;
-    -- What was recorded of it before it was known here may have named either of its ids.
-    if v_payment.amount_refunded > 0 or v_payment.is_disputed or exists (
-        select from billing.refunds
-        where refunds.stripe_charge_id = v_payment.stripe_charge_id
-            or refunds.stripe_payment_intent_id = v_payment.stripe_payment_intent_id
-    ) or exists (
-        select from billing.disputes
-        where disputes.stripe_charge_id = v_payment.stripe_charge_id
-            or disputes.stripe_payment_intent_id = v_payment.stripe_payment_intent_id
-    ) then
-        perform billing._apply_returns_of_payment(v_payment.stripe_payment_intent_id, v_payment.stripe_charge_id);
-    end if;
-    return 'applied';
-end
-$$;
-
--- Judged by the policy (_act_on_warning) when it first arrives; later events say whether it is still actionable.
-create function billing.record_fraud_warning(
-    stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean,
-    fraud_type text, actionable boolean, warned_at timestamptz, stripe_customer_id text, risk_level text,
-    risk_score integer, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_warning billing.fraud_warnings;
-begin
-    insert into billing.fraud_warnings (
-        stripe_early_fraud_warning_id, stripe_charge_id, stripe_payment_intent_id, stripe_customer_id, account_id,
-        livemode, fraud_type, actionable, risk_level, risk_score, warned_at, as_of
-    )
-    values (
-        record_fraud_warning.stripe_early_fraud_warning_id, record_fraud_warning.stripe_charge_id,
-        record_fraud_warning.stripe_payment_intent_id, record_fraud_warning.stripe_customer_id,
-        billing._account_of_customer(record_fraud_warning.stripe_customer_id, record_fraud_warning.livemode),
-        record_fraud_warning.livemode, record_fraud_warning.fraud_type, record_fraud_warning.actionable,
-        record_fraud_warning.risk_level, record_fraud_warning.risk_score, record_fraud_warning.warned_at,
-        record_fraud_warning.as_of
-    )
-    on conflict on constraint fraud_warnings_pkey do nothing
-    returning * into v_warning;
-    if found then
-        perform billing._act_on_warning(v_warning);
-        return 'applied';
-    end if;
-
-    update billing.fraud_warnings
-    set actionable = record_fraud_warning.actionable, as_of = record_fraud_warning.as_of, updated_at = now()
-    where fraud_warnings.stripe_early_fraud_warning_id = record_fraud_warning.stripe_early_fraud_warning_id
-        -- Once a charge is disputed or refunded its warning stays so.
-        and fraud_warnings.actionable and not record_fraud_warning.actionable;
-    return case when found then 'applied' else 'stale' end;
-end
-$$;
-
-create function billing.sync_review(
-    stripe_review_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, is_open boolean,
-    reason text, closed_reason text, opened_at timestamptz, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_review billing.reviews;
-begin
-    insert into billing.reviews as held (
-        stripe_review_id, stripe_charge_id, stripe_payment_intent_id, account_id, livemode, is_open, reason,
-        closed_reason, opened_at, as_of
-    )
-    values (
-        sync_review.stripe_review_id, sync_review.stripe_charge_id, sync_review.stripe_payment_intent_id,
-        (
-            select payments.account_id from billing.payments
-            where payments.stripe_charge_id = sync_review.stripe_charge_id
-                or payments.stripe_payment_intent_id = sync_review.stripe_payment_intent_id
-            order by payments.charged_at desc
-            limit 1
-        ),
-        sync_review.livemode, sync_review.is_open, sync_review.reason, sync_review.closed_reason,
-        sync_review.opened_at, sync_review.as_of
-    )
-    -- Closed, it stays so.
-    on conflict on constraint reviews_pkey do update
-    set is_open = excluded.is_open, reason = excluded.reason, closed_reason = excluded.closed_reason,
-        account_id = coalesce(held.account_id, excluded.account_id), as_of = excluded.as_of, updated_at = now()
-    where held.is_open and not excluded.is_open
-    returning * into v_review;
-    if not found then
-        return 'stale';
-    elsif v_review.is_open then
-        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
-        values (
-            v_review.account_id, 'administrators', 'review_opened', 'review_opened:' || v_review.stripe_review_id,
-            jsonb_build_object(
-                'stripe_review_id', v_review.stripe_review_id, 'stripe_charge_id', v_review.stripe_charge_id,
-                'reason', v_review.reason
-            )
-        )
-        on conflict (dedupe_key) do nothing;
-    end if;
-    return 'applied';
-end
-$$;
-
-revoke all on function billing.sync_payment, billing.record_fraud_warning, billing.sync_review
-from public, anon, authenticated, service_role;
-grant execute on function
-    billing.sync_payment(
-        text, text, text, boolean, text, text, bigint, bigint, boolean, text, integer, boolean, text, text, text,
-        timestamptz, timestamptz
-    ),
-    billing.record_fraud_warning(
-        text, text, text, boolean, text, boolean, timestamptz, text, text, integer, timestamptz
-    ),
-    billing.sync_review(text, text, text, boolean, boolean, text, text, timestamptz, timestamptz)
-to billing_worker;
-
--- 40_stripe/46_lock_money.sql
+-- 40_stripe/34_lock_money.sql
 
 -- The locks of whoever tells what became of a payment: the balances that it paid into, then the arrivals of its ids.
 --
@@ -7923,265 +6605,7 @@ $$;
 revoke all on function billing._accounts_of_money, billing._invoices_of_payment, billing._lock_money
 from public, anon, authenticated, service_role;
 
--- 40_stripe/48_sync_refund.sql
-
--- Refunds, disputes, credit notes and invoice payments from Stripe → their rows here, and the credits that they touch.
---
--- Invariant: each only moves forward: a refund that has failed does not stand again, a dispute that was decided is not
--- open again unless it is appealed. Stripe says nothing of a refund's mode: its payment does. Called by billing_worker.
-
-create function billing.sync_invoice_payment(
-    stripe_invoice_payment_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_charge_id text,
-    livemode boolean, status text, currency text, amount_paid bigint, paid_at timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into billing.invoice_payments as held (
-        stripe_invoice_payment_id, stripe_invoice_id, stripe_payment_intent_id, stripe_charge_id, status, amount_paid
-    )
-    values (
-        coalesce(sync_invoice_payment.stripe_invoice_payment_id, sync_invoice_payment.stripe_invoice_id),
-        sync_invoice_payment.stripe_invoice_id, sync_invoice_payment.stripe_payment_intent_id,
-        sync_invoice_payment.stripe_charge_id, sync_invoice_payment.status, sync_invoice_payment.amount_paid
-    )
-    on conflict on constraint invoice_payments_pkey do update
-    set status = excluded.status, amount_paid = excluded.amount_paid
-    where held.status = 'open';
-    if found and sync_invoice_payment.status = 'paid' then
-        perform billing._apply_returns_of_payment(
-            sync_invoice_payment.stripe_payment_intent_id, sync_invoice_payment.stripe_charge_id
-        );
-        -- A warning that came before: now it is known which subscription its charge paid for.
-        perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
-        where fraud_warnings.status = 'open' and (
-            fraud_warnings.stripe_payment_intent_id = sync_invoice_payment.stripe_payment_intent_id
-            or fraud_warnings.stripe_charge_id = sync_invoice_payment.stripe_charge_id
-        );
-    end if;
-    return 'applied';
-end
-$$;
-
-create function billing._refund_rank(status text)
-returns integer
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-    select case _refund_rank.status when 'pending' then 1 when 'requires_action' then 1 when 'succeeded' then 2 else 3 end
-$$;
-
-create function billing.sync_refund(
-    stripe_refund_id text, stripe_charge_id text, stripe_payment_intent_id text, status text, currency text,
-    amount bigint, reason text, failure_reason text, refunded_at timestamptz, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into billing.refunds as held (
-        stripe_refund_id, stripe_charge_id, stripe_payment_intent_id, status, currency, amount, reason, failure_reason,
-        refunded_at, as_of
-    )
-    values (
-        sync_refund.stripe_refund_id, sync_refund.stripe_charge_id, sync_refund.stripe_payment_intent_id,
-        sync_refund.status, sync_refund.currency, sync_refund.amount, sync_refund.reason, sync_refund.failure_reason,
-        sync_refund.refunded_at, sync_refund.as_of
-    )
-    on conflict on constraint refunds_pkey do update
-    set status = excluded.status,
-        reason = excluded.reason,
-        failure_reason = excluded.failure_reason,
-        as_of = greatest(held.as_of, excluded.as_of),
-        updated_at = now()
-    where billing._refund_rank(held.status) < billing._refund_rank(excluded.status);
-    if not found then
-        return 'stale';
-    end if;
-    perform billing._apply_returns_of_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
-    perform billing._lock_arrival(sync_refund.stripe_refund_id);
-    perform billing._fail_refund_action(sync_refund.stripe_refund_id);
-    if sync_refund.status = 'succeeded' then
-        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
-        select
-            (
-                select payments.account_id from billing.payments
-                where payments.stripe_charge_id = sync_refund.stripe_charge_id
-            ),
-            'administrators', 'refund_applied', 'refund_applied:' || sync_refund.stripe_refund_id,
-            jsonb_build_object(
-                'stripe_refund_id', sync_refund.stripe_refund_id, 'stripe_charge_id', sync_refund.stripe_charge_id,
-                'amount', sync_refund.amount, 'currency', sync_refund.currency, 'reason', sync_refund.reason
-            )
-        on conflict (dedupe_key) do nothing;
-    end if;
-    return 'applied';
-end
-$$;
-
--- An inquiry comes before the dispute that it may become, an appeal after the decision that it appeals against.
-create function billing._dispute_rank(status text)
-returns integer
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-    select array_position(array[
-        'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
-        'lost', 'appeal_needs_response', 'appeal_under_review', 'won'
-    ], _dispute_rank.status)
-$$;
-
-create function billing.sync_dispute(
-    stripe_dispute_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, status text,
-    currency text, amount bigint, reason text, evidence_due_at timestamptz, disputed_at timestamptz, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_before text;
-    v_dispute billing.disputes;
-begin
-    if billing._dispute_rank(sync_dispute.status) is null then
-        raise exception 'dispute % is %, which is no status that is known', sync_dispute.stripe_dispute_id, sync_dispute.status
-            using errcode = 'TB071', hint = 'Update Tillbase, then retry the event.';
-    end if;
-    perform billing._lock_arrival(sync_dispute.stripe_dispute_id);
-    select disputes.status into v_before from billing.disputes
-    where disputes.stripe_dispute_id = sync_dispute.stripe_dispute_id;
-    insert into billing.disputes as held (
-        stripe_dispute_id, stripe_charge_id, stripe_payment_intent_id, livemode, status, currency, amount, reason,
-        evidence_due_at, disputed_at, as_of
-    )
-    values (
-        sync_dispute.stripe_dispute_id, sync_dispute.stripe_charge_id, sync_dispute.stripe_payment_intent_id,
-        sync_dispute.livemode, sync_dispute.status, sync_dispute.currency, sync_dispute.amount, sync_dispute.reason,
-        sync_dispute.evidence_due_at, sync_dispute.disputed_at, sync_dispute.as_of
-    )
-    on conflict on constraint disputes_pkey do update
-    set status = excluded.status,
-        amount = excluded.amount,
-        reason = excluded.reason,
-        evidence_due_at = excluded.evidence_due_at,
-        as_of = greatest(held.as_of, excluded.as_of),
-        updated_at = now()
-    where (billing._dispute_rank(held.status), held.as_of) < (billing._dispute_rank(excluded.status), excluded.as_of)
-        or held.status in ('appeal_needs_response', 'appeal_under_review') and excluded.status = 'lost'
-        and held.as_of < excluded.as_of
-    returning * into v_dispute;
-    if not found then
-        return 'stale';
-    end if;
-    perform billing._apply_returns_of_payment(v_dispute.stripe_payment_intent_id, v_dispute.stripe_charge_id);
-    if v_before is distinct from v_dispute.status then
-        perform billing._tell_of_dispute(v_dispute, v_before);
-    end if;
-    return 'applied';
-end
-$$;
-
--- Administrators are told when a dispute is opened and when it is decided.
-create function billing._tell_of_dispute(dispute billing.disputes, before text)
-returns void
-language sql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
-    select
-        payments.account_id, 'administrators', told.kind,
-        format('%s:%s:%s', told.kind, (_tell_of_dispute.dispute).stripe_dispute_id, (_tell_of_dispute.dispute).status),
-        jsonb_build_object(
-            'stripe_dispute_id', (_tell_of_dispute.dispute).stripe_dispute_id,
-            'stripe_charge_id', (_tell_of_dispute.dispute).stripe_charge_id,
-            'status', (_tell_of_dispute.dispute).status, 'reason', (_tell_of_dispute.dispute).reason,
-            'amount', (_tell_of_dispute.dispute).amount, 'currency', (_tell_of_dispute.dispute).currency,
-            'evidence_due_at', (_tell_of_dispute.dispute).evidence_due_at
-        )
-    from (
-        select case
-            when (_tell_of_dispute.dispute).status in ('won', 'lost', 'warning_closed', 'prevented') then 'dispute_closed'
-            when _tell_of_dispute.before is null
-                or billing._dispute_rank(_tell_of_dispute.before) < billing._dispute_rank('needs_response')
-                and (_tell_of_dispute.dispute).status = 'needs_response' then 'dispute_opened'
-        end as kind
-    ) as told
-    left join billing.payments on payments.stripe_charge_id = (_tell_of_dispute.dispute).stripe_charge_id
-    where told.kind is not null
-    on conflict (dedupe_key) do nothing
-$$;
-
-create function billing.sync_credit_note(
-    stripe_credit_note_id text, stripe_invoice_id text, livemode boolean, status text, currency text, amount bigint,
-    amount_refunded bigint, reason text, noted_at timestamptz, lines jsonb, stripe_refund_ids text[],
-    pre_payment_amount bigint, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into billing.credit_notes as held (
-        stripe_credit_note_id, stripe_invoice_id, livemode, status, currency, amount, amount_refunded,
-        pre_payment_amount, stripe_refund_ids, reason, noted_at, as_of
-    )
-    values (
-        sync_credit_note.stripe_credit_note_id, sync_credit_note.stripe_invoice_id, sync_credit_note.livemode,
-        sync_credit_note.status, sync_credit_note.currency, sync_credit_note.amount, sync_credit_note.amount_refunded,
-        sync_credit_note.pre_payment_amount, coalesce(sync_credit_note.stripe_refund_ids, '{}'),
-        sync_credit_note.reason, sync_credit_note.noted_at, sync_credit_note.as_of
-    )
-    on conflict on constraint credit_notes_pkey do update
-    set status = excluded.status,
-        amount_refunded = greatest(held.amount_refunded, excluded.amount_refunded),
-        -- Refunds only ever join it.
-        stripe_refund_ids = array(
-            select refund_id from unnest(held.stripe_refund_ids || excluded.stripe_refund_ids) as refund_id
-            group by refund_id order by refund_id
-        ),
-        as_of = greatest(held.as_of, excluded.as_of),
-        updated_at = now()
-    where held.status = 'issued';
-    if not found then
-        return 'stale';
-    end if;
-    insert into billing.credit_note_lines (stripe_credit_note_id, number, stripe_line_id, amount)
-    select sync_credit_note.stripe_credit_note_id, line.number, line.item ->> 'stripe_line_id', (line.item ->> 'amount')::bigint
-    from jsonb_array_elements(sync_credit_note.lines) with ordinality as line (item, number)
-    on conflict do nothing;
-    perform billing._apply_returns_of_invoice(sync_credit_note.stripe_invoice_id);
-    return 'applied';
-end
-$$;
-
-revoke all on function
-    billing.sync_invoice_payment, billing._refund_rank, billing.sync_refund, billing._dispute_rank, billing.sync_dispute,
-    billing._tell_of_dispute, billing.sync_credit_note
-from public, anon, authenticated, service_role;
-grant execute on function
-    billing.sync_invoice_payment(text, text, text, text, boolean, text, text, bigint, timestamptz),
-    billing.sync_refund(text, text, text, text, text, bigint, text, text, timestamptz, timestamptz),
-    billing.sync_dispute(text, text, text, boolean, text, text, bigint, text, timestamptz, timestamptz, timestamptz),
-    billing.sync_credit_note(
-        text, text, boolean, text, text, bigint, bigint, text, timestamptz, jsonb, text[], bigint, timestamptz
-    )
-to billing_worker;
-
--- 40_stripe/50_saved_cards.sql
+-- 40_stripe/36_saved_cards.sql
 
 -- Cards that customers saved in Stripe: to tell their owners in time that one of them expires.
 --
@@ -8324,6 +6748,45 @@ comment on column billing.credit_schedules.terms_from is 'No terms of the plan f
 comment on column billing.credit_schedules.ends_at is 'No month starts from here on: the period is over, or the subscription has ended.';
 comment on column billing.credit_schedules.next_slot_at is 'Start of the next month to be granted; null: none is left.';
 comment on column billing.credit_schedules.disarmed_reason is 'Why months that start later wait; null: they don''t.';
+
+-- 50_allocation/11_pack_purchases.sql
+
+-- Facts: credit packs that were bought, each once by whatever way it was paid. service_role reads them.
+
+create table billing.pack_purchases (
+    business_key text primary key,
+    account_id uuid not null references billing.accounts (id),
+    source text not null,
+    reference_id text not null,
+    description text,
+    credits bigint not null,
+    price bigint not null,
+    stripe_price_id text,
+    stripe_checkout_session_id text,
+    stripe_invoice_id text,
+    stripe_line_id text,
+    stripe_payment_intent_id text,
+    purchased_at timestamptz not null,
+    expires_at timestamptz,
+    created_at timestamptz not null default now(),
+    constraint credits_are_not_negative check (credits >= 0),
+    constraint price_is_not_negative check (price >= 0)
+);
+
+create index pack_purchases_account on billing.pack_purchases (account_id);
+create index pack_purchases_session on billing.pack_purchases (stripe_checkout_session_id)
+where stripe_checkout_session_id is not null;
+create index pack_purchases_invoice on billing.pack_purchases (stripe_invoice_id) where stripe_invoice_id is not null;
+create index pack_purchases_payment_intent on billing.pack_purchases (stripe_payment_intent_id)
+where stripe_payment_intent_id is not null;
+
+alter table billing.pack_purchases enable row level security;
+revoke all on billing.pack_purchases from public, anon, authenticated, service_role;
+grant select on billing.pack_purchases to service_role;
+
+comment on table billing.pack_purchases is 'Credit packs that were paid for: what each was worth, and what paid for it.';
+comment on column billing.pack_purchases.credits is '0 where so little was paid for it that it is less than one.';
+comment on column billing.pack_purchases.price is 'What was paid, discounts taken off, in minor units; 0: nothing.';
 
 -- 50_allocation/12_months.sql
 
@@ -8730,6 +7193,45 @@ $$;
 revoke all on function
     billing._gone, billing._returns_of_payments, billing._returns_of_invoice, billing._price_of_invoice
 from public, anon, authenticated, service_role;
+
+-- 50_allocation/18_test_clocks.sql
+
+-- Stripe test clocks: subscriptions on one live at its time, also where billing time cannot be moved.
+--
+-- Invariant: in test mode only. Months that have begun by a test clock's time are granted to the accounts on it, and what
+-- has expired by then expires; everybody else lives at billing.current_time().
+
+create table billing.test_clocks (
+    stripe_test_clock_id text primary key,
+    frozen_at timestamptz not null
+);
+
+alter table billing.test_clocks enable row level security;
+revoke all on billing.test_clocks from public, anon, authenticated, service_role;
+grant select on billing.test_clocks to service_role;
+
+-- The time that an account lives at; moment: that of all others.
+create function billing._time_of_account(account_id uuid, moment timestamptz default billing.current_time())
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from billing.test_clocks) then
+        return _time_of_account.moment;
+    end if;
+    return greatest(_time_of_account.moment, (
+        select max(test_clocks.frozen_at) from billing.subscriptions
+        join billing.test_clocks on test_clocks.stripe_test_clock_id = subscriptions.stripe_test_clock_id
+        where subscriptions.account_id = _time_of_account.account_id
+    ));
+end
+$$;
+
+revoke all on function billing._time_of_account from public, anon, authenticated, service_role;
+
+comment on table billing.test_clocks is 'Stripe test clocks, and the time that the subscriptions on them live at.';
 
 -- 50_allocation/20_credit_guard.sql
 
@@ -9333,81 +7835,6 @@ grant execute on function billing.record_card(text, boolean, text, timestamptz) 
 
 comment on function billing.record_card(text, boolean, text, timestamptz) is 'Stripe saw a card on a customer: applied, or stale where it was known to have seen it by then.';
 
--- 50_allocation/24_review_held_credits.sql
-
--- An administrator's word on credits that the guard holds.
---
--- Invariant: reviewed once; approving gives what was held, or back what was taken, exactly once. Who and why is kept
--- for ever. Callable by service_role; clients never.
-
-create function billing.review_held_credits(id bigint, decision text, reason text, actor text)
-returns billing.held_credits
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_held billing.held_credits;
-    v_status text := case review_held_credits.decision when 'approve' then 'approved' when 'refuse' then 'refused' end;
-begin
-    perform billing._check_reason(review_held_credits.reason, review_held_credits.actor);
-    if v_status is null then
-        raise exception 'decision % is not known', coalesce(review_held_credits.decision, 'null')
-            using errcode = 'TB034', hint = 'Use approve or refuse.';
-    end if;
-    select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
-    if found then
-        -- Read again under the lock that whatever holds or gives credits takes.
-        perform billing._lock_balance(v_held.account_id);
-        select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
-    end if;
-    if not found then
-        raise exception 'no credits are held under %', coalesce(review_held_credits.id::text, 'null')
-            using errcode = 'TB035', hint = 'List what is held with `till credits held`.';
-    elsif v_held.reviewed_at is not null and v_held.status = v_status then
-        return v_held;
-    elsif v_held.reviewed_at is not null then
-        raise exception 'held credits % were % by %', v_held.id, v_held.status, v_held.reviewed_by
-            using errcode = 'TB036', hint = 'What was decided stays: grant credits, or revoke them, by hand.';
-    elsif v_status = 'approved' then
-        perform billing._check_open(v_held.account_id);
-        perform billing._give_held(v_held, review_held_credits.actor);
-        perform billing._post_returned_credits(v_held.stripe_invoice_id) where v_held.stripe_invoice_id is not null;
-    end if;
-
-    update billing.held_credits
-    set status = v_status,
-        reason = review_held_credits.reason,
-        reviewed_by = review_held_credits.actor,
-        reviewed_at = billing.current_time(),
-        updated_at = now()
-    where held_credits.id = v_held.id
-    returning * into v_held;
-    return v_held;
-end
-$$;
-
-create function public.review_held_credits(id bigint, decision text, reason text, actor text)
-returns billing.held_credits
-language sql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-    select billing.review_held_credits(
-        review_held_credits.id, review_held_credits.decision, review_held_credits.reason, review_held_credits.actor
-    )
-$$;
-
-revoke all on function
-    billing.review_held_credits(bigint, text, text, text), public.review_held_credits(bigint, text, text, text)
-from public, anon, authenticated, service_role;
-grant execute on function
-    billing.review_held_credits(bigint, text, text, text), public.review_held_credits(bigint, text, text, text)
-to service_role;
-
-comment on function billing.review_held_credits(bigint, text, text, text) is 'Approves or refuses credits that are held (decision: approve or refuse), once; the same decision again changes nothing. What was refused by the policy alone can still be approved.';
-
 -- 50_allocation/30_paid_time.sql
 
 -- The lines of a paid invoice → stretches of paid time (credit_schedules), and what the subscription's state means for them.
@@ -9868,240 +8295,7 @@ revoke all on function
     billing._record_paid_time, billing._match_credits, billing._waiting_reason, billing._arm_schedules
 from public, anon, authenticated, service_role;
 
--- 50_allocation/32_initial_credits.sql
-
--- Initial and trial credits: what is given once for each account and product, with the first paid period or the trial.
---
--- Invariant: initial credits are those of the earliest paid period, whichever is reported first; trial credits those of
--- the plans that the trial began with, once for each trial whatever it changes to, and they expire with it unless the plan
--- says trial_credits_end: keep. Private: called by _allocate_subscription.
-
--- The initial credits that an invoice paid for: a share of them is gone, beside what its months and packs lost.
-create function billing._post_returned_initial(invoice billing.invoices)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_lot billing.credit_grants;
-    v_key text;
-    v_change bigint;
-    v_lots bigint[];
-begin
-    for v_lot in
-        select * from billing.credit_grants
-        where credit_grants.stripe_invoice_id = (_post_returned_initial.invoice).stripe_invoice_id
-            and credit_grants.key_space = 'stripe' and credit_grants.idempotency_key ^@ 'initial:'
-            and credit_grants.idempotency_key !~ '#'
-        order by credit_grants.id
-    loop
-        v_key := v_lot.idempotency_key || ':returned';
-        v_change := -coalesce((
-            select sum(returned.credits) from billing._returned_credits(v_lot.stripe_invoice_id) as returned
-            where returned.moment is null and returned.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
-        ), 0) - billing._posted_credits(v_lot.account_id, v_key);
-        if v_change < 0 then
-            select array_agg(lots.id order by lots.id = v_lot.id desc, lots.id desc) into v_lots
-            from billing.credit_grants as lots
-            where lots.stripe_invoice_id = v_lot.stripe_invoice_id and lots.key_space = 'stripe'
-                and not lots.idempotency_key ^@ 'free:';
-            perform billing._take_back(
-                v_lot.account_id, v_key, -v_change, v_lots,
-                (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
-            );
-        elsif v_change > 0 then
-            perform billing._give_back(v_lot.account_id, v_key, v_change);
-        end if;
-    end loop;
-end
-$$;
-
--- Initial credits of a paid line. Where a later period was reported first, its lot goes over to the earlier one, with
--- what that one gives more or less.
-create function billing._grant_initial(
-    invoice billing.invoices, stripe_price_id text, stripe_subscription_item_id text, period_start timestamptz
-)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_invoice billing.invoices := _grant_initial.invoice;
-    v_terms billing.credit_terms;
-    v_plan billing.plans;
-    v_key text;
-    v_lot record;
-    v_change bigint;
-begin
-    select billing._once_key('initial', v_invoice.account_id, plans.stripe_product_id) into strict v_key
-    from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
-    select credit_grants.id, credit_grants.stripe_invoice_id, credit_grants.stripe_subscription_item_id into v_lot
-    from billing.credit_grants
-    where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
-    if found and _grant_initial.period_start
-        >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
-        return;  -- nor is what is held for review of a later period
-    end if;
-    select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
-    v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
-    if v_lot.id is null or billing._is_held(v_key) then
-        if v_terms.initial_credits > 0 then
-            perform billing._grant_once(
-                account_id => v_invoice.account_id,
-                kind => 'initial',
-                idempotency_key => v_key,
-                amount => v_terms.initial_credits,
-                source => 'stripe.subscription',
-                reference_id => v_invoice.stripe_subscription_id,
-                description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
-                stripe_invoice_id => v_invoice.stripe_invoice_id,
-                stripe_subscription_item_id => _grant_initial.stripe_subscription_item_id,
-                stripe_price_id => v_plan.stripe_price_id
-            );
-        end if;
-        return;
-    elsif v_lot.stripe_invoice_id = v_invoice.stripe_invoice_id then
-        return;
-    end if;
-
-    update billing.credit_grants
-    set stripe_invoice_id = v_invoice.stripe_invoice_id,
-        stripe_subscription_item_id = _grant_initial.stripe_subscription_item_id,
-        stripe_price_id = v_plan.stripe_price_id,
-        reference_id = v_invoice.stripe_subscription_id
-    where credit_grants.id = v_lot.id;
-    v_change := v_terms.initial_credits - billing._posted_credits(v_invoice.account_id, v_key);
-    if v_change < 0 then
-        perform billing._take_back(
-            v_invoice.account_id, v_key, -v_change, array[v_lot.id], 'clamp_and_record',
-            'An earlier paid period gives fewer initial credits'
-        );
-    elsif v_change > 0 then
-        v_change := billing._give_back(v_invoice.account_id, v_key, v_change);
-    end if;
-    if v_change > 0 then
-        perform billing._grant_credits(
-            account_id => v_invoice.account_id,
-            amount => v_change,
-            key_space => 'stripe',
-            idempotency_key => billing._next_lot_key(v_key),
-            source => 'stripe.subscription',
-            reference_id => v_invoice.stripe_subscription_id,
-            description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
-            stripe_invoice_id => v_invoice.stripe_invoice_id,
-            stripe_subscription_item_id => _grant_initial.stripe_subscription_item_id,
-            stripe_price_id => v_plan.stripe_price_id
-        );
-    end if;
-    -- What was returned of the later one is not its loss any more.
-    perform billing._post_returned_initial(v_invoice);
-end
-$$;
-
--- A trial need not have an invoice: its credits come with the subscription's state.
-create function billing._grant_trial(subscription billing.subscriptions)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_subscription billing.subscriptions := _grant_trial.subscription;
-    v_item billing.trial_items;
-    v_plan billing.plans;
-    v_terms billing.credit_terms;
-    v_lot billing.credit_grants;
-    v_keys text[] := '{}';
-begin
-    for v_item in
-        select trial_items.* from billing.trial_items
-        where trial_items.stripe_subscription_id = v_subscription.stripe_subscription_id
-            and trial_items.seen_at = (
-                select min(others.seen_at) from billing.trial_items as others
-                where others.stripe_subscription_id = v_subscription.stripe_subscription_id
-            )
-        order by trial_items.stripe_subscription_item_id, trial_items.stripe_price_id
-    loop
-        v_plan := billing._plan_of_line(v_subscription.stripe_subscription_id, v_item.stripe_price_id);
-        v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
-        continue when coalesce(v_terms.trial_credits, 0) = 0;
-        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
-        -- A later trial was reported first: its lot goes over to this one.
-        update billing.credit_grants as lots
-        set reference_id = v_subscription.stripe_subscription_id,
-            stripe_subscription_item_id = v_item.stripe_subscription_item_id,
-            stripe_price_id = v_plan.stripe_price_id,
-            effective_at = least(lots.effective_at, v_subscription.trial_start)
-        from billing.subscriptions as later
-        where lots.key_space = 'stripe' and lots.idempotency_key = v_keys[cardinality(v_keys)]
-            and later.stripe_subscription_id = lots.reference_id
-            and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
-            and later.trial_start > v_subscription.trial_start;
-        -- Or it was taken back, because the trial that it was granted for had begun with another plan.
-        update billing.credit_grants as lots
-        set reference_id = v_subscription.stripe_subscription_id,
-            stripe_subscription_item_id = v_item.stripe_subscription_item_id,
-            stripe_price_id = v_plan.stripe_price_id,
-            expires_at = case when v_terms.trial_end_credits = 'trial_end' then v_subscription.trial_end end
-        where lots.key_space = 'stripe' and lots.idempotency_key = v_keys[cardinality(v_keys)]
-            and billing._posted_credits(lots.account_id, lots.idempotency_key) = 0
-        returning * into v_lot;
-        if found then
-            perform billing._give_back(
-                v_lot.account_id, v_lot.idempotency_key, least(v_lot.amount, v_terms.trial_credits)
-            );
-            perform billing._remember_due(v_lot.account_id, v_lot.expires_at) where v_lot.expires_at is not null;
-            continue;
-        end if;
-        perform billing._grant_once(
-            account_id => v_subscription.account_id,
-            kind => 'trial',
-            idempotency_key => v_keys[cardinality(v_keys)],
-            amount => v_terms.trial_credits,
-            source => 'stripe.trial',
-            reference_id => v_subscription.stripe_subscription_id,
-            description => 'Trial credits for ' || billing._plan_name(v_plan),
-            stripe_invoice_id => null,
-            stripe_subscription_item_id => v_item.stripe_subscription_item_id,
-            stripe_price_id => v_plan.stripe_price_id,
-            effective_at => least(v_subscription.trial_start, billing.current_time()),
-            expires_at => case when v_terms.trial_end_credits = 'trial_end' then v_subscription.trial_end end
-        );
-    end loop;
-
-    for v_lot in
-        select * from billing.credit_grants
-        where credit_grants.account_id = v_subscription.account_id and credit_grants.source = 'stripe.trial'
-            and credit_grants.reference_id = v_subscription.stripe_subscription_id
-    loop
-        if v_lot.idempotency_key <> all (v_keys) then
-            -- Of a plan that the trial changed to: it was reported before the one that it began with.
-            if billing._posted_credits(v_lot.account_id, v_lot.idempotency_key) > 0 then
-                perform billing._take_back(
-                    v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
-                    'The trial began with another plan'
-                );
-                perform billing._grant_trial(others) from billing.subscriptions as others
-                where others.account_id = v_subscription.account_id and others.trial_end is not null
-                    and others.stripe_subscription_id <> v_subscription.stripe_subscription_id;
-            end if;
-        elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
-            and v_subscription.trial_end > v_lot.effective_at then
-            -- The trial was made longer or shorter.
-            update billing.credit_grants set expires_at = v_subscription.trial_end where credit_grants.id = v_lot.id;
-            perform billing._remember_due(v_lot.account_id, v_subscription.trial_end);
-        end if;
-    end loop;
-end
-$$;
-
-revoke all on function
-    billing._post_returned_initial, billing._grant_initial, billing._grant_trial
-from public, anon, authenticated, service_role;
-
--- 50_allocation/34_worth.sql
+-- 50_allocation/32_worth.sql
 
 -- Facts → worth: what subscriptions have been paid for, as moves of credits.
 --
@@ -10581,7 +8775,7 @@ revoke all on function
     billing._moment_text, billing._returned_credits, billing._is_plain, billing._plain_worth, billing._worth
 from public, anon, authenticated, service_role;
 
--- 50_allocation/36_take_back.sql
+-- 50_allocation/34_take_back.sql
 
 -- Credits that are worth less than was granted → taken back of the lots that one payment or one month brought.
 --
@@ -10935,71 +9129,814 @@ from public, anon, authenticated, service_role;
 
 comment on table billing.carried_credits is 'Credits that were spent of time that Stripe credited back (below zero), and credits that were granted less for them (above zero), by business key.';
 
--- 50_allocation/38_test_clocks.sql
+-- 50_allocation/36_initial_credits.sql
 
--- Stripe test clocks: subscriptions on one live at its time, also where billing time cannot be moved.
+-- Initial and trial credits: what is given once for each account and product, with the first paid period or the trial.
 --
--- Invariant: in test mode only. Months that have begun by a test clock's time are granted to the accounts on it, and what
--- has expired by then expires; everybody else lives at billing.current_time(). Called by billing_worker.
+-- Invariant: initial credits are those of the earliest paid period, whichever is reported first; trial credits those of
+-- the plans that the trial began with, once for each trial whatever it changes to, and they expire with it unless the plan
+-- says trial_credits_end: keep. Private: called by _allocate_subscription.
 
-create table billing.test_clocks (
-    stripe_test_clock_id text primary key,
-    frozen_at timestamptz not null
-);
+-- The initial credits that an invoice paid for: a share of them is gone, beside what its months and packs lost.
+create function billing._post_returned_initial(invoice billing.invoices)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lot billing.credit_grants;
+    v_key text;
+    v_change bigint;
+    v_lots bigint[];
+begin
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.stripe_invoice_id = (_post_returned_initial.invoice).stripe_invoice_id
+            and credit_grants.key_space = 'stripe' and credit_grants.idempotency_key ^@ 'initial:'
+            and credit_grants.idempotency_key !~ '#'
+        order by credit_grants.id
+    loop
+        v_key := v_lot.idempotency_key || ':returned';
+        v_change := -coalesce((
+            select sum(returned.credits) from billing._returned_credits(v_lot.stripe_invoice_id) as returned
+            where returned.moment is null and returned.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
+        ), 0) - billing._posted_credits(v_lot.account_id, v_key);
+        if v_change < 0 then
+            select array_agg(lots.id order by lots.id = v_lot.id desc, lots.id desc) into v_lots
+            from billing.credit_grants as lots
+            where lots.stripe_invoice_id = v_lot.stripe_invoice_id and lots.key_space = 'stripe'
+                and not lots.idempotency_key ^@ 'free:';
+            perform billing._take_back(
+                v_lot.account_id, v_key, -v_change, v_lots,
+                (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
+            );
+        elsif v_change > 0 then
+            perform billing._give_back(v_lot.account_id, v_key, v_change);
+        end if;
+    end loop;
+end
+$$;
 
-alter table billing.test_clocks enable row level security;
-revoke all on billing.test_clocks from public, anon, authenticated, service_role;
-grant select on billing.test_clocks to service_role;
+-- Initial credits of a paid line. Where a later period was reported first, its lot goes over to the earlier one, with
+-- what that one gives more or less.
+create function billing._grant_initial(
+    invoice billing.invoices, stripe_price_id text, stripe_subscription_item_id text, period_start timestamptz
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices := _grant_initial.invoice;
+    v_terms billing.credit_terms;
+    v_plan billing.plans;
+    v_key text;
+    v_lot record;
+    v_change bigint;
+begin
+    select billing._once_key('initial', v_invoice.account_id, plans.stripe_product_id) into strict v_key
+    from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
+    select credit_grants.id, credit_grants.stripe_invoice_id, credit_grants.stripe_subscription_item_id into v_lot
+    from billing.credit_grants
+    where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
+    if found and _grant_initial.period_start
+        >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
+        return;  -- nor is what is held for review of a later period
+    end if;
+    select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
+    v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
+    if v_lot.id is null or billing._is_held(v_key) then
+        if v_terms.initial_credits > 0 then
+            perform billing._grant_once(
+                account_id => v_invoice.account_id,
+                kind => 'initial',
+                idempotency_key => v_key,
+                amount => v_terms.initial_credits,
+                source => 'stripe.subscription',
+                reference_id => v_invoice.stripe_subscription_id,
+                description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
+                stripe_invoice_id => v_invoice.stripe_invoice_id,
+                stripe_subscription_item_id => _grant_initial.stripe_subscription_item_id,
+                stripe_price_id => v_plan.stripe_price_id
+            );
+        end if;
+        return;
+    elsif v_lot.stripe_invoice_id = v_invoice.stripe_invoice_id then
+        return;
+    end if;
 
--- The time that an account lives at; moment: that of all others.
-create function billing._time_of_account(account_id uuid, moment timestamptz default billing.current_time())
-returns timestamptz
+    update billing.credit_grants
+    set stripe_invoice_id = v_invoice.stripe_invoice_id,
+        stripe_subscription_item_id = _grant_initial.stripe_subscription_item_id,
+        stripe_price_id = v_plan.stripe_price_id,
+        reference_id = v_invoice.stripe_subscription_id
+    where credit_grants.id = v_lot.id;
+    v_change := v_terms.initial_credits - billing._posted_credits(v_invoice.account_id, v_key);
+    if v_change < 0 then
+        perform billing._take_back(
+            v_invoice.account_id, v_key, -v_change, array[v_lot.id], 'clamp_and_record',
+            'An earlier paid period gives fewer initial credits'
+        );
+    elsif v_change > 0 then
+        v_change := billing._give_back(v_invoice.account_id, v_key, v_change);
+    end if;
+    if v_change > 0 then
+        perform billing._grant_credits(
+            account_id => v_invoice.account_id,
+            amount => v_change,
+            key_space => 'stripe',
+            idempotency_key => billing._next_lot_key(v_key),
+            source => 'stripe.subscription',
+            reference_id => v_invoice.stripe_subscription_id,
+            description => 'Initial subscription credits for ' || billing._plan_name(v_plan),
+            stripe_invoice_id => v_invoice.stripe_invoice_id,
+            stripe_subscription_item_id => _grant_initial.stripe_subscription_item_id,
+            stripe_price_id => v_plan.stripe_price_id
+        );
+    end if;
+    -- What was returned of the later one is not its loss any more.
+    perform billing._post_returned_initial(v_invoice);
+end
+$$;
+
+-- A trial need not have an invoice: its credits come with the subscription's state.
+create function billing._grant_trial(subscription billing.subscriptions)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription billing.subscriptions := _grant_trial.subscription;
+    v_item billing.trial_items;
+    v_plan billing.plans;
+    v_terms billing.credit_terms;
+    v_lot billing.credit_grants;
+    v_keys text[] := '{}';
+begin
+    for v_item in
+        select trial_items.* from billing.trial_items
+        where trial_items.stripe_subscription_id = v_subscription.stripe_subscription_id
+            and trial_items.seen_at = (
+                select min(others.seen_at) from billing.trial_items as others
+                where others.stripe_subscription_id = v_subscription.stripe_subscription_id
+            )
+        order by trial_items.stripe_subscription_item_id, trial_items.stripe_price_id
+    loop
+        v_plan := billing._plan_of_line(v_subscription.stripe_subscription_id, v_item.stripe_price_id);
+        v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
+        continue when coalesce(v_terms.trial_credits, 0) = 0;
+        v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
+        -- A later trial was reported first: its lot goes over to this one.
+        update billing.credit_grants as lots
+        set reference_id = v_subscription.stripe_subscription_id,
+            stripe_subscription_item_id = v_item.stripe_subscription_item_id,
+            stripe_price_id = v_plan.stripe_price_id,
+            effective_at = least(lots.effective_at, v_subscription.trial_start)
+        from billing.subscriptions as later
+        where lots.key_space = 'stripe' and lots.idempotency_key = v_keys[cardinality(v_keys)]
+            and later.stripe_subscription_id = lots.reference_id
+            and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
+            and later.trial_start > v_subscription.trial_start;
+        -- Or it was taken back, because the trial that it was granted for had begun with another plan.
+        update billing.credit_grants as lots
+        set reference_id = v_subscription.stripe_subscription_id,
+            stripe_subscription_item_id = v_item.stripe_subscription_item_id,
+            stripe_price_id = v_plan.stripe_price_id,
+            expires_at = case when v_terms.trial_end_credits = 'trial_end' then v_subscription.trial_end end
+        where lots.key_space = 'stripe' and lots.idempotency_key = v_keys[cardinality(v_keys)]
+            and billing._posted_credits(lots.account_id, lots.idempotency_key) = 0
+        returning * into v_lot;
+        if found then
+            perform billing._give_back(
+                v_lot.account_id, v_lot.idempotency_key, least(v_lot.amount, v_terms.trial_credits)
+            );
+            perform billing._remember_due(v_lot.account_id, v_lot.expires_at) where v_lot.expires_at is not null;
+            continue;
+        end if;
+        perform billing._grant_once(
+            account_id => v_subscription.account_id,
+            kind => 'trial',
+            idempotency_key => v_keys[cardinality(v_keys)],
+            amount => v_terms.trial_credits,
+            source => 'stripe.trial',
+            reference_id => v_subscription.stripe_subscription_id,
+            description => 'Trial credits for ' || billing._plan_name(v_plan),
+            stripe_invoice_id => null,
+            stripe_subscription_item_id => v_item.stripe_subscription_item_id,
+            stripe_price_id => v_plan.stripe_price_id,
+            effective_at => least(v_subscription.trial_start, billing.current_time()),
+            expires_at => case when v_terms.trial_end_credits = 'trial_end' then v_subscription.trial_end end
+        );
+    end loop;
+
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = v_subscription.account_id and credit_grants.source = 'stripe.trial'
+            and credit_grants.reference_id = v_subscription.stripe_subscription_id
+    loop
+        if v_lot.idempotency_key <> all (v_keys) then
+            -- Of a plan that the trial changed to: it was reported before the one that it began with.
+            if billing._posted_credits(v_lot.account_id, v_lot.idempotency_key) > 0 then
+                perform billing._take_back(
+                    v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
+                    'The trial began with another plan'
+                );
+                perform billing._grant_trial(others) from billing.subscriptions as others
+                where others.account_id = v_subscription.account_id and others.trial_end is not null
+                    and others.stripe_subscription_id <> v_subscription.stripe_subscription_id;
+            end if;
+        elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
+            and v_subscription.trial_end > v_lot.effective_at then
+            -- The trial was made longer or shorter.
+            update billing.credit_grants set expires_at = v_subscription.trial_end where credit_grants.id = v_lot.id;
+            perform billing._remember_due(v_lot.account_id, v_subscription.trial_end);
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function
+    billing._post_returned_initial, billing._grant_initial, billing._grant_trial
+from public, anon, authenticated, service_role;
+
+-- 50_allocation/38_freeze_disputed.sql
+
+-- What open disputes contest → frozen, by holds that no app can capture or release; what of it is spent is frozen when it
+-- comes back.
+--
+-- Private. The caller has locked the balance.
+
+-- How many credits of lots are frozen, or are to be when they come back.
+create function billing._frozen_of_lots(grant_ids bigint[])
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(sum(lots.contested + coalesce(holds.amount, 0)), 0)::bigint
+    from billing.credit_grants as lots
+    left join (
+        select credit_holds.frozen_grant_id, sum(credit_holds.amount) as amount from billing.credit_holds
+        where credit_holds.frozen_grant_id = any (_frozen_of_lots.grant_ids) and credit_holds.status = 'held'
+        group by credit_holds.frozen_grant_id
+    ) as holds on holds.frozen_grant_id = lots.id
+    where lots.id = any (_frozen_of_lots.grant_ids)
+$$;
+
+-- Thaws lots, unless just so many credits of them are frozen: before anything is taken of them.
+create function billing._thaw_lots(grant_ids bigint[], amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if billing._frozen_of_lots(_thaw_lots.grant_ids) = _thaw_lots.amount then
+        return;
+    end if;
+    update billing.credit_grants set contested = 0
+    where credit_grants.id = any (_thaw_lots.grant_ids) and credit_grants.contested > 0;
+    perform billing._thaw(credit_holds) from billing.credit_holds
+    where credit_holds.frozen_grant_id = any (_thaw_lots.grant_ids) and credit_holds.status = 'held';
+end
+$$;
+
+-- Freezes so many credits of lots, the latest first, and remembers what could not be frozen.
+create function billing._freeze_lots(grant_ids bigint[], amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_left bigint := _freeze_lots.amount - billing._frozen_of_lots(_freeze_lots.grant_ids);
+    v_lot billing.credit_grants;
+    v_part bigint;
+begin
+    for v_lot in
+        select * from billing.credit_grants where credit_grants.id = any (_freeze_lots.grant_ids)
+        order by credit_grants.effective_at desc, credit_grants.id desc
+    loop
+        v_part := least(v_left, v_lot.remaining - v_lot.held);
+        continue when v_part <= 0;
+        perform billing._freeze(v_lot, v_part);
+        v_left := v_left - v_part;
+    end loop;
+    for v_lot in
+        select * from billing.credit_grants where credit_grants.id = any (_freeze_lots.grant_ids)
+        order by credit_grants.effective_at desc, credit_grants.id desc
+    loop
+        v_part := least(v_left, billing._spent_of_lot(v_lot) - billing._frozen_of_lots(array[v_lot.id]));
+        continue when v_part <= 0;
+        update billing.credit_grants set contested = credit_grants.contested + v_part where credit_grants.id = v_lot.id;
+        v_left := v_left - v_part;
+    end loop;
+end
+$$;
+
+-- What an invoice paid for: all that can be taken or frozen when its money is returned or disputed.
+create function billing._lots_of_invoice(stripe_invoice_id text)
+returns bigint[]
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (select from billing.test_clocks) then
-        return _time_of_account.moment;
-    end if;
-    return greatest(_time_of_account.moment, (
-        select max(test_clocks.frozen_at) from billing.subscriptions
-        join billing.test_clocks on test_clocks.stripe_test_clock_id = subscriptions.stripe_test_clock_id
-        where subscriptions.account_id = _time_of_account.account_id
-    ));
+    return array(
+        select lots.id from billing.credit_grants as lots
+        where lots.stripe_invoice_id = _lots_of_invoice.stripe_invoice_id and lots.key_space = 'stripe'
+            and not lots.idempotency_key ^@ 'free:'
+    );
 end
 $$;
 
-create function billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamptz)
+-- How many credits of an invoice would be gone if its open disputes were lost: of months that have begun, of the first
+-- one also where it was paid ahead of time.
+create function billing._contested_credits(stripe_invoice_id text)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_begun timestamptz;
+begin
+    select greatest(billing._time_of_account(invoices.account_id), (
+        select min(schedules.period_start) from billing.credit_schedules as schedules
+        where schedules.stripe_invoice_id = invoices.stripe_invoice_id
+    )) into v_begun
+    from billing.invoices where invoices.stripe_invoice_id = _contested_credits.stripe_invoice_id;
+    return greatest((
+        select coalesce(sum(contested.credits), 0)
+        from billing._returned_credits(_contested_credits.stripe_invoice_id, true) as contested
+        where contested.moment is null or contested.moment <= v_begun
+    ) - (
+        select coalesce(sum(returned.credits), 0)
+        from billing._returned_credits(_contested_credits.stripe_invoice_id) as returned
+        where returned.moment is null or returned.moment <= v_begun
+    ), 0);
+end
+$$;
+
+-- Freezes again what the open disputes of an invoice contest, after something was taken of it.
+create function billing._freeze_contested(stripe_invoice_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._freeze_lots(
+        billing._lots_of_invoice(_freeze_contested.stripe_invoice_id),
+        billing._contested_credits(_freeze_contested.stripe_invoice_id)
+    );
+end
+$$;
+
+revoke all on function
+    billing._frozen_of_lots, billing._thaw_lots, billing._freeze_lots, billing._lots_of_invoice,
+    billing._contested_credits, billing._freeze_contested
+from public, anon, authenticated, service_role;
+
+-- 50_allocation/40_purchase_packs.sql
+
+-- Packs that were paid for, whatever the way: a Checkout Session, a Stripe invoice, a recharge.
+--
+-- Invariant: a purchase is one row, by a key that every way of reporting it agrees on, and it is granted once. Its credits
+-- are what the pack was worth when it was paid: editing a price changes none of them. What was not paid for at all comes
+-- once for each account, product and calendar month. Of returned money as much goes as its share of the price.
+--
+-- Only functions write; service_role reads. Private: called by what records sessions, invoices and payment intents.
+
+-- How many digits a currency has after the point at Stripe: docs.stripe.com/currencies, zero-decimal and three-decimal.
+create function billing._minor_digits(currency text)
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when lower(_minor_digits.currency) in (
+            'bif', 'clp', 'djf', 'gnf', 'jpy', 'kmf', 'krw', 'mga', 'pyg', 'rwf', 'vnd', 'vuv', 'xaf', 'xof', 'xpf'
+        ) then 0
+        when lower(_minor_digits.currency) in ('bhd', 'jod', 'kwd', 'omr', 'tnd') then 3
+        else 2
+    end
+$$;
+
+-- Credits of so many packs for an amount that was paid, in minor units.
+create function billing._credits_of_pack(pack billing.credit_packs, quantity bigint, amount bigint)
+returns numeric
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when (_credits_of_pack.pack).credits_per_unit is not null then floor(
+            (_credits_of_pack.pack).credits_per_unit * _credits_of_pack.amount
+            / power(10::numeric, billing._minor_digits((_credits_of_pack.pack).currency))
+        )
+        else (_credits_of_pack.pack).pack_credits * coalesce(_credits_of_pack.quantity, 1)::numeric
+    end
+$$;
+
+-- How many credits of a purchase its returned money takes.
+create function billing._returned_of_purchase(purchase billing.pack_purchases, with_contested boolean default false)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_purchase billing.pack_purchases := _returned_of_purchase.purchase;
+    v_returned numeric;
+begin
+    if v_purchase.price = 0 then
+        return 0;
+    elsif v_purchase.stripe_line_id is not null then
+        return coalesce((
+            select returned.credits
+            from billing._returned_credits(v_purchase.stripe_invoice_id, _returned_of_purchase.with_contested) as returned
+            where returned.stripe_subscription_item_id = v_purchase.business_key
+        ), 0);
+    end if;
+    select sum(returns.amount) into v_returned
+    from billing._returns_of_payments(array[v_purchase.stripe_payment_intent_id], '{}', '{}') as returns
+    where _returned_of_purchase.with_contested or not returns.is_contested;
+    return billing._gone(v_purchase.credits, coalesce(v_returned, 0), v_purchase.price);
+end
+$$;
+
+-- Brings the ledger to what a purchase is worth: grants it, or takes back and gives back what its money says.
+create function billing._post_purchase(business_key text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_purchase billing.pack_purchases;
+    v_change bigint;
+    v_returned bigint;
+begin
+    select * into strict v_purchase from billing.pack_purchases
+    where pack_purchases.business_key = _post_purchase.business_key;
+    perform billing._lock_balance(v_purchase.account_id);
+    v_returned := billing._returned_of_purchase(v_purchase);
+    v_change := v_purchase.credits - v_returned
+        - billing._posted_credits(v_purchase.account_id, v_purchase.business_key);
+    if exists (
+        select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
+    ) then
+        -- Nothing can be taken of a closed account; what was never granted is refused by name.
+        if v_change > 0 and v_returned = 0 then
+            perform billing._check_open(v_purchase.account_id);
+        end if;
+        return;
+    elsif v_change < 0 then
+        perform billing._take_back(
+            v_purchase.account_id, v_purchase.business_key, -v_change, billing._lots_of_purchase(v_purchase),
+            (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
+        );
+    elsif v_change > 0 then
+        v_change := billing._give_back(v_purchase.account_id, v_purchase.business_key, v_change);
+        -- What an invoice pays for may have been paid off the customer's balance.
+        if v_purchase.stripe_invoice_id is not null and v_purchase.price > 0 then
+            v_change := billing._less_carried(v_purchase.account_id, v_purchase.business_key, v_change);
+        end if;
+        if v_change > 0 then
+            perform billing._grant_credits(
+                account_id => v_purchase.account_id,
+                amount => v_change,
+                key_space => 'stripe',
+                idempotency_key => billing._next_lot_key(v_purchase.business_key),
+                source => v_purchase.source,
+                reference_id => v_purchase.reference_id,
+                description => v_purchase.description,
+                effective_at => least(v_purchase.purchased_at, billing.current_time()),
+                expires_at => v_purchase.expires_at,
+                stripe_invoice_id => v_purchase.stripe_invoice_id,
+                stripe_price_id => v_purchase.stripe_price_id,
+                stripe_checkout_session_id => v_purchase.stripe_checkout_session_id,
+                stripe_payment_intent_id => v_purchase.stripe_payment_intent_id
+            );
+        end if;
+    end if;
+end
+$$;
+
+create function billing._lots_of_purchase(purchase billing.pack_purchases)
+returns bigint[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select lots.id from billing.credit_grants as lots
+        where lots.account_id = (_lots_of_purchase.purchase).account_id and lots.key_space = 'stripe'
+            and lots.entry_id is not null
+            and (
+                lots.idempotency_key = (_lots_of_purchase.purchase).business_key
+                or lots.idempotency_key ^@ ((_lots_of_purchase.purchase).business_key || '#')
+                or lots.stripe_invoice_id = (_lots_of_purchase.purchase).stripe_invoice_id
+                and not lots.idempotency_key ^@ 'free:'
+            )
+        order by lots.idempotency_key = (_lots_of_purchase.purchase).business_key desc, lots.id desc
+    );
+end
+$$;
+
+-- TB010 while a price that declares credits is no pack here; TB011 and TB055 while nobody can tell whose it is.
+create function billing._check_buyer(stripe_id text, stripe_customer_id text, account_id uuid)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _check_buyer.account_id is null and _check_buyer.stripe_customer_id is null then
+        raise exception 'a guest paid for %: it is linked to no account', _check_buyer.stripe_id
+            using errcode = 'TB055',
+            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
+    elsif _check_buyer.account_id is null then
+        raise exception 'customer % of % is linked to no account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
+            using errcode = 'TB011', detail = _check_buyer.stripe_customer_id,
+            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
+    end if;
+end
+$$;
+
+-- Records one purchase, unless it is known, and grants it.
+create function billing._purchase(purchase billing.pack_purchases)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_purchase billing.pack_purchases := _purchase.purchase;
+begin
+    v_purchase.created_at := now();
+    insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
+    perform billing._post_purchase(v_purchase.business_key);
+    -- A test clock may be past what the purchase is good for.
+    perform billing._settle_due(array[v_purchase.account_id], billing._time_of_account(v_purchase.account_id))
+    where billing._time_of_account(v_purchase.account_id) > billing.current_time();
+end
+$$;
+
+-- The key of packs that nothing was paid for.
+create function billing._free_pack_key(account_id uuid, stripe_product_id text, moment timestamptz)
 returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'free_pack:%s:%s:%s', _free_pack_key.account_id, _free_pack_key.stripe_product_id,
+        to_char(_free_pack_key.moment at time zone 'utc', 'YYYY-MM')
+    )
+$$;
+
+-- Packs on a paid invoice: beside a plan, or alone, also where a session made the invoice.
+create function billing._purchase_packs_of_invoice(invoice billing.invoices)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices := _purchase_packs_of_invoice.invoice;
+    v_line billing.invoice_lines;
+    v_pack billing.credit_packs;
+    v_purchase billing.pack_purchases;
+    v_credits numeric;
+begin
+    for v_line in
+        select invoice_lines.* from billing.invoice_lines
+        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
+            and invoice_lines.stripe_subscription_item_id is null and invoice_lines.stripe_price_id is not null
+            and invoice_lines.amount >= 0
+        order by invoice_lines.stripe_line_id
+    loop
+        select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
+        if not found then
+            -- A price that nobody has reported yet may be a pack: its arrival decides. One that is known is none.
+            update billing.invoice_lines set is_waiting = not exists (
+                select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
+            )
+            where invoice_lines.stripe_line_id = v_line.stripe_line_id;
+            continue;
+        end if;
+        perform billing._check_buyer(v_invoice.stripe_invoice_id, v_invoice.stripe_customer_id, v_invoice.account_id);
+        perform billing._lock_balance(v_invoice.account_id);
+        v_credits := billing._credits_of_pack(v_pack, v_line.quantity, v_line.amount);
+        continue when v_credits = 0;
+        v_purchase := null;
+        v_purchase.price := greatest(v_line.amount - coalesce(v_line.discount, case
+            when v_invoice.total <= 0 and v_invoice.subtotal > 0 then v_line.amount else 0
+        end), 0);
+        v_purchase.purchased_at := coalesce(v_invoice.paid_at, v_invoice.as_of);
+        v_purchase.business_key := case
+            when v_purchase.price = 0
+                then billing._free_pack_key(v_invoice.account_id, v_pack.stripe_product_id, v_purchase.purchased_at)
+            else 'pack:' || v_line.stripe_line_id
+        end;
+        v_purchase.account_id := v_invoice.account_id;
+        v_purchase.source := 'stripe.pack';
+        v_purchase.reference_id := v_invoice.stripe_invoice_id;
+        v_purchase.description := billing._pack_name(v_pack);
+        v_purchase.credits := billing._checked_amount(v_credits);
+        v_purchase.stripe_price_id := v_pack.stripe_price_id;
+        v_purchase.stripe_invoice_id := v_invoice.stripe_invoice_id;
+        v_purchase.stripe_line_id := v_line.stripe_line_id;
+        v_purchase.expires_at := v_purchase.purchased_at + v_pack.expires_after;
+        perform billing._purchase(v_purchase);
+    end loop;
+end
+$$;
+
+-- Invoices that wait for a price: it has arrived, as a pack or as none.
+create function billing.tg_prices__purchase_waiting()
+returns trigger
 language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_invoice billing.invoices;
 begin
-    insert into billing.test_clocks as held (stripe_test_clock_id, frozen_at)
-    select sync_test_clock.stripe_test_clock_id, sync_test_clock.frozen_at
-    where not sync_test_clock.livemode
-    on conflict on constraint test_clocks_pkey do update set frozen_at = excluded.frozen_at
-    where held.frozen_at < excluded.frozen_at;
-    if not found then
-        return 'stale';
-    end if;
-    perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
-    where subscriptions.stripe_test_clock_id = sync_test_clock.stripe_test_clock_id
-    order by subscriptions.account_id, subscriptions.stripe_subscription_id;
-    return 'applied';
+    for v_invoice in
+        with arrived as (
+            update billing.invoice_lines set is_waiting = false
+            where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
+                and invoice_lines.stripe_subscription_item_id is null
+            returning invoice_lines.stripe_invoice_id
+        )
+        select invoices.* from billing.invoices
+        where invoices.stripe_invoice_id in (select arrived.stripe_invoice_id from arrived) and invoices.status = 'paid'
+        order by invoices.account_id, invoices.stripe_invoice_id
+    loop
+        perform billing._purchase_packs_of_invoice(v_invoice);
+    end loop;
+    return null;
 end
 $$;
 
-revoke all on function billing._time_of_account, billing.sync_test_clock from public, anon, authenticated, service_role;
-grant execute on function billing.sync_test_clock(text, boolean, timestamptz) to billing_worker;
+create trigger tg_credit_packs__purchase_waiting
+after insert on billing.credit_packs
+for each row execute function billing.tg_prices__purchase_waiting();
 
-comment on table billing.test_clocks is 'Stripe test clocks, and the time that the subscriptions on them live at.';
-comment on function billing.sync_test_clock(text, boolean, timestamptz) is 'A Stripe test clock that has arrived at a time: applied, or stale.';
+create trigger tg_one_time_prices__purchase_waiting
+after insert on billing.one_time_prices
+for each row execute function billing.tg_prices__purchase_waiting();
 
--- 50_allocation/40_post_credits.sql
+-- When a payment intent's charge was paid, as far as it is known; the charge may be reported later.
+create function billing._charged_at(stripe_payment_intent_id text)
+returns timestamptz
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select min(payments.charged_at) from billing.payments
+    where payments.stripe_payment_intent_id = _charged_at.stripe_payment_intent_id and payments.status = 'succeeded'
+$$;
+
+-- A purchase counts from its payment, whichever of the two was reported first.
+create function billing._date_purchases(stripe_payment_intent_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_charged_at timestamptz := billing._charged_at(_date_purchases.stripe_payment_intent_id);
+    v_purchase billing.pack_purchases;
+begin
+    for v_purchase in
+        select * from billing.pack_purchases
+        where pack_purchases.stripe_payment_intent_id = _date_purchases.stripe_payment_intent_id
+            and pack_purchases.purchased_at <> v_charged_at
+        order by pack_purchases.business_key
+    loop
+        perform billing._lock_balance(v_purchase.account_id);
+        update billing.pack_purchases
+        set purchased_at = v_charged_at, expires_at = v_charged_at + (v_purchase.expires_at - v_purchase.purchased_at)
+        where pack_purchases.business_key = v_purchase.business_key
+        returning * into v_purchase;
+        update billing.credit_grants
+        set expires_at = v_purchase.expires_at, effective_at = least(v_charged_at, billing.current_time())
+        where credit_grants.key_space = 'stripe' and credit_grants.closed_at is null
+            and (
+                credit_grants.idempotency_key = v_purchase.business_key
+                or credit_grants.account_id = v_purchase.account_id
+                and credit_grants.idempotency_key ^@ (v_purchase.business_key || '#')
+            );
+        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at)
+        where v_purchase.expires_at is not null;
+    end loop;
+end
+$$;
+
+create function billing._pack_name(pack billing.credit_packs)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce((_pack_name.pack).nickname, products.name) from billing.products
+    where products.stripe_product_id = (_pack_name.pack).stripe_product_id
+$$;
+
+revoke all on function
+    billing._credits_of_pack, billing._minor_digits, billing._returned_of_purchase, billing._post_purchase,
+    billing._lots_of_purchase, billing._check_buyer, billing._purchase, billing._free_pack_key,
+    billing._purchase_packs_of_invoice, billing.tg_prices__purchase_waiting, billing._charged_at,
+    billing._date_purchases, billing._pack_name
+from public, anon, authenticated, service_role;
+
+-- 50_allocation/41_expire_beyond_cap.sql
+
+-- Plans whose unspent credits are carried over up to a cap: what is beyond it expires as a month begins.
+--
+-- Private: called by what posts a month.
+
+-- Expires what an item's earlier months have left beyond a cap, the oldest first, as a month of it begins. What was paid
+-- for when that month had begun already is not from before it.
+create function billing._expire_beyond_cap(
+    account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamptz
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances := billing._lock_settled_balance(_expire_beyond_cap.account_id);
+    v_lot billing.credit_grants;
+    v_excess bigint;
+    v_expiring bigint;
+    v_entry_id bigint;
+begin
+    select sum(credit_grants.remaining - credit_grants.held) - _expire_beyond_cap.cap into v_excess
+    from billing.credit_grants
+    where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
+        and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
+        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
+        and credit_grants.effective_at < _expire_beyond_cap.slot_start
+        and not exists (
+            select from billing.invoices
+            where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
+                and invoices.paid_at > _expire_beyond_cap.slot_start
+        );
+    for v_lot in
+        select * from billing.credit_grants
+        where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
+            and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
+            and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
+            and credit_grants.effective_at < _expire_beyond_cap.slot_start
+            and credit_grants.remaining > credit_grants.held
+            and not exists (
+                select from billing.invoices
+                where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
+                    and invoices.paid_at > _expire_beyond_cap.slot_start
+            )
+        order by credit_grants.effective_at, credit_grants.id
+    loop
+        exit when v_excess <= 0;
+        v_expiring := least(v_excess, v_lot.remaining - v_lot.held);
+        v_balance.balance := v_balance.balance - v_expiring;
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
+            occurred_at
+        )
+        values (
+            v_lot.account_id, 'expiry', -v_expiring, v_balance.balance, v_lot.source, v_lot.reference_id,
+            pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap), 'system',
+            billing._expiry_key(v_lot), billing.current_time()
+        )
+        returning id into v_entry_id;
+        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry_id, v_lot.id, v_expiring);
+        update billing.credit_grants
+        set remaining = v_lot.remaining - v_expiring,
+            lapsed = v_lot.lapsed + v_expiring,
+            closed_at = case when v_lot.remaining = v_expiring then billing.current_time() end
+        where credit_grants.id = v_lot.id;
+        v_excess := v_excess - v_expiring;
+    end loop;
+    update billing.credit_balances set balance = v_balance.balance, updated_at = now()
+    where credit_balances.account_id = _expire_beyond_cap.account_id;
+end
+$$;
+
+revoke all on function billing._expire_beyond_cap from public, anon, authenticated, service_role;
+
+-- 50_allocation/42_post_credits.sql
 
 -- Worth → the ledger: what is paid for is compared with what the ledger has, by key, and the difference is posted.
 --
@@ -11413,7 +10350,7 @@ revoke all on function
     billing._post_simple_moves, billing._allocate_slots
 from public, anon, authenticated, service_role;
 
--- 50_allocation/42_allocate_due_credits.sql
+-- 50_allocation/44_allocate_due_credits.sql
 
 -- Monthly credits by the clock: every month that has begun by now, of every subscriber, in sets.
 --
@@ -11496,7 +10433,7 @@ grant execute on function billing.allocate_due_credits(timestamptz, integer) to 
 
 comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has begun by as_of (null: now) of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
 
--- 50_allocation/44_allocate_subscription.sql
+-- 50_allocation/46_allocate_subscription.sql
 
 -- What a new fact of a subscription means for its credits: the one way in for every event.
 --
@@ -11764,795 +10701,7 @@ grant execute on function billing.allocate_postponed() to billing_worker;
 
 comment on function billing.allocate_postponed() is 'Grants the months that a batch of events has made due: before it ends the transaction that lock_stripe_events began with postpone_months.';
 
--- 50_allocation/46_sync_invoice.sql
-
--- Invoices from Stripe → their rows here, and credits for what was paid.
---
--- Invariant: an invoice only moves forward; its lines are recorded when it is paid, and credits follow from them.
--- Called by billing_worker.
-
-create function billing._invoice_rank(status text)
-returns integer
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-    select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
-$$;
-
-create function billing._record_lines(invoice billing.invoices, lines jsonb)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into billing.invoice_lines (
-        stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
-        discount, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
-    )
-    select
-        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
-        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.quantity,
-        line.is_proration,
-        case jsonb_typeof(line.credited_line_ids) when 'array' then array(
-            select jsonb_array_elements_text(line.credited_line_ids)
-        ) end,
-        line.credited_invoice_id, line.period_start, line.period_end
-    from jsonb_to_recordset(_record_lines.lines) as line (
-        stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
-        amount bigint, discount bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
-        credited_invoice_id text, period_start timestamptz, period_end timestamptz
-    )
-    on conflict do nothing;
-end
-$$;
-
-create function billing.sync_invoice(
-    stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text,
-    billing_reason text, collection_method text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint,
-    attempt_count integer, next_payment_attempt_at timestamptz, hosted_invoice_url text, invoiced_at timestamptz,
-    paid_at timestamptz, lines jsonb, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_invoice billing.invoices;
-begin
-    insert into billing.invoices as held (
-        stripe_invoice_id, stripe_customer_id, account_id, stripe_subscription_id, livemode, status, billing_reason,
-        collection_method, currency, subtotal, total, amount_due, amount_paid, attempt_count, next_payment_attempt_at,
-        hosted_invoice_url, invoiced_at, paid_at, as_of
-    )
-    values (
-        sync_invoice.stripe_invoice_id, sync_invoice.stripe_customer_id,
-        billing._account_of_customer(sync_invoice.stripe_customer_id, sync_invoice.livemode),
-        -- An invoice may name no subscription whose line is of one.
-        coalesce(sync_invoice.stripe_subscription_id, sync_invoice.lines -> 0 ->> 'stripe_subscription_id'),
-        sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
-        sync_invoice.collection_method, sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
-        sync_invoice.amount_paid, sync_invoice.attempt_count, sync_invoice.next_payment_attempt_at,
-        sync_invoice.hosted_invoice_url, sync_invoice.invoiced_at, sync_invoice.paid_at, sync_invoice.as_of
-    )
-    on conflict on constraint invoices_pkey do update
-    set status = excluded.status,
-        billing_reason = excluded.billing_reason,
-        collection_method = excluded.collection_method,
-        subtotal = excluded.subtotal,
-        total = excluded.total,
-        amount_due = excluded.amount_due,
-        amount_paid = excluded.amount_paid,
-        attempt_count = excluded.attempt_count,
-        next_payment_attempt_at = excluded.next_payment_attempt_at,
-        hosted_invoice_url = excluded.hosted_invoice_url,
-        paid_at = excluded.paid_at,
-        as_of = greatest(held.as_of, excluded.as_of),
-        updated_at = now()
-    -- An invoice only moves forward, so its own facts tell which of two states is later, also within one second.
-    where (billing._invoice_rank(held.status), held.attempt_count, held.as_of)
-        <= (billing._invoice_rank(excluded.status), excluded.attempt_count, excluded.as_of)
-    returning * into v_invoice;
-
-    if not found then
-        return 'stale';
-    elsif v_invoice.status = 'paid' then
-        perform billing._record_lines(v_invoice, sync_invoice.lines);
-        if v_invoice.stripe_subscription_id is not null then
-            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
-        end if;
-        -- Packs are lines of no subscription item.
-        if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
-            perform billing._purchase_packs_of_invoice(v_invoice);
-        end if;
-        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
-    elsif exists (
-        select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
-    ) then
-        perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
-    end if;
-    return 'applied';
-end
-$$;
-
-revoke all on function
-    billing._invoice_rank, billing._record_lines, billing.sync_invoice
-from public, anon, authenticated, service_role;
-grant execute on function billing.sync_invoice(
-    text, text, text, boolean, text, text, text, text, bigint, bigint, bigint, bigint, integer, timestamptz, text, timestamptz,
-    timestamptz, jsonb, timestamptz
-) to billing_worker;
-
--- 50_allocation/48_pack_purchases.sql
-
--- Packs that were paid for, whatever the way: a Checkout Session, a Stripe invoice, a recharge.
---
--- Invariant: a purchase is one row, by a key that every way of reporting it agrees on, and it is granted once. Its credits
--- are what the pack was worth when it was paid: editing a price changes none of them. What was not paid for at all comes
--- once for each account, product and calendar month. Of returned money as much goes as its share of the price.
---
--- Only functions write; service_role reads. Private: called by what records sessions, invoices and payment intents.
-
-create table billing.pack_purchases (
-    business_key text primary key,
-    account_id uuid not null references billing.accounts (id),
-    source text not null,
-    reference_id text not null,
-    description text,
-    credits bigint not null,
-    price bigint not null,
-    stripe_price_id text,
-    stripe_checkout_session_id text,
-    stripe_invoice_id text,
-    stripe_line_id text,
-    stripe_payment_intent_id text,
-    purchased_at timestamptz not null,
-    expires_at timestamptz,
-    created_at timestamptz not null default now(),
-    constraint credits_are_not_negative check (credits >= 0),
-    constraint price_is_not_negative check (price >= 0)
-);
-
-create index pack_purchases_account on billing.pack_purchases (account_id);
-create index pack_purchases_session on billing.pack_purchases (stripe_checkout_session_id)
-where stripe_checkout_session_id is not null;
-create index pack_purchases_invoice on billing.pack_purchases (stripe_invoice_id) where stripe_invoice_id is not null;
-create index pack_purchases_payment_intent on billing.pack_purchases (stripe_payment_intent_id)
-where stripe_payment_intent_id is not null;
-
-alter table billing.pack_purchases enable row level security;
-revoke all on billing.pack_purchases from public, anon, authenticated, service_role;
-grant select on billing.pack_purchases to service_role;
-
--- How many digits a currency has after the point at Stripe: docs.stripe.com/currencies, zero-decimal and three-decimal.
-create function billing._minor_digits(currency text)
-returns integer
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-    select case
-        when lower(_minor_digits.currency) in (
-            'bif', 'clp', 'djf', 'gnf', 'jpy', 'kmf', 'krw', 'mga', 'pyg', 'rwf', 'vnd', 'vuv', 'xaf', 'xof', 'xpf'
-        ) then 0
-        when lower(_minor_digits.currency) in ('bhd', 'jod', 'kwd', 'omr', 'tnd') then 3
-        else 2
-    end
-$$;
-
--- Credits of so many packs for an amount that was paid, in minor units.
-create function billing._credits_of_pack(pack billing.credit_packs, quantity bigint, amount bigint)
-returns numeric
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-    select case
-        when (_credits_of_pack.pack).credits_per_unit is not null then floor(
-            (_credits_of_pack.pack).credits_per_unit * _credits_of_pack.amount
-            / power(10::numeric, billing._minor_digits((_credits_of_pack.pack).currency))
-        )
-        else (_credits_of_pack.pack).pack_credits * coalesce(_credits_of_pack.quantity, 1)::numeric
-    end
-$$;
-
--- How many credits of a purchase its returned money takes.
-create function billing._returned_of_purchase(purchase billing.pack_purchases, with_contested boolean default false)
-returns bigint
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_purchase billing.pack_purchases := _returned_of_purchase.purchase;
-    v_returned numeric;
-begin
-    if v_purchase.price = 0 then
-        return 0;
-    elsif v_purchase.stripe_line_id is not null then
-        return coalesce((
-            select returned.credits
-            from billing._returned_credits(v_purchase.stripe_invoice_id, _returned_of_purchase.with_contested) as returned
-            where returned.stripe_subscription_item_id = v_purchase.business_key
-        ), 0);
-    end if;
-    select sum(returns.amount) into v_returned
-    from billing._returns_of_payments(array[v_purchase.stripe_payment_intent_id], '{}', '{}') as returns
-    where _returned_of_purchase.with_contested or not returns.is_contested;
-    return billing._gone(v_purchase.credits, coalesce(v_returned, 0), v_purchase.price);
-end
-$$;
-
--- Brings the ledger to what a purchase is worth: grants it, or takes back and gives back what its money says.
-create function billing._post_purchase(business_key text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_purchase billing.pack_purchases;
-    v_change bigint;
-    v_returned bigint;
-begin
-    select * into strict v_purchase from billing.pack_purchases
-    where pack_purchases.business_key = _post_purchase.business_key;
-    perform billing._lock_balance(v_purchase.account_id);
-    v_returned := billing._returned_of_purchase(v_purchase);
-    v_change := v_purchase.credits - v_returned
-        - billing._posted_credits(v_purchase.account_id, v_purchase.business_key);
-    if exists (
-        select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
-    ) then
-        -- Nothing can be taken of a closed account; what was never granted is refused by name.
-        if v_change > 0 and v_returned = 0 then
-            perform billing._check_open(v_purchase.account_id);
-        end if;
-        return;
-    elsif v_change < 0 then
-        perform billing._take_back(
-            v_purchase.account_id, v_purchase.business_key, -v_change, billing._lots_of_purchase(v_purchase),
-            (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
-        );
-    elsif v_change > 0 then
-        v_change := billing._give_back(v_purchase.account_id, v_purchase.business_key, v_change);
-        -- What an invoice pays for may have been paid off the customer's balance.
-        if v_purchase.stripe_invoice_id is not null and v_purchase.price > 0 then
-            v_change := billing._less_carried(v_purchase.account_id, v_purchase.business_key, v_change);
-        end if;
-        if v_change > 0 then
-            perform billing._grant_credits(
-                account_id => v_purchase.account_id,
-                amount => v_change,
-                key_space => 'stripe',
-                idempotency_key => billing._next_lot_key(v_purchase.business_key),
-                source => v_purchase.source,
-                reference_id => v_purchase.reference_id,
-                description => v_purchase.description,
-                effective_at => least(v_purchase.purchased_at, billing.current_time()),
-                expires_at => v_purchase.expires_at,
-                stripe_invoice_id => v_purchase.stripe_invoice_id,
-                stripe_price_id => v_purchase.stripe_price_id,
-                stripe_checkout_session_id => v_purchase.stripe_checkout_session_id,
-                stripe_payment_intent_id => v_purchase.stripe_payment_intent_id
-            );
-        end if;
-    end if;
-end
-$$;
-
-create function billing._lots_of_purchase(purchase billing.pack_purchases)
-returns bigint[]
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return array(
-        select lots.id from billing.credit_grants as lots
-        where lots.account_id = (_lots_of_purchase.purchase).account_id and lots.key_space = 'stripe'
-            and lots.entry_id is not null
-            and (
-                lots.idempotency_key = (_lots_of_purchase.purchase).business_key
-                or lots.idempotency_key ^@ ((_lots_of_purchase.purchase).business_key || '#')
-                or lots.stripe_invoice_id = (_lots_of_purchase.purchase).stripe_invoice_id
-                and not lots.idempotency_key ^@ 'free:'
-            )
-        order by lots.idempotency_key = (_lots_of_purchase.purchase).business_key desc, lots.id desc
-    );
-end
-$$;
-
--- TB010 while a price that declares credits is no pack here; TB011 and TB055 while nobody can tell whose it is.
-create function billing._check_buyer(stripe_id text, stripe_customer_id text, account_id uuid)
-returns void
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if _check_buyer.account_id is null and _check_buyer.stripe_customer_id is null then
-        raise exception 'a guest paid for %: it is linked to no account', _check_buyer.stripe_id
-            using errcode = 'TB055',
-            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
-    elsif _check_buyer.account_id is null then
-        raise exception 'customer % of % is linked to no account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
-            using errcode = 'TB011', detail = _check_buyer.stripe_customer_id,
-            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
-    end if;
-end
-$$;
-
--- Records one purchase, unless it is known, and grants it.
-create function billing._purchase(purchase billing.pack_purchases)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_purchase billing.pack_purchases := _purchase.purchase;
-begin
-    v_purchase.created_at := now();
-    insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
-    perform billing._post_purchase(v_purchase.business_key);
-    -- A test clock may be past what the purchase is good for.
-    perform billing._settle_due(array[v_purchase.account_id], billing._time_of_account(v_purchase.account_id))
-    where billing._time_of_account(v_purchase.account_id) > billing.current_time();
-end
-$$;
-
--- The key of packs that nothing was paid for.
-create function billing._free_pack_key(account_id uuid, stripe_product_id text, moment timestamptz)
-returns text
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select format(
-        'free_pack:%s:%s:%s', _free_pack_key.account_id, _free_pack_key.stripe_product_id,
-        to_char(_free_pack_key.moment at time zone 'utc', 'YYYY-MM')
-    )
-$$;
-
--- Packs on a paid invoice: beside a plan, or alone, also where a session made the invoice.
-create function billing._purchase_packs_of_invoice(invoice billing.invoices)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_invoice billing.invoices := _purchase_packs_of_invoice.invoice;
-    v_line billing.invoice_lines;
-    v_pack billing.credit_packs;
-    v_purchase billing.pack_purchases;
-    v_credits numeric;
-begin
-    for v_line in
-        select invoice_lines.* from billing.invoice_lines
-        where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
-            and invoice_lines.stripe_subscription_item_id is null and invoice_lines.stripe_price_id is not null
-            and invoice_lines.amount >= 0
-        order by invoice_lines.stripe_line_id
-    loop
-        select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
-        if not found then
-            -- A price that nobody has reported yet may be a pack: its arrival decides. One that is known is none.
-            update billing.invoice_lines set is_waiting = not exists (
-                select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
-            )
-            where invoice_lines.stripe_line_id = v_line.stripe_line_id;
-            continue;
-        end if;
-        perform billing._check_buyer(v_invoice.stripe_invoice_id, v_invoice.stripe_customer_id, v_invoice.account_id);
-        perform billing._lock_balance(v_invoice.account_id);
-        v_credits := billing._credits_of_pack(v_pack, v_line.quantity, v_line.amount);
-        continue when v_credits = 0;
-        v_purchase := null;
-        v_purchase.price := greatest(v_line.amount - coalesce(v_line.discount, case
-            when v_invoice.total <= 0 and v_invoice.subtotal > 0 then v_line.amount else 0
-        end), 0);
-        v_purchase.purchased_at := coalesce(v_invoice.paid_at, v_invoice.as_of);
-        v_purchase.business_key := case
-            when v_purchase.price = 0
-                then billing._free_pack_key(v_invoice.account_id, v_pack.stripe_product_id, v_purchase.purchased_at)
-            else 'pack:' || v_line.stripe_line_id
-        end;
-        v_purchase.account_id := v_invoice.account_id;
-        v_purchase.source := 'stripe.pack';
-        v_purchase.reference_id := v_invoice.stripe_invoice_id;
-        v_purchase.description := billing._pack_name(v_pack);
-        v_purchase.credits := billing._checked_amount(v_credits);
-        v_purchase.stripe_price_id := v_pack.stripe_price_id;
-        v_purchase.stripe_invoice_id := v_invoice.stripe_invoice_id;
-        v_purchase.stripe_line_id := v_line.stripe_line_id;
-        v_purchase.expires_at := v_purchase.purchased_at + v_pack.expires_after;
-        perform billing._purchase(v_purchase);
-    end loop;
-end
-$$;
-
--- Invoices that wait for a price: it has arrived, as a pack or as none.
-create function billing.tg_prices__purchase_waiting()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_invoice billing.invoices;
-begin
-    for v_invoice in
-        with arrived as (
-            update billing.invoice_lines set is_waiting = false
-            where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
-                and invoice_lines.stripe_subscription_item_id is null
-            returning invoice_lines.stripe_invoice_id
-        )
-        select invoices.* from billing.invoices
-        where invoices.stripe_invoice_id in (select arrived.stripe_invoice_id from arrived) and invoices.status = 'paid'
-        order by invoices.account_id, invoices.stripe_invoice_id
-    loop
-        perform billing._purchase_packs_of_invoice(v_invoice);
-    end loop;
-    return null;
-end
-$$;
-
-create trigger tg_credit_packs__purchase_waiting
-after insert on billing.credit_packs
-for each row execute function billing.tg_prices__purchase_waiting();
-
-create trigger tg_one_time_prices__purchase_waiting
-after insert on billing.one_time_prices
-for each row execute function billing.tg_prices__purchase_waiting();
-
--- When a payment intent's charge was paid, as far as it is known; the charge may be reported later.
-create function billing._charged_at(stripe_payment_intent_id text)
-returns timestamptz
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select min(payments.charged_at) from billing.payments
-    where payments.stripe_payment_intent_id = _charged_at.stripe_payment_intent_id and payments.status = 'succeeded'
-$$;
-
--- A purchase counts from its payment, whichever of the two was reported first.
-create function billing._date_purchases(stripe_payment_intent_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_charged_at timestamptz := billing._charged_at(_date_purchases.stripe_payment_intent_id);
-    v_purchase billing.pack_purchases;
-begin
-    for v_purchase in
-        select * from billing.pack_purchases
-        where pack_purchases.stripe_payment_intent_id = _date_purchases.stripe_payment_intent_id
-            and pack_purchases.purchased_at <> v_charged_at
-        order by pack_purchases.business_key
-    loop
-        perform billing._lock_balance(v_purchase.account_id);
-        update billing.pack_purchases
-        set purchased_at = v_charged_at, expires_at = v_charged_at + (v_purchase.expires_at - v_purchase.purchased_at)
-        where pack_purchases.business_key = v_purchase.business_key
-        returning * into v_purchase;
-        update billing.credit_grants
-        set expires_at = v_purchase.expires_at, effective_at = least(v_charged_at, billing.current_time())
-        where credit_grants.key_space = 'stripe' and credit_grants.closed_at is null
-            and (
-                credit_grants.idempotency_key = v_purchase.business_key
-                or credit_grants.account_id = v_purchase.account_id
-                and credit_grants.idempotency_key ^@ (v_purchase.business_key || '#')
-            );
-        perform billing._remember_due(v_purchase.account_id, v_purchase.expires_at)
-        where v_purchase.expires_at is not null;
-    end loop;
-end
-$$;
-
-create function billing._pack_name(pack billing.credit_packs)
-returns text
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select coalesce((_pack_name.pack).nickname, products.name) from billing.products
-    where products.stripe_product_id = (_pack_name.pack).stripe_product_id
-$$;
-
-revoke all on function
-    billing._credits_of_pack, billing._minor_digits, billing._returned_of_purchase, billing._post_purchase,
-    billing._lots_of_purchase, billing._check_buyer, billing._purchase, billing._free_pack_key,
-    billing._purchase_packs_of_invoice, billing.tg_prices__purchase_waiting, billing._charged_at,
-    billing._date_purchases, billing._pack_name
-from public, anon, authenticated, service_role;
-
-comment on table billing.pack_purchases is 'Credit packs that were paid for: what each was worth, and what paid for it.';
-comment on column billing.pack_purchases.credits is '0 where so little was paid for it that it is less than one.';
-comment on column billing.pack_purchases.price is 'What was paid, discounts taken off, in minor units; 0: nothing.';
-
--- 50_allocation/50_sync_checkout_session.sql
-
--- Checkout Sessions from Stripe → their rows here, and credits for the packs that they paid for.
---
--- Invariant: a session ends once, and is paid once; a paid session of mode payment grants its packs once
--- (pack:{checkout session}), whichever of its events tells of it. What was bought is what Stripe answers when it is asked
--- for the session's line items: events don't carry them, and the session's metadata says nothing here. Lines that are no
--- pack and declare no credits are the app's own business. A price that declares credits and is no pack here (TB010) or a
--- customer that is linked to no account (TB011) stops the whole event, and DETAIL names what is missing; so does a guest
--- (TB055), for whom a person must decide.
---
--- Called by billing_worker. service_role reads what was bought.
-
-create table billing.checkout_line_items (
-    stripe_line_item_id text primary key,
-    stripe_checkout_session_id text not null references billing.checkout_sessions (stripe_checkout_session_id),
-    stripe_price_id text,
-    quantity bigint,
-    amount_total bigint not null,
-    declares_credits boolean not null,
-    created_at timestamptz not null default now()
-);
-
-create index checkout_line_items_session on billing.checkout_line_items (stripe_checkout_session_id);
-
-alter table billing.checkout_line_items enable row level security;
-
-revoke all on billing.checkout_line_items from public, anon, authenticated, service_role;
-grant select on billing.checkout_line_items to service_role;
-
--- Grants the packs of a paid session; as often as you like. Those of a session that made an invoice come with the invoice.
-create function billing._purchase_packs_of_session(session billing.checkout_sessions)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_session billing.checkout_sessions := _purchase_packs_of_session.session;
-    v_missing text;
-    v_bought record;
-    v_purchase billing.pack_purchases;
-    -- A payment that is captured in part pays for that share.
-    v_paid bigint := (
-        select payment_intents.amount_received from billing.payment_intents
-        where payment_intents.stripe_payment_intent_id = v_session.stripe_payment_intent_id
-    );
-begin
-    if v_session.stripe_invoice_id is not null or not exists (
-        select from billing.checkout_line_items as items
-        left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
-        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
-            and (items.declares_credits or credit_packs.stripe_price_id is not null)
-    ) then
-        return;
-    end if;
-    perform billing._check_buyer(
-        v_session.stripe_checkout_session_id, v_session.stripe_customer_id, v_session.account_id
-    );
-    -- Two sessions at once, or an account that no customer of the batch named.
-    perform billing._lock_balance(v_session.account_id);
-
-    select items.stripe_price_id into v_missing
-    from billing.checkout_line_items as items
-    left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
-    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
-        and credit_packs.stripe_price_id is null and items.declares_credits
-    order by 1
-    limit 1;
-    if found then
-        raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
-            using errcode = 'TB010', detail = v_missing,
-            hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
-    end if;
-
-    for v_bought in
-        select
-            items.amount_total = 0 as is_free,
-            case when items.amount_total = 0 then packs.stripe_product_id end as stripe_product_id,
-            sum(billing._credits_of_pack(packs, items.quantity, items.amount_total)) as credits,
-            array_agg(distinct packs.stripe_price_id) as stripe_price_ids,
-            string_agg(distinct coalesce(packs.nickname, products.name), ', ') as names,
-            min(packs.expires_after) as expires_after
-        from billing.checkout_line_items as items
-        join billing.credit_packs as packs on packs.stripe_price_id = items.stripe_price_id
-        join billing.products on products.stripe_product_id = packs.stripe_product_id
-        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
-        group by 1, 2
-        order by 1, 2
-    loop
-        continue when v_bought.credits = 0;
-        v_purchase := null;
-        v_purchase.purchased_at := coalesce(
-            billing._charged_at(v_session.stripe_payment_intent_id), v_session.opened_at, v_session.completed_at
-        );
-        v_purchase.business_key := case
-            when v_bought.is_free
-                then billing._free_pack_key(v_session.account_id, v_bought.stripe_product_id, v_purchase.purchased_at)
-            else 'pack:' || v_session.stripe_checkout_session_id
-        end;
-        v_purchase.account_id := v_session.account_id;
-        v_purchase.source := 'stripe.pack';
-        v_purchase.reference_id := v_session.stripe_checkout_session_id;
-        v_purchase.description := v_bought.names;
-        v_purchase.price := case
-            when v_bought.is_free then 0 else coalesce(least(v_paid, v_session.amount_total), 0)
-        end;
-        v_purchase.credits := billing._checked_amount(v_bought.credits);
-        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
-            v_purchase.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
-        end if;
-        -- Of several packs the line items tell.
-        v_purchase.stripe_price_id :=
-            case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
-        v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
-        v_purchase.stripe_payment_intent_id := v_session.stripe_payment_intent_id;
-        v_purchase.expires_at := v_purchase.purchased_at + v_bought.expires_after;
-        perform billing._purchase(v_purchase);
-        perform billing._apply_returns_of_payment(v_session.stripe_payment_intent_id, null)
-        where v_session.stripe_payment_intent_id is not null;
-    end loop;
-end
-$$;
-
--- What a session's payment intent has paid: at once, by a later capture, or by a bank debit that arrived.
-create function billing._pay_session(stripe_payment_intent_id text, amount_received bigint)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into billing.payment_intents (stripe_payment_intent_id, amount_received)
-    values (_pay_session.stripe_payment_intent_id, _pay_session.amount_received)
-    on conflict on constraint payment_intents_pkey do nothing;
-    perform billing._settle_session(_pay_session.stripe_payment_intent_id);
-end
-$$;
-
--- A completed session and what its payment intent received, whichever was reported first: both are written before this is
--- called, and under the lock one of two that commit at the same moment sees the other.
-create function billing._settle_session(stripe_payment_intent_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_session billing.checkout_sessions;
-    v_received bigint;
-begin
-    perform billing._lock_money(_settle_session.stripe_payment_intent_id, null);
-    select payment_intents.amount_received into v_received from billing.payment_intents
-    where payment_intents.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id;
-    if not found then
-        return;
-    end if;
-    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
-    where checkout_sessions.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
-        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
-        and checkout_sessions.payment_status = 'unpaid'
-    returning * into v_session;
-    if found then
-        perform billing._purchase_packs_of_session(v_session);
-        return;
-    end if;
-    -- A session that was read as paid says nothing of a capture in part.
-    update billing.pack_purchases
-    set credits = floor(pack_purchases.credits::numeric * v_received / pack_purchases.price), price = v_received
-    where pack_purchases.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
-        and pack_purchases.stripe_checkout_session_id is not null and v_received < pack_purchases.price;
-    if found then
-        perform billing._apply_returns_of_purchases(_settle_session.stripe_payment_intent_id);
-    end if;
-end
-$$;
-
--- lines is null where they were not read: an event has none, and only a paid session of mode payment needs them.
-create function billing.sync_checkout_session(
-    stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text,
-    payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text,
-    stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, opened_at timestamptz,
-    lines jsonb, as_of timestamptz
-)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_session billing.checkout_sessions;
-begin
-    if sync_checkout_session.stripe_payment_link_id is not null and sync_checkout_session.status = 'complete' then
-        perform billing._attribute_payment(
-            sync_checkout_session.stripe_checkout_session_id, sync_checkout_session.stripe_payment_link_id,
-            sync_checkout_session.stripe_customer_id, sync_checkout_session.client_reference_id,
-            sync_checkout_session.livemode, sync_checkout_session.opened_at
-        );
-    end if;
-    insert into billing.checkout_sessions as held (
-        stripe_checkout_session_id, stripe_customer_id, account_id, livemode, mode, status, payment_status,
-        client_reference_id, stripe_subscription_id, stripe_invoice_id, stripe_payment_intent_id,
-        stripe_payment_link_id, currency, amount_total, opened_at, completed_at, as_of
-    )
-    values (
-        sync_checkout_session.stripe_checkout_session_id, sync_checkout_session.stripe_customer_id,
-        billing._account_of_customer(sync_checkout_session.stripe_customer_id, sync_checkout_session.livemode),
-        sync_checkout_session.livemode, sync_checkout_session.mode, sync_checkout_session.status,
-        sync_checkout_session.payment_status, sync_checkout_session.client_reference_id,
-        sync_checkout_session.stripe_subscription_id, sync_checkout_session.stripe_invoice_id,
-        sync_checkout_session.stripe_payment_intent_id, sync_checkout_session.stripe_payment_link_id,
-        sync_checkout_session.currency, sync_checkout_session.amount_total, sync_checkout_session.opened_at,
-        case when sync_checkout_session.status = 'complete' then sync_checkout_session.as_of end,
-        sync_checkout_session.as_of
-    )
-    on conflict on constraint checkout_sessions_pkey do update
-    -- Completing a session may make its customer.
-    set stripe_customer_id = coalesce(held.stripe_customer_id, excluded.stripe_customer_id),
-        account_id = coalesce(held.account_id, excluded.account_id),
-        status = excluded.status,
-        payment_status = excluded.payment_status,
-        stripe_subscription_id = coalesce(excluded.stripe_subscription_id, held.stripe_subscription_id),
-        stripe_invoice_id = coalesce(excluded.stripe_invoice_id, held.stripe_invoice_id),
-        stripe_payment_intent_id = coalesce(excluded.stripe_payment_intent_id, held.stripe_payment_intent_id),
-        amount_total = coalesce(excluded.amount_total, held.amount_total),
-        -- The earliest that was told, whichever event came first.
-        completed_at = least(held.completed_at, excluded.completed_at),
-        as_of = greatest(held.as_of, excluded.as_of),
-        updated_at = now()
-    -- A session only moves forward: it ends once, and is paid once. Opened without anything to pay, it may still come to
-    -- be paid; paid, it never comes to be free.
-    where (held.status = 'open' or held.status = excluded.status)
-        and (held.payment_status = 'unpaid' or held.payment_status = excluded.payment_status or held.status = 'open')
-    returning * into v_session;
-
-    if not found then
-        return 'stale';
-    elsif v_session.mode = 'payment' and v_session.status = 'complete' and sync_checkout_session.lines is not null then
-        insert into billing.checkout_line_items (
-            stripe_line_item_id, stripe_checkout_session_id, stripe_price_id, quantity, amount_total, declares_credits
-        )
-        select
-            line.stripe_line_item_id, v_session.stripe_checkout_session_id, line.stripe_price_id, line.quantity,
-            line.amount_total, line.declares_credits
-        from jsonb_to_recordset(sync_checkout_session.lines) as line (
-            stripe_line_item_id text, stripe_price_id text, quantity bigint, amount_total bigint,
-            declares_credits boolean
-        )
-        on conflict do nothing;
-        if v_session.payment_status <> 'unpaid' then
-            perform billing._purchase_packs_of_session(v_session);
-        end if;
-        perform billing._settle_session(v_session.stripe_payment_intent_id)
-        where v_session.stripe_payment_intent_id is not null;
-    end if;
-    return 'applied';
-end
-$$;
-
-revoke all on function
-    billing._purchase_packs_of_session, billing._pay_session, billing._settle_session,
-    billing.sync_checkout_session
-from public, anon, authenticated, service_role;
-grant execute on function billing.sync_checkout_session(
-    text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz, jsonb, timestamptz
-) to billing_worker;
-
-comment on table billing.checkout_line_items is 'What was bought in a paid Checkout Session of mode payment, as Stripe answered when it was asked.';
-comment on column billing.checkout_line_items.declares_credits is 'Whether the price or its product has pack_credits in its metadata: else the line is no pack of ours.';
-comment on column billing.checkout_line_items.amount_total is 'What was paid for the line, discounts taken off; minor units of the session''s currency.';
-
--- 50_allocation/52_pack_arrivals.sql
+-- 50_allocation/48_pack_arrivals.sql
 
 -- A credit pack that arrives → the events that were set aside for it go on.
 --
@@ -12580,7 +10729,7 @@ for each row execute function billing.tg_credit_packs__arrive();
 
 revoke all on function billing.tg_credit_packs__arrive from public, anon, authenticated, service_role;
 
--- 50_allocation/54_apply_returns.sql
+-- 50_allocation/50_apply_returns.sql
 
 -- Returned money → the credits that it had paid for: taken back, given back, frozen while a dispute is open.
 --
@@ -12590,133 +10739,6 @@ revoke all on function billing.tg_credit_packs__arrive from public, anon, authen
 --
 -- Private: called by what records such facts, and by whatever grants credits for a payment. Both hold the lock of the
 -- payment's or the invoice's arrival, so neither commits without having seen the other.
-
--- How many credits of lots are frozen, or are to be when they come back.
-create function billing._frozen_of_lots(grant_ids bigint[])
-returns bigint
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select coalesce(sum(lots.contested + coalesce(holds.amount, 0)), 0)::bigint
-    from billing.credit_grants as lots
-    left join (
-        select credit_holds.frozen_grant_id, sum(credit_holds.amount) as amount from billing.credit_holds
-        where credit_holds.frozen_grant_id = any (_frozen_of_lots.grant_ids) and credit_holds.status = 'held'
-        group by credit_holds.frozen_grant_id
-    ) as holds on holds.frozen_grant_id = lots.id
-    where lots.id = any (_frozen_of_lots.grant_ids)
-$$;
-
--- Thaws lots, unless just so many credits of them are frozen: before anything is taken of them.
-create function billing._thaw_lots(grant_ids bigint[], amount bigint)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if billing._frozen_of_lots(_thaw_lots.grant_ids) = _thaw_lots.amount then
-        return;
-    end if;
-    update billing.credit_grants set contested = 0
-    where credit_grants.id = any (_thaw_lots.grant_ids) and credit_grants.contested > 0;
-    perform billing._thaw(credit_holds) from billing.credit_holds
-    where credit_holds.frozen_grant_id = any (_thaw_lots.grant_ids) and credit_holds.status = 'held';
-end
-$$;
-
--- Freezes so many credits of lots, the latest first, and remembers what could not be frozen.
-create function billing._freeze_lots(grant_ids bigint[], amount bigint)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_left bigint := _freeze_lots.amount - billing._frozen_of_lots(_freeze_lots.grant_ids);
-    v_lot billing.credit_grants;
-    v_part bigint;
-begin
-    for v_lot in
-        select * from billing.credit_grants where credit_grants.id = any (_freeze_lots.grant_ids)
-        order by credit_grants.effective_at desc, credit_grants.id desc
-    loop
-        v_part := least(v_left, v_lot.remaining - v_lot.held);
-        continue when v_part <= 0;
-        perform billing._freeze(v_lot, v_part);
-        v_left := v_left - v_part;
-    end loop;
-    for v_lot in
-        select * from billing.credit_grants where credit_grants.id = any (_freeze_lots.grant_ids)
-        order by credit_grants.effective_at desc, credit_grants.id desc
-    loop
-        v_part := least(v_left, billing._spent_of_lot(v_lot) - billing._frozen_of_lots(array[v_lot.id]));
-        continue when v_part <= 0;
-        update billing.credit_grants set contested = credit_grants.contested + v_part where credit_grants.id = v_lot.id;
-        v_left := v_left - v_part;
-    end loop;
-end
-$$;
-
--- What an invoice paid for: all that can be taken or frozen when its money is returned or disputed.
-create function billing._lots_of_invoice(stripe_invoice_id text)
-returns bigint[]
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return array(
-        select lots.id from billing.credit_grants as lots
-        where lots.stripe_invoice_id = _lots_of_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and not lots.idempotency_key ^@ 'free:'
-    );
-end
-$$;
-
--- How many credits of an invoice would be gone if its open disputes were lost: of months that have begun, of the first
--- one also where it was paid ahead of time.
-create function billing._contested_credits(stripe_invoice_id text)
-returns bigint
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_begun timestamptz;
-begin
-    select greatest(billing._time_of_account(invoices.account_id), (
-        select min(schedules.period_start) from billing.credit_schedules as schedules
-        where schedules.stripe_invoice_id = invoices.stripe_invoice_id
-    )) into v_begun
-    from billing.invoices where invoices.stripe_invoice_id = _contested_credits.stripe_invoice_id;
-    return greatest((
-        select coalesce(sum(contested.credits), 0)
-        from billing._returned_credits(_contested_credits.stripe_invoice_id, true) as contested
-        where contested.moment is null or contested.moment <= v_begun
-    ) - (
-        select coalesce(sum(returned.credits), 0)
-        from billing._returned_credits(_contested_credits.stripe_invoice_id) as returned
-        where returned.moment is null or returned.moment <= v_begun
-    ), 0);
-end
-$$;
-
--- Freezes again what the open disputes of an invoice contest, after something was taken of it.
-create function billing._freeze_contested(stripe_invoice_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform billing._freeze_lots(
-        billing._lots_of_invoice(_freeze_contested.stripe_invoice_id),
-        billing._contested_credits(_freeze_contested.stripe_invoice_id)
-    );
-end
-$$;
 
 -- Brings all that an invoice paid for in line with what was returned of it. The caller has locked the balance.
 create function billing._post_returned_credits(stripe_invoice_id text)
@@ -12946,11 +10968,274 @@ for each row when (new.stripe_payment_intent_id is not null)
 execute function billing.tg_money__meet();
 
 revoke all on function
-    billing.tg_money__meet, billing._frozen_of_lots, billing._thaw_lots, billing._freeze_lots,
-    billing._lots_of_invoice, billing._contested_credits, billing._freeze_contested, billing._post_returned_credits,
-    billing._apply_returns_of_invoice, billing._apply_returns_of_purchases, billing._apply_returns_of_payment,
-    billing._apply_returns_of_lot
+    billing.tg_money__meet, billing._post_returned_credits, billing._apply_returns_of_invoice,
+    billing._apply_returns_of_purchases, billing._apply_returns_of_payment, billing._apply_returns_of_lot
 from public, anon, authenticated, service_role;
+
+-- 50_allocation/52_review_held_credits.sql
+
+-- An administrator's word on credits that the guard holds.
+--
+-- Invariant: reviewed once; approving gives what was held, or back what was taken, exactly once. Who and why is kept
+-- for ever. Callable by service_role; clients never.
+
+create function billing.review_held_credits(id bigint, decision text, reason text, actor text)
+returns billing.held_credits
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_held billing.held_credits;
+    v_status text := case review_held_credits.decision when 'approve' then 'approved' when 'refuse' then 'refused' end;
+begin
+    perform billing._check_reason(review_held_credits.reason, review_held_credits.actor);
+    if v_status is null then
+        raise exception 'decision % is not known', coalesce(review_held_credits.decision, 'null')
+            using errcode = 'TB034', hint = 'Use approve or refuse.';
+    end if;
+    select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
+    if found then
+        -- Read again under the lock that whatever holds or gives credits takes.
+        perform billing._lock_balance(v_held.account_id);
+        select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
+    end if;
+    if not found then
+        raise exception 'no credits are held under %', coalesce(review_held_credits.id::text, 'null')
+            using errcode = 'TB035', hint = 'List what is held with `till credits held`.';
+    elsif v_held.reviewed_at is not null and v_held.status = v_status then
+        return v_held;
+    elsif v_held.reviewed_at is not null then
+        raise exception 'held credits % were % by %', v_held.id, v_held.status, v_held.reviewed_by
+            using errcode = 'TB036', hint = 'What was decided stays: grant credits, or revoke them, by hand.';
+    elsif v_status = 'approved' then
+        perform billing._check_open(v_held.account_id);
+        perform billing._give_held(v_held, review_held_credits.actor);
+        perform billing._post_returned_credits(v_held.stripe_invoice_id) where v_held.stripe_invoice_id is not null;
+    end if;
+
+    update billing.held_credits
+    set status = v_status,
+        reason = review_held_credits.reason,
+        reviewed_by = review_held_credits.actor,
+        reviewed_at = billing.current_time(),
+        updated_at = now()
+    where held_credits.id = v_held.id
+    returning * into v_held;
+    return v_held;
+end
+$$;
+
+create function public.review_held_credits(id bigint, decision text, reason text, actor text)
+returns billing.held_credits
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.review_held_credits(
+        review_held_credits.id, review_held_credits.decision, review_held_credits.reason, review_held_credits.actor
+    )
+$$;
+
+revoke all on function
+    billing.review_held_credits(bigint, text, text, text), public.review_held_credits(bigint, text, text, text)
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.review_held_credits(bigint, text, text, text), public.review_held_credits(bigint, text, text, text)
+to service_role;
+
+comment on function billing.review_held_credits(bigint, text, text, text) is 'Approves or refuses credits that are held (decision: approve or refuse), once; the same decision again changes nothing. What was refused by the policy alone can still be approved.';
+
+-- 50_allocation/54_close_account.sql
+
+-- Closing an account, and opening it again.
+--
+-- Invariant: a closed account has no balance, no debt, no hold and no scheduled lot; what it had and what it owed is in
+-- entries with a reason and an actor. Opened again it owes nothing, but what is given back of older movements pays first
+-- what was written off: nothing is given that was not taken. Callable by service_role.
+
+-- Limits are lifted, holds released, scheduled lots cancelled; what is left is forfeited, what is owed written off.
+create function billing.close_account(account_id uuid, reason text, actor text)
+returns billing.accounts
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account billing.accounts;
+    v_balance billing.credit_balances;
+    v_hold billing.credit_holds;
+    v_key text;
+    v_entry_id bigint;
+begin
+    perform billing._check_reason(close_account.reason, close_account.actor);
+    v_balance := billing._lock_settled_balance(close_account.account_id);
+    select * into strict v_account from billing.accounts where accounts.id = close_account.account_id;
+    if v_account.closed_at is not null then
+        return v_account;
+    end if;
+
+    perform billing.set_credit_limits(close_account.account_id);
+    for v_hold in
+        select * from billing.credit_holds
+        where credit_holds.account_id = close_account.account_id and credit_holds.status = 'held'
+    loop
+        perform billing._settle_hold(v_hold, 'released');
+    end loop;
+    update billing.credit_grants set closed_at = billing.current_time()
+    where credit_grants.account_id = close_account.account_id
+        and credit_grants.entry_id is null and credit_grants.closed_at is null;
+
+    v_balance := billing._lock_settled_balance(close_account.account_id);
+    -- A second closing is another movement: numbered by what came before it.
+    v_key := 'closing:' || coalesce((
+        select max(credit_entries.id) from billing.credit_entries
+        where credit_entries.account_id = close_account.account_id
+    ), 0);
+    if v_balance.balance <> 0 or v_balance.debt <> 0 then
+        insert into billing.credit_entries (
+            account_id, kind, amount, balance_after, debt, source, description, actor, key_space, idempotency_key,
+            occurred_at
+        )
+        select v_balance.account_id, 'adjustment', step.amount, step.balance_after, step.debt, 'closing',
+            close_account.reason, close_account.actor, 'system', step.key, billing.current_time()
+        from (
+            values
+            (1, v_balance.debt, v_balance.balance + v_balance.debt, -v_balance.debt, v_key || ':debt'),
+            (2, -(v_balance.balance + v_balance.debt), 0::bigint, 0::bigint, v_key || ':lots')
+        ) as step (number, amount, balance_after, debt, key)
+        where step.amount <> 0
+        order by step.number;
+        select credit_entries.id into v_entry_id from billing.credit_entries
+        where credit_entries.account_id = close_account.account_id and credit_entries.key_space = 'system'
+            and credit_entries.idempotency_key = v_key || ':lots';
+        perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
+        update billing.credit_grants set lapsed = credit_grants.lapsed + credit_consumptions.amount
+        from billing.credit_consumptions
+        where credit_consumptions.entry_id = v_entry_id and credit_grants.id = credit_consumptions.grant_id;
+    end if;
+    update billing.credit_balances
+    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now(),
+        written_off_debt = credit_balances.written_off_debt + v_balance.debt,
+        written_off_withheld = credit_balances.written_off_withheld + v_balance.withheld,
+        written_off_at = case
+            when v_balance.debt > 0 or v_balance.withheld > 0 then clock_timestamp()
+            else credit_balances.written_off_at
+        end
+    where credit_balances.account_id = close_account.account_id;
+    update billing.accounts set closed_at = billing.current_time(), updated_at = now()
+    where accounts.id = close_account.account_id
+    returning * into v_account;
+    perform billing._allocate_subscriptions_of_account(close_account.account_id);
+    return v_account;
+end
+$$;
+
+-- A closed account's months of credits wait; those that it paid for come when it is opened again.
+create function billing._allocate_subscriptions_of_account(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
+    where subscriptions.account_id = _allocate_subscriptions_of_account.account_id;
+end
+$$;
+
+create function billing.reopen_account(account_id uuid)
+returns billing.accounts
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account billing.accounts;
+begin
+    perform billing._lock_balance(reopen_account.account_id);
+    update billing.accounts set closed_at = null, updated_at = now()
+    where accounts.id = reopen_account.account_id
+    returning * into v_account;
+    perform billing._allocate_subscriptions_of_account(reopen_account.account_id);
+    return v_account;
+end
+$$;
+
+revoke all on function billing.close_account, billing._allocate_subscriptions_of_account, billing.reopen_account
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.close_account(uuid, text, text),
+    billing.reopen_account(uuid)
+to service_role;
+
+comment on function billing.close_account(uuid, text, text) is 'Closes an account: holds released, what is left forfeited, what is owed written off. Nothing moves until it is opened again.';
+comment on function billing.reopen_account(uuid) is 'Opens a closed account again, with nothing in it but the months of credits that it has paid for and that fell due meanwhile.';
+
+-- 50_allocation/56_reinstate_grant.sql
+
+-- Giving back by hand what a revocation took: less what was returned or disputed meanwhile.
+--
+-- Callable by service_role.
+
+create function billing.reinstate_grant(
+    revocation_id bigint,
+    amount numeric,
+    idempotency_key text,
+    reason text,
+    actor text
+)
+returns billing.credit_reinstatements
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_amount bigint := case when reinstate_grant.amount is not null then billing._checked_amount(reinstate_grant.amount) end;
+    v_revocation billing.credit_revocations;
+    v_reinstatement billing.credit_reinstatements;
+begin
+    perform billing._checked_key(reinstate_grant.idempotency_key, '{}');
+    perform billing._check_reason(reinstate_grant.reason, reinstate_grant.actor);
+    select * into v_revocation from billing.credit_revocations where credit_revocations.id = reinstate_grant.revocation_id;
+    if not found then
+        raise exception 'there is no revocation %', coalesce(reinstate_grant.revocation_id::text, 'null')
+            using errcode = 'TB026', hint = 'Pass the id that revoke_grant returned.';
+    end if;
+    perform billing._lock_balance(v_revocation.account_id);
+
+    select * into v_reinstatement from billing.credit_reinstatements
+    where credit_reinstatements.account_id = v_revocation.account_id and credit_reinstatements.key_space = 'caller'
+        and credit_reinstatements.idempotency_key = reinstate_grant.idempotency_key;
+    if found then
+        if (
+            v_reinstatement.revocation_id, v_reinstatement.amount, v_reinstatement.reason, v_reinstatement.actor
+        ) is distinct from (
+            v_revocation.id, coalesce(v_amount, v_reinstatement.amount), reinstate_grant.reason, reinstate_grant.actor
+        ) then
+            perform billing._raise_key_reused(reinstate_grant.idempotency_key);
+        end if;
+        return v_reinstatement;
+    end if;
+    perform billing._check_key_is_new(v_revocation.account_id, reinstate_grant.idempotency_key);
+    perform billing._check_open(v_revocation.account_id);
+    v_reinstatement := billing._reinstate(
+        v_revocation, v_amount, 'caller', reinstate_grant.idempotency_key, reinstate_grant.reason, reinstate_grant.actor
+    );
+    -- What was returned or disputed meanwhile is taken or frozen of it.
+    perform billing._apply_returns_of_lot(v_revocation.grant_id);
+    return v_reinstatement;
+end
+$$;
+
+revoke all on function billing.reinstate_grant from public, anon, authenticated, service_role;
+grant execute on function billing.reinstate_grant(bigint, numeric, text, text, text) to service_role;
+
+comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Gives back what a revocation took, all that is left (amount null) or part; once for each idempotency key.';
 
 -- 50_allocation/60_entitlement_discrepancies.sql
 
@@ -13334,6 +11619,2850 @@ grant execute on function billing.prove_accounts(integer, integer) to billing_wo
 comment on table billing.account_proof is 'How far the running check of all accounts is: of ledger_discrepancies and entitlement_discrepancies.';
 comment on table billing.found_discrepancies is 'What the running check found off, and found at each round since.';
 comment on function billing.prove_accounts(integer, integer) is 'Checks the next accounts of the running proof, notes what is off and has administrators notified of it, once.';
+
+-- 55_fraud/10_fraud_policy.sql
+
+-- What is to be done about early fraud warnings, and what was done.
+--
+-- Invariant: each action is one row with its reason, done or not: what the policy asks for and the state of the charge
+-- forbids is skipped and says why. settings.fraud_dry_run: warnings are recorded and nothing is done.
+--
+-- fraud_policies   for each risk level of the charge, what is to be done
+-- fraud_actions    what was done, by the policy or by a person, and what was not, and why
+-- Only functions write actions; the policy is the owner's to edit. service_role reads both.
+
+create table billing.fraud_policies (
+    risk_level text primary key,
+    alert boolean not null default true,
+    freeze_account boolean not null default false,
+    refund boolean not null default false,
+    refund_amount_max bigint,
+    refund_age_max interval not null default '7 days',
+    cancel_subscription boolean not null default false,
+    updated_at timestamptz not null default now(),
+    constraint risk_level_is_known check (risk_level in ('normal', 'elevated', 'highest', 'not_assessed', 'unknown')),
+    constraint refund_amount_max_is_positive check (refund_amount_max > 0),
+    constraint refund_age_max_is_positive check (refund_age_max > interval '0')
+);
+
+insert into billing.fraud_policies (risk_level, freeze_account)
+values ('normal', false), ('elevated', false), ('highest', true), ('not_assessed', false), ('unknown', false);
+
+create table billing.fraud_actions (
+    id bigint generated always as identity primary key,
+    idempotency_key uuid not null default gen_random_uuid(),
+    stripe_early_fraud_warning_id text references billing.fraud_warnings (stripe_early_fraud_warning_id),
+    account_id uuid references billing.accounts (id),
+    action text not null,
+    status text not null,
+    reason text not null,
+    actor text not null,
+    stripe_charge_id text,
+    stripe_subscription_id text,
+    amount bigint,
+    currency text,
+    stripe_refund_id text,
+    is_in_doubt boolean not null default false,
+    attempts integer not null default 0,
+    next_attempt_at timestamptz,
+    last_error text,
+    decided_at timestamptz not null,
+    settled_at timestamptz,
+    undone_at timestamptz,
+    undone_by text,
+    undone_reason text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint action_is_known
+    check (action in ('alert', 'freeze_account', 'unfreeze_account', 'refund', 'cancel_subscription', 'note')),
+    constraint status_is_known check (status in ('queued', 'done', 'skipped', 'failed', 'undone')),
+    constraint queued_actions_have_a_next_attempt check ((status = 'queued') = (next_attempt_at is not null)),
+    constraint undone_actions_say_who_and_why
+    check ((status = 'undone') = (undone_at is not null) and (undone_at is null) = (undone_by is null or undone_reason is null))
+);
+
+-- What the policy does about a warning it does once; a person may do it again.
+create unique index fraud_actions_of_policy on billing.fraud_actions
+    (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, ''))
+where actor = 'policy';
+create index fraud_actions_warning on billing.fraud_actions (stripe_early_fraud_warning_id);
+create index fraud_actions_account on billing.fraud_actions (account_id);
+create index fraud_actions_refund on billing.fraud_actions (stripe_refund_id) where stripe_refund_id is not null;
+create index fraud_actions_queued on billing.fraud_actions (next_attempt_at) where status = 'queued';
+create unique index fraud_actions_of_deleted_user on billing.fraud_actions (stripe_subscription_id)
+where actor = 'on_user_deleted';
+
+alter table billing.fraud_policies enable row level security;
+alter table billing.fraud_actions enable row level security;
+
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.fraud_policies, billing.fraud_actions from public, anon, authenticated, service_role;
+grant select on billing.fraud_policies, billing.fraud_actions to service_role;
+
+comment on table billing.fraud_policies is 'What is done about an early fraud warning, by the risk level of its charge. Edit it as you see fit.';
+comment on column billing.fraud_policies.refund_amount_max is 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
+comment on table billing.fraud_actions is 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
+comment on column billing.fraud_actions.idempotency_key is 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
+comment on column billing.fraud_actions.is_in_doubt is 'Stripe may have done it already, and its answer was lost.';
+
+-- 55_fraud/20_fraud_administration.sql
+
+-- What a person decides about fraud: freeze, unfreeze, refund, note, resolve, undo.
+--
+-- Invariant: everything is written down with who and why. A freeze can be undone, and what is still queued; money that
+-- went back can't be fetched back, nor a subscription revived. Callable by service_role.
+
+-- The caller has locked the balance.
+create function billing._freeze_account(account_id uuid, reason text)
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    with frozen as (
+        update billing.accounts
+        set frozen_at = billing.current_time(), frozen_reason = _freeze_account.reason, updated_at = now()
+        where accounts.id = _freeze_account.account_id and accounts.frozen_at is null
+        returning accounts.id, accounts.frozen_at, accounts.frozen_reason
+    )
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        frozen.id, 'administrators', 'account_frozen', format('account_frozen:%s:%s', frozen.id, frozen.frozen_at),
+        jsonb_build_object('account_id', frozen.id, 'reason', frozen.frozen_reason)
+    from frozen
+    on conflict (dedupe_key) do nothing
+$$;
+
+create function billing.freeze_account(account_id uuid, reason text, actor text)
+returns billing.accounts
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account billing.accounts;
+begin
+    perform billing._check_reason(freeze_account.reason, freeze_account.actor);
+    perform billing._lock_balance(freeze_account.account_id);
+    select * into strict v_account from billing.accounts where accounts.id = freeze_account.account_id;
+    if v_account.frozen_at is not null then
+        return v_account;
+    end if;
+    perform billing._freeze_account(v_account.id, freeze_account.reason);
+    insert into billing.fraud_actions (account_id, action, status, reason, actor, decided_at, settled_at)
+    values (
+        v_account.id, 'freeze_account', 'done', freeze_account.reason, freeze_account.actor, billing.current_time(),
+        billing.current_time()
+    );
+    select * into strict v_account from billing.accounts where accounts.id = freeze_account.account_id;
+    return v_account;
+end
+$$;
+
+create function billing.unfreeze_account(account_id uuid, reason text, actor text)
+returns billing.accounts
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account billing.accounts;
+begin
+    perform billing._check_reason(unfreeze_account.reason, unfreeze_account.actor);
+    perform billing._lock_balance(unfreeze_account.account_id);
+    update billing.accounts set frozen_at = null, frozen_reason = null, updated_at = now()
+    where accounts.id = unfreeze_account.account_id and accounts.frozen_at is not null
+    returning * into v_account;
+    if not found then
+        select * into strict v_account from billing.accounts where accounts.id = unfreeze_account.account_id;
+        return v_account;
+    end if;
+    update billing.fraud_actions
+    set status = 'undone', undone_at = billing.current_time(), undone_by = unfreeze_account.actor,
+        undone_reason = unfreeze_account.reason, updated_at = now()
+    where fraud_actions.account_id = v_account.id and fraud_actions.action = 'freeze_account'
+        -- One that was skipped, because the account was frozen already, is answered too.
+        and fraud_actions.status in ('done', 'skipped');
+    insert into billing.fraud_actions (account_id, action, status, reason, actor, decided_at, settled_at)
+    values (
+        v_account.id, 'unfreeze_account', 'done', unfreeze_account.reason, unfreeze_account.actor,
+        billing.current_time(), billing.current_time()
+    );
+    return v_account;
+end
+$$;
+
+create function billing._warning(stripe_early_fraud_warning_id text)
+returns billing.fraud_warnings
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_warning billing.fraud_warnings;
+begin
+    select * into v_warning from billing.fraud_warnings
+    where fraud_warnings.stripe_early_fraud_warning_id = _warning.stripe_early_fraud_warning_id
+    for update;
+    if not found then
+        raise exception 'there is no early fraud warning %', coalesce(_warning.stripe_early_fraud_warning_id, 'null')
+            using errcode = 'TB072', hint = 'List them with `till fraud list`.';
+    end if;
+    return v_warning;
+end
+$$;
+
+-- decision: resolved (something was done, or nothing had to be) or dismissed (no fraud); open takes it up again.
+create function billing.resolve_fraud_warning(
+    stripe_early_fraud_warning_id text, decision text, notes text, actor text
+)
+returns billing.fraud_warnings
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_warning billing.fraud_warnings;
+begin
+    perform billing._check_reason(resolve_fraud_warning.notes, resolve_fraud_warning.actor);
+    if resolve_fraud_warning.decision is null
+        or resolve_fraud_warning.decision not in ('resolved', 'dismissed', 'open') then
+        raise exception 'decision % is not known', coalesce(resolve_fraud_warning.decision, 'null')
+            using errcode = 'TB073', hint = 'Use resolved, dismissed or open.';
+    end if;
+    v_warning := billing._warning(resolve_fraud_warning.stripe_early_fraud_warning_id);
+    insert into billing.fraud_actions (
+        stripe_early_fraud_warning_id, account_id, action, status, reason, actor, decided_at, settled_at
+    )
+    values (
+        v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'note', 'done',
+        format('%s: %s', resolve_fraud_warning.decision, resolve_fraud_warning.notes), resolve_fraud_warning.actor,
+        billing.current_time(), billing.current_time()
+    );
+    update billing.fraud_warnings
+    set status = resolve_fraud_warning.decision,
+        processed_at = case when resolve_fraud_warning.decision <> 'open' then billing.current_time() end,
+        notes = resolve_fraud_warning.notes,
+        updated_at = now()
+    where fraud_warnings.stripe_early_fraud_warning_id = v_warning.stripe_early_fraud_warning_id
+    returning * into v_warning;
+    return v_warning;
+end
+$$;
+
+create function billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text)
+returns billing.fraud_actions
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_warning billing.fraud_warnings;
+    v_action billing.fraud_actions;
+begin
+    perform billing._check_reason(note_fraud.notes, note_fraud.actor);
+    v_warning := billing._warning(note_fraud.stripe_early_fraud_warning_id);
+    insert into billing.fraud_actions (
+        stripe_early_fraud_warning_id, account_id, action, status, reason, actor, decided_at, settled_at
+    )
+    values (
+        v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'note', 'done', note_fraud.notes, note_fraud.actor,
+        billing.current_time(), billing.current_time()
+    )
+    returning * into v_action;
+    return v_action;
+end
+$$;
+
+-- A person has the charge of a warning refunded, whatever the policy's caps; not one that is disputed or refunded.
+create function billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text)
+returns billing.fraud_actions
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_warning billing.fraud_warnings;
+    v_payment billing.payments;
+    v_action billing.fraud_actions;
+begin
+    perform billing._check_reason(refund_fraud_warning.reason, refund_fraud_warning.actor);
+    v_warning := billing._warning(refund_fraud_warning.stripe_early_fraud_warning_id);
+    select * into v_action from billing.fraud_actions
+    where fraud_actions.stripe_early_fraud_warning_id = v_warning.stripe_early_fraud_warning_id
+        and fraud_actions.action = 'refund' and fraud_actions.status in ('queued', 'done');
+    if found then
+        return v_action;
+    end if;
+    select * into v_payment from billing.payments where payments.stripe_charge_id = v_warning.stripe_charge_id;
+    if not found or v_payment.is_disputed or v_payment.amount_refunded = v_payment.amount then
+        raise exception 'charge % is % and can''t be refunded', v_warning.stripe_charge_id, case
+                when v_payment.stripe_charge_id is null then 'not known here'
+                when v_payment.is_disputed then 'disputed'
+                else 'refunded already'
+            end
+            using errcode = 'TB074', hint = 'Look at the charge in Stripe''s dashboard.';
+    end if;
+    insert into billing.fraud_actions (
+        stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id, amount, currency,
+        decided_at, next_attempt_at
+    )
+    values (
+        v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'refund', 'queued', refund_fraud_warning.reason,
+        refund_fraud_warning.actor, v_payment.stripe_charge_id, v_payment.amount - v_payment.amount_refunded,
+        v_payment.currency, billing.current_time(), now()
+    )
+    returning * into v_action;
+    return v_action;
+end
+$$;
+
+create function billing.undo_fraud_action(id bigint, reason text, actor text)
+returns billing.fraud_actions
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_action billing.fraud_actions;
+begin
+    perform billing._check_reason(undo_fraud_action.reason, undo_fraud_action.actor);
+    select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
+    if v_action.action = 'freeze_account' and v_action.status = 'done' then
+        perform billing.unfreeze_account(v_action.account_id, undo_fraud_action.reason, undo_fraud_action.actor);
+    else
+        update billing.fraud_actions
+        set status = 'undone', next_attempt_at = null, undone_at = billing.current_time(),
+            undone_by = undo_fraud_action.actor, undone_reason = undo_fraud_action.reason, updated_at = now()
+        where fraud_actions.id = undo_fraud_action.id and fraud_actions.status = 'queued'
+            and not fraud_actions.is_in_doubt;
+        if not found and v_action.status is distinct from 'undone' then
+            raise exception '%', case
+                    when v_action.id is null then format('there is no action %s', coalesce(undo_fraud_action.id::text, 'null'))
+                    when v_action.status = 'queued' then format('action %s is being asked of Stripe', v_action.id)
+                    else format('action %s (%s, %s) can''t be undone', v_action.id, v_action.action, v_action.status)
+                end
+                using errcode = 'TB075', hint = 'A freeze can be undone, and what Stripe was not asked for yet.';
+        end if;
+    end if;
+    select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
+    return v_action;
+end
+$$;
+
+revoke all on function
+    billing._freeze_account, billing.freeze_account, billing.unfreeze_account, billing._warning,
+    billing.resolve_fraud_warning, billing.note_fraud, billing.refund_fraud_warning, billing.undo_fraud_action
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.freeze_account(uuid, text, text), billing.unfreeze_account(uuid, text, text),
+    billing.resolve_fraud_warning(text, text, text, text), billing.note_fraud(text, text, text),
+    billing.refund_fraud_warning(text, text, text), billing.undo_fraud_action(bigint, text, text)
+to service_role;
+
+comment on function billing.freeze_account(uuid, text, text) is 'Refuses what takes credits out of an account (TB003) until it is unfrozen.';
+comment on function billing.unfreeze_account(uuid, text, text) is 'Lets an account spend again; what froze it is marked as undone.';
+comment on function billing.resolve_fraud_warning(text, text, text, text) is 'Closes a warning (decision: resolved or dismissed), or opens it again (open).';
+comment on function billing.note_fraud(text, text, text) is 'Writes a note beside a warning.';
+comment on function billing.refund_fraud_warning(text, text, text) is 'Has the rest of a warning''s charge refunded by the worker, once.';
+comment on function billing.undo_fraud_action(bigint, text, text) is 'Undoes a freeze, or an action that Stripe was not asked for yet.';
+
+-- 55_fraud/30_judge_fraud_warnings.sql
+
+-- Early fraud warnings → what is done about them, by a policy that can be read, tried dry and undone.
+--
+-- Invariant: a warning is judged when it first arrives, and again when more comes to be known of whom it is about (its
+-- customer is linked, its payment's invoice is told of); never by a replay. What was done or undone once is not done
+-- again. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
+-- cancel) is queued for the worker. service_role may ask for a judgement.
+
+-- What the policy would do about a warning now, and why not where it would not. Reads only.
+create function billing.judge_fraud_warning(stripe_early_fraud_warning_id text)
+returns table (
+    action text, is_due boolean, reason text, stripe_subscription_id text, amount bigint, currency text
+)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with case_at_hand as (
+        select
+            warnings.account_id, warnings.actionable, warnings.stripe_charge_id,
+            policies.risk_level, warnings.warned_at, warnings.livemode,
+            policies.alert, policies.freeze_account, policies.refund, policies.refund_amount_max,
+            policies.refund_age_max, policies.cancel_subscription,
+            payments.stripe_charge_id is not null as is_known, payments.amount - payments.amount_refunded as left_over,
+            payments.currency, payments.is_disputed, payments.is_liability_shifted, payments.charged_at,
+            accounts.frozen_at, accounts.closed_at
+        from billing.fraud_warnings as warnings
+        -- A level that has no policy, such as one that Stripe added, is unknown.
+        join billing.fraud_policies as policies on policies.risk_level = coalesce(
+            (select known.risk_level from billing.fraud_policies as known where known.risk_level = warnings.risk_level),
+            'unknown'
+        )
+        left join billing.payments on payments.stripe_charge_id = warnings.stripe_charge_id
+        left join billing.accounts on accounts.id = warnings.account_id
+        where warnings.stripe_early_fraud_warning_id = judge_fraud_warning.stripe_early_fraud_warning_id
+    ),
+    verdicts as (
+        select
+            'alert' as action, null::text as obstacle, null::text as stripe_subscription_id, null::bigint as amount,
+            null::text as currency
+        from case_at_hand where case_at_hand.alert
+        union all
+        select
+            'freeze_account',
+            case
+                when case_at_hand.account_id is null then 'its customer is linked to no account'
+                when case_at_hand.closed_at is not null then 'the account is closed'
+                when case_at_hand.frozen_at is not null then 'the account is frozen already'
+            end, null, null, null
+        from case_at_hand where case_at_hand.freeze_account
+        union all
+        select
+            'refund',
+            case
+                when not case_at_hand.is_known then 'its charge is not known here'
+                when case_at_hand.is_disputed then 'the charge is disputed'
+                when case_at_hand.left_over = 0 then 'the charge is refunded already'
+                when not case_at_hand.actionable then 'the warning is not actionable'
+                when case_at_hand.is_liability_shifted then 'the card was authenticated: the issuer is liable'
+                when case_at_hand.left_over > case_at_hand.refund_amount_max
+                    then format('%s are more than refund_amount_max %s', case_at_hand.left_over, case_at_hand.refund_amount_max)
+                when case_at_hand.charged_at < billing.current_time() - case_at_hand.refund_age_max
+                    then format('the charge is older than refund_age_max %s', case_at_hand.refund_age_max)
+            end, null, case_at_hand.left_over, case_at_hand.currency
+        from case_at_hand where case_at_hand.refund
+        union all
+        select
+            'cancel_subscription',
+            case
+                when paid.stripe_subscription_id is null then 'its charge paid for no subscription that is known here'
+                when paid.ended_at is not null then 'the subscription has ended'
+            end, paid.stripe_subscription_id, null, null
+        from case_at_hand
+        left join lateral (
+            select distinct subscriptions.stripe_subscription_id, subscriptions.ended_at
+            from billing.payments
+            join billing.invoice_payments
+                on invoice_payments.stripe_payment_intent_id = payments.stripe_payment_intent_id
+                or invoice_payments.stripe_charge_id = payments.stripe_charge_id
+            join billing.invoices on invoices.stripe_invoice_id = invoice_payments.stripe_invoice_id
+            join billing.subscriptions on subscriptions.stripe_subscription_id = invoices.stripe_subscription_id
+            where payments.stripe_charge_id = case_at_hand.stripe_charge_id
+        ) as paid on true
+        where case_at_hand.cancel_subscription
+    ),
+    -- What was decided before stands: done, asked for, or undone by a person.
+    decided as (
+        select
+            verdicts.*,
+            (
+                select case fraud_actions.status
+                    when 'undone' then format('%s has undone it', fraud_actions.undone_by)
+                    when 'failed' then format('it failed: %s', fraud_actions.last_error)
+                    else format('it is %s already', fraud_actions.status)
+                end
+                from billing.fraud_actions
+                where fraud_actions.stripe_early_fraud_warning_id = judge_fraud_warning.stripe_early_fraud_warning_id
+                    and fraud_actions.action = verdicts.action and fraud_actions.status <> 'skipped'
+                    and fraud_actions.stripe_subscription_id is not distinct from verdicts.stripe_subscription_id
+                order by fraud_actions.id desc
+                limit 1
+            ) as before
+        from verdicts
+    )
+    select
+        decided.action, coalesce(decided.before, decided.obstacle) is null,
+        coalesce(decided.before, decided.obstacle, 'risk ' || case_at_hand.risk_level), decided.stripe_subscription_id,
+        decided.amount, decided.currency
+    from decided cross join case_at_hand
+$$;
+
+create function billing._alert_of_warning(warning billing.fraud_warnings)
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        (_alert_of_warning.warning).account_id, 'administrators', 'fraud_warning',
+        'fraud_warning:' || (_alert_of_warning.warning).stripe_early_fraud_warning_id,
+        jsonb_build_object(
+            'stripe_early_fraud_warning_id', (_alert_of_warning.warning).stripe_early_fraud_warning_id,
+            'stripe_charge_id', (_alert_of_warning.warning).stripe_charge_id,
+            'fraud_type', (_alert_of_warning.warning).fraud_type,
+            'risk_level', (_alert_of_warning.warning).risk_level, 'amount', max(payments.amount),
+            'currency', max(payments.currency)
+        )
+    from billing.payments where payments.stripe_charge_id = (_alert_of_warning.warning).stripe_charge_id
+    on conflict (dedupe_key) do nothing
+$$;
+
+-- Does what the policy says about a warning; what it has done already it does not do again. Nothing in a dry run.
+create function billing._act_on_warning(warning billing.fraud_warnings)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_warning billing.fraud_warnings := _act_on_warning.warning;
+    v_verdict record;
+    v_action billing.fraud_actions;
+begin
+    if (select settings.fraud_dry_run from billing.settings) then
+        return;
+    elsif v_warning.account_id is not null then
+        perform billing._lock_balance(v_warning.account_id);
+    end if;
+    for v_verdict in select * from billing.judge_fraud_warning(v_warning.stripe_early_fraud_warning_id) loop
+        insert into billing.fraud_actions as held (
+            stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id,
+            stripe_subscription_id, amount, currency, decided_at, next_attempt_at, settled_at
+        )
+        select
+            v_warning.stripe_early_fraud_warning_id, v_warning.account_id, v_verdict.action, became.status,
+            v_verdict.reason, 'policy', v_warning.stripe_charge_id, v_verdict.stripe_subscription_id, v_verdict.amount,
+            v_verdict.currency, billing.current_time(), case when became.status = 'queued' then now() end,
+            case when became.status = 'done' then billing.current_time() end
+        from (
+            select case
+                when not v_verdict.is_due then 'skipped'
+                when v_verdict.action in ('refund', 'cancel_subscription') then 'queued'
+                else 'done'
+            end as status
+        ) as became
+        -- An account that is linked later can be frozen then.
+        on conflict (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, '')) where actor = 'policy'
+        do update
+        set account_id = excluded.account_id, status = excluded.status, reason = excluded.reason,
+            decided_at = excluded.decided_at, next_attempt_at = excluded.next_attempt_at,
+            settled_at = excluded.settled_at, updated_at = now()
+        where held.status = 'skipped' and excluded.status <> 'skipped'
+        returning * into v_action;
+        if not found or v_action.status <> 'done' then
+            continue;
+        elsif v_action.action = 'alert' then
+            perform billing._alert_of_warning(v_warning);
+        else
+            perform billing._freeze_account(
+                v_warning.account_id, 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id
+            );
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function
+    billing.judge_fraud_warning, billing._alert_of_warning, billing._act_on_warning
+from public, anon, authenticated, service_role;
+grant execute on function billing.judge_fraud_warning(text) to service_role;
+
+comment on function billing.judge_fraud_warning(text) is 'What the policy would do about a warning now, and why not where it would not. Changes nothing.';
+
+-- 55_fraud/40_take_fraud_actions.sql
+
+-- Refunds and cancellations that were decided on → handed to the worker, which asks Stripe → what became of them.
+--
+-- Invariant: an action is in one worker's hands at a time; whoever is not heard of by the end of the lease is thought to
+-- have died, and the same is asked for again with the same key (idempotency_key). From its taking until the worker knows
+-- better an action is in doubt: Stripe may have done it, so it can't be undone. Callable by billing_worker.
+
+-- was_in_doubt: an earlier attempt may have been done, and its answer was lost.
+create function billing.take_fraud_actions(actions_max integer, lease_seconds integer)
+returns table (
+    id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer,
+    was_in_doubt boolean
+)
+language sql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    with due as (
+        select actions.id, actions.is_in_doubt from billing.fraud_actions as actions
+        where actions.status = 'queued' and actions.next_attempt_at <= now()
+        order by actions.next_attempt_at, actions.id
+        limit take_fraud_actions.actions_max
+        for update skip locked
+    )
+    update billing.fraud_actions
+    set attempts = fraud_actions.attempts + 1,
+        is_in_doubt = true,
+        next_attempt_at = now() + make_interval(secs => take_fraud_actions.lease_seconds),
+        updated_at = now()
+    from due
+    where fraud_actions.id = due.id
+    returning
+        fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action, fraud_actions.stripe_charge_id,
+        fraud_actions.stripe_subscription_id, fraud_actions.attempts, due.is_in_doubt
+$$;
+
+create function billing._tell_of_failed_action(action billing.fraud_actions)
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        failed.account_id, 'administrators', 'fraud_action_failed', 'fraud_action_failed:' || failed.id,
+        jsonb_strip_nulls(jsonb_build_object(
+            'action', failed.action, 'reason', failed.last_error, 'decided_because', failed.reason,
+            'stripe_early_fraud_warning_id', failed.stripe_early_fraud_warning_id,
+            'stripe_charge_id', failed.stripe_charge_id, 'stripe_subscription_id', failed.stripe_subscription_id
+        ))
+    from (select (_tell_of_failed_action.action).*) as failed
+    where failed.status = 'failed'
+    on conflict (dedupe_key) do nothing
+$$;
+
+-- A refund of ours that Stripe made and the bank refused.
+create function billing._fail_refund_action(stripe_refund_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_action billing.fraud_actions;
+begin
+    update billing.fraud_actions
+    set status = 'failed', last_error = coalesce('the refund failed: ' || refunds.failure_reason, 'the refund failed'),
+        updated_at = now()
+    from billing.refunds
+    where fraud_actions.stripe_refund_id = _fail_refund_action.stripe_refund_id and fraud_actions.status = 'done'
+        and refunds.stripe_refund_id = fraud_actions.stripe_refund_id and refunds.status in ('failed', 'canceled')
+    returning fraud_actions.* into v_action;
+    if found then
+        perform billing._tell_of_failed_action(v_action);
+    end if;
+end
+$$;
+
+-- outcome: done, failed (Stripe refuses for good), or queued: once more in retry_in_seconds. is_in_doubt: nobody knows
+-- whether Stripe has done it. reason: what stood in the way.
+create function billing.settle_fraud_action(
+    id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_action billing.fraud_actions;
+begin
+    -- As sync_refund does: neither commits without having seen the other.
+    perform billing._lock_arrival(settle_fraud_action.stripe_refund_id) where settle_fraud_action.stripe_refund_id is not null;
+    update billing.fraud_actions
+    set status = settle_fraud_action.outcome,
+        stripe_refund_id = settle_fraud_action.stripe_refund_id,
+        last_error = settle_fraud_action.reason,
+        is_in_doubt = settle_fraud_action.is_in_doubt,
+        next_attempt_at = case
+            when settle_fraud_action.outcome = 'queued'
+                then now() + make_interval(secs => settle_fraud_action.retry_in_seconds)
+        end,
+        settled_at = case when settle_fraud_action.outcome <> 'queued' then billing.current_time() end,
+        updated_at = now()
+    where fraud_actions.id = settle_fraud_action.id and fraud_actions.status = 'queued'
+    returning * into v_action;
+    perform billing._tell_of_failed_action(v_action);
+    perform billing._fail_refund_action(settle_fraud_action.stripe_refund_id);
+end
+$$;
+
+revoke all on function
+    billing.take_fraud_actions, billing._tell_of_failed_action, billing._fail_refund_action, billing.settle_fraud_action
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.take_fraud_actions(integer, integer),
+    billing.settle_fraud_action(bigint, text, text, text, boolean, integer)
+to billing_worker;
+
+-- 55_fraud/50_deleted_users.sql
+
+-- Users who are deleted while a subscription goes on charging their card → administrators are notified, and, where the
+-- settings say so, the worker has Stripe cancel the subscription.
+--
+-- Invariant: deleting a user never fails because of billing, and waits for it a second at most: whatever goes wrong here,
+-- the deletion goes through, and enqueue_deleted_users makes up for it. Each subscription is reported once. A cancellation
+-- is a row of fraud_actions (actor on_user_deleted), once for each subscription: it is done, retried and can be undone as
+-- one because of fraud.
+--
+-- Callable by billing_worker. Private: _report_deleted_user, _report_if_deleted.
+
+-- What nobody can use and goes on charging; as often as you like. A subscription that ends with its period charges no more.
+create function billing._report_deleted_user(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription record;
+    v_policy text := (select settings.on_user_deleted from billing.settings);
+begin
+    if billing._has_user(_report_deleted_user.account_id) then
+        return;
+    end if;
+    for v_subscription in
+        select subscriptions.stripe_subscription_id, subscriptions.stripe_customer_id, subscriptions.status
+        from billing.subscriptions
+        where subscriptions.account_id = _report_deleted_user.account_id
+            and subscriptions.livemode = billing.is_livemode() and not subscriptions.cancel_at_period_end
+            and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
+        order by subscriptions.stripe_subscription_id
+    loop
+        perform billing._notify(
+            _report_deleted_user.account_id, 'administrators', 'user_deleted_while_subscribed',
+            'user_deleted_while_subscribed:' || v_subscription.stripe_subscription_id,
+            jsonb_build_object(
+                'stripe_subscription_id', v_subscription.stripe_subscription_id,
+                'stripe_customer_id', v_subscription.stripe_customer_id, 'status', v_subscription.status,
+                'on_user_deleted', v_policy
+            )
+        );
+        if v_policy = 'cancel' then
+            insert into billing.fraud_actions (
+                account_id, action, status, reason, actor, stripe_subscription_id, decided_at, next_attempt_at
+            )
+            values (
+                _report_deleted_user.account_id, 'cancel_subscription', 'queued', 'the user was deleted',
+                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time(), now()
+            )
+            on conflict (stripe_subscription_id) where actor = 'on_user_deleted' do nothing;
+        end if;
+    end loop;
+end
+$$;
+
+-- The account's owner, or a member, was deleted: not one who was removed from a team, or handed it over.
+create function billing._report_if_deleted(user_id uuid, account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
+as $$
+begin
+    if not exists (
+        select from auth.users where users.id = _report_if_deleted.user_id and users.deleted_at is null
+    ) then
+        perform billing._report_deleted_user(_report_if_deleted.account_id);
+    end if;
+exception when others then
+    raise warning 'the subscriptions of account % are not looked at: %', _report_if_deleted.account_id, sqlerrm;
+end
+$$;
+
+create function billing.tg_accounts__owner_deleted()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._report_if_deleted(old.owner_id, old.id);
+    return null;
+end
+$$;
+
+create function billing.tg_account_members__member_deleted()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._report_if_deleted(old.user_id, old.account_id);
+    return null;
+end
+$$;
+
+create function billing.tg_users__deleted_softly()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._report_if_deleted(new.id, mine.account_id)
+    from (
+        select accounts.id as account_id from billing.accounts where accounts.owner_id = new.id
+        union
+        select account_members.account_id from billing.account_members where account_members.user_id = new.id
+    ) as mine;
+    return null;
+exception when others then
+    raise warning 'the subscriptions of user % are not looked at: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
+-- At the end of the transaction, when owner and members of one deletion are gone.
+create constraint trigger tg_accounts__owner_deleted
+after update of owner_id on billing.accounts
+deferrable initially deferred
+for each row when (old.owner_id is not null and new.owner_id is null)
+execute function billing.tg_accounts__owner_deleted();
+
+create constraint trigger tg_account_members__member_deleted
+after delete on billing.account_members
+deferrable initially deferred
+for each row execute function billing.tg_account_members__member_deleted();
+
+create trigger tg_users__deleted_softly
+after update of deleted_at on auth.users
+for each row when (new.deleted_at is not null and old.deleted_at is null)
+execute function billing.tg_users__deleted_softly();
+
+-- Personal accounts of deleted users that what came later concerns: a subscription that Stripe told of after the deletion,
+-- one that is to end no more, another policy.
+create function billing.enqueue_deleted_users()
+returns void
+language sql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing._report_deleted_user(abandoned.id) from (
+        select accounts.id from billing.accounts
+        join billing.subscriptions on subscriptions.account_id = accounts.id
+        cross join billing.settings
+        where accounts.owner_id is null and accounts.kind = 'personal'
+            and subscriptions.livemode = settings.livemode and not subscriptions.cancel_at_period_end
+            and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
+            and (
+                not exists (
+                    select from billing.notifications
+                    where notifications.dedupe_key
+                        = 'user_deleted_while_subscribed:' || subscriptions.stripe_subscription_id
+                )
+                or settings.on_user_deleted = 'cancel' and not exists (
+                    select from billing.fraud_actions
+                    where fraud_actions.stripe_subscription_id = subscriptions.stripe_subscription_id
+                        and fraud_actions.actor = 'on_user_deleted'
+                )
+            )
+        group by accounts.id
+        order by accounts.id
+        limit 1000
+    ) as abandoned
+$$;
+
+revoke all on function
+    billing._report_deleted_user, billing._report_if_deleted, billing.tg_accounts__owner_deleted,
+    billing.tg_account_members__member_deleted, billing.tg_users__deleted_softly, billing.enqueue_deleted_users
+from public, anon, authenticated, service_role;
+grant execute on function billing.enqueue_deleted_users() to billing_worker;
+
+comment on function billing.enqueue_deleted_users() is 'Reports subscriptions of deleted users that go on charging, once each, and has them canceled where settings.on_user_deleted says so.';
+
+-- 58_sync/10_catalog.sql
+
+-- Products and prices from Stripe → products, plans and credit packs with their credits.
+--
+-- Invariant: a plan is what its price and its product declare last, in whatever order they are reported.
+--
+-- Called by billing_worker.
+
+-- Brings a plan to what its price and its product declare, and records its terms as of the later of the two.
+create function billing._resolve_plan(stripe_price_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_plan billing.plans;
+    v_product billing.products;
+begin
+    select * into strict v_plan from billing.plans where plans.stripe_price_id = _resolve_plan.stripe_price_id;
+    select * into strict v_product from billing.products
+    where products.stripe_product_id = v_plan.stripe_product_id;
+    v_plan := billing._declared_plan(v_plan, v_product);
+
+    perform set_config('billing.is_resolving_plan', 'true', true);
+    update billing.plans
+    set initial_credits = v_plan.initial_credits,
+        monthly_credits = v_plan.monthly_credits,
+        trial_credits = v_plan.trial_credits,
+        rollover = v_plan.rollover,
+        rollover_periods = v_plan.rollover_periods,
+        rollover_cap = v_plan.rollover_cap,
+        proration_credits = v_plan.proration_credits,
+        downgrade_credits = v_plan.downgrade_credits,
+        cancel_credits = v_plan.cancel_credits,
+        trial_end_credits = v_plan.trial_end_credits,
+        features = v_plan.features,
+        updated_at = now()
+    where plans.stripe_price_id = _resolve_plan.stripe_price_id;
+    perform set_config('billing.is_resolving_plan', '', true);
+    if billing._declares_credits(v_plan.metadata) or billing._declares_credits(v_product.metadata) then
+        perform billing._record_terms(v_plan, greatest(v_plan.as_of, v_product.as_of));
+    end if;
+    perform billing._resolve_terms(v_plan, v_product);
+end
+$$;
+
+-- An event that came late still says what held at its time. What cannot be read was refused then, and is passed over.
+create function billing._record_late_terms(
+    stripe_price_id text, price_metadata jsonb, product_metadata jsonb, as_of timestamptz
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_plan billing.plans;
+    v_product billing.products;
+begin
+    select * into v_plan from billing.plans where plans.stripe_price_id = _record_late_terms.stripe_price_id;
+    select * into v_product from billing.products where products.stripe_product_id = v_plan.stripe_product_id;
+    v_plan.metadata := coalesce(_record_late_terms.price_metadata, v_plan.metadata);
+    v_product.metadata := coalesce(_record_late_terms.product_metadata, v_product.metadata);
+    if v_plan.stripe_price_id is not null
+        and (billing._declares_credits(v_plan.metadata) or billing._declares_credits(v_product.metadata)) then
+        perform billing._record_terms(billing._declared_plan(v_plan, v_product), _record_late_terms.as_of);
+    end if;
+exception when sqlstate 'TB017' then
+    null;
+end
+$$;
+
+-- Trials of a plan that began before its price or product was here, of customers that were linked in between.
+create function billing._allocate_trials(stripe_price_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._allocate_subscription(subscriptions.stripe_subscription_id)
+    from billing.plans
+    join billing.subscription_items as items on items.stripe_price_id = plans.stripe_price_id
+    join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
+    where plans.stripe_price_id = _allocate_trials.stripe_price_id and plans.trial_credits > 0
+        and subscriptions.status = 'trialing' and subscriptions.account_id is not null
+        and not exists (
+            select from billing.credit_grants
+            where credit_grants.account_id = subscriptions.account_id and credit_grants.source = 'stripe.trial'
+        )
+    order by subscriptions.account_id;
+end
+$$;
+
+create function billing.sync_product(
+    stripe_product_id text, livemode boolean, name text, description text, active boolean, metadata jsonb,
+    as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_as_of timestamptz;
+begin
+    perform billing._lock_arrival(sync_product.stripe_product_id);
+    insert into billing.products as held (
+        stripe_product_id, livemode, name, description, active, metadata, as_of
+    )
+    values (
+        sync_product.stripe_product_id, sync_product.livemode, sync_product.name, sync_product.description,
+        sync_product.active, sync_product.metadata, sync_product.as_of
+    )
+    on conflict on constraint products_pkey do update
+    set livemode = excluded.livemode,
+        name = excluded.name,
+        description = excluded.description,
+        active = excluded.active,
+        metadata = excluded.metadata,
+        as_of = excluded.as_of,
+        updated_at = now()
+    where held.as_of < excluded.as_of;
+
+    if not found then
+        select products.as_of into strict v_as_of from billing.products
+        where products.stripe_product_id = sync_product.stripe_product_id;
+        perform billing._record_late_terms(plans.stripe_price_id, null, sync_product.metadata, sync_product.as_of)
+        from billing.plans
+        where plans.stripe_product_id = sync_product.stripe_product_id and sync_product.as_of < v_as_of;
+        return billing._refused(v_as_of, sync_product.as_of);
+    end if;
+
+    perform billing._resolve_plan(plans.stripe_price_id) from billing.plans
+    where plans.stripe_product_id = sync_product.stripe_product_id;
+    perform billing._allocate_trials(plans.stripe_price_id) from billing.plans
+    where plans.stripe_product_id = sync_product.stripe_product_id;
+    perform billing._resolve_packs(sync_product.stripe_product_id);
+    perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
+    return 'applied';
+end
+$$;
+
+create function billing.sync_price(
+    stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text,
+    nickname text, currency text, unit_amount bigint, has_custom_amount boolean, recurring_interval text,
+    recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_as_of timestamptz;
+begin
+    perform billing._lock_arrival(sync_price.stripe_price_id);
+    insert into billing.products (stripe_product_id, livemode, name)
+    values (sync_price.stripe_product_id, sync_price.livemode, sync_price.stripe_product_id)
+    on conflict do nothing;
+    -- What the product declares is read below: an update of it must be seen, or wait.
+    perform from billing.products where products.stripe_product_id = sync_price.stripe_product_id for no key update;
+
+    if sync_price.type = 'one_time' then
+        return billing._sync_one_time_price(row(
+            sync_price.stripe_price_id, sync_price.stripe_product_id, sync_price.livemode, sync_price.active,
+            sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount,
+            sync_price.has_custom_amount, sync_price.metadata, sync_price.as_of
+        ));
+    end if;
+
+    insert into billing.plans as held (
+        stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
+        recurring_interval, recurring_interval_count, usage_type, metadata, as_of
+    )
+    values (
+        sync_price.stripe_price_id, sync_price.stripe_product_id, sync_price.livemode, sync_price.active,
+        sync_price.lookup_key, sync_price.nickname, sync_price.currency, sync_price.unit_amount,
+        sync_price.recurring_interval, sync_price.recurring_interval_count, sync_price.usage_type,
+        sync_price.metadata, sync_price.as_of
+    )
+    on conflict on constraint plans_pkey do update
+    set stripe_product_id = excluded.stripe_product_id, livemode = excluded.livemode, active = excluded.active,
+        lookup_key = excluded.lookup_key, nickname = excluded.nickname, currency = excluded.currency,
+        unit_amount = excluded.unit_amount, recurring_interval = excluded.recurring_interval,
+        recurring_interval_count = excluded.recurring_interval_count, usage_type = excluded.usage_type,
+        metadata = excluded.metadata, as_of = excluded.as_of, updated_at = now()
+    where held.as_of < excluded.as_of;
+    if not found then
+        select plans.as_of into strict v_as_of from billing.plans
+        where plans.stripe_price_id = sync_price.stripe_price_id;
+        if sync_price.as_of < v_as_of then
+            perform billing._record_late_terms(sync_price.stripe_price_id, sync_price.metadata, null, sync_price.as_of);
+        end if;
+        return billing._refused(v_as_of, sync_price.as_of);
+    end if;
+
+    perform billing._resolve_plan(sync_price.stripe_price_id);
+    perform billing._allocate_trials(sync_price.stripe_price_id);
+    perform billing._retry_events_waiting_for(sync_price.stripe_price_id);
+    return 'applied';
+end
+$$;
+
+revoke all on function
+    billing._resolve_plan, billing._record_late_terms, billing._allocate_trials, billing.sync_product,
+    billing.sync_price
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz),
+    billing.sync_price(
+        text, text, boolean, boolean, text, text, text, text, bigint, boolean, text, integer, text, jsonb, timestamptz
+    )
+to billing_worker;
+
+comment on function billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz) is 'A Stripe product as of a moment: applied, stale or refetch.';
+comment on function billing.sync_price(text, text, boolean, boolean, text, text, text, text, bigint, boolean, text, integer, text, jsonb, timestamptz) is 'A Stripe price as of a moment, a plan or a credit pack here: applied, stale or refetch.';
+
+-- 58_sync/12_deleted_prices.sql
+
+-- Prices and products that were deleted in Stripe → off sale here for good; their rows stay, for what was bought.
+--
+-- Invariant: deletion is the last thing that happens to a price or a product. Whatever writes its row afterwards, an event
+-- that arrives late or a person, it is not on sale again. Everything else of a late update is kept.
+--
+-- Called by billing_worker, and by the owner of the database (`till plans sync`).
+
+create table billing.deleted_prices (
+    kind text not null,
+    stripe_id text not null,
+    deleted_at timestamptz not null,
+    created_at timestamptz not null default now(),
+    primary key (kind, stripe_id),
+    constraint kind_is_known check (kind in ('price', 'product'))
+);
+
+alter table billing.deleted_prices enable row level security;
+
+revoke all on billing.deleted_prices from public, anon, authenticated, service_role;
+grant select on billing.deleted_prices to service_role;
+
+create function billing.tg_prices__stay_deleted()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.active := not exists (
+        select from billing.deleted_prices
+        where deleted_prices.kind = 'price' and deleted_prices.stripe_id = new.stripe_price_id
+    );
+    return new;
+end
+$$;
+
+create trigger tg_plans__stay_deleted
+before insert or update on billing.plans
+for each row when (new.active)
+execute function billing.tg_prices__stay_deleted();
+
+create trigger tg_credit_packs__stay_deleted
+before insert or update on billing.credit_packs
+for each row when (new.active)
+execute function billing.tg_prices__stay_deleted();
+
+create trigger tg_one_time_prices__stay_deleted
+before insert or update on billing.one_time_prices
+for each row when (new.active)
+execute function billing.tg_prices__stay_deleted();
+
+create function billing.tg_products__stay_deleted()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.active := not exists (
+        select from billing.deleted_prices
+        where deleted_prices.kind = 'product' and deleted_prices.stripe_id = new.stripe_product_id
+    );
+    return new;
+end
+$$;
+
+create trigger tg_products__stay_deleted
+before insert or update on billing.products
+for each row when (new.active)
+execute function billing.tg_products__stay_deleted();
+
+-- applied, or stale when it was deleted before. The arrival's lock is the one that sync_price takes: what it writes at the
+-- same time is either seen here, or sees the deletion.
+create function billing.delete_price(stripe_price_id text, as_of timestamptz)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._lock_arrival(delete_price.stripe_price_id);
+    insert into billing.deleted_prices (kind, stripe_id, deleted_at)
+    values ('price', delete_price.stripe_price_id, delete_price.as_of)
+    on conflict do nothing;
+    if not found then
+        return 'stale';
+    end if;
+    update billing.plans set active = false, updated_at = now()
+    where plans.stripe_price_id = delete_price.stripe_price_id and plans.active;
+    update billing.credit_packs set active = false, updated_at = now()
+    where credit_packs.stripe_price_id = delete_price.stripe_price_id and credit_packs.active;
+    update billing.one_time_prices set active = false
+    where one_time_prices.stripe_price_id = delete_price.stripe_price_id and one_time_prices.active;
+    return 'applied';
+end
+$$;
+
+create function billing.delete_product(stripe_product_id text, as_of timestamptz)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._lock_arrival(delete_product.stripe_product_id);
+    insert into billing.deleted_prices (kind, stripe_id, deleted_at)
+    values ('product', delete_product.stripe_product_id, delete_product.as_of)
+    on conflict do nothing;
+    if not found then
+        return 'stale';
+    end if;
+    update billing.products set active = false, updated_at = now()
+    where products.stripe_product_id = delete_product.stripe_product_id and products.active;
+    return 'applied';
+end
+$$;
+
+revoke all on function
+    billing.tg_prices__stay_deleted, billing.tg_products__stay_deleted, billing.delete_price, billing.delete_product
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.delete_price(text, timestamptz), billing.delete_product(text, timestamptz)
+to billing_worker;
+
+comment on table billing.deleted_prices is 'Prices and products that were deleted in Stripe: they are never on sale again.';
+comment on column billing.deleted_prices.kind is 'price or product: of which kind stripe_id is.';
+comment on function billing.delete_price(text, timestamptz) is 'A price was deleted in Stripe: off sale for good, known for what was bought. applied, or stale when it was before.';
+comment on function billing.delete_product(text, timestamptz) is 'A product was deleted in Stripe: off sale for good, with its prices. applied, or stale when it was before.';
+
+-- 58_sync/20_customer_links.sql
+
+-- Whose a customer is: linked to an account, or merged with the one that the account really has.
+--
+-- Invariant: a customer gets its account by the app's own server, once and for ever; whatever Stripe had told of it then
+-- gets the account too, and events that waited go on.
+--
+-- Locks, here as in the worker: the account's balance, then the customer.
+--
+-- Called by service_role: the app's own server says whose a customer is.
+
+-- The customer that an account has at Stripe now; null before the first.
+create function billing._customer_of(account_id uuid, livemode boolean)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select customers.stripe_customer_id from billing.customers
+    where customers.account_id = _customer_of.account_id and customers.livemode = _customer_of.livemode
+        and customers.deleted_at is null and customers.duplicate_of is null
+$$;
+
+-- Refuses what is no id of a Stripe customer.
+create function billing._check_customer_id(stripe_customer_id text)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _check_customer_id.stripe_customer_id is null or _check_customer_id.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
+        raise exception '"%" is not the id of a Stripe customer', coalesce(_check_customer_id.stripe_customer_id, 'null')
+            using errcode = 'TB018', hint = 'Pass the id that Stripe gave, such as cus_NffrFeUfNV2Hib.';
+    end if;
+end
+$$;
+
+-- The customer's row under its lock, made if Stripe has told us nothing of it yet. Waits for whoever is about to use the
+-- answer "linked to nobody" (_account_of_customer), so that what was written with it is seen afterwards. TB018 when the
+-- customer belongs to another account.
+create function billing._lock_customer(stripe_customer_id text, account_id uuid, livemode boolean)
+returns billing.customers
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_customer billing.customers;
+begin
+    perform billing._lock_arrival(_lock_customer.stripe_customer_id);
+    insert into billing.customers (stripe_customer_id, livemode)
+    values (_lock_customer.stripe_customer_id, _lock_customer.livemode)
+    on conflict do nothing;
+    select * into strict v_customer from billing.customers
+    where customers.stripe_customer_id = _lock_customer.stripe_customer_id
+    -- Not `for update`: what the worker writes of a customer refers to it, and then waits for the balance.
+    for no key update;
+    if v_customer.account_id <> _lock_customer.account_id then
+        raise exception 'customer % belongs to another account', v_customer.stripe_customer_id
+            using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
+    end if;
+    return v_customer;
+end
+$$;
+
+-- Brings the account to what Stripe told of a customer before anyone was linked, and its events back to the queue.
+create function billing._adopt_customer(stripe_customer_id text, account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.customers
+    set account_id = _adopt_customer.account_id, linked_at = coalesce(customers.linked_at, now()),
+        dismissed_at = null, dismissed_reason = null, dismissed_by = null, updated_at = now()
+    where customers.stripe_customer_id = _adopt_customer.stripe_customer_id;
+
+    update billing.subscriptions set account_id = _adopt_customer.account_id
+    where subscriptions.stripe_customer_id = _adopt_customer.stripe_customer_id;
+    update billing.invoices set account_id = _adopt_customer.account_id
+    where invoices.stripe_customer_id = _adopt_customer.stripe_customer_id;
+    update billing.checkout_sessions set account_id = _adopt_customer.account_id
+    where checkout_sessions.stripe_customer_id = _adopt_customer.stripe_customer_id;
+    update billing.payments set account_id = _adopt_customer.account_id
+    where payments.stripe_customer_id = _adopt_customer.stripe_customer_id;
+    update billing.fraud_warnings set account_id = _adopt_customer.account_id
+    where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id;
+
+    perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
+    where fraud_warnings.stripe_customer_id = _adopt_customer.stripe_customer_id and fraud_warnings.status = 'open';
+    perform billing._record_cards_of_customer(_adopt_customer.stripe_customer_id, _adopt_customer.account_id);
+    perform billing._allocate_subscriptions_of(_adopt_customer.stripe_customer_id);
+    perform billing._retry_events_waiting_for(_adopt_customer.stripe_customer_id);
+end
+$$;
+
+-- What is not here yet (a plan) holds up neither a link nor a deletion: it settles the subscription when it arrives.
+create function billing._allocate_subscriptions_of(stripe_customer_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription_id text;
+begin
+    for v_subscription_id in
+        select subscriptions.stripe_subscription_id from billing.subscriptions
+        where subscriptions.stripe_customer_id = _allocate_subscriptions_of.stripe_customer_id
+        order by 1
+    loop
+        begin
+            perform billing._allocate_subscription(v_subscription_id);
+        exception when sqlstate 'TB010' then
+            null;
+        end;
+    end loop;
+end
+$$;
+
+create function billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean default null)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_customer billing.customers;
+begin
+    perform billing._lock_balance(link_customer.account_id);
+    perform billing._check_customer_id(link_customer.stripe_customer_id);
+    v_customer := billing._lock_customer(
+        link_customer.stripe_customer_id, link_customer.account_id,
+        coalesce(link_customer.livemode, billing.is_livemode())
+    );
+    if v_customer.account_id is not null then
+        return;
+    -- A deleted one is linked for what it paid before; it takes nobody's place.
+    elsif v_customer.deleted_at is null
+        and billing._customer_of(link_customer.account_id, v_customer.livemode) is not null then
+        raise exception 'account % has a customer already', link_customer.account_id
+            using errcode = 'TB018',
+            hint = 'Use the customer that billing.customers names for this account, or billing.merge_customer(stripe_customer_id, duplicate_of) when both are the same person.';
+    end if;
+    perform billing._adopt_customer(link_customer.stripe_customer_id, link_customer.account_id);
+end
+$$;
+
+-- A second customer of one person (of a Payment Link, of a guest who paid): what it paid is the account's too.
+create function billing.merge_customer(stripe_customer_id text, duplicate_of text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_kept billing.customers;
+    v_duplicate billing.customers;
+begin
+    perform billing._check_customer_id(merge_customer.stripe_customer_id);
+    perform billing._check_customer_id(merge_customer.duplicate_of);
+    if merge_customer.stripe_customer_id = merge_customer.duplicate_of then
+        raise exception 'customer % is no duplicate of itself', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Name the customer that the account keeps as duplicate_of.';
+    end if;
+
+    select * into v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
+    if v_kept.account_id is null then
+        raise exception 'customer % is linked to no account', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Link it first, with billing.link_customer(account_id, stripe_customer_id).';
+    end if;
+    -- An account once set stays; the rest of the row is read again under the lock that all links of the account take.
+    perform billing._lock_balance(v_kept.account_id);
+    select * into strict v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
+    v_duplicate := billing._lock_customer(merge_customer.stripe_customer_id, v_kept.account_id, v_kept.livemode);
+    if v_duplicate.duplicate_of = v_kept.stripe_customer_id then
+        return;
+    elsif v_kept.duplicate_of is not null then
+        raise exception 'customer % is a duplicate of % itself', v_kept.stripe_customer_id, v_kept.duplicate_of
+            using errcode = 'TB033', hint = pg_catalog.format('Merge into %s.', v_kept.duplicate_of);
+    elsif v_kept.deleted_at is not null then
+        raise exception 'customer % is deleted in Stripe', v_kept.stripe_customer_id
+            using errcode = 'TB033', hint = 'Link the other one to the account instead, with billing.link_customer.';
+    elsif v_kept.livemode <> v_duplicate.livemode then
+        raise exception 'customers % and % are of different modes', v_duplicate.stripe_customer_id, v_kept.stripe_customer_id
+            using errcode = 'TB033', hint = 'An account has one customer in test mode and one in live mode.';
+    end if;
+
+    update billing.customers
+    set account_id = v_kept.account_id, duplicate_of = v_kept.stripe_customer_id, updated_at = now()
+    where customers.stripe_customer_id = v_duplicate.stripe_customer_id
+        or customers.duplicate_of = v_duplicate.stripe_customer_id;
+    perform billing._adopt_customer(v_duplicate.stripe_customer_id, v_kept.account_id);
+end
+$$;
+
+revoke all on function
+    billing._customer_of, billing._check_customer_id, billing._lock_customer, billing._adopt_customer,
+    billing._allocate_subscriptions_of, billing.link_customer, billing.merge_customer
+from public, anon, authenticated, service_role;
+grant execute on function billing.link_customer(uuid, text, boolean), billing.merge_customer(text, text) to service_role;
+
+comment on function billing.link_customer(uuid, text, boolean) is 'Binds a Stripe customer to an account, once and for ever; events that waited for it go on. Call it from the server that made the customer.';
+comment on function billing.merge_customer(text, text) is 'Says that a Stripe customer is another of the same person: what it pays is the account''s too, and events that waited for it go on. Call it from the server that knows the person.';
+
+-- 58_sync/22_dismissals.sql
+
+-- Events and customers that are none of this installation's: several apps, or several environments, share a Stripe account,
+-- and each receives what belongs to the others. A person says so, and it no longer waits.
+--
+-- Invariant: what is ignored says by whom and why. A customer with an account is not dismissed; one that was dismissed and
+-- is linked after all is an ordinary customer again, and its events go on. An event that was applied stays so.
+--
+-- Callable by service_role.
+
+-- The number of events that waited and are ignored now; as often as you like, the last reason counts.
+create function billing.dismiss_customer(stripe_customer_id text, reason text, actor text)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_customer billing.customers;
+    v_ignored bigint;
+begin
+    perform billing._check_reason(dismiss_customer.reason, dismiss_customer.actor);
+    perform billing._check_customer_id(dismiss_customer.stripe_customer_id);
+    -- An event that is being set aside meanwhile is either seen below, or sees the dismissal.
+    perform billing._lock_arrival(dismiss_customer.stripe_customer_id);
+    insert into billing.customers (stripe_customer_id, livemode)
+    values (dismiss_customer.stripe_customer_id, billing.is_livemode())
+    on conflict do nothing;
+    select * into strict v_customer from billing.customers
+    where customers.stripe_customer_id = dismiss_customer.stripe_customer_id
+    for no key update;
+    if v_customer.account_id is not null then
+        raise exception 'customer % is linked to account %', v_customer.stripe_customer_id, v_customer.account_id
+            using errcode = 'TB018', hint = 'Only a customer of no account can be dismissed; its events grant to its account.';
+    end if;
+
+    update billing.customers
+    set dismissed_at = now(), dismissed_reason = dismiss_customer.reason, dismissed_by = dismiss_customer.actor,
+        updated_at = now()
+    where customers.stripe_customer_id = v_customer.stripe_customer_id;
+    update billing.stripe_events
+    set status = 'ignored', settled_at = now(),
+        last_error = billing._dismissal(stripe_events.payload, v_customer.stripe_customer_id)
+    where stripe_events.status in ('parked', 'dead')
+        and (
+            stripe_events.waiting_for = v_customer.stripe_customer_id
+            or stripe_events.payload ~ pg_catalog.format('"customer"\s*:\s*"%s"', v_customer.stripe_customer_id)
+        );
+    get diagnostics v_ignored = row_count;
+    return v_ignored;
+end
+$$;
+
+-- The status that the event has then: ignored, or what it was if it was neither dead nor parked.
+create function billing.dismiss_stripe_event(event_id text, reason text, actor text)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_status text;
+begin
+    perform billing._check_reason(dismiss_stripe_event.reason, dismiss_stripe_event.actor);
+    select stripe_events.status into v_status from billing.stripe_events
+    where stripe_events.stripe_event_id = dismiss_stripe_event.event_id
+    for update;
+    if not found then
+        raise exception 'there is no event %', coalesce(dismiss_stripe_event.event_id, 'null')
+            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
+    elsif v_status not in ('dead', 'parked') then
+        return v_status;
+    end if;
+    update billing.stripe_events
+    set status = 'ignored', waiting_for = null, settled_at = now(),
+        last_error = pg_catalog.format('dismissed by %s: %s', dismiss_stripe_event.actor, dismiss_stripe_event.reason)
+    where stripe_events.stripe_event_id = dismiss_stripe_event.event_id;
+    return 'ignored';
+end
+$$;
+
+revoke all on function billing.dismiss_customer, billing.dismiss_stripe_event
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.dismiss_customer(text, text, text), billing.dismiss_stripe_event(text, text, text)
+to service_role;
+
+comment on function billing.dismiss_customer(text, text, text) is 'Says that a Stripe customer is none of this installation''s: what waits for its link is ignored, now and later. Returns how many events were. Linking it ends that.';
+comment on function billing.dismiss_stripe_event(text, text, text) is 'Ignores a dead or parked event for good; any other is left alone. Returns the status.';
+
+-- 58_sync/24_customer.sql
+
+-- Customers from Stripe → their rows here.
+--
+-- Invariant: the newest state stands; deletion is the last thing that happens to a customer, whenever it is told of.
+--
+-- Called by billing_worker.
+
+-- A customer that was deleted in Stripe stays here with its account, for the books; the account may have a new one then.
+-- What Stripe answers of it afterwards has no more than its id.
+create function billing.sync_customer(
+    stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_held billing.customers;
+begin
+    insert into billing.customers as held (stripe_customer_id, livemode, email, name, deleted_at, as_of)
+    values (
+        sync_customer.stripe_customer_id, sync_customer.livemode, sync_customer.email, sync_customer.name,
+        case when sync_customer.is_deleted then sync_customer.as_of end, sync_customer.as_of
+    )
+    on conflict on constraint customers_stripe_customer_id_key do update
+    set email = case
+            when held.as_of > excluded.as_of then held.email
+            when sync_customer.is_deleted then coalesce(excluded.email, held.email)
+            else excluded.email
+        end,
+        name = case
+            when held.as_of > excluded.as_of then held.name
+            when sync_customer.is_deleted then coalesce(excluded.name, held.name)
+            else excluded.name
+        end,
+        deleted_at = least(held.deleted_at, excluded.deleted_at),
+        as_of = greatest(held.as_of, excluded.as_of),
+        updated_at = now()
+    -- Deletion is the last thing that happens to a customer, also within one second, and happened when it was first told.
+    where held.as_of < excluded.as_of or excluded.deleted_at < coalesce(held.deleted_at, 'infinity');
+
+    if not found then
+        select * into strict v_held from billing.customers
+        where customers.stripe_customer_id = sync_customer.stripe_customer_id;
+        return case
+            when sync_customer.is_deleted then 'stale'  -- it is deleted here too
+            else billing._refused(v_held.as_of, sync_customer.as_of)
+        end;
+    elsif sync_customer.is_deleted then
+        perform billing._allocate_subscriptions_of(sync_customer.stripe_customer_id);
+    end if;
+    return 'applied';
+end
+$$;
+
+revoke all on function billing.sync_customer from public, anon, authenticated, service_role;
+grant execute on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) to billing_worker;
+
+comment on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) is 'A Stripe customer as of a moment: applied, stale or refetch.';
+
+-- 58_sync/30_subscription.sql
+
+-- Subscriptions from Stripe → their rows here.
+--
+-- Invariant: of two states the newer stands; a final status, or what a newer state cannot have undone, is given up only
+-- for what Stripe itself answered (is_fetched), never for what an event says. An answer is always taken, so that asking
+-- comes to an end.
+--
+-- sync_subscription by billing_worker.
+
+-- True when a state that calls itself newer denies what is known already: Stripe may tell an old state again, as an event
+-- of its own. Judged by what moves one way only, so that ordinary events need no asking; where a change is allowed but
+-- rare (a trial for an active subscription, a shorter period), asking does no harm.
+-- Volatile: it must see the items that were committed while the upsert waited for the row.
+create function billing._is_a_step_back(held billing.subscriptions, offered billing.subscriptions, items jsonb)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_held billing.subscriptions := _is_a_step_back.held;
+    v_offered billing.subscriptions := _is_a_step_back.offered;
+begin
+    if v_offered.ended_at is not null then
+        return false;  -- nothing comes after an end
+    end if;
+    return coalesce(
+        v_held.ended_at is not null
+        or v_offered.status in ('incomplete', 'incomplete_expired')
+            and v_held.status not in ('incomplete', 'incomplete_expired')
+        or v_offered.status = 'trialing' and v_held.status not in ('incomplete', 'trialing')
+        or coalesce(v_offered.trial_start, '-infinity') < v_held.trial_start
+        or coalesce(v_offered.trial_end, '-infinity') < v_held.trial_end
+            and (v_offered.trial_end is null or v_offered.status = 'trialing')
+        -- A cancellation asked for at a time when, as we know, there was none, or before the one that we know of.
+        or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
+        or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
+            and v_offered.trial_end is not distinct from v_held.trial_end
+        or v_offered.billing_cycle_anchor = v_held.billing_cycle_anchor
+            and (
+                select min((item ->> 'current_period_end')::timestamptz)
+                from jsonb_array_elements(_is_a_step_back.items) as item
+            ) < (
+                select min(subscription_items.current_period_end) from billing.subscription_items
+                where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
+            ),
+        false
+    );
+end
+$$;
+
+create function billing._record_trial(stripe_subscription_id text, items jsonb, as_of timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.trial_items as held (
+        stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, seen_at
+    )
+    select
+        _record_trial.stripe_subscription_id, item.stripe_subscription_item_id, item.stripe_price_id, _record_trial.as_of
+    from jsonb_to_recordset(_record_trial.items) as item (stripe_subscription_item_id text, stripe_price_id text)
+    on conflict on constraint trial_items_pkey do update set seen_at = excluded.seen_at
+    where held.seen_at > excluded.seen_at;
+end
+$$;
+
+-- An older state still says which anchor the subscription had, and which plans its trial was of.
+create function billing._record_older_state(
+    stripe_subscription_id text, billing_cycle_anchor timestamptz, status text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.subscriptions
+    set anchors = subscriptions.anchors || _record_older_state.billing_cycle_anchor
+    where subscriptions.stripe_subscription_id = _record_older_state.stripe_subscription_id
+        and _record_older_state.billing_cycle_anchor <> all (subscriptions.anchors);
+    if found or _record_older_state.status = 'trialing' then
+        perform billing._allocate_subscription(_record_older_state.stripe_subscription_id);
+    end if;
+end
+$$;
+
+create function billing.sync_subscription(
+    stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text,
+    billing_cycle_anchor timestamptz, cancel_at timestamptz, cancel_at_period_end boolean, canceled_at timestamptz,
+    ended_at timestamptz, trial_start timestamptz, trial_end timestamptz, is_collection_paused boolean,
+    metadata jsonb, started_at timestamptz, stripe_test_clock_id text, items jsonb, as_of timestamptz, is_fetched boolean
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_as_of timestamptz;
+begin
+    if sync_subscription.status = 'trialing' then
+        perform billing._record_trial(
+            sync_subscription.stripe_subscription_id, sync_subscription.items, sync_subscription.as_of
+        );
+    end if;
+    insert into billing.subscriptions as held (
+        stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor, anchors,
+        cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
+        metadata, started_at, stripe_test_clock_id, as_of
+    )
+    values (
+        sync_subscription.stripe_subscription_id, sync_subscription.stripe_customer_id,
+        billing._account_of_customer(sync_subscription.stripe_customer_id, sync_subscription.livemode),
+        sync_subscription.livemode, sync_subscription.status, sync_subscription.currency,
+        sync_subscription.billing_cycle_anchor, array[sync_subscription.billing_cycle_anchor],
+        sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
+        sync_subscription.canceled_at, sync_subscription.ended_at, sync_subscription.trial_start,
+        sync_subscription.trial_end, sync_subscription.is_collection_paused, sync_subscription.metadata,
+        sync_subscription.started_at, sync_subscription.stripe_test_clock_id, sync_subscription.as_of
+    )
+    on conflict on constraint subscriptions_pkey do update
+    set status = excluded.status,
+        currency = excluded.currency,
+        billing_cycle_anchor = excluded.billing_cycle_anchor,
+        anchors = case
+            when excluded.billing_cycle_anchor = any (held.anchors) then held.anchors
+            else held.anchors || excluded.billing_cycle_anchor
+        end,
+        cancel_at = excluded.cancel_at,
+        cancel_at_period_end = excluded.cancel_at_period_end,
+        canceled_at = excluded.canceled_at,
+        ended_at = excluded.ended_at,
+        trial_start = excluded.trial_start,
+        trial_end = excluded.trial_end,
+        is_collection_paused = excluded.is_collection_paused,
+        metadata = excluded.metadata,
+        as_of = excluded.as_of,
+        updated_at = now()
+    where held.as_of < excluded.as_of
+        and (
+            sync_subscription.is_fetched
+            or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
+            and not billing._is_a_step_back(held, excluded, sync_subscription.items)
+        );
+
+    if not found then
+        select subscriptions.as_of into strict v_as_of from billing.subscriptions
+        where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id;
+        perform billing._record_older_state(
+            sync_subscription.stripe_subscription_id, sync_subscription.billing_cycle_anchor, sync_subscription.status
+        );
+        return billing._refused(v_as_of, sync_subscription.as_of);
+    end if;
+
+    insert into billing.subscription_items (
+        stripe_subscription_item_id, stripe_subscription_id, stripe_price_id, stripe_product_id, quantity,
+        current_period_start, current_period_end
+    )
+    select
+        item.stripe_subscription_item_id, sync_subscription.stripe_subscription_id, item.stripe_price_id,
+        item.stripe_product_id, item.quantity, item.current_period_start, item.current_period_end
+    from jsonb_to_recordset(sync_subscription.items) as item (
+        stripe_subscription_item_id text, stripe_price_id text, stripe_product_id text, quantity bigint,
+        current_period_start timestamptz, current_period_end timestamptz
+    )
+    on conflict on constraint subscription_items_pkey do update
+    set stripe_price_id = excluded.stripe_price_id,
+        stripe_product_id = excluded.stripe_product_id,
+        quantity = excluded.quantity,
+        current_period_start = excluded.current_period_start,
+        current_period_end = excluded.current_period_end,
+        updated_at = now();
+
+    delete from billing.subscription_items
+    where subscription_items.stripe_subscription_id = sync_subscription.stripe_subscription_id
+        and not exists (
+            select from jsonb_array_elements(sync_subscription.items) as item
+            where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
+        );
+    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id);
+    return 'applied';
+end
+$$;
+
+revoke all on function
+    billing._is_a_step_back, billing._record_trial, billing._record_older_state, billing.sync_subscription
+from public, anon, authenticated, service_role;
+grant execute on function billing.sync_subscription(
+    text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
+    timestamptz, boolean, jsonb, timestamptz, text, jsonb, timestamptz, boolean
+) to billing_worker;
+
+comment on function billing.sync_subscription(
+    text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
+    timestamptz, boolean, jsonb, timestamptz, text, jsonb, timestamptz, boolean
+) is 'A Stripe subscription as of a moment: applied, stale or refetch.';
+
+-- 58_sync/32_invoice.sql
+
+-- Invoices from Stripe → their rows here, and credits for what was paid.
+--
+-- Invariant: an invoice only moves forward; its lines are recorded when it is paid, and credits follow from them.
+-- Called by billing_worker.
+
+create function billing._invoice_rank(status text)
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
+$$;
+
+create function billing._record_lines(invoice billing.invoices, lines jsonb)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.invoice_lines (
+        stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
+        discount, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
+    )
+    select
+        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
+        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.quantity,
+        line.is_proration,
+        case jsonb_typeof(line.credited_line_ids) when 'array' then array(
+            select jsonb_array_elements_text(line.credited_line_ids)
+        ) end,
+        line.credited_invoice_id, line.period_start, line.period_end
+    from jsonb_to_recordset(_record_lines.lines) as line (
+        stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
+        amount bigint, discount bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
+        credited_invoice_id text, period_start timestamptz, period_end timestamptz
+    )
+    on conflict do nothing;
+end
+$$;
+
+create function billing.sync_invoice(
+    stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text,
+    billing_reason text, collection_method text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint,
+    attempt_count integer, next_payment_attempt_at timestamptz, hosted_invoice_url text, invoiced_at timestamptz,
+    paid_at timestamptz, lines jsonb, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices;
+begin
+    insert into billing.invoices as held (
+        stripe_invoice_id, stripe_customer_id, account_id, stripe_subscription_id, livemode, status, billing_reason,
+        collection_method, currency, subtotal, total, amount_due, amount_paid, attempt_count, next_payment_attempt_at,
+        hosted_invoice_url, invoiced_at, paid_at, as_of
+    )
+    values (
+        sync_invoice.stripe_invoice_id, sync_invoice.stripe_customer_id,
+        billing._account_of_customer(sync_invoice.stripe_customer_id, sync_invoice.livemode),
+        -- An invoice may name no subscription whose line is of one.
+        coalesce(sync_invoice.stripe_subscription_id, sync_invoice.lines -> 0 ->> 'stripe_subscription_id'),
+        sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
+        sync_invoice.collection_method, sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
+        sync_invoice.amount_paid, sync_invoice.attempt_count, sync_invoice.next_payment_attempt_at,
+        sync_invoice.hosted_invoice_url, sync_invoice.invoiced_at, sync_invoice.paid_at, sync_invoice.as_of
+    )
+    on conflict on constraint invoices_pkey do update
+    set status = excluded.status,
+        billing_reason = excluded.billing_reason,
+        collection_method = excluded.collection_method,
+        subtotal = excluded.subtotal,
+        total = excluded.total,
+        amount_due = excluded.amount_due,
+        amount_paid = excluded.amount_paid,
+        attempt_count = excluded.attempt_count,
+        next_payment_attempt_at = excluded.next_payment_attempt_at,
+        hosted_invoice_url = excluded.hosted_invoice_url,
+        paid_at = excluded.paid_at,
+        as_of = greatest(held.as_of, excluded.as_of),
+        updated_at = now()
+    -- An invoice only moves forward, so its own facts tell which of two states is later, also within one second.
+    where (billing._invoice_rank(held.status), held.attempt_count, held.as_of)
+        <= (billing._invoice_rank(excluded.status), excluded.attempt_count, excluded.as_of)
+    returning * into v_invoice;
+
+    if not found then
+        return 'stale';
+    elsif v_invoice.status = 'paid' then
+        perform billing._record_lines(v_invoice, sync_invoice.lines);
+        if v_invoice.stripe_subscription_id is not null then
+            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
+        end if;
+        -- Packs are lines of no subscription item.
+        if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
+            perform billing._purchase_packs_of_invoice(v_invoice);
+        end if;
+        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
+    elsif exists (
+        select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
+    ) then
+        perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
+    end if;
+    return 'applied';
+end
+$$;
+
+revoke all on function
+    billing._invoice_rank, billing._record_lines, billing.sync_invoice
+from public, anon, authenticated, service_role;
+grant execute on function billing.sync_invoice(
+    text, text, text, boolean, text, text, text, text, bigint, bigint, bigint, bigint, integer, timestamptz, text, timestamptz,
+    timestamptz, jsonb, timestamptz
+) to billing_worker;
+
+-- 58_sync/40_payment.sql
+
+-- Charges, early fraud warnings and reviews from Stripe → their rows here, the cards that were charged, and what the policy
+-- does about a warning.
+--
+-- Invariant: a warning is judged once, when it first arrives (or its customer is linked): a replay does not freeze an
+-- account that an administrator has opened again. Called by billing_worker.
+
+create function billing.sync_payment(
+    stripe_charge_id text, stripe_payment_intent_id text, stripe_customer_id text, livemode boolean, status text,
+    currency text, amount bigint, amount_refunded bigint, is_disputed boolean, risk_level text, risk_score integer,
+    is_liability_shifted boolean, card_fingerprint text, failure_code text, receipt_url text, charged_at timestamptz,
+    as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_payment billing.payments;
+    v_as_of timestamptz;
+begin
+    insert into billing.payments as held (
+        stripe_charge_id, stripe_payment_intent_id, stripe_customer_id, account_id, livemode, status, currency,
+        amount, amount_refunded, is_disputed, risk_level, risk_score, is_liability_shifted, card_fingerprint,
+        failure_code, receipt_url, charged_at, as_of
+    )
+    values (
+        sync_payment.stripe_charge_id, sync_payment.stripe_payment_intent_id, sync_payment.stripe_customer_id,
+        billing._account_of_customer(sync_payment.stripe_customer_id, sync_payment.livemode), sync_payment.livemode,
+        sync_payment.status, sync_payment.currency, sync_payment.amount, sync_payment.amount_refunded,
+        sync_payment.is_disputed, sync_payment.risk_level, sync_payment.risk_score, sync_payment.is_liability_shifted,
+        sync_payment.card_fingerprint, sync_payment.failure_code, sync_payment.receipt_url, sync_payment.charged_at,
+        sync_payment.as_of
+    )
+    on conflict on constraint payments_pkey do update
+    set status = excluded.status,
+        amount = excluded.amount,
+        amount_refunded = excluded.amount_refunded,
+        is_disputed = excluded.is_disputed,
+        risk_level = excluded.risk_level,
+        risk_score = excluded.risk_score,
+        is_liability_shifted = excluded.is_liability_shifted,
+        card_fingerprint = excluded.card_fingerprint,
+        failure_code = excluded.failure_code,
+        receipt_url = excluded.receipt_url,
+        as_of = excluded.as_of,
+        updated_at = now()
+    where held.as_of < excluded.as_of
+    returning * into v_payment;
+
+    if not found then
+        select payments.as_of into strict v_as_of from billing.payments
+        where payments.stripe_charge_id = sync_payment.stripe_charge_id;
+        return billing._refused(v_as_of, sync_payment.as_of);
+    end if;
+    -- A card that was declined is nobody's: whoever stole its number may have tried it.
+    if v_payment.card_fingerprint is not null and v_payment.stripe_customer_id is not null
+        and v_payment.status <> 'failed' then
+        perform billing._record_card(
+            v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
+        );
+    end if;
+    -- What was recorded of it before it was known here may have named either of its ids.
+    if v_payment.amount_refunded > 0 or v_payment.is_disputed or exists (
+        select from billing.refunds
+        where refunds.stripe_charge_id = v_payment.stripe_charge_id
+            or refunds.stripe_payment_intent_id = v_payment.stripe_payment_intent_id
+    ) or exists (
+        select from billing.disputes
+        where disputes.stripe_charge_id = v_payment.stripe_charge_id
+            or disputes.stripe_payment_intent_id = v_payment.stripe_payment_intent_id
+    ) then
+        perform billing._apply_returns_of_payment(v_payment.stripe_payment_intent_id, v_payment.stripe_charge_id);
+    end if;
+    return 'applied';
+end
+$$;
+
+-- Judged by the policy (_act_on_warning) when it first arrives; later events say whether it is still actionable.
+create function billing.record_fraud_warning(
+    stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean,
+    fraud_type text, actionable boolean, warned_at timestamptz, stripe_customer_id text, risk_level text,
+    risk_score integer, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_warning billing.fraud_warnings;
+begin
+    insert into billing.fraud_warnings (
+        stripe_early_fraud_warning_id, stripe_charge_id, stripe_payment_intent_id, stripe_customer_id, account_id,
+        livemode, fraud_type, actionable, risk_level, risk_score, warned_at, as_of
+    )
+    values (
+        record_fraud_warning.stripe_early_fraud_warning_id, record_fraud_warning.stripe_charge_id,
+        record_fraud_warning.stripe_payment_intent_id, record_fraud_warning.stripe_customer_id,
+        billing._account_of_customer(record_fraud_warning.stripe_customer_id, record_fraud_warning.livemode),
+        record_fraud_warning.livemode, record_fraud_warning.fraud_type, record_fraud_warning.actionable,
+        record_fraud_warning.risk_level, record_fraud_warning.risk_score, record_fraud_warning.warned_at,
+        record_fraud_warning.as_of
+    )
+    on conflict on constraint fraud_warnings_pkey do nothing
+    returning * into v_warning;
+    if found then
+        perform billing._act_on_warning(v_warning);
+        return 'applied';
+    end if;
+
+    update billing.fraud_warnings
+    set actionable = record_fraud_warning.actionable, as_of = record_fraud_warning.as_of, updated_at = now()
+    where fraud_warnings.stripe_early_fraud_warning_id = record_fraud_warning.stripe_early_fraud_warning_id
+        -- Once a charge is disputed or refunded its warning stays so.
+        and fraud_warnings.actionable and not record_fraud_warning.actionable;
+    return case when found then 'applied' else 'stale' end;
+end
+$$;
+
+create function billing.sync_review(
+    stripe_review_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, is_open boolean,
+    reason text, closed_reason text, opened_at timestamptz, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_review billing.reviews;
+begin
+    insert into billing.reviews as held (
+        stripe_review_id, stripe_charge_id, stripe_payment_intent_id, account_id, livemode, is_open, reason,
+        closed_reason, opened_at, as_of
+    )
+    values (
+        sync_review.stripe_review_id, sync_review.stripe_charge_id, sync_review.stripe_payment_intent_id,
+        (
+            select payments.account_id from billing.payments
+            where payments.stripe_charge_id = sync_review.stripe_charge_id
+                or payments.stripe_payment_intent_id = sync_review.stripe_payment_intent_id
+            order by payments.charged_at desc
+            limit 1
+        ),
+        sync_review.livemode, sync_review.is_open, sync_review.reason, sync_review.closed_reason,
+        sync_review.opened_at, sync_review.as_of
+    )
+    -- Closed, it stays so.
+    on conflict on constraint reviews_pkey do update
+    set is_open = excluded.is_open, reason = excluded.reason, closed_reason = excluded.closed_reason,
+        account_id = coalesce(held.account_id, excluded.account_id), as_of = excluded.as_of, updated_at = now()
+    where held.is_open and not excluded.is_open
+    returning * into v_review;
+    if not found then
+        return 'stale';
+    elsif v_review.is_open then
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        values (
+            v_review.account_id, 'administrators', 'review_opened', 'review_opened:' || v_review.stripe_review_id,
+            jsonb_build_object(
+                'stripe_review_id', v_review.stripe_review_id, 'stripe_charge_id', v_review.stripe_charge_id,
+                'reason', v_review.reason
+            )
+        )
+        on conflict (dedupe_key) do nothing;
+    end if;
+    return 'applied';
+end
+$$;
+
+revoke all on function billing.sync_payment, billing.record_fraud_warning, billing.sync_review
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.sync_payment(
+        text, text, text, boolean, text, text, bigint, bigint, boolean, text, integer, boolean, text, text, text,
+        timestamptz, timestamptz
+    ),
+    billing.record_fraud_warning(
+        text, text, text, boolean, text, boolean, timestamptz, text, text, integer, timestamptz
+    ),
+    billing.sync_review(text, text, text, boolean, boolean, text, text, timestamptz, timestamptz)
+to billing_worker;
+
+-- 58_sync/42_refund.sql
+
+-- Refunds, disputes, credit notes and invoice payments from Stripe → their rows here, and the credits that they touch.
+--
+-- Invariant: each only moves forward: a refund that has failed does not stand again, a dispute that was decided is not
+-- open again unless it is appealed. Stripe says nothing of a refund's mode: its payment does. Called by billing_worker.
+
+create function billing.sync_invoice_payment(
+    stripe_invoice_payment_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_charge_id text,
+    livemode boolean, status text, currency text, amount_paid bigint, paid_at timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.invoice_payments as held (
+        stripe_invoice_payment_id, stripe_invoice_id, stripe_payment_intent_id, stripe_charge_id, status, amount_paid
+    )
+    values (
+        coalesce(sync_invoice_payment.stripe_invoice_payment_id, sync_invoice_payment.stripe_invoice_id),
+        sync_invoice_payment.stripe_invoice_id, sync_invoice_payment.stripe_payment_intent_id,
+        sync_invoice_payment.stripe_charge_id, sync_invoice_payment.status, sync_invoice_payment.amount_paid
+    )
+    on conflict on constraint invoice_payments_pkey do update
+    set status = excluded.status, amount_paid = excluded.amount_paid
+    where held.status = 'open';
+    if found and sync_invoice_payment.status = 'paid' then
+        perform billing._apply_returns_of_payment(
+            sync_invoice_payment.stripe_payment_intent_id, sync_invoice_payment.stripe_charge_id
+        );
+        -- A warning that came before: now it is known which subscription its charge paid for.
+        perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
+        where fraud_warnings.status = 'open' and (
+            fraud_warnings.stripe_payment_intent_id = sync_invoice_payment.stripe_payment_intent_id
+            or fraud_warnings.stripe_charge_id = sync_invoice_payment.stripe_charge_id
+        );
+    end if;
+    return 'applied';
+end
+$$;
+
+create function billing._refund_rank(status text)
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case _refund_rank.status when 'pending' then 1 when 'requires_action' then 1 when 'succeeded' then 2 else 3 end
+$$;
+
+create function billing.sync_refund(
+    stripe_refund_id text, stripe_charge_id text, stripe_payment_intent_id text, status text, currency text,
+    amount bigint, reason text, failure_reason text, refunded_at timestamptz, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.refunds as held (
+        stripe_refund_id, stripe_charge_id, stripe_payment_intent_id, status, currency, amount, reason, failure_reason,
+        refunded_at, as_of
+    )
+    values (
+        sync_refund.stripe_refund_id, sync_refund.stripe_charge_id, sync_refund.stripe_payment_intent_id,
+        sync_refund.status, sync_refund.currency, sync_refund.amount, sync_refund.reason, sync_refund.failure_reason,
+        sync_refund.refunded_at, sync_refund.as_of
+    )
+    on conflict on constraint refunds_pkey do update
+    set status = excluded.status,
+        reason = excluded.reason,
+        failure_reason = excluded.failure_reason,
+        as_of = greatest(held.as_of, excluded.as_of),
+        updated_at = now()
+    where billing._refund_rank(held.status) < billing._refund_rank(excluded.status);
+    if not found then
+        return 'stale';
+    end if;
+    perform billing._apply_returns_of_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
+    perform billing._lock_arrival(sync_refund.stripe_refund_id);
+    perform billing._fail_refund_action(sync_refund.stripe_refund_id);
+    if sync_refund.status = 'succeeded' then
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        select
+            (
+                select payments.account_id from billing.payments
+                where payments.stripe_charge_id = sync_refund.stripe_charge_id
+            ),
+            'administrators', 'refund_applied', 'refund_applied:' || sync_refund.stripe_refund_id,
+            jsonb_build_object(
+                'stripe_refund_id', sync_refund.stripe_refund_id, 'stripe_charge_id', sync_refund.stripe_charge_id,
+                'amount', sync_refund.amount, 'currency', sync_refund.currency, 'reason', sync_refund.reason
+            )
+        on conflict (dedupe_key) do nothing;
+    end if;
+    return 'applied';
+end
+$$;
+
+-- An inquiry comes before the dispute that it may become, an appeal after the decision that it appeals against.
+create function billing._dispute_rank(status text)
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array_position(array[
+        'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
+        'lost', 'appeal_needs_response', 'appeal_under_review', 'won'
+    ], _dispute_rank.status)
+$$;
+
+create function billing.sync_dispute(
+    stripe_dispute_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, status text,
+    currency text, amount bigint, reason text, evidence_due_at timestamptz, disputed_at timestamptz, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_before text;
+    v_dispute billing.disputes;
+begin
+    if billing._dispute_rank(sync_dispute.status) is null then
+        raise exception 'dispute % is %, which is no status that is known', sync_dispute.stripe_dispute_id, sync_dispute.status
+            using errcode = 'TB071', hint = 'Update Tillbase, then retry the event.';
+    end if;
+    perform billing._lock_arrival(sync_dispute.stripe_dispute_id);
+    select disputes.status into v_before from billing.disputes
+    where disputes.stripe_dispute_id = sync_dispute.stripe_dispute_id;
+    insert into billing.disputes as held (
+        stripe_dispute_id, stripe_charge_id, stripe_payment_intent_id, livemode, status, currency, amount, reason,
+        evidence_due_at, disputed_at, as_of
+    )
+    values (
+        sync_dispute.stripe_dispute_id, sync_dispute.stripe_charge_id, sync_dispute.stripe_payment_intent_id,
+        sync_dispute.livemode, sync_dispute.status, sync_dispute.currency, sync_dispute.amount, sync_dispute.reason,
+        sync_dispute.evidence_due_at, sync_dispute.disputed_at, sync_dispute.as_of
+    )
+    on conflict on constraint disputes_pkey do update
+    set status = excluded.status,
+        amount = excluded.amount,
+        reason = excluded.reason,
+        evidence_due_at = excluded.evidence_due_at,
+        as_of = greatest(held.as_of, excluded.as_of),
+        updated_at = now()
+    where (billing._dispute_rank(held.status), held.as_of) < (billing._dispute_rank(excluded.status), excluded.as_of)
+        or held.status in ('appeal_needs_response', 'appeal_under_review') and excluded.status = 'lost'
+        and held.as_of < excluded.as_of
+    returning * into v_dispute;
+    if not found then
+        return 'stale';
+    end if;
+    perform billing._apply_returns_of_payment(v_dispute.stripe_payment_intent_id, v_dispute.stripe_charge_id);
+    if v_before is distinct from v_dispute.status then
+        perform billing._tell_of_dispute(v_dispute, v_before);
+    end if;
+    return 'applied';
+end
+$$;
+
+-- Administrators are told when a dispute is opened and when it is decided.
+create function billing._tell_of_dispute(dispute billing.disputes, before text)
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+    select
+        payments.account_id, 'administrators', told.kind,
+        format('%s:%s:%s', told.kind, (_tell_of_dispute.dispute).stripe_dispute_id, (_tell_of_dispute.dispute).status),
+        jsonb_build_object(
+            'stripe_dispute_id', (_tell_of_dispute.dispute).stripe_dispute_id,
+            'stripe_charge_id', (_tell_of_dispute.dispute).stripe_charge_id,
+            'status', (_tell_of_dispute.dispute).status, 'reason', (_tell_of_dispute.dispute).reason,
+            'amount', (_tell_of_dispute.dispute).amount, 'currency', (_tell_of_dispute.dispute).currency,
+            'evidence_due_at', (_tell_of_dispute.dispute).evidence_due_at
+        )
+    from (
+        select case
+            when (_tell_of_dispute.dispute).status in ('won', 'lost', 'warning_closed', 'prevented') then 'dispute_closed'
+            when _tell_of_dispute.before is null
+                or billing._dispute_rank(_tell_of_dispute.before) < billing._dispute_rank('needs_response')
+                and (_tell_of_dispute.dispute).status = 'needs_response' then 'dispute_opened'
+        end as kind
+    ) as told
+    left join billing.payments on payments.stripe_charge_id = (_tell_of_dispute.dispute).stripe_charge_id
+    where told.kind is not null
+    on conflict (dedupe_key) do nothing
+$$;
+
+create function billing.sync_credit_note(
+    stripe_credit_note_id text, stripe_invoice_id text, livemode boolean, status text, currency text, amount bigint,
+    amount_refunded bigint, reason text, noted_at timestamptz, lines jsonb, stripe_refund_ids text[],
+    pre_payment_amount bigint, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.credit_notes as held (
+        stripe_credit_note_id, stripe_invoice_id, livemode, status, currency, amount, amount_refunded,
+        pre_payment_amount, stripe_refund_ids, reason, noted_at, as_of
+    )
+    values (
+        sync_credit_note.stripe_credit_note_id, sync_credit_note.stripe_invoice_id, sync_credit_note.livemode,
+        sync_credit_note.status, sync_credit_note.currency, sync_credit_note.amount, sync_credit_note.amount_refunded,
+        sync_credit_note.pre_payment_amount, coalesce(sync_credit_note.stripe_refund_ids, '{}'),
+        sync_credit_note.reason, sync_credit_note.noted_at, sync_credit_note.as_of
+    )
+    on conflict on constraint credit_notes_pkey do update
+    set status = excluded.status,
+        amount_refunded = greatest(held.amount_refunded, excluded.amount_refunded),
+        -- Refunds only ever join it.
+        stripe_refund_ids = array(
+            select refund_id from unnest(held.stripe_refund_ids || excluded.stripe_refund_ids) as refund_id
+            group by refund_id order by refund_id
+        ),
+        as_of = greatest(held.as_of, excluded.as_of),
+        updated_at = now()
+    where held.status = 'issued';
+    if not found then
+        return 'stale';
+    end if;
+    insert into billing.credit_note_lines (stripe_credit_note_id, number, stripe_line_id, amount)
+    select sync_credit_note.stripe_credit_note_id, line.number, line.item ->> 'stripe_line_id', (line.item ->> 'amount')::bigint
+    from jsonb_array_elements(sync_credit_note.lines) with ordinality as line (item, number)
+    on conflict do nothing;
+    perform billing._apply_returns_of_invoice(sync_credit_note.stripe_invoice_id);
+    return 'applied';
+end
+$$;
+
+revoke all on function
+    billing.sync_invoice_payment, billing._refund_rank, billing.sync_refund, billing._dispute_rank, billing.sync_dispute,
+    billing._tell_of_dispute, billing.sync_credit_note
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.sync_invoice_payment(text, text, text, text, boolean, text, text, bigint, timestamptz),
+    billing.sync_refund(text, text, text, text, text, bigint, text, text, timestamptz, timestamptz),
+    billing.sync_dispute(text, text, text, boolean, text, text, bigint, text, timestamptz, timestamptz, timestamptz),
+    billing.sync_credit_note(
+        text, text, boolean, text, text, bigint, bigint, text, timestamptz, jsonb, text[], bigint, timestamptz
+    )
+to billing_worker;
+
+-- 58_sync/44_payment_references.sql
+
+-- References: who a payment through a Payment Link is for, signed by us.
+--
+-- Stripe puts `?client_reference_id=…` of a link's URL into the session that it opens, and whoever follows the link can
+-- edit it. So it names an account only when we signed it: tb1_<t|l>_<key>_<account>_<expiry>_<HMAC-SHA256 of all before>,
+-- in letters that Stripe takes (A-Z a-z 0-9 _ -, at most 200). t and l are Stripe's modes: a reference of one is void in
+-- the other. It says for whom, never what or how much: whoever uses a stranger's pays for the stranger.
+--
+-- Invariant: nobody but the owner of the database reads a key, and no function tells one. The newest key signs, each is
+-- good for what it signed: insert another to change it, delete the old one when what it signed has expired.
+--
+-- payment_reference   service_role: for links that the app made by itself
+-- Private: the rest.
+
+create table billing.payment_reference_keys (
+    id integer generated always as identity primary key,
+    -- One block of SHA-256, from five UUIDs of 122 random bits.
+    secret bytea not null default sha512(
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+        || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+    ),
+    created_at timestamptz not null default now(),
+    constraint secret_is_one_block check (length(secret) = 64)
+);
+
+insert into billing.payment_reference_keys default values;
+
+alter table billing.payment_reference_keys enable row level security;
+
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.payment_reference_keys from public, anon, authenticated, service_role;
+
+-- RFC 2104 with a key of one block; in plain Postgres, because pgcrypto lives in another schema on every project.
+create function billing._hmac_sha256(key bytea, message text)
+returns bytea
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    with pads as (
+        select
+            string_agg(decode(lpad(to_hex(get_byte(_hmac_sha256.key, place) # 54), 2, '0'), 'hex'), '' order by place)
+                as inner_pad,
+            string_agg(decode(lpad(to_hex(get_byte(_hmac_sha256.key, place) # 92), 2, '0'), 'hex'), '' order by place)
+                as outer_pad
+        from pg_catalog.generate_series(0, 63) as place
+    )
+    select sha256(pads.outer_pad || sha256(pads.inner_pad || convert_to(_hmac_sha256.message, 'UTF8'))) from pads
+$$;
+
+create function billing._sign_reference(account_id uuid, livemode boolean, expires_at timestamptz)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select signed.text || '_' || encode(billing._hmac_sha256(keys.secret, signed.text), 'hex')
+    from (
+        select * from billing.payment_reference_keys order by payment_reference_keys.id desc limit 1
+    ) as keys,
+    lateral (
+        select pg_catalog.format(
+            'tb1_%s_%s_%s_%s', case when _sign_reference.livemode then 'l' else 't' end, keys.id,
+            replace(_sign_reference.account_id::text, '-', ''), floor(extract(epoch from _sign_reference.expires_at))
+        ) as text
+    ) as signed
+$$;
+
+-- The account that a reference names, or why it names none: missing, unsigned (not one of ours), forged (or its key is
+-- gone), other_mode, expired. used_at is when the session was opened with it.
+create function billing._read_reference(reference text, livemode boolean, used_at timestamptz)
+returns table (account_id uuid, refusal text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_found text[] := pg_catalog.regexp_match(
+        _read_reference.reference, '^(tb1_([tl])_([1-9][0-9]{0,8})_([0-9a-f]{32})_([0-9]{1,12}))_([0-9a-f]{64})$'
+    );
+    v_secret bytea;
+begin
+    if _read_reference.reference is null then
+        return query select null::uuid, 'missing';
+        return;
+    elsif v_found is null then
+        return query select null::uuid, 'unsigned';
+        return;
+    end if;
+    select keys.secret into v_secret from billing.payment_reference_keys as keys where keys.id = v_found[3]::integer;
+    return query
+    select
+        accounts.id,
+        case
+            when v_secret is null or accounts.id is null
+                or encode(billing._hmac_sha256(v_secret, v_found[1]), 'hex') <> v_found[6] then 'forged'
+            when v_found[2] <> case when _read_reference.livemode then 'l' else 't' end then 'other_mode'
+            when coalesce(_read_reference.used_at, 'infinity') > to_timestamp(v_found[5]::bigint) then 'expired'
+        end
+    from (select v_found[4]::uuid as id) as named
+    left join billing.accounts on accounts.id = named.id;
+end
+$$;
+
+create function billing.payment_reference(account_id uuid, expires_in interval default null)
+returns text
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_expires_in interval := coalesce(
+        payment_reference.expires_in, (select settings.payment_reference_lifetime from billing.settings)
+    );
+begin
+    if not exists (select from billing.accounts where accounts.id = payment_reference.account_id) then
+        perform billing._raise_no_account(payment_reference.account_id);
+    elsif v_expires_in not between interval '1 minute' and interval '1 year' then
+        raise exception 'a payment reference is good for a minute to a year'
+            using errcode = 'TB060', hint = 'Leave expires_in out for billing.settings.payment_reference_lifetime.';
+    end if;
+    return billing._sign_reference(payment_reference.account_id, billing.is_livemode(), now() + v_expires_in);
+end
+$$;
+
+revoke all on function
+    billing._hmac_sha256, billing._sign_reference, billing._read_reference, billing.payment_reference
+from public, anon, authenticated, service_role;
+grant execute on function billing.payment_reference(uuid, interval) to service_role;
+
+comment on table billing.payment_reference_keys is 'What signs the references of payments through Payment Links; the newest signs. Read by nobody but the owner of the database.';
+comment on function billing.payment_reference(uuid, interval) is 'A client_reference_id that links whoever pays through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
+
+-- 58_sync/46_attribute_payments.sql
+
+-- A payment through a Payment Link → the account that its reference names.
+--
+-- A link makes a customer of its own each time, so the account gets it as its customer, or as a duplicate of the one it
+-- has. Nothing but a reference that we signed says whose it is: not an e-mail address, not metadata.
+--
+-- Invariant: a customer that has an account keeps it, whatever a reference names. A payment that names no account stops
+-- its event (TB011), with the reason, until a person says whose the customer is.
+--
+-- Private: called by sync_checkout_session, before it looks whose the session is.
+
+create function billing._attribute_payment(
+    stripe_checkout_session_id text, stripe_payment_link_id text, stripe_customer_id text, client_reference_id text,
+    livemode boolean, opened_at timestamptz
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_named record;
+    v_kept text;
+begin
+    if _attribute_payment.stripe_customer_id is null then
+        return;  -- a guest: whoever grants says what to do
+    end if;
+    select * into strict v_named from billing._read_reference(
+        _attribute_payment.client_reference_id, _attribute_payment.livemode, _attribute_payment.opened_at
+    );
+    if v_named.refusal is null then
+        perform billing._lock_balance(v_named.account_id);
+    end if;
+    perform billing._lock_arrival(_attribute_payment.stripe_customer_id);
+    if exists (
+        select from billing.customers
+        where customers.stripe_customer_id = _attribute_payment.stripe_customer_id and customers.account_id is not null
+    ) then
+        return;
+    elsif v_named.refusal is not null then
+        raise exception 'customer % of % is linked to no account, and its payment through % names none (reference: %)',
+            _attribute_payment.stripe_customer_id, _attribute_payment.stripe_checkout_session_id,
+            _attribute_payment.stripe_payment_link_id, v_named.refusal
+            using errcode = 'TB011', detail = _attribute_payment.stripe_customer_id,
+            hint = 'Look who paid, then call billing.link_customer(account_id, stripe_customer_id) or billing.merge_customer: this event then goes on by itself.';
+    end if;
+    v_kept := billing._customer_of(v_named.account_id, _attribute_payment.livemode);
+    if v_kept is null then
+        perform billing.link_customer(
+            v_named.account_id, _attribute_payment.stripe_customer_id, _attribute_payment.livemode
+        );
+    else
+        perform billing.merge_customer(_attribute_payment.stripe_customer_id, v_kept);
+    end if;
+end
+$$;
+
+revoke all on function billing._attribute_payment from public, anon, authenticated, service_role;
+
+-- 58_sync/50_checkout_session.sql
+
+-- Checkout Sessions from Stripe → their rows here, and credits for the packs that they paid for.
+--
+-- Invariant: a session ends once, and is paid once; a paid session of mode payment grants its packs once
+-- (pack:{checkout session}), whichever of its events tells of it. What was bought is what Stripe answers when it is asked
+-- for the session's line items: events don't carry them, and the session's metadata says nothing here. Lines that are no
+-- pack and declare no credits are the app's own business. A price that declares credits and is no pack here (TB010) or a
+-- customer that is linked to no account (TB011) stops the whole event, and DETAIL names what is missing; so does a guest
+-- (TB055), for whom a person must decide.
+--
+-- Called by billing_worker. service_role reads what was bought.
+
+create table billing.checkout_line_items (
+    stripe_line_item_id text primary key,
+    stripe_checkout_session_id text not null references billing.checkout_sessions (stripe_checkout_session_id),
+    stripe_price_id text,
+    quantity bigint,
+    amount_total bigint not null,
+    declares_credits boolean not null,
+    created_at timestamptz not null default now()
+);
+
+create index checkout_line_items_session on billing.checkout_line_items (stripe_checkout_session_id);
+
+alter table billing.checkout_line_items enable row level security;
+
+revoke all on billing.checkout_line_items from public, anon, authenticated, service_role;
+grant select on billing.checkout_line_items to service_role;
+
+-- Grants the packs of a paid session; as often as you like. Those of a session that made an invoice come with the invoice.
+create function billing._purchase_packs_of_session(session billing.checkout_sessions)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_session billing.checkout_sessions := _purchase_packs_of_session.session;
+    v_missing text;
+    v_bought record;
+    v_purchase billing.pack_purchases;
+    -- A payment that is captured in part pays for that share.
+    v_paid bigint := (
+        select payment_intents.amount_received from billing.payment_intents
+        where payment_intents.stripe_payment_intent_id = v_session.stripe_payment_intent_id
+    );
+begin
+    if v_session.stripe_invoice_id is not null or not exists (
+        select from billing.checkout_line_items as items
+        left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+            and (items.declares_credits or credit_packs.stripe_price_id is not null)
+    ) then
+        return;
+    end if;
+    perform billing._check_buyer(
+        v_session.stripe_checkout_session_id, v_session.stripe_customer_id, v_session.account_id
+    );
+    -- Two sessions at once, or an account that no customer of the batch named.
+    perform billing._lock_balance(v_session.account_id);
+
+    select items.stripe_price_id into v_missing
+    from billing.checkout_line_items as items
+    left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
+    where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+        and credit_packs.stripe_price_id is null and items.declares_credits
+    order by 1
+    limit 1;
+    if found then
+        raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
+            using errcode = 'TB010', detail = v_missing,
+            hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
+    end if;
+
+    for v_bought in
+        select
+            items.amount_total = 0 as is_free,
+            case when items.amount_total = 0 then packs.stripe_product_id end as stripe_product_id,
+            sum(billing._credits_of_pack(packs, items.quantity, items.amount_total)) as credits,
+            array_agg(distinct packs.stripe_price_id) as stripe_price_ids,
+            string_agg(distinct coalesce(packs.nickname, products.name), ', ') as names,
+            min(packs.expires_after) as expires_after
+        from billing.checkout_line_items as items
+        join billing.credit_packs as packs on packs.stripe_price_id = items.stripe_price_id
+        join billing.products on products.stripe_product_id = packs.stripe_product_id
+        where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+        group by 1, 2
+        order by 1, 2
+    loop
+        continue when v_bought.credits = 0;
+        v_purchase := null;
+        v_purchase.purchased_at := coalesce(
+            billing._charged_at(v_session.stripe_payment_intent_id), v_session.opened_at, v_session.completed_at
+        );
+        v_purchase.business_key := case
+            when v_bought.is_free
+                then billing._free_pack_key(v_session.account_id, v_bought.stripe_product_id, v_purchase.purchased_at)
+            else 'pack:' || v_session.stripe_checkout_session_id
+        end;
+        v_purchase.account_id := v_session.account_id;
+        v_purchase.source := 'stripe.pack';
+        v_purchase.reference_id := v_session.stripe_checkout_session_id;
+        v_purchase.description := v_bought.names;
+        v_purchase.price := case
+            when v_bought.is_free then 0 else coalesce(least(v_paid, v_session.amount_total), 0)
+        end;
+        v_purchase.credits := billing._checked_amount(v_bought.credits);
+        if v_purchase.price < v_session.amount_total and not v_bought.is_free then
+            v_purchase.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
+        end if;
+        -- Of several packs the line items tell.
+        v_purchase.stripe_price_id :=
+            case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
+        v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
+        v_purchase.stripe_payment_intent_id := v_session.stripe_payment_intent_id;
+        v_purchase.expires_at := v_purchase.purchased_at + v_bought.expires_after;
+        perform billing._purchase(v_purchase);
+        perform billing._apply_returns_of_payment(v_session.stripe_payment_intent_id, null)
+        where v_session.stripe_payment_intent_id is not null;
+    end loop;
+end
+$$;
+
+-- What a session's payment intent has paid: at once, by a later capture, or by a bank debit that arrived.
+create function billing._pay_session(stripe_payment_intent_id text, amount_received bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.payment_intents (stripe_payment_intent_id, amount_received)
+    values (_pay_session.stripe_payment_intent_id, _pay_session.amount_received)
+    on conflict on constraint payment_intents_pkey do nothing;
+    perform billing._settle_session(_pay_session.stripe_payment_intent_id);
+end
+$$;
+
+-- A completed session and what its payment intent received, whichever was reported first: both are written before this is
+-- called, and under the lock one of two that commit at the same moment sees the other.
+create function billing._settle_session(stripe_payment_intent_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_session billing.checkout_sessions;
+    v_received bigint;
+begin
+    perform billing._lock_money(_settle_session.stripe_payment_intent_id, null);
+    select payment_intents.amount_received into v_received from billing.payment_intents
+    where payment_intents.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id;
+    if not found then
+        return;
+    end if;
+    update billing.checkout_sessions set payment_status = 'paid', updated_at = now()
+    where checkout_sessions.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
+        and checkout_sessions.mode = 'payment' and checkout_sessions.status = 'complete'
+        and checkout_sessions.payment_status = 'unpaid'
+    returning * into v_session;
+    if found then
+        perform billing._purchase_packs_of_session(v_session);
+        return;
+    end if;
+    -- A session that was read as paid says nothing of a capture in part.
+    update billing.pack_purchases
+    set credits = floor(pack_purchases.credits::numeric * v_received / pack_purchases.price), price = v_received
+    where pack_purchases.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
+        and pack_purchases.stripe_checkout_session_id is not null and v_received < pack_purchases.price;
+    if found then
+        perform billing._apply_returns_of_purchases(_settle_session.stripe_payment_intent_id);
+    end if;
+end
+$$;
+
+-- lines is null where they were not read: an event has none, and only a paid session of mode payment needs them.
+create function billing.sync_checkout_session(
+    stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text,
+    payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text,
+    stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, opened_at timestamptz,
+    lines jsonb, as_of timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_session billing.checkout_sessions;
+begin
+    if sync_checkout_session.stripe_payment_link_id is not null and sync_checkout_session.status = 'complete' then
+        perform billing._attribute_payment(
+            sync_checkout_session.stripe_checkout_session_id, sync_checkout_session.stripe_payment_link_id,
+            sync_checkout_session.stripe_customer_id, sync_checkout_session.client_reference_id,
+            sync_checkout_session.livemode, sync_checkout_session.opened_at
+        );
+    end if;
+    insert into billing.checkout_sessions as held (
+        stripe_checkout_session_id, stripe_customer_id, account_id, livemode, mode, status, payment_status,
+        client_reference_id, stripe_subscription_id, stripe_invoice_id, stripe_payment_intent_id,
+        stripe_payment_link_id, currency, amount_total, opened_at, completed_at, as_of
+    )
+    values (
+        sync_checkout_session.stripe_checkout_session_id, sync_checkout_session.stripe_customer_id,
+        billing._account_of_customer(sync_checkout_session.stripe_customer_id, sync_checkout_session.livemode),
+        sync_checkout_session.livemode, sync_checkout_session.mode, sync_checkout_session.status,
+        sync_checkout_session.payment_status, sync_checkout_session.client_reference_id,
+        sync_checkout_session.stripe_subscription_id, sync_checkout_session.stripe_invoice_id,
+        sync_checkout_session.stripe_payment_intent_id, sync_checkout_session.stripe_payment_link_id,
+        sync_checkout_session.currency, sync_checkout_session.amount_total, sync_checkout_session.opened_at,
+        case when sync_checkout_session.status = 'complete' then sync_checkout_session.as_of end,
+        sync_checkout_session.as_of
+    )
+    on conflict on constraint checkout_sessions_pkey do update
+    -- Completing a session may make its customer.
+    set stripe_customer_id = coalesce(held.stripe_customer_id, excluded.stripe_customer_id),
+        account_id = coalesce(held.account_id, excluded.account_id),
+        status = excluded.status,
+        payment_status = excluded.payment_status,
+        stripe_subscription_id = coalesce(excluded.stripe_subscription_id, held.stripe_subscription_id),
+        stripe_invoice_id = coalesce(excluded.stripe_invoice_id, held.stripe_invoice_id),
+        stripe_payment_intent_id = coalesce(excluded.stripe_payment_intent_id, held.stripe_payment_intent_id),
+        amount_total = coalesce(excluded.amount_total, held.amount_total),
+        -- The earliest that was told, whichever event came first.
+        completed_at = least(held.completed_at, excluded.completed_at),
+        as_of = greatest(held.as_of, excluded.as_of),
+        updated_at = now()
+    -- A session only moves forward: it ends once, and is paid once. Opened without anything to pay, it may still come to
+    -- be paid; paid, it never comes to be free.
+    where (held.status = 'open' or held.status = excluded.status)
+        and (held.payment_status = 'unpaid' or held.payment_status = excluded.payment_status or held.status = 'open')
+    returning * into v_session;
+
+    if not found then
+        return 'stale';
+    elsif v_session.mode = 'payment' and v_session.status = 'complete' and sync_checkout_session.lines is not null then
+        insert into billing.checkout_line_items (
+            stripe_line_item_id, stripe_checkout_session_id, stripe_price_id, quantity, amount_total, declares_credits
+        )
+        select
+            line.stripe_line_item_id, v_session.stripe_checkout_session_id, line.stripe_price_id, line.quantity,
+            line.amount_total, line.declares_credits
+        from jsonb_to_recordset(sync_checkout_session.lines) as line (
+            stripe_line_item_id text, stripe_price_id text, quantity bigint, amount_total bigint,
+            declares_credits boolean
+        )
+        on conflict do nothing;
+        if v_session.payment_status <> 'unpaid' then
+            perform billing._purchase_packs_of_session(v_session);
+        end if;
+        perform billing._settle_session(v_session.stripe_payment_intent_id)
+        where v_session.stripe_payment_intent_id is not null;
+    end if;
+    return 'applied';
+end
+$$;
+
+revoke all on function
+    billing._purchase_packs_of_session, billing._pay_session, billing._settle_session,
+    billing.sync_checkout_session
+from public, anon, authenticated, service_role;
+grant execute on function billing.sync_checkout_session(
+    text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz, jsonb, timestamptz
+) to billing_worker;
+
+comment on table billing.checkout_line_items is 'What was bought in a paid Checkout Session of mode payment, as Stripe answered when it was asked.';
+comment on column billing.checkout_line_items.declares_credits is 'Whether the price or its product has pack_credits in its metadata: else the line is no pack of ours.';
+comment on column billing.checkout_line_items.amount_total is 'What was paid for the line, discounts taken off; minor units of the session''s currency.';
+
+-- 58_sync/60_test_clock.sql
+
+-- A Stripe test clock that has arrived at a time → the months that its subscriptions have begun by then.
+--
+-- Called by billing_worker.
+
+create function billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamptz)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.test_clocks as held (stripe_test_clock_id, frozen_at)
+    select sync_test_clock.stripe_test_clock_id, sync_test_clock.frozen_at
+    where not sync_test_clock.livemode
+    on conflict on constraint test_clocks_pkey do update set frozen_at = excluded.frozen_at
+    where held.frozen_at < excluded.frozen_at;
+    if not found then
+        return 'stale';
+    end if;
+    perform billing._allocate_subscription(subscriptions.stripe_subscription_id) from billing.subscriptions
+    where subscriptions.stripe_test_clock_id = sync_test_clock.stripe_test_clock_id
+    order by subscriptions.account_id, subscriptions.stripe_subscription_id;
+    return 'applied';
+end
+$$;
+
+revoke all on function billing.sync_test_clock from public, anon, authenticated, service_role;
+grant execute on function billing.sync_test_clock(text, boolean, timestamptz) to billing_worker;
+
+comment on function billing.sync_test_clock(text, boolean, timestamptz) is 'A Stripe test clock that has arrived at a time: applied, or stale.';
 
 -- 60_checkout/10_redirects.sql
 
@@ -14266,202 +15395,7 @@ grant execute on function billing.prepare_portal(uuid, text, text, uuid) to bill
 
 comment on function billing.prepare_portal(uuid, text, text, uuid) is 'What to send to Stripe for a session of an account''s customer portal.';
 
--- 65_payment_links/10_payment_references.sql
-
--- References: who a payment through a Payment Link is for, signed by us.
---
--- Stripe puts `?client_reference_id=…` of a link's URL into the session that it opens, and whoever follows the link can
--- edit it. So it names an account only when we signed it: tb1_<t|l>_<key>_<account>_<expiry>_<HMAC-SHA256 of all before>,
--- in letters that Stripe takes (A-Z a-z 0-9 _ -, at most 200). t and l are Stripe's modes: a reference of one is void in
--- the other. It says for whom, never what or how much: whoever uses a stranger's pays for the stranger.
---
--- Invariant: nobody but the owner of the database reads a key, and no function tells one. The newest key signs, each is
--- good for what it signed: insert another to change it, delete the old one when what it signed has expired.
---
--- payment_reference   service_role: for links that the app made by itself
--- Private: the rest.
-
-create table billing.payment_reference_keys (
-    id integer generated always as identity primary key,
-    -- One block of SHA-256, from five UUIDs of 122 random bits.
-    secret bytea not null default sha512(
-        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
-        || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
-    ),
-    created_at timestamptz not null default now(),
-    constraint secret_is_one_block check (length(secret) = 64)
-);
-
-insert into billing.payment_reference_keys default values;
-
-alter table billing.payment_reference_keys enable row level security;
-
-revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
-revoke all on billing.payment_reference_keys from public, anon, authenticated, service_role;
-
--- RFC 2104 with a key of one block; in plain Postgres, because pgcrypto lives in another schema on every project.
-create function billing._hmac_sha256(key bytea, message text)
-returns bytea
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-    with pads as (
-        select
-            string_agg(decode(lpad(to_hex(get_byte(_hmac_sha256.key, place) # 54), 2, '0'), 'hex'), '' order by place)
-                as inner_pad,
-            string_agg(decode(lpad(to_hex(get_byte(_hmac_sha256.key, place) # 92), 2, '0'), 'hex'), '' order by place)
-                as outer_pad
-        from pg_catalog.generate_series(0, 63) as place
-    )
-    select sha256(pads.outer_pad || sha256(pads.inner_pad || convert_to(_hmac_sha256.message, 'UTF8'))) from pads
-$$;
-
-create function billing._sign_reference(account_id uuid, livemode boolean, expires_at timestamptz)
-returns text
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select signed.text || '_' || encode(billing._hmac_sha256(keys.secret, signed.text), 'hex')
-    from (
-        select * from billing.payment_reference_keys order by payment_reference_keys.id desc limit 1
-    ) as keys,
-    lateral (
-        select pg_catalog.format(
-            'tb1_%s_%s_%s_%s', case when _sign_reference.livemode then 'l' else 't' end, keys.id,
-            replace(_sign_reference.account_id::text, '-', ''), floor(extract(epoch from _sign_reference.expires_at))
-        ) as text
-    ) as signed
-$$;
-
--- The account that a reference names, or why it names none: missing, unsigned (not one of ours), forged (or its key is
--- gone), other_mode, expired. used_at is when the session was opened with it.
-create function billing._read_reference(reference text, livemode boolean, used_at timestamptz)
-returns table (account_id uuid, refusal text)
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_found text[] := pg_catalog.regexp_match(
-        _read_reference.reference, '^(tb1_([tl])_([1-9][0-9]{0,8})_([0-9a-f]{32})_([0-9]{1,12}))_([0-9a-f]{64})$'
-    );
-    v_secret bytea;
-begin
-    if _read_reference.reference is null then
-        return query select null::uuid, 'missing';
-        return;
-    elsif v_found is null then
-        return query select null::uuid, 'unsigned';
-        return;
-    end if;
-    select keys.secret into v_secret from billing.payment_reference_keys as keys where keys.id = v_found[3]::integer;
-    return query
-    select
-        accounts.id,
-        case
-            when v_secret is null or accounts.id is null
-                or encode(billing._hmac_sha256(v_secret, v_found[1]), 'hex') <> v_found[6] then 'forged'
-            when v_found[2] <> case when _read_reference.livemode then 'l' else 't' end then 'other_mode'
-            when coalesce(_read_reference.used_at, 'infinity') > to_timestamp(v_found[5]::bigint) then 'expired'
-        end
-    from (select v_found[4]::uuid as id) as named
-    left join billing.accounts on accounts.id = named.id;
-end
-$$;
-
-create function billing.payment_reference(account_id uuid, expires_in interval default null)
-returns text
-language plpgsql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_expires_in interval := coalesce(
-        payment_reference.expires_in, (select settings.payment_reference_lifetime from billing.settings)
-    );
-begin
-    if not exists (select from billing.accounts where accounts.id = payment_reference.account_id) then
-        perform billing._raise_no_account(payment_reference.account_id);
-    elsif v_expires_in not between interval '1 minute' and interval '1 year' then
-        raise exception 'a payment reference is good for a minute to a year'
-            using errcode = 'TB060', hint = 'Leave expires_in out for billing.settings.payment_reference_lifetime.';
-    end if;
-    return billing._sign_reference(payment_reference.account_id, billing.is_livemode(), now() + v_expires_in);
-end
-$$;
-
-revoke all on function
-    billing._hmac_sha256, billing._sign_reference, billing._read_reference, billing.payment_reference
-from public, anon, authenticated, service_role;
-grant execute on function billing.payment_reference(uuid, interval) to service_role;
-
-comment on table billing.payment_reference_keys is 'What signs the references of payments through Payment Links; the newest signs. Read by nobody but the owner of the database.';
-comment on function billing.payment_reference(uuid, interval) is 'A client_reference_id that links whoever pays through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
-
--- 65_payment_links/20_attribute_payments.sql
-
--- A payment through a Payment Link → the account that its reference names.
---
--- A link makes a customer of its own each time, so the account gets it as its customer, or as a duplicate of the one it
--- has. Nothing but a reference that we signed says whose it is: not an e-mail address, not metadata.
---
--- Invariant: a customer that has an account keeps it, whatever a reference names. A payment that names no account stops
--- its event (TB011), with the reason, until a person says whose the customer is.
---
--- Private: called by sync_checkout_session, before it looks whose the session is.
-
-create function billing._attribute_payment(
-    stripe_checkout_session_id text, stripe_payment_link_id text, stripe_customer_id text, client_reference_id text,
-    livemode boolean, opened_at timestamptz
-)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_named record;
-    v_kept text;
-begin
-    if _attribute_payment.stripe_customer_id is null then
-        return;  -- a guest: whoever grants says what to do
-    end if;
-    select * into strict v_named from billing._read_reference(
-        _attribute_payment.client_reference_id, _attribute_payment.livemode, _attribute_payment.opened_at
-    );
-    if v_named.refusal is null then
-        perform billing._lock_balance(v_named.account_id);
-    end if;
-    perform billing._lock_arrival(_attribute_payment.stripe_customer_id);
-    if exists (
-        select from billing.customers
-        where customers.stripe_customer_id = _attribute_payment.stripe_customer_id and customers.account_id is not null
-    ) then
-        return;
-    elsif v_named.refusal is not null then
-        raise exception 'customer % of % is linked to no account, and its payment through % names none (reference: %)',
-            _attribute_payment.stripe_customer_id, _attribute_payment.stripe_checkout_session_id,
-            _attribute_payment.stripe_payment_link_id, v_named.refusal
-            using errcode = 'TB011', detail = _attribute_payment.stripe_customer_id,
-            hint = 'Look who paid, then call billing.link_customer(account_id, stripe_customer_id) or billing.merge_customer: this event then goes on by itself.';
-    end if;
-    v_kept := billing._customer_of(v_named.account_id, _attribute_payment.livemode);
-    if v_kept is null then
-        perform billing.link_customer(
-            v_named.account_id, _attribute_payment.stripe_customer_id, _attribute_payment.livemode
-        );
-    else
-        perform billing.merge_customer(_attribute_payment.stripe_customer_id, v_kept);
-    end if;
-end
-$$;
-
-revoke all on function billing._attribute_payment from public, anon, authenticated, service_role;
-
--- 65_payment_links/30_payment_links.sql
+-- 65_payment_links/10_payment_links.sql
 
 -- Payment Links: got or made once for each plan or pack and options.
 --
@@ -14628,7 +15562,7 @@ comment on column billing.payment_links.confirmed_at is 'When Stripe last said t
 comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
 comment on column billing.payment_links.deactivate_at is 'When the worker is to deactivate it in Stripe, again if need be; null when there is nothing to do.';
 
--- 65_payment_links/40_prepare_payment_links.sql
+-- 65_payment_links/20_prepare_payment_links.sql
 
 -- The calls of the edge function `payment-links` and of `till links`: prepare (or claim), then note what Stripe made;
 -- replace what Stripe says is gone; discard a key that Stripe answers with a failure.
@@ -14832,7 +15766,7 @@ comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Ju
 comment on function billing.note_payment_link(uuid, text, text) is 'Notes the link that Stripe made for a row; the URL to hand out.';
 comment on function billing.replace_payment_link(text, text) is 'Retires a link that Stripe says is gone or inactive; what is to be done for another.';
 
--- 65_payment_links/50_retire_payment_links.sql
+-- 65_payment_links/30_retire_payment_links.sql
 
 -- Payment Links that must not sell any more: their price was archived, changed or lost its name, Stripe says that they are
 -- inactive, or somebody said so. Noted here in the transaction of what happened; the worker then tells Stripe.
@@ -15808,861 +16742,7 @@ grant execute on function billing.sync_payment_intent(
 
 comment on function billing.sync_payment_intent(text, text, text, text, boolean, text, text, bigint, bigint, text, jsonb, timestamptz, timestamptz) is 'A Stripe payment intent: where it is a recharge''s, what became of that. Always applied.';
 
--- 75_fraud/10_fraud_policy.sql
-
--- What is to be done about early fraud warnings, and what was done.
---
--- Invariant: each action is one row with its reason, done or not: what the policy asks for and the state of the charge
--- forbids is skipped and says why. settings.fraud_dry_run: warnings are recorded and nothing is done.
---
--- fraud_policies   for each risk level of the charge, what is to be done
--- fraud_actions    what was done, by the policy or by a person, and what was not, and why
--- Only functions write actions; the policy is the owner's to edit. service_role reads both.
-
-create table billing.fraud_policies (
-    risk_level text primary key,
-    alert boolean not null default true,
-    freeze_account boolean not null default false,
-    refund boolean not null default false,
-    refund_amount_max bigint,
-    refund_age_max interval not null default '7 days',
-    cancel_subscription boolean not null default false,
-    updated_at timestamptz not null default now(),
-    constraint risk_level_is_known check (risk_level in ('normal', 'elevated', 'highest', 'not_assessed', 'unknown')),
-    constraint refund_amount_max_is_positive check (refund_amount_max > 0),
-    constraint refund_age_max_is_positive check (refund_age_max > interval '0')
-);
-
-insert into billing.fraud_policies (risk_level, freeze_account)
-values ('normal', false), ('elevated', false), ('highest', true), ('not_assessed', false), ('unknown', false);
-
-create table billing.fraud_actions (
-    id bigint generated always as identity primary key,
-    idempotency_key uuid not null default gen_random_uuid(),
-    stripe_early_fraud_warning_id text references billing.fraud_warnings (stripe_early_fraud_warning_id),
-    account_id uuid references billing.accounts (id),
-    action text not null,
-    status text not null,
-    reason text not null,
-    actor text not null,
-    stripe_charge_id text,
-    stripe_subscription_id text,
-    amount bigint,
-    currency text,
-    stripe_refund_id text,
-    is_in_doubt boolean not null default false,
-    attempts integer not null default 0,
-    next_attempt_at timestamptz,
-    last_error text,
-    decided_at timestamptz not null,
-    settled_at timestamptz,
-    undone_at timestamptz,
-    undone_by text,
-    undone_reason text,
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
-    constraint action_is_known
-    check (action in ('alert', 'freeze_account', 'unfreeze_account', 'refund', 'cancel_subscription', 'note')),
-    constraint status_is_known check (status in ('queued', 'done', 'skipped', 'failed', 'undone')),
-    constraint queued_actions_have_a_next_attempt check ((status = 'queued') = (next_attempt_at is not null)),
-    constraint undone_actions_say_who_and_why
-    check ((status = 'undone') = (undone_at is not null) and (undone_at is null) = (undone_by is null or undone_reason is null))
-);
-
--- What the policy does about a warning it does once; a person may do it again.
-create unique index fraud_actions_of_policy on billing.fraud_actions
-    (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, ''))
-where actor = 'policy';
-create index fraud_actions_warning on billing.fraud_actions (stripe_early_fraud_warning_id);
-create index fraud_actions_account on billing.fraud_actions (account_id);
-create index fraud_actions_refund on billing.fraud_actions (stripe_refund_id) where stripe_refund_id is not null;
-create index fraud_actions_queued on billing.fraud_actions (next_attempt_at) where status = 'queued';
-
-alter table billing.fraud_policies enable row level security;
-alter table billing.fraud_actions enable row level security;
-
-revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
-revoke all on billing.fraud_policies, billing.fraud_actions from public, anon, authenticated, service_role;
-grant select on billing.fraud_policies, billing.fraud_actions to service_role;
-
-comment on table billing.fraud_policies is 'What is done about an early fraud warning, by the risk level of its charge. Edit it as you see fit.';
-comment on column billing.fraud_policies.refund_amount_max is 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
-comment on table billing.fraud_actions is 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
-comment on column billing.fraud_actions.idempotency_key is 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
-comment on column billing.fraud_actions.is_in_doubt is 'Stripe may have done it already, and its answer was lost.';
-
--- 75_fraud/20_judge_fraud_warnings.sql
-
--- Early fraud warnings → what is done about them, by a policy that can be read, tried dry and undone.
---
--- Invariant: a warning is judged when it first arrives, and again when more comes to be known of whom it is about (its
--- customer is linked, its payment's invoice is told of); never by a replay. What was done or undone once is not done
--- again. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
--- cancel) is queued for the worker. service_role may ask for a judgement.
-
--- What the policy would do about a warning now, and why not where it would not. Reads only.
-create function billing.judge_fraud_warning(stripe_early_fraud_warning_id text)
-returns table (
-    action text, is_due boolean, reason text, stripe_subscription_id text, amount bigint, currency text
-)
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    with case_at_hand as (
-        select
-            warnings.account_id, warnings.actionable, warnings.stripe_charge_id,
-            policies.risk_level, warnings.warned_at, warnings.livemode,
-            policies.alert, policies.freeze_account, policies.refund, policies.refund_amount_max,
-            policies.refund_age_max, policies.cancel_subscription,
-            payments.stripe_charge_id is not null as is_known, payments.amount - payments.amount_refunded as left_over,
-            payments.currency, payments.is_disputed, payments.is_liability_shifted, payments.charged_at,
-            accounts.frozen_at, accounts.closed_at
-        from billing.fraud_warnings as warnings
-        -- A level that has no policy, such as one that Stripe added, is unknown.
-        join billing.fraud_policies as policies on policies.risk_level = coalesce(
-            (select known.risk_level from billing.fraud_policies as known where known.risk_level = warnings.risk_level),
-            'unknown'
-        )
-        left join billing.payments on payments.stripe_charge_id = warnings.stripe_charge_id
-        left join billing.accounts on accounts.id = warnings.account_id
-        where warnings.stripe_early_fraud_warning_id = judge_fraud_warning.stripe_early_fraud_warning_id
-    ),
-    verdicts as (
-        select
-            'alert' as action, null::text as obstacle, null::text as stripe_subscription_id, null::bigint as amount,
-            null::text as currency
-        from case_at_hand where case_at_hand.alert
-        union all
-        select
-            'freeze_account',
-            case
-                when case_at_hand.account_id is null then 'its customer is linked to no account'
-                when case_at_hand.closed_at is not null then 'the account is closed'
-                when case_at_hand.frozen_at is not null then 'the account is frozen already'
-            end, null, null, null
-        from case_at_hand where case_at_hand.freeze_account
-        union all
-        select
-            'refund',
-            case
-                when not case_at_hand.is_known then 'its charge is not known here'
-                when case_at_hand.is_disputed then 'the charge is disputed'
-                when case_at_hand.left_over = 0 then 'the charge is refunded already'
-                when not case_at_hand.actionable then 'the warning is not actionable'
-                when case_at_hand.is_liability_shifted then 'the card was authenticated: the issuer is liable'
-                when case_at_hand.left_over > case_at_hand.refund_amount_max
-                    then format('%s are more than refund_amount_max %s', case_at_hand.left_over, case_at_hand.refund_amount_max)
-                when case_at_hand.charged_at < billing.current_time() - case_at_hand.refund_age_max
-                    then format('the charge is older than refund_age_max %s', case_at_hand.refund_age_max)
-            end, null, case_at_hand.left_over, case_at_hand.currency
-        from case_at_hand where case_at_hand.refund
-        union all
-        select
-            'cancel_subscription',
-            case
-                when paid.stripe_subscription_id is null then 'its charge paid for no subscription that is known here'
-                when paid.ended_at is not null then 'the subscription has ended'
-            end, paid.stripe_subscription_id, null, null
-        from case_at_hand
-        left join lateral (
-            select distinct subscriptions.stripe_subscription_id, subscriptions.ended_at
-            from billing.payments
-            join billing.invoice_payments
-                on invoice_payments.stripe_payment_intent_id = payments.stripe_payment_intent_id
-                or invoice_payments.stripe_charge_id = payments.stripe_charge_id
-            join billing.invoices on invoices.stripe_invoice_id = invoice_payments.stripe_invoice_id
-            join billing.subscriptions on subscriptions.stripe_subscription_id = invoices.stripe_subscription_id
-            where payments.stripe_charge_id = case_at_hand.stripe_charge_id
-        ) as paid on true
-        where case_at_hand.cancel_subscription
-    ),
-    -- What was decided before stands: done, asked for, or undone by a person.
-    decided as (
-        select
-            verdicts.*,
-            (
-                select case fraud_actions.status
-                    when 'undone' then format('%s has undone it', fraud_actions.undone_by)
-                    when 'failed' then format('it failed: %s', fraud_actions.last_error)
-                    else format('it is %s already', fraud_actions.status)
-                end
-                from billing.fraud_actions
-                where fraud_actions.stripe_early_fraud_warning_id = judge_fraud_warning.stripe_early_fraud_warning_id
-                    and fraud_actions.action = verdicts.action and fraud_actions.status <> 'skipped'
-                    and fraud_actions.stripe_subscription_id is not distinct from verdicts.stripe_subscription_id
-                order by fraud_actions.id desc
-                limit 1
-            ) as before
-        from verdicts
-    )
-    select
-        decided.action, coalesce(decided.before, decided.obstacle) is null,
-        coalesce(decided.before, decided.obstacle, 'risk ' || case_at_hand.risk_level), decided.stripe_subscription_id,
-        decided.amount, decided.currency
-    from decided cross join case_at_hand
-$$;
-
-create function billing._alert_of_warning(warning billing.fraud_warnings)
-returns void
-language sql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
-    select
-        (_alert_of_warning.warning).account_id, 'administrators', 'fraud_warning',
-        'fraud_warning:' || (_alert_of_warning.warning).stripe_early_fraud_warning_id,
-        jsonb_build_object(
-            'stripe_early_fraud_warning_id', (_alert_of_warning.warning).stripe_early_fraud_warning_id,
-            'stripe_charge_id', (_alert_of_warning.warning).stripe_charge_id,
-            'fraud_type', (_alert_of_warning.warning).fraud_type,
-            'risk_level', (_alert_of_warning.warning).risk_level, 'amount', max(payments.amount),
-            'currency', max(payments.currency)
-        )
-    from billing.payments where payments.stripe_charge_id = (_alert_of_warning.warning).stripe_charge_id
-    on conflict (dedupe_key) do nothing
-$$;
-
--- Does what the policy says about a warning; what it has done already it does not do again. Nothing in a dry run.
-create function billing._act_on_warning(warning billing.fraud_warnings)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_warning billing.fraud_warnings := _act_on_warning.warning;
-    v_verdict record;
-    v_action billing.fraud_actions;
-begin
-    if (select settings.fraud_dry_run from billing.settings) then
-        return;
-    elsif v_warning.account_id is not null then
-        perform billing._lock_balance(v_warning.account_id);
-    end if;
-    for v_verdict in select * from billing.judge_fraud_warning(v_warning.stripe_early_fraud_warning_id) loop
-        insert into billing.fraud_actions as held (
-            stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id,
-            stripe_subscription_id, amount, currency, decided_at, next_attempt_at, settled_at
-        )
-        select
-            v_warning.stripe_early_fraud_warning_id, v_warning.account_id, v_verdict.action, became.status,
-            v_verdict.reason, 'policy', v_warning.stripe_charge_id, v_verdict.stripe_subscription_id, v_verdict.amount,
-            v_verdict.currency, billing.current_time(), case when became.status = 'queued' then now() end,
-            case when became.status = 'done' then billing.current_time() end
-        from (
-            select case
-                when not v_verdict.is_due then 'skipped'
-                when v_verdict.action in ('refund', 'cancel_subscription') then 'queued'
-                else 'done'
-            end as status
-        ) as became
-        -- An account that is linked later can be frozen then.
-        on conflict (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, '')) where actor = 'policy'
-        do update
-        set account_id = excluded.account_id, status = excluded.status, reason = excluded.reason,
-            decided_at = excluded.decided_at, next_attempt_at = excluded.next_attempt_at,
-            settled_at = excluded.settled_at, updated_at = now()
-        where held.status = 'skipped' and excluded.status <> 'skipped'
-        returning * into v_action;
-        if not found or v_action.status <> 'done' then
-            continue;
-        elsif v_action.action = 'alert' then
-            perform billing._alert_of_warning(v_warning);
-        else
-            perform billing._freeze_account(
-                v_warning.account_id, 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id
-            );
-        end if;
-    end loop;
-end
-$$;
-
-revoke all on function
-    billing.judge_fraud_warning, billing._alert_of_warning, billing._act_on_warning
-from public, anon, authenticated, service_role;
-grant execute on function billing.judge_fraud_warning(text) to service_role;
-
-comment on function billing.judge_fraud_warning(text) is 'What the policy would do about a warning now, and why not where it would not. Changes nothing.';
-
--- 75_fraud/30_fraud_administration.sql
-
--- What a person decides about fraud: freeze, unfreeze, refund, note, resolve, undo.
---
--- Invariant: everything is written down with who and why. A freeze can be undone, and what is still queued; money that
--- went back can't be fetched back, nor a subscription revived. Callable by service_role.
-
--- The caller has locked the balance.
-create function billing._freeze_account(account_id uuid, reason text)
-returns void
-language sql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-    with frozen as (
-        update billing.accounts
-        set frozen_at = billing.current_time(), frozen_reason = _freeze_account.reason, updated_at = now()
-        where accounts.id = _freeze_account.account_id and accounts.frozen_at is null
-        returning accounts.id, accounts.frozen_at, accounts.frozen_reason
-    )
-    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
-    select
-        frozen.id, 'administrators', 'account_frozen', format('account_frozen:%s:%s', frozen.id, frozen.frozen_at),
-        jsonb_build_object('account_id', frozen.id, 'reason', frozen.frozen_reason)
-    from frozen
-    on conflict (dedupe_key) do nothing
-$$;
-
-create function billing.freeze_account(account_id uuid, reason text, actor text)
-returns billing.accounts
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_account billing.accounts;
-begin
-    perform billing._check_reason(freeze_account.reason, freeze_account.actor);
-    perform billing._lock_balance(freeze_account.account_id);
-    select * into strict v_account from billing.accounts where accounts.id = freeze_account.account_id;
-    if v_account.frozen_at is not null then
-        return v_account;
-    end if;
-    perform billing._freeze_account(v_account.id, freeze_account.reason);
-    insert into billing.fraud_actions (account_id, action, status, reason, actor, decided_at, settled_at)
-    values (
-        v_account.id, 'freeze_account', 'done', freeze_account.reason, freeze_account.actor, billing.current_time(),
-        billing.current_time()
-    );
-    select * into strict v_account from billing.accounts where accounts.id = freeze_account.account_id;
-    return v_account;
-end
-$$;
-
-create function billing.unfreeze_account(account_id uuid, reason text, actor text)
-returns billing.accounts
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_account billing.accounts;
-begin
-    perform billing._check_reason(unfreeze_account.reason, unfreeze_account.actor);
-    perform billing._lock_balance(unfreeze_account.account_id);
-    update billing.accounts set frozen_at = null, frozen_reason = null, updated_at = now()
-    where accounts.id = unfreeze_account.account_id and accounts.frozen_at is not null
-    returning * into v_account;
-    if not found then
-        select * into strict v_account from billing.accounts where accounts.id = unfreeze_account.account_id;
-        return v_account;
-    end if;
-    update billing.fraud_actions
-    set status = 'undone', undone_at = billing.current_time(), undone_by = unfreeze_account.actor,
-        undone_reason = unfreeze_account.reason, updated_at = now()
-    where fraud_actions.account_id = v_account.id and fraud_actions.action = 'freeze_account'
-        -- One that was skipped, because the account was frozen already, is answered too.
-        and fraud_actions.status in ('done', 'skipped');
-    insert into billing.fraud_actions (account_id, action, status, reason, actor, decided_at, settled_at)
-    values (
-        v_account.id, 'unfreeze_account', 'done', unfreeze_account.reason, unfreeze_account.actor,
-        billing.current_time(), billing.current_time()
-    );
-    return v_account;
-end
-$$;
-
-create function billing._warning(stripe_early_fraud_warning_id text)
-returns billing.fraud_warnings
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_warning billing.fraud_warnings;
-begin
-    select * into v_warning from billing.fraud_warnings
-    where fraud_warnings.stripe_early_fraud_warning_id = _warning.stripe_early_fraud_warning_id
-    for update;
-    if not found then
-        raise exception 'there is no early fraud warning %', coalesce(_warning.stripe_early_fraud_warning_id, 'null')
-            using errcode = 'TB072', hint = 'List them with `till fraud list`.';
-    end if;
-    return v_warning;
-end
-$$;
-
--- decision: resolved (something was done, or nothing had to be) or dismissed (no fraud); open takes it up again.
-create function billing.resolve_fraud_warning(
-    stripe_early_fraud_warning_id text, decision text, notes text, actor text
-)
-returns billing.fraud_warnings
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_warning billing.fraud_warnings;
-begin
-    perform billing._check_reason(resolve_fraud_warning.notes, resolve_fraud_warning.actor);
-    if resolve_fraud_warning.decision is null
-        or resolve_fraud_warning.decision not in ('resolved', 'dismissed', 'open') then
-        raise exception 'decision % is not known', coalesce(resolve_fraud_warning.decision, 'null')
-            using errcode = 'TB073', hint = 'Use resolved, dismissed or open.';
-    end if;
-    v_warning := billing._warning(resolve_fraud_warning.stripe_early_fraud_warning_id);
-    insert into billing.fraud_actions (
-        stripe_early_fraud_warning_id, account_id, action, status, reason, actor, decided_at, settled_at
-    )
-    values (
-        v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'note', 'done',
-        format('%s: %s', resolve_fraud_warning.decision, resolve_fraud_warning.notes), resolve_fraud_warning.actor,
-        billing.current_time(), billing.current_time()
-    );
-    update billing.fraud_warnings
-    set status = resolve_fraud_warning.decision,
-        processed_at = case when resolve_fraud_warning.decision <> 'open' then billing.current_time() end,
-        notes = resolve_fraud_warning.notes,
-        updated_at = now()
-    where fraud_warnings.stripe_early_fraud_warning_id = v_warning.stripe_early_fraud_warning_id
-    returning * into v_warning;
-    return v_warning;
-end
-$$;
-
-create function billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text)
-returns billing.fraud_actions
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_warning billing.fraud_warnings;
-    v_action billing.fraud_actions;
-begin
-    perform billing._check_reason(note_fraud.notes, note_fraud.actor);
-    v_warning := billing._warning(note_fraud.stripe_early_fraud_warning_id);
-    insert into billing.fraud_actions (
-        stripe_early_fraud_warning_id, account_id, action, status, reason, actor, decided_at, settled_at
-    )
-    values (
-        v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'note', 'done', note_fraud.notes, note_fraud.actor,
-        billing.current_time(), billing.current_time()
-    )
-    returning * into v_action;
-    return v_action;
-end
-$$;
-
--- A person has the charge of a warning refunded, whatever the policy's caps; not one that is disputed or refunded.
-create function billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text)
-returns billing.fraud_actions
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_warning billing.fraud_warnings;
-    v_payment billing.payments;
-    v_action billing.fraud_actions;
-begin
-    perform billing._check_reason(refund_fraud_warning.reason, refund_fraud_warning.actor);
-    v_warning := billing._warning(refund_fraud_warning.stripe_early_fraud_warning_id);
-    select * into v_action from billing.fraud_actions
-    where fraud_actions.stripe_early_fraud_warning_id = v_warning.stripe_early_fraud_warning_id
-        and fraud_actions.action = 'refund' and fraud_actions.status in ('queued', 'done');
-    if found then
-        return v_action;
-    end if;
-    select * into v_payment from billing.payments where payments.stripe_charge_id = v_warning.stripe_charge_id;
-    if not found or v_payment.is_disputed or v_payment.amount_refunded = v_payment.amount then
-        raise exception 'charge % is % and can''t be refunded', v_warning.stripe_charge_id, case
-                when v_payment.stripe_charge_id is null then 'not known here'
-                when v_payment.is_disputed then 'disputed'
-                else 'refunded already'
-            end
-            using errcode = 'TB074', hint = 'Look at the charge in Stripe''s dashboard.';
-    end if;
-    insert into billing.fraud_actions (
-        stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id, amount, currency,
-        decided_at, next_attempt_at
-    )
-    values (
-        v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'refund', 'queued', refund_fraud_warning.reason,
-        refund_fraud_warning.actor, v_payment.stripe_charge_id, v_payment.amount - v_payment.amount_refunded,
-        v_payment.currency, billing.current_time(), now()
-    )
-    returning * into v_action;
-    return v_action;
-end
-$$;
-
-create function billing.undo_fraud_action(id bigint, reason text, actor text)
-returns billing.fraud_actions
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_action billing.fraud_actions;
-begin
-    perform billing._check_reason(undo_fraud_action.reason, undo_fraud_action.actor);
-    select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
-    if v_action.action = 'freeze_account' and v_action.status = 'done' then
-        perform billing.unfreeze_account(v_action.account_id, undo_fraud_action.reason, undo_fraud_action.actor);
-    else
-        update billing.fraud_actions
-        set status = 'undone', next_attempt_at = null, undone_at = billing.current_time(),
-            undone_by = undo_fraud_action.actor, undone_reason = undo_fraud_action.reason, updated_at = now()
-        where fraud_actions.id = undo_fraud_action.id and fraud_actions.status = 'queued'
-            and not fraud_actions.is_in_doubt;
-        if not found and v_action.status is distinct from 'undone' then
-            raise exception '%', case
-                    when v_action.id is null then format('there is no action %s', coalesce(undo_fraud_action.id::text, 'null'))
-                    when v_action.status = 'queued' then format('action %s is being asked of Stripe', v_action.id)
-                    else format('action %s (%s, %s) can''t be undone', v_action.id, v_action.action, v_action.status)
-                end
-                using errcode = 'TB075', hint = 'A freeze can be undone, and what Stripe was not asked for yet.';
-        end if;
-    end if;
-    select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
-    return v_action;
-end
-$$;
-
-revoke all on function
-    billing._freeze_account, billing.freeze_account, billing.unfreeze_account, billing._warning,
-    billing.resolve_fraud_warning, billing.note_fraud, billing.refund_fraud_warning, billing.undo_fraud_action
-from public, anon, authenticated, service_role;
-grant execute on function
-    billing.freeze_account(uuid, text, text), billing.unfreeze_account(uuid, text, text),
-    billing.resolve_fraud_warning(text, text, text, text), billing.note_fraud(text, text, text),
-    billing.refund_fraud_warning(text, text, text), billing.undo_fraud_action(bigint, text, text)
-to service_role;
-
-comment on function billing.freeze_account(uuid, text, text) is 'Refuses what takes credits out of an account (TB003) until it is unfrozen.';
-comment on function billing.unfreeze_account(uuid, text, text) is 'Lets an account spend again; what froze it is marked as undone.';
-comment on function billing.resolve_fraud_warning(text, text, text, text) is 'Closes a warning (decision: resolved or dismissed), or opens it again (open).';
-comment on function billing.note_fraud(text, text, text) is 'Writes a note beside a warning.';
-comment on function billing.refund_fraud_warning(text, text, text) is 'Has the rest of a warning''s charge refunded by the worker, once.';
-comment on function billing.undo_fraud_action(bigint, text, text) is 'Undoes a freeze, or an action that Stripe was not asked for yet.';
-
--- 75_fraud/40_take_fraud_actions.sql
-
--- Refunds and cancellations that were decided on → handed to the worker, which asks Stripe → what became of them.
---
--- Invariant: an action is in one worker's hands at a time; whoever is not heard of by the end of the lease is thought to
--- have died, and the same is asked for again with the same key (idempotency_key). From its taking until the worker knows
--- better an action is in doubt: Stripe may have done it, so it can't be undone. Callable by billing_worker.
-
--- was_in_doubt: an earlier attempt may have been done, and its answer was lost.
-create function billing.take_fraud_actions(actions_max integer, lease_seconds integer)
-returns table (
-    id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer,
-    was_in_doubt boolean
-)
-language sql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-    with due as (
-        select actions.id, actions.is_in_doubt from billing.fraud_actions as actions
-        where actions.status = 'queued' and actions.next_attempt_at <= now()
-        order by actions.next_attempt_at, actions.id
-        limit take_fraud_actions.actions_max
-        for update skip locked
-    )
-    update billing.fraud_actions
-    set attempts = fraud_actions.attempts + 1,
-        is_in_doubt = true,
-        next_attempt_at = now() + make_interval(secs => take_fraud_actions.lease_seconds),
-        updated_at = now()
-    from due
-    where fraud_actions.id = due.id
-    returning
-        fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action, fraud_actions.stripe_charge_id,
-        fraud_actions.stripe_subscription_id, fraud_actions.attempts, due.is_in_doubt
-$$;
-
-create function billing._tell_of_failed_action(action billing.fraud_actions)
-returns void
-language sql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-    insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
-    select
-        failed.account_id, 'administrators', 'fraud_action_failed', 'fraud_action_failed:' || failed.id,
-        jsonb_strip_nulls(jsonb_build_object(
-            'action', failed.action, 'reason', failed.last_error, 'decided_because', failed.reason,
-            'stripe_early_fraud_warning_id', failed.stripe_early_fraud_warning_id,
-            'stripe_charge_id', failed.stripe_charge_id, 'stripe_subscription_id', failed.stripe_subscription_id
-        ))
-    from (select (_tell_of_failed_action.action).*) as failed
-    where failed.status = 'failed'
-    on conflict (dedupe_key) do nothing
-$$;
-
--- A refund of ours that Stripe made and the bank refused.
-create function billing._fail_refund_action(stripe_refund_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_action billing.fraud_actions;
-begin
-    update billing.fraud_actions
-    set status = 'failed', last_error = coalesce('the refund failed: ' || refunds.failure_reason, 'the refund failed'),
-        updated_at = now()
-    from billing.refunds
-    where fraud_actions.stripe_refund_id = _fail_refund_action.stripe_refund_id and fraud_actions.status = 'done'
-        and refunds.stripe_refund_id = fraud_actions.stripe_refund_id and refunds.status in ('failed', 'canceled')
-    returning fraud_actions.* into v_action;
-    if found then
-        perform billing._tell_of_failed_action(v_action);
-    end if;
-end
-$$;
-
--- outcome: done, failed (Stripe refuses for good), or queued: once more in retry_in_seconds. is_in_doubt: nobody knows
--- whether Stripe has done it. reason: what stood in the way.
-create function billing.settle_fraud_action(
-    id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer
-)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_action billing.fraud_actions;
-begin
-    -- As sync_refund does: neither commits without having seen the other.
-    perform billing._lock_arrival(settle_fraud_action.stripe_refund_id) where settle_fraud_action.stripe_refund_id is not null;
-    update billing.fraud_actions
-    set status = settle_fraud_action.outcome,
-        stripe_refund_id = settle_fraud_action.stripe_refund_id,
-        last_error = settle_fraud_action.reason,
-        is_in_doubt = settle_fraud_action.is_in_doubt,
-        next_attempt_at = case
-            when settle_fraud_action.outcome = 'queued'
-                then now() + make_interval(secs => settle_fraud_action.retry_in_seconds)
-        end,
-        settled_at = case when settle_fraud_action.outcome <> 'queued' then billing.current_time() end,
-        updated_at = now()
-    where fraud_actions.id = settle_fraud_action.id and fraud_actions.status = 'queued'
-    returning * into v_action;
-    perform billing._tell_of_failed_action(v_action);
-    perform billing._fail_refund_action(settle_fraud_action.stripe_refund_id);
-end
-$$;
-
-revoke all on function
-    billing.take_fraud_actions, billing._tell_of_failed_action, billing._fail_refund_action, billing.settle_fraud_action
-from public, anon, authenticated, service_role;
-grant execute on function
-    billing.take_fraud_actions(integer, integer),
-    billing.settle_fraud_action(bigint, text, text, text, boolean, integer)
-to billing_worker;
-
--- 75_fraud/60_deleted_users.sql
-
--- Users who are deleted while a subscription goes on charging their card → administrators are notified, and, where the
--- settings say so, the worker has Stripe cancel the subscription.
---
--- Invariant: deleting a user never fails because of billing, and waits for it a second at most: whatever goes wrong here,
--- the deletion goes through, and enqueue_deleted_users makes up for it. Each subscription is reported once. A cancellation
--- is a row of fraud_actions (actor on_user_deleted), once for each subscription: it is done, retried and can be undone as
--- one because of fraud.
---
--- Callable by billing_worker. Private: _report_deleted_user, _report_if_deleted.
-
-create unique index fraud_actions_of_deleted_user on billing.fraud_actions (stripe_subscription_id)
-where actor = 'on_user_deleted';
-create index accounts_of_deleted_users on billing.accounts (id) where owner_id is null and kind = 'personal';
-
--- What nobody can use and goes on charging; as often as you like. A subscription that ends with its period charges no more.
-create function billing._report_deleted_user(account_id uuid)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_subscription record;
-    v_policy text := (select settings.on_user_deleted from billing.settings);
-begin
-    if billing._has_user(_report_deleted_user.account_id) then
-        return;
-    end if;
-    for v_subscription in
-        select subscriptions.stripe_subscription_id, subscriptions.stripe_customer_id, subscriptions.status
-        from billing.subscriptions
-        where subscriptions.account_id = _report_deleted_user.account_id
-            and subscriptions.livemode = billing.is_livemode() and not subscriptions.cancel_at_period_end
-            and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
-        order by subscriptions.stripe_subscription_id
-    loop
-        perform billing._notify(
-            _report_deleted_user.account_id, 'administrators', 'user_deleted_while_subscribed',
-            'user_deleted_while_subscribed:' || v_subscription.stripe_subscription_id,
-            jsonb_build_object(
-                'stripe_subscription_id', v_subscription.stripe_subscription_id,
-                'stripe_customer_id', v_subscription.stripe_customer_id, 'status', v_subscription.status,
-                'on_user_deleted', v_policy
-            )
-        );
-        if v_policy = 'cancel' then
-            insert into billing.fraud_actions (
-                account_id, action, status, reason, actor, stripe_subscription_id, decided_at, next_attempt_at
-            )
-            values (
-                _report_deleted_user.account_id, 'cancel_subscription', 'queued', 'the user was deleted',
-                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time(), now()
-            )
-            on conflict (stripe_subscription_id) where actor = 'on_user_deleted' do nothing;
-        end if;
-    end loop;
-end
-$$;
-
--- The account's owner, or a member, was deleted: not one who was removed from a team, or handed it over.
-create function billing._report_if_deleted(user_id uuid, account_id uuid)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-set lock_timeout = '1s'
-as $$
-begin
-    if not exists (
-        select from auth.users where users.id = _report_if_deleted.user_id and users.deleted_at is null
-    ) then
-        perform billing._report_deleted_user(_report_if_deleted.account_id);
-    end if;
-exception when others then
-    raise warning 'the subscriptions of account % are not looked at: %', _report_if_deleted.account_id, sqlerrm;
-end
-$$;
-
-create function billing.tg_accounts__owner_deleted()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform billing._report_if_deleted(old.owner_id, old.id);
-    return null;
-end
-$$;
-
-create function billing.tg_account_members__member_deleted()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform billing._report_if_deleted(old.user_id, old.account_id);
-    return null;
-end
-$$;
-
-create function billing.tg_users__deleted_softly()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform billing._report_if_deleted(new.id, mine.account_id)
-    from (
-        select accounts.id as account_id from billing.accounts where accounts.owner_id = new.id
-        union
-        select account_members.account_id from billing.account_members where account_members.user_id = new.id
-    ) as mine;
-    return null;
-exception when others then
-    raise warning 'the subscriptions of user % are not looked at: %', new.id, sqlerrm;
-    return null;
-end
-$$;
-
--- At the end of the transaction, when owner and members of one deletion are gone.
-create constraint trigger tg_accounts__owner_deleted
-after update of owner_id on billing.accounts
-deferrable initially deferred
-for each row when (old.owner_id is not null and new.owner_id is null)
-execute function billing.tg_accounts__owner_deleted();
-
-create constraint trigger tg_account_members__member_deleted
-after delete on billing.account_members
-deferrable initially deferred
-for each row execute function billing.tg_account_members__member_deleted();
-
-create trigger tg_users__deleted_softly
-after update of deleted_at on auth.users
-for each row when (new.deleted_at is not null and old.deleted_at is null)
-execute function billing.tg_users__deleted_softly();
-
--- Personal accounts of deleted users that what came later concerns: a subscription that Stripe told of after the deletion,
--- one that is to end no more, another policy.
-create function billing.enqueue_deleted_users()
-returns void
-language sql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-    select billing._report_deleted_user(abandoned.id) from (
-        select accounts.id from billing.accounts
-        join billing.subscriptions on subscriptions.account_id = accounts.id
-        cross join billing.settings
-        where accounts.owner_id is null and accounts.kind = 'personal'
-            and subscriptions.livemode = settings.livemode and not subscriptions.cancel_at_period_end
-            and subscriptions.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
-            and (
-                not exists (
-                    select from billing.notifications
-                    where notifications.dedupe_key
-                        = 'user_deleted_while_subscribed:' || subscriptions.stripe_subscription_id
-                )
-                or settings.on_user_deleted = 'cancel' and not exists (
-                    select from billing.fraud_actions
-                    where fraud_actions.stripe_subscription_id = subscriptions.stripe_subscription_id
-                        and fraud_actions.actor = 'on_user_deleted'
-                )
-            )
-        group by accounts.id
-        order by accounts.id
-        limit 1000
-    ) as abandoned
-$$;
-
-revoke all on function
-    billing._report_deleted_user, billing._report_if_deleted, billing.tg_accounts__owner_deleted,
-    billing.tg_account_members__member_deleted, billing.tg_users__deleted_softly, billing.enqueue_deleted_users
-from public, anon, authenticated, service_role;
-grant execute on function billing.enqueue_deleted_users() to billing_worker;
-
-comment on function billing.enqueue_deleted_users() is 'Reports subscriptions of deleted users that go on charging, once each, and has them canceled where settings.on_user_deleted says so.';
-
--- 80_notifications/20_take_notifications.sql
+-- 80_notifications/10_take_notifications.sql
 
 -- Handing out notifications that are due, as messages: singly, or as a digest where there are many alike.
 --
@@ -16823,7 +16903,7 @@ grant execute on function billing.take_notifications(integer, integer, text[]) t
 
 comment on function billing.take_notifications(integer, integer, text[]) is 'Messages that are due for these audiences, taken by the caller for lease_seconds.';
 
--- 80_notifications/30_settle_notifications.sql
+-- 80_notifications/20_settle_notifications.sql
 
 -- What became of a message, a second chance for one that is dead, and the end of what was delivered long ago.
 --
@@ -16928,7 +17008,7 @@ comment on function billing.settle_notification(bigint, integer, text[], text, i
 comment on function billing.retry_notification(bigint) is 'Queues a notification that is dead or was skipped once more; any other is left alone. Returns the status.';
 comment on function billing.prune_notifications(integer) is 'Deletes up to rows_max notifications that were delivered, or skipped, longer ago than settings.notification_retention.';
 
--- 80_notifications/40_notification_sources.sql
+-- 80_notifications/30_notification_sources.sql
 
 -- What is told of payments and of events, where the fact is written: triggers on its row.
 --
@@ -17098,7 +17178,7 @@ revoke all on function
     billing.tg_checkout_sessions__receipt
 from public, anon, authenticated, service_role;
 
--- 80_notifications/50_reminders.sql
+-- 80_notifications/40_reminders.sql
 
 -- What only time tells: silence, events that have waited too long, cards and credits that will expire.
 --
@@ -18191,8 +18271,7 @@ comment on view public.billing_account is 'My billing accounts: active, frozen (
 
 -- 90_api/90_dashboard.sql
 
--- What the administrator's dashboard reads beyond plain selects: users' e-mail addresses, the queue, the settings; and
--- the indexes that keep its lists quick when there is much to list.
+-- What the administrator's dashboard reads beyond plain selects: users' e-mail addresses, the queue and the settings.
 --
 -- Invariant: nothing here writes. The functions read as their owner, because the app's own server may not read
 -- auth.users, the queue's tables or the settings; callable by service_role alone, clients never.
@@ -18201,16 +18280,6 @@ comment on view public.billing_account is 'My billing accounts: active, frozen (
 --   find_accounts      what a person types into a search field → accounts
 --   worker_state       the queue's length and age, and whether a worker is connected
 --   installation       the settings
-
-create index accounts_created on billing.accounts (created_at, id);
-create index payments_charged on billing.payments (charged_at);
-create index refunds_refunded on billing.refunds (refunded_at);
-create index disputes_disputed on billing.disputes (disputed_at, stripe_dispute_id);
-create index fraud_warnings_warned on billing.fraud_warnings (warned_at, stripe_early_fraud_warning_id);
-create index subscriptions_started on billing.subscriptions (started_at, stripe_subscription_id);
-create index notifications_dead on billing.notifications (id) where status = 'dead';
--- A few bytes for a hundred pages, so that movements cost no more than before: entries are in the order of time anyway.
-create index credit_entries_moment on billing.credit_entries using brin (occurred_at);
 
 create function billing.account_emails(account_ids uuid[])
 returns table (account_id uuid, email text)

@@ -19,6 +19,8 @@ create table billing.accounts (
 
 create unique index accounts_personal_owner on billing.accounts (owner_id) where kind = 'personal';
 create index accounts_owner on billing.accounts (owner_id);
+create index accounts_of_deleted_users on billing.accounts (id) where owner_id is null and kind = 'personal';
+create index accounts_created on billing.accounts (created_at, id);
 
 create table billing.account_members (
     account_id uuid not null references billing.accounts (id) on delete cascade,

@@ -40,6 +40,7 @@ create index notifications_sent on billing.notifications (kind, reader, first_at
 where first_attempt_at is not null;
 create index notifications_digest on billing.notifications (digest_id, id) where digest_id is not null;
 create index notifications_over on billing.notifications (created_at) where status in ('delivered', 'skipped');
+create index notifications_dead on billing.notifications (id) where status = 'dead';
 
 alter table billing.notifications enable row level security;
 

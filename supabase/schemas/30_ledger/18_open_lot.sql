@@ -103,4 +103,28 @@ begin
 end
 $$;
 
-revoke all on function billing._open_lot, billing._withhold from public, anon, authenticated, service_role;
+create function billing._open_scheduled_lot(lot billing.credit_grants)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_entry billing.credit_entries;
+begin
+    v_entry.account_id := (_open_scheduled_lot.lot).account_id;
+    v_entry.kind := 'grant';
+    v_entry.amount := (_open_scheduled_lot.lot).amount;
+    v_entry.source := (_open_scheduled_lot.lot).source;
+    v_entry.reference_id := (_open_scheduled_lot.lot).reference_id;
+    v_entry.description := (_open_scheduled_lot.lot).description;
+    v_entry.key_space := 'system';
+    v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
+    v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
+    perform billing._open_lot(billing._lock_balance(v_entry.account_id), v_entry, _open_scheduled_lot.lot);
+end
+$$;
+
+revoke all on function
+    billing._open_lot, billing._withhold, billing._open_scheduled_lot
+from public, anon, authenticated, service_role;

@@ -36,6 +36,7 @@ create index subscriptions_account on billing.subscriptions (account_id);
 create index subscriptions_test_clock on billing.subscriptions (stripe_test_clock_id)
 where stripe_test_clock_id is not null;
 create index subscriptions_customer on billing.subscriptions (stripe_customer_id);
+create index subscriptions_started on billing.subscriptions (started_at, stripe_subscription_id);
 
 create table billing.subscription_items (
     stripe_subscription_item_id text primary key,
@@ -78,3 +79,18 @@ comment on column billing.subscriptions.account_id is 'Null while the customer i
 comment on column billing.subscriptions.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
 comment on column billing.subscriptions.is_collection_paused is 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';
 comment on table billing.subscription_items is 'What a subscription consists of in its latest state: a price, a quantity and a current period each.';
+
+-- Which plans a trial was of, and since when Stripe has said so: the first of them are what it began with.
+create table billing.trial_items (
+    stripe_subscription_id text not null,
+    stripe_subscription_item_id text not null,
+    stripe_price_id text not null,
+    seen_at timestamptz not null,
+    primary key (stripe_subscription_id, stripe_subscription_item_id, stripe_price_id)
+);
+
+alter table billing.trial_items enable row level security;
+revoke all on billing.trial_items from public, anon, authenticated, service_role;
+grant select on billing.trial_items to service_role;
+
+comment on table billing.trial_items is 'The plans of subscriptions while they were on trial, and the earliest state that showed each.';

@@ -33,6 +33,7 @@ create index payments_account on billing.payments (account_id);
 create index payments_customer on billing.payments (stripe_customer_id);
 create index payments_payment_intent on billing.payments (stripe_payment_intent_id);
 create index payments_card_fingerprint on billing.payments (card_fingerprint);
+create index payments_charged on billing.payments (charged_at);
 
 -- What payment intents received. A Checkout Session may become known after its payment, and its state may have been read
 -- before it.
@@ -61,6 +62,7 @@ create table billing.refunds (
 
 create index refunds_charge on billing.refunds (stripe_charge_id);
 create index refunds_payment_intent on billing.refunds (stripe_payment_intent_id);
+create index refunds_refunded on billing.refunds (refunded_at);
 
 create table billing.disputes (
     stripe_dispute_id text primary key,
@@ -81,6 +83,7 @@ create table billing.disputes (
 create index disputes_charge on billing.disputes (stripe_charge_id);
 
 create index disputes_payment_intent on billing.disputes (stripe_payment_intent_id);
+create index disputes_disputed on billing.disputes (disputed_at, stripe_dispute_id);
 
 create table billing.credit_notes (
     stripe_credit_note_id text primary key,
@@ -139,6 +142,7 @@ create index fraud_warnings_customer on billing.fraud_warnings (stripe_customer_
 create index fraud_warnings_charge on billing.fraud_warnings (stripe_charge_id);
 create index fraud_warnings_payment_intent on billing.fraud_warnings (stripe_payment_intent_id);
 create index fraud_warnings_open on billing.fraud_warnings (warned_at) where status = 'open';
+create index fraud_warnings_warned on billing.fraud_warnings (warned_at, stripe_early_fraud_warning_id);
 
 create table billing.reviews (
     stripe_review_id text primary key,

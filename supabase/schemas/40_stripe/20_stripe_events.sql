@@ -5,12 +5,9 @@
 -- event has a message; applied, ignored, parked and dead ones have none.
 --
 --   receive_stripe_event   billing_receiver      inbox row + message
---   lock_stripe_events     billing_worker        first statement of the applying transaction
---   settle_stripe_events   billing_worker        final status + archive, same transaction as the effects
---   delay_stripe_event     billing_worker        try again later
 --   retry_stripe_event     service_role          a dead, parked or ignored event goes back to the queue
 --
--- How messages are taken: workers. Events that wait for an answer of Stripe: stripe_lookups.
+-- How messages are taken: workers. How an event ends: settle_stripe_events. What waits for an answer of Stripe: stripe_lookups.
 
 create table billing.stripe_events (
     stripe_event_id text primary key,
@@ -102,41 +99,6 @@ begin
 
     perform pgmq.send('stripe_events', pg_catalog.jsonb_build_object('event_id', receive_stripe_event.event_id));
     return 'queued';
-end
-$$;
-
--- Locks events by id, then accounts by id: every batch in the same order, so two of them never wait for each other.
--- From here to its end the transaction never waits long, because the app may hold an account in a transaction of its
--- own: then 55P03, and the batch goes on event by event. postpone_months: months of credits are granted in one set by
--- allocate_postponed, which the caller calls before it commits.
-create function billing.lock_stripe_events(
-    event_ids text[], stripe_customer_ids text[], postpone_months boolean default false
-)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform pg_catalog.set_config('lock_timeout', '500ms', true);
-    if lock_stripe_events.postpone_months then
-        perform
-            pg_catalog.set_config('billing.postponed_ids', '{}', true),
-            pg_catalog.set_config('billing.postponed_moments', '{}', true);
-    end if;
-    perform from billing.stripe_events
-    where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
-    order by stripe_events.stripe_event_id
-    for update;
-
-    perform from billing.credit_balances
-    where credit_balances.account_id in (
-        select customers.account_id from billing.customers
-        where customers.stripe_customer_id = any (lock_stripe_events.stripe_customer_ids)
-    )
-    order by credit_balances.account_id
-    for update;
 end
 $$;
 
@@ -242,97 +204,12 @@ as $$
     limit 1
 $$;
 
--- Arrays run in parallel: message i told of event i, which ended in status i for reason i.
-create function billing.settle_stripe_events(
-    msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]
-)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_stripe_id text;
-begin
-    for v_stripe_id in select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null order by id
-    loop
-        perform billing._lock_arrival(v_stripe_id);
-    end loop;
-
-    -- Somebody else may have settled it meanwhile: an event that was applied stays applied.
-    update billing.stripe_events
-    set status = case
-            when outcome.status in ('parked', 'dead')
-                and billing._dismissal(stripe_events.payload, outcome.waiting_for) is not null
-            then 'ignored'
-            else outcome.status
-        end,
-        attempts = stripe_events.attempts + 1,
-        last_error = coalesce(
-            case when outcome.status in ('parked', 'dead') then
-                billing._dismissal(stripe_events.payload, outcome.waiting_for)
-            end,
-            outcome.reason
-        ),
-        waiting_for = outcome.waiting_for,
-        settled_at = now()
-    from unnest(
-        settle_stripe_events.event_ids, settle_stripe_events.statuses, settle_stripe_events.reasons,
-        settle_stripe_events.waiting_for
-    ) as outcome (stripe_event_id, status, reason, waiting_for)
-    where stripe_events.stripe_event_id = outcome.stripe_event_id
-        and (stripe_events.status = 'queued' or outcome.status = 'applied');
-
-    perform pgmq.archive('stripe_events', settle_stripe_events.msg_ids);
-    delete from billing.stripe_lookups where stripe_lookups.stripe_event_id = any (settle_stripe_events.event_ids);
-
-    perform billing._retry_events_waiting_for(id)
-    from (select distinct id from unnest(settle_stripe_events.waiting_for) as id where id is not null) as awaited
-    where billing._has_arrived(awaited.id);
-end
-$$;
-
--- excused: the attempt does not count towards the dead letters (a lock held by the app, Stripe away).
-create function billing.delay_stripe_event(
-    msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean
-)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update billing.stripe_events
-    set attempts = stripe_events.attempts + 1,
-        excused_attempts = stripe_events.excused_attempts + delay_stripe_event.excused::integer,
-        last_error = delay_stripe_event.reason
-    where stripe_events.stripe_event_id = delay_stripe_event.event_id and stripe_events.status = 'queued';
-
-    update billing.stripe_lookups
-    set next_attempt_at = now() + pg_catalog.make_interval(secs => delay_stripe_event.delay_seconds),
-        excused_attempts = stripe_lookups.excused_attempts + delay_stripe_event.excused::integer,
-        worker_pid = null
-    where stripe_lookups.stripe_event_id = delay_stripe_event.event_id;
-    if not found then
-        perform pgmq.set_vt('stripe_events', delay_stripe_event.msg_id, delay_stripe_event.delay_seconds);
-    end if;
-end
-$$;
-
 revoke all on function
-    billing._create_queue, billing.receive_stripe_event, billing.lock_stripe_events,
-    billing.retry_stripe_event, billing._has_arrived, billing._lock_arrival, billing._retry_events_waiting_for,
-    billing._dismissal, billing.settle_stripe_events, billing.delay_stripe_event
+    billing._create_queue, billing.receive_stripe_event, billing.retry_stripe_event, billing._has_arrived,
+    billing._lock_arrival, billing._retry_events_waiting_for, billing._dismissal
 from public, anon, authenticated, service_role;
 grant execute on function billing.receive_stripe_event(text, text, text, bigint, boolean, text)
 to billing_receiver, service_role;
-grant execute on function
-    billing.lock_stripe_events(text[], text[], boolean),
-    billing.settle_stripe_events(bigint[], text[], text[], text[], text[]),
-    billing.delay_stripe_event(bigint, text, integer, text, boolean)
-to billing_worker;
 grant execute on function billing.retry_stripe_event(text) to service_role;
 grant select on billing.stripe_events to service_role;
 

@@ -1,5 +1,4 @@
--- What the administrator's dashboard reads beyond plain selects: users' e-mail addresses, the queue, the settings; and
--- the indexes that keep its lists quick when there is much to list.
+-- What the administrator's dashboard reads beyond plain selects: users' e-mail addresses, the queue and the settings.
 --
 -- Invariant: nothing here writes. The functions read as their owner, because the app's own server may not read
 -- auth.users, the queue's tables or the settings; callable by service_role alone, clients never.
@@ -8,16 +7,6 @@
 --   find_accounts      what a person types into a search field → accounts
 --   worker_state       the queue's length and age, and whether a worker is connected
 --   installation       the settings
-
-create index accounts_created on billing.accounts (created_at, id);
-create index payments_charged on billing.payments (charged_at);
-create index refunds_refunded on billing.refunds (refunded_at);
-create index disputes_disputed on billing.disputes (disputed_at, stripe_dispute_id);
-create index fraud_warnings_warned on billing.fraud_warnings (warned_at, stripe_early_fraud_warning_id);
-create index subscriptions_started on billing.subscriptions (started_at, stripe_subscription_id);
-create index notifications_dead on billing.notifications (id) where status = 'dead';
--- A few bytes for a hundred pages, so that movements cost no more than before: entries are in the order of time anyway.
-create index credit_entries_moment on billing.credit_entries using brin (occurred_at);
 
 create function billing.account_emails(account_ids uuid[])
 returns table (account_id uuid, email text)

@@ -3,28 +3,6 @@
 -- Invariant: until it opens, a scheduled lot has no entry and is no part of the balance; it opens once, by the first
 -- sweep after its time. schedule_credits is callable by service_role (the app's own server); clients never.
 
-create function billing._open_scheduled_lot(lot billing.credit_grants)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_entry billing.credit_entries;
-begin
-    v_entry.account_id := (_open_scheduled_lot.lot).account_id;
-    v_entry.kind := 'grant';
-    v_entry.amount := (_open_scheduled_lot.lot).amount;
-    v_entry.source := (_open_scheduled_lot.lot).source;
-    v_entry.reference_id := (_open_scheduled_lot.lot).reference_id;
-    v_entry.description := (_open_scheduled_lot.lot).description;
-    v_entry.key_space := 'system';
-    v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
-    v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
-    perform billing._open_lot(billing._lock_balance(v_entry.account_id), v_entry, _open_scheduled_lot.lot);
-end
-$$;
-
 -- A grant that opens by itself at a later time. Its entry is written then; the lot is the answer until then.
 create function billing.schedule_credits(
     account_id uuid,
@@ -88,9 +66,7 @@ begin
 end
 $$;
 
-revoke all on function
-    billing._open_scheduled_lot, billing.schedule_credits
-from public, anon, authenticated, service_role;
+revoke all on function billing.schedule_credits from public, anon, authenticated, service_role;
 grant execute on function
     billing.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer)
 to service_role;

@@ -48,21 +48,6 @@ begin
 end
 $$;
 
--- Which plans a trial was of, and since when Stripe has said so: the first of them are what it began with.
-create table billing.trial_items (
-    stripe_subscription_id text not null,
-    stripe_subscription_item_id text not null,
-    stripe_price_id text not null,
-    seen_at timestamptz not null,
-    primary key (stripe_subscription_id, stripe_subscription_item_id, stripe_price_id)
-);
-
-alter table billing.trial_items enable row level security;
-revoke all on billing.trial_items from public, anon, authenticated, service_role;
-grant select on billing.trial_items to service_role;
-
-comment on table billing.trial_items is 'The plans of subscriptions while they were on trial, and the earliest state that showed each.';
-
 create function billing._record_trial(stripe_subscription_id text, items jsonb, as_of timestamptz)
 returns void
 language plpgsql

@@ -4,10 +4,6 @@
 -- Invariant: no lot has free credits beside an open shortfall of its own, nor beside contested credits that are not frozen.
 -- Private: called by whatever gives credits back to lots. The caller has locked the balance.
 
-create index credit_revocations_shortfall on billing.credit_revocations (account_id)
-where shortfall > 0 and shortfall_policy <> 'allow_negative';
-create index credit_grants_contested on billing.credit_grants (account_id) where contested > 0;
-
 create function billing._thaw(hold billing.credit_holds)
 returns void
 language plpgsql

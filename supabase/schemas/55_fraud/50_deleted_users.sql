@@ -8,10 +8,6 @@
 --
 -- Callable by billing_worker. Private: _report_deleted_user, _report_if_deleted.
 
-create unique index fraud_actions_of_deleted_user on billing.fraud_actions (stripe_subscription_id)
-where actor = 'on_user_deleted';
-create index accounts_of_deleted_users on billing.accounts (id) where owner_id is null and kind = 'personal';
-
 -- What nobody can use and goes on charging; as often as you like. A subscription that ends with its period charges no more.
 create function billing._report_deleted_user(account_id uuid)
 returns void

@@ -65,6 +65,8 @@ create index fraud_actions_warning on billing.fraud_actions (stripe_early_fraud_
 create index fraud_actions_account on billing.fraud_actions (account_id);
 create index fraud_actions_refund on billing.fraud_actions (stripe_refund_id) where stripe_refund_id is not null;
 create index fraud_actions_queued on billing.fraud_actions (next_attempt_at) where status = 'queued';
+create unique index fraud_actions_of_deleted_user on billing.fraud_actions (stripe_subscription_id)
+where actor = 'on_user_deleted';
 
 alter table billing.fraud_policies enable row level security;
 alter table billing.fraud_actions enable row level security;

@@ -55,6 +55,8 @@ create unique index credit_revocations_key on billing.credit_revocations (accoun
 create index credit_revocations_business_key on billing.credit_revocations (business_key) where business_key is not null;
 create index credit_revocations_grant on billing.credit_revocations (grant_id);
 create index credit_revocations_entry on billing.credit_revocations (entry_id) where entry_id is not null;
+create index credit_revocations_shortfall on billing.credit_revocations (account_id)
+where shortfall > 0 and shortfall_policy <> 'allow_negative';
 
 alter table billing.credit_revocations enable row level security;
 alter table billing.credit_reinstatements enable row level security;

@@ -1,0 +1,90 @@
+-- What all that gives credits back to a lot shares: pins are released, debt is repaid, the next moment is remembered.
+--
+-- Private. The caller has locked the balance.
+
+-- Lowers the moment at which an account falls due next; never raises it.
+create function billing._remember_due(account_id uuid, due_at timestamptz)
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    update billing.credit_balances set next_due_at = _remember_due.due_at
+    where credit_balances.account_id = _remember_due.account_id
+        and _remember_due.due_at < coalesce(credit_balances.next_due_at, 'infinity')
+$$;
+
+-- Gives back what holds still pin. The soonest expiry of the lots that they pinned.
+create function billing._release_pins(hold_ids uuid[])
+returns timestamptz
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    with pins as (
+        select credit_hold_lots.grant_id, sum(credit_hold_lots.amount) as amount from billing.credit_hold_lots
+        where credit_hold_lots.hold_id = any (_release_pins.hold_ids) and credit_hold_lots.amount > 0
+        group by credit_hold_lots.grant_id
+    ),
+    emptied as (
+        update billing.credit_hold_lots set amount = 0
+        where credit_hold_lots.hold_id = any (_release_pins.hold_ids) and credit_hold_lots.amount > 0
+    ),
+    freed as (
+        update billing.credit_grants set held = credit_grants.held - pins.amount
+        from pins where credit_grants.id = pins.grant_id
+        returning credit_grants.expires_at
+    )
+    select min(freed.expires_at) from freed
+$$;
+
+-- Pays what is owed from credits that have come free: debt stands beside free credits no longer than it must, or they
+-- would lapse and leave their owner in debt. An entry of no credits, with its lineage: lots and debt go down together.
+create function billing._repay_debt(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances := billing._lock_balance(_repay_debt.account_id);
+    v_repaid bigint := least(v_balance.debt, v_balance.balance + v_balance.debt - v_balance.held);
+    v_entry_id bigint;
+begin
+    if v_repaid <= 0 then
+        return;
+    end if;
+    insert into billing.credit_entries (
+        account_id, kind, amount, balance_after, debt, source, description, key_space, idempotency_key, occurred_at
+    )
+    select
+        v_balance.account_id, 'repayment', 0, v_balance.balance, -v_repaid, 'app',
+        format('%s credits of debt repaid', v_repaid), 'system', 'repayment:' || max(credit_entries.id),
+        billing.current_time()
+    from billing.credit_entries where credit_entries.account_id = v_balance.account_id
+    returning credit_entries.id into v_entry_id;
+    perform billing._burn_lots(v_balance.account_id, v_entry_id, v_repaid);
+    update billing.credit_balances set debt = v_balance.debt - v_repaid, updated_at = now()
+    where credit_balances.account_id = v_balance.account_id;
+end
+$$;
+
+-- The key of an expiry. A lot may expire more than once: what is given back to it later expires by itself, after another
+-- entry of its account.
+create function billing._expiry_key(lot billing.credit_grants)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return format('expiry:%s:%s', (_expiry_key.lot).id, (
+        select max(credit_entries.id) from billing.credit_entries
+        where credit_entries.account_id = (_expiry_key.lot).account_id
+    ));
+end
+$$;
+
+revoke all on function
+    billing._remember_due, billing._release_pins, billing._repay_debt, billing._expiry_key
+from public, anon, authenticated, service_role;

@@ -1,0 +1,36 @@
+-- Stripe test clocks: subscriptions on one live at its time, also where billing time cannot be moved.
+--
+-- Invariant: in test mode only. Months that have begun by a test clock's time are granted to the accounts on it, and what
+-- has expired by then expires; everybody else lives at billing.current_time().
+
+create table billing.test_clocks (
+    stripe_test_clock_id text primary key,
+    frozen_at timestamptz not null
+);
+
+alter table billing.test_clocks enable row level security;
+revoke all on billing.test_clocks from public, anon, authenticated, service_role;
+grant select on billing.test_clocks to service_role;
+
+-- The time that an account lives at; moment: that of all others.
+create function billing._time_of_account(account_id uuid, moment timestamptz default billing.current_time())
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from billing.test_clocks) then
+        return _time_of_account.moment;
+    end if;
+    return greatest(_time_of_account.moment, (
+        select max(test_clocks.frozen_at) from billing.subscriptions
+        join billing.test_clocks on test_clocks.stripe_test_clock_id = subscriptions.stripe_test_clock_id
+        where subscriptions.account_id = _time_of_account.account_id
+    ));
+end
+$$;
+
+revoke all on function billing._time_of_account from public, anon, authenticated, service_role;
+
+comment on table billing.test_clocks is 'Stripe test clocks, and the time that the subscriptions on them live at.';
