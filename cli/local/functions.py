@@ -28,7 +28,7 @@ class FunctionsError(LocalStackError):
 
 
 def function_names(functions_directory: Path) -> list[str]:
-    """Folders with an index.ts, as Supabase deploys them; `_shared` and hidden ones are not functions."""
+    """Folders with an index.ts, as Supabase deploys them: not those whose name begins with `_` or a dot."""
     return sorted(
         entrypoint.parent.name
         for entrypoint in functions_directory.glob("*/index.ts")
@@ -47,7 +47,7 @@ def _function_folders(*directories: Path) -> list[Path]:
 def merged_import_map(*directories: Path) -> dict[str, Any]:
     """The deno.json of each function, as one import map in which each function sees only its own imports.
 
-    `_shared` belongs to all of them, so two functions that mean different things by one name are an error.
+    Folders that begin with `_` belong to all: two functions that mean different things by one name are an error.
     """
     scopes: dict[str, dict[str, str]] = {}
     shared: dict[str, str] = {}

@@ -1,8 +1,8 @@
 /** What the database says of a checkout, and what it is told: one statement each. */
 
 import type Stripe from "stripe";
-import type { Database } from "../_shared/database.ts";
-import { judged } from "../_shared/refusals.ts";
+import type { Database } from "../_tillbase/database.ts";
+import { judged } from "../_tillbase/refusals.ts";
 
 /** What the client may ask for. There is no amount in it. */
 export interface Order {

@@ -1,10 +1,10 @@
 /** A signed-in user's POST → an open Checkout Session. What is refused creates nothing in Stripe. */
 
 import type Stripe from "stripe";
-import { answerPost } from "../_shared/browser.ts";
-import { readFields } from "../_shared/fields.ts";
-import { refuse } from "../_shared/respond.ts";
-import type { Identify } from "../_shared/user.ts";
+import { answerPost } from "../_tillbase/browser.ts";
+import { readFields } from "../_tillbase/fields.ts";
+import { refuse } from "../_tillbase/respond.ts";
+import type { Identify } from "../_tillbase/user.ts";
 import type { Books, Order } from "./books.ts";
 import { openSession } from "./open.ts";
 

@@ -1,7 +1,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import Stripe from "stripe";
-import { DatabaseUnavailable } from "../_shared/database.ts";
-import { HttpError } from "../_shared/respond.ts";
+import { DatabaseUnavailable } from "../_tillbase/database.ts";
+import { HttpError } from "../_tillbase/respond.ts";
 import type { Books, Checkout, Claim, Order } from "./books.ts";
 import { handler } from "./handler.ts";
 

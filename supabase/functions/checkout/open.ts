@@ -1,8 +1,8 @@
 /** A checkout that the database has judged → the customer and the session in Stripe. */
 
 import Stripe from "stripe";
-import { HttpError } from "../_shared/respond.ts";
-import { answered, once } from "../_shared/stripe.ts";
+import { HttpError } from "../_tillbase/respond.ts";
+import { answered, once } from "../_tillbase/stripe.ts";
 import type { Books, Checkout, Claim } from "./books.ts";
 
 /** Whatever breaks on the way, the same call later takes up where this one ended: the keys are the database's. */

@@ -1,10 +1,10 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
-import { readText } from "../_shared/body.ts";
-import { judged } from "../_shared/refusals.ts";
-import { HttpError } from "../_shared/respond.ts";
-import { stripeClient } from "../_shared/stripe.ts";
-import { identifier } from "../_shared/user.ts";
+import { readText } from "../_tillbase/body.ts";
+import { judged } from "../_tillbase/refusals.ts";
+import { HttpError } from "../_tillbase/respond.ts";
+import { stripeClient } from "../_tillbase/stripe.ts";
+import { identifier } from "../_tillbase/user.ts";
 
 const USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 const ISSUER = "https://abc.supabase.co/auth/v1";

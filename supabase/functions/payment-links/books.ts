@@ -1,8 +1,8 @@
 /** What the database says of payment links, and what it is told: one statement each. */
 
 import type Stripe from "stripe";
-import type { Database } from "../_shared/database.ts";
-import { judged } from "../_shared/refusals.ts";
+import type { Database } from "../_tillbase/database.ts";
+import { judged } from "../_tillbase/refusals.ts";
 
 /** Without plan and pack: the links of all plans. */
 export interface Wish {

@@ -1,10 +1,10 @@
 /** A signed-in user's GET → URLs of payment links that name the user's account. What is refused creates nothing. */
 
 import type Stripe from "stripe";
-import { answerGet } from "../_shared/browser.ts";
-import { Fields } from "../_shared/fields.ts";
-import { refuse } from "../_shared/respond.ts";
-import type { Identify } from "../_shared/user.ts";
+import { answerGet } from "../_tillbase/browser.ts";
+import { Fields } from "../_tillbase/fields.ts";
+import { refuse } from "../_tillbase/respond.ts";
+import type { Identify } from "../_tillbase/user.ts";
 import type { Books, Wish } from "./books.ts";
 import { obtainAll } from "./obtain.ts";
 

@@ -1,6 +1,6 @@
 import { deepEqual, equal, match } from "node:assert/strict";
 import Stripe from "stripe";
-import { HttpError } from "../_shared/respond.ts";
+import { HttpError } from "../_tillbase/respond.ts";
 import type { Books, Claim, Link, Made, Prepared } from "./books.ts";
 import { handler } from "./handler.ts";
 

@@ -1,8 +1,8 @@
 /** Supabase's environment → the function of payment links, at /functions/v1/payment-links. */
 
-import { Database } from "../_shared/database.ts";
-import { stripeClient } from "../_shared/stripe.ts";
-import { identifier } from "../_shared/user.ts";
+import { Database } from "../_tillbase/database.ts";
+import { stripeClient } from "../_tillbase/stripe.ts";
+import { identifier } from "../_tillbase/user.ts";
 import { booksOf } from "./books.ts";
 import { handler } from "./handler.ts";
 

@@ -1,8 +1,8 @@
 /** Links that the database has judged → their URLs: as they were made, or made now. */
 
 import Stripe from "stripe";
-import { HttpError } from "../_shared/respond.ts";
-import { answered, once } from "../_shared/stripe.ts";
+import { HttpError } from "../_tillbase/respond.ts";
+import { answered, once } from "../_tillbase/stripe.ts";
 import type { Books, Claim, Link } from "./books.ts";
 
 // Stripe takes few requests in a second, and all users share them.

@@ -1,11 +1,11 @@
 /** A signed-in user's POST → a session of their customer portal, at its own page or deep inside it. */
 
 import type Stripe from "stripe";
-import { answerPost } from "../_shared/browser.ts";
-import { readFields } from "../_shared/fields.ts";
-import { refuse } from "../_shared/respond.ts";
-import { answered } from "../_shared/stripe.ts";
-import type { Identify } from "../_shared/user.ts";
+import { answerPost } from "../_tillbase/browser.ts";
+import { readFields } from "../_tillbase/fields.ts";
+import { refuse } from "../_tillbase/respond.ts";
+import { answered } from "../_tillbase/stripe.ts";
+import type { Identify } from "../_tillbase/user.ts";
 import type { Prepare } from "./prepare.ts";
 
 export interface Dependencies {

@@ -1,8 +1,8 @@
 /** Supabase's environment → the customer portal function, at /functions/v1/portal. */
 
-import { Database } from "../_shared/database.ts";
-import { stripeClient } from "../_shared/stripe.ts";
-import { identifier } from "../_shared/user.ts";
+import { Database } from "../_tillbase/database.ts";
+import { stripeClient } from "../_tillbase/stripe.ts";
+import { identifier } from "../_tillbase/user.ts";
 import { handler } from "./handler.ts";
 import { preparer } from "./prepare.ts";
 

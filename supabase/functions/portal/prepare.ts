@@ -1,8 +1,8 @@
 /** What a user wants to change → one call of billing.prepare_portal → what to send to Stripe. */
 
 import type Stripe from "stripe";
-import type { Database } from "../_shared/database.ts";
-import { judged } from "../_shared/refusals.ts";
+import type { Database } from "../_tillbase/database.ts";
+import { judged } from "../_tillbase/refusals.ts";
 
 export interface Wish {
   returnUrl: string | null;

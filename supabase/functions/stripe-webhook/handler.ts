@@ -1,7 +1,7 @@
 /** A POST from Stripe → one committed row in the inbox, then 200. What is refused leaves no trace. */
 
-import { readText } from "../_shared/body.ts";
-import { HttpError, refuse } from "../_shared/respond.ts";
+import { readText } from "../_tillbase/body.ts";
+import { HttpError, refuse } from "../_tillbase/respond.ts";
 import { parseEvent, type Receive } from "./receive.ts";
 import { type Verify, verifySignature } from "./signature.ts";
 

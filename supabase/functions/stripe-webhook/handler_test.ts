@@ -1,6 +1,6 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import Stripe from "stripe";
-import { DatabaseUnavailable } from "../_shared/database.ts";
+import { DatabaseUnavailable } from "../_tillbase/database.ts";
 import { handler } from "./handler.ts";
 import type { StripeEvent } from "./receive.ts";
 import { signingSecrets, verifyWithStripe } from "./signature.ts";

@@ -2,7 +2,7 @@
 
 // No `@supabase/server` here: with `auth: "none"` it would only add CORS, which a webhook must not have,
 // and a client over HTTP, where one SQL statement is shorter and has committed before we answer.
-import { Database } from "../_shared/database.ts";
+import { Database } from "../_tillbase/database.ts";
 import { handler } from "./handler.ts";
 import { receiver } from "./receive.ts";
 import { signingSecrets, verifyWithStripe } from "./signature.ts";

@@ -1,7 +1,7 @@
 /** A signed JSON value → the event's envelope → one call of billing.receive_stripe_event. */
 
-import type { Database } from "../_shared/database.ts";
-import { HttpError } from "../_shared/respond.ts";
+import type { Database } from "../_tillbase/database.ts";
+import { HttpError } from "../_tillbase/respond.ts";
 
 /** What the inbox keys on (docs.stripe.com/api/events/object), and the body as it came. */
 export interface StripeEvent {

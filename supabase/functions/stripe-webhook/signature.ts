@@ -2,7 +2,7 @@
 
 import { createHmac } from "node:crypto";
 import Stripe from "stripe";
-import { HttpError } from "../_shared/respond.ts";
+import { HttpError } from "../_tillbase/respond.ts";
 
 export type Verify = (
   payload: string,
