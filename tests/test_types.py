@@ -1,7 +1,7 @@
 """The migrated database → types for supabase-js and supabase-py, held against `types`, and what an app has of them.
 
-They are what the real Supabase CLI makes of the schemas `public` and `billing`: with `public` alone, what most RPCs
-return is `unknown`, for it is rows of tables in `billing`. A change that is meant is written by `make types`.
+They are what the real Supabase CLI makes of the schema `public`, and of the tables in `billing` whose rows RPCs return
+or Realtime sends. A change that is meant is written by `make types`.
 """
 
 import difflib
@@ -31,12 +31,12 @@ DIFF_LINES_MAX = 40
 
 HEADERS = {
     "typescript": """\
-// What the Supabase CLI makes of the schemas public and billing. Not written by hand: `make types`.
-// `billing` is not exposed to the Data API: its rows are what the functions return and what Realtime sends.
+// What the Supabase CLI makes of the schema public, and of rows that RPCs return or Realtime sends: of billing,
+// which is not exposed to the Data API. Not written by hand: `make types`.
 """,
     "python": """\
-# What the Supabase CLI makes of the schemas public and billing. Not written by hand: `make types`.
-# `billing` is not exposed to the Data API: its rows are what the functions return and what Realtime sends.
+# What the Supabase CLI makes of the schema public, and of rows that RPCs return or Realtime sends: of billing,
+# which is not exposed to the Data API. Not written by hand: `make types`.
 # ruff: noqa
 """,
 }
@@ -52,6 +52,59 @@ def formatted(language: str, text: str) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def rows_for_apps(conn: Connection) -> set[str]:
+    """Tables of `billing` whose rows the functions in `public` return, or Realtime sends."""
+    return {
+        name
+        for (name,) in conn.execute(
+            """
+            select relname from pg_proc
+            join pg_class on pg_class.reltype = prorettype and relnamespace = 'billing'::regnamespace
+            where pronamespace = 'public'::regnamespace
+            union
+            select tablename from pg_publication_tables where schemaname = 'billing'
+            """
+        )
+    }
+
+
+def typescript_for_apps(text: str, rows: set[str]) -> str:
+    """Of `billing` these rows, without what they refer to there, and nothing else."""
+    begin, end = text.index('  "billing": {\n'), text.index('  "public": {\n')
+    head, billing = text[:begin], text[begin:end]
+    tables = re.findall(r'^      "(\w+)": \{\n.*?^      \};\n', billing, re.MULTILINE | re.DOTALL)
+    assert rows <= set(tables)
+    kept = [
+        re.sub(
+            r"^( +Relationships:) \[\n.*?^        \];$", r"\1 [];", entry[0], flags=re.MULTILINE | re.DOTALL
+        )
+        for entry in re.finditer(r'^      "(\w+)": \{\n.*?^      \};\n', billing, re.MULTILINE | re.DOTALL)
+        if entry[1] in rows and "        Row: {" in entry[0]
+    ]
+    nothing = "".join(
+        f"    {kind}: {{ [_ in never]: never }};\n"
+        for kind in ("Views", "Functions", "Enums", "CompositeTypes")
+    )
+    return f'{head}  "billing": {{\n    Tables: {{\n{"".join(kept)}    }};\n{nothing}  }};\n{text[end:]}'
+
+
+def python_for_apps(text: str, rows: set[str]) -> str:
+    """The models of `public`, and of these rows of `billing` what is read."""
+    head, *classes = re.split(r"^(?=class )", text, flags=re.MULTILINE)
+    names = {f"Billing{''.join(part.capitalize() for part in row.split('_'))}" for row in rows}
+    of = [re.match(r"class (\w+)", model) for model in classes]
+    found = {match[1] for match in of if match}
+    assert names <= found
+    return head + "".join(
+        model
+        for model, match in zip(classes, of, strict=True)
+        if match and (match[1] in names or not match[1].startswith("Billing"))
+    )
+
+
+FOR_APPS = {"typescript": typescript_for_apps, "python": python_for_apps}
 
 
 def compare(name: str, text: str, config: pytest.Config) -> None:
@@ -79,8 +132,10 @@ def test_types_are_as_committed(
     pytestconfig: pytest.Config,
 ) -> None:
     command = ["gen", "types", f"--lang={language}", "--schema=public,billing", f"--remote={database.url}"]
-    made = run(supabase_cli, tmp_path, *command).stdout
-    compare(name, formatted(language, HEADERS[language] + made), pytestconfig)
+    made = formatted(language, run(supabase_cli, tmp_path, *command).stdout)
+    with database.connect() as conn:
+        kept = FOR_APPS[language](made, rows_for_apps(conn))
+    compare(name, formatted(language, HEADERS[language] + kept), pytestconfig)
 
 
 def with_mistakes(program: str, mistakes: dict[str, str]) -> str:
