@@ -2,6 +2,8 @@
 
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -30,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Stripe billing and a credit ledger that live in your own Supabase database.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(dev.dev)
 app.command()(demo.demo)
@@ -47,6 +50,23 @@ app.add_typer(notifications.app, name="notifications")
 app.add_typer(plans.app, name="plans")
 app.add_typer(recharge.app, name="recharge")
 app.add_typer(testdata.app, name="testdata")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"till {version('tillbase')}")
+        raise typer.Exit
+
+
+@app.callback()
+def till(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
 
 worker_app = typer.Typer(no_args_is_help=True, help="The process that drains the queue of Stripe events.")
 app.add_typer(worker_app, name="worker")

@@ -1,6 +1,7 @@
 """The help of every command, held against `tests/snapshots/cli.txt`: what users read changes only on purpose."""
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -40,3 +41,14 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
             yield from undocumented(member, (*path, name))
 
     assert list(undocumented(get_command(app), ("till",))) == []
+
+
+def test_version_is_that_of_the_package() -> None:
+    told = CliRunner().invoke(app, ["--version"])
+    assert (told.exit_code, told.output) == (0, f"till {version('tillbase')}\n")
+
+
+@pytest.mark.parametrize("path", [(), ("credits",), ("credits", "balance")])
+def test_help_is_asked_for_in_short_too(path: tuple[str, ...]) -> None:
+    short, long = (CliRunner().invoke(app, [*path, option]) for option in ("-h", "--help"))
+    assert (short.exit_code, short.output) == (0, long.output)
