@@ -180,9 +180,9 @@ def close(
             "coalesce((select sum(amount) from billing.credit_entries where account_id = accounts.id "
             "and source = 'closing' and created_at = now() and amount > 0), 0)::bigint as written_off, "
             "(select count(*) from billing.credit_holds where account_id = accounts.id "
-            "and status = 'released' and settled_at = billing.current_time()) as holds_released, "
+            "and status = 'released' and xmin = pg_current_xact_id()::xid) as holds_released, "
             "(select count(*) from billing.credit_grants where account_id = accounts.id "
-            "and entry_id is null and closed_at = billing.current_time()) as lots_cancelled "
+            "and entry_id is null and xmin = pg_current_xact_id()::xid) as lots_cancelled "
             "from billing.accounts where id = %(account_id)s",
             {"account_id": account_id},
         )
