@@ -78,8 +78,9 @@ def test_documented_error_codes_are_those_raised() -> None:
     assert documented == raised
 
 
-def test_functions_called_in_the_readme_exist(conn: psycopg.Connection) -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("document", ["README.md", "docs/install.md"])
+def test_functions_called_in_the_documents_exist(conn: psycopg.Connection, document: str) -> None:
+    text = (ROOT / document).read_text()
     called = set(re.findall(r"billing\.(\w+)\(", text))
     found = conn.execute(
         "select proname from pg_proc where pronamespace = 'billing'::regnamespace"
@@ -87,8 +88,8 @@ def test_functions_called_in_the_readme_exist(conn: psycopg.Connection) -> None:
     assert called <= {name for (name,) in found}
 
 
-def test_the_readme_lists_the_events_that_are_handled() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_documented_events_are_those_handled() -> None:
+    text = (ROOT / "docs/install.md").read_text()
     listed = set(
         re.findall(r"`((?:[a-z_]+\.)+[a-z_]+)`", text.split("with these events:")[1].split("Then declare")[0])
     )
