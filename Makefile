@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-TYPESCRIPT := supabase/functions cli/local/functions.ts cli/local/data_api tests/local/*.ts \
+TYPESCRIPT := supabase/functions devstack/functions.ts devstack/data_api tests/devstack/*.ts \
 	examples/web/*.ts examples/web/functions examples/web/page/*.js cli/dashboard/static/*.js
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
@@ -64,12 +64,12 @@ lint: $(STAMP) ## Formatting and lint, nothing changed
 typecheck: $(STAMP) ## Pyright, strict, on worker and cli; deno check on the functions
 	@$(BIN)/pyright
 	@for f in supabase/functions/*/deno.json; do $(BIN)/deno check --quiet --lock=$$(dirname $$f)/deno.lock --frozen --config $$f $$(dirname $$f)/*.ts || exit 1; done
-	@$(BIN)/deno check --quiet --config cli/local/data_api/deno.json cli/local/data_api/*.ts
+	@$(BIN)/deno check --quiet --config devstack/data_api/deno.json devstack/data_api/*.ts
 	@$(BIN)/deno check --quiet --no-lock --config examples/web/deno.json examples/web/*.ts
 	@for f in examples/web/functions/*/deno.json; do $(BIN)/deno check --quiet --no-lock --config $$f $$(dirname $$f)/*.ts || exit 1; done
 
 migration: $(STAMP) ## Write the release's migration anew from supabase/schemas
-	@$(BIN)/python -m cli.local.release
+	@$(BIN)/python -m devstack.release
 
 snapshots: migration ## Write schema.sql, access.txt and the CLI help anew
 	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py --update-snapshots

@@ -20,8 +20,8 @@ from bench.expire import expire
 from bench.measure import Comparison, Row, Suite, measure
 from bench.receive import receive
 from bench.spend import spend
-from cli.local.postgres import Postgres
-from cli.local.postgres_install import WHEELS, chosen_major
+from devstack.postgres import Postgres
+from devstack.postgres_install import WHEELS, chosen_major
 
 LATEST = Path(__file__).with_name("latest.json")
 ROUNDS = 5

@@ -16,8 +16,8 @@ from bench.clone import copy
 from bench.ledger import MONTHLY_CREDITS, check, make_bare, owe_slots
 from bench.loop import allocate_one_by_one, sign_up
 from bench.measure import Comparison, Suite, peak_megabytes
-from cli.local.postgres import Postgres
-from cli.local.postgres_install import chosen_major
+from devstack.postgres import Postgres
+from devstack.postgres_install import chosen_major
 
 # A million take minutes: on the version that is used by default only.
 SLOTS = 1_000_000

@@ -11,7 +11,7 @@ import psycopg
 
 from bench.ledger import account_id, user_id
 from bench.measure import Comparison
-from cli.local.postgres import Postgres
+from devstack.postgres import Postgres
 
 READS = 500
 WARM_UP_READS = 50

@@ -6,8 +6,8 @@ from itertools import count
 
 import psycopg
 
-from cli.local.postgres import Postgres
-from cli.local.scaffold import clone_database, drop_database
+from devstack.postgres import Postgres
+from devstack.scaffold import clone_database, drop_database
 
 _numbers = count()
 

@@ -15,7 +15,7 @@ from bench.ledger import make_bare, rows_by_table
 from bench.measure import Comparison, Suite
 from bench.shop import Shop
 from bench.stream import RENEWED_AT, history, renewals, stream
-from cli.local.postgres import Postgres
+from devstack.postgres import Postgres
 
 PAIRS = 1_000
 SUBSCRIBERS = 150

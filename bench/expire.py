@@ -9,7 +9,7 @@ import psycopg
 from bench.clone import copy
 from bench.ledger import check, make_bare, owe_expiries
 from bench.measure import Comparison, Suite
-from cli.local.postgres import Postgres
+from devstack.postgres import Postgres
 
 ACCOUNTS = 100_000
 LOTS_EACH = 10

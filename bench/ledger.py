@@ -8,10 +8,10 @@ from uuid import UUID
 
 import psycopg
 
-from cli.local.migrate import migrate
-from cli.local.postgres import Postgres
-from cli.local.scaffold import create_database
-from cli.paths import migrations_directory
+from devstack.migrate import migrate
+from devstack.paths import migrations_directory
+from devstack.postgres import Postgres
+from devstack.scaffold import create_database
 
 MONTHLY_CREDITS = 500
 

@@ -7,7 +7,7 @@ import re
 import statistics
 import subprocess
 
-from cli.local.postgres import Postgres
+from devstack.postgres import Postgres
 
 WARM_UP_SECONDS = 1  # each connection loads its catalogue and compiles its functions
 SECONDS = 3

@@ -13,11 +13,11 @@ from deno import find_deno_bin
 from bench.load import CONNECTIONS, requests, send
 from bench.measure import Comparison, Suite
 from bench.stream import stream
-from cli.local.functions import EdgeFunctions
-from cli.local.migrate import migrate
-from cli.local.postgres import Postgres
-from cli.local.scaffold import create_database
-from cli.paths import migrations_directory, supabase_directory
+from devstack.functions import EdgeFunctions
+from devstack.migrate import migrate
+from devstack.paths import migrations_directory, supabase_directory
+from devstack.postgres import Postgres
+from devstack.scaffold import create_database
 
 PAIRS = 1_000
 WARM_UP_PAIRS = 200

@@ -7,10 +7,10 @@ import psycopg
 
 from bench.clone import copy
 from bench.stream import Event, catalogue, customer_ids
-from cli.local.migrate import migrate
-from cli.local.postgres import Postgres
-from cli.local.scaffold import create_database
-from cli.paths import migrations_directory
+from devstack.migrate import migrate
+from devstack.paths import migrations_directory
+from devstack.postgres import Postgres
+from devstack.scaffold import create_database
 from worker.drain import drain
 from worker.sessions import connect
 from worker.settings import Settings

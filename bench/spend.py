@@ -10,7 +10,7 @@ from bench.clone import copy
 from bench.ledger import check, make_bare, open_accounts
 from bench.measure import Comparison, Suite
 from bench.pgbench import run
-from cli.local.postgres import Postgres
+from devstack.postgres import Postgres
 
 ACCOUNTS = 10_000
 BATCH_SIZE = 50

@@ -11,9 +11,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from cli.local.env_file import read_env_file
 from cli.output import CliError
-from cli.paths import state_directory
+from devstack.env_file import read_env_file
+from devstack.paths import state_directory
 from worker.settings import check_postgres_url
 
 Row = dict[str, Any]

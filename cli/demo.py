@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def demo() -> None:
     """Play the whole story on a stack of its own: sign-up, Checkout, credits, renewal, refund, dispute, fraud."""
-    from cli.local.stack import Stack
     from cli.shop import Shop
+    from devstack.stack import Stack
 
     with tempfile.TemporaryDirectory(prefix="till-demo-") as name:
         state = Path(name)

@@ -13,10 +13,10 @@ from rich.markup import escape
 
 from cli.database import setting
 from cli.output import CliError, err, out
-from cli.paths import state_directory
+from devstack.paths import state_directory
 
 if TYPE_CHECKING:
-    from cli.local.stack import Stack
+    from devstack.stack import Stack
 
 WATCH_SECONDS = 0.5
 DATA_API_SECONDS = 15
@@ -58,8 +58,8 @@ def dev(
     """
     # The stack's libraries come with the `local` extra: a server that only runs the worker does without.
     from cli.example import Example, example_functions
-    from cli.local.env_file import write_env_file
-    from cli.local.stack import Ports, Stack
+    from devstack.env_file import write_env_file
+    from devstack.stack import Ports, Stack
 
     if example and (only or no_migrate):
         raise typer.BadParameter("it needs the whole stack", param_hint="--example")
@@ -103,7 +103,7 @@ def token(
     ],
 ) -> None:
     """Print an access token of a user of the local stack, signed up if need be."""
-    from cli.local.tokens import SigningKeys, find_or_create_user
+    from devstack.tokens import SigningKeys, find_or_create_user
 
     if "@" not in user:
         raise typer.BadParameter("give an e-mail address", param_hint="--user")

@@ -9,16 +9,16 @@ import stripe
 from deno import find_deno_bin  # pyright: ignore[reportMissingTypeStubs]
 from psycopg.rows import dict_row
 
-from cli.local.deno_process import DenoProcess, deno_environment, spawn
-from cli.local.errors import LocalStackError
-from cli.local.processes import HOST, is_free
-from cli.local.stack import Stack
-from cli.paths import example_directory
 from cli.plan_changes import steps
 from cli.plan_file import read_plan_file
 from cli.plan_push import take
 from cli.plan_sync import sync_catalogue
 from cli.stripe_catalogue import stripe_account
+from devstack.deno_process import DenoProcess, deno_environment, spawn
+from devstack.errors import LocalStackError
+from devstack.paths import example_directory
+from devstack.processes import HOST, is_free
+from devstack.stack import Stack
 from worker.settings import Settings
 
 USUAL_PORT = 3000

@@ -11,8 +11,8 @@ from cli.credit_call import Yes
 from cli.database import Connection, connect, row, rows
 from cli.evidence import Facts, check, evidence_of
 from cli.output import AsJson, CliError, err, out, print_json
-from cli.private import private
 from cli.tables import print_table
+from devstack.private import private
 
 # Metadata of disputes whose evidence came from here: which evidence it was.
 SUBMITTED = "tillbase_evidence"

@@ -16,8 +16,8 @@ import psycopg
 import stripe
 from stripe.params import CustomerCreateParams
 
-from cli.local.tokens import find_or_create_user
 from cli.output import CliError
+from devstack.tokens import find_or_create_user
 
 SETTLE_SECONDS = 30
 POLL_SECONDS = 0.05

@@ -11,12 +11,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from cli.local.migrate import migrate
-from cli.local.postgres import Postgres
-from cli.local.postgres_install import chosen_major
-from cli.local.release import RELEASE, migration
-from cli.local.scaffold import DefaultGrants, clone_database, create_database, drop_database
-from cli.paths import migrations_directory, schemas_directory
+from devstack.migrate import migrate
+from devstack.paths import migrations_directory, schemas_directory
+from devstack.postgres import Postgres
+from devstack.postgres_install import chosen_major
+from devstack.release import RELEASE, migration
+from devstack.scaffold import DefaultGrants, clone_database, create_database, drop_database
 from tests.supabase_cli import NotInstallable, install
 from tests.support import Database
 

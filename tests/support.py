@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 
-from cli.local.postgres import Postgres
-from cli.local.tokens import find_or_create_user
+from devstack.postgres import Postgres
+from devstack.tokens import find_or_create_user
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cli.evidence import FIELD_LENGTH_MAX, TEXTS, Facts, check, evidence_of
 from cli.main import main
 from cli.output import CliError
 from tests.sql.calls import balances, record_fraud_warning, spend, sync_dispute, sync_payment
-from tests.stripe.conftest import KEY, Local, _serve
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import Event

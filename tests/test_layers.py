@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cli.local.release import schema_files
-from cli.paths import schemas_directory
+from devstack.paths import schemas_directory
+from devstack.release import schema_files
 
 SCHEMAS = schemas_directory()
 FILES = schema_files(SCHEMAS)

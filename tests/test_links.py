@@ -14,7 +14,7 @@ import pytest
 
 from cli.main import main
 from tests.sql.calls import sync_price, sync_product
-from tests.stripe.conftest import KEY, Local, _serve
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from worker.links import take
 

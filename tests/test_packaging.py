@@ -1,5 +1,6 @@
 """What is shipped: our own packages under their own names, with the SQL and the functions inside."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,15 +12,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("package", ["worker", "cli"])
+@pytest.mark.parametrize("package", ["worker", "cli", "devstack", "stripe_local"])
 def test_a_package_is_the_one_of_this_checkout(package: str) -> None:
     """`worker` and `cli` are common names: a stranger's must not be imported in their place."""
     assert Path(import_module(package).__file__ or "").parent == ROOT / package
 
 
-def test_the_worker_imports_nothing_of_the_command_line() -> None:
-    for module in (ROOT / "worker").glob("*.py"):
-        assert "from cli" not in module.read_text(), module.name
+@pytest.mark.parametrize(
+    ("package", "others"),
+    [
+        ("stripe_local", ["worker", "cli", "devstack"]),
+        ("worker", ["cli", "devstack", "stripe_local"]),
+        ("devstack", ["cli"]),
+    ],
+)
+def test_a_package_imports_only_those_below_it(package: str, others: list[str]) -> None:
+    imports = re.compile(rf"^\s*(?:from|import) (?:{'|'.join(others)})\b", re.MULTILINE)
+    modules = (ROOT / package).rglob("*.py")
+    assert [str(module.relative_to(ROOT)) for module in modules if imports.search(module.read_text())] == []
 
 
 @pytest.mark.slow
@@ -32,10 +42,10 @@ def test_the_wheel_carries_what_a_project_needs(tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
-        f"cli/_supabase/migrations/{file.name}" for file in (ROOT / "supabase/migrations").glob("*.sql")
+        f"devstack/_supabase/migrations/{file.name}" for file in (ROOT / "supabase/migrations").glob("*.sql")
     }
-    wanted |= {"cli/_supabase/config.toml", "cli/_supabase/functions/stripe-webhook/index.ts"}
-    wanted |= {"cli/local/scaffold.sql", "cli/local/functions.ts", "worker/run.py"}
+    wanted |= {"devstack/_supabase/config.toml", "devstack/_supabase/functions/stripe-webhook/index.ts"}
+    wanted |= {"devstack/scaffold.sql", "devstack/functions.ts", "worker/run.py"}
     wanted |= {f"worker/templates/{file.name}" for file in (ROOT / "worker/templates").iterdir()}
     wanted |= {
         str(path.relative_to(ROOT))
@@ -43,7 +53,7 @@ def test_the_wheel_carries_what_a_project_needs(tmp_path: Path) -> None:
         for path in (ROOT / "cli/dashboard" / folder).iterdir()
     }
     example = (path for path in (ROOT / "examples/web").rglob("*") if path.is_file())
-    wanted |= {f"cli/_example/{path.relative_to(ROOT / 'examples/web')}" for path in example}
+    wanted |= {f"devstack/_example/{path.relative_to(ROOT / 'examples/web')}" for path in example}
     assert wanted <= names
 
 

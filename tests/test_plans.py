@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from cli.main import main
-from tests.stripe.conftest import KEY, Local, _serve
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database
 
 Connection = psycopg.Connection[Any]

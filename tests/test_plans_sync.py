@@ -18,7 +18,7 @@ import stripe
 from cli.main import main
 from cli.plan_tables import price_text
 from cli.stripe_catalogue import StripeAccount, idempotency_keys
-from tests.stripe.conftest import KEY, Local, _serve
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database
 from tests.worker.conftest import drain_with_stripe
 from worker.fetch import StripeReader

@@ -6,10 +6,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cli.local.errors import MigrationError
-from cli.local.migrate import migrate
-from cli.local.release import schema_files
-from cli.paths import migrations_directory, schemas_directory
+from devstack.errors import MigrationError
+from devstack.migrate import migrate
+from devstack.paths import migrations_directory, schemas_directory
+from devstack.release import schema_files
 from tests.support import Database
 from tests.test_snapshots import access_of, schema_of
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from cli.local.migrate import migrate
-from cli.paths import migrations_directory
+from devstack.migrate import migrate
+from devstack.paths import migrations_directory
 from tests.security.inventory import functions, relations
 from tests.support import Database
 

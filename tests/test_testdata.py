@@ -10,10 +10,10 @@ import psycopg
 import pytest
 import stripe
 
-from cli.local.stripe.resources.cards import BY_NAME, BY_NUMBER
 from cli.main import main
 from cli.testdata import BANKS, CARDS, Card, dashboard_url
-from tests.stripe.conftest import Local, _serve, until
+from stripe_local.resources.cards import BY_NAME, BY_NUMBER
+from tests.stripe_local.conftest import Local, _serve, until
 from tests.support import Database
 
 Run = Callable[..., Any]

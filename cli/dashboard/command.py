@@ -12,7 +12,7 @@ import typer
 
 from cli.credit_call import actor_or_user
 from cli.output import err, out
-from cli.private import private
+from devstack.private import private
 
 
 def dashboard(

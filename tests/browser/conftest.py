@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from cli.example import Example, example_functions
-from cli.local.stack import Stack
 from cli.shop import Shop
+from devstack.stack import Stack
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 PASSWORD = "correct horse"

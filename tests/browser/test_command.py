@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from cli.local.env_file import read_env_file
+from devstack.env_file import read_env_file
 
 READY_SECONDS = 60
 TILL = [sys.executable, "-c", "from cli.main import main; main()"]

@@ -10,8 +10,8 @@ from typing import Any, LiteralString
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, StorageState, expect
 
-from cli.local.stack import Stack
 from cli.shop import Shop
+from devstack.stack import Stack
 from tests.browser.conftest import DEADLINE_MS
 from tests.browser.scene import DEAD_EVENT, Scene, set_scene, warn
 from tests.browser.test_page import tab_through, visible

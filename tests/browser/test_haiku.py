@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from cli.local.stack import Stack
-from cli.local.tokens import SigningKeys, find_or_create_user
 from cli.shop import Shop
+from devstack.stack import Stack
+from devstack.tokens import SigningKeys, find_or_create_user
 
 DEADLINE_SECONDS = 20
 Ask = Callable[..., httpx.Response]

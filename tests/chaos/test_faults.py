@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from cli.local.postgres import Postgres
+from devstack.postgres import Postgres
 from tests.support import Database, account_of, create_user
 from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, Event, catalogue, invoice, paid, receive
 

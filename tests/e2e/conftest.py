@@ -17,8 +17,8 @@ import pytest
 import stripe
 from psycopg.rows import dict_row
 
-from cli.local.stack import Stack
 from cli.shop import Shop
+from devstack.stack import Stack
 
 DEADLINE_SECONDS = 30
 

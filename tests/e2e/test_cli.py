@@ -9,8 +9,8 @@ import httpx
 import jwt
 import pytest
 
-from cli.local.stack import Stack
 from cli.trigger import events as triggers
+from devstack.stack import Stack
 
 Till = Callable[..., Any]
 

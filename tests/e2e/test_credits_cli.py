@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from cli.local.stack import Stack
 from cli.main import main
 from cli.shop import Shop
+from devstack.stack import Stack
 
 Credits = Callable[..., Any]
 

@@ -14,10 +14,10 @@ import psutil
 import psycopg
 import pytest
 
-from cli.local.env_file import read_env_file
-from cli.local.postgres import Postgres
-from cli.local.stack import Stack
 from cli.shop import Shop
+from devstack.env_file import read_env_file
+from devstack.postgres import Postgres
+from devstack.stack import Stack
 from tests.e2e.conftest import wait_until
 from worker.inbox import VISIBILITY_SECONDS
 

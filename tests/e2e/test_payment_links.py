@@ -10,9 +10,9 @@ from uuid import uuid4
 import httpx
 import psycopg
 
-from cli.local.stack import Stack
-from cli.local.tokens import SigningKeys, find_or_create_user
 from cli.shop import Shop
+from devstack.stack import Stack
+from devstack.tokens import SigningKeys, find_or_create_user
 from tests.e2e.conftest import wait_until
 
 Db = psycopg.Connection[dict[str, Any]]

@@ -16,11 +16,11 @@ import psycopg
 import stripe
 import uvicorn
 
-from cli.local.functions import EdgeFunctions
-from cli.local.stripe.app import create_app
-from cli.local.stripe.world import World
-from cli.local.tokens import SigningKeys
-from cli.paths import supabase_directory
+from devstack.functions import EdgeFunctions
+from devstack.paths import supabase_directory
+from devstack.tokens import SigningKeys
+from stripe_local.app import create_app
+from stripe_local.world import World
 from tests.functions.support import Answer, post
 from tests.sql.calls import call, item, sync_price, sync_product, sync_subscription
 from tests.support import Database, account_of, create_user

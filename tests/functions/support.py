@@ -14,8 +14,8 @@ from uuid import uuid4
 import psycopg
 from stripe import WebhookSignature
 
-from cli.local.functions import EdgeFunctions
-from cli.paths import supabase_directory
+from devstack.functions import EdgeFunctions
+from devstack.paths import supabase_directory
 
 SECRET = "whsec_of_the_endpoint"
 TIMEOUT_SECONDS = 20

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from cli.local.stripe.resources.checkout_completion import complete
 from cli.main import main
+from stripe_local.resources.checkout_completion import complete
 from tests.functions.shop import KEY, SITE, Shop, only, open_shop, subscribe
 from tests.support import Database
 

@@ -13,9 +13,9 @@ import jwt
 import pytest
 from jwt.algorithms import ECAlgorithm
 
-from cli.local.stripe.errors import StripeError
-from cli.local.stripe.resources.checkout_completion import complete
-from cli.local.tokens import SigningKeys
+from devstack.tokens import SigningKeys
+from stripe_local.errors import StripeError
+from stripe_local.resources.checkout_completion import complete
 from tests.functions.shop import ISSUER, KEY, SITE, Shop, User, link, only, open_shop, subscribe
 from tests.sql.calls import JANUARY, SECOND, sync_checkout_session, sync_price
 from tests.sql.test_checkout_requests import FOREIGN_URLS

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 import stripe
 
-from cli.local.stack import Stack
-from cli.local.tokens import SigningKeys, find_or_create_user
+from devstack.stack import Stack
+from devstack.tokens import SigningKeys, find_or_create_user
 
 pytestmark = pytest.mark.slow
 DEADLINE_SECONDS = 30

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from deno import find_deno_bin
 
-from cli.local.functions import function_names
-from cli.paths import supabase_directory
+from devstack.functions import function_names
+from devstack.paths import supabase_directory
 
 FUNCTIONS = supabase_directory() / "functions"
 TIMEOUT_SECONDS = 180

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.paths import supabase_directory
+from devstack.paths import supabase_directory
 
 FUNCTIONS = sorted(path.parent for path in (supabase_directory() / "functions").glob("*/deno.json"))
 

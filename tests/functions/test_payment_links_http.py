@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from cli.local.stripe.errors import StripeError
+from stripe_local.errors import StripeError
 from tests.functions.shop import KEY, SITE, Shop, User, link, only, open_shop
 from tests.functions.support import Answer
 from tests.functions.test_checkout_http import forged

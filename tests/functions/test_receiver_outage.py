@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cli.local.postgres import Postgres
+from devstack.postgres import Postgres
 from tests.functions.support import Answer, deliver, event, queued, receiver, stored
 from tests.support import Database
 

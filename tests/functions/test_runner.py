@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.local.functions import EdgeFunctions, FunctionsError, function_names, merged_import_map
+from devstack.functions import EdgeFunctions, FunctionsError, function_names, merged_import_map
 from tests.functions.support import post
 
 DEADLINE_SECONDS = 20
@@ -167,7 +167,7 @@ def test_process_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -
     folder = write(tmp_path / "functions", {})
     program = f"""
 from pathlib import Path
-from cli.local.functions import EdgeFunctions
+from devstack.functions import EdgeFunctions
 functions = EdgeFunctions.start(Path({str(folder)!r}), Path({str(tmp_path / "state")!r}), {{}})
 print(functions.pid, flush=True)
 input()

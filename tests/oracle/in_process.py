@@ -7,11 +7,11 @@ from urllib.parse import urlencode, urlsplit
 
 import stripe
 
-from cli.local.stripe.api import Api, Request
-from cli.local.stripe.control import ACTS
-from cli.local.stripe.resources.account import run_until
-from cli.local.stripe.store import Object
-from cli.local.stripe.world import World
+from stripe_local.api import Api, Request
+from stripe_local.control import ACTS
+from stripe_local.resources.account import run_until
+from stripe_local.store import Object
+from stripe_local.world import World
 from worker.fetch import StripeReader
 
 KEY = "sk_test_oracle"

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from cli.local.stripe.resources.discounts import coupon_of
+from stripe_local.resources.discounts import coupon_of
 from tests.oracle.facts import DAY
 from tests.oracle.lives import Life, random_life
 from tests.oracle.wide_lives import WideLife, random_wide_life

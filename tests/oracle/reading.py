@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cli.local.stripe.store import Object
-from cli.local.stripe.values import inside
-from cli.local.stripe.world import World
+from stripe_local.store import Object
+from stripe_local.values import inside
+from stripe_local.world import World
 from tests.oracle.facts import (
     Dispute,
     Facts,

@@ -17,8 +17,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from cli.local.postgres import Postgres
-from cli.local.scaffold import DefaultGrants, clone_database
+from devstack.postgres import Postgres
+from devstack.scaffold import DefaultGrants, clone_database
 from tests.conftest import _database
 from tests.oracle import lives
 from tests.oracle.in_process import Stripe

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from cli.local.stripe.resources.pricing import prorated
+from stripe_local.resources.pricing import prorated
 from tests.oracle.credits import Rules
 from tests.oracle.facts import DAY
 from tests.oracle.in_process import Refused

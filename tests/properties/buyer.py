@@ -14,9 +14,9 @@ from uuid import UUID
 
 import psycopg
 
-from cli.local.postgres import Postgres
-from cli.local.scaffold import clone_database
-from cli.local.stripe.store import Object
+from devstack.postgres import Postgres
+from devstack.scaffold import clone_database
+from stripe_local.store import Object
 from tests.conftest import _database
 from tests.oracle.facts import DAY
 from tests.oracle.in_process import Refused, Stripe

@@ -32,9 +32,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from cli.local.stripe.store import Object
-from cli.local.stripe.values import inside
-from cli.local.stripe.world import World
+from stripe_local.store import Object
+from stripe_local.values import inside
+from stripe_local.world import World
 from tests.oracle.facts import DAY, date_of, months_after
 from tests.properties.price_lists import SHORTEST_MONTH_DAYS
 

@@ -24,8 +24,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cli.local.postgres import Postgres
-from cli.local.scaffold import DefaultGrants
+from devstack.postgres import Postgres
+from devstack.scaffold import DefaultGrants
 from tests.oracle.facts import DAY
 from tests.properties.buyer import BEHAVIORS, Buyer, Market, Minted
 from tests.properties.price_lists import SEATS_MAX, Code, Pack, Plan, PriceList

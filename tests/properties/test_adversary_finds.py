@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cli.local.postgres import Postgres
-from cli.local.scaffold import DefaultGrants
+from devstack.postgres import Postgres
+from devstack.scaffold import DefaultGrants
 from tests.oracle.facts import DAY
 from tests.properties.buyer import Buyer, Market, Minted
 from tests.properties.price_lists import Code, Pack, Plan, PriceList

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from cli.local.migrate import migrate
-from cli.local.postgres import Postgres
-from cli.local.scaffold import DefaultGrants, create_database, drop_database
-from cli.paths import migrations_directory
+from devstack.migrate import migrate
+from devstack.paths import migrations_directory
+from devstack.postgres import Postgres
+from devstack.scaffold import DefaultGrants, create_database, drop_database
 from tests.security.inventory import (
     ROLES,
     Connection,

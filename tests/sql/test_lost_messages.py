@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from cli.local.scaffold import create_database, drop_database
+from devstack.scaffold import create_database, drop_database
 from tests.sql.calls import Connection, call, fetch, value
 from tests.sql.test_stripe_events import event, queued, read, receive, receiver, settle
 from tests.support import Database

@@ -9,8 +9,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from cli.credit_allocate import ALLOCATION, in_chunks
-from cli.local.migrate import migrate
-from cli.paths import migrations_directory
+from devstack.migrate import migrate
+from devstack.paths import migrations_directory
 from tests.sql.calls import Connection, balance, discrepancies, fetch, grant, refused, value
 from tests.sql.races import at_once
 from tests.sql.subscribers import CREDITS, let_a_month_begin, subscribe_by_the_year

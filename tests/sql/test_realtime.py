@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-from cli.local.migrate import migrate
-from cli.paths import migrations_directory
+from devstack.migrate import migrate
+from devstack.paths import migrations_directory
 from tests.sql.calls import Connection, Row, fetch, grant, spend, value
 from tests.support import Database
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.stripe.conftest import KEY, Local, _serve, until
+from tests.stripe_local.conftest import KEY, Local, _serve, until
 from tests.support import Database
 from tests.worker import events
 from tests.worker.conftest import Shop, opened

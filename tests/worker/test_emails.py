@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.stripe.conftest import KEY, Local, _serve, until
+from tests.stripe_local.conftest import KEY, Local, _serve, until
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
 from worker.emails import AddressWriter, Answer, EmailChange, EmailFollower, settle, take

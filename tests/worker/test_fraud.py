@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from cli.local.stripe.api import Api
-from cli.local.stripe.errors import StripeError
+from stripe_local.api import Api
+from stripe_local.errors import StripeError
 from tests.sql.calls import call
-from tests.stripe.conftest import KEY, Local, _serve
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import Event
@@ -215,7 +215,7 @@ def test_failure_that_stripe_keeps_for_its_key_is_not_met_for_ever(
         raise StripeError(500, "An unknown error occurred.", kind="api_error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("cli.local.stripe.resources.refunds.make", explode)
+        patched.setattr("stripe_local.resources.refunds.make", explode)
         assert [answer.outcome for answer in till.work()] == ["queued"]
     till.make_due()
     assert [answer.outcome for answer in till.work()] == ["done"]

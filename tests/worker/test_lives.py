@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from cli.local.postgres import Postgres
-from cli.local.scaffold import DefaultGrants, clone_database
-from cli.local.stripe.versions import BORN, event_in_version
+from devstack.postgres import Postgres
+from devstack.scaffold import DefaultGrants, clone_database
+from stripe_local.versions import BORN, event_in_version
 from tests.conftest import _database
-from tests.stripe.conftest import KEY, Local, _serve
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import Event

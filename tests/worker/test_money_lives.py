@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from tests.sql.calls import balances, fetch_one, spend
-from tests.stripe.conftest import KEY, Local, _serve
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import Event

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.stripe.conftest import KEY, Local
+from tests.stripe_local.conftest import KEY, Local
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import Event, paid

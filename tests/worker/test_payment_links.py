@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from cli.local.stripe.errors import StripeError
-from tests.stripe.conftest import KEY, Local, _serve
+from stripe_local.errors import StripeError
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker import events
 from tests.worker.conftest import Shop, opened

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from cli.local.postgres import Postgres
+from devstack.postgres import Postgres
 from tests.support import Database, account_of, create_user
 from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, catalogue, paid, receive
 

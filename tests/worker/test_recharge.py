@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from tests.sql.calls import call, grant, spend
-from tests.stripe.conftest import KEY, Local, _serve
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker import events
 from tests.worker.conftest import Shop, opened

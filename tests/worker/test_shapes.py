@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cli.local.stripe.versions import BORN, event_in_version
-from cli.local.stripe.world import World
-from tests.stripe.conftest import _serve
-from tests.stripe.story import tell
+from stripe_local.versions import BORN, event_in_version
+from stripe_local.world import World
+from tests.stripe_local.conftest import _serve
+from tests.stripe_local.story import tell
 from tests.support import account_of, create_user
 from tests.worker import events
 from tests.worker.conftest import Shop

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.stripe.conftest import KEY, Local, _serve
+from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker import events
 from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, Event, catalogue, paid, receive

@@ -1,0 +1,159 @@
+"""Pay was pressed on Checkout's page → subscription, payment or saved card, and `checkout.session.completed`."""
+
+from typing import Any
+
+from stripe_local.errors import StripeError, invalid
+from stripe_local.parameters import Params
+from stripe_local.resources import (
+    line_items,
+    payment_methods,
+    payments,
+)
+from stripe_local.resources.checkout_modes import COMPLETE, customer_for, intent_fields
+from stripe_local.store import Object
+from stripe_local.values import each, inside
+from stripe_local.world import World
+
+
+def complete(world: World, session: Object, given: Params) -> Object:
+    """`given`: payment_method, email, name, promotion_code, custom_amount, delayed (the bank's answer comes later)."""
+    held, method = checked(world, session, given)
+    customer = customer_for(world, session, given)
+    email = given.get("email") or session.get("customer_email") or (customer or {}).get("email")
+    if method is not None and not method["billing_details"].get("email"):
+        method["billing_details"] = {**method["billing_details"], "email": email, "name": given.get("name")}
+    session["customer_details"] = {
+        "address": dict((customer or {}).get("address") or {}),
+        "email": email,
+        "name": given.get("name") or (customer or {}).get("name"),
+        "phone": (customer or {}).get("phone"),
+        "tax_exempt": "none",
+        "tax_ids": [],
+    }
+    COMPLETE[session["mode"]](world, session, customer, method, held, given)
+    session["status"] = "complete"
+    session.pop("url", None)
+    session["collected_information"] = {"shipping_details": None}
+    _count_for_link(world, session)
+    world.emit("checkout.session.completed", session)
+    return session
+
+
+def checked(world: World, session: Object, given: Params) -> tuple[list[Params], Object | None]:
+    """The discounts and the card, None where none is needed. Raises what keeps it from being paid."""
+    if session["status"] != "open":
+        raise invalid(
+            f"This Checkout Session is {session['status']}: it cannot be completed.", code="session_not_open"
+        )
+    if session["expires_at"] < world.wall_time():
+        raise invalid("This Checkout Session has expired.", code="session_not_open")
+    line_items.choose_amount(world, session, given.get("custom_amount"))
+    held = _discounts(world, session, given)
+    needs_method = (
+        session["mode"] == "setup"
+        or session["amount_total"] > 0
+        or (session["payment_method_collection"] == "always")
+    )
+    method = None
+    if needs_method:
+        method = payment_methods.resolve(world, given.get("payment_method") or "pm_card_visa")
+        _refuse_declined(world, session, method)
+    return held, method
+
+
+def confirm_page(world: World, params: Params, identifier: str) -> Object:
+    """What Checkout's own page sends when Pay is pressed."""
+    session = world.store.get("checkout.session", identifier)
+    method = world.store.find("payment_method", params.get("payment_method"))
+    billing = inside(method, "billing_details")
+    given = {
+        "payment_method": params.get("payment_method"),
+        "email": billing.get("email"),
+        "name": billing.get("name"),
+    }
+    return complete(world, session, given)
+
+
+def _discounts(world: World, session: Object, given: Params) -> list[Params]:
+    """What the session came with, or the code typed in on the page."""
+    held: list[Params] = [
+        {key: value for key, value in entry.items() if value} for entry in each(session, "discounts")
+    ]
+    code = given.get("promotion_code")
+    if not code:
+        return held
+    if not session.get("allow_promotion_codes"):
+        raise invalid("This session takes no promotion codes.", "promotion_code")
+    found = next(
+        (
+            c
+            for c in world.store.all("promotion_code")
+            if c["active"] and c["code"].lower() == str(code).lower()
+        ),
+        None,
+    )
+    if found is None:
+        raise invalid(f"This code is invalid: {code}", "promotion_code")
+    session["discounts"] = [{"coupon": None, "promotion_code": found["id"]}]
+    line_items.add_up(world, session, [found["promotion"]["coupon"]])
+    return [{"promotion_code": found["id"]}]
+
+
+def _refuse_declined(world: World, session: Object, method: Object) -> None:
+    """A declined card leaves the session open; the attempt is on the books."""
+    card = payment_methods.card_of(method)
+    blocked = card.risk_level == "highest" and world.settings.block_highest_risk
+    if not (blocked or (card.decline and not card.attaches)) and not (
+        card.decline and session["amount_total"]
+    ):
+        return
+    if not session.get("amount_total"):
+        code, decline_code = card.decline or ("card_declined", "fraudulent")
+        raise StripeError(
+            402, "Your card was declined.", kind="card_error", code=code, decline_code=decline_code
+        )
+    intent = attempted_intent(world, session)
+    error = payments.confirm(world, intent, method, off_session=False, authenticated=True)
+    if error is not None:
+        raise error
+
+
+def attempted_intent(world: World, session: Object) -> Object:
+    """The payment intent that keeps the session's failed attempts."""
+    customer = world.store.find("customer", session.get("customer"))
+    intent = world.store.find("payment_intent", session.get("_intent")) or payments.new_intent(
+        world, intent_fields(session, customer)
+    )
+    if intent["status"] == "requires_payment_method":
+        intent["amount"] = session["amount_total"]  # a code or an amount that was typed in since changes it
+    session["_intent"] = intent["id"]
+    return intent
+
+
+def settle(world: World, session: Object, succeeds: bool) -> Object:
+    """The bank's word on a delayed payment: async_payment_succeeded or async_payment_failed."""
+    intent = world.store.find("payment_intent", session.get("payment_intent"))
+    if session["status"] != "complete" or intent is None or intent["status"] != "processing":
+        raise invalid("This Checkout Session waits for no delayed payment.", code="session_not_processing")
+    if not succeeds:
+        intent["status"] = "requires_payment_method"
+        world.emit("payment_intent.payment_failed", intent)
+        world.emit("checkout.session.async_payment_failed", session)
+        return session
+    payments.charge_now(world, intent, world.store.get("payment_method", intent["payment_method"]))
+    session["payment_status"] = "paid"
+    world.emit("checkout.session.async_payment_succeeded", session)
+    payments.afterwards(world, intent)
+    return session
+
+
+def _count_for_link(world: World, session: Object) -> None:
+    link = world.store.find("payment_link", session.get("payment_link"))
+    limits: Any = (link or {}).get("restrictions")
+    if link is None or not limits:
+        return
+    completed: Object = {**limits["completed_sessions"], "count": limits["completed_sessions"]["count"] + 1}
+    link["restrictions"] = {"completed_sessions": completed}
+    if completed["count"] >= completed["limit"]:
+        with world.updating(link, "payment_link.updated"):
+            link["active"] = False

@@ -1,0 +1,77 @@
+"""What a subscription's status becomes when its invoice is paid, fails, or it ends."""
+
+from stripe_local.store import Object
+from stripe_local.values import inside
+from stripe_local.world import World
+
+ENDED = ("canceled", "incomplete_expired")
+
+
+def subscription_of(world: World, invoice: Object) -> Object | None:
+    """The subscription an invoice bills."""
+    details = inside(invoice, "parent").get("subscription_details")
+    return world.store.find("subscription", details["subscription"]) if details else None
+
+
+def invoice_was_paid(world: World, invoice: Object) -> None:
+    """`incomplete`, `past_due` and `unpaid` become active (or trialing) once the latest invoice is paid."""
+    subscription = subscription_of(world, invoice)
+    if subscription is None or subscription["status"] in ENDED:
+        return
+    if subscription.get("latest_invoice") != invoice["id"]:
+        return
+    with world.updating(subscription, "customer.subscription.updated"):
+        if subscription["status"] in ("incomplete", "past_due", "unpaid"):
+            trial_end = subscription.get("trial_end")
+            in_trial = bool(trial_end and trial_end > world.now(subscription.get("test_clock")))
+            subscription["status"] = "trialing" if in_trial else "active"
+        if subscription.get("_pending_default"):
+            subscription["default_payment_method"] = subscription.pop("_pending_default")
+    customer = world.store.find("customer", subscription["customer"])
+    if customer is not None and customer.get("delinquent"):
+        with world.updating(customer, "customer.updated"):
+            customer["delinquent"] = False
+
+
+def payment_failed(world: World, invoice: Object) -> None:
+    """A renewal that fails makes the subscription past due; a first payment leaves it incomplete."""
+    subscription = subscription_of(world, invoice)
+    if subscription is None or subscription.get("latest_invoice") != invoice["id"]:
+        return
+    if subscription["status"] in ("active", "trialing"):
+        with world.updating(subscription, "customer.subscription.updated"):
+            subscription["status"] = "past_due"
+    customer = world.store.find("customer", subscription["customer"])
+    if customer is not None and subscription["status"] == "past_due" and not customer.get("delinquent"):
+        with world.updating(customer, "customer.updated"):
+            customer["delinquent"] = True
+
+
+def retries_exhausted(world: World, invoice: Object) -> None:
+    """What the account's settings say: canceled, unpaid, or past_due for good."""
+    subscription = subscription_of(world, invoice)
+    if subscription is None or subscription["status"] in ENDED:
+        return
+    if world.settings.after_retries == "canceled":
+        end_subscription(world, subscription, "payment_failed")
+    elif world.settings.after_retries == "unpaid":
+        with world.updating(subscription, "customer.subscription.updated"):
+            subscription["status"] = "unpaid"
+
+
+def end_subscription(world: World, subscription: Object, reason: str, status: str = "canceled") -> None:
+    """Over, now. Open invoices stay open but are no longer collected by themselves."""
+    now = world.now(subscription.get("test_clock"))
+    details: Object = dict(inside(subscription, "cancellation_details"))
+    details["reason"] = details.get("reason") or reason
+    subscription |= {"status": status, "ended_at": now, "cancellation_details": details}
+    if status == "canceled":
+        subscription.setdefault("canceled_at", now)
+    subscription.pop("_renewal", None)
+    for invoice_id in subscription.get("_invoices", ()):
+        invoice = world.store.find("invoice", invoice_id)
+        if invoice is not None and invoice["status"] in ("draft", "open"):
+            invoice["auto_advance"] = False
+            invoice.pop("next_payment_attempt", None)
+    event = "customer.subscription.deleted" if status == "canceled" else "customer.subscription.updated"
+    world.emit(event, subscription)

@@ -1,0 +1,172 @@
+"""Line items of Checkout Sessions and Payment Links."""
+
+from typing import Any
+
+from stripe_local.errors import invalid, malformed, missing_parameter
+from stripe_local.parameters import Params
+from stripe_local.render import page, render
+from stripe_local.resources import catalog, discounts, pricing
+from stripe_local.resources.subscription_items import quantity_of
+from stripe_local.store import Object
+from stripe_local.values import each
+from stripe_local.world import World
+
+MAX_LINE_ITEMS = 100
+LEAST_CUSTOM = 50
+
+
+def make(world: World, given: list[Params], mode: str) -> list[Object]:
+    """Checked against the mode: a subscription needs a recurring price, a payment takes none."""
+    if not given:
+        raise malformed("Missing required param: line_items.", "line_items", "parameter_missing")
+    if len(given) > MAX_LINE_ITEMS:
+        raise invalid(f"At most {MAX_LINE_ITEMS} line items are taken.", "line_items")
+    items: list[Object] = []
+    prices: list[Object] = []
+    for number, entry in enumerate(given):
+        where = f"line_items[{number}]"
+        price = catalog.price_of(world, entry, where)
+        prices.append(price)
+        if price.get("custom_unit_amount"):
+            _check_custom(mode, given, entry, where)
+        if mode == "payment" and price["type"] == "recurring":
+            raise invalid(
+                "You specified `payment` mode but passed a recurring price. Either switch to `subscription` mode or "
+                "use only one-time prices.",
+                f"{where}[price]",
+            )
+        items.append(_item(world, price, quantity_of(entry, where)))
+    if mode == "subscription" and not any(price["type"] == "recurring" for price in prices):
+        raise invalid(
+            "You must provide at least one recurring price in `subscription` mode when using prices.",
+            "line_items",
+        )
+    if len({price["currency"] for price in prices}) > 1:
+        raise invalid("All line items must have the same currency.", "line_items")
+    return items
+
+
+def _check_custom(mode: str, given: list[Params], entry: Params, where: str) -> None:
+    if mode != "payment" or len(given) > 1 or entry.get("quantity", 1) != 1:
+        raise invalid(
+            "A price with `custom_unit_amount` can only be the one line item, with a quantity of 1, of `payment` mode.",
+            f"{where}[price]",
+        )
+
+
+def choose_amount(world: World, session: Object, given: Any) -> None:
+    """The payer says how much, where a price leaves it to them: minor units; else the preset."""
+    items: list[Object] = session.get("_line_items", [])
+    custom: Object = (
+        world.store.get("price", items[0]["price"]).get("custom_unit_amount") or {} if items else {}
+    )
+    if not custom:
+        if given:
+            raise invalid("No price of this session leaves its amount to the customer.", "custom_amount")
+        return
+    amount = _whole_number(given) if given else custom["preset"]
+    if amount is None:
+        raise missing_parameter("custom_amount")
+    least, most = custom["minimum"] or LEAST_CUSTOM, custom["maximum"]
+    if amount < least or (most is not None and amount > most):
+        raise invalid(
+            f"The amount must be at least {least}" + (f" and at most {most}." if most is not None else "."),
+            "custom_amount",
+            "amount_too_small" if amount < least else "amount_too_large",
+        )
+    session["_line_items"] = [items[0] | {"amount_subtotal": amount}]
+    add_up(world, session, [_coupon_of(world, entry) for entry in each(session, "discounts")])
+
+
+def _coupon_of(world: World, entry: Params) -> str:
+    code = world.store.find("promotion_code", entry.get("promotion_code"))
+    return code["promotion"]["coupon"] if code is not None else entry["coupon"]
+
+
+def _whole_number(given: Any) -> int:
+    try:
+        return int(given)
+    except (TypeError, ValueError):
+        raise malformed("Invalid integer", "custom_amount", "parameter_invalid_integer") from None
+
+
+def unit_of(price: Object, item: Object) -> str:
+    """The unit amount of a line: the price's, or what the payer chose."""
+    return str(item["amount_subtotal"]) if price.get("custom_unit_amount") else f"{pricing.unit_of(price):f}"
+
+
+def _item(world: World, price: Object, quantity: int) -> Object:
+    product = world.store.find("product", price["product"]) or {}
+    custom: Object = price.get("custom_unit_amount") or {}
+    cost: int = custom["preset"] or 0 if custom else pricing.total(price, quantity)
+    return {
+        "id": world.store.new_id("item"),
+        "object": "item",
+        "adjustable_quantity": None,
+        "amount_discount": 0,
+        "amount_subtotal": cost,
+        "amount_tax": 0,
+        "amount_total": cost,
+        "currency": price["currency"],
+        "description": product.get("name"),
+        "metadata": {},
+        "price": price["id"],
+        "quantity": quantity,
+    }
+
+
+def is_free(world: World, holder: Object) -> bool:
+    """Whether nothing is to be paid; what the payer is still to choose is not nothing."""
+    return holder["amount_total"] == 0 and not any(
+        world.store.get("price", item["price"]).get("custom_unit_amount") for item in holder["_line_items"]
+    )
+
+
+def copy(world: World, items: list[Object]) -> list[Object]:
+    """A session opened from a link has line items of its own."""
+    return [item | {"id": world.store.new_id("item")} for item in items]
+
+
+def add_up(world: World, holder: Object, coupon_ids: list[str]) -> None:
+    """Amounts of the session, discounts taken off line by line."""
+    items: list[Object] = holder["_line_items"]
+    left = [item["amount_subtotal"] for item in items]
+    as_lines: list[Object] = [
+        {
+            "discountable": True,
+            "pricing": {"price_details": {"product": world.store.get("price", item["price"])["product"]}},
+        }
+        for item in items
+    ]
+    for coupon_id in coupon_ids:
+        taken = discounts.amounts(world, {"source": {"coupon": coupon_id}}, as_lines, left)
+        left = [amount - part for amount, part in zip(left, taken, strict=True)]
+    trial = bool(holder.get("_trial"))
+    for item, amount in zip(items, left, strict=True):
+        item["amount_total"] = amount
+        item["amount_discount"] = item["amount_subtotal"] - amount
+    due = [
+        0
+        if trial and world.store.get("price", item["price"])["type"] == "recurring"
+        else item["amount_total"]
+        for item in items
+    ]
+    before = sum(
+        0 if trial and amount == 0 else item["amount_subtotal"]
+        for item, amount in zip(items, due, strict=True)
+    )
+    holder |= {
+        "amount_subtotal": before,
+        "amount_total": sum(due),
+        "total_details": {"amount_discount": before - sum(due), "amount_shipping": 0, "amount_tax": 0},
+    }
+
+
+def shown(world: World, items: list[Object]) -> list[Object]:
+    return [item | {"price": render(world, world.store.get("price", item["price"]))} for item in items]
+
+
+def as_list(world: World, holder: Object, url: str) -> Any:
+    """What `expand[]=line_items` brings: the first ten."""
+    items: list[Object] = holder.get("_line_items", [])
+    return page(shown(world, items[:10]), url, len(items) > 10)
