@@ -19,8 +19,8 @@ def test_checkout_uses_the_supabase_folder_beside_the_code() -> None:
 
 def test_installed_wheel_uses_the_copy_it_carries(tmp_path: Path) -> None:
     (tmp_path / "devstack" / "_supabase" / "migrations").mkdir(parents=True)
-    (tmp_path / "cli" / "__init__.py").touch()
-    shutil.copyfile(devstack.paths.__file__, tmp_path / "cli" / "paths.py")
+    (tmp_path / "devstack" / "__init__.py").touch()
+    shutil.copyfile(devstack.paths.__file__, tmp_path / "devstack" / "paths.py")
     program = "from devstack.paths import migrations_directory; print(migrations_directory())"
     told = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
