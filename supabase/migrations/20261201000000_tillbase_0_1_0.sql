@@ -50,21 +50,10 @@ $$;
 
 -- Extensions: pgmq, the queue between the receiver and the worker.
 --
--- Any pgmq from 1.5.0 on will do: hosted projects ship 1.5.1, newer ones are a superset of what is used here.
--- No version is asked for by name, because hosted projects may refuse one.
+-- Any pgmq from 1.5.0 on will do: hosted projects ship 1.5.1, newer ones are a superset of what is used here. The release
+-- refuses an older one before it makes anything. No version is named here, because hosted projects may refuse one.
 
 create extension if not exists pgmq;
-
-do $$
-declare
-    v_version text := (select extversion from pg_catalog.pg_extension where extname = 'pgmq');
-begin
-    if pg_catalog.string_to_array(v_version, '.')::int[] < array[1, 5, 0] then
-        raise exception 'pgmq % is too old, 1.5.0 or newer is needed', v_version
-            using hint = 'Upgrade the project''s Postgres in the Supabase dashboard, then push the migrations again.';
-    end if;
-end
-$$;
 
 -- 00_base/20_schema.sql
 
@@ -15279,9 +15268,9 @@ as $$
     limit 1
 $$;
 
--- A living subscription of an account that its deleted user left behind, for whoever has the same e-mail address now. The
--- address counts only if it was confirmed by a message sent to it: a project that confirms sign-ups by itself proves nothing
--- about it.
+-- A living subscription of an account that its deleted user left behind, for whoever has its customer's e-mail address now:
+-- not that of another customer of the account, who may be a stranger that paid through its Payment Link. The address counts
+-- only if it was confirmed by a message sent to it: a project that confirms sign-ups by itself proves nothing about it.
 create function billing._subscription_left_behind(account_id uuid, livemode boolean, flow text)
 returns billing.subscriptions
 language plpgsql
@@ -15302,7 +15291,7 @@ begin
     where own.id = _subscription_left_behind.account_id and own.kind = 'personal'
         and users.email_confirmed_at >= users.confirmation_sent_at
         and left_behind.kind = 'personal' and not billing._has_user(left_behind.id)
-        and living.stripe_subscription_id is not null
+        and living.stripe_customer_id = customers.stripe_customer_id
     order by living.started_at desc
     limit 1;
     return v_subscription;

@@ -11,7 +11,7 @@ from devstack import postgres_install
 from devstack.errors import LocalStackError
 
 ROOT = Path(__file__).parents[2]
-# An event's whole way, restores on pgmq 1.5.1, both kinds of default grants, poolers and a server that has JIT.
+# An event's whole way, restores on pgmq 1.5.1, poolers, and a server that has JIT.
 TESTS = (
     "tests/sql/test_accounts.py",
     "tests/sql/test_lost_messages.py",

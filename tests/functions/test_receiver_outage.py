@@ -108,8 +108,14 @@ def test_event_behind_a_lock_is_refused_in_time_and_received_when_it_is_gone(
         assert deliver(url, sent).body == {"received": "queued"}
 
 
+READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"
+
+
 class Wire:
-    """A way to the database that can be cut: `carry` forwards, `hold` keeps silent, `drop` hangs up."""
+    """A way to the database that can be cut: `carry` forwards, `hold` keeps silent, `drop` hangs up.
+
+    `login`: forwards the log-in and keeps silent after it.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -117,6 +123,7 @@ class Wire:
         self._carrying = threading.Event()
         self._sockets: list[socket.socket] = []
         self.mode = "carry"
+        self.hung_up = 0
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -140,10 +147,13 @@ class Wire:
                     threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        is_logged_in = False
         with suppress(OSError):
             while data := source.recv(65_536):
-                if self.mode != "hold":
+                if self.mode != "hold" and not (self.mode == "login" and is_logged_in):
                     sink.sendall(data)
+                is_logged_in = is_logged_in or READY_FOR_QUERY in data
+        self.hung_up += 1
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
@@ -175,3 +185,19 @@ def test_cut_network_is_a_503_in_time_and_heals_at_once(
             assert deliver(url, one).status == 200
     with database.connect(admin=True) as connection:
         assert len(stored(connection)) == len(queued(connection)) == len(sent)
+
+
+@pytest.mark.slow
+def test_connection_that_is_silent_from_its_first_statement_on_is_hung_up(
+    database: Database, tmp_path: Path
+) -> None:
+    with wire(database.url) as (cable, url_of_wire), receiver(url_of_wire, tmp_path) as url:
+        cable.mode = "login"
+        for _ in range(2):
+            assert_sent_again_later(deliver(url, event()))
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        # Each by the function, and then by the database.
+        while cable.hung_up < 4:
+            assert time.monotonic() < deadline
+        cable.mode = "carry"
+        assert deliver(url, event()).status == 200

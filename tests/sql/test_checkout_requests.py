@@ -730,6 +730,18 @@ def test_an_address_that_no_message_confirmed_opens_nobody_s_portal(
         portal(function, again)
 
 
+@pytest.mark.usefixtures("left_behind")
+def test_a_stranger_who_paid_for_an_account_that_was_left_behind_gets_no_portal_of_its_customer(
+    database: Database, conn: Connection, function: Connection, app: Connection
+) -> None:
+    call(app, "merge_customer", stripe_customer_id="cus_link", duplicate_of="cus_1")
+    conn.execute(
+        "update billing.customers set email = 'eve@example.com' where stripe_customer_id = 'cus_link'"
+    )
+    with refused("TB046"):
+        portal(function, create_user(database, "eve@example.com"))
+
+
 def test_nobody_gets_the_portal_of_an_account_that_has_a_user(
     database: Database,
     conn: Connection,

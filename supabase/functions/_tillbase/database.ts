@@ -88,10 +88,14 @@ export class Database {
   #drop(session: Promise<Session>): DatabaseUnavailable {
     if (this.#session === session) this.#session = undefined;
     session.then(({ pool }) => pool.end({ timeout: 0 })).catch(() => {});
-    return new DatabaseUnavailable(
-      new Error(`No answer from the database in ${DEADLINE_MS} ms.`),
-    );
+    return unanswered();
   }
+}
+
+function unanswered(): DatabaseUnavailable {
+  return new DatabaseUnavailable(
+    new Error(`No answer from the database in ${DEADLINE_MS} ms.`),
+  );
 }
 
 /** Directly, a connection has its role from the start. Behind a pooler each transaction takes it for itself, which
@@ -104,7 +108,8 @@ async function openSession(role: string): Promise<Session> {
     statement_timeout: STATEMENT_TIMEOUT_MS,
   }, { isPooled: false });
   try {
-    if (await keepsRole(direct, role)) {
+    const probe = keepsRole(direct, role);
+    if (await withDeadline(probe, DEADLINE_MS, unanswered)) {
       return { pool: direct, run: (statement) => statement(direct) };
     }
   } catch (error) {

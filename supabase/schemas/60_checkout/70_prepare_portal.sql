@@ -31,9 +31,9 @@ as $$
     limit 1
 $$;
 
--- A living subscription of an account that its deleted user left behind, for whoever has the same e-mail address now. The
--- address counts only if it was confirmed by a message sent to it: a project that confirms sign-ups by itself proves nothing
--- about it.
+-- A living subscription of an account that its deleted user left behind, for whoever has its customer's e-mail address now:
+-- not that of another customer of the account, who may be a stranger that paid through its Payment Link. The address counts
+-- only if it was confirmed by a message sent to it: a project that confirms sign-ups by itself proves nothing about it.
 create function billing._subscription_left_behind(account_id uuid, livemode boolean, flow text)
 returns billing.subscriptions
 language plpgsql
@@ -54,7 +54,7 @@ begin
     where own.id = _subscription_left_behind.account_id and own.kind = 'personal'
         and users.email_confirmed_at >= users.confirmation_sent_at
         and left_behind.kind = 'personal' and not billing._has_user(left_behind.id)
-        and living.stripe_subscription_id is not null
+        and living.stripe_customer_id = customers.stripe_customer_id
     order by living.started_at desc
     limit 1;
     return v_subscription;
