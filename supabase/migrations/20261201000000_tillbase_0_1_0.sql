@@ -165,7 +165,7 @@ as $$
     from unnest(_are_origins.urls) as url
 $$;
 
--- Names of Stripe's that an owner may set. What decides whose a payment is, what is bought and for how much is not there.
+-- Stripe's parameters that an owner may set: none that decides the account, the price or the amount of a payment.
 create function billing._are_link_options(options jsonb)
 returns boolean
 language sql
@@ -320,7 +320,7 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.current_time() to anon, authenticated, service_role, billing_worker;
 grant execute on function billing.is_livemode() to anon, authenticated, service_role, billing_worker;
 
-comment on table billing.settings is 'What this installation is told by its owner; one row.';
+comment on table billing.settings is 'Settings of this installation; one row.';
 comment on column billing.settings.livemode is 'True when real money is expected. Events of the other mode are recorded and ignored.';
 comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has asked Stripe. Events that name another account are ignored. Set it to null to move to another account.';
 comment on column billing.settings.initial_credits_per is 'Initial and trial credits are given once for each account and product, or once for each account.';
@@ -329,24 +329,24 @@ comment on column billing.settings.shortfall_policy is 'What becomes of credits 
 comment on column billing.settings.past_due_keeps_features is 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
 comment on column billing.settings.site_url is 'Where the app lives; users come back here from Stripe unless they are sent elsewhere.';
 comment on column billing.settings.allowed_redirect_origins is 'Further origins (scheme://host[:port]) that users may be sent back to.';
-comment on column billing.settings.one_subscription_per is 'Whom checkout sends to the portal instead: subscribers of the same price, of the same product, of anything (account), or nobody (none).';
+comment on column billing.settings.one_subscription_per is 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
 comment on column billing.settings.max_checkout_quantity is 'The most units of a price that one checkout may be for, unless the plan declares seats.';
 comment on column billing.settings.allow_promotion_codes is 'Whether checkout has a field for promotion codes.';
 comment on column billing.settings.automatic_tax is 'Whether Stripe works out the tax at checkout (Stripe Tax must be set up).';
 comment on column billing.settings.collect_tax_ids is 'Whether checkout has a field for a business''s tax id.';
 comment on column billing.settings.billing_address_collection is 'Whether checkout asks for an address when it needs one (auto), or always (required).';
-comment on column billing.settings.one_trial_per is 'Who gets the trial of a plan: whoever never subscribed to its product, never subscribed to anything (account), or everybody (none).';
+comment on column billing.settings.one_trial_per is 'Who gets the trial of a plan: accounts that never subscribed to its product (product), that never subscribed (account), or all (none).';
 comment on column billing.settings.trial_without_card is 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
 comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null for those of the Stripe account.';
 comment on column billing.settings.payment_reference_lifetime is 'How long a URL of a Payment Link names the account that it was handed out for.';
 comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
-comment on column billing.settings.customer_notifications is 'Kinds of which customers are told by e-mail, such as {payment_failed,low_balance}; none at first.';
+comment on column billing.settings.customer_notifications is 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
 comment on column billing.settings.notification_rate is 'The most messages of one kind for one reader in a notification_window; what goes beyond waits, and comes as one digest.';
 comment on column billing.settings.notification_window is 'See notification_rate.';
 comment on column billing.settings.notification_deadline is 'How long delivery is tried before a notification is dead.';
 comment on column billing.settings.notification_retention is 'How long delivered notifications are kept; 30 days at least.';
-comment on column billing.settings.silence_after is 'After how long without an event from Stripe administrators are told, while there are subscriptions; null: never.';
-comment on column billing.settings.expiring_credits_notice is 'How long before credits expire their owner is told.';
+comment on column billing.settings.silence_after is 'How long without an event from Stripe before administrators are notified, while there are subscriptions; null: never.';
+comment on column billing.settings.expiring_credits_notice is 'How long before credits expire their owner is notified.';
 comment on column billing.settings.keep_events_days is 'How long the bodies of applied and ignored events are kept, and the archive of the queue. Their rows stay.';
 comment on column billing.settings.fraud_dry_run is 'Warnings are recorded and nothing is done about them; judge_fraud_warning says what would be.';
 comment on column billing.settings.refund_policy is 'The refund policy as customers are shown it before they buy; evidence in disputes.';
@@ -542,11 +542,11 @@ comment on function billing.ensure_account(uuid) is 'The personal account of a u
 
 -- 10_accounts/20_notifications.sql
 
--- The outbox: what people are to be told, written in the transaction of what it tells of.
+-- The outbox of notifications: a row is written in the same transaction as the change that it reports.
 --
--- Invariant: one row for each dedupe_key, so that a replayed event tells nobody twice. What is queued or being sent is
--- due at next_attempt_at, and nothing else is. One message may stand for many rows: a digest, whose rows name the first
--- of them (digest_id; it names itself), and whose fate is that one's.
+-- Invariant: one row for each dedupe_key, so a replayed event notifies once. Queued and sending rows are due at
+-- next_attempt_at, and no others. A digest is one message for many rows: each has the id of the first one in digest_id, the
+-- first one its own, and all of them share its outcome.
 
 create table billing.notifications (
     id bigint generated always as identity primary key,
@@ -593,7 +593,7 @@ revoke all on billing.notifications from public, anon, authenticated, service_ro
 
 grant select on billing.notifications to service_role;
 
--- The one way in. Customers are told of a kind only if settings.customer_notifications names it.
+-- The only function that adds rows. Customers get a kind only if settings.customer_notifications names it.
 create function billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb)
 returns void
 language sql
@@ -610,12 +610,12 @@ $$;
 
 revoke all on function billing._notify from public, anon, authenticated, service_role;
 
-comment on table billing.notifications is 'What people are to be told; delivered by the worker.';
-comment on column billing.notifications.audience is 'administrators: whoever runs this installation. customer: the owner of the account, if the settings say so.';
-comment on column billing.notifications.reader is 'Whose mail it is: administrators, or a customer''s account.';
-comment on column billing.notifications.status is 'queued, sending: to be delivered. delivered: by every channel. digested: told by the message of digest_id. skipped: nobody is to be told. dead: needs a person; last_error says why.';
+comment on table billing.notifications is 'Notifications; the worker delivers them.';
+comment on column billing.notifications.audience is 'administrators, or customer: the owner of the account, if the kind is enabled in the settings.';
+comment on column billing.notifications.reader is 'The recipient: administrators, or a customer''s account id.';
+comment on column billing.notifications.status is 'queued, sending: to be delivered. delivered: by every channel. digested: part of the message of digest_id. skipped: has no recipient. dead: needs a person; last_error says why.';
 comment on column billing.notifications.delivered_to is 'The channels that took it: a later attempt leaves them out.';
-comment on column billing.notifications.digest_id is 'The notification whose message tells of this one too.';
+comment on column billing.notifications.digest_id is 'The notification whose message includes this one.';
 
 -- 20_catalog/10_plans.sql
 
@@ -12819,7 +12819,7 @@ comment on function billing.delete_product(text, timestamptz) is 'A product was 
 
 -- 58_sync/20_customer_links.sql
 
--- Whose a customer is: linked to an account, or merged with the one that the account really has.
+-- Which account owns a customer: it is linked to the account, or merged with the customer that the account has.
 --
 -- Invariant: a customer gets its account by the app's own server, once and for ever; whatever Stripe had told of it then
 -- gets the account too, and events that waited go on.

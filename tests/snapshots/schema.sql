@@ -2149,17 +2149,17 @@ END) STORED NOT NULL,
     CONSTRAINT undelivered_notifications_say_why CHECK (((status <> ALL (ARRAY['skipped'::text, 'dead'::text])) OR (last_error IS NOT NULL)))
 );
 
-COMMENT ON TABLE billing.notifications IS 'What people are to be told; delivered by the worker.';
+COMMENT ON TABLE billing.notifications IS 'Notifications; the worker delivers them.';
 
-COMMENT ON COLUMN billing.notifications.audience IS 'administrators: whoever runs this installation. customer: the owner of the account, if the settings say so.';
+COMMENT ON COLUMN billing.notifications.audience IS 'administrators, or customer: the owner of the account, if the kind is enabled in the settings.';
 
-COMMENT ON COLUMN billing.notifications.reader IS 'Whose mail it is: administrators, or a customer''s account.';
+COMMENT ON COLUMN billing.notifications.reader IS 'The recipient: administrators, or a customer''s account id.';
 
-COMMENT ON COLUMN billing.notifications.status IS 'queued, sending: to be delivered. delivered: by every channel. digested: told by the message of digest_id. skipped: nobody is to be told. dead: needs a person; last_error says why.';
+COMMENT ON COLUMN billing.notifications.status IS 'queued, sending: to be delivered. delivered: by every channel. digested: part of the message of digest_id. skipped: has no recipient. dead: needs a person; last_error says why.';
 
 COMMENT ON COLUMN billing.notifications.delivered_to IS 'The channels that took it: a later attempt leaves them out.';
 
-COMMENT ON COLUMN billing.notifications.digest_id IS 'The notification whose message tells of this one too.';
+COMMENT ON COLUMN billing.notifications.digest_id IS 'The notification whose message includes this one.';
 
 CREATE FUNCTION billing._digest_notifications(first billing.notifications) RETURNS void
     LANGUAGE plpgsql
@@ -7360,7 +7360,7 @@ begin
     where own.id = _subscription_left_behind.account_id and own.kind = 'personal'
         and users.email_confirmed_at >= users.confirmation_sent_at
         and left_behind.kind = 'personal' and not billing._has_user(left_behind.id)
-        and living.stripe_subscription_id is not null
+        and living.stripe_customer_id = customers.stripe_customer_id
     order by living.started_at desc
     limit 1;
     return v_subscription;
@@ -14161,7 +14161,7 @@ CREATE TABLE billing.settings (
     CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text])))
 );
 
-COMMENT ON TABLE billing.settings IS 'What this installation is told by its owner; one row.';
+COMMENT ON TABLE billing.settings IS 'Settings of this installation; one row.';
 
 COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
 
@@ -14179,7 +14179,7 @@ COMMENT ON COLUMN billing.settings.site_url IS 'Where the app lives; users come 
 
 COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) that users may be sent back to.';
 
-COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Whom checkout sends to the portal instead: subscribers of the same price, of the same product, of anything (account), or nobody (none).';
+COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
 
 COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The most units of a price that one checkout may be for, unless the plan declares seats.';
 
@@ -14191,7 +14191,7 @@ COMMENT ON COLUMN billing.settings.collect_tax_ids IS 'Whether checkout has a fi
 
 COMMENT ON COLUMN billing.settings.billing_address_collection IS 'Whether checkout asks for an address when it needs one (auto), or always (required).';
 
-COMMENT ON COLUMN billing.settings.one_trial_per IS 'Who gets the trial of a plan: whoever never subscribed to its product, never subscribed to anything (account), or everybody (none).';
+COMMENT ON COLUMN billing.settings.one_trial_per IS 'Who gets the trial of a plan: accounts that never subscribed to its product (product), that never subscribed (account), or all (none).';
 
 COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
 
@@ -14201,7 +14201,7 @@ COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long a URL
 
 COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
 
-COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of which customers are told by e-mail, such as {payment_failed,low_balance}; none at first.';
+COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
 
 COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one reader in a notification_window; what goes beyond waits, and comes as one digest.';
 
@@ -14211,9 +14211,9 @@ COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery i
 
 COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; 30 days at least.';
 
-COMMENT ON COLUMN billing.settings.silence_after IS 'After how long without an event from Stripe administrators are told, while there are subscriptions; null: never.';
+COMMENT ON COLUMN billing.settings.silence_after IS 'How long without an event from Stripe before administrators are notified, while there are subscriptions; null: never.';
 
-COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before credits expire their owner is told.';
+COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before credits expire their owner is notified.';
 
 COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events are kept, and the archive of the queue. Their rows stay.';
 

@@ -33,7 +33,7 @@ as $$
     from unnest(_are_origins.urls) as url
 $$;
 
--- Names of Stripe's that an owner may set. What decides whose a payment is, what is bought and for how much is not there.
+-- Stripe's parameters that an owner may set: none that decides the account, the price or the amount of a payment.
 create function billing._are_link_options(options jsonb)
 returns boolean
 language sql
@@ -188,7 +188,7 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.current_time() to anon, authenticated, service_role, billing_worker;
 grant execute on function billing.is_livemode() to anon, authenticated, service_role, billing_worker;
 
-comment on table billing.settings is 'What this installation is told by its owner; one row.';
+comment on table billing.settings is 'Settings of this installation; one row.';
 comment on column billing.settings.livemode is 'True when real money is expected. Events of the other mode are recorded and ignored.';
 comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has asked Stripe. Events that name another account are ignored. Set it to null to move to another account.';
 comment on column billing.settings.initial_credits_per is 'Initial and trial credits are given once for each account and product, or once for each account.';
@@ -197,24 +197,24 @@ comment on column billing.settings.shortfall_policy is 'What becomes of credits 
 comment on column billing.settings.past_due_keeps_features is 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
 comment on column billing.settings.site_url is 'Where the app lives; users come back here from Stripe unless they are sent elsewhere.';
 comment on column billing.settings.allowed_redirect_origins is 'Further origins (scheme://host[:port]) that users may be sent back to.';
-comment on column billing.settings.one_subscription_per is 'Whom checkout sends to the portal instead: subscribers of the same price, of the same product, of anything (account), or nobody (none).';
+comment on column billing.settings.one_subscription_per is 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
 comment on column billing.settings.max_checkout_quantity is 'The most units of a price that one checkout may be for, unless the plan declares seats.';
 comment on column billing.settings.allow_promotion_codes is 'Whether checkout has a field for promotion codes.';
 comment on column billing.settings.automatic_tax is 'Whether Stripe works out the tax at checkout (Stripe Tax must be set up).';
 comment on column billing.settings.collect_tax_ids is 'Whether checkout has a field for a business''s tax id.';
 comment on column billing.settings.billing_address_collection is 'Whether checkout asks for an address when it needs one (auto), or always (required).';
-comment on column billing.settings.one_trial_per is 'Who gets the trial of a plan: whoever never subscribed to its product, never subscribed to anything (account), or everybody (none).';
+comment on column billing.settings.one_trial_per is 'Who gets the trial of a plan: accounts that never subscribed to its product (product), that never subscribed (account), or all (none).';
 comment on column billing.settings.trial_without_card is 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
 comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null for those of the Stripe account.';
 comment on column billing.settings.payment_reference_lifetime is 'How long a URL of a Payment Link names the account that it was handed out for.';
 comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
-comment on column billing.settings.customer_notifications is 'Kinds of which customers are told by e-mail, such as {payment_failed,low_balance}; none at first.';
+comment on column billing.settings.customer_notifications is 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
 comment on column billing.settings.notification_rate is 'The most messages of one kind for one reader in a notification_window; what goes beyond waits, and comes as one digest.';
 comment on column billing.settings.notification_window is 'See notification_rate.';
 comment on column billing.settings.notification_deadline is 'How long delivery is tried before a notification is dead.';
 comment on column billing.settings.notification_retention is 'How long delivered notifications are kept; 30 days at least.';
-comment on column billing.settings.silence_after is 'After how long without an event from Stripe administrators are told, while there are subscriptions; null: never.';
-comment on column billing.settings.expiring_credits_notice is 'How long before credits expire their owner is told.';
+comment on column billing.settings.silence_after is 'How long without an event from Stripe before administrators are notified, while there are subscriptions; null: never.';
+comment on column billing.settings.expiring_credits_notice is 'How long before credits expire their owner is notified.';
 comment on column billing.settings.keep_events_days is 'How long the bodies of applied and ignored events are kept, and the archive of the queue. Their rows stay.';
 comment on column billing.settings.fraud_dry_run is 'Warnings are recorded and nothing is done about them; judge_fraud_warning says what would be.';
 comment on column billing.settings.refund_policy is 'The refund policy as customers are shown it before they buy; evidence in disputes.';

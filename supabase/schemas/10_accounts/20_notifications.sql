@@ -1,8 +1,8 @@
--- The outbox: what people are to be told, written in the transaction of what it tells of.
+-- The outbox of notifications: a row is written in the same transaction as the change that it reports.
 --
--- Invariant: one row for each dedupe_key, so that a replayed event tells nobody twice. What is queued or being sent is
--- due at next_attempt_at, and nothing else is. One message may stand for many rows: a digest, whose rows name the first
--- of them (digest_id; it names itself), and whose fate is that one's.
+-- Invariant: one row for each dedupe_key, so a replayed event notifies once. Queued and sending rows are due at
+-- next_attempt_at, and no others. A digest is one message for many rows: each has the id of the first one in digest_id, the
+-- first one its own, and all of them share its outcome.
 
 create table billing.notifications (
     id bigint generated always as identity primary key,
@@ -49,7 +49,7 @@ revoke all on billing.notifications from public, anon, authenticated, service_ro
 
 grant select on billing.notifications to service_role;
 
--- The one way in. Customers are told of a kind only if settings.customer_notifications names it.
+-- The only function that adds rows. Customers get a kind only if settings.customer_notifications names it.
 create function billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb)
 returns void
 language sql
@@ -66,9 +66,9 @@ $$;
 
 revoke all on function billing._notify from public, anon, authenticated, service_role;
 
-comment on table billing.notifications is 'What people are to be told; delivered by the worker.';
-comment on column billing.notifications.audience is 'administrators: whoever runs this installation. customer: the owner of the account, if the settings say so.';
-comment on column billing.notifications.reader is 'Whose mail it is: administrators, or a customer''s account.';
-comment on column billing.notifications.status is 'queued, sending: to be delivered. delivered: by every channel. digested: told by the message of digest_id. skipped: nobody is to be told. dead: needs a person; last_error says why.';
+comment on table billing.notifications is 'Notifications; the worker delivers them.';
+comment on column billing.notifications.audience is 'administrators, or customer: the owner of the account, if the kind is enabled in the settings.';
+comment on column billing.notifications.reader is 'The recipient: administrators, or a customer''s account id.';
+comment on column billing.notifications.status is 'queued, sending: to be delivered. delivered: by every channel. digested: part of the message of digest_id. skipped: has no recipient. dead: needs a person; last_error says why.';
 comment on column billing.notifications.delivered_to is 'The channels that took it: a later attempt leaves them out.';
-comment on column billing.notifications.digest_id is 'The notification whose message tells of this one too.';
+comment on column billing.notifications.digest_id is 'The notification whose message includes this one.';

@@ -1,4 +1,4 @@
--- Whose a customer is: linked to an account, or merged with the one that the account really has.
+-- Which account owns a customer: it is linked to the account, or merged with the customer that the account has.
 --
 -- Invariant: a customer gets its account by the app's own server, once and for ever; whatever Stripe had told of it then
 -- gets the account too, and events that waited go on.
