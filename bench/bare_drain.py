@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from worker.inbox import BATCH_SIZE, VISIBILITY_SECONDS
+from worker.events.inbox import BATCH_SIZE, VISIBILITY_SECONDS
 
 MONTHLY_CREDITS = 500
 

@@ -7,7 +7,7 @@ Says `ready` when it is connected and `done` at the end. `product` is the worker
 import sys
 
 from bench.bare_drain import connect_bare, drain_bare
-from worker.drain import drain
+from worker.events.drain import drain
 from worker.sessions import connect
 from worker.settings import Settings
 

@@ -11,7 +11,7 @@ from devstack.migrate import migrate
 from devstack.paths import migrations_directory
 from devstack.postgres import Postgres
 from devstack.scaffold import create_database
-from worker.drain import drain
+from worker.events.drain import drain
 from worker.sessions import connect
 from worker.settings import Settings
 

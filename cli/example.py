@@ -9,11 +9,11 @@ import stripe
 from deno import find_deno_bin  # pyright: ignore[reportMissingTypeStubs]
 from psycopg.rows import dict_row
 
-from cli.plan_changes import steps
-from cli.plan_file import read_plan_file
-from cli.plan_push import take
-from cli.plan_sync import sync_catalogue
-from cli.stripe_catalogue import stripe_account
+from cli.plans.catalogue import stripe_account
+from cli.plans.changes import steps
+from cli.plans.file import read_plan_file
+from cli.plans.push import take
+from cli.plans.sync import sync_catalogue
 from devstack.deno_process import DenoProcess, deno_environment, spawn
 from devstack.errors import LocalStackError
 from devstack.paths import example_directory

@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cli import (
+from cli.commands import (
     checkout,
-    credits,
     customers,
     demo,
     dev,
     events,
-    fraud,
     links,
     notifications,
     plans,
@@ -23,6 +21,8 @@ from cli import (
     testdata,
     trigger,
 )
+from cli.commands.credits import read as credits
+from cli.commands.fraud import queue as fraud
 from cli.dashboard.command import dashboard
 from cli.output import err
 from worker.errors import BillingError

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from cli.database import Connection, Row, call, rows
 from cli.open_checkout import answer, once
 from cli.output import CliError
-from worker.links import Deactivator, RetiredLink, settle
+from worker.jobs.links import Deactivator, RetiredLink, settle
 from worker.settings import Settings
 
 _CHANGED = "the plan was changed in the meantime: run it again"

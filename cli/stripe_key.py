@@ -8,7 +8,7 @@ import stripe
 
 from cli.database import Connection
 from cli.output import CliError
-from cli.stripe_catalogue import refusal
+from cli.plans.catalogue import refusal
 from worker.account import ask, check_answer, check_mode, read_books
 from worker.settings import Settings
 

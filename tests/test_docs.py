@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cli.trigger import events as triggers
-from worker.decide import DECIDERS
+from cli.commands.trigger import events as triggers
+from worker.events.decide import DECIDERS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [

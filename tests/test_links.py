@@ -16,7 +16,7 @@ from cli.main import main
 from tests.sql.calls import sync_price, sync_product
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
-from worker.links import take
+from worker.jobs.links import take
 
 Run = Callable[..., Any]
 

@@ -46,7 +46,7 @@ def test_the_wheel_carries_what_a_project_needs(tmp_path: Path) -> None:
     }
     wanted |= {"devstack/_supabase/config.toml", "devstack/_supabase/functions/stripe-webhook/index.ts"}
     wanted |= {"devstack/scaffold.sql", "devstack/functions.ts", "worker/run.py"}
-    wanted |= {f"worker/templates/{file.name}" for file in (ROOT / "worker/templates").iterdir()}
+    wanted |= {f"worker/jobs/templates/{file.name}" for file in (ROOT / "worker/jobs/templates").iterdir()}
     wanted |= {
         str(path.relative_to(ROOT))
         for folder in ("templates", "static")

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from cli.plan_file import (
+from cli.plans.file import (
     CHOICES,
     CREDITS_MAX,
     CREDITS_PER_UNIT,

@@ -16,12 +16,12 @@ import pytest
 import stripe
 
 from cli.main import main
-from cli.plan_tables import price_text
-from cli.stripe_catalogue import StripeAccount, idempotency_keys
+from cli.plans.catalogue import StripeAccount, idempotency_keys
+from cli.plans.tables import price_text
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database
 from tests.worker.conftest import drain_with_stripe
-from worker.fetch import StripeReader
+from worker.events.fetch import StripeReader
 from worker.sessions import connect
 from worker.settings import Settings
 
@@ -48,7 +48,7 @@ def run(
     }  # fmt: skip
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("cli.stripe_catalogue.REQUEST_RETRIES", 0)
+    monkeypatch.setattr("cli.plans.catalogue.REQUEST_RETRIES", 0)
 
     def run(*arguments: object, expect: int = 0) -> Any:
         monkeypatch.setattr(sys, "argv", ["till", "plans", *map(str, arguments)])
@@ -73,7 +73,7 @@ def let_a_second_pass(local: Local) -> None:
 def test_every_page_comes_active_and_archived(
     local: Local, conn: Connection, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.stripe_catalogue.PAGE", 2)
+    monkeypatch.setattr("cli.plans.catalogue.PAGE", 2)
     made = [local.price(1000 + n, lookup_key=f"plan_{n}") for n in range(5)]
     local.client.prices.update(made[1].id, {"active": False})
     local.client.products.update(made[2].product, {"active": False})
@@ -196,11 +196,11 @@ def test_of_two_states_of_one_second_the_later_answer_stands(
     def a_second_goes_by(_seconds: float) -> None:
         local.world.pretended_time += 1
 
-    monkeypatch.setattr("cli.plan_sync.time.sleep", a_second_goes_by)
+    monkeypatch.setattr("cli.plans.sync.time.sleep", a_second_goes_by)
     run("sync")
     assert found(conn, "select nickname from billing.plans") == [("later in that second",)]
     assert local.world.pretended_time == 1_800_000_001, "one wait does for all objects"
-    monkeypatch.setattr("cli.plan_sync.time.sleep", lambda _: None)
+    monkeypatch.setattr("cli.plans.sync.time.sleep", lambda _: None)
     assert "no later than what is held" in run("sync", expect=1).err
 
 

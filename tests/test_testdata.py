@@ -10,8 +10,8 @@ import psycopg
 import pytest
 import stripe
 
+from cli.commands.testdata import BANKS, CARDS, Card, dashboard_url
 from cli.main import main
-from cli.testdata import BANKS, CARDS, Card, dashboard_url
 from stripe_local.resources.cards import BY_NAME, BY_NUMBER
 from tests.stripe_local.conftest import Local, _serve, until
 from tests.support import Database

@@ -16,7 +16,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from worker import metrics
-from worker.failures import raise_if_lost
+from worker.events.failures import raise_if_lost
 
 CLOCK_SECONDS = 5.0
 # What one chunk locks, and so how long a batch may have to wait for it: some 30 ms. An account costs 0.25 ms to grant a

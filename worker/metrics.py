@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
-from worker.outcomes import Outcome
+from worker.events.outcomes import Outcome
 
 EVENTS = Counter("till_events_total", "Attempts at Stripe events, by how they ended.", ["outcome"])
 UNKNOWN_API_VERSIONS = Counter(

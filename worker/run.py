@@ -14,20 +14,21 @@ import psycopg
 import structlog
 from psycopg import Connection
 
-from worker import inbox, metrics
+from worker import metrics
 from worker.account import KeyCheck
-from worker.charge import Charger
 from worker.clock import Clock
-from worker.drain import drain, report
-from worker.emails import AddressWriter, EmailFollower
-from worker.errands import Errands
-from worker.fetch import StripeReader
-from worker.fraud import Enforcer, FraudFighter
-from worker.links import Deactivator, LinkCloser
-from worker.lookups import Lookups
-from worker.mend import Mender
-from worker.notify import Notifier
-from worker.recharge import Recharger
+from worker.events import inbox
+from worker.events.drain import drain, report
+from worker.events.fetch import StripeReader
+from worker.events.lookups import Lookups
+from worker.events.mend import Mender
+from worker.jobs.charge import Charger
+from worker.jobs.emails import AddressWriter, EmailFollower
+from worker.jobs.errands import Errands
+from worker.jobs.fraud import Enforcer, FraudFighter
+from worker.jobs.links import Deactivator, LinkCloser
+from worker.jobs.notify import Notifier
+from worker.jobs.recharge import Recharger
 from worker.remind import Reminder
 from worker.sessions import connect
 from worker.settings import Settings

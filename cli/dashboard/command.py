@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli.credit_call import actor_or_user
+from cli.commands.credits.call import actor_or_user
 from cli.output import err, out
 from devstack.private import private
 

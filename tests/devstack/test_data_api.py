@@ -25,7 +25,7 @@ import pytest
 from deno import find_deno_bin
 from supabase import ClientOptions, create_client
 
-from cli.dev import warn_of_the_data_api
+from cli.commands.dev import warn_of_the_data_api
 from devstack.data_api import DataApi, api_keys, data_api_settings
 from devstack.deno_process import STOP_SECONDS
 from devstack.env_file import read_env_file

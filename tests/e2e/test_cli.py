@@ -9,7 +9,7 @@ import httpx
 import jwt
 import pytest
 
-from cli.trigger import events as triggers
+from cli.commands.trigger import events as triggers
 from devstack.stack import Stack
 
 Till = Callable[..., Any]

@@ -19,7 +19,7 @@ from devstack.env_file import read_env_file
 from devstack.postgres import Postgres
 from devstack.stack import Stack
 from tests.e2e.conftest import wait_until
-from worker.inbox import VISIBILITY_SECONDS
+from worker.events.inbox import VISIBILITY_SECONDS
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def test_waiting_ends_when_the_session_does(
     shop: Shop, till: Till, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
     shop.sign_up()
-    monkeypatch.setattr("cli.checkout.WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("cli.commands.checkout.WAIT_SECONDS", 0.01)
     finish = {
         "complete": lambda session: complete(shop.world, session, {"payment_method": "pm_card_visa"}),
         "expired": lambda session: shop.client.checkout.sessions.expire(session["id"]),

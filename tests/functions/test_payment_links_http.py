@@ -18,7 +18,7 @@ from tests.functions.test_checkout_http import forged
 from tests.support import Database
 from tests.worker.conftest import drain_with_stripe, make_due
 from tests.worker.events import Event, receive
-from worker.fetch import StripeReader
+from worker.events.fetch import StripeReader
 from worker.sessions import connect
 from worker.settings import Settings
 

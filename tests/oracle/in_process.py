@@ -12,7 +12,7 @@ from stripe_local.control import ACTS
 from stripe_local.resources.account import run_until
 from stripe_local.store import Object
 from stripe_local.world import World
-from worker.fetch import StripeReader
+from worker.events.fetch import StripeReader
 
 KEY = "sk_test_oracle"
 

@@ -12,10 +12,10 @@ import pytest
 from tests.support import Database, account_of, create_user
 from tests.worker.events import Event, catalogue, receive
 from tests.worker.stripe_stub import StripeStub, stripe_stub
-from worker.drain import Settled, drain
-from worker.fetch import StripeReader
-from worker.lookups import Lookups, look_up
-from worker.outcomes import Fetch, Outcome, Refetch
+from worker.events.drain import Settled, drain
+from worker.events.fetch import StripeReader
+from worker.events.lookups import Lookups, look_up
+from worker.events.outcomes import Fetch, Outcome, Refetch
 from worker.sessions import connect
 from worker.settings import Settings
 

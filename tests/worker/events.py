@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 
-from worker.inbox import Message
+from worker.events.inbox import Message
 
 API_VERSION = "2026-10-28.endive"
 MONTH_SECONDS = 31 * 86_400  # of January

@@ -19,11 +19,11 @@ from tests.worker import events
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import JANUARY, Event
 from worker.account import KeyCheck
-from worker.charge import Charger
 from worker.errors import WrongStripeKey
-from worker.fetch import StripeReader
-from worker.outcomes import Done, RetryLater
-from worker.recharges import Recharge, Unknown
+from worker.events.fetch import StripeReader
+from worker.events.outcomes import Done, RetryLater
+from worker.jobs.charge import Charger
+from worker.jobs.recharges import Recharge, Unknown
 from worker.run import run
 from worker.sessions import connect
 from worker.settings import Settings, is_live

@@ -8,7 +8,7 @@ import pytest
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTHLY_CREDITS, Event, paid
-from worker.outcomes import Done, RetryLater
+from worker.events.outcomes import Done, RetryLater
 
 CARD = {"fingerprint": "finger"}
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.worker import events
-from worker.commands import (
+from worker.events.commands import (
     _KINDS,
     Command,
     SyncCreditNote,
@@ -20,10 +20,10 @@ from worker.commands import (
     parameters_of,
     sql_of,
 )
-from worker.decide import sync
-from worker.fetch import _PATHS
-from worker.normalise import normalise_object
-from worker.shapes import Node
+from worker.events.decide import sync
+from worker.events.fetch import _PATHS
+from worker.events.normalise import normalise_object
+from worker.events.shapes import Node
 
 KINDS: tuple[type[Command], ...] = get_args(Command)
 _FUNCTION = """

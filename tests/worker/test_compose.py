@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from worker.compose import TEMPLATES, Composer, Message
-from worker.outbox import Notification
+from worker.jobs.compose import TEMPLATES, Composer, Message
+from worker.jobs.outbox import Notification
 
 ACCOUNT = UUID("6b1f0c52-0000-4000-8000-000000000000")
 DAY = "2027-01-05T12:00:00+00:00"

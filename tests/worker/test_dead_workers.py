@@ -14,16 +14,16 @@ from tests.worker.conftest import Shop
 from tests.worker.events import paid, receive
 from tests.worker.test_process import FIRST_MONTH, Process, balance, start_worker, until
 from tests.worker.test_process import shop as shop_of
-from worker.failures import ATTEMPTS_MAX
-from worker.outcomes import Dead, Done
+from worker.events.failures import ATTEMPTS_MAX
+from worker.events.outcomes import Dead, Done
 
 __all__ = ["start_worker"]  # a fixture
 
 # The worker's own, whose normaliser is killed by one event.
 _POISONED_WORKER = """
 import os, signal, sys
-from worker import drain as drain_module
-from worker.inbox import start
+from worker.events import drain as drain_module
+from worker.events.inbox import start
 from worker.sessions import connect
 from worker.settings import Settings
 

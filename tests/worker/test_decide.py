@@ -7,7 +7,8 @@ import pytest
 
 from tests.worker import events
 from tests.worker.events import JANUARY, Event, message, moment
-from worker.commands import (
+from worker.errors import UnknownShape
+from worker.events.commands import (
     Command,
     DeletePrice,
     DeleteProduct,
@@ -27,11 +28,10 @@ from worker.commands import (
     SyncReview,
     SyncSubscription,
 )
-from worker.decide import DECIDERS, IGNORED, Fetched, decide, needs, reason_to_ignore
-from worker.errors import UnknownShape
-from worker.normalise import normalise, normalise_object
-from worker.objects import Charge, StripeObject
-from worker.shapes import Node
+from worker.events.decide import DECIDERS, IGNORED, Fetched, decide, needs, reason_to_ignore
+from worker.events.normalise import normalise, normalise_object
+from worker.events.objects import Charge, StripeObject
+from worker.events.shapes import Node
 
 AS_OF = moment(JANUARY)
 ANSWERED_AT = moment(JANUARY + 60)

@@ -13,7 +13,7 @@ from tests.support import Database, account_of, as_role, create_user
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, Event, paid
-from worker.outcomes import Dead, Done, Parked
+from worker.events.outcomes import Dead, Done, Parked
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
 

@@ -9,11 +9,11 @@ import pytest
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, Event, paid, receive
-from worker import drain as drain_module
-from worker.apply import Job
-from worker.decide import IGNORED
-from worker.drain import drain
-from worker.outcomes import Dead, Done, Ignored, Parked
+from worker.events import drain as drain_module
+from worker.events.apply import Job
+from worker.events.decide import IGNORED
+from worker.events.drain import drain
+from worker.events.outcomes import Dead, Done, Ignored, Parked
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
 

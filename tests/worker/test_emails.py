@@ -12,8 +12,8 @@ import pytest
 from tests.stripe_local.conftest import KEY, Local, _serve, until
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
-from worker.emails import AddressWriter, Answer, EmailChange, EmailFollower, settle, take
-from worker.fetch import StripeReader
+from worker.events.fetch import StripeReader
+from worker.jobs.emails import AddressWriter, Answer, EmailChange, EmailFollower, settle, take
 from worker.run import run
 from worker.settings import Settings
 

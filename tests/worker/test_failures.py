@@ -14,19 +14,19 @@ from structlog.testing import capture_logs
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, Event, paid
-from worker import drain as drain_module
-from worker import failures
-from worker.apply import Job
-from worker.drain import drain
-from worker.failures import (
+from worker.events import drain as drain_module
+from worker.events import failures
+from worker.events.apply import Job
+from worker.events.drain import drain
+from worker.events.failures import (
     ATTEMPTS_MAX,
     BACKOFF_MAX_SECONDS,
     backoff_seconds,
     is_of_installation,
     outcome_of_database_error,
 )
-from worker.fetch import StripeReader
-from worker.outcomes import Dead, Done, Parked, RetryLater
+from worker.events.fetch import StripeReader
+from worker.events.outcomes import Dead, Done, Parked, RetryLater
 from worker.sessions import connect
 from worker.settings import Settings
 
@@ -163,7 +163,7 @@ def test_a_connection_lost_after_the_commit_repeats_nothing(
 
 _POISONED_WORKER = """
 import os, signal, sys
-from worker import drain as drain_module
+from worker.events import drain as drain_module
 from worker.sessions import connect
 from worker.settings import Settings
 

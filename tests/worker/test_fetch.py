@@ -9,13 +9,13 @@ from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import JANUARY, Event
 from tests.worker.stripe_stub import StripeStub
-from worker.decide import Fetched
 from worker.errors import StripeUnavailable
-from worker.fetch import StripeReader
-from worker.normalise import normalise_object
-from worker.objects import CheckoutSession, CreditNote, Invoice
-from worker.outcomes import Dead, Done, RetryLater
-from worker.shapes import Node
+from worker.events.decide import Fetched
+from worker.events.fetch import StripeReader
+from worker.events.normalise import normalise_object
+from worker.events.objects import CheckoutSession, CreditNote, Invoice
+from worker.events.outcomes import Dead, Done, RetryLater
+from worker.events.shapes import Node
 
 DATE = "Thu, 01 Jan 2026 00:01:00"
 WRONG_DATES = {

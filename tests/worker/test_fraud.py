@@ -17,9 +17,9 @@ from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import Event
-from worker.fetch import StripeReader
-from worker.fraud import ACTION, Answer, Enforcer, FraudAction, FraudFighter, settle, take
-from worker.links import Deactivator, RetiredLink
+from worker.events.fetch import StripeReader
+from worker.jobs.fraud import ACTION, Answer, Enforcer, FraudAction, FraudFighter, settle, take
+from worker.jobs.links import Deactivator, RetiredLink
 from worker.run import run
 from worker.settings import Settings
 

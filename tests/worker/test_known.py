@@ -11,10 +11,10 @@ from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import Event
 from tests.worker.stripe_stub import StripeStub
-from worker import objects
-from worker.known import KNOWN_VALUES
-from worker.objects import StripeObject
-from worker.outcomes import Dead, Done
+from worker.events import objects
+from worker.events.known import KNOWN_VALUES
+from worker.events.objects import StripeObject
+from worker.events.outcomes import Dead, Done
 
 TABLES: dict[type[StripeObject], str] = {
     objects.Charge: "payments",

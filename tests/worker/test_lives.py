@@ -23,7 +23,7 @@ from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import Event
-from worker.fetch import StripeReader
+from worker.events.fetch import StripeReader
 
 VERSIONS = [
     "2025-02-24.acacia",

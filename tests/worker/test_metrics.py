@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import Event, message, paid
-from worker import drain as drain_module
-from worker.normalise import is_known_api_version, normalise
-from worker.outcomes import Done, RetryLater
+from worker.events import drain as drain_module
+from worker.events.normalise import is_known_api_version, normalise
+from worker.events.outcomes import Done, RetryLater
 
 NEWER = "2027-03-31.ficus"
 

@@ -20,7 +20,7 @@ from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import Event
 from tests.worker.test_lives import DAY, ORDERS, PORTION, Life, shuffled
-from worker.fetch import StripeReader
+from worker.events.fetch import StripeReader
 
 VERSIONS = ["2025-02-24.acacia", "2026-10-28.endive"]
 PRICE = 2000

@@ -9,9 +9,9 @@ import pytest
 from tests.worker import events
 from tests.worker.events import Event, message, moment
 from worker.errors import UnknownShape
-from worker.normalise import normalise
-from worker.normalise_money import READERS
-from worker.objects import (
+from worker.events.normalise import normalise
+from worker.events.normalise_money import READERS
+from worker.events.objects import (
     CheckoutSession,
     CreditNote,
     CreditNoteLine,
@@ -27,7 +27,7 @@ from worker.objects import (
     Subscription,
     SubscriptionItem,
 )
-from worker.shapes import Node
+from worker.events.shapes import Node
 
 BODIES: dict[str, dict[str, Any]] = {
     "product.created": events.product(),

@@ -22,9 +22,9 @@ from tests.sql.calls import fetch, value
 from tests.sql.test_notifications import WINDOW, let_pass, opt_in, tell
 from tests.support import Database, account_of, create_user
 from tests.worker.inboxes import HOST, MailServer, Webhook, mail_server, webhook
-from worker.channels import Channel, administrator_channels, customer_channel
 from worker.errors import SettingsError
-from worker.notify import Notifier
+from worker.jobs.channels import Channel, administrator_channels, customer_channel
+from worker.jobs.notify import Notifier
 from worker.run import run
 from worker.sessions import connect
 from worker.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTHLY_CREDITS, Event, catalogue, paid
-from worker.outcomes import Done
+from worker.events.outcomes import Done
 
 LIVES = 2
 ORDERS = 2

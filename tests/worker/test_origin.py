@@ -11,8 +11,8 @@ from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import Event, paid
 from tests.worker.test_account import ask, happen, local, note, worker
-from worker.origin import named_account, reason_of_other_account
-from worker.outcomes import Done, Ignored
+from worker.events.origin import named_account, reason_of_other_account
+from worker.events.outcomes import Done, Ignored
 
 __all__ = ["local", "worker"]  # fixtures
 

@@ -18,13 +18,13 @@ from tests.support import Database, account_of, create_user
 from tests.worker import events
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTHLY_CREDITS, Event, paid
-from worker.commands import SyncPaymentLink
-from worker.decide import decide
-from worker.fetch import StripeReader
-from worker.links import Deactivator, LinkCloser, RetiredLink, settle, take
-from worker.normalise import normalise
-from worker.objects import PaymentLink
-from worker.outcomes import Done, Parked
+from worker.events.commands import SyncPaymentLink
+from worker.events.decide import decide
+from worker.events.fetch import StripeReader
+from worker.events.normalise import normalise
+from worker.events.objects import PaymentLink
+from worker.events.outcomes import Done, Parked
+from worker.jobs.links import Deactivator, LinkCloser, RetiredLink, settle, take
 from worker.run import run
 from worker.settings import Settings
 

@@ -20,20 +20,20 @@ from tests.worker import events
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import JANUARY, Event, message, moment
 from tests.worker.stripe_stub import StripeStub
-from worker.charge import KEY_SECONDS, NEVER_AGAIN, Charger
-from worker.commands import SyncCheckoutSession, SyncPaymentIntent
-from worker.decide import Fetched, decide, needs
-from worker.errands import PARALLEL_TASKS
-from worker.fetch import StripeReader
-from worker.normalise import normalise, normalise_object
-from worker.objects import CheckoutLineItem, CheckoutSession
-from worker.outcomes import Dead, Parked, RetryLater
-from worker.recharge import Recharger
-from worker.recharges import Answer, Recharge, Unknown, settle, take
+from worker.events.commands import SyncCheckoutSession, SyncPaymentIntent
+from worker.events.decide import Fetched, decide, needs
+from worker.events.fetch import StripeReader
+from worker.events.normalise import normalise, normalise_object
+from worker.events.objects import CheckoutLineItem, CheckoutSession
+from worker.events.outcomes import Dead, Parked, RetryLater
+from worker.events.shapes import Node
+from worker.jobs.charge import KEY_SECONDS, NEVER_AGAIN, Charger
+from worker.jobs.errands import PARALLEL_TASKS
+from worker.jobs.recharge import Recharger
+from worker.jobs.recharges import Answer, Recharge, Unknown, settle, take
 from worker.run import run
 from worker.sessions import connect
 from worker.settings import Settings
-from worker.shapes import Node
 
 PACK_CREDITS = 500
 PRICE = 2000

@@ -15,10 +15,10 @@ from tests.support import account_of, create_user
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import Event, message, moment
-from worker.normalise import API_FAMILIES, normalise, normalise_object
-from worker.objects import CreditNote, Invoice, InvoiceLine, InvoicePayment, Subscription
-from worker.outcomes import Dead
-from worker.shapes import Node
+from worker.events.normalise import API_FAMILIES, normalise, normalise_object
+from worker.events.objects import CreditNote, Invoice, InvoiceLine, InvoicePayment, Subscription
+from worker.events.outcomes import Dead
+from worker.events.shapes import Node
 
 VERSIONS = [
     "2025-02-24.acacia",

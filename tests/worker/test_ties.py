@@ -10,7 +10,7 @@ from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTHLY_CREDITS, Event, paid, start_of
 from tests.worker.stripe_stub import StripeStub
-from worker.outcomes import Dead, Done, Refetch, RetryLater
+from worker.events.outcomes import Dead, Done, Refetch, RetryLater
 
 
 def update(number: int = 0, created: int = JANUARY, **changes: Any) -> Event:

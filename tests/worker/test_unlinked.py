@@ -9,7 +9,7 @@ from tests.support import account_of, create_user
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTHLY_CREDITS, Event, paid
-from worker.outcomes import Done, Parked
+from worker.events.outcomes import Done, Parked
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
 

@@ -1,0 +1,163 @@
+"""`till checkout` and `till portal`: a user → the page of Stripe's where they buy, or change what they have."""
+
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+from cli.database import Connection, Row, account_id_of, connect, row, rows
+from cli.output import AsJson, CliError, err, out, print_json
+
+if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
+    import stripe
+
+WAIT_SECONDS = 2.0
+
+User = Annotated[
+    str | None, typer.Option("--user", help="Who buys: a user's e-mail address or id.", metavar="EMAIL")
+]
+ForAccount = Annotated[
+    str | None,
+    typer.Option(
+        "--account",
+        help="For which account: its id, or a Stripe customer id. Its owner buys, unless --user says who.",
+        metavar="ID",
+    ),
+]
+Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+
+
+class Flow(StrEnum):
+    """A page deep inside the portal."""
+
+    CANCEL = "cancel"
+    UPDATE_PLAN = "update_plan"
+    UPDATE_CARD = "update_card"
+
+
+def checkout(
+    user: User = None,
+    account: ForAccount = None,
+    plan: Annotated[str | None, typer.Option(help="Lookup key or price id of a plan.", metavar="KEY")] = None,
+    pack: Annotated[str | None, typer.Option(help="Lookup key or price id of a pack.", metavar="KEY")] = None,
+    quantity: Annotated[
+        int | None, typer.Option(help="Seats, or packs; the fewest there are if left out.", min=1)
+    ] = None,
+    save_card: Annotated[
+        bool, typer.Option("--save-card", help="Keep the card of a pack for recharges.")
+    ] = False,
+    success_url: Annotated[
+        str | None, typer.Option(help="Where they come back to after paying.", metavar="URL")
+    ] = None,
+    cancel_url: Annotated[
+        str | None, typer.Option(help="Where they come back to without.", metavar="URL")
+    ] = None,
+    open_page: Open = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until it is paid; fails when it expires.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Open a Checkout Session for a user and print its URL.
+
+    The same rules as the edge function's: the same customer, the plans on sale, the owner's settings.
+    """
+    if (plan is None) == (pack is None):
+        raise typer.BadParameter("name either a plan or a pack", param_hint="--plan, --pack")
+    from cli.open_checkout import open_checkout
+    from cli.plans.catalogue import stripe_settings
+    from cli.stripe_key import check_key, stripe_client
+
+    settings = stripe_settings()
+    with connect() as conn, stripe_client(settings) as client:
+        check_key(conn, settings)
+        buyer = _buyer(conn, user, account)
+        order = {
+            "plan": plan, "pack": pack, "quantity": quantity, "success_url": success_url, "cancel_url": cancel_url,
+            "save_card": save_card,
+        }  # fmt: skip
+        session = open_checkout(conn, client, buyer | order)
+        _show(
+            {"id": session.id, "url": session.url, "expires_at": session.expires_at},
+            open_page,
+            as_json=as_json,
+        )
+        if wait:
+            _wait_until_paid(client, session)
+
+
+def portal(
+    user: User = None,
+    account: ForAccount = None,
+    flow: Annotated[
+        Flow | None, typer.Option(help="Lead to one page: cancel, change the plan, or change the card.")
+    ] = None,
+    return_url: Annotated[str | None, typer.Option(help="Where they come back to.", metavar="URL")] = None,
+    open_page: Open = False,
+    as_json: AsJson = False,
+) -> None:
+    """Open a session of a user's customer portal and print its URL. It is good for minutes."""
+    from cli.open_checkout import answer
+    from cli.plans.catalogue import stripe_settings
+    from cli.stripe_key import check_key, stripe_client
+
+    settings = stripe_settings()
+    with connect() as conn, stripe_client(settings) as client:
+        check_key(conn, settings)
+        buyer = _buyer(conn, user, account)
+        prepared = answer(conn, "prepare_portal", **buyer, return_url=return_url, flow=flow)
+        session = client.billing_portal.sessions.create(prepared["params"])
+    _show({"id": session.id, "url": session.url}, open_page, as_json=as_json)
+
+
+def _buyer(conn: Connection, user: str | None, account: str | None) -> Row:
+    """Who buys for which account, as the database's functions take them."""
+    if user is None and account is None:
+        raise typer.BadParameter("say who buys", param_hint="--user, --account")
+    account_id = None if account is None else account_id_of(conn, account)
+    if user is not None:
+        found = rows(
+            conn,
+            "select id from auth.users where email = lower(%(it)s) or id::text = lower(%(it)s)",
+            {"it": user},
+        )
+        if not found:
+            raise CliError(f"no user {user!r}: give the e-mail address or the id of one who has signed up")
+        return {"user_id": found[0]["id"], "account_id": account_id}
+    owner = row(
+        conn,
+        "select coalesce(accounts.owner_id, ("
+        "select user_id from billing.account_members where account_id = accounts.id and role = 'owner' "
+        "order by user_id limit 1)) as id from billing.accounts where id = %(it)s",
+        {"it": account_id},
+    )
+    if owner["id"] is None:
+        raise CliError(f"account {account_id} has no owner: say with --user who buys")
+    return {"user_id": owner["id"], "account_id": account_id}
+
+
+def _show(session: dict[str, Any], open_page: bool, *, as_json: bool) -> None:
+    if as_json:
+        print_json(session)
+    else:
+        out.print(session["url"], markup=False, highlight=False)
+    if open_page and typer.launch(session["url"]) != 0:
+        err.print("no browser could be opened", style="dim")
+
+
+def _wait_until_paid(client: Any, session: "stripe.checkout.Session") -> None:
+    progress = Progress(
+        SpinnerColumn(), "waiting for the payment", TimeElapsedColumn(),
+        console=err, transient=True, disable=not err.is_terminal,
+    )  # fmt: skip
+    progress.add_task("", total=None)
+    with progress:
+        while session.status == "open":
+            time.sleep(WAIT_SECONDS)
+            session = client.checkout.sessions.retrieve(session.id)
+    if session.status != "complete":
+        raise CliError(f"{session.id} is {session.status}, nothing was paid: run it again for another one")
+    told = "the bank takes its time" if session.payment_status == "unpaid" else "done"
+    err.print(f"{session.id}: {told}", style="dim", highlight=False)

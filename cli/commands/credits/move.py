@@ -1,0 +1,172 @@
+"""`till credits grant`, `spend`, `refund`, `transfer` and holds: each is one call that moves credits."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from cli.commands.credits.call import (
+    Account,
+    Amount,
+    Description,
+    ExpiresIn,
+    Feature,
+    HoldId,
+    Key,
+    Part,
+    Reference,
+    interval,
+    key_or_new,
+    perform,
+    utc,
+)
+from cli.output import AsJson
+
+
+def grant(
+    account: Account,
+    amount: Amount,
+    key: Key = None,
+    description: Description = None,
+    source: Annotated[str, typer.Option(help="Where the credits come from.")] = "till.grant",
+    reference: Reference = None,
+    opens_at: Annotated[
+        datetime | None, typer.Option(help="When they open, at once if left out (UTC).")
+    ] = None,
+    expires_at: Annotated[
+        datetime | None, typer.Option(help="When what is left of them expires (UTC).")
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Lots of a lower number are spent first.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Grant credits to an account, at once or at a later time."""
+    opening: dict[str, Any] = {} if opens_at is None else {"effective_at": utc(opens_at)}
+    perform(
+        "grant_credits" if opens_at is None else "schedule_credits",
+        as_json=as_json,
+        account_id=account,
+        amount=amount,
+        idempotency_key=key_or_new(key),
+        description=description,
+        source=source,
+        reference_id=reference,
+        expires_at=utc(expires_at),
+        priority=priority,
+        **opening,
+    )
+
+
+def spend(
+    account: Account,
+    amount: Amount,
+    key: Key = None,
+    description: Description = None,
+    feature: Feature = None,
+    reference: Reference = None,
+    up_to: Annotated[bool, typer.Option("--up-to", help="Take what there is, where it is less.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Spend credits of an account; refused below zero and while the account is frozen."""
+    perform(
+        "spend_credits",
+        as_json=as_json,
+        account_id=account,
+        amount=amount,
+        idempotency_key=key_or_new(key),
+        description=description,
+        feature=feature,
+        reference_id=reference,
+        up_to=up_to,
+    )
+
+
+def refund(
+    entry_id: Annotated[int, typer.Argument(help="Id of the spend or capture, as `history` prints it.")],
+    amount: Part = None,
+    key: Key = None,
+    description: Description = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a spend back to the lots that it came from."""
+    perform(
+        "refund_spend",
+        as_json=as_json,
+        entry_id=entry_id,
+        amount=amount,
+        idempotency_key=key_or_new(key),
+        description=description,
+    )
+
+
+def transfer(
+    giver: Annotated[str, typer.Argument(metavar="FROM", help="The account that gives, as elsewhere.")],
+    taker: Annotated[str, typer.Argument(metavar="TO", help="The account that takes, as elsewhere.")],
+    amount: Amount,
+    key: Key = None,
+    description: Description = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move credits to another account; they keep their priority and their expiry."""
+    perform(
+        "transfer_credits",
+        as_json=as_json,
+        from_account_id=giver,
+        to_account_id=taker,
+        amount=amount,
+        idempotency_key=key_or_new(key),
+        description=description,
+    )
+
+
+def hold(
+    account: Account,
+    amount: Amount,
+    key: Key = None,
+    expires_in: ExpiresIn = "1 hour",
+    description: Description = None,
+    feature: Feature = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set credits aside for work in progress, until they are captured or released, or time is over."""
+    perform(
+        "hold_credits",
+        as_json=as_json,
+        account_id=account,
+        amount=amount,
+        idempotency_key=key_or_new(key),
+        expires_in=interval(expires_in),
+        description=description,
+        feature=feature,
+    )
+
+
+def capture(
+    hold_id: HoldId,
+    amount: Part = None,
+    key: Key = None,
+    description: Description = None,
+    release_rest: Annotated[
+        bool, typer.Option("--release-rest", help="Give back what is left of the hold.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Spend credits of a hold, all of them or part."""
+    perform(
+        "capture_hold",
+        as_json=as_json,
+        hold_id=hold_id,
+        amount=amount,
+        idempotency_key=key_or_new(key),
+        description=description,
+        release_rest=release_rest,
+    )
+
+
+def release(hold_id: HoldId, key: Key = None, as_json: AsJson = False) -> None:
+    """Give back what a hold still has set aside."""
+    perform("release_hold", as_json=as_json, hold_id=hold_id, idempotency_key=key_or_new(key))
+
+
+def extend(hold_id: HoldId, expires_in: ExpiresIn = "1 hour", as_json: AsJson = False) -> None:
+    """Keep a hold open for a time from now; never shortens it."""
+    perform("extend_hold", as_json=as_json, hold_id=hold_id, expires_in=interval(expires_in))

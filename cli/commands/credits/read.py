@@ -1,0 +1,144 @@
+"""`till credits …`: what an account has, had and did; the commands that move credits come from beside it."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from cli.commands.credits.administer import adjust, close, limits, reinstate, reopen, revoke
+from cli.commands.credits.allocate import allocate, expire
+from cli.commands.credits.call import Account, print_record, utc
+from cli.commands.credits.held import approve, held, refuse
+from cli.commands.credits.move import capture, extend, grant, hold, refund, release, spend, transfer
+from cli.database import Connection, Row, account_id_of, call, connect, row, rows
+from cli.output import AsJson, err, print_rows
+
+app = typer.Typer(no_args_is_help=True, help="Read and move an account's credits.")
+
+Since = Annotated[
+    datetime | None, typer.Option("--from", help="First moment (UTC); this month's if left out.")
+]
+Until = Annotated[datetime | None, typer.Option("--to", help="Up to this moment (UTC); now if left out.")]
+
+
+@app.command()
+def balance(
+    account: Account,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="The balance as of this moment instead (UTC).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show balance, held and available credits."""
+    with connect() as conn:
+        parameters = {"account_id": account_id_of(conn, account), "as_of": utc(as_of)}
+        if as_of is not None:
+            found = row(
+                conn,
+                "select %(account_id)s::uuid as account_id, %(as_of)s::timestamptz as as_of, "
+                "public.credit_balance_as_of(account_id => %(account_id)s, moment => %(as_of)s) as balance",
+                parameters,
+            )
+        else:
+            found = row(
+                conn,
+                "select account_id, balance, held, available, updated_at "
+                "from public.credit_balance where account_id = %(account_id)s",
+                parameters,
+            )
+    print_record(found, as_json=as_json)
+
+
+@app.command()
+def history(
+    account: Account,
+    limit: Annotated[int, typer.Option(help="How many entries.", min=1, max=1000)] = 20,
+    before: Annotated[
+        int | None, typer.Option(help="Only entries older than this id: the next page.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List movements, newest first."""
+    with connect() as conn:
+        found = rows(
+            conn,
+            "select id, occurred_at, kind, amount, balance_after, source, description, reference_id "
+            "from public.credit_history where account_id = %(account_id)s "
+            "and (%(before)s::bigint is null or id < %(before)s) "
+            "order by id desc limit %(limit)s",
+            {"account_id": account_id_of(conn, account), "before": before, "limit": limit},
+        )
+    print_rows(found, as_json=as_json, empty="no movements yet", numbers=("id", "amount", "balance_after"))
+
+
+@app.command()
+def lots(account: Account, as_json: AsJson = False) -> None:
+    """List open lots in the order in which they are spent, then those that are yet to open."""
+    with connect() as conn:
+        found = rows(
+            conn,
+            "select id, source, amount, remaining, held, priority, expires_at, "
+            "case when entry_id is null then effective_at end as opens_at, coalesce(stripe_invoice_id, "
+            "stripe_checkout_session_id, stripe_payment_intent_id, reference_id) as paid_by "
+            "from billing.credit_grants where account_id = %(account_id)s and closed_at is null "
+            "order by entry_id is null, priority, expires_at, id",
+            {"account_id": account_id_of(conn, account)},
+        )
+    numbers = ("id", "amount", "remaining", "held", "priority")
+    print_rows(found, as_json=as_json, empty="no open lots", numbers=numbers)
+
+
+@app.command()
+def holds(account: Account, as_json: AsJson = False) -> None:
+    """List open holds, the first to expire first."""
+    with connect() as conn:
+        found = rows(
+            conn,
+            "select id, amount, captured, amount - captured as held, expires_at, feature, description "
+            "from billing.credit_holds where account_id = %(account_id)s and status = 'held' "
+            "order by expires_at, id",
+            {"account_id": account_id_of(conn, account)},
+        )
+    print_rows(found, as_json=as_json, empty="no open holds", numbers=("amount", "captured", "held"))
+
+
+@app.command()
+def statement(account: Account, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+    """Show a period's opening balance, its movements summed up, and its closing balance."""
+    with connect() as conn:
+        found = call(conn, "public.credit_statement", **_period(conn, account, since, until))
+    print_rows(found, as_json=as_json, empty="", numbers=("entries", "amount"))
+
+
+@app.command()
+def usage(account: Account, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+    """List what was spent, less what was refunded, by day (UTC) and feature."""
+    with connect() as conn:
+        found = call(conn, "public.credit_usage", **_period(conn, account, since, until))
+    print_rows(found, as_json=as_json, empty="nothing was spent", numbers=("spends", "credits"))
+
+
+def _period(conn: Connection, account: str, since: datetime | None, until: datetime | None) -> Row:
+    account_id: UUID = account_id_of(conn, account)
+    period = row(
+        conn,
+        "select coalesce(%(since)s, date_trunc('month', billing.current_time(), 'UTC')) as period_start, "
+        "coalesce(%(until)s, billing.current_time()) as period_end",
+        {"since": utc(since), "until": utc(until)},
+    )
+    if period["period_start"] > period["period_end"]:
+        raise typer.BadParameter("it is after --to", param_hint="--from")
+    err.print(f"from {period['period_start']} to {period['period_end']}", style="dim", highlight=False)
+    return period | {"account_id": account_id}
+
+
+for command in (grant, spend, refund, transfer, hold, capture, release, extend):
+    app.command()(command)
+for command in (held, approve, refuse):
+    app.command()(command)
+for command in (allocate, expire):
+    app.command()(command)
+for command in (revoke, reinstate, adjust, limits, close, reopen):
+    # A negative amount to adjust by is no option.
+    app.command(context_settings={"ignore_unknown_options": command is adjust})(command)

@@ -1,0 +1,137 @@
+"""`till events …`: the inbox of Stripe events and its dead letters."""
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cli.commands.credits.call import Actor, Yes, actor_or_user
+from cli.database import connect, row, rows
+from cli.output import AsJson, CliError, err, out, print_fields, print_json, print_rows
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look into the inbox of Stripe events, send events to the queue again, or dismiss them.",
+)
+
+
+class Status(StrEnum):
+    """How far an event has come."""
+
+    QUEUED = "queued"
+    APPLIED = "applied"
+    IGNORED = "ignored"
+    PARKED = "parked"
+    DEAD = "dead"
+
+
+EventId = Annotated[str, typer.Argument(help="Event id (evt_…).")]
+
+
+@app.command("list")
+def list_events(
+    status: Annotated[Status | None, typer.Option(help="Only events of this status.")] = None,
+    type: Annotated[str | None, typer.Option(help="Only events of this type, such as invoice.paid.")] = None,
+    limit: Annotated[int, typer.Option(help="How many events.", min=1, max=1000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List events, newest first."""
+    with connect() as conn:
+        found = rows(
+            conn,
+            "select stripe_event_id, type, status, attempts, received_at, last_error from billing.stripe_events "
+            "where (%(status)s::text is null or status = %(status)s) and (%(type)s::text is null or type = %(type)s) "
+            "order by received_at desc, stripe_event_id desc limit %(limit)s",
+            {"status": status, "type": type, "limit": limit},
+        )
+    print_rows(found, as_json=as_json, empty="no such events", numbers=("attempts",))
+
+
+@app.command()
+def show(event_id: EventId, as_json: AsJson = False) -> None:
+    """Show one event: what became of it, and its body as it came."""
+    with connect() as conn:
+        found = conn.execute(
+            "select * from billing.stripe_events where stripe_event_id = %(event_id)s", {"event_id": event_id}
+        ).fetchone()
+    if found is None:
+        raise CliError(f"there is no event {event_id}: list what is here with `till events list`")
+    if as_json:
+        print_json(found)
+        return
+    payload: str = found.pop("payload")
+    print_fields(found)
+    out.print()
+    try:
+        out.print_json(payload)
+    except json.JSONDecodeError:
+        out.print(payload, markup=False, highlight=False)
+
+
+@app.command()
+def retry(
+    event_ids: Annotated[list[str] | None, typer.Argument(help="Event ids (evt_…).")] = None,
+    status: Annotated[
+        Status | None, typer.Option(help="Every event of this status: dead, parked or ignored.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead, parked or ignored events to the queue again; others are left as they are."""
+    if bool(event_ids) == bool(status):
+        raise typer.BadParameter("name events, or a status: one of the two")
+    if status in (Status.QUEUED, Status.APPLIED):
+        raise typer.BadParameter(f"{status} events need no retry: choose dead, parked or ignored")
+    with connect() as conn:
+        wanted = event_ids or [
+            found["stripe_event_id"]
+            for found in rows(
+                conn,
+                "select stripe_event_id from billing.stripe_events where status = %(status)s order by created_at",
+                {"status": status},
+            )
+        ]
+        result = [
+            {
+                "stripe_event_id": event_id,
+                "status": row(
+                    conn,
+                    "select billing.retry_stripe_event(event_id => %(event_id)s) as status",
+                    {"event_id": event_id},
+                )["status"],
+            }
+            for event_id in wanted
+        ]
+    print_rows(result, as_json=as_json, empty=f"no {status} events")
+    if any(item["status"] == "applied" for item in result):
+        err.print("events that were applied are left as they are", style="dim")
+
+
+@app.command()
+def dismiss(
+    event_ids: Annotated[list[str], typer.Argument(help="Event ids (evt_…).")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the event.")] = "not ours",
+    actor: Actor = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ignore dead or parked events for good; others are left as they are.
+
+    `till customers dismiss` does it for all events of a customer, also later ones.
+    """
+    with connect() as conn, conn.transaction(force_rollback=not yes):
+        result = [
+            {
+                "stripe_event_id": event_id,
+                "status": row(
+                    conn,
+                    "select billing.dismiss_stripe_event("
+                    "event_id => %(event_id)s, reason => %(reason)s, actor => %(actor)s) as status",
+                    {"event_id": event_id, "reason": reason, "actor": actor_or_user(actor)},
+                )["status"],
+            }
+            for event_id in event_ids
+        ]
+    print_rows(result, as_json=as_json, empty="no events")
+    if not yes:
+        err.print("nothing was done: repeat it with --yes", style="dim")

@@ -1,0 +1,218 @@
+"""`till fraud policy`: what is done about an early fraud warning, read, changed, and tried on the open ones."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, LiteralString, NamedTuple
+
+import typer
+
+from cli.commands.credits.call import Yes
+from cli.database import Connection, Row, connect, row, rows
+from cli.output import AsJson, err, out, print_json
+from cli.tables import print_table
+from worker.money import money_text
+
+LEVELS = ("highest", "elevated", "normal", "not_assessed", "unknown")
+POLICIES = ("clamp_and_record", "allow_negative", "block_future_grants")
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("on or off")
+    return text == "on"
+
+
+def _minor_units(text: str) -> int | None:
+    if text == "any":
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError("an amount in minor units (1900 is 19.00), or any")
+    return int(text)
+
+
+def _days(text: str) -> str:
+    number = text.removesuffix("d").removesuffix(" days").removesuffix(" day")
+    if not number.isdecimal() or int(number) == 0:
+        raise ValueError("a number of days, such as 7d")
+    return f"{int(number)} days"
+
+
+def _shortfall(text: str) -> str:
+    if text not in POLICIES:
+        raise ValueError(" or ".join(POLICIES))
+    return text
+
+
+class _Field(NamedTuple):
+    column: str
+    read: Callable[[str], Any]
+
+
+_OF_LEVEL = {
+    "alert": _Field("alert", _switch),
+    "freeze": _Field("freeze_account", _switch),
+    "refund": _Field("refund", _switch),
+    "refund_max": _Field("refund_amount_max", _minor_units),
+    "refund_age": _Field("refund_age_max", _days),
+    "cancel": _Field("cancel_subscription", _switch),
+}
+_OF_ALL = {"dry_run": _Field("fraud_dry_run", _switch), "shortfall": _Field("shortfall_policy", _shortfall)}
+
+_POLICIES: LiteralString = """
+select risk_level, alert, freeze_account, refund, refund_amount_max, refund_age_max, cancel_subscription
+from billing.fraud_policies order by array_position(%(levels)s::text[], risk_level)
+"""
+_SETTINGS: LiteralString = (
+    "select fraud_dry_run as dry_run, shortfall_policy as shortfall from billing.settings"
+)
+_PREVIEW: LiteralString = """
+select warnings.stripe_early_fraud_warning_id, coalesce(users.email, warnings.account_id::text) as account,
+    judged.action, judged.is_due, judged.reason, judged.stripe_subscription_id, judged.amount, judged.currency
+from billing.fraud_warnings as warnings
+left join billing.accounts on accounts.id = warnings.account_id
+left join auth.users on users.id = accounts.owner_id
+cross join lateral billing.judge_fraud_warning(warnings.stripe_early_fraud_warning_id) as judged
+where warnings.status = 'open'
+order by warnings.warned_at desc, warnings.stripe_early_fraud_warning_id
+"""
+
+
+class Change(NamedTuple):
+    """One column of the policy, of one risk level or (None) of all, and its new value."""
+
+    level: str | None
+    column: str
+    value: Any
+
+
+def policy(
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change it, such as highest.refund=on, all.alert=off, highest.refund_max=5000, "
+            "highest.refund_age=14d, elevated.freeze=on, highest.cancel=on, dry_run=on, shortfall=allow_negative. "
+            "May be repeated.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Also what it would do about each open warning now.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is done about early fraud warnings by the risk of their charge; change it with --set.
+
+    Without --yes a change is only shown, with what it would do about the open warnings. A change is for warnings
+    to come: what was decided before stays.
+    """
+    changes = [found for text in change or [] for found in _read(text)]
+    with connect() as conn, conn.transaction(force_rollback=bool(changes) and not yes):
+        for one in changes:
+            _apply(conn, one)
+        table = rows(conn, _POLICIES, {"levels": list(LEVELS)})
+        settings = row(conn, _SETTINGS, {})
+        is_tried = preview or (bool(changes) and not yes)
+        tried = rows(conn, _PREVIEW, {}) if is_tried else None
+    is_dry = bool(changes) and not yes
+    if as_json:
+        told: dict[str, Any] = {"policy": [_readable(found) for found in table]} | settings
+        told |= {} if tried is None else {"preview": tried}
+        print_json({"nothing_was_done": True} | told if is_dry else told)
+    else:
+        _print(table, settings, {(one.level, one.column) for one in changes})
+        if tried is not None:
+            _print_preview(tried)
+    if is_dry:
+        err.print("nothing was done: repeat it with --yes", style="dim")
+
+
+def _read(text: str) -> Sequence[Change]:
+    name, equals, value = text.partition("=")
+    level, dot, short = name.strip().rpartition(".")
+    fields = _OF_LEVEL if dot else _OF_ALL
+    if not equals or short not in fields or (dot and level not in (*LEVELS, "all")):
+        known = f"LEVEL.NAME ({', '.join(LEVELS)} or all; {', '.join(_OF_LEVEL)}), {', '.join(_OF_ALL)}"
+        raise typer.BadParameter(f"{text!r} is none of {known}", param_hint="--set")
+    field = fields[short]
+    try:
+        read = field.read(value.strip())
+    except ValueError as error:
+        raise typer.BadParameter(f"{name} is {error}, not {value!r}", param_hint="--set") from None
+    if not dot:
+        return [Change(None, field.column, read)]
+    return [Change(one, field.column, read) for one in (LEVELS if level == "all" else (level,))]
+
+
+def _apply(conn: Connection, change: Change) -> None:
+    from psycopg import sql
+
+    if change.level is None:
+        query = sql.SQL("update billing.settings set {} = {}").format(
+            sql.Identifier(change.column), change.value
+        )
+    else:
+        query = sql.SQL(
+            "update billing.fraud_policies set {} = {}, updated_at = now() where risk_level = {}"
+        ).format(sql.Identifier(change.column), change.value, change.level)
+    conn.execute(query)
+
+
+def _readable(found: Row) -> dict[str, Any]:
+    return found | {"refund_age_max": f"{found['refund_age_max'].days} days"}
+
+
+def _print(table: Sequence[Row], settings: Row, changed: set[tuple[str | None, str]]) -> None:
+    def cell(found: Row, column: str) -> str:
+        value = found[column]
+        text = (
+            ("on" if value else "off")
+            if isinstance(value, bool)
+            else f"{value.days} days"
+            if column == "refund_age_max"
+            else "any"
+            if value is None
+            else f"{value:,}"
+        )
+        return f"{text} *" if (found["risk_level"], column) in changed else text
+
+    columns = [field.column for field in _OF_LEVEL.values()]
+    print_table(
+        ("risk of the charge", "alert", "freeze", "refund", "up to (minor units)", "younger than", "cancel"),
+        (("", (found["risk_level"], *(cell(found, column) for column in columns))) for found in table),
+        wrapped=(),
+        numbers=("up to (minor units)",),
+    )
+    if settings["dry_run"]:
+        out.print("\ndry run: warnings are recorded, and nothing is done about them", style="yellow")
+    out.print(
+        f"\ncredits that were spent before their price went back: {settings['shortfall']}", highlight=False
+    )
+    if changed:
+        out.print("* is new", style="dim")
+
+
+def _print_preview(tried: Sequence[Row]) -> None:
+    out.print()
+    if not tried:
+        err.print("no open warnings to try it on", style="dim")
+        return
+    print_table(
+        ("open warning", "account", "action", "due", "amount", "why"),
+        (
+            (
+                "" if found["is_due"] else "dim",
+                (
+                    found["stripe_early_fraud_warning_id"],
+                    found["account"],
+                    found["action"],
+                    "yes" if found["is_due"] else "no",
+                    None if found["amount"] is None else money_text(found["amount"], found["currency"]),
+                    found["reason"],
+                ),
+            )
+            for found in tried
+        ),
+        wrapped=("why",),
+        numbers=("amount",),
+    )

@@ -1,0 +1,246 @@
+"""`till fraud …`: early fraud warnings, disputes and reviews, what was done about them, and what a person decides."""
+
+from enum import StrEnum
+from typing import Annotated, LiteralString
+
+import typer
+
+from cli.commands.credits.call import Account, Actor, Reason, Yes, actor_or_user, perform
+from cli.commands.fraud.evidence import evidence
+from cli.commands.fraud.policy import policy
+from cli.commands.fraud.tables import for_people, is_told, print_others, print_warnings
+from cli.database import Connection, Row, connect, rows
+from cli.output import AsJson, CliError, err, out, print_fields, print_json, print_rows
+
+app = typer.Typer(no_args_is_help=True, help="Early fraud warnings, disputes, reviews, frozen accounts.")
+app.command()(policy)
+app.command()(evidence)
+
+WarningId = Annotated[
+    str, typer.Argument(help="Early fraud warning (issfr_…), as `till fraud list` prints it.")
+]
+
+
+class Kind(StrEnum):
+    """What there is to list."""
+
+    WARNINGS = "warnings"
+    DISPUTES = "disputes"
+    REVIEWS = "reviews"
+
+
+class Status(StrEnum):
+    """Whether something is still to be dealt with."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    ALL = "all"
+
+
+class Decision(StrEnum):
+    """What a warning came to: something was done or nothing had to be, there was no fraud, it is taken up again."""
+
+    RESOLVED = "resolved"
+    DISMISSED = "dismissed"
+    OPEN = "open"
+
+
+_WARNINGS: LiteralString = """
+select warnings.stripe_early_fraud_warning_id, warnings.warned_at, warnings.status, warnings.fraud_type,
+    warnings.risk_level, warnings.risk_score, warnings.actionable, warnings.stripe_charge_id, payments.amount,
+    payments.currency, warnings.account_id, users.email, accounts.frozen_at is not null as is_frozen,
+    coalesce((
+        select array_agg(actions.action || ' ' || actions.status order by actions.id)
+        from billing.fraud_actions as actions
+        where actions.stripe_early_fraud_warning_id = warnings.stripe_early_fraud_warning_id
+            and actions.action not in ('alert', 'note')
+    ), '{}') as actions
+from billing.fraud_warnings as warnings
+left join billing.payments on payments.stripe_charge_id = warnings.stripe_charge_id
+left join billing.accounts on accounts.id = warnings.account_id
+left join auth.users on users.id = accounts.owner_id
+where (%(id)s::text is null or warnings.stripe_early_fraud_warning_id = %(id)s)
+    and (%(is_open)s::boolean is null or (warnings.status = 'open') = %(is_open)s)
+order by warnings.warned_at desc, warnings.stripe_early_fraud_warning_id limit %(limit)s
+"""
+_DISPUTES: LiteralString = """
+select disputes.stripe_dispute_id, disputes.disputed_at, disputes.status, disputes.reason, disputes.amount,
+    disputes.currency, disputes.evidence_due_at, disputes.stripe_charge_id, payments.account_id, users.email
+from billing.disputes
+left join billing.payments on payments.stripe_charge_id = disputes.stripe_charge_id
+left join billing.accounts on accounts.id = payments.account_id
+left join auth.users on users.id = accounts.owner_id
+where (%(id)s::text is null or disputes.stripe_dispute_id = %(id)s)
+    and (
+        %(is_open)s::boolean is null
+        or (disputes.status not in ('won', 'lost', 'warning_closed', 'prevented')) = %(is_open)s
+    )
+order by disputes.disputed_at desc, disputes.stripe_dispute_id limit %(limit)s
+"""
+_REVIEWS: LiteralString = """
+select reviews.stripe_review_id, reviews.opened_at, reviews.is_open, reviews.reason, reviews.closed_reason,
+    reviews.stripe_charge_id, payments.amount, payments.currency, reviews.account_id, users.email
+from billing.reviews
+left join billing.payments on payments.stripe_charge_id = reviews.stripe_charge_id
+left join billing.accounts on accounts.id = reviews.account_id
+left join auth.users on users.id = accounts.owner_id
+where (%(id)s::text is null or reviews.stripe_review_id = %(id)s)
+    and (%(is_open)s::boolean is null or reviews.is_open = %(is_open)s)
+order by reviews.opened_at desc, reviews.stripe_review_id limit %(limit)s
+"""
+_ACTIONS = """
+select id, decided_at, action, status, reason, actor, amount, currency, stripe_subscription_id, stripe_refund_id,
+    attempts, last_error, undone_by, undone_reason
+from billing.fraud_actions where stripe_early_fraud_warning_id = %(id)s order by id
+"""
+_JUDGED = """
+select action, is_due, reason, stripe_subscription_id, amount, currency from billing.judge_fraud_warning(%(id)s)
+"""
+_QUERIES: dict[Kind, LiteralString] = {
+    Kind.WARNINGS: _WARNINGS,
+    Kind.DISPUTES: _DISPUTES,
+    Kind.REVIEWS: _REVIEWS,
+}
+
+
+@app.command("list")
+def list_fraud(
+    what: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.WARNINGS,
+    status: Annotated[
+        Status, typer.Option(help="Those that wait for somebody, or those that don't.")
+    ] = Status.OPEN,
+    limit: Annotated[int, typer.Option(help="How many.", min=1, max=1000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List early fraud warnings, disputes or reviews, newest first."""
+    is_open = None if status is Status.ALL else status is Status.OPEN
+    with connect() as conn:
+        found = rows(conn, _QUERIES[what], {"id": None, "is_open": is_open, "limit": limit})
+    if as_json:
+        print_json(found)
+    elif not found:
+        err.print(f"no {what}" if status is Status.ALL else f"no {status} {what}", style="dim")
+    elif what is Kind.WARNINGS:
+        print_warnings(found)
+    elif what is Kind.DISPUTES:
+        print_others(found, ("stripe_dispute_id", "disputed_at", "status", "reason", "evidence_due_at"))
+    else:
+        print_others(found, ("stripe_review_id", "opened_at", "reason", "closed_reason"))
+
+
+@app.command()
+def show(
+    id: Annotated[
+        str, typer.Argument(help="Early fraud warning (issfr_…), dispute (du_…) or review (prv_…).")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show one, its account, what was done about it and why, and what the policy would still do."""
+    with connect() as conn:
+        found = _find(conn, id)
+        if "stripe_early_fraud_warning_id" not in found:
+            print_json(found) if as_json else print_fields(for_people(found))
+            return
+        del found["actions"]
+        actions = rows(conn, _ACTIONS, {"id": id})
+        judged = rows(conn, _JUDGED, {"id": id})
+    if as_json:
+        print_json(found | {"actions": actions, "policy_now": judged})
+        return
+    print_fields(for_people(found))
+    for title, listing in (("What was done", actions), ("What the policy would do now", judged)):
+        out.print(f"\n[bold]{title}[/]")
+        shown = [
+            {name: row[name] for name in row if is_told(name, listing)} for row in map(for_people, listing)
+        ]
+        print_rows(shown, as_json=False, empty="nothing", numbers=("id", "attempts"))
+
+
+@app.command()
+def resolve(
+    warning_id: WarningId,
+    decision: Annotated[
+        Decision, typer.Option("--as", help="resolved, dismissed (no fraud), or open: take it up again.")
+    ] = Decision.RESOLVED,
+    *,
+    reason: Reason,
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close a warning, or open it again. A frozen account stays frozen until `till fraud unfreeze`."""
+    perform(
+        "resolve_fraud_warning",
+        as_json=as_json,
+        stripe_early_fraud_warning_id=warning_id,
+        decision=decision,
+        notes=reason,
+        actor=actor_or_user(actor),
+    )
+
+
+@app.command()
+def note(
+    warning_id: WarningId,
+    text: Annotated[str, typer.Argument(help="What to write down.")],
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a note beside a warning."""
+    perform(
+        "note_fraud",
+        as_json=as_json,
+        stripe_early_fraud_warning_id=warning_id,
+        notes=text,
+        actor=actor_or_user(actor),
+    )
+
+
+@app.command()
+def freeze(account: Account, *, reason: Reason, actor: Actor = None, as_json: AsJson = False) -> None:
+    """Refuse what takes credits out of an account, and what it would buy. The user reads the reason."""
+    perform("freeze_account", as_json=as_json, account_id=account, reason=reason, actor=actor_or_user(actor))
+
+
+@app.command()
+def unfreeze(account: Account, *, reason: Reason, actor: Actor = None, as_json: AsJson = False) -> None:
+    """Let a frozen account spend and buy again; warnings of before don't freeze it any more."""
+    perform(
+        "unfreeze_account", as_json=as_json, account_id=account, reason=reason, actor=actor_or_user(actor)
+    )
+
+
+@app.command()
+def refund(
+    warning_id: WarningId, *, reason: Reason, actor: Actor = None, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Have the worker refund what is left of a warning's charge, as fraudulent. Credits follow the money."""
+    perform(
+        "refund_fraud_warning",
+        as_json=as_json,
+        yes=yes,
+        stripe_early_fraud_warning_id=warning_id,
+        reason=reason,
+        actor=actor_or_user(actor),
+    )
+
+
+@app.command()
+def undo(
+    action_id: Annotated[int, typer.Argument(help="Id of an action, as `till fraud show` prints it.")],
+    *,
+    reason: Reason,
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Undo a freeze, or a refund or cancellation that Stripe was not asked for yet."""
+    perform("undo_fraud_action", as_json=as_json, id=action_id, reason=reason, actor=actor_or_user(actor))
+
+
+def _find(conn: Connection, id: str) -> Row:
+    for query in _QUERIES.values():
+        found = rows(conn, query, {"id": id, "is_open": None, "limit": 1})
+        if found:
+            return found[0]
+    raise CliError(
+        f"there is no warning, dispute or review {id}: list them with `till fraud list [warnings|disputes|reviews]`"
+    )

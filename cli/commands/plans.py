@@ -1,0 +1,211 @@
+"""`till plans …`: plans and packs from a file to Stripe, from Stripe to the database, and as they are there."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+
+from cli.commands.credits.call import Yes
+from cli.database import Connection, connect, rows
+from cli.output import AsJson, CliError, err, print_json
+from cli.plans.file import BadPlanFile, PlanFile, read_plan_file
+from cli.plans.tables import print_changes, print_plans, print_steps
+
+if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
+    from cli.plans.catalogue import Catalogue, StripeAccount
+    from cli.plans.changes import Step
+    from cli.plans.sync import Synced
+
+app = typer.Typer(
+    no_args_is_help=True, help="List plans and credit packs, and bring them to Stripe and from Stripe."
+)
+
+_LIST = """
+select 'plan' as kind, plans.lookup_key, plans.stripe_price_id, plans.stripe_product_id, products.name as product,
+    plans.nickname, plans.currency, plans.unit_amount, plans.recurring_interval, plans.recurring_interval_count,
+    plans.initial_credits, plans.monthly_credits, plans.trial_credits, null::bigint as pack_credits,
+    null::jsonb as credits_per_unit, null as expires_after,
+    concat_ws(':', plans.rollover, coalesce(plans.rollover_periods, plans.rollover_cap)) as rollover,
+    plans.proration_credits, plans.downgrade_credits, plans.cancel_credits, plans.trial_end_credits, plans.trial_days,
+    plans.seats_min, plans.seats_max, plans.features, plans.active and products.active as active, plans.livemode
+from billing.plans join billing.products using (stripe_product_id)
+union all
+select 'pack', packs.lookup_key, packs.stripe_price_id, packs.stripe_product_id, products.name,
+    packs.nickname, packs.currency, packs.unit_amount, null, null, null, null, null, packs.pack_credits,
+    to_jsonb(packs.credits_per_unit), replace(packs.expires_after::text, 'mon', 'month'),
+    null, null, null, null, null, null, null, null, null,
+    packs.active and products.active, packs.livemode
+from billing.credit_packs as packs join billing.products using (stripe_product_id)
+order by active desc, kind desc, product, unit_amount nulls last, stripe_price_id
+"""
+
+
+@app.command("list")
+def list_plans(as_json: AsJson = False) -> None:
+    """List plans and packs as they are in the database, those on sale first."""
+    with connect() as conn:
+        found = rows(conn, _LIST, {})
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        err.print("no plans yet: bring them with `till plans sync`", style="dim")
+        return
+    print_plans(found)
+
+
+@app.command()
+def sync(as_json: AsJson = False) -> None:
+    """Bring every product and price of Stripe into the database, archived ones too, and print what changed.
+
+    What was deleted in Stripe is off sale for good.
+    Metadata that cannot be read is reported and the rest goes on; the exit code is 1 then.
+    """
+    from cli.plans.catalogue import stripe_account, stripe_settings
+    from cli.stripe_key import check_key
+
+    settings = stripe_settings()
+    with connect() as conn, stripe_account(settings) as stripe:
+        result = _sync(conn, stripe, is_our_key=check_key(conn, settings))
+    if as_json:
+        print_json(_told(result))
+    else:
+        print_changes(result)
+    _finish(result)
+
+
+@app.command()
+def push(
+    file: Annotated[
+        Path, typer.Argument(help="The plan file, such as plans.toml.", exists=True, dir_okay=False)
+    ],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring Stripe to what a plan file says, then the database to what Stripe says.
+
+    A new amount, currency or interval makes a new price that takes the lookup key over.
+    The old one is archived and keeps its subscribers.
+    Plans that the file does not mention are left alone.
+    """
+    from cli.plans.catalogue import stripe_account, stripe_settings
+    from cli.plans.changes import steps
+    from cli.plans.sync import check_mode
+    from cli.stripe_key import check_key
+
+    declared = _read(file)
+    settings = stripe_settings()
+    with connect() as conn, stripe_account(settings) as stripe:
+        is_our_key = check_key(conn, settings)
+        catalogue = _read_stripe(stripe)
+        for livemode in {bool(read.body.get("livemode")) for read in catalogue}:
+            check_mode(conn, livemode=livemode)
+        try:
+            planned = steps(declared, catalogue)
+        except CliError as error:
+            raise CliError(f"{file}:{error}") from None
+        if not as_json:
+            print_steps(planned)
+        if not yes:
+            if as_json:
+                print_json({"dry_run": True, "steps": [_step(step) for step in planned]})
+            _say_what_was_not_done(planned)
+            return
+        _push(stripe, planned)
+        result = _sync(conn, stripe, is_our_key=is_our_key)
+    if as_json:
+        print_json({"steps": [_step(step) for step in planned], "database": _told(result)})
+    else:
+        print_changes(result)
+    _finish(result)
+
+
+def _read(file: Path) -> PlanFile:
+    try:
+        return read_plan_file(file)
+    except BadPlanFile as error:
+        for mistake in error.mistakes:
+            err.print(f"[bold red]error:[/] {escape(mistake)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def _read_stripe(stripe: "StripeAccount") -> "Catalogue":
+    with _progress("reading Stripe", None) as progress:
+        return stripe.read_catalogue(lambda objects: progress.advance(progress.task_ids[0], objects))
+
+
+def _told(result: "Synced") -> dict[str, Any]:
+    return {
+        "changes": result.changes,
+        "refused": result.refused,
+        "deleted": result.deleted,
+        "missing": result.missing,
+    }
+
+
+def _sync(conn: Connection, stripe: "StripeAccount", *, is_our_key: bool) -> "Synced":
+    from cli.plans.sync import sync_catalogue
+
+    catalogue = _read_stripe(stripe)
+    with _progress("bringing them here", len(catalogue)) as progress:
+        return sync_catalogue(
+            conn, stripe, catalogue, lambda: progress.advance(progress.task_ids[0]), is_our_key=is_our_key
+        )
+
+
+def _push(stripe: "StripeAccount", planned: "Sequence[Step]") -> None:
+    from cli.plans.push import take
+
+    to_do = sum(step.writes for step in planned)
+    if to_do:
+        with _progress("changing Stripe", to_do) as progress:
+            take(stripe, planned, lambda: progress.advance(progress.task_ids[0]))
+
+
+@contextmanager
+def _progress(what: str, total: int | None) -> Generator[Progress]:
+    counted = "{task.completed:,.0f}" if total is None else "{task.completed:,.0f} of {task.total:,.0f}"
+    progress = Progress(
+        "{task.description}",
+        BarColumn(),
+        TextColumn(counted),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    progress.add_task(what, total=total)
+    with progress:
+        yield progress
+
+
+def _finish(result: "Synced") -> None:
+    told = f"read from Stripe: {result.read:,}; changed here: {len(result.changes):,}"
+    if result.refused:
+        told += f"; refused: {len(result.refused):,}. Correct the metadata in Stripe, then run it again"
+    err.print(told, style="dim", highlight=False, soft_wrap=True)
+    if result.refused:
+        raise typer.Exit(1)
+
+
+def _say_what_was_not_done(planned: "Sequence[Step]") -> None:
+    changes = sum(step.writes for step in planned)
+    told = (
+        f"changes to make: {changes:,}; nothing was done: repeat it with --yes"
+        if changes
+        else "nothing to change"
+    )
+    err.print(told, style="dim", highlight=False)
+
+
+def _step(step: "Step") -> dict[str, Any]:
+    return {
+        "action": step.action,
+        "kind": step.kind,
+        "key": step.key,
+        "stripe_id": step.stripe_id,
+        "differences": {name: [before, after] for name, before, after in step.differences},
+    }

@@ -1,0 +1,61 @@
+"""Commands → rows, credits and settled messages, in one transaction. The only stage that writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection, Cursor
+
+from worker.events import inbox
+from worker.events.commands import (
+    Command,
+    kind_of,
+    parameters_of,
+    sql_of,
+    stripe_customer_id_of,
+    stripe_id_of,
+)
+from worker.events.inbox import Message
+from worker.events.outcomes import Done, Outcome, Refetch
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one message asks for: commands, or an outcome that needs none."""
+
+    message: Message
+    commands: Sequence[Command] = ()
+    outcome: Outcome | None = None
+
+
+def apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
+    """Apply the jobs and settle their messages: all of it or nothing, two round trips whatever their number.
+
+    Raises psycopg.Error; nothing is written then.
+    """
+    with conn.pipeline() as pipeline, conn.transaction():
+        inbox.lock(conn, [job.message for job in jobs], _customers(jobs))
+        cursors = [
+            [conn.execute(sql_of(type(command)), parameters_of(command)) for command in job.commands]
+            for job in jobs
+        ]
+        inbox.allocate_postponed(conn)
+        pipeline.sync()
+        outcomes = [_outcome(job, answers) for job, answers in zip(jobs, cursors, strict=True)]
+        inbox.settle(conn, [(job.message, outcome) for job, outcome in zip(jobs, outcomes, strict=True)])
+    return outcomes
+
+
+def _customers(jobs: Sequence[Job]) -> list[str]:
+    found = {stripe_customer_id_of(command) for job in jobs for command in job.commands}
+    return sorted(customer for customer in found if customer)
+
+
+def _outcome(job: Job, answers: Sequence[Cursor[Any]]) -> Outcome:
+    if job.outcome is not None:
+        return job.outcome
+    for command, answer in zip(job.commands, answers, strict=True):
+        row = answer.fetchone()
+        if row is not None and row[0] == "refetch":
+            return Refetch(stripe_id_of(command), kind_of(command))
+    return Done()

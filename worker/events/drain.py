@@ -1,0 +1,186 @@
+"""One batch from the queue to its end: read → normalise → decide → apply + archive.
+
+A batch is applied in one transaction. When Postgres refuses it, the same jobs are applied one by one, so that a bad
+event never takes its neighbours down. What needs an answer of Stripe goes on in lookups.py.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg import Connection
+
+from worker import metrics
+from worker.account import read_books
+from worker.errors import UnknownShape
+from worker.events import inbox
+from worker.events.apply import Job, apply
+from worker.events.commands import Command
+from worker.events.decide import decide, needs, reason_to_ignore
+from worker.events.failures import (
+    ATTEMPTS_MAX,
+    is_of_installation,
+    outcome_of_database_error,
+    raise_if_lost,
+)
+from worker.events.inbox import Message
+from worker.events.normalise import is_known_api_version, normalise
+from worker.events.objects import StripeEvent
+from worker.events.origin import named_account, reason_of_other_account
+from worker.events.outcomes import Dead, Fetch, Ignored, Outcome, Parked, RetryLater
+
+# After a fault of the installation; spread out, so that an event that alone meets it does not hold up the others.
+RELEASE_SECONDS = 10
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one message."""
+
+    message: Message
+    outcome: Outcome
+
+
+def drain(
+    conn: Connection[Any], batch_size: int = inbox.BATCH_SIZE, due_within_seconds: float | None = None
+) -> list[Settled]:
+    """Take a batch and bring each of its events as far as it goes without Stripe.
+
+    Raises psycopg.Error when the connection is lost, and for a fault of the installation: what was not committed is
+    read again, and the attempt does not count if it is the installation's fault.
+    """
+    messages = inbox.read(conn, batch_size, due_within_seconds)
+    if not messages:
+        return []
+    of_others = _of_other_accounts(conn, messages)
+    for message in messages:
+        _count_api_version(message)
+    jobs = [_job(message, of_others.get(message.msg_id) or normalised(message)) for message in messages]
+    return [Settled(job.message, outcome) for job, outcome in zip(jobs, _apply(conn, jobs), strict=True)]
+
+
+def report(settled: Iterable[Settled]) -> None:
+    """Count how attempts ended, and log what a person may want to know."""
+    metrics.count(item.outcome for item in settled)
+    for item in settled:
+        told = {"event_id": item.message.event_id, "type": item.message.type}
+        match item.outcome:
+            case Dead(reason):
+                log.error("event_dead", **told, reason=reason)
+            case Parked(waiting_for, reason):
+                log.warning("event_parked", **told, waiting_for=waiting_for, reason=reason)
+            case RetryLater(delay_seconds, reason):
+                log.warning("event_delayed", **told, delay_seconds=delay_seconds, reason=reason)
+            case _:
+                pass
+
+
+def _of_other_accounts(conn: Connection[Any], messages: Sequence[Message]) -> dict[int, Ignored]:
+    """Message id → why it is ignored, for the events of Stripe accounts other than ours."""
+    named = {message.msg_id: account for message in messages if (account := named_account(message.payload))}
+    if not named:
+        return {}
+    ours = read_books(conn).stripe_account_id
+    return {
+        msg_id: Ignored(reason)
+        for msg_id, account in named.items()
+        if (reason := reason_of_other_account(account, ours))
+    }
+
+
+def normalised(message: Message) -> StripeEvent | Outcome:
+    """A message's event; or how it ends, where it is ignored, or not understood."""
+    if message.attempts > ATTEMPTS_MAX:
+        # None of its attempts came to an end: whatever ended the worker lies in the event.
+        return Dead(
+            f"the worker died each of the {ATTEMPTS_MAX} times that it had this event in hand. "
+            "Look at its log, upgrade it, then retry the event."
+        )
+    reason = reason_to_ignore(message.type)
+    if reason is not None:
+        return Ignored(reason)
+    try:
+        return normalise(message)
+    except UnknownShape as error:
+        return Dead(str(error))
+    except Exception as error:
+        return _bug(message, error)
+
+
+def _count_api_version(message: Message) -> None:
+    if message.read_ct == 1 and not is_known_api_version(message.api_version):
+        metrics.count_unknown_api_version(message.api_version)
+        _warn_of_api_version(message.api_version)
+
+
+@cache
+def _warn_of_api_version(api_version: str | None) -> None:
+    # Once for each version: an endpoint sends all of its events in one.
+    log.warning("api_version_unknown", api_version=api_version, hint="upgrade the worker")
+
+
+def _job(message: Message, event: StripeEvent | Outcome) -> Job:
+    if not isinstance(event, StripeEvent):
+        return Job(message, outcome=event)
+    if needs(event):
+        return Job(message, outcome=Fetch())
+    return job_of(message, lambda: decide(event, {}))
+
+
+def job_of(message: Message, commands: Callable[[], list[Command]]) -> Job:
+    """The job of a message whose commands are made here; or how it ends, where they can't be made."""
+    try:
+        return Job(message, commands=commands())
+    except UnknownShape as error:
+        return Job(message, outcome=Dead(str(error)))
+    except Exception as error:
+        return Job(message, outcome=_bug(message, error))
+
+
+def _bug(message: Message, error: Exception) -> Outcome:
+    # Our own mistake, so the next attempt would end the same; the event waits for the version that mends it.
+    log.exception("event_not_understood", event_id=message.event_id, type=message.type)
+    return Dead(f"{type(error).__name__}: {error}. Upgrade the worker, then retry the event.")
+
+
+def _apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
+    try:
+        if len(jobs) > 1:
+            try:
+                return apply(conn, jobs)
+            except psycopg.Error as error:
+                raise_if_lost(conn, error)
+                if is_of_installation(error):
+                    raise
+                log.info("batch_split", size=len(jobs), sqlstate=error.sqlstate)
+        return [apply_alone(conn, job) for job in jobs]
+    except psycopg.Error as error:
+        raise_if_lost(conn, error)
+        _release(conn)
+        raise
+
+
+def apply_alone(conn: Connection[Any], job: Job) -> Outcome:
+    """Apply one job. Raises psycopg.Error when the connection is lost, and for a fault of the installation."""
+    try:
+        return apply(conn, [job])[0]
+    except psycopg.Error as error:
+        raise_if_lost(conn, error)
+        if is_of_installation(error):
+            raise
+        outcome = outcome_of_database_error(error, job.message.attempts)
+    return apply(conn, [Job(job.message, outcome=outcome)])[0]
+
+
+def _release(conn: Connection[Any]) -> None:
+    try:
+        inbox.release(conn, RELEASE_SECONDS)
+    except (
+        psycopg.Error
+    ) as error:  # nothing can be written at all: the messages come back after their time-out
+        raise_if_lost(conn, error)

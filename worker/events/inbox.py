@@ -1,0 +1,151 @@
+"""The queue `stripe_events`: take messages and lookups, record how each attempt ended. No other module names it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import class_row, tuple_row
+
+from worker.events.outcomes import Dead, Done, Fetch, Ignored, Outcome, Parked, Refetch, RetryLater
+
+# Longer than the slowest batch: what is still unsettled then is read by another worker, and applied once all the same.
+VISIBILITY_SECONDS = 120
+BATCH_SIZE = 50
+# Longer than all the requests of one lookup: then the lookup is due again.
+LOOKUP_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event taken from the queue: `read_ct` times, this one counted; `attempts` leaves out the excused ones."""
+
+    msg_id: int
+    read_ct: int
+    attempts: int
+    event_id: str
+    type: str
+    api_version: str | None
+    created_at: datetime
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """An event that waits for an answer of Stripe: about the object of its `tie`, or about what it lacks."""
+
+    message: Message
+    tie: Refetch | None
+
+
+def start(conn: Connection[Any]) -> None:
+    """First of a session: what dead workers held is due again, and what this session takes is known to be its own."""
+    conn.execute("select billing.start_worker()")
+
+
+def hand_back(conn: Connection[Any]) -> None:
+    """Make due what dead workers held."""
+    conn.execute("select billing.hand_back_stripe_events()")
+
+
+def requeue(conn: Connection[Any]) -> int:
+    """Queue again what lost its message; how many events."""
+    row = conn.execute("select billing.requeue_stripe_events()").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def release(conn: Connection[Any], delay_seconds: int = 0) -> None:
+    """Make due, within so many seconds, what this session holds; its attempts do not count."""
+    conn.execute("select billing.release_stripe_events(delay_seconds => %s)", [delay_seconds])
+
+
+def read(
+    conn: Connection[Any], batch_size: int = BATCH_SIZE, due_within_seconds: float | None = None
+) -> list[Message]:
+    """Take up to a batch of messages, in a transaction of its own, so that the attempt always counts.
+
+    `due_within_seconds`: only those that fell due since then; None: whatever is due.
+    """
+    with conn.cursor(row_factory=class_row(Message)) as cursor:
+        return cursor.execute(
+            "select msg_id, read_ct, attempts, stripe_event_id as event_id, type, api_version, created_at, payload "
+            "from billing.read_stripe_events("
+            "visibility_seconds => %s, batch_size => %s, due_within_seconds => %s)",
+            [VISIBILITY_SECONDS, batch_size, due_within_seconds],
+        ).fetchall()
+
+
+def take_lookups(conn: Connection[Any], lookups_max: int) -> list[Lookup]:
+    """Take lookups that are due, for LOOKUP_SECONDS, in a transaction of its own."""
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        return [
+            Lookup(Message(*message), None if tie_id is None else Refetch(tie_id, tie_kind))
+            for *message, tie_kind, tie_id in cursor.execute(
+                "select msg_id, read_ct, attempts, stripe_event_id, type, api_version, created_at, payload, "
+                "tie_kind, tie_stripe_id "
+                "from billing.take_stripe_lookups(lookups_max => %s, lease_seconds => %s)",
+                [lookups_max, LOOKUP_SECONDS],
+            )
+        ]
+
+
+def lock(conn: Connection[Any], messages: Sequence[Message], stripe_customer_ids: Sequence[str]) -> None:
+    """Lock events, then accounts, in the order of their ids: two batches never wait for each other in a circle.
+
+    From here on months of credits are postponed: `allocate_postponed` must follow in the same transaction.
+    """
+    conn.execute(
+        "select billing.lock_stripe_events("
+        "event_ids => %s, stripe_customer_ids => %s, postpone_months => true)",
+        [[message.event_id for message in messages], list(stripe_customer_ids)],
+    )
+
+
+def allocate_postponed(conn: Connection[Any]) -> None:
+    """Grant the months of credits that the events between `lock` and this have made due, in one set."""
+    conn.execute("select billing.allocate_postponed()")
+
+
+def settle(conn: Connection[Any], outcomes: Sequence[tuple[Message, Outcome]]) -> None:
+    """Write down how each attempt ended, in the caller's transaction."""
+    final: list[tuple[int, str, str, str | None, str | None]] = []
+    for message, outcome in outcomes:
+        match outcome:
+            case Done():
+                final.append((message.msg_id, message.event_id, "applied", None, None))
+            case Ignored(reason):
+                final.append((message.msg_id, message.event_id, "ignored", reason, None))
+            case Parked(waiting_for, reason):
+                final.append((message.msg_id, message.event_id, "parked", reason, waiting_for))
+            case Dead(reason, waiting_for):
+                final.append((message.msg_id, message.event_id, "dead", reason, waiting_for))
+            case RetryLater(delay_seconds, reason, excused):
+                _delay(conn, message, delay_seconds, reason, excused)
+            case Fetch():
+                _ask_stripe(conn, message, None, None)
+            case Refetch(stripe_id, kind):
+                _ask_stripe(conn, message, kind, stripe_id)
+    if final:
+        conn.execute(
+            "select billing.settle_stripe_events("
+            "msg_ids => %s::bigint[], event_ids => %s::text[], statuses => %s::text[], reasons => %s::text[], "
+            "waiting_for => %s::text[])",
+            [list(column) for column in zip(*final, strict=True)],
+        )
+
+
+def _delay(conn: Connection[Any], message: Message, delay_seconds: int, reason: str, excused: bool) -> None:
+    conn.execute(
+        "select billing.delay_stripe_event("
+        "msg_id => %s, event_id => %s, delay_seconds => %s, reason => %s, excused => %s)",
+        [message.msg_id, message.event_id, delay_seconds, reason, excused],
+    )
+
+
+def _ask_stripe(conn: Connection[Any], message: Message, kind: str | None, stripe_id: str | None) -> None:
+    conn.execute(
+        "select billing.ask_stripe(msg_id => %s, event_id => %s, tie_kind => %s, tie_stripe_id => %s)",
+        [message.msg_id, message.event_id, kind, stripe_id],
+    )

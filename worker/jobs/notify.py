@@ -1,0 +1,131 @@
+"""Notifications that are due → delivered by every channel, in the background, and written down on one connection.
+
+A message goes out at least once. What it can be known by (its Message-ID, an Idempotency-Key) is the same each time,
+and a channel that took it is not asked again.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from psycopg import Connection
+
+from worker import metrics
+from worker.events.failures import backoff_seconds
+from worker.jobs.channels import Channel, administrator_channels, customer_channel
+from worker.jobs.compose import Composer
+from worker.jobs.errands import Errands
+from worker.jobs.mail import NeverDelivered, NotDelivered
+from worker.jobs.outbox import Notification, Outcome, settle, take
+from worker.settings import Settings
+
+# With four threads, forty mails a second where the server takes 100 ms for one.
+MESSAGES_MAX = 40
+REFUSED_SECONDS = 900
+
+log = structlog.stdlib.get_logger()
+
+
+class Notifier(Errands[Notification, Outcome]):
+    """Takes what is due, has it sent in the background, and writes down what became of it."""
+
+    name = "notification"
+    tasks_max = MESSAGES_MAX
+
+    def __init__(
+        self,
+        channels: Sequence[Channel] = (),
+        customer_mail: Channel | None = None,
+        templates: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self._channels = list(channels)
+        self._customer_mail = customer_mail
+        self._composer = Composer(templates)
+        self._is_stopping = False
+        self._audiences = [
+            *(["administrators"] if self._channels else []),
+            *(["customer"] if customer_mail else []),
+        ]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Notifier":
+        """With the channels that the environment names. Raises SettingsError."""
+        mail_url = settings.customer_mail_url
+        return cls(
+            administrator_channels(settings.notify_urls),
+            None if mail_url is None else customer_channel(mail_url),
+            settings.templates_directory,
+        )
+
+    def take(self, conn: Connection[Any], tasks_max: int) -> list[Notification]:
+        return take(conn, tasks_max, self._audiences)
+
+    def do(self, task: Notification) -> Outcome:
+        if self._is_stopping:
+            return Outcome("queued", reason="the worker stopped before it was sent")
+        try:
+            return self._send(task)
+        except Exception as error:  # a mistake of ours; what was sent by then may be sent again
+            log.exception("notification_failed", **self.describe(task))
+            return _again(task, (), type(error).__name__)
+
+    def settle(self, conn: Connection[Any], task: Notification, answer: Outcome) -> None:
+        status = settle(conn, task, answer)
+        metrics.NOTIFICATIONS.labels(status or "taken_over").inc()
+        told = self.describe(task) | {"outcome": status or "taken_over"}
+        match status:
+            case "delivered":
+                log.info("notified", **told)
+            case "dead":
+                log.error("notification_dead", **told, reason=answer.reason)
+            case _:
+                log.warning("not_notified", **told, reason=answer.reason)
+
+    def put_off(self, conn: Connection[Any], task: Notification, reason: str) -> None:
+        metrics.NOTIFICATIONS.labels("refused").inc()
+        settle(conn, task, Outcome("queued", reason=reason, retry_in_seconds=REFUSED_SECONDS))
+
+    def describe(self, task: Notification) -> dict[str, str]:
+        return {"notification_id": str(task.id), "kind": task.kind}
+
+    def finish(self, conn: Connection[Any]) -> None:
+        """What is being sent is waited for; what is not yet is for another worker, at once."""
+        self._is_stopping = True
+        super().finish(conn)
+
+    def _send(self, task: Notification) -> Outcome:
+        ways = self._ways(task)
+        if not ways:
+            return Outcome("skipped", reason="the account has no owner with an e-mail address")
+        message = self._composer.compose(task)
+        delivered: list[str] = []
+        failed: list[str] = []
+        is_over = True
+        for channel in ways:
+            if channel.name in task.delivered_to:
+                continue
+            try:
+                channel.send(message, task.email or "")
+                delivered.append(channel.name)
+            except NeverDelivered as error:
+                failed.append(f"{channel.name}: {error}")
+            except NotDelivered as error:
+                failed.append(f"{channel.name}: {error}")
+                is_over = False
+        if not failed:
+            return Outcome("delivered", tuple(delivered))
+        reason = "; ".join(failed)
+        if is_over:
+            return Outcome("dead", tuple(delivered), reason)
+        return _again(task, tuple(delivered), reason)
+
+    def _ways(self, task: Notification) -> list[Channel]:
+        if task.audience == "administrators":
+            return self._channels
+        return [self._customer_mail] if self._customer_mail and task.email else []
+
+
+def _again(task: Notification, delivered_to: tuple[str, ...], reason: str) -> Outcome:
+    return Outcome("queued", delivered_to, reason, backoff_seconds(task.attempts))
