@@ -1,6 +1,5 @@
 """Command line → one call each. `till --help` lists them."""
 
-import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -8,48 +7,50 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from cli.app import App
 from cli.commands import (
+    accounts,
     checkout,
+    credits,
     customers,
     demo,
     dev,
     events,
+    fraud,
     links,
     notifications,
     plans,
     recharge,
     testdata,
     trigger,
+    worker,
 )
-from cli.commands.credits import read as credits
-from cli.commands.fraud import queue as fraud
-from cli.dashboard.command import dashboard
+from cli.dashboard import command as dashboard
 from cli.output import err
 from worker.errors import BillingError
 
-app = typer.Typer(
-    name="till",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+app = App(
+    "till",
     help="Stripe billing and a credit ledger that live in your own Supabase database.",
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(dev.dev)
-app.command()(demo.demo)
-app.command()(dev.token)
-app.command()(dashboard)
-app.command()(trigger.trigger)
-app.command()(checkout.checkout)
-app.command()(checkout.portal)
-app.add_typer(credits.app, name="credits")
-app.add_typer(customers.app, name="customers")
-app.add_typer(events.app, name="events")
-app.add_typer(fraud.app, name="fraud")
-app.add_typer(links.app, name="links")
-app.add_typer(notifications.app, name="notifications")
-app.add_typer(plans.app, name="plans")
-app.add_typer(recharge.app, name="recharge")
-app.add_typer(testdata.app, name="testdata")
+app.add_typer(plans.app)
+app.add_typer(links.app)
+app.add_typer(checkout.app)
+app.add_typer(accounts.app)
+app.add_typer(customers.app)
+app.add_typer(credits.app)
+app.add_typer(recharge.app)
+app.add_typer(worker.app)
+app.add_typer(dashboard.app)
+app.add_typer(events.app)
+app.add_typer(fraud.app)
+app.add_typer(notifications.app)
+app.add_typer(dev.app)
+app.add_typer(demo.app)
+app.add_typer(trigger.app)
+app.add_typer(testdata.app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -66,23 +67,6 @@ def till(
     ] = False,
 ) -> None:
     """Options that stand before a command."""
-
-
-worker_app = typer.Typer(no_args_is_help=True, help="The process that drains the queue of Stripe events.")
-app.add_typer(worker_app, name="worker")
-
-
-@worker_app.command("run")
-def worker_run() -> None:
-    """Run the worker until SIGTERM or Ctrl-C; what is in hand is finished first.
-
-    Reads POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE, WORKER_METRICS_ADDRESS, TILLBASE_NOTIFY_URLS,
-    TILLBASE_CUSTOMER_MAIL_URL and TILLBASE_TEMPLATES.
-    """
-    from worker.run import main as run_worker
-    from worker.settings import Settings
-
-    run_worker(Settings.from_env(os.environ))
 
 
 # Of the extra `local`, which a server that only runs the worker does without.

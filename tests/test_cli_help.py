@@ -1,6 +1,8 @@
 """The help of every command, held against `tests/snapshots/cli.txt`: what users read changes only on purpose."""
 
+import pkgutil
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -8,8 +10,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import cli
+from cli.app import App
 from cli.main import app
-from tests.test_snapshots import compare
+from tests.test_snapshots import SNAPSHOTS, compare
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -41,6 +45,24 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
             yield from undocumented(member, (*path, name))
 
     assert list(undocumented(get_command(app), ("till",))) == []
+
+
+def test_every_command_is_declared_where_it_is_defined() -> None:
+    groups = [("cli.main", app)]
+    for module in pkgutil.walk_packages(cli.__path__, "cli."):
+        group = getattr(import_module(module.name), "app", None) if "__main__" not in module.name else None
+        if isinstance(group, App):
+            groups.append((module.name, group))
+    declared = [
+        (one.callback.__module__, name) for name, group in groups for one in group.registered_commands
+    ]
+    assert len(declared) > 50
+    assert [pair for pair in declared if pair[0] != pair[1]] == []
+
+
+def test_help_has_no_types_of_python() -> None:
+    page = (SNAPSHOTS / "cli.txt").read_text()
+    assert [word for word in ("<bool>", "<str>", "int range", "<datetime>", "{") if word in page] == []
 
 
 def test_version_is_that_of_the_package() -> None:

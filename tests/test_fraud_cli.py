@@ -122,11 +122,6 @@ def test_a_warning_is_worked_from_alert_to_resolution(run: Run, account: UUID, d
         assert balances(conn, account)["may_spend"]
 
 
-def test_an_account_is_frozen_and_unfrozen_by_name(run: Run, account: UUID) -> None:
-    assert told(run, "unfreeze", "eve@example.com", "--reason", "known")["frozen_at"] is None
-    assert told(run, "freeze", str(account), "--reason", "stolen card")["frozen_reason"] == "stolen card"
-
-
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -135,7 +130,6 @@ def test_an_account_is_frozen_and_unfrozen_by_name(run: Run, account: UUID) -> N
         (["note", "issfr_none", "x"], "TB072"),
         (["refund", "issfr_none", "--reason", "x", "--yes"], "TB072"),
         (["undo", "7", "--reason", "x"], "TB075"),
-        (["freeze", "nobody@example.com", "--reason", "x"], "no account for"),
         (["evidence", "du_none"], "till fraud list disputes"),
     ],
     ids=lambda part: part[0] if isinstance(part, list) else part,
@@ -150,7 +144,6 @@ def test_a_refusal_is_one_line_that_says_what_to_do(run: Run, arguments: list[st
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["freeze", "eve@example.com"],
         ["resolve", WARNING, "--as", "closed", "--reason", "x"],
         ["policy", "--set", "highest.refund"],
         ["policy", "--set", "highest.refund=maybe"],

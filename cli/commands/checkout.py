@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
+from cli.app import App
 from cli.database import Connection, Row, account_id_of, connect, row, rows
 from cli.output import AsJson, CliError, err, out, print_json
 
 if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
     import stripe
+
+app = App(panel="Sell")
 
 WAIT_SECONDS = 2.0
 
@@ -37,6 +40,7 @@ class Flow(StrEnum):
     UPDATE_CARD = "update_card"
 
 
+@app.command()
 def checkout(
     user: User = None,
     account: ForAccount = None,
@@ -88,6 +92,7 @@ def checkout(
             _wait_until_paid(client, session)
 
 
+@app.command()
 def portal(
     user: User = None,
     account: ForAccount = None,

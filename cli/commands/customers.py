@@ -4,16 +4,16 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.credits.call import Actor, Yes, actor_or_user, print_record
+from cli.app import App
+from cli.call import Actor, Yes, actor_or_user, print_record
 from cli.database import connect, row
 from cli.output import AsJson
 
-app = typer.Typer(no_args_is_help=True, help="Say which Stripe customers are none of this installation's.")
-
-
-@app.callback()
-def customers() -> None:
-    """Say which Stripe customers are none of this installation's."""
+app = App(
+    "customers",
+    panel="Accounts and credits",
+    help="Say which Stripe customers are none of this installation's.",
+)
 
 
 @app.command()

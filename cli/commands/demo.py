@@ -11,12 +11,16 @@ from psycopg.rows import dict_row
 from rich.panel import Panel
 from rich.table import Table
 
+from cli.app import App
 from cli.output import CliError, err, out, print_rows
 
 if TYPE_CHECKING:
     from cli.shop import Buyer, Shop
 
+app = App(panel="Local stack")
 
+
+@app.command()
 def demo() -> None:
     """Play the whole story on a stack of its own: sign-up, Checkout, credits, renewal, refund, dispute, fraud."""
     from cli.shop import Shop

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from cli.app import App
 from cli.database import setting
 from cli.output import CliError, err, out
 from devstack.paths import state_directory
 
 if TYPE_CHECKING:
     from devstack.stack import Stack
+
+app = App(panel="Local stack")
 
 WATCH_SECONDS = 0.5
 DATA_API_SECONDS = 15
@@ -32,6 +35,7 @@ class Part(StrEnum):
 Port = Annotated[int | None, typer.Option(help="Port; a free one if left out.", min=1, max=65535)]
 
 
+@app.command()
 def dev(
     env_file: Annotated[
         Path | None,
@@ -97,6 +101,7 @@ def dev(
         raise CliError(f"{dead} ended by itself: look into the logs in {state_directory()}")
 
 
+@app.command()
 def token(
     user: Annotated[
         str, typer.Option(help="E-mail address; the user is signed up if need be.", metavar="EMAIL")

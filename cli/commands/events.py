@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.credits.call import Actor, Yes, actor_or_user
+from cli.app import App
+from cli.call import Actor, Yes, actor_or_user
 from cli.database import connect, row, rows
 from cli.output import AsJson, CliError, err, out, print_fields, print_json, print_rows
 
-app = typer.Typer(
-    no_args_is_help=True,
+app = App(
+    "events",
+    panel="Operate",
     help="Look into the inbox of Stripe events, send events to the queue again, or dismiss them.",
 )
 

@@ -6,12 +6,13 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cli.commands.credits.call import Yes
+from cli.app import App
+from cli.call import Yes
 from cli.database import Connection, account_id_of, call, connect, row, rows
 from cli.output import AsJson, CliError, err, out, print_json
 from cli.tables import print_table
 
-app = typer.Typer(no_args_is_help=True, help="Make, list and deactivate Payment Links of plans and packs.")
+app = App("links", panel="Sell", help="Make, list and deactivate Payment Links of plans and packs.")
 
 _LIST = """
 select links.stripe_payment_link_id, links.url, coalesce(plans.lookup_key, packs.lookup_key) as lookup_key,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.app import App
 from cli.database import Row, call, connect, rows
 from cli.output import AsJson, CliError, print_rows
 from cli.tables import print_table
@@ -16,7 +17,9 @@ if TYPE_CHECKING:  # apprise takes its time to load: only who needs it waits
     from worker.jobs.channels import Channel
     from worker.jobs.compose import Message
 
-app = typer.Typer(no_args_is_help=True, help="What administrators and customers were told, and could not be.")
+app = App(
+    "notifications", panel="Operate", help="What administrators and customers were told, and could not be."
+)
 
 _LIST = """
 select id, created_at, audience, kind, status, attempts, digest_size, account_id, last_error, next_attempt_at,

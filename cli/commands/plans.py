@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from cli.commands.credits.call import Yes
+from cli.app import App
+from cli.call import Yes
 from cli.database import Connection, connect, rows
 from cli.output import AsJson, CliError, err, print_json
 from cli.plans.file import BadPlanFile, PlanFile, read_plan_file
@@ -20,8 +21,8 @@ if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it 
     from cli.plans.changes import Step
     from cli.plans.sync import Synced
 
-app = typer.Typer(
-    no_args_is_help=True, help="List plans and credit packs, and bring them to Stripe and from Stripe."
+app = App(
+    "plans", panel="Sell", help="List plans and credit packs, and bring them to Stripe and from Stripe."
 )
 
 _LIST = """

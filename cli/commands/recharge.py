@@ -5,13 +5,16 @@ from uuid import UUID
 
 import typer
 
-from cli.commands.credits.call import Account, print_record
+from cli.app import App
+from cli.call import Account, print_record
 from cli.database import Connection, Row, account_id_of, call, connect, rows
 from cli.output import AsJson, CliError, print_rows
 from cli.plans.tables import price_text
 from cli.tables import print_table
 
-app = typer.Typer(no_args_is_help=True, help="Packs that are bought by themselves when a balance falls.")
+app = App(
+    "recharge", panel="Accounts and credits", help="Packs that are bought by themselves when a balance falls."
+)
 
 _AGREED = """
 select recharge.account_id, recharge.threshold, recharge.stripe_price_id,

@@ -13,13 +13,16 @@ from urllib.parse import quote
 
 import typer
 
+from cli.app import App
 from cli.database import connect, row, setting
 from cli.output import AsJson, CliError, out, print_json
 from cli.tables import print_table
 from worker.settings import is_live
 
-app = typer.Typer(
-    no_args_is_help=True, help="Look up Stripe's test cards and bank accounts, and pages of its Dashboard."
+app = App(
+    "testdata",
+    panel="Local stack",
+    help="Look up Stripe's test cards and bank accounts, and pages of its Dashboard.",
 )
 
 

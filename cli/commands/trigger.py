@@ -5,15 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.app import App
 from cli.database import setting
 from cli.output import CliError, err, out
 
 if TYPE_CHECKING:
     from cli.shop import Shop
 
+app = App(panel="Local stack")
+
 PLAN = {"unit_amount": 1900, "initial_credits": 500, "monthly_credits": 1000}
 
 
+@app.command()
 def trigger(
     event: Annotated[str, typer.Argument(help="Event type, such as invoice.paid.")],
     user: Annotated[

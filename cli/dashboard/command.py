@@ -10,11 +10,15 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.credits.call import actor_or_user
+from cli.app import App
+from cli.call import actor_or_user
 from cli.output import err, out
 from devstack.private import private
 
+app = App(panel="Operate")
 
+
+@app.command()
 def dashboard(
     port: Annotated[
         int, typer.Option(help="Port on 127.0.0.1; a free one if left out.", min=0, max=65535)

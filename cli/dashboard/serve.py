@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import uvicorn
 
-from cli.commands.credits.call import actor_or_user
+from cli.call import actor_or_user
 from cli.dashboard.app import create_app
 from cli.dashboard.books import Books
 from cli.dashboard.session import Session

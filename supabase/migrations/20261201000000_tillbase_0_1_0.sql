@@ -10992,7 +10992,7 @@ begin
     end if;
     if not found then
         raise exception 'no credits are held under %', coalesce(review_held_credits.id::text, 'null')
-            using errcode = 'TB035', hint = 'List what is held with `till credits held`.';
+            using errcode = 'TB035', hint = 'List what is held with `till credits review list`.';
     elsif v_held.reviewed_at is not null and v_held.status = v_status then
         return v_held;
     elsif v_held.reviewed_at is not null then

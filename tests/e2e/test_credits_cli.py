@@ -20,12 +20,12 @@ Credits = Callable[..., Any]
 def run(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Any]:
-    """Run `till credits` within this process, with the stack's settings: its stdout and stderr."""
+    """Run a group of `till` within this process, with the stack's settings: its stdout and stderr."""
     for name, setting in stack.settings.items():
         monkeypatch.setenv(name, setting)
 
-    def run(*arguments: object, expect: int = 0) -> Any:
-        monkeypatch.setattr(sys, "argv", ["till", "credits", *map(str, arguments)])
+    def run(*arguments: object, expect: int = 0, group: str = "credits") -> Any:
+        monkeypatch.setattr(sys, "argv", ["till", group, *map(str, arguments)])
         with pytest.raises(SystemExit) as exited:
             main()
         captured = capsys.readouterr()
@@ -41,6 +41,12 @@ def credits(run: Callable[..., Any]) -> Credits:
     return lambda *arguments: json.loads(run(*arguments, "--json").out)
 
 
+@pytest.fixture
+def accounts(run: Callable[..., Any]) -> Credits:
+    """Run `till accounts … --json`: the document that it printed."""
+    return lambda *arguments: json.loads(run(*arguments, "--json", group="accounts").out)
+
+
 def test_lots_are_listed_in_the_order_they_are_spent(till: Any, credits: Credits, email: str) -> None:
     credits("grant", email, 10, "--key", "a", "--reference", "order-1")
     credits("grant", email, 20, "--key", "b", "--expires-at", "2100-01-01")
@@ -51,7 +57,7 @@ def test_lots_are_listed_in_the_order_they_are_spent(till: Any, credits: Credits
     spent = credits("spend", email, 25, "--up-to", "--reference", "job-1")
     assert (spent["amount"], spent["reference_id"]) == (-25, "job-1")
 
-    lots = credits("lots", email)
+    lots = credits("grants", email)
     assert [(lot["amount"], lot["remaining"], lot["paid_by"]) for lot in lots] == [
         (10, 5, "order-1"),
         (30, 0, None),
@@ -61,7 +67,7 @@ def test_lots_are_listed_in_the_order_they_are_spent(till: Any, credits: Credits
     back = credits("refund", spent["id"], 15, "--key", "r")
     assert (back["kind"], back["amount"], back["balance_after"]) == ("refund", 15, 15)
     assert credits("refund", spent["id"])["amount"] == 10
-    assert "2100-01-01" in till("credits", "lots", email).stdout
+    assert "2100-01-01" in till("credits", "grants", email).stdout
 
 
 def test_a_hold_is_extended_captured_and_released(credits: Credits, email: str) -> None:
@@ -87,7 +93,7 @@ def test_what_is_destructive_is_shown_first_and_done_with_yes(
 ) -> None:
     credits("grant", email, 100)
     credits("spend", email, 30)
-    [lot] = credits("lots", email)
+    [lot] = credits("grants", email)
     revoke = ("revoke", lot["id"], "--reason", "Charged back", "--policy", "allow_negative")
     shown = till("credits", *map(str, revoke))
     assert "shortfall" in shown.stdout
@@ -114,7 +120,7 @@ def test_what_is_destructive_is_shown_first_and_done_with_yes(
 
 
 def test_limits_are_set_one_by_one_and_an_account_is_closed_and_opened_again(
-    run: Any, credits: Credits, shop: Shop, email: str
+    run: Any, credits: Credits, accounts: Credits, shop: Shop, email: str
 ) -> None:
     friend = f"{uuid4().hex}@example.com"
     shop.sign_up(friend)
@@ -135,13 +141,13 @@ def test_limits_are_set_one_by_one_and_an_account_is_closed_and_opened_again(
     credits("hold", email, 1)
     credits("grant", email, 7, "--opens-at", "2099-01-01")
     close = ("close", email, "--reason", "Moved away")
-    planned = credits(*close)
+    planned = accounts(*close)
     shown = ("forfeited", "written_off", "holds_released", "lots_cancelled")
     assert [planned[name] for name in shown] == [60, 0, 1, 1]
     assert credits("balance", email)["balance"] == 60
-    assert credits(*close, "--yes")["forfeited"] == 60
+    assert accounts(*close, "--yes")["forfeited"] == 60
     assert "TB008" in run("grant", email, 1, expect=1).err
-    assert credits("reopen", email)["closed_at"] is None
+    assert accounts("reopen", email)["closed_at"] is None
 
 
 def test_reports_add_up(till: Any, credits: Credits, email: str) -> None:
@@ -183,25 +189,25 @@ def test_credits_of_a_card_that_was_seen_before_are_listed_approved_and_refused(
         shop.settle()
     assert [credits("balance", email)["balance"] for email in (first, second, third)] == [500, 0, 0]
 
-    waiting = {row["email"]: row for row in credits("held")}
+    waiting = {row["email"]: row for row in credits("review", "list")}
     assert first not in waiting
     assert {waiting[email]["matched_email"] for email in (second, third)} == {first}
     assert (waiting[second]["kind"], waiting[second]["amount"]) == ("initial", 500)
-    listed = till("credits", "held").stdout
+    listed = till("credits", "review", "list").stdout
     assert "card seen before on" in listed
     assert second in listed
 
-    approve = ("approve", waiting[second]["id"], "--reason", "A couple")
+    approve = ("review", "approve", waiting[second]["id"], "--reason", "A couple")
     approved = credits(*approve)
     assert (approved["status"], approved["reviewed_by"]) == ("approved", getpass.getuser())
     assert credits(*approve) == approved
-    refused = credits("refuse", waiting[third]["id"], "--reason", "Thrice", "--actor", "ada")
+    refused = credits("review", "refuse", waiting[third]["id"], "--reason", "Thrice", "--actor", "ada")
     assert (refused["status"], refused["reviewed_by"]) == ("refused", "ada")
     assert [credits("balance", email)["balance"] for email in (second, third)] == [500, 0]
-    assert {second, third}.isdisjoint(row["email"] for row in credits("held"))
-    assert "A couple" in till("credits", "held", "--status", "approved").stdout
-    assert third in till("credits", "held", "--status", "refused", "--limit", "1").stdout
-    assert "TB036" in run("refuse", waiting[second]["id"], "--reason", "No", expect=1).err
+    assert {second, third}.isdisjoint(row["email"] for row in credits("review", "list"))
+    assert "A couple" in till("credits", "review", "list", "--status", "approved").stdout
+    assert third in till("credits", "review", "list", "--status", "refused", "--limit", "1").stdout
+    assert "TB036" in run("review", "refuse", waiting[second]["id"], "--reason", "No", expect=1).err
 
 
 @pytest.mark.parametrize(
@@ -211,9 +217,8 @@ def test_credits_of_a_card_that_was_seen_before_are_listed_approved_and_refused(
         (["hold", "{email}", "1"], "TB001"),
         (["refund", "999999999"], "TB026"),
         (["revoke", "999999999", "--reason", "x"], "TB026"),
-        (["close", "{email}", "--reason", ""], "TB028"),
-        (["approve", "999999999", "--reason", "x"], "TB035"),
-        (["refuse", "999999999", "--reason", ""], "TB028"),
+        (["review", "approve", "999999999", "--reason", "x"], "TB035"),
+        (["review", "refuse", "999999999", "--reason", ""], "TB028"),
         (["limits", "{email}", "--cap", "5"], "TB031"),
         (["transfer", "{email}", "{email}", "5"], "TB030"),
         (["hold", "{email}", "1", "--expires-in", "soon"], "interval"),
@@ -233,9 +238,9 @@ def test_a_refusal_is_one_line(run: Any, email: str, arguments: list[str], says:
         ["capture", "no-uuid"],
         ["revoke", "1"],
         ["revoke", "1", "--reason", "x", "--policy", "shrug"],
-        ["approve", "1"],
-        ["refuse", "--reason", "x"],
-        ["held", "--status", "forgotten"],
+        ["review", "approve", "1"],
+        ["review", "refuse", "--reason", "x"],
+        ["review", "list", "--status", "forgotten"],
         ["adjust", "x", "-5", "--raeson", "y"],
         ["limits", "x", "--no-cap", "--cap", "1"],
     ],

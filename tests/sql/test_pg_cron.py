@@ -8,7 +8,7 @@ the real one does so.
 import pytest
 from psycopg.rows import dict_row
 
-from cli.commands.credits.allocate import ALLOCATION, in_chunks
+from cli.commands.credits.scheduled import ALLOCATION, in_chunks
 from devstack.migrate import migrate
 from devstack.paths import migrations_directory
 from tests.sql.calls import Connection, balance, discrepancies, fetch, grant, refused, value

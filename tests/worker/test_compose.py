@@ -55,7 +55,7 @@ CASES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "credits_held": (
         {"kind": "initial", "amount": 100, "status": "pending", "matched_account_id": "other"},
         "Credits held for review: 100",
-        ["other", "initial credits wait for you", "till credits held"],
+        ["other", "initial credits wait for you", "till credits review list"],
     ),
     "event_waiting": (
         {

@@ -1,28 +1,29 @@
-"""`till credits grant`, `spend`, `refund`, `transfer` and holds: each is one call that moves credits."""
+"""`till credits grant`, `spend`, `refund`, `transfer`: each is one call that moves credits."""
 
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from cli.commands.credits.call import (
+from cli.app import App
+from cli.call import (
     Account,
     Amount,
     Description,
-    ExpiresIn,
     Feature,
-    HoldId,
     Key,
     Part,
     Reference,
-    interval,
     key_or_new,
     perform,
     utc,
 )
 from cli.output import AsJson
 
+app = App(panel="Move")
 
+
+@app.command()
 def grant(
     account: Account,
     amount: Amount,
@@ -56,6 +57,7 @@ def grant(
     )
 
 
+@app.command()
 def spend(
     account: Account,
     amount: Amount,
@@ -80,6 +82,7 @@ def spend(
     )
 
 
+@app.command()
 def refund(
     entry_id: Annotated[int, typer.Argument(help="Id of the spend or capture, as `history` prints it.")],
     amount: Part = None,
@@ -98,6 +101,7 @@ def refund(
     )
 
 
+@app.command()
 def transfer(
     giver: Annotated[str, typer.Argument(metavar="FROM", help="The account that gives, as elsewhere.")],
     taker: Annotated[str, typer.Argument(metavar="TO", help="The account that takes, as elsewhere.")],
@@ -116,57 +120,3 @@ def transfer(
         idempotency_key=key_or_new(key),
         description=description,
     )
-
-
-def hold(
-    account: Account,
-    amount: Amount,
-    key: Key = None,
-    expires_in: ExpiresIn = "1 hour",
-    description: Description = None,
-    feature: Feature = None,
-    as_json: AsJson = False,
-) -> None:
-    """Set credits aside for work in progress, until they are captured or released, or time is over."""
-    perform(
-        "hold_credits",
-        as_json=as_json,
-        account_id=account,
-        amount=amount,
-        idempotency_key=key_or_new(key),
-        expires_in=interval(expires_in),
-        description=description,
-        feature=feature,
-    )
-
-
-def capture(
-    hold_id: HoldId,
-    amount: Part = None,
-    key: Key = None,
-    description: Description = None,
-    release_rest: Annotated[
-        bool, typer.Option("--release-rest", help="Give back what is left of the hold.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Spend credits of a hold, all of them or part."""
-    perform(
-        "capture_hold",
-        as_json=as_json,
-        hold_id=hold_id,
-        amount=amount,
-        idempotency_key=key_or_new(key),
-        description=description,
-        release_rest=release_rest,
-    )
-
-
-def release(hold_id: HoldId, key: Key = None, as_json: AsJson = False) -> None:
-    """Give back what a hold still has set aside."""
-    perform("release_hold", as_json=as_json, hold_id=hold_id, idempotency_key=key_or_new(key))
-
-
-def extend(hold_id: HoldId, expires_in: ExpiresIn = "1 hour", as_json: AsJson = False) -> None:
-    """Keep a hold open for a time from now; never shortens it."""
-    perform("extend_hold", as_json=as_json, hold_id=hold_id, expires_in=interval(expires_in))

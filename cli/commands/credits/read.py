@@ -1,4 +1,4 @@
-"""`till credits …`: what an account has, had and did; the commands that move credits come from beside it."""
+"""`till credits balance`, `history`, `grants`, `statement`, `usage`: what an account has, had and did."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,15 +6,12 @@ from uuid import UUID
 
 import typer
 
-from cli.commands.credits.administer import adjust, close, limits, reinstate, reopen, revoke
-from cli.commands.credits.allocate import allocate, expire
-from cli.commands.credits.call import Account, print_record, utc
-from cli.commands.credits.held import approve, held, refuse
-from cli.commands.credits.move import capture, extend, grant, hold, refund, release, spend, transfer
+from cli.app import App
+from cli.call import Account, print_record, utc
 from cli.database import Connection, Row, account_id_of, call, connect, row, rows
 from cli.output import AsJson, err, print_rows
 
-app = typer.Typer(no_args_is_help=True, help="Read and move an account's credits.")
+app = App(panel="Read")
 
 Since = Annotated[
     datetime | None, typer.Option("--from", help="First moment (UTC); this month's if left out.")
@@ -73,8 +70,8 @@ def history(
 
 
 @app.command()
-def lots(account: Account, as_json: AsJson = False) -> None:
-    """List open lots in the order in which they are spent, then those that are yet to open."""
+def grants(account: Account, as_json: AsJson = False) -> None:
+    """List open credit grants in the order in which they are spent, then scheduled ones."""
     with connect() as conn:
         found = rows(
             conn,
@@ -86,21 +83,7 @@ def lots(account: Account, as_json: AsJson = False) -> None:
             {"account_id": account_id_of(conn, account)},
         )
     numbers = ("id", "amount", "remaining", "held", "priority")
-    print_rows(found, as_json=as_json, empty="no open lots", numbers=numbers)
-
-
-@app.command()
-def holds(account: Account, as_json: AsJson = False) -> None:
-    """List open holds, the first to expire first."""
-    with connect() as conn:
-        found = rows(
-            conn,
-            "select id, amount, captured, amount - captured as held, expires_at, feature, description "
-            "from billing.credit_holds where account_id = %(account_id)s and status = 'held' "
-            "order by expires_at, id",
-            {"account_id": account_id_of(conn, account)},
-        )
-    print_rows(found, as_json=as_json, empty="no open holds", numbers=("amount", "captured", "held"))
+    print_rows(found, as_json=as_json, empty="no open credit grants", numbers=numbers)
 
 
 @app.command()
@@ -131,14 +114,3 @@ def _period(conn: Connection, account: str, since: datetime | None, until: datet
         raise typer.BadParameter("it is after --to", param_hint="--from")
     err.print(f"from {period['period_start']} to {period['period_end']}", style="dim", highlight=False)
     return period | {"account_id": account_id}
-
-
-for command in (grant, spend, refund, transfer, hold, capture, release, extend):
-    app.command()(command)
-for command in (held, approve, refuse):
-    app.command()(command)
-for command in (allocate, expire):
-    app.command()(command)
-for command in (revoke, reinstate, adjust, limits, close, reopen):
-    # A negative amount to adjust by is no option.
-    app.command(context_settings={"ignore_unknown_options": command is adjust})(command)

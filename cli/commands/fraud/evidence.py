@@ -7,12 +7,15 @@ from typing import Annotated, Any, LiteralString
 
 import typer
 
-from cli.commands.credits.call import Yes
+from cli.app import App
+from cli.call import Yes
 from cli.database import Connection, connect, row, rows
 from cli.evidence import Facts, check, evidence_of
 from cli.output import AsJson, CliError, err, out, print_json
 from cli.tables import print_table
 from devstack.private import private
+
+app = App()
 
 # Metadata of disputes whose evidence came from here: which evidence it was.
 SUBMITTED = "tillbase_evidence"
@@ -72,6 +75,7 @@ from auth.sessions where sessions.user_id = %(user)s order by sessions.created_a
 """
 
 
+@app.command()
 def evidence(
     dispute_id: Annotated[
         str, typer.Argument(help="Dispute (du_…), as `till fraud list disputes` prints it.")

@@ -5,11 +5,14 @@ from typing import Annotated, Any, LiteralString, NamedTuple
 
 import typer
 
-from cli.commands.credits.call import Yes
+from cli.app import App
+from cli.call import Yes
 from cli.database import Connection, Row, connect, row, rows
 from cli.output import AsJson, err, out, print_json
 from cli.tables import print_table
 from worker.money import money_text
+
+app = App()
 
 LEVELS = ("highest", "elevated", "normal", "not_assessed", "unknown")
 POLICIES = ("clamp_and_record", "allow_negative", "block_future_grants")
@@ -84,6 +87,7 @@ class Change(NamedTuple):
     value: Any
 
 
+@app.command()
 def policy(
     change: Annotated[
         list[str] | None,

@@ -1,20 +1,17 @@
-"""`till fraud …`: early fraud warnings, disputes and reviews, what was done about them, and what a person decides."""
+"""`till fraud list`, `show`, `resolve`, `note`, `refund`, `undo`: what a person decides about warnings."""
 
 from enum import StrEnum
 from typing import Annotated, LiteralString
 
 import typer
 
-from cli.commands.credits.call import Account, Actor, Reason, Yes, actor_or_user, perform
-from cli.commands.fraud.evidence import evidence
-from cli.commands.fraud.policy import policy
+from cli.app import App
+from cli.call import Actor, Reason, Yes, actor_or_user, perform
 from cli.commands.fraud.tables import for_people, is_told, print_others, print_warnings
 from cli.database import Connection, Row, connect, rows
 from cli.output import AsJson, CliError, err, out, print_fields, print_json, print_rows
 
-app = typer.Typer(no_args_is_help=True, help="Early fraud warnings, disputes, reviews, frozen accounts.")
-app.command()(policy)
-app.command()(evidence)
+app = App()
 
 WarningId = Annotated[
     str, typer.Argument(help="Early fraud warning (issfr_…), as `till fraud list` prints it.")
@@ -167,7 +164,7 @@ def resolve(
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
-    """Close a warning, or open it again. A frozen account stays frozen until `till fraud unfreeze`."""
+    """Close a warning, or open it again. A frozen account stays frozen until `till accounts unfreeze`."""
     perform(
         "resolve_fraud_warning",
         as_json=as_json,
@@ -192,20 +189,6 @@ def note(
         stripe_early_fraud_warning_id=warning_id,
         notes=text,
         actor=actor_or_user(actor),
-    )
-
-
-@app.command()
-def freeze(account: Account, *, reason: Reason, actor: Actor = None, as_json: AsJson = False) -> None:
-    """Refuse what takes credits out of an account, and what it would buy. The user reads the reason."""
-    perform("freeze_account", as_json=as_json, account_id=account, reason=reason, actor=actor_or_user(actor))
-
-
-@app.command()
-def unfreeze(account: Account, *, reason: Reason, actor: Actor = None, as_json: AsJson = False) -> None:
-    """Let a frozen account spend and buy again; warnings of before don't freeze it any more."""
-    perform(
-        "unfreeze_account", as_json=as_json, account_id=account, reason=reason, actor=actor_or_user(actor)
     )
 
 

@@ -1,10 +1,10 @@
-"""What the commands of `till credits` have in common: their arguments, and one call → its record."""
+"""What commands have in common: arguments, and one call of a function → its record."""
 
 import getpass
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import typer
 
@@ -18,7 +18,6 @@ Amount = Annotated[int, typer.Argument(help="Credits, a whole number.", min=1)]
 Part = Annotated[
     int | None, typer.Argument(help="Credits, a whole number; all that is left if left out.", min=1)
 ]
-HoldId = Annotated[UUID, typer.Argument(help="Hold id, as `till credits hold` and `holds` print it.")]
 Key = Annotated[
     str | None,
     typer.Option(
@@ -28,12 +27,6 @@ Key = Annotated[
 Description = Annotated[str | None, typer.Option(help="What it was for, as the user reads it.")]
 Reference = Annotated[str | None, typer.Option(help="Id of what they are for.")]
 Feature = Annotated[str | None, typer.Option(help="Feature or meter the credits were used for.")]
-ExpiresIn = Annotated[
-    str,
-    typer.Option(
-        help="How long they are set aside: minutes, or an interval such as '2 hours'.", metavar="MINUTES"
-    ),
-]
 Reason = Annotated[str, typer.Option(help="Why; written beside the entry for ever.")]
 Actor = Annotated[str | None, typer.Option(help="Who does it; your user name on this machine if left out.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without, only show what it would do.")]
@@ -81,8 +74,3 @@ def actor_or_user(actor: str | None) -> str:
 def utc(moment: datetime | None) -> datetime | None:
     """A moment as typed, which is in UTC."""
     return moment and moment.replace(tzinfo=UTC)
-
-
-def interval(text: str) -> str:
-    """Minutes, or an interval as Postgres reads it → the interval."""
-    return f"{text} minutes" if text.isdecimal() else text

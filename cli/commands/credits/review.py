@@ -1,34 +1,40 @@
-"""`till credits held`, `approve`, `refuse`: initial and trial credits that wait for an administrator."""
+"""`till credits review …`: initial and trial credits that wait for an administrator."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
 
 import typer
 
-from cli.commands.credits.call import Actor, Reason, actor_or_user, perform
+from cli.app import App
+from cli.call import Actor, Reason, actor_or_user, perform
 from cli.database import Row, connect, rows
 from cli.output import AsJson, print_rows
 
+app = App("review", panel="Correct", help="Initial and trial credits under review.")
+
 
 class Status(StrEnum):
-    """What became of credits that were held."""
+    """What became of credits under review."""
 
     PENDING = "pending"
     APPROVED = "approved"
     REFUSED = "refused"
 
 
-HeldId = Annotated[int, typer.Argument(help="Id of what is held, as `held` prints it.")]
+ReviewId = Annotated[
+    int, typer.Argument(help="Id of the review, as `till credits review list` prints it.", metavar="ID")
+]
 
 
-def held(
+@app.command("list")
+def list_reviews(
     status: Annotated[
         Status, typer.Option(help="Those that wait, or those that were approved or refused.")
     ] = Status.PENDING,
     limit: Annotated[int, typer.Option(help="How many.", min=1, max=1000)] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List initial and trial credits of accounts whose card was seen on another account before, newest first."""
+    """List initial and trial credits under review: the card was seen on another account. Newest first."""
     with connect() as conn:
         found = rows(
             conn,
@@ -43,7 +49,9 @@ def held(
         )
     if not as_json:
         found = [_for_people(row) for row in found]
-    print_rows(found, as_json=as_json, empty=f"no credits are {status}", numbers=("id", "amount"))
+    print_rows(
+        found, as_json=as_json, empty=f"no credits under review are {status}", numbers=("id", "amount")
+    )
 
 
 def _for_people(row: Row) -> Row:
@@ -55,35 +63,37 @@ def _for_people(row: Row) -> Row:
     return shown
 
 
+@app.command()
 def approve(
-    held_id: HeldId,
+    review_id: ReviewId,
     *,
     reason: Reason,
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give credits that are held, once; the account is not held for that card again."""
-    _review(held_id, "approve", reason, actor, as_json=as_json)
+    """Grant credits under review, once. This card is not reviewed again for this account."""
+    _review(review_id, "approve", reason, actor, as_json=as_json)
 
 
+@app.command()
 def refuse(
-    held_id: HeldId,
+    review_id: ReviewId,
     *,
     reason: Reason,
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep back credits that are held, for good."""
-    _review(held_id, "refuse", reason, actor, as_json=as_json)
+    """Never grant credits under review."""
+    _review(review_id, "refuse", reason, actor, as_json=as_json)
 
 
 def _review(
-    held_id: int, decision: Literal["approve", "refuse"], reason: str, actor: str | None, *, as_json: bool
+    review_id: int, decision: Literal["approve", "refuse"], reason: str, actor: str | None, *, as_json: bool
 ) -> None:
     perform(
         "review_held_credits",
         as_json=as_json,
-        id=held_id,
+        id=review_id,
         decision=decision,
         reason=reason,
         actor=actor_or_user(actor),

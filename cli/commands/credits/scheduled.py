@@ -19,9 +19,12 @@ import psycopg
 import typer
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from cli.commands.credits.call import utc
+from cli.app import App
+from cli.call import utc
 from cli.database import Connection, call, connect, refusal, row
 from cli.output import AsJson, CliError, err, print_json, print_rows
+
+app = App(panel="Scheduled work")
 
 # An account costs some 0.25 ms: an app that needs one of them waits for an eighth of a second at most.
 CHUNK = 500
@@ -56,6 +59,7 @@ EXPIRY = Work(
 )
 
 
+@app.command()
 def allocate(as_of: AsOf = None, chunk: Chunk = CHUNK, as_json: AsJson = False) -> None:
     """Grant every month of credits that has begun, each once.
 
@@ -64,6 +68,7 @@ def allocate(as_of: AsOf = None, chunk: Chunk = CHUNK, as_json: AsJson = False) 
     _perform(ALLOCATION, as_of, chunk, as_json=as_json)
 
 
+@app.command()
 def expire(as_of: AsOf = None, chunk: Chunk = CHUNK, as_json: AsJson = False) -> None:
     """Expire lots and holds that are due, and open scheduled lots.
 

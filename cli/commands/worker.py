@@ -1,0 +1,25 @@
+"""`till worker run`: the process that drains the queue of Stripe events."""
+
+import os
+
+from cli.app import App
+
+app = App("worker", panel="Operate", help="The process that drains the queue of Stripe events.")
+
+
+@app.callback()
+def worker() -> None:
+    """The process that drains the queue of Stripe events."""
+
+
+@app.command()
+def run() -> None:
+    """Run the worker until SIGTERM or Ctrl-C; what is in hand is finished first.
+
+    Reads POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE, WORKER_METRICS_ADDRESS, TILLBASE_NOTIFY_URLS,
+    TILLBASE_CUSTOMER_MAIL_URL and TILLBASE_TEMPLATES.
+    """
+    from worker.run import main
+    from worker.settings import Settings
+
+    main(Settings.from_env(os.environ))
