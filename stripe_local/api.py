@@ -14,9 +14,10 @@ from stripe_local.api_spec import OPERATIONS, OTHER_OPERATIONS, VERSION
 from stripe_local.errors import InvalidParameter, StripeError, malformed, not_played, unknown_url
 from stripe_local.render import expand, render
 from stripe_local.routes import HANDLERS, Handler
+from stripe_local.state import RequestInfo
 from stripe_local.store import Object
 from stripe_local.versions import in_version, older_parameters
-from stripe_local.world import RequestInfo, World
+from stripe_local.world import World
 
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z_]+)?\Z")

@@ -1,15 +1,13 @@
 """A stored object → what Stripe sends: nulls filled in, own keys left out, ids expanded where asked."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stripe_local.api_spec import SHAPES
 from stripe_local.errors import malformed, no_such
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import is_array, is_hash
-
-if TYPE_CHECKING:
-    from stripe_local.world import World
 
 MAX_EXPAND_DEPTH = 4
 
@@ -98,12 +96,12 @@ def page(objects: list[Object], url: str, has_more: bool = False) -> Object:
     return {"object": "list", "data": objects, "has_more": has_more, "url": url}
 
 
-Includable = Callable[["World", Object], Any]
+Includable = Callable[[State, Object], Any]
 # (kind, key) → what is there only when asked for
 INCLUDABLE: dict[tuple[str, str], Includable] = {}
 
 
-def expand(world: "World", answer: Object, paths: list[str]) -> Object:
+def expand(state: State, answer: Object, paths: list[str]) -> Object:
     """Replace ids by objects along each path, as `expand[]=data.customer` asks."""
     for path in paths:
         parts = path.split(".")
@@ -118,15 +116,15 @@ def expand(world: "World", answer: Object, paths: list[str]) -> Object:
                 f"'data.{parts[0][:100]}' instead.",
                 "expand",
             )
-        _expand(world, answer, parts, path)
+        _expand(state, answer, parts, path)
     return answer
 
 
-def _expand(world: "World", node: Any, parts: list[str], path: str) -> None:
+def _expand(state: State, node: Any, parts: list[str], path: str) -> None:
     if is_array(node):
         elements: list[Any] = node
         for element in elements:
-            _expand(world, element, parts, path)
+            _expand(state, element, parts, path)
         return
     if not is_hash(node) or not parts:
         return
@@ -134,36 +132,36 @@ def _expand(world: "World", node: Any, parts: list[str], path: str) -> None:
     key, rest = parts[0], parts[1:]
     include = INCLUDABLE.get((table.get("object", ""), key))
     if include is not None and not table.get(key):
-        table[key] = include(world, table)
+        table[key] = include(state, table)
     elif key in EXPANDABLE:
-        table[key] = _expanded(world, EXPANDABLE[key], table.get(key))
+        table[key] = _expanded(state, EXPANDABLE[key], table.get(key))
     elif not isinstance(table.get(key), dict | list) and (not rest or key not in table):
         raise malformed(f"This property cannot be expanded ({path[:100]}).", "expand")
-    _expand(world, table.get(key), rest, path)
+    _expand(state, table.get(key), rest, path)
 
 
-def _expanded(world: "World", kind: str, value: Any) -> Any:
+def _expanded(state: State, kind: str, value: Any) -> Any:
     if isinstance(value, str):
-        found = world.store.find(kind, value)
-        return render(world, found) if found is not None else value
+        found = state.store.find(kind, value)
+        return render(state, found) if found is not None else value
     if is_array(value):
         elements: list[Any] = value
-        return [_expanded(world, kind, element) for element in elements]
+        return [_expanded(state, kind, element) for element in elements]
     return value
 
 
 # kind → what is worked out only when the object is shown
-DERIVED: dict[str, Callable[["World", Object], Object]] = {}
+DERIVED: dict[str, Callable[[State, Object], Object]] = {}
 
 
-def render(world: "World", stored: Object) -> Object:
+def render(state: State, stored: Object) -> Object:
     """The object in the current API version. A fresh value: the caller may change its top level."""
     kind: str = stored["object"]
     derive = DERIVED.get(kind)
-    return complete(kind, stored if derive is None else stored | derive(world, stored))
+    return complete(kind, stored if derive is None else stored | derive(state, stored))
 
 
-def listed(world: "World", stored: list[Object], params: dict[str, Any], url: str) -> Object:
+def listed(state: State, stored: list[Object], params: dict[str, Any], url: str) -> Object:
     """One page of objects that are in the order to be shown: limit, starting_after, ending_before."""
     limit: int = params.get("limit", 10)
     if not 1 <= limit <= 100:
@@ -177,11 +175,11 @@ def listed(world: "World", stored: list[Object], params: dict[str, Any], url: st
     if "ending_before" in params:
         end = _position(ids, params["ending_before"], "ending_before")
         start = max(0, end - limit)
-        return page([render(world, o) for o in stored[start:end]], url, start > 0)
+        return page([render(state, o) for o in stored[start:end]], url, start > 0)
     start = (
         _position(ids, params["starting_after"], "starting_after") + 1 if "starting_after" in params else 0
     )
-    return page([render(world, o) for o in stored[start : start + limit]], url, len(stored) > start + limit)
+    return page([render(state, o) for o in stored[start : start + limit]], url, len(stored) > start + limit)
 
 
 def _position(ids: list[str], cursor: str, param: str) -> int:

@@ -1,14 +1,13 @@
 """An object of the current API version → the same object as an older version shows it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stripe_local.errors import StripeError
+from stripe_local.render import render
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import inside, is_array, is_hash
-
-if TYPE_CHECKING:
-    from stripe_local.world import World
 
 BASIL = "2025-03-31"
 FLEXIBLE_BILLING = "2025-06-30"
@@ -19,15 +18,15 @@ REFUND_CUSTOMER = "2026-07-29"
 ENDIVE = "2026-09-30"
 
 UI_MODES = {"hosted_page": "hosted", "embedded_page": "embedded", "elements": "custom"}
-Change = Callable[["World", Object], None]
+Change = Callable[[State, Object], None]
 
 
-def event_in_version(world: "World", event: Object, version: str) -> Object:
+def event_in_version(state: State, event: Object, version: str) -> Object:
     """A whole event body, in the shape of `version`, which it then names."""
     if version[:10] >= event.get("api_version", "")[:10]:
         return event
     data = event["data"]
-    rendered = in_version(world, data["object"], version)
+    rendered = in_version(state, data["object"], version)
     older: Object = {"object": rendered}
     if "previous_attributes" in data:
         older["previous_attributes"] = _previous(data["previous_attributes"], rendered, version)
@@ -45,74 +44,72 @@ def _previous(previous: Object, rendered: Object, version: str) -> Object:
     return changed
 
 
-def in_version(world: "World", rendered: Any, version: str) -> Any:
+def in_version(state: State, rendered: Any, version: str) -> Any:
     """The value with every API object in it, however deep, in the older shape. The value itself stays as it is."""
     if is_array(rendered):
         elements: list[Any] = rendered
-        return [in_version(world, element, version) for element in elements]
+        return [in_version(state, element, version) for element in elements]
     if not is_hash(rendered):
         return rendered
     table: Object = rendered
-    older = {key: in_version(world, element, version) for key, element in table.items()}
+    older = {key: in_version(state, element, version) for key, element in table.items()}
     for (kind, since), change in CHANGES.items():
         if kind == older.get("object") and version[:10] < since:
-            change(world, older)
+            change(state, older)
     return older
 
 
-def _endive_subscription(_: "World", subscription: Object) -> None:
+def _endive_subscription(_: State, subscription: Object) -> None:
     subscription.pop("status_details", None)
 
 
-def _endive_invoice_item(world: "World", item: Object) -> None:
+def _endive_invoice_item(state: State, item: Object) -> None:
     """Classic billing mode told nothing of a proration."""
     details: Object = inside(item, "parent", "subscription_details")
-    subscription = world.store.find("subscription", details.get("subscription")) or {}
+    subscription = state.store.find("subscription", details.get("subscription")) or {}
     if inside(subscription, "billing_mode").get("type") == "classic":
         item["proration_details"] = None
 
 
-def _dahlia_invoice_item(_: "World", item: Object) -> None:
+def _dahlia_invoice_item(_: State, item: Object) -> None:
     if item.get("proration_details"):
         item["proration_details"].pop("credited_items", None)
 
 
-def _basil_invoice_item(_: "World", item: Object) -> None:
+def _basil_invoice_item(_: State, item: Object) -> None:
     item.pop("proration_details", None)
 
 
-def _clover_session(_: "World", session: Object) -> None:
+def _clover_session(_: State, session: Object) -> None:
     session["ui_mode"] = UI_MODES.get(session["ui_mode"], session["ui_mode"])
 
 
-def _early_refund(_: "World", refund: Object) -> None:
+def _early_refund(_: State, refund: Object) -> None:
     refund.pop("customer", None)
     refund.pop("payment_method", None)
 
 
-def _basil_discount(world: "World", discount: Object) -> None:
+def _basil_discount(state: State, discount: Object) -> None:
     source: Object = discount.pop("source", None) or {}
-    discount["coupon"] = _coupon(world, source.get("coupon"))
+    discount["coupon"] = _coupon(state, source.get("coupon"))
 
 
-def _basil_promotion_code(world: "World", code: Object) -> None:
+def _basil_promotion_code(state: State, code: Object) -> None:
     promotion: Object = code.pop("promotion", None) or {}
-    code["coupon"] = _coupon(world, promotion.get("coupon"))
+    code["coupon"] = _coupon(state, promotion.get("coupon"))
 
 
-def _coupon(world: "World", coupon: Any) -> Any:
-    from stripe_local.render import render
-
-    found = world.store.find("coupon", coupon) if isinstance(coupon, str) else None
-    return coupon if found is None else render(world, found)
+def _coupon(state: State, coupon: Any) -> Any:
+    found = state.store.find("coupon", coupon) if isinstance(coupon, str) else None
+    return coupon if found is None else render(state, found)
 
 
-def _early_basil_subscription(_: "World", subscription: Object) -> None:
+def _early_basil_subscription(_: State, subscription: Object) -> None:
     subscription.pop("billing_mode", None)
     subscription.pop("billing_schedules", None)
 
 
-def _acacia_subscription(world: "World", subscription: Object) -> None:
+def _acacia_subscription(state: State, subscription: Object) -> None:
     items: list[Object] = subscription["items"]["data"]
     if items:
         subscription["current_period_start"] = min(item["current_period_start"] for item in items)
@@ -120,29 +117,27 @@ def _acacia_subscription(world: "World", subscription: Object) -> None:
     for item in items:
         item.pop("current_period_start", None)
         item.pop("current_period_end", None)
-    subscription["discount"] = _first_discount(world, subscription)
+    subscription["discount"] = _first_discount(state, subscription)
     subscription["plan"] = items[0].get("plan") if len(items) == 1 else None
     subscription["quantity"] = items[0].get("quantity") if len(items) == 1 else None
 
 
-def _first_discount(world: "World", holder: Object) -> Any:
-    from stripe_local.render import render
-
+def _first_discount(state: State, holder: Object) -> Any:
     for discount in holder.get("discounts") or ():
-        found = world.store.find("discount", discount) if isinstance(discount, str) else discount
+        found = state.store.find("discount", discount) if isinstance(discount, str) else discount
         if found is not None:
-            shown = render(world, found)
-            _basil_discount(world, shown)
+            shown = render(state, found)
+            _basil_discount(state, shown)
             return shown
     return None
 
 
-def _acacia_invoice(world: "World", invoice: Object) -> None:
+def _acacia_invoice(state: State, invoice: Object) -> None:
     parent: Object = invoice.pop("parent", None) or {}
     details: Object = inside(parent, "subscription_details")
-    stored = world.store.find("invoice", invoice["id"]) or {}
-    payment = next((p for p in world.store.all("invoice_payment") if p["invoice"] == invoice["id"]), None)
-    intent = world.store.find("payment_intent", (payment or {}).get("payment", {}).get("payment_intent"))
+    stored = state.store.find("invoice", invoice["id"]) or {}
+    payment = next((p for p in state.store.all("invoice_payment") if p["invoice"] == invoice["id"]), None)
+    intent = state.store.find("payment_intent", (payment or {}).get("payment", {}).get("payment_intent"))
     invoice |= {
         "subscription": details.get("subscription"),
         "subscription_details": {"metadata": details.get("metadata")} if details else None,
@@ -155,21 +150,19 @@ def _acacia_invoice(world: "World", invoice: Object) -> None:
         "total_tax_amounts": [],
         "application_fee_amount": None,
         "transfer_data": None,
-        "discount": _first_discount(world, invoice),
+        "discount": _first_discount(state, invoice),
     }
     for key in ("total_taxes", "payments", "confirmation_secret", "amount_overpaid"):
         invoice.pop(key, None)
 
 
-def _acacia_line(world: "World", line: Object) -> None:
-    from stripe_local.render import render
-
+def _acacia_line(state: State, line: Object) -> None:
     parent: Object = line.pop("parent", None) or {}
     item = inside(parent, "subscription_item_details")
     manual = inside(parent, "invoice_item_details")
     pricing: Object = line.pop("pricing", None) or {}
-    price = world.store.find("price", inside(pricing, "price_details").get("price"))
-    shown = render(world, price) if price else None
+    price = state.store.find("price", inside(pricing, "price_details").get("price"))
+    shown = render(state, price) if price else None
     line |= {
         "type": "subscription" if item and not item.get("invoice_item") else "invoiceitem",
         "proration": bool((item or manual).get("proration")),
@@ -190,7 +183,7 @@ def _acacia_line(world: "World", line: Object) -> None:
     line.pop("taxes", None)
 
 
-def _acacia_credit_note(_: "World", note: Object) -> None:
+def _acacia_credit_note(_: State, note: Object) -> None:
     """One refund at most, and no word of its amount."""
     refunds: list[Object] = note.pop("refunds")
     note["refund"] = refunds[0]["refund"] if refunds else None
@@ -199,22 +192,22 @@ def _acacia_credit_note(_: "World", note: Object) -> None:
     note["tax_amounts"] = []
 
 
-def _acacia_credit_note_line(_: "World", line: Object) -> None:
+def _acacia_credit_note_line(_: State, line: Object) -> None:
     line.pop("taxes", None)
     line["tax_amounts"] = []
 
 
-def _acacia_charge(world: "World", charge: Object) -> None:
-    charge["invoice"] = _invoice_of(world, charge.get("payment_intent"))
+def _acacia_charge(state: State, charge: Object) -> None:
+    charge["invoice"] = _invoice_of(state, charge.get("payment_intent"))
 
 
-def _acacia_intent(world: "World", intent: Object) -> None:
-    intent["invoice"] = _invoice_of(world, intent["id"])
+def _acacia_intent(state: State, intent: Object) -> None:
+    intent["invoice"] = _invoice_of(state, intent["id"])
 
 
-def _invoice_of(world: "World", intent: Any) -> str | None:
+def _invoice_of(state: State, intent: Any) -> str | None:
     identifier = intent["id"] if is_hash(intent) else intent
-    stored = world.store.find("payment_intent", identifier) if isinstance(identifier, str) else None
+    stored = state.store.find("payment_intent", identifier) if isinstance(identifier, str) else None
     return stored.get("_invoice") if stored else None
 
 

@@ -9,16 +9,15 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
 from stripe_local.api_spec import VERSION
+from stripe_local.archive import Archive
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.versions import BORN, event_in_version
-
-if TYPE_CHECKING:
-    from stripe_local.world import World
 
 # Stripe tries three times over a few hours in a sandbox; here the hours are seconds.
 RETRY_DELAYS_SECONDS = (1.0, 5.0, 30.0)
@@ -62,8 +61,10 @@ def signature(secret: str, body: str, timestamp: int) -> str:
 class Webhooks:
     """Deliveries leave in the order of the events unless faults or `concurrency` say otherwise."""
 
-    def __init__(self, world: "World") -> None:
-        self._world = world
+    def __init__(self, state: State, bodies: Archive) -> None:
+        self._state = state
+        # Of the events, by their ids.
+        self._bodies = bodies
         self._lanes: dict[str, Lane] = {}
         self._client: httpx.AsyncClient | None = None
         self.deliveries: dict[str, Delivery] = {}
@@ -92,7 +93,7 @@ class Webhooks:
             self._client = None
 
     def _endpoints(self) -> Iterator[Object]:
-        yield from self._world.store.all("webhook_endpoint")
+        yield from self._state.store.all("webhook_endpoint")
 
     def announce(self, event_id: str, event: Object) -> None:
         """Queue the event for every enabled endpoint that asked for its type."""
@@ -109,7 +110,7 @@ class Webhooks:
     ) -> Delivery:
         """One more delivery to this endpoint."""
         delivery = Delivery(
-            id="del_" + self._world.store.token(16),
+            id="del_" + self._state.store.token(16),
             event=event_id,
             event_type=event_type,
             endpoint=endpoint["id"],
@@ -131,9 +132,13 @@ class Webhooks:
             if oldest.state not in OPEN:
                 del self.deliveries[oldest.id]
 
-    def open_deliveries(self, event_id: str) -> int:
-        """`pending_webhooks`: endpoints that have not answered with 2xx yet."""
-        return sum(1 for d in self._by_event.get(event_id, ()) if d.state in OPEN)
+    def event(self, event_id: str) -> Object | None:
+        """The event as it is sent; `pending_webhooks`: endpoints that have not answered with 2xx yet."""
+        body = self._bodies.get(event_id)
+        if body is None:
+            return None
+        event: Object = json.loads(body)
+        return event | {"pending_webhooks": sum(d.state in OPEN for d in self._by_event.get(event_id, ()))}
 
     def delivered(self, event_id: str) -> bool:
         """`delivery_success` of the list of events."""
@@ -175,7 +180,7 @@ class Webhooks:
                 lane.ready.clear()
                 await lane.ready.wait()
                 continue
-            index = self._world.faults.pick(len(lane.queue))
+            index = self._state.faults.pick(len(lane.queue))
             delivery = lane.queue[index]
             del lane.queue[index]
             delivery.state = "sending"
@@ -187,7 +192,7 @@ class Webhooks:
                     delivery.state = "failed"
 
     async def _deliver(self, delivery: Delivery) -> None:
-        faults = self._world.faults
+        faults = self._state.faults
         if faults.happens("drop"):
             delivery.state = "dropped"
             return
@@ -204,16 +209,16 @@ class Webhooks:
     def _body(self, delivery: Delivery) -> str:
         if delivery.body is not None:
             return delivery.body
-        event = self._world.events.get(delivery.event) or {}
-        return json.dumps(event_in_version(self._world, event, delivery.api_version))
+        event = self.event(delivery.event) or {}
+        return json.dumps(event_in_version(self._state, event, delivery.api_version))
 
     async def _attempt(self, delivery: Delivery) -> bool:
-        endpoint = self._world.store.find("webhook_endpoint", delivery.endpoint)
+        endpoint = self._state.store.find("webhook_endpoint", delivery.endpoint)
         if endpoint is None or self._client is None:
             return False
-        body, now = self._body(delivery), self._world.wall_time()
+        body, now = self._body(delivery), self._state.wall_time()
         header = signature(endpoint["_secret"], body, now)
-        corrupted = self._world.faults.happens("corrupt_signature")
+        corrupted = self._state.faults.happens("corrupt_signature")
         if corrupted:
             header = header[:-8] + ("0" * 8 if header[-8:] != "0" * 8 else "1" * 8)
         headers = {

@@ -10,8 +10,9 @@ from stripe_local.errors import invalid, no_such
 from stripe_local.parameters import Params
 from stripe_local.render import listed, page
 from stripe_local.resources.common import deleted, in_range
+from stripe_local.state import ACCOUNT_COUNTRY, ACCOUNT_CURRENCY, ACCOUNT_NAME
 from stripe_local.store import Object
-from stripe_local.world import ACCOUNT_COUNTRY, ACCOUNT_CURRENCY, ACCOUNT_NAME, World, merge_metadata, put
+from stripe_local.world import World, merge_metadata, put
 
 MAX_EVENT_TYPES = 20
 MAX_ENDPOINTS = 16

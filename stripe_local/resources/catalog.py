@@ -8,6 +8,7 @@ from stripe_local.parameters import Params
 from stripe_local.render import INCLUDABLE, complete, listed, render
 from stripe_local.resources.common import deleted, matching
 from stripe_local.resources.pricing import rounded
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import each, inside
 from stripe_local.versions import plan_of
@@ -279,12 +280,12 @@ def price_of(world: World, item: Params, where: str, *, recurring: bool | None =
     return price
 
 
-def _tiers_of(world: World, price: Object) -> Any:
-    stored = world.store.find("price", price["id"])
+def _tiers_of(state: State, price: Object) -> Any:
+    stored = state.store.find("price", price["id"])
     return (stored or {}).get("_tiers") or None
 
 
-def _currency_options(world: World, price: Object) -> Object:
+def _currency_options(state: State, price: Object) -> Object:
     return {
         price["currency"]: {
             "custom_unit_amount": price["custom_unit_amount"],

@@ -7,6 +7,7 @@ from stripe_local.parameters import Params
 from stripe_local.render import INCLUDABLE, complete, listed, page
 from stripe_local.resources import line_items
 from stripe_local.resources.common import matching
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import each, inside
 from stripe_local.world import World, merge_metadata, put
@@ -242,14 +243,14 @@ def list_link_items(world: World, params: Params, identifier: str) -> Object:
     return _page_of_items(world, link, params, f"/v1/payment_links/{identifier}/line_items")
 
 
-def _included(world: World, session: Object) -> Any:
-    stored = world.store.find("checkout.session", session["id"]) or {}
-    return line_items.as_list(world, stored, f"/v1/checkout/sessions/{session['id']}/line_items")
+def _included(state: State, session: Object) -> Any:
+    stored = state.store.find("checkout.session", session["id"]) or {}
+    return line_items.as_list(state, stored, f"/v1/checkout/sessions/{session['id']}/line_items")
 
 
-def _included_in_link(world: World, link: Object) -> Any:
-    stored = world.store.find("payment_link", link["id"]) or {}
-    return line_items.as_list(world, stored, f"/v1/payment_links/{link['id']}/line_items")
+def _included_in_link(state: State, link: Object) -> Any:
+    stored = state.store.find("payment_link", link["id"]) or {}
+    return line_items.as_list(state, stored, f"/v1/payment_links/{link['id']}/line_items")
 
 
 INCLUDABLE[("checkout.session", "line_items")] = _included

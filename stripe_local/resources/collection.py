@@ -3,6 +3,7 @@
 from stripe_local.errors import StripeError, invalid
 from stripe_local.resources import lifecycle, payments
 from stripe_local.resources.customers import default_payment_method
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World
@@ -40,12 +41,12 @@ def default_payment(world: World, invoice: Object) -> Object:
     return intent
 
 
-def intent_of(world: World, invoice: Object) -> Object | None:
+def intent_of(state: State, invoice: Object) -> Object | None:
     """The payment intent the invoice waits for."""
     for link_id in reversed(invoice["_payments"]):
-        link = world.store.get("invoice_payment", link_id)
+        link = state.store.get("invoice_payment", link_id)
         if link["status"] in ("open", "paid"):
-            return world.store.find("payment_intent", link["payment"].get("payment_intent"))
+            return state.store.find("payment_intent", link["payment"].get("payment_intent"))
     return None
 
 

@@ -7,6 +7,7 @@ from stripe_local.parameters import Params
 from stripe_local.render import DERIVED, complete, listed, page
 from stripe_local.resources import collection, refunds
 from stripe_local.resources.pricing import prorated, rounded
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import each
 from stripe_local.world import World, merge_metadata, put
@@ -243,7 +244,7 @@ def lines(world: World, params: Params, identifier: str) -> Object:
     return listed(world, note["_lines"], params, f"/v1/credit_notes/{identifier}/lines")
 
 
-def _shown(world: World, note: Object) -> Object:
+def _shown(state: State, note: Object) -> Object:
     shown = [complete("credit_note_line_item", line) for line in note["_lines"][:10]]
     return {"lines": page(shown, f"/v1/credit_notes/{note['id']}/lines", len(note["_lines"]) > 10)}
 

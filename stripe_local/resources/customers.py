@@ -8,6 +8,7 @@ from stripe_local.render import DERIVED, INCLUDABLE, page, render
 from stripe_local.resources import discounts, payment_methods
 from stripe_local.resources.common import deleted
 from stripe_local.resources.lifecycle import ENDED, end_subscription
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World, merge_metadata, put
@@ -186,14 +187,14 @@ def default_payment_method(world: World, customer: Object) -> Object | None:
     return world.store.find("payment_method", identifier)
 
 
-def _shown(world: World, customer: Object) -> Object:
-    discount = world.store.find("discount", customer.get("_discount"))
-    return {"discount": render(world, discount)} if discount is not None else {}
+def _shown(state: State, customer: Object) -> Object:
+    discount = state.store.find("discount", customer.get("_discount"))
+    return {"discount": render(state, discount)} if discount is not None else {}
 
 
-def _subscriptions(world: World, customer: Object) -> Object:
-    found = [s for s in world.store.newest_first("subscription") if s["customer"] == customer["id"]]
-    running = [render(world, s) for s in found if s["status"] not in ENDED]
+def _subscriptions(state: State, customer: Object) -> Object:
+    found = [s for s in state.store.newest_first("subscription") if s["customer"] == customer["id"]]
+    running = [render(state, s) for s in found if s["status"] not in ENDED]
     return page(running[:10], f"/v1/customers/{customer['id']}/subscriptions", len(running) > 10)
 
 

@@ -10,6 +10,7 @@ from stripe_local.resources.catalog import currency
 from stripe_local.resources.common import deleted, matching
 from stripe_local.resources.periods import months_later
 from stripe_local.resources.pricing import rounded
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World, merge_metadata, put
@@ -240,8 +241,8 @@ def consume(world: World, ids: list[str]) -> None:
             discount["_used"] = True
 
 
-def _applies_to(world: World, coupon: Object) -> Any:
-    stored = world.store.find("coupon", coupon["id"]) or {}
+def _applies_to(state: State, coupon: Object) -> Any:
+    stored = state.store.find("coupon", coupon["id"]) or {}
     return {"products": stored["_products"]} if stored.get("_products") else None
 
 

@@ -7,8 +7,9 @@ from stripe_local.errors import invalid
 from stripe_local.render import DERIVED, INCLUDABLE, page, render
 from stripe_local.resources import collection, debits, discounts, lifecycle
 from stripe_local.resources.invoice_lines import add_up, take_balance
+from stripe_local.state import ACCOUNT_COUNTRY, ACCOUNT_NAME, State
 from stripe_local.store import Object
-from stripe_local.world import ACCOUNT_COUNTRY, ACCOUNT_NAME, World
+from stripe_local.world import World
 
 FINALIZE_AFTER_SECONDS = 3_600
 SHOWN_LINES = 10
@@ -172,7 +173,7 @@ def close(world: World, invoice: Object, status: str, transition: str, event_typ
     return invoice
 
 
-def _shown(world: World, invoice: Object) -> Object:
+def _shown(state: State, invoice: Object) -> Object:
     """The lines an invoice shows itself: the first ten."""
     lines: list[Object] = invoice["_lines"]
     more = len(lines) > SHOWN_LINES
@@ -180,15 +181,15 @@ def _shown(world: World, invoice: Object) -> Object:
     return {"lines": {**shown, "total_count": len(lines)}}
 
 
-def _payments(world: World, invoice: Object) -> Any:
-    stored = world.store.find("invoice", invoice["id"]) or {}
-    links = [render(world, world.store.get("invoice_payment", link)) for link in stored.get("_payments", ())]
+def _payments(state: State, invoice: Object) -> Any:
+    stored = state.store.find("invoice", invoice["id"]) or {}
+    links = [render(state, state.store.get("invoice_payment", link)) for link in stored.get("_payments", ())]
     return page(links, f"/v1/invoice_payments?invoice={invoice['id']}")
 
 
-def _confirmation_secret(world: World, invoice: Object) -> Any:
-    stored = world.store.find("invoice", invoice["id"])
-    intent = collection.intent_of(world, stored) if stored is not None else None
+def _confirmation_secret(state: State, invoice: Object) -> Any:
+    stored = state.store.find("invoice", invoice["id"])
+    intent = collection.intent_of(state, stored) if stored is not None else None
     return {"client_secret": intent["client_secret"], "type": "payment_intent"} if intent else None
 
 

@@ -7,6 +7,7 @@ from stripe_local.parameters import Params
 from stripe_local.render import page, render
 from stripe_local.resources import catalog, discounts, pricing
 from stripe_local.resources.subscription_items import quantity_of
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import each
 from stripe_local.world import World
@@ -162,11 +163,11 @@ def add_up(world: World, holder: Object, coupon_ids: list[str]) -> None:
     }
 
 
-def shown(world: World, items: list[Object]) -> list[Object]:
-    return [item | {"price": render(world, world.store.get("price", item["price"]))} for item in items]
+def shown(state: State, items: list[Object]) -> list[Object]:
+    return [item | {"price": render(state, state.store.get("price", item["price"]))} for item in items]
 
 
-def as_list(world: World, holder: Object, url: str) -> Any:
+def as_list(state: State, holder: Object, url: str) -> Any:
     """What `expand[]=line_items` brings: the first ten."""
     items: list[Object] = holder.get("_line_items", [])
-    return page(shown(world, items[:10]), url, len(items) > 10)
+    return page(shown(state, items[:10]), url, len(items) > 10)

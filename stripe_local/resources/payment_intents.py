@@ -4,6 +4,7 @@ from stripe_local.errors import StripeError, invalid, malformed
 from stripe_local.parameters import Params
 from stripe_local.render import INCLUDABLE, page, render
 from stripe_local.resources import catalog, collection, payment_methods, payments
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World, merge_metadata, positive, put
@@ -259,10 +260,10 @@ def update_charge(world: World, params: Params, identifier: str) -> Object:
     return charge
 
 
-def _refunds(world: World, charge: Object) -> Object:
-    found = [r for r in world.store.newest_first("refund") if r["charge"] == charge["id"]]
+def _refunds(state: State, charge: Object) -> Object:
+    found = [r for r in state.store.newest_first("refund") if r["charge"] == charge["id"]]
     return page(
-        [render(world, refund) for refund in found[:10]],
+        [render(state, refund) for refund in found[:10]],
         f"/v1/charges/{charge['id']}/refunds",
         len(found) > 10,
     )

@@ -2,9 +2,11 @@
 
 from stripe_local.errors import invalid
 from stripe_local.parameters import Params
+from stripe_local.render import render
 from stripe_local.resources import catalog
 from stripe_local.resources.periods import period_at
 from stripe_local.resources.pricing import total
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.versions import plan_of
 from stripe_local.world import World, merge_metadata
@@ -39,8 +41,8 @@ def quantity_of(given: Params, where: str, fallback: int = 1) -> int:
     return quantity
 
 
-def price_of(world: World, item: Object) -> Object:
-    return world.store.find("price", item["price"]) or world.store.get("deleted_price", item["price"])
+def price_of(state: State, item: Object) -> Object:
+    return state.store.find("price", item["price"]) or state.store.get("deleted_price", item["price"])
 
 
 def cost(world: World, item: Object) -> int:
@@ -73,9 +75,7 @@ def check_together(world: World, items: list[Object]) -> None:
         )
 
 
-def shown(world: World, item: Object) -> Object:
+def shown(state: State, item: Object) -> Object:
     """With price and the legacy plan in full, as every answer has them."""
-    from stripe_local.render import render
-
-    price = render(world, price_of(world, item))
+    price = render(state, price_of(state, item))
     return {"price": price, "plan": plan_of(price)}

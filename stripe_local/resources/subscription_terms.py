@@ -8,14 +8,15 @@ from stripe_local.resources.periods import boundary
 from stripe_local.resources.subscription_items import (
     price_of,
 )
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.world import World, put
 
 DAY = 86_400
 
 
-def items_of(world: World, subscription: Object) -> list[Object]:
-    found = (world.store.find("subscription_item", item) for item in subscription["_items"])
+def items_of(state: State, subscription: Object) -> list[Object]:
+    found = (state.store.find("subscription_item", item) for item in subscription["_items"])
     return [item for item in found if item is not None]
 
 

@@ -30,6 +30,7 @@ from stripe_local.resources.subscription_terms import (
     set_cancellation,
     trial_end_of,
 )
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import each, inside
 from stripe_local.world import World, merge_metadata, put
@@ -281,14 +282,14 @@ def bill(world: World, subscription: Object, customer: Object, lines: list[Objec
     return invoice
 
 
-def _shown(world: World, subscription: Object) -> Object:
-    items = [item | shown(world, item) for item in items_of(world, subscription)]
+def _shown(state: State, subscription: Object) -> Object:
+    items = [item | shown(state, item) for item in items_of(state, subscription)]
     url = f"/v1/subscription_items?subscription={subscription['id']}"
     return {"items": {**page(items, url), "total_count": len(items)}}
 
 
-def _item_shown(world: World, item: Object) -> Object:
-    return shown(world, item)
+def _item_shown(state: State, item: Object) -> Object:
+    return shown(state, item)
 
 
 DERIVED["subscription"] = _shown
