@@ -7,7 +7,7 @@ TYPESCRIPT := supabase/functions devstack/functions.ts devstack/data_api tests/d
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-.PHONY: help setup demo dev example pictures test test-fast lives adversary chaos bench fmt lint typecheck check migration snapshots types clean
+.PHONY: help setup demo dev example pictures test test-fast lives adversary chaos bench fmt lint typecheck check migration snapshots reference types clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,8 +71,11 @@ typecheck: $(STAMP) ## Pyright, strict, on worker and cli; deno check on the fun
 migration: $(STAMP) ## Write the release's migration anew from supabase/schemas
 	@$(BIN)/python -m devstack.release
 
-snapshots: migration ## Write schema.sql, access.txt and the CLI help anew
-	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py --update-snapshots
+snapshots: migration ## Write schema.sql, access.txt, the CLI help and docs/reference anew
+	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py tests/reference --update-snapshots
+
+reference: migration ## Write docs/reference anew from the code, its comments and examples that are run
+	@$(BIN)/python -m pytest -q tests/reference --update-snapshots
 
 types: migration ## Write types/tillbase.ts and .py anew from the migrations (needs Node)
 	@$(BIN)/python -m pytest -q tests/test_types.py --update-snapshots

@@ -17,7 +17,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
     ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
 
@@ -55,7 +55,7 @@ def test_documented_make_targets_exist(command: str) -> None:
     assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target
@@ -66,16 +66,6 @@ def test_files_named_in_the_architecture_exist(document: str) -> None:
     text = (ROOT / document).read_text()
     for path in re.findall(r"`((?:tests|worker|cli|bench|supabase|docs)/[\w/.-]*)`", text):
         assert (ROOT / path).exists(), path
-
-
-def test_documented_error_codes_are_those_raised() -> None:
-    raised = {
-        code
-        for file in (ROOT / "supabase/schemas").glob("*/*.sql")
-        for code in re.findall(r"errcode = '(TB\d+)'", file.read_text())
-    }
-    documented = set(re.findall(r"^\| (TB\d+) \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE))
-    assert documented == raised
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/install.md"])

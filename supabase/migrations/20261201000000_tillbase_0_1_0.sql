@@ -755,6 +755,7 @@ comment on column billing.plans.downgrade_credits is 'What happens to unspent cr
 comment on column billing.plans.trial_end_credits is 'Whether trial credits expire at the trial''s end (trial_end) or stay (keep).';
 comment on column billing.plans.cancel_credits is 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
 comment on column billing.plans.trial_days is 'How long checkout lets a new subscriber try it before the first payment; 0: no trial.';
+comment on column billing.plans.features is 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
 comment on column billing.plans.seats_min is 'The fewest units that checkout sells, and how many it does where nobody says.';
 comment on column billing.plans.seats_max is 'The most units that checkout sells; null: settings.max_checkout_quantity.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';
@@ -6202,6 +6203,7 @@ grant execute on function billing.requeue_stripe_events() to billing_worker;
 grant execute on function billing.lost_messages() to service_role;
 
 comment on function billing.requeue_stripe_events() is 'Queues again what is queued and has no message, as after a restore that left the queue out. How many.';
+comment on function billing.lost_messages() is 'Queued events without a message in the queue, and messages without a queued event. Empty when all is well.';
 
 -- 40_stripe/29_stripe_account.sql
 
@@ -17544,6 +17546,11 @@ comment on function billing.has_feature(text, uuid) is 'True when this account, 
 comment on function public.has_feature(text) is 'True when one of the signed-in user''s accounts has the feature.';
 comment on function public.has_feature(text, uuid) is 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
 comment on view public.billing_entitlements is 'Features of my accounts: one row for each feature of a price that the account subscribes to.';
+comment on column public.billing_entitlements.account_id is 'The account; its id is in public.billing_account.';
+comment on column public.billing_entitlements.feature is 'Name of the feature, from the metadata key features of the price or its product.';
+comment on column public.billing_entitlements.value is 'Its value there: true, a number, a text. Features that are false, null or 0 have no row.';
+comment on column public.billing_entitlements.stripe_subscription_id is 'The subscription that unlocks it.';
+comment on column public.billing_entitlements.stripe_price_id is 'The price that declares it.';
 
 -- 90_api/20_views.sql
 
@@ -17735,10 +17742,60 @@ to service_role;
 
 comment on function billing.settled_balance(billing.credit_balances) is 'What an account has available once what is due is swept.';
 comment on view public.credit_balance is 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
+comment on column public.credit_balance.account_id is 'The account; its id is in public.billing_account.';
+comment on column public.credit_balance.balance is 'Credits of the account, without those that expired. Below zero only by debt.';
+comment on column public.credit_balance.held is 'Credits that open holds set aside; part of balance.';
+comment on column public.credit_balance.available is 'What can be spent now: balance less held, never below zero.';
+comment on column public.credit_balance.updated_at is 'When the balance last changed.';
 comment on view public.credit_history is 'Movements of credits of my accounts; page by id descending.';
+comment on column public.credit_history.id is 'Entries of one account have ascending ids: page with id less than the last one shown.';
+comment on column public.credit_history.account_id is 'The account; its id is in public.billing_account.';
+comment on column public.credit_history.kind is 'What kind of movement: grant, spend, capture, refund, expiry, revocation and so on.';
+comment on column public.credit_history.amount is 'Credits added (above zero) or taken (below zero).';
+comment on column public.credit_history.balance_after is 'The balance after this entry.';
+comment on column public.credit_history.source is 'Where it comes from: app, or stripe.subscription, stripe.checkout and so on.';
+comment on column public.credit_history.reference_id is 'Id of what it is for, as the app or Stripe names it.';
+comment on column public.credit_history.description is 'A line for the user.';
+comment on column public.credit_history.feature is 'The feature or meter that the credits were used for.';
+comment on column public.credit_history.metadata is 'JSON object that the app passed.';
+comment on column public.credit_history.occurred_at is 'When it happened.';
 comment on view public.billing_plans is 'Plans on sale and the credits they are worth.';
+comment on column public.billing_plans.stripe_price_id is 'The price in Stripe.';
+comment on column public.billing_plans.lookup_key is 'The price''s lookup key, which checkout accepts; null if it has none.';
+comment on column public.billing_plans.name is 'Nickname of the price, or the product''s name.';
+comment on column public.billing_plans.description is 'The product''s description.';
+comment on column public.billing_plans.currency is 'Three-letter code in lower case.';
+comment on column public.billing_plans.unit_amount is 'Price of one unit in minor units (1900 is 19.00 usd); null for tiered prices.';
+comment on column public.billing_plans.recurring_interval is 'day, week, month or year.';
+comment on column public.billing_plans.recurring_interval_count is 'How many intervals one period has.';
+comment on column public.billing_plans.initial_credits is 'Credits granted once, with the first paid period.';
+comment on column public.billing_plans.monthly_credits is 'Credits for each paid month and seat.';
+comment on column public.billing_plans.trial_credits is 'Credits for the trial.';
+comment on column public.billing_plans.features is 'JSON object of what the plan unlocks.';
+comment on column public.billing_plans.trial_days is 'Length of the trial that checkout offers; 0: none.';
+comment on column public.billing_plans.seats_min is 'The fewest seats that checkout sells.';
+comment on column public.billing_plans.seats_max is 'The most seats that checkout sells; null: settings.max_checkout_quantity.';
 comment on view public.billing_packs is 'Credit packs on sale, for users who are signed in.';
+comment on column public.billing_packs.stripe_price_id is 'The price in Stripe.';
+comment on column public.billing_packs.lookup_key is 'The price''s lookup key, which checkout accepts; null if it has none.';
+comment on column public.billing_packs.name is 'Nickname of the price, or the product''s name.';
+comment on column public.billing_packs.description is 'The product''s description.';
+comment on column public.billing_packs.currency is 'Three-letter code in lower case.';
+comment on column public.billing_packs.unit_amount is 'Price in minor units; null if the customer chooses the amount.';
+comment on column public.billing_packs.pack_credits is 'Credits of one pack; null if the customer chooses the amount.';
+comment on column public.billing_packs.credits_per_unit is 'Credits for one whole unit of the currency if the customer chooses the amount; else null.';
+comment on column public.billing_packs.expires_after is 'How long after the payment the credits expire; null: never.';
 comment on view public.billing_subscription is 'Subscriptions of my accounts: one row for each item.';
+comment on column public.billing_subscription.account_id is 'The account; its id is in public.billing_account.';
+comment on column public.billing_subscription.stripe_subscription_id is 'The subscription in Stripe.';
+comment on column public.billing_subscription.status is 'Stripe''s status: trialing, active, past_due, canceled and so on.';
+comment on column public.billing_subscription.stripe_price_id is 'The price of this item.';
+comment on column public.billing_subscription.quantity is 'Seats.';
+comment on column public.billing_subscription.current_period_start is 'Start of the current billing period.';
+comment on column public.billing_subscription.current_period_end is 'End of the current billing period.';
+comment on column public.billing_subscription.trial_end is 'When the trial ends; null without a trial.';
+comment on column public.billing_subscription.cancels_at is 'When a cancellation that was requested takes effect; null if there is none.';
+comment on column public.billing_subscription.ended_at is 'When the subscription ended; null while it has not.';
 
 -- Accounts for the users who were here before billing.
 select billing.ensure_account(users.id) from auth.users;
@@ -18257,6 +18314,12 @@ revoke all on public.billing_account from public, anon, authenticated, service_r
 grant select on public.billing_account to authenticated, service_role;
 
 comment on view public.billing_account is 'My billing accounts: active, frozen (nothing can be spent; frozen_reason is for people) or closed.';
+comment on column public.billing_account.account_id is 'Id of the account, for every other view and function.';
+comment on column public.billing_account.kind is 'personal or team.';
+comment on column public.billing_account.status is 'active, frozen or closed.';
+comment on column public.billing_account.frozen_at is 'Since when nothing can be spent or bought; null if it is not frozen.';
+comment on column public.billing_account.frozen_reason is 'A sentence for the user; null if it is not frozen.';
+comment on column public.billing_account.closed_at is 'Since when it is closed; null if it is open.';
 
 -- 90_api/90_dashboard.sql
 

@@ -601,6 +601,8 @@ COMMENT ON COLUMN billing.plans.seats_min IS 'The fewest units that checkout sel
 
 COMMENT ON COLUMN billing.plans.seats_max IS 'The most units that checkout sells; null: settings.max_checkout_quantity.';
 
+COMMENT ON COLUMN billing.plans.features IS 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
+
 CREATE FUNCTION billing._anchor_of_period(plan billing.plans, anchors timestamp with time zone[], period_start timestamp with time zone, period_end timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9896,6 +9898,8 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION billing.lost_messages() IS 'Queued events without a message in the queue, and messages without a queued event. Empty when all is well.';
+
 CREATE FUNCTION billing.merge_customer(stripe_customer_id text, duplicate_of text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -14297,6 +14301,18 @@ CREATE VIEW public.billing_account WITH (security_invoker='on') AS
 
 COMMENT ON VIEW public.billing_account IS 'My billing accounts: active, frozen (nothing can be spent; frozen_reason is for people) or closed.';
 
+COMMENT ON COLUMN public.billing_account.account_id IS 'Id of the account, for every other view and function.';
+
+COMMENT ON COLUMN public.billing_account.kind IS 'personal or team.';
+
+COMMENT ON COLUMN public.billing_account.status IS 'active, frozen or closed.';
+
+COMMENT ON COLUMN public.billing_account.frozen_at IS 'Since when nothing can be spent or bought; null if it is not frozen.';
+
+COMMENT ON COLUMN public.billing_account.frozen_reason IS 'A sentence for the user; null if it is not frozen.';
+
+COMMENT ON COLUMN public.billing_account.closed_at IS 'Since when it is closed; null if it is open.';
+
 CREATE VIEW public.billing_entitlements WITH (security_invoker='on') AS
  SELECT subscribers.account_id,
     granted.feature,
@@ -14308,6 +14324,16 @@ CREATE VIEW public.billing_entitlements WITH (security_invoker='on') AS
      CROSS JOIN LATERAL billing.account_entitlements(subscribers.account_id) granted(feature, value, stripe_subscription_id, stripe_price_id));
 
 COMMENT ON VIEW public.billing_entitlements IS 'Features of my accounts: one row for each feature of a price that the account subscribes to.';
+
+COMMENT ON COLUMN public.billing_entitlements.account_id IS 'The account; its id is in public.billing_account.';
+
+COMMENT ON COLUMN public.billing_entitlements.feature IS 'Name of the feature, from the metadata key features of the price or its product.';
+
+COMMENT ON COLUMN public.billing_entitlements.value IS 'Its value there: true, a number, a text. Features that are false, null or 0 have no row.';
+
+COMMENT ON COLUMN public.billing_entitlements.stripe_subscription_id IS 'The subscription that unlocks it.';
+
+COMMENT ON COLUMN public.billing_entitlements.stripe_price_id IS 'The price that declares it.';
 
 CREATE VIEW public.billing_packs WITH (security_invoker='on') AS
  SELECT packs.stripe_price_id,
@@ -14324,6 +14350,24 @@ CREATE VIEW public.billing_packs WITH (security_invoker='on') AS
   WHERE (packs.active AND products.active AND (packs.livemode = ( SELECT billing.is_livemode() AS is_livemode)));
 
 COMMENT ON VIEW public.billing_packs IS 'Credit packs on sale, for users who are signed in.';
+
+COMMENT ON COLUMN public.billing_packs.stripe_price_id IS 'The price in Stripe.';
+
+COMMENT ON COLUMN public.billing_packs.lookup_key IS 'The price''s lookup key, which checkout accepts; null if it has none.';
+
+COMMENT ON COLUMN public.billing_packs.name IS 'Nickname of the price, or the product''s name.';
+
+COMMENT ON COLUMN public.billing_packs.description IS 'The product''s description.';
+
+COMMENT ON COLUMN public.billing_packs.currency IS 'Three-letter code in lower case.';
+
+COMMENT ON COLUMN public.billing_packs.unit_amount IS 'Price in minor units; null if the customer chooses the amount.';
+
+COMMENT ON COLUMN public.billing_packs.pack_credits IS 'Credits of one pack; null if the customer chooses the amount.';
+
+COMMENT ON COLUMN public.billing_packs.credits_per_unit IS 'Credits for one whole unit of the currency if the customer chooses the amount; else null.';
+
+COMMENT ON COLUMN public.billing_packs.expires_after IS 'How long after the payment the credits expire; null: never.';
 
 CREATE VIEW public.billing_plans WITH (security_invoker='on') AS
  SELECT plans.stripe_price_id,
@@ -14347,6 +14391,36 @@ CREATE VIEW public.billing_plans WITH (security_invoker='on') AS
 
 COMMENT ON VIEW public.billing_plans IS 'Plans on sale and the credits they are worth.';
 
+COMMENT ON COLUMN public.billing_plans.stripe_price_id IS 'The price in Stripe.';
+
+COMMENT ON COLUMN public.billing_plans.lookup_key IS 'The price''s lookup key, which checkout accepts; null if it has none.';
+
+COMMENT ON COLUMN public.billing_plans.name IS 'Nickname of the price, or the product''s name.';
+
+COMMENT ON COLUMN public.billing_plans.description IS 'The product''s description.';
+
+COMMENT ON COLUMN public.billing_plans.currency IS 'Three-letter code in lower case.';
+
+COMMENT ON COLUMN public.billing_plans.unit_amount IS 'Price of one unit in minor units (1900 is 19.00 usd); null for tiered prices.';
+
+COMMENT ON COLUMN public.billing_plans.recurring_interval IS 'day, week, month or year.';
+
+COMMENT ON COLUMN public.billing_plans.recurring_interval_count IS 'How many intervals one period has.';
+
+COMMENT ON COLUMN public.billing_plans.initial_credits IS 'Credits granted once, with the first paid period.';
+
+COMMENT ON COLUMN public.billing_plans.monthly_credits IS 'Credits for each paid month and seat.';
+
+COMMENT ON COLUMN public.billing_plans.trial_credits IS 'Credits for the trial.';
+
+COMMENT ON COLUMN public.billing_plans.features IS 'JSON object of what the plan unlocks.';
+
+COMMENT ON COLUMN public.billing_plans.trial_days IS 'Length of the trial that checkout offers; 0: none.';
+
+COMMENT ON COLUMN public.billing_plans.seats_min IS 'The fewest seats that checkout sells.';
+
+COMMENT ON COLUMN public.billing_plans.seats_max IS 'The most seats that checkout sells; null: settings.max_checkout_quantity.';
+
 CREATE VIEW public.billing_subscription WITH (security_invoker='on') AS
  SELECT subscriptions.account_id,
     subscriptions.stripe_subscription_id,
@@ -14366,6 +14440,26 @@ CREATE VIEW public.billing_subscription WITH (security_invoker='on') AS
 
 COMMENT ON VIEW public.billing_subscription IS 'Subscriptions of my accounts: one row for each item.';
 
+COMMENT ON COLUMN public.billing_subscription.account_id IS 'The account; its id is in public.billing_account.';
+
+COMMENT ON COLUMN public.billing_subscription.stripe_subscription_id IS 'The subscription in Stripe.';
+
+COMMENT ON COLUMN public.billing_subscription.status IS 'Stripe''s status: trialing, active, past_due, canceled and so on.';
+
+COMMENT ON COLUMN public.billing_subscription.stripe_price_id IS 'The price of this item.';
+
+COMMENT ON COLUMN public.billing_subscription.quantity IS 'Seats.';
+
+COMMENT ON COLUMN public.billing_subscription.current_period_start IS 'Start of the current billing period.';
+
+COMMENT ON COLUMN public.billing_subscription.current_period_end IS 'End of the current billing period.';
+
+COMMENT ON COLUMN public.billing_subscription.trial_end IS 'When the trial ends; null without a trial.';
+
+COMMENT ON COLUMN public.billing_subscription.cancels_at IS 'When a cancellation that was requested takes effect; null if there is none.';
+
+COMMENT ON COLUMN public.billing_subscription.ended_at IS 'When the subscription ended; null while it has not.';
+
 CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
  SELECT balances.account_id,
     COALESCE(settled.balance, balances.balance) AS balance,
@@ -14379,6 +14473,16 @@ CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
           WHERE (balances.next_due_at <= billing."current_time"())) settled ON (true));
 
 COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
+
+COMMENT ON COLUMN public.credit_balance.account_id IS 'The account; its id is in public.billing_account.';
+
+COMMENT ON COLUMN public.credit_balance.balance IS 'Credits of the account, without those that expired. Below zero only by debt.';
+
+COMMENT ON COLUMN public.credit_balance.held IS 'Credits that open holds set aside; part of balance.';
+
+COMMENT ON COLUMN public.credit_balance.available IS 'What can be spent now: balance less held, never below zero.';
+
+COMMENT ON COLUMN public.credit_balance.updated_at IS 'When the balance last changed.';
 
 CREATE VIEW public.credit_history WITH (security_invoker='on') AS
  SELECT id,
@@ -14395,6 +14499,28 @@ CREATE VIEW public.credit_history WITH (security_invoker='on') AS
    FROM billing.credit_entries;
 
 COMMENT ON VIEW public.credit_history IS 'Movements of credits of my accounts; page by id descending.';
+
+COMMENT ON COLUMN public.credit_history.id IS 'Entries of one account have ascending ids: page with id less than the last one shown.';
+
+COMMENT ON COLUMN public.credit_history.account_id IS 'The account; its id is in public.billing_account.';
+
+COMMENT ON COLUMN public.credit_history.kind IS 'What kind of movement: grant, spend, capture, refund, expiry, revocation and so on.';
+
+COMMENT ON COLUMN public.credit_history.amount IS 'Credits added (above zero) or taken (below zero).';
+
+COMMENT ON COLUMN public.credit_history.balance_after IS 'The balance after this entry.';
+
+COMMENT ON COLUMN public.credit_history.source IS 'Where it comes from: app, or stripe.subscription, stripe.checkout and so on.';
+
+COMMENT ON COLUMN public.credit_history.reference_id IS 'Id of what it is for, as the app or Stripe names it.';
+
+COMMENT ON COLUMN public.credit_history.description IS 'A line for the user.';
+
+COMMENT ON COLUMN public.credit_history.feature IS 'The feature or meter that the credits were used for.';
+
+COMMENT ON COLUMN public.credit_history.metadata IS 'JSON object that the app passed.';
+
+COMMENT ON COLUMN public.credit_history.occurred_at IS 'When it happened.';
 
 ALTER TABLE ONLY billing.account_members
     ADD CONSTRAINT account_members_pkey PRIMARY KEY (account_id, user_id);

@@ -6,12 +6,19 @@ import { judged } from "../_tillbase/refusals.ts";
 
 /** What the client may ask for. There is no amount in it. */
 export interface Order {
+  /** Lookup key or price id of a plan. Either this or `pack`. */
   plan: string | null;
+  /** Lookup key or price id of a credit pack. Either this or `plan`. */
   pack: string | null;
+  /** Seats or packs. Default: the plan's minimum, one pack. */
   quantity: number | null;
+  /** Where to return after the payment, on one of your origins. Default: `settings.site_url`. `session_id` is added to it. */
   successUrl: string | null;
+  /** Where to return without a payment. Default: `settings.site_url`. */
   cancelUrl: string | null;
+  /** With a pack: saves the card, for auto-recharge. */
   saveCard: boolean;
+  /** A team account that the user owns or administers. Default: the user's own account. */
   accountId: string | null;
 }
 

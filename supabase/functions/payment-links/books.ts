@@ -6,8 +6,11 @@ import { judged } from "../_tillbase/refusals.ts";
 
 /** Without plan and pack: the links of all plans. */
 export interface Wish {
+  /** Lookup key or price id of a plan: the answer is its link alone. */
   plan: string | null;
+  /** The same for a credit pack. */
   pack: string | null;
+  /** A team account that the user owns or administers. Default: the user's own account. */
   accountId: string | null;
 }
 

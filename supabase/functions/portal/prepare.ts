@@ -5,8 +5,11 @@ import type { Database } from "../_tillbase/database.ts";
 import { judged } from "../_tillbase/refusals.ts";
 
 export interface Wish {
+  /** Where to return from the portal, on one of your origins. Default: `settings.site_url`. */
   returnUrl: string | null;
+  /** `cancel`, `update_plan` or `update_card`: opens that page. Default: the portal's first page. */
   flow: string | null;
+  /** A team account that the user owns or administers. Default: the user's own account. */
   accountId: string | null;
 }
 

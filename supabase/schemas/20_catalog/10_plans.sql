@@ -134,6 +134,7 @@ comment on column billing.plans.downgrade_credits is 'What happens to unspent cr
 comment on column billing.plans.trial_end_credits is 'Whether trial credits expire at the trial''s end (trial_end) or stay (keep).';
 comment on column billing.plans.cancel_credits is 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
 comment on column billing.plans.trial_days is 'How long checkout lets a new subscriber try it before the first payment; 0: no trial.';
+comment on column billing.plans.features is 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
 comment on column billing.plans.seats_min is 'The fewest units that checkout sells, and how many it does where nobody says.';
 comment on column billing.plans.seats_max is 'The most units that checkout sells; null: settings.max_checkout_quantity.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';

@@ -79,3 +79,4 @@ grant execute on function billing.requeue_stripe_events() to billing_worker;
 grant execute on function billing.lost_messages() to service_role;
 
 comment on function billing.requeue_stripe_events() is 'Queues again what is queued and has no message, as after a restore that left the queue out. How many.';
+comment on function billing.lost_messages() is 'Queued events without a message in the queue, and messages without a queued event. Empty when all is well.';

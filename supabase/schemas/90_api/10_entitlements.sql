@@ -126,3 +126,8 @@ comment on function billing.has_feature(text, uuid) is 'True when this account, 
 comment on function public.has_feature(text) is 'True when one of the signed-in user''s accounts has the feature.';
 comment on function public.has_feature(text, uuid) is 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
 comment on view public.billing_entitlements is 'Features of my accounts: one row for each feature of a price that the account subscribes to.';
+comment on column public.billing_entitlements.account_id is 'The account; its id is in public.billing_account.';
+comment on column public.billing_entitlements.feature is 'Name of the feature, from the metadata key features of the price or its product.';
+comment on column public.billing_entitlements.value is 'Its value there: true, a number, a text. Features that are false, null or 0 have no row.';
+comment on column public.billing_entitlements.stripe_subscription_id is 'The subscription that unlocks it.';
+comment on column public.billing_entitlements.stripe_price_id is 'The price that declares it.';

@@ -22,3 +22,9 @@ revoke all on public.billing_account from public, anon, authenticated, service_r
 grant select on public.billing_account to authenticated, service_role;
 
 comment on view public.billing_account is 'My billing accounts: active, frozen (nothing can be spent; frozen_reason is for people) or closed.';
+comment on column public.billing_account.account_id is 'Id of the account, for every other view and function.';
+comment on column public.billing_account.kind is 'personal or team.';
+comment on column public.billing_account.status is 'active, frozen or closed.';
+comment on column public.billing_account.frozen_at is 'Since when nothing can be spent or bought; null if it is not frozen.';
+comment on column public.billing_account.frozen_reason is 'A sentence for the user; null if it is not frozen.';
+comment on column public.billing_account.closed_at is 'Since when it is closed; null if it is open.';

@@ -1,0 +1,288 @@
+-- One example for each function that an app may call, run from top to bottom against one database.
+--
+-- `-- name` begins an example, `-- name as ada` runs it as that signed-in user; else it runs as service_role. One that
+-- is to be refused is marked `-- name fails`.
+-- Ada's account is a0000000-…-0001, Grace's …-0002. It is noon (UTC) of 15 January 2030.
+
+-- current_time
+select date_trunc('day', billing.current_time()) as today;
+
+-- is_livemode
+select billing.is_livemode();
+
+-- ensure_account
+select billing.ensure_account(user_id => '10000000-0000-0000-0000-000000000001');
+
+-- my_account_ids as ada
+select billing.my_account_ids();
+
+-- my_managed_account_ids as ada
+select billing.my_managed_account_ids();
+
+-- link_customer
+select billing.link_customer(
+    account_id => 'a0000000-0000-0000-0000-000000000001', stripe_customer_id => 'cus_ada'
+);
+
+-- merge_customer
+select billing.merge_customer(stripe_customer_id => 'cus_guest', duplicate_of => 'cus_ada');
+
+-- dismiss_customer
+select billing.dismiss_customer(
+    stripe_customer_id => 'cus_other_app', reason => 'Belongs to our staging app', actor => 'grace@example.com'
+) as events_ignored;
+
+-- grant_credits
+select id, kind, amount, balance_after, source, description
+from billing.grant_credits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', amount => 500, idempotency_key => 'welcome-ada',
+    description => 'Welcome'
+);
+
+-- spend_credits
+select id, kind, amount, balance_after, description
+from billing.spend_credits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', amount => 120, idempotency_key => 'render-1',
+    description => 'Rendered a video', feature => 'video'
+);
+
+-- spend_credits
+-- The same key and arguments: the first entry again, and nothing is spent.
+select id, kind, amount, balance_after, description
+from billing.spend_credits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', amount => 120, idempotency_key => 'render-1',
+    description => 'Rendered a video', feature => 'video'
+);
+
+-- spend_credits fails
+select billing.spend_credits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', amount => 1000, idempotency_key => 'render-2'
+);
+
+-- spend_credits_batch
+select account_id, amount, balance_after
+from billing.spend_credits_batch('[
+    {"account_id": "a0000000-0000-0000-0000-000000000001", "amount": 5, "idempotency_key": "job-1"},
+    {"account_id": "a0000000-0000-0000-0000-000000000001", "amount": 7, "idempotency_key": "job-2"}
+]');
+
+-- hold_credits
+select id, amount, captured, status, expires_at::date
+from billing.hold_credits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', amount => 200, idempotency_key => 'transcode-1',
+    expires_in => '30 minutes'
+);
+
+-- extend_hold
+select id, status, expires_at::date
+from billing.extend_hold(hold_id => 'b0000000-0000-0000-0000-000000000001', expires_in => '24 hours');
+
+-- capture_hold
+select kind, amount, balance_after
+from billing.capture_hold(
+    hold_id => 'b0000000-0000-0000-0000-000000000001', amount => 140, idempotency_key => 'transcode-1'
+);
+
+-- release_hold
+select amount, captured, status
+from billing.release_hold(hold_id => 'b0000000-0000-0000-0000-000000000001', idempotency_key => 'transcode-1');
+
+-- refund_spend
+select kind, amount, balance_after
+from billing.refund_spend(entry_id => 3, amount => 20, idempotency_key => 'render-1-too-slow');
+
+-- schedule_credits
+select id, amount, effective_at::date, expires_at::date
+from billing.schedule_credits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', amount => 50, effective_at => '2030-02-01',
+    idempotency_key => 'february', expires_at => '2030-03-01'
+);
+
+-- transfer_credits
+select kind, amount, balance_after
+from billing.transfer_credits(
+    from_account_id => 'a0000000-0000-0000-0000-000000000001',
+    to_account_id => 'a0000000-0000-0000-0000-000000000002', amount => 30, idempotency_key => 'gift-1'
+);
+
+-- adjust_credits
+select kind, amount, balance_after
+from billing.adjust_credits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', amount => 10, idempotency_key => 'ticket-77',
+    reason => 'Sorry for the outage', actor => 'grace@example.com'
+);
+
+-- revoke_grant
+select requested, taken, shortfall
+from billing.revoke_grant(
+    grant_id => 2, amount => 100, idempotency_key => 'ticket-78', reason => 'Granted by mistake',
+    actor => 'grace@example.com'
+);
+
+-- reinstate_grant
+select amount, unwithheld
+from billing.reinstate_grant(
+    revocation_id => 1, amount => 40, idempotency_key => 'ticket-79', reason => 'Part of it was right',
+    actor => 'grace@example.com'
+);
+
+-- set_credit_limits
+select overdraft, spend_cap, spend_cap_period, low_balance_threshold
+from billing.set_credit_limits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', spend_cap => 1000, spend_cap_period => 'month',
+    low_balance_threshold => 50
+);
+
+-- credit_statement as ada
+select * from public.credit_statement(
+    account_id => 'a0000000-0000-0000-0000-000000000001', period_start => '2030-01-01', period_end => '2030-02-01'
+);
+
+-- credit_usage as ada
+select * from public.credit_usage(
+    account_id => 'a0000000-0000-0000-0000-000000000001', period_start => '2030-01-01', period_end => '2030-02-01'
+);
+
+-- credit_balance_as_of as ada
+select public.credit_balance_as_of(
+    account_id => 'a0000000-0000-0000-0000-000000000001', moment => '2030-02-01'
+);
+
+-- expire_due_credits
+select * from billing.expire_due_credits();
+
+-- allocate_due_credits
+select * from billing.allocate_due_credits();
+
+-- account_entitlements
+select * from billing.account_entitlements(account_id => 'a0000000-0000-0000-0000-000000000002');
+
+-- has_feature as grace
+select billing.has_feature('projects');
+
+-- has_feature as grace
+-- Another user's account: nothing is said about it.
+select billing.has_feature('projects', account_id => 'a0000000-0000-0000-0000-000000000001');
+
+-- set_recharge
+select threshold, stripe_price_id, monthly_cap_amount, monthly_cap_count, is_paused
+from billing.set_recharge(
+    account_id => 'a0000000-0000-0000-0000-000000000001', threshold => 10, stripe_price_id => 'price_pack',
+    monthly_cap_amount => 10000
+);
+
+-- payment_reference
+select left(billing.payment_reference(
+    account_id => 'a0000000-0000-0000-0000-000000000001', expires_in => '7 days'
+), 4) as begins_with;
+
+-- judge_fraud_warning
+select action, is_due, reason
+from billing.judge_fraud_warning(stripe_early_fraud_warning_id => 'issfr_1');
+
+-- note_fraud
+select action, status, reason, actor
+from billing.note_fraud(
+    stripe_early_fraud_warning_id => 'issfr_1', notes => 'Called the customer', actor => 'grace@example.com'
+);
+
+-- refund_fraud_warning
+select id, action, status, amount, currency
+from billing.refund_fraud_warning(
+    stripe_early_fraud_warning_id => 'issfr_1', reason => 'Stolen card', actor => 'grace@example.com'
+);
+
+-- undo_fraud_action
+select action, status, undone_by, undone_reason
+from billing.undo_fraud_action(
+    id => (select max(id) from billing.fraud_actions where action = 'refund'), reason => 'It was the customer',
+    actor => 'grace@example.com'
+);
+
+-- freeze_account
+select id, frozen_reason
+from billing.freeze_account(
+    account_id => 'a0000000-0000-0000-0000-000000000002', reason => 'Under investigation',
+    actor => 'grace@example.com'
+);
+
+-- unfreeze_account
+select id, frozen_at, frozen_reason
+from billing.unfreeze_account(
+    account_id => 'a0000000-0000-0000-0000-000000000002', reason => 'Known customer', actor => 'grace@example.com'
+);
+
+-- resolve_fraud_warning
+select stripe_early_fraud_warning_id, status
+from billing.resolve_fraud_warning(
+    stripe_early_fraud_warning_id => 'issfr_1', decision => 'dismissed', notes => 'No fraud',
+    actor => 'grace@example.com'
+);
+
+-- review_held_credits
+select kind, amount, status, reviewed_by
+from billing.review_held_credits(
+    id => (select id from billing.held_credits where status = 'pending'), decision => 'approve',
+    reason => 'Colleagues who share a card', actor => 'grace@example.com'
+);
+
+-- close_account
+select id, closed_at is not null as is_closed
+from billing.close_account(
+    account_id => 'a0000000-0000-0000-0000-000000000002', reason => 'Asked for it', actor => 'grace@example.com'
+);
+
+-- reopen_account
+select id, closed_at is not null as is_closed
+from billing.reopen_account(account_id => 'a0000000-0000-0000-0000-000000000002');
+
+-- receive_stripe_event
+select billing.receive_stripe_event(
+    event_id => 'evt_1', type => 'customer.created', api_version => '2025-09-30.clover', created => 1894708800,
+    livemode => false, payload => '{"id": "evt_1"}'
+);
+
+-- dismiss_stripe_event
+select billing.dismiss_stripe_event(
+    event_id => 'evt_dismissed', reason => 'Another app''s price', actor => 'grace@example.com'
+);
+
+-- retry_stripe_event
+select billing.retry_stripe_event(event_id => 'evt_dead');
+
+-- retry_notification
+select billing.retry_notification(
+    notification_id => (select min(id) from billing.notifications where status = 'dead')
+);
+
+-- check_account
+select * from billing.check_account(account_id => 'a0000000-0000-0000-0000-000000000001');
+
+-- account_ledger_discrepancies
+select * from billing.account_ledger_discrepancies(account_id => 'a0000000-0000-0000-0000-000000000001');
+
+-- account_discrepancies
+select invariant, business_key, expected, found from billing.account_discrepancies(account_id => 'a0000000-0000-0000-0000-000000000001');
+
+-- lost_messages
+select * from billing.lost_messages();
+
+-- prove_accounts
+select * from billing.prove_accounts(accounts_max => 10, milliseconds_max => 60000);
+
+-- settled_balance
+select settled.balance, settled.held
+from billing.credit_balances as balances, billing.settled_balance(balances) as settled
+where balances.account_id = 'a0000000-0000-0000-0000-000000000001';
+
+-- account_emails
+select * from billing.account_emails(array['a0000000-0000-0000-0000-000000000001']::uuid[]);
+
+-- find_accounts
+select billing.find_accounts(search => 'ada@', results_max => 10);
+
+-- worker_state
+select queue_length, messages_waiting, workers from billing.worker_state();
+
+-- installation
+select name, value from billing.installation() order by name limit 3;
