@@ -17,6 +17,7 @@ from cli.commands import (
     dev,
     events,
     fraud,
+    init,
     links,
     notifications,
     plans,
@@ -35,6 +36,7 @@ app = App(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(init.app)
 app.add_typer(plans.app)
 app.add_typer(links.app)
 app.add_typer(checkout.app)
