@@ -24,6 +24,7 @@ from cli.commands import (
     recharge,
     testdata,
     trigger,
+    webhook,
     worker,
 )
 from cli.dashboard import command as dashboard
@@ -37,6 +38,7 @@ app = App(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(init.app)
+app.add_typer(webhook.app)
 app.add_typer(plans.app)
 app.add_typer(links.app)
 app.add_typer(checkout.app)

@@ -173,6 +173,10 @@ def test_both_secrets_are_good_while_one_is_rotated_out(database: Database, tmp_
         assert deliver(url, event(), "whsec_old").status == 200
         assert deliver(url, event(), SECRET).status == 200
         assert deliver(url, event(), "whsec_older").status == 400
+    with receiver(database.url, tmp_path, "whsec_old", STRIPE_WEBHOOK_SECRET_NEXT=SECRET) as url:
+        assert deliver(url, event(), "whsec_old").status == 200
+        assert deliver(url, event(), SECRET).status == 200
+        assert deliver(url, event(), "whsec_older").status == 400
 
 
 def test_without_a_secret_nothing_is_received(database: Database, tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ import { receiver } from "./receive.ts";
 import { signingSecrets, verifyWithStripe } from "./signature.ts";
 
 const dependencies = {
-  secrets: signingSecrets(Deno.env.get("STRIPE_WEBHOOK_SECRET")),
+  secrets: [
+    ...signingSecrets(Deno.env.get("STRIPE_WEBHOOK_SECRET")),
+    ...signingSecrets(Deno.env.get("STRIPE_WEBHOOK_SECRET_NEXT")),
+  ],
   verify: verifyWithStripe,
   now: Date.now,
   receive: receiver(new Database("billing_receiver")),

@@ -1,0 +1,266 @@
+"""`till webhook …`: the endpoint at Stripe that sends events to the edge function `stripe-webhook`."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.app import App
+from cli.adopt.project import Project, find_project
+from cli.database import setting
+from cli.output import AsJson, CliError, err, out, print_json
+from cli.tables import print_table
+
+if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
+    import stripe
+
+    from cli.webhook_endpoints import Finding
+
+app = App("webhook", panel="Install and check", help="Create, check and rotate the webhook endpoint at Stripe.")
+
+_FUNCTION = "stripe-webhook"
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="The endpoint's URL. If left out: that of the linked Supabase project, else WEBHOOK_URL.",
+        metavar="URL",
+    ),
+]
+InProject = Annotated[
+    Path, typer.Option("--project", help="Where the Supabase project is.", metavar="DIRECTORY")
+]
+SetSecret = Annotated[
+    bool,
+    typer.Option(
+        "--set-secret", help="Set the signing secret with the Supabase CLI instead of printing it once."
+    ),
+]
+
+
+@app.command()
+def create(
+    url: Url = None, project: InProject = Path(), set_secret: SetSecret = False, as_json: AsJson = False
+) -> None:
+    """Create the endpoint with exactly the events that Tillbase handles, at a pinned API version."""
+    from cli.webhook_endpoints import API_VERSION, SECRET_NAMES, newest_first, params_of
+
+    wanted = url or _url(project)
+    secrets = _Secrets(project, is_set=set_secret)
+    with _stripe() as (client, livemode):
+        if found := newest_first(_endpoints(client), wanted):
+            raise CliError(f"{found[0].id} has this URL already: check it with `till webhook verify`")
+        params = params_of(wanted, SECRET_NAMES[0], API_VERSION, livemode=livemode)
+        made = client.webhook_endpoints.create(params)
+        secrets.hand_over(SECRET_NAMES[0], made.secret)
+    _print_endpoint(made, secrets.told, as_json=as_json)
+
+
+@app.command()
+def verify(
+    url: Url = None,
+    project: InProject = Path(),
+    fix: Annotated[bool, typer.Option("--fix", help="Enable the endpoint and set its events.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check that the endpoint exists, is enabled, sends every event and has a fixed API version.
+
+    Fails where credits depend on what is wrong.
+    """
+    from cli.webhook_endpoints import check, events_of, newest_first
+
+    wanted = url or _url(project)
+    with _stripe() as (client, livemode):
+        endpoints = newest_first(_endpoints(client), wanted)
+        if fix and endpoints:
+            changed = {"disabled": False, "enabled_events": events_of(livemode=livemode)}
+            endpoints[0] = client.webhook_endpoints.update(endpoints[0].id, changed)
+    findings = check(endpoints, wanted)
+    _print_findings(findings, wanted, as_json=as_json)
+    if any(finding.is_error for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def rotate(
+    url: Url = None,
+    project: InProject = Path(),
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Delete the older endpoint, once the new secret is set.")
+    ] = False,
+    set_secret: SetSecret = False,
+    as_json: AsJson = False,
+) -> None:
+    """Replace the signing secret, or bring the endpoint to this version's API version, without losing an event.
+
+    A second endpoint sends the same events beside the first until --finish; each event is processed once. Its secret
+    goes into the other of STRIPE_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET_NEXT, so that the first one stays valid.
+    """
+    from cli.webhook_endpoints import API_VERSION, newest_first, other_secret, params_of
+
+    wanted = url or _url(project)
+    secrets = _Secrets(project, is_set=set_secret)
+    with _stripe() as (client, livemode):
+        endpoints = newest_first(_endpoints(client), wanted)
+        if not endpoints:
+            raise CliError(
+                f"Stripe has no webhook endpoint for {wanted}: create it with `till webhook create`"
+            )
+        newest, *older = endpoints
+        if finish:
+            if not older:
+                raise CliError(
+                    f"{newest.id} is the only endpoint of this URL: run `till webhook rotate` first"
+                )
+            if newest.status != "enabled":
+                raise CliError(f"{newest.id} is {newest.status}: run `till webhook verify --fix` first")
+            for endpoint in older:
+                client.webhook_endpoints.delete(endpoint.id)
+            _print_deleted(newest, older, as_json=as_json)
+            return
+        if older:
+            raise CliError(
+                f"{newest.id} replaces {older[0].id} already: end that with `till webhook rotate --finish`"
+            )
+        name = other_secret(newest)
+        made = client.webhook_endpoints.create(params_of(wanted, name, API_VERSION, livemode=livemode))
+        secrets.hand_over(name, made.secret)
+    _print_endpoint(made, secrets.told, as_json=as_json)
+    err.print("When the secret is set: till webhook rotate --finish", style="dim")
+
+
+@contextmanager
+def _stripe() -> Generator[tuple[Any, bool]]:
+    """Stripe's `v1`, and whether the key is a live one."""
+    from cli.stripe_key import stripe_client
+    from worker.settings import Settings, is_live
+
+    environ = {name: os.environ.get(name, "") for name in ("STRIPE_API_KEY", "STRIPE_API_BASE")}
+    if not environ["STRIPE_API_KEY"].strip():
+        environ = {name: setting(name) for name in environ}
+    key = environ["STRIPE_API_KEY"].strip()
+    # No database is asked.
+    settings = Settings("", key, environ["STRIPE_API_BASE"].strip() or None)
+    with stripe_client(settings) as client:
+        yield client, bool(is_live(key))
+
+
+def _endpoints(client: Any) -> list["stripe.WebhookEndpoint"]:
+    return list(client.webhook_endpoints.list({"limit": 100}).auto_paging_iter())
+
+
+def _url(directory: Path) -> str:
+    """Where the linked project has the function, else what the environment or the local stack says."""
+    reference = _reference(directory)
+    if reference is None:
+        return setting("WEBHOOK_URL")
+    project = find_project(directory)
+    prefix = project.manifest.functions_prefix if project.manifest else ""
+    return f"https://{reference}.supabase.co/functions/v1/{prefix}{_FUNCTION}"
+
+
+def _reference(directory: Path) -> str | None:
+    """The project that `supabase link` noted."""
+    try:
+        project: Project = find_project(directory)
+    except CliError:
+        return None
+    noted = project.read("supabase/.temp/project-ref")
+    return noted.decode().strip() or None if noted else None
+
+
+class _Secrets:
+    """A signing secret, which Stripe tells once: printed, or set with the Supabase CLI. It is on no command line."""
+
+    def __init__(self, directory: Path, *, is_set: bool) -> None:
+        self._directory = directory
+        self._program = shutil.which("supabase")
+        self._is_set = is_set
+        # What is left to print.
+        self.told: dict[str, str] = {}
+        if is_set and self._program is None:
+            raise CliError("the Supabase CLI is not on PATH: install it, or leave out --set-secret")
+
+    def hand_over(self, name: str, secret: str) -> None:
+        """Never raises: the endpoint is there by now, and Stripe does not tell its secret again."""
+        if not self._is_set or not self._set(name, secret):
+            self.told = {name: secret}
+
+    def _set(self, name: str, secret: str) -> bool:
+        with tempfile.NamedTemporaryFile("w", prefix="till-", suffix=".env") as file:  # mode 0600
+            file.write(f"{name}={secret}\n")
+            file.flush()
+            command = [str(self._program), "secrets", "set", "--env-file", file.name]
+            result = subprocess.run(command, cwd=self._directory, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            said = " ".join((result.stderr or result.stdout).split())[-200:]
+            err.print(f"[yellow]the Supabase CLI did not set {name}:[/] {said}", highlight=False)
+            return False
+        err.print(f"{name} is set in the Supabase project", style="dim")
+        return True
+
+
+def _print_endpoint(endpoint: "stripe.WebhookEndpoint", told: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "id": endpoint.id,
+                "url": endpoint.url,
+                "api_version": endpoint.api_version,
+                "livemode": endpoint.livemode,
+                "events": len(endpoint.enabled_events),
+                "secrets": told,
+            }
+        )
+        return
+    mode = "live" if endpoint.livemode else "test"
+    out.print(
+        f"{endpoint.id} ({mode}): {len(endpoint.enabled_events)} events, {endpoint.api_version} → {endpoint.url}",
+        highlight=False,
+    )
+    for name, secret in told.items():
+        err.print("\nStripe shows this secret once. Set it now:", highlight=False)
+        out.print(f"supabase secrets set {name}={secret}", highlight=False)
+
+
+def _print_deleted(
+    newest: "stripe.WebhookEndpoint", older: list["stripe.WebhookEndpoint"], *, as_json: bool
+) -> None:
+    from cli.webhook_endpoints import secret_name_of
+
+    unused = [secret_name_of(one) for one in older]
+    if as_json:
+        print_json({"id": newest.id, "deleted": [one.id for one in older], "unused_secrets": unused})
+        return
+    out.print(f"deleted {', '.join(one.id for one in older)}; {newest.id} goes on", highlight=False)
+    err.print(f"Its secret is used no more: supabase secrets unset {' '.join(unused)}", style="dim")
+
+
+def _print_findings(findings: list["Finding"], url: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            [
+                {"what": one.what, "mend": one.mend, "severity": "error" if one.is_error else "warning"}
+                for one in findings
+            ]
+        )
+    elif not findings:
+        out.print(f"[green]ok[/]  {url}", highlight=False)
+    else:
+        print_table(
+            ("", "what", "command"),
+            [
+                (
+                    "red" if one.is_error else "yellow",
+                    ("error" if one.is_error else "warning", one.what, one.mend),
+                )
+                for one in findings
+            ],
+            wrapped=("what",),
+        )
