@@ -15,6 +15,7 @@ from cli.commands import (
     customers,
     demo,
     dev,
+    doctor,
     events,
     fraud,
     init,
@@ -39,6 +40,7 @@ app = App(
 )
 app.add_typer(init.app)
 app.add_typer(webhook.app)
+app.add_typer(doctor.app)
 app.add_typer(plans.app)
 app.add_typer(links.app)
 app.add_typer(checkout.app)

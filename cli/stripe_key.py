@@ -36,6 +36,13 @@ def check_key(conn: Connection, settings: Settings) -> bool:
 @contextmanager
 def stripe_client(settings: Settings) -> Generator[Any]:
     """Stripe's `v1` for a command; what it refuses is one line that says what to do."""
+    with whole_client(settings) as client:
+        yield client.v1
+
+
+@contextmanager
+def whole_client(settings: Settings) -> Generator[stripe.StripeClient]:
+    """As `stripe_client`, with the requests that are in no library's list."""
     if settings.stripe_api_key is None:
         raise CliError("STRIPE_API_KEY is not set: export a key that may write customers and sessions")
     http = stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS)
@@ -46,7 +53,7 @@ def stripe_client(settings: Settings) -> Generator[Any]:
         http_client=http,
     )
     try:
-        yield client.v1
+        yield client
     except stripe.StripeError as error:
         raise CliError(refusal(error)) from None
     finally:

@@ -87,9 +87,10 @@ def _check(endpoint: stripe.WebhookEndpoint) -> list[Finding]:
             Finding(f"{endpoint.id} does not send {', '.join(missing)}", "till webhook verify --fix")
         )
     if extra := sorted(enabled - wanted):
+        what = "every event there is" if extra == ["*"] else ", ".join(extra)
         findings.append(
             Finding(
-                f"{endpoint.id} sends {', '.join(extra)}, which Tillbase ignores",
+                f"{endpoint.id} sends {what}, also what Tillbase ignores",
                 "till webhook verify --fix",
                 False,
             )

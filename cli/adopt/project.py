@@ -107,3 +107,17 @@ def _manifest(root: Path) -> Manifest | None:
         return Manifest(fields["version"], fields["functions_prefix"], fields["files"])
     except (ValueError, KeyError, TypeError):
         raise CliError(f"{MANIFEST} can't be read: restore it from your version control") from None
+
+
+def function_url(directory: Path, name: str) -> str | None:
+    """Where the project that `supabase link` noted has a function of ours; None where no project is linked."""
+    try:
+        project = find_project(directory)
+    except CliError:
+        return None
+    noted = project.read("supabase/.temp/project-ref")
+    reference = noted.decode().strip() if noted else ""
+    if not reference:
+        return None
+    prefix = project.manifest.functions_prefix if project.manifest else ""
+    return f"https://{reference}.supabase.co/functions/v1/{prefix}{name}"

@@ -1,10 +1,12 @@
 """`till events …`: the inbox of Stripe events and its dead letters."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cli.app import App
 from cli.call import Actor, Yes, actor_or_user
@@ -137,3 +139,41 @@ def dismiss(
     print_rows(result, as_json=as_json, empty="no events")
     if not yes:
         err.print("nothing was done: repeat it with --yes", style="dim")
+
+
+@app.command()
+def replay(
+    days: Annotated[int, typer.Option(help="How far back to look.", min=1, max=30)] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch events from Stripe that never arrived, and queue them as if their webhook had. Stripe keeps 30 days.
+
+    An event that is here already is left alone, so nothing is granted twice.
+    """
+    from cli.event_replay import replay as receive_all
+    from cli.event_replay import undelivered
+    from cli.plans.catalogue import stripe_settings
+    from cli.stripe_key import check_key, whole_client
+    from worker.events.decide import DECIDERS
+
+    settings = stripe_settings()
+    since = datetime.now(UTC) - timedelta(days=days)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with (
+        connect() as conn,
+        whole_client(settings) as client,
+        Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar,
+    ):
+        check_key(conn, settings)
+        task = bar.add_task("reading Stripe's events", total=None)
+        missing: list[dict[str, Any]] = []
+        for page in undelivered(conn, client, since, list(DECIDERS)):
+            missing += page
+            bar.update(task, completed=len(missing))
+        bar.update(task, description="queueing", total=len(missing), completed=0)
+        if dry_run:
+            result = [{"stripe_event_id": each["id"], "type": each["type"]} for each in missing]
+        else:
+            result = receive_all(conn, missing, lambda: bar.advance(task))
+    print_rows(result, as_json=as_json, empty=f"no event of the last {days} days is missing")

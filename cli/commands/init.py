@@ -19,7 +19,6 @@ from cli.database import connect
 from cli.output import AsJson, CliError, err, out, print_json
 from devstack.paths import schemas_directory
 
-
 app = App(panel="Install and check")
 
 

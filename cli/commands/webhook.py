@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.app import App
-from cli.adopt.project import Project, find_project
 from cli.database import setting
 from cli.output import AsJson, CliError, err, out, print_json
 from cli.tables import print_table
@@ -22,7 +21,9 @@ if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it 
 
     from cli.webhook_endpoints import Finding
 
-app = App("webhook", panel="Install and check", help="Create, check and rotate the webhook endpoint at Stripe.")
+app = App(
+    "webhook", panel="Install and check", help="Create, check and rotate the webhook endpoint at Stripe."
+)
 
 _FUNCTION = "stripe-webhook"
 
@@ -51,7 +52,7 @@ def create(
     """Create the endpoint with exactly the events that Tillbase handles, at a pinned API version."""
     from cli.webhook_endpoints import API_VERSION, SECRET_NAMES, newest_first, params_of
 
-    wanted = url or _url(project)
+    wanted = url or webhook_url(project)
     secrets = _Secrets(project, is_set=set_secret)
     with _stripe() as (client, livemode):
         if found := newest_first(_endpoints(client), wanted):
@@ -75,7 +76,7 @@ def verify(
     """
     from cli.webhook_endpoints import check, events_of, newest_first
 
-    wanted = url or _url(project)
+    wanted = url or webhook_url(project)
     with _stripe() as (client, livemode):
         endpoints = newest_first(_endpoints(client), wanted)
         if fix and endpoints:
@@ -104,7 +105,7 @@ def rotate(
     """
     from cli.webhook_endpoints import API_VERSION, newest_first, other_secret, params_of
 
-    wanted = url or _url(project)
+    wanted = url or webhook_url(project)
     secrets = _Secrets(project, is_set=set_secret)
     with _stripe() as (client, livemode):
         endpoints = newest_first(_endpoints(client), wanted)
@@ -155,24 +156,9 @@ def _endpoints(client: Any) -> list["stripe.WebhookEndpoint"]:
     return list(client.webhook_endpoints.list({"limit": 100}).auto_paging_iter())
 
 
-def _url(directory: Path) -> str:
-    """Where the linked project has the function, else what the environment or the local stack says."""
-    reference = _reference(directory)
-    if reference is None:
-        return setting("WEBHOOK_URL")
-    project = find_project(directory)
-    prefix = project.manifest.functions_prefix if project.manifest else ""
-    return f"https://{reference}.supabase.co/functions/v1/{prefix}{_FUNCTION}"
-
-
-def _reference(directory: Path) -> str | None:
-    """The project that `supabase link` noted."""
-    try:
-        project: Project = find_project(directory)
-    except CliError:
-        return None
-    noted = project.read("supabase/.temp/project-ref")
-    return noted.decode().strip() or None if noted else None
+def webhook_url(directory: Path) -> str:
+    """Where the linked project has the function, else what the environment or the local stack says. Raises CliError."""
+    return function_url(directory, _FUNCTION) or setting("WEBHOOK_URL")
 
 
 class _Secrets:

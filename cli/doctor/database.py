@@ -1,0 +1,225 @@
+"""A connection → what is wrong in the database: what it has and who may use it, the queue, the worker, the proofs."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import LiteralString
+
+import psycopg
+
+from cli.database import Connection, row, rows
+from cli.doctor.catalogue import compare, read_catalogue, shipped_catalogue
+from cli.doctor.findings import Finding
+
+POSTGRES_MIN = 15
+# A message that a worker runs beside is read within a second.
+QUEUE_AGE_MAX = timedelta(minutes=5)
+CLOCK_SKEW_MAX = timedelta(seconds=30)
+NAMED_MAX = 5
+
+_STATUSES: LiteralString = """
+    select status, count(*) as events, min(received_at) as since from billing.stripe_events
+    where status in ('dead', 'parked') group by status
+"""
+_WAITING: LiteralString = """
+    select count(*) as events, min(events.last_error) as reason
+    from billing.stripe_lookups join billing.stripe_events as events using (stripe_event_id)
+    where stripe_lookups.attempts > 3
+"""
+_NOTIFICATIONS: LiteralString = "select count(*) as number from billing.notifications where status = 'dead'"
+_WITHOUT_CREDITS: LiteralString = """
+    select plans.stripe_price_id, coalesce(plans.lookup_key, products.name) as name, count(*) as subscriptions
+    from billing.subscriptions
+    join billing.subscription_items as items using (stripe_subscription_id)
+    join billing.plans using (stripe_price_id)
+    join billing.products on products.stripe_product_id = plans.stripe_product_id
+    where subscriptions.status in ('active', 'trialing', 'past_due') and plans.usage_type = 'licensed'
+        and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
+        and plans.features = '{}'
+    group by 1, 2 order by 3 desc, 1
+"""
+_UNKNOWN_PRICES: LiteralString = """
+    select items.stripe_price_id, count(*) as subscriptions
+    from billing.subscriptions join billing.subscription_items as items using (stripe_subscription_id)
+    where subscriptions.status in ('active', 'trialing', 'past_due')
+        and not exists (select from billing.plans where plans.stripe_price_id = items.stripe_price_id)
+    group by 1 order by 2 desc, 1
+"""
+_DISCREPANCIES: LiteralString = """
+    select invariant, count(*) as number, min(account_id::text) as account_id from billing.found_discrepancies
+    group by invariant order by invariant
+"""
+_PROOF: LiteralString = """
+    select round_finished_at, round_started_at, (select count(*) from billing.accounts) as accounts
+    from billing.account_proof
+"""
+_CHECK_ACCOUNT = "select * from billing.check_account('{}')"
+_LEDGER_PROOF: LiteralString = (
+    "select account_id, invariant, detail from billing.ledger_discrepancies limit 20"
+)
+_ENTITLEMENT_PROOF: LiteralString = (
+    "select account_id, invariant, detail from billing.entitlement_discrepancies limit 20"
+)
+
+Check = Callable[[Connection], Iterator[Finding]]
+
+
+def server(conn: Connection) -> Iterator[Finding]:
+    """Version, role, clock."""
+    version = conn.info.server_version // 10000
+    if version < POSTGRES_MIN:
+        yield Finding(
+            "postgres",
+            f"the server is PostgreSQL {version}",
+            f"upgrade the project to PostgreSQL {POSTGRES_MIN} or newer",
+        )
+    found = row(
+        conn, "select clock_timestamp() as now, current_user as name, pg_is_in_recovery() as is_replica", {}
+    )
+    if found["is_replica"]:
+        yield Finding(
+            "postgres", "POSTGRES_URL leads to a read replica", "use the connection string of the primary"
+        )
+    if found["name"] != "postgres":
+        yield Finding(
+            "role",
+            f"till is connected as {found['name']}",
+            "connect as postgres, which owns the schema",
+            "warning",
+        )
+    skew = abs(datetime.now(UTC) - found["now"])
+    if skew > CLOCK_SKEW_MAX:
+        yield Finding(
+            "clock", f"this machine and the database differ by {skew.total_seconds():.0f} seconds",
+            "synchronise this machine's clock: signatures and due times depend on it", "warning",
+        )  # fmt: skip
+
+
+def objects(conn: Connection) -> Iterator[Finding]:
+    """Tables, functions, policies and rights as shipped."""
+    differences = compare(shipped_catalogue(), read_catalogue(conn))
+    for names, word in ((differences.missing, "is missing"), (differences.changed, "is not as shipped")):
+        for name in names[:NAMED_MAX]:
+            yield Finding("schema", f"{name} {word}", _mend(name))
+        if len(names) > NAMED_MAX:
+            yield Finding("schema", f"… and {len(names) - NAMED_MAX} more {word}", _mend(names[NAMED_MAX]))
+    for name in differences.extra[:NAMED_MAX]:
+        yield Finding(
+            "schema", f"{name} is not of Tillbase", "keep your own objects in a schema of your own", "warning"
+        )
+
+
+def _mend(name: str) -> str:
+    if name.startswith("rights on "):
+        return f"run the grants of {name.removeprefix('rights on ')} in the release's migration again"
+    return "till init --upgrade and supabase db push, or run its definition in the release's migration again"
+
+
+def queue(conn: Connection) -> Iterator[Finding]:
+    """Events that wait, and whether a worker is there for them."""
+    state = row(conn, "select * from billing.worker_state()", {})
+    if not state["workers"]:
+        yield Finding("worker", "no worker is connected", "till worker run")
+    oldest = state["oldest_message_at"]
+    if oldest is not None and datetime.now(UTC) - oldest > QUEUE_AGE_MAX:
+        yield Finding(
+            "queue", f"{state['queue_length']:,} events wait, the oldest since {oldest:%Y-%m-%d %H:%M} UTC",
+            "till worker run; its log says what it waits for",
+        )  # fmt: skip
+
+
+def events(conn: Connection) -> Iterator[Finding]:
+    """Events and notifications that need a person."""
+    for each in rows(conn, _STATUSES, {}):
+        what = f"{each['events']:,} {each['status']} events since {each['since']:%Y-%m-%d}"
+        mend = {"dead": "till events list --status dead", "parked": "till events list --status parked"}
+        yield Finding(f"{each['status']}_events", what, mend[each["status"]])
+    waiting = row(conn, _WAITING, {})
+    if waiting["events"]:
+        yield Finding(
+            "waiting_events", f"{waiting['events']:,} events wait for Stripe ({waiting['reason']})",
+            "check STRIPE_API_KEY of the worker and status.stripe.com",
+        )  # fmt: skip
+    dead = row(conn, _NOTIFICATIONS, {})["number"]
+    if dead:
+        yield Finding(
+            "notifications",
+            f"{dead:,} notifications could not be delivered",
+            "till notifications list",
+            "warning",
+        )
+
+
+def plans(conn: Connection) -> Iterator[Finding]:
+    """Plans that are paid for and give nothing."""
+    for each in rows(conn, _WITHOUT_CREDITS, {}):
+        yield Finding(
+            "plan_without_credits",
+            f"{each['subscriptions']:,} subscriptions to {each['name']} ({each['stripe_price_id']}) give no credits",
+            "declare monthly_credits or features in the price's metadata, or till plans push",
+        )
+    for each in rows(conn, _UNKNOWN_PRICES, {}):
+        yield Finding(
+            "unknown_price",
+            f"{each['subscriptions']:,} subscriptions have price {each['stripe_price_id']}, which is no plan here",
+            "till plans sync",
+        )
+
+
+def ledger(conn: Connection) -> Iterator[Finding]:
+    """What the running proof found, and whether it runs."""
+    for each in rows(conn, _DISCREPANCIES, {}):
+        yield Finding(
+            "discrepancies", f"{each['number']:,} accounts break {each['invariant']}, such as {each['account_id']}",
+            _CHECK_ACCOUNT.format(each["account_id"]),
+        )  # fmt: skip
+    proof = row(conn, _PROOF, {})
+    finished = proof["round_finished_at"]
+    if proof["accounts"] and (finished is None or datetime.now(UTC) - finished > timedelta(days=1)):
+        since = "yet" if finished is None else f"since {finished:%Y-%m-%d %H:%M} UTC"
+        yield Finding(
+            "proof", f"not every account was proved {since}", "till worker run, which proves them", "warning"
+        )
+
+
+def proofs(conn: Connection) -> Iterator[Finding]:
+    """Both proofs of every account, now: takes as long as the ledger is large."""
+    for query in (_LEDGER_PROOF, _ENTITLEMENT_PROOF):
+        for each in rows(conn, query, {}):
+            mend = (
+                "the ledger itself"
+                if each["account_id"] is None
+                else _CHECK_ACCOUNT.format(each["account_id"])
+            )
+            yield Finding("discrepancies", f"{each['invariant']}: {each['detail']}", mend)
+
+
+CHECKS: dict[str, Check] = {
+    "server": server,
+    "objects and rights": objects,
+    "queue and worker": queue,
+    "events and notifications": events,
+    "plans": plans,
+    "ledger": ledger,
+}
+
+
+def run(conn: Connection, check: Check) -> list[Finding]:
+    """The findings of a check; one that Postgres refuses is a finding itself."""
+    try:
+        with conn.transaction():
+            conn.execute("set transaction read only")
+            return list(check(conn))
+    except psycopg.errors.InsufficientPrivilege as error:
+        return [_refused(error, "connect as postgres, which owns the schema")]
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedFunction,
+        psycopg.errors.InvalidSchemaName,
+    ) as error:
+        return [_refused(error, "supabase db push")]
+    except psycopg.Error as error:
+        return [_refused(error, "run this again")]
+
+
+def _refused(error: psycopg.Error, mend: str) -> Finding:
+    return Finding("database", str(error.diag.message_primary), mend)

@@ -1,0 +1,184 @@
+"""A key and a connection → what is wrong at Stripe: key, permissions, endpoint, events that never arrived."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import psycopg
+import stripe
+
+from cli.database import Connection, rows
+from cli.doctor.findings import Finding, Result, Skipped
+from cli.webhook_endpoints import check as check_endpoints
+from cli.webhook_endpoints import events_of, newest_first
+from worker.account import ask, check_answer, check_mode, read_books
+from worker.errors import WrongStripeKey
+from worker.settings import Settings, is_live
+
+CLOCK_SKEW_MAX_SECONDS = 60
+# What Stripe sent a moment ago may still be on its way; older events have arrived or will not by themselves.
+ARRIVAL_SECONDS = 600
+PERIOD_SECONDS = 86_400
+EVENTS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A permission of a restricted key, by the name that Stripe's Dashboard gives it."""
+
+    name: str
+    path: str
+    access: str  # read | write
+    needed_by: str  # worker | functions
+    reason: str
+
+
+# Every permission that the two restricted keys need: docs list them from here, and `probe` asks Stripe for each.
+PERMISSIONS = (
+    Permission("Events", "events", "read", "worker", "whose key this is; till events replay"),
+    Permission("Customers", "customers", "write", "worker", "a user's new e-mail address"),
+    Permission("Products", "products", "read", "worker", "plans and packs"),
+    Permission("Prices", "prices", "read", "worker", "plans and packs"),
+    Permission("Subscriptions", "subscriptions", "write", "worker", "cancellations by the fraud policy"),
+    Permission("Invoices", "invoices", "read", "worker", "what was paid for"),
+    Permission("Credit notes", "credit_notes", "read", "worker", "what was given back"),
+    Permission("Charges and Refunds", "charges", "read", "worker", "what was paid"),
+    Permission("Charges and Refunds", "refunds", "write", "worker", "refunds by the fraud policy"),
+    Permission("Disputes", "disputes", "read", "worker", "what is disputed"),
+    Permission("PaymentIntents", "payment_intents", "write", "worker", "auto-recharge"),
+    Permission("PaymentMethods", "payment_methods", "read", "worker", "saved cards of auto-recharge"),
+    Permission("Checkout Sessions", "checkout/sessions", "read", "worker", "what was bought"),
+    Permission("Payment Links", "payment_links", "write", "worker", "links of ended prices are deactivated"),
+    Permission("Reviews", "reviews", "read", "worker", "Radar's reviews"),
+    Permission("Radar", "radar/early_fraud_warnings", "read", "worker", "early fraud warnings"),
+    Permission("Customers", "customers", "write", "functions", "one customer for each account"),
+    Permission("Checkout Sessions", "checkout/sessions", "write", "functions", "checkout"),
+    Permission("Customer portal", "billing_portal/sessions", "write", "functions", "portal"),
+    Permission("Payment Links", "payment_links", "write", "functions", "payment-links"),
+)
+
+
+def key(conn: Connection, settings: Settings) -> Iterator[Finding]:
+    """Its kind, mode and Stripe account."""
+    text = settings.stripe_api_key or ""
+    if text.startswith("pk_"):
+        yield Finding("stripe_key", "STRIPE_API_KEY is a publishable key", "export a restricted key (rk_…)")
+        return
+    books = read_books(conn)
+    try:
+        check_mode(text, books)
+        answer = ask(text, settings.stripe_api_base, books)
+        check_answer(answer, books.stripe_account_id)
+    except WrongStripeKey as error:
+        yield Finding("stripe_key", str(error), "export the key of this installation's account and mode")
+    except stripe.AuthenticationError:
+        yield Finding(
+            "stripe_key", "Stripe does not accept STRIPE_API_KEY: it has expired or was deleted",
+            "make a new restricted key in Stripe's Dashboard and export it",
+        )  # fmt: skip
+    if text.startswith("sk_live_"):
+        yield Finding(
+            "stripe_key", "STRIPE_API_KEY is a secret key, which may do everything",
+            "export a restricted key with the permissions that the worker needs", "warning",
+        )  # fmt: skip
+
+
+def permissions(client: Any, needed_by: str = "worker") -> Iterator[Finding]:
+    """What the key may do. To write is tried on an object that does not exist, so nothing can come of it."""
+    for permission in PERMISSIONS:
+        if permission.needed_by == needed_by and not _is_permitted(client, permission):
+            yield Finding(
+                "stripe_permission", f"the key may not {permission.access} {permission.name} ({permission.reason})",
+                f"give the restricted key {permission.access} permission on {permission.name}",
+            )  # fmt: skip
+
+
+def _is_permitted(client: Any, permission: Permission) -> bool:
+    is_list = permission.access == "read"
+    method, path = (
+        ("get", f"/v1/{permission.path}?limit=1") if is_list else ("post", f"/v1/{permission.path}/none")
+    )
+    try:
+        client.raw_request(method, path)
+    except stripe.PermissionError:
+        return False
+    except stripe.InvalidRequestError:
+        return True
+    return True
+
+
+def endpoint(client: Any, url: str) -> Iterator[Finding]:
+    """There, enabled, with every event and a version."""
+    endpoints = newest_first(list(client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter()), url)
+    for finding in check_endpoints(endpoints, url):
+        yield Finding("webhook", finding.what, finding.mend, "error" if finding.is_error else "warning")
+
+
+def arrivals(conn: Connection, client: Any, *, livemode: bool) -> Iterator[Finding]:
+    """Events of the last day that Stripe has and the inbox has not."""
+    now = int(time.time())
+    handled = set(events_of(livemode=livemode))
+    created = {"gte": now - PERIOD_SECONDS, "lte": now - ARRIVAL_SECONDS}
+    sent: dict[str, str] = {}
+    for event in client.v1.events.list({"limit": 100, "created": created}).auto_paging_iter():
+        if event.type in handled:
+            sent[event.id] = event.type
+        if len(sent) == EVENTS_MAX:
+            break
+    received = rows(
+        conn,
+        "select stripe_event_id from billing.stripe_events where stripe_event_id = any (%(ids)s)",
+        {"ids": list(sent)},
+    )
+    missing = set(sent) - {each["stripe_event_id"] for each in received}
+    if missing:
+        example = min(missing)
+        yield Finding(
+            "events_missing",
+            f"{len(missing):,} events of the last day never arrived, such as {example} ({sent[example]})",
+            "till webhook verify, then till events replay",
+        )
+
+
+def clock(client: Any) -> Iterator[Finding]:
+    """This machine's clock against Stripe's."""
+    answered = client.raw_request("get", "/v1/events?limit=1").headers.get("Date")
+    if answered is None:
+        return
+    skew = abs((datetime.now(UTC) - parsedate_to_datetime(answered)).total_seconds())
+    if skew > CLOCK_SKEW_MAX_SECONDS:
+        yield Finding(
+            "clock",
+            f"this machine and Stripe differ by {skew:.0f} seconds",
+            "synchronise this machine's clock",
+            "warning",
+        )
+
+
+def is_live_key(settings: Settings) -> bool:
+    """Whether the key says that it is of live mode."""
+    return bool(is_live(settings.stripe_api_key or ""))
+
+
+def run(check: Callable[[], Iterable[Result]]) -> list[Result]:
+    """The results of a check; what Stripe refuses, or that it does not answer, is a finding itself."""
+    try:
+        return list(check())
+    except psycopg.Error:
+        return [Skipped("stripe", "the database could not be asked, as said above")]
+    except stripe.PermissionError as error:
+        return [Finding("stripe_permission", one_line(error), "give the restricted key that permission")]
+    except stripe.AuthenticationError as error:
+        return [Finding("stripe_key", one_line(error), "export a key that Stripe accepts")]
+    except stripe.StripeError as error:
+        return [
+            Finding("stripe", f"Stripe could not be asked: {one_line(error)}", "run this again", "warning")
+        ]
+
+
+def one_line(error: stripe.StripeError) -> str:
+    """What Stripe says, without line breaks."""
+    return " ".join(str(error.user_message or error).split())

@@ -1,0 +1,249 @@
+"""`till doctor` on a database and a local Stripe: quiet when all is well; each damage by name, with what mends it."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+import stripe
+from psycopg.rows import dict_row
+
+from cli.event_replay import receive
+from cli.main import main
+from cli.webhook_endpoints import events_of
+from tests.sql.calls import sync_price, sync_product
+from tests.stripe_local.conftest import KEY, Local, _serve
+from tests.support import Database, account_of, create_user
+
+URL = "https://abc.supabase.co/functions/v1/stripe-webhook"
+EVENT = (
+    "insert into billing.stripe_events (stripe_event_id, type, livemode, payload, status, last_error, waiting_for, "
+    "settled_at, created_at) values "
+)
+Doctor = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def local() -> Iterator[Local]:
+    with contextmanager(_serve)(None) as local:
+        yield local
+
+
+@pytest.fixture
+def till(
+    database: Database,
+    local: Local,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., Any]:
+    """`till …` in an empty directory → exit status and JSON."""
+    monkeypatch.chdir(tmp_path)
+    environ = {
+        "POSTGRES_URL": database.url, "STRIPE_API_KEY": KEY, "STRIPE_API_BASE": local.url, "WEBHOOK_URL": URL,
+    }  # fmt: skip
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    for name in ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str) -> tuple[int, Any]:
+        monkeypatch.setattr(sys, "argv", ["till", *arguments, "--json"])
+        with pytest.raises(SystemExit) as exited:
+            main()
+        told = capsys.readouterr()
+        assert told.out, told.err
+        return int(exited.value.code or 0), json.loads(told.out)
+
+    return run
+
+
+@pytest.fixture
+def doctor(database: Database, local: Local, till: Callable[..., Any]) -> Doctor:
+    """The findings of `till doctor`, with an endpoint that is as it should be and a worker that is connected."""
+    local.client.webhook_endpoints.create(
+        {"url": URL, "enabled_events": events_of(livemode=False), "api_version": stripe.api_version}
+    )
+
+    def run(*options: str, worker: bool = True) -> list[dict[str, Any]]:
+        with database.connect() as conn:
+            if worker:
+                conn.execute("set application_name = 'till worker'")
+            status, told = till("doctor", *options)
+        errors = [each for each in told["findings"] if each["severity"] == "error"]
+        assert status == (1 if errors else 0)
+        return told["findings"]
+
+    return run
+
+
+def test_nothing_is_wrong_with_what_was_just_installed(doctor: Doctor) -> None:
+    assert doctor() == []
+    assert doctor("--full") == []
+
+
+def with_account(database: Database) -> str:
+    """An account with a grant of 100."""
+    user = create_user(database)
+    with database.connect() as conn:
+        account = account_of(conn, user)
+        conn.execute("select billing.grant_credits(%s, 100, 'first')", [account])
+    return str(account)
+
+
+@pytest.mark.parametrize(
+    ("damage", "check", "what", "mend"),
+    [
+        ("revoke select on public.credit_balance from authenticated", "schema",
+         "rights on public.credit_balance is not as shipped", "run the grants of public.credit_balance"),
+        ("drop function public.spend_credits", "schema", "function public.spend_credits", "supabase db push"),
+        ("drop schema billing cascade", "schema", "is missing", "supabase db push"),
+        (EVENT + "('evt_1', 'invoice.paid', false, '{}', 'dead', 'broken', null, now(), now())", "dead_events",
+         "1 dead events", "till events list --status dead"),
+        (EVENT + "('evt_1', 'invoice.paid', false, '{}', 'parked', 'no account', 'cus_1', now(), now())",
+         "parked_events", "1 parked events", "till events list --status parked"),
+        ("select billing.receive_stripe_event('evt_1', 'invoice.paid', null, 1, false, '{}'); "
+         "update pgmq.q_stripe_events set enqueued_at = now() - interval '1 hour'", "queue", "1 events wait",
+         "till worker run"),
+        ("update billing.settings set livemode = true", "stripe_key", "is a key of test mode", "export the key"),
+        ("update billing.settings set stripe_account_id = 'acct_other'", "stripe_key", "belongs to acct_other",
+         "export the key"),
+    ],
+)  # fmt: skip
+def test_a_damage_in_the_database_is_named(
+    database: Database, doctor: Doctor, damage: LiteralString, check: str, what: str, mend: str
+) -> None:
+    with database.connect(admin=True) as conn:
+        conn.execute(damage)
+    found = [each for each in doctor() if each["check"] == check and what in each["what"]]
+    assert found, doctor()
+    assert mend in found[0]["mend"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "invariant"),
+    [
+        ("delete from billing.credit_entries", "balance"),
+        ("delete from billing.credit_grants; delete from billing.credit_entries; "
+         "update billing.credit_balances set balance = 5", "balance"),
+        ("update billing.credit_balances set balance = 99", "balance"),
+    ],
+)  # fmt: skip
+def test_a_damage_to_the_ledger_is_found_at_once_by_the_full_proof(
+    database: Database, doctor: Doctor, damage: LiteralString, invariant: str
+) -> None:
+    account = with_account(database)
+    with database.connect(admin=True) as conn:
+        conn.execute("set session_replication_role = replica")
+        conn.execute(damage)
+    found = [each for each in doctor("--full") if each["check"] == "discrepancies"]
+    assert [each for each in found if invariant in each["what"]], found
+    assert account in found[0]["mend"]
+
+
+def test_what_the_running_proof_found_is_named(database: Database, doctor: Doctor) -> None:
+    account = with_account(database)
+    with database.connect(admin=True) as conn:
+        conn.execute("set session_replication_role = replica")
+        conn.execute("update billing.credit_balances set balance = 99")
+        conn.execute("set session_replication_role = origin")
+        conn.execute("select billing.prove_accounts(10)")
+    assert account in next(each for each in doctor() if each["check"] == "discrepancies")["mend"]
+
+
+def test_without_a_worker_the_way_to_start_one_is_named(doctor: Doctor) -> None:
+    [finding] = doctor(worker=False)
+    assert (finding["check"], finding["mend"]) == ("worker", "till worker run")
+
+
+def test_a_plan_that_is_paid_for_and_gives_nothing_is_named(database: Database, doctor: Doctor) -> None:
+    with database.connect("billing_worker") as worker:
+        sync_product(worker, stripe_product_id="prod_1")
+        sync_price(worker, stripe_product_id="prod_1", stripe_price_id="price_1", lookup_key="pro")
+    with database.connect(admin=True) as conn:
+        conn.execute(
+            "insert into billing.customers (stripe_customer_id, livemode, as_of) values ('cus_1', false, now())"
+        )
+        conn.execute(
+            "insert into billing.subscriptions (stripe_subscription_id, stripe_customer_id, livemode, status, "
+            "billing_cycle_anchor, started_at, as_of) values ('sub_1', 'cus_1', false, 'active', now(), now(), now())"
+        )
+        conn.execute(
+            "insert into billing.subscription_items (stripe_subscription_item_id, stripe_subscription_id, "
+            "stripe_price_id, current_period_start, current_period_end, quantity) "
+            "values ('si_1', 'sub_1', 'price_1', now(), now(), 1), ('si_2', 'sub_1', 'price_2', now(), now(), 1)"
+        )
+    found = {each["check"]: each for each in doctor()}
+    assert "1 subscriptions to pro (price_1) give no credits" in found["plan_without_credits"]["what"]
+    assert found["unknown_price"]["mend"] == "till plans sync"
+
+
+def test_a_disabled_endpoint_is_an_error_and_an_endless_one_a_warning(local: Local, doctor: Doctor) -> None:
+    [endpoint] = local.client.webhook_endpoints.list().data
+    local.client.webhook_endpoints.update(endpoint.id, {"enabled_events": ["*"]})
+    [finding] = doctor()
+    assert (finding["check"], finding["severity"]) == ("webhook", "warning")
+    local.client.webhook_endpoints.update(endpoint.id, {"disabled": True})
+    assert "is disabled" in doctor()[0]["what"]
+
+
+def test_events_that_never_arrived_are_named_and_fetched(
+    database: Database,
+    local: Local,
+    doctor: Doctor,
+    till: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(120):  # more than a page
+        local.client.products.create({"name": f"Product {number}"})
+    sent = [event.id for event in local.client.events.list({"limit": 100}).auto_paging_iter()]
+    assert len(sent) == 120
+    monkeypatch.setattr("cli.doctor.stripe_checks.ARRIVAL_SECONDS", -5)
+    with psycopg.connect(database.url, autocommit=True, row_factory=dict_row) as conn:
+        received = local.client.events.retrieve(sent[7])
+        receive(conn, json.loads(str(received)))
+    [finding] = doctor()
+    assert finding["what"].startswith("119 events of the last day never arrived, such as evt_")
+    assert finding["mend"] == "till webhook verify, then till events replay"
+    assert len(till("events", "replay", "--dry-run")[1]) == 119
+    assert {each["answer"] for each in till("events", "replay")[1]} == {"queued"}
+    assert till("events", "replay")[1] == []
+    assert doctor() == []
+    with database.connect(admin=True) as conn:
+        row = conn.execute("select count(*), count(distinct payload) from billing.stripe_events").fetchone()
+        assert row == (120, 120)
+
+
+def test_a_key_that_stripe_does_not_accept_is_named(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_API_KEY", "pk_test_123")
+    assert "is a publishable key" in next(each["what"] for each in doctor() if each["check"] == "stripe_key")
+
+
+def test_an_unreachable_stripe_is_said_and_is_no_error_of_ours(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRIPE_API_BASE", "http://127.0.0.1:1")
+    found = doctor()
+    assert {each["check"] for each in found} == {"stripe"}
+    assert "Stripe could not be asked" in found[0]["what"]
+
+
+def test_files_of_the_project_are_checked(till: Callable[..., Any], doctor: Doctor, tmp_path: Path) -> None:
+    (tmp_path / "supabase").mkdir()
+    (tmp_path / "supabase/config.toml").write_text('project_id = "shop"\n')
+    till("init")
+    assert doctor() == []
+    handler = tmp_path / "supabase/functions/portal/handler.ts"
+    handler.write_text("// edited\n")
+    [migration] = (tmp_path / "supabase/migrations").glob("*.sql")
+    migration.write_text("-- edited\n")
+    (tmp_path / "supabase/functions/checkout/index.ts").unlink()
+    assert sorted((each["severity"], each["what"]) for each in doctor()) == [
+        ("error", "supabase/functions/checkout/index.ts is missing"),
+        ("error", f"supabase/migrations/{migration.name} was edited"),
+        ("warning", "supabase/functions/portal/handler.ts was edited"),
+    ]
