@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.adopt.project import function_url
 from cli.app import App
 from cli.database import setting
 from cli.output import AsJson, CliError, err, out, print_json

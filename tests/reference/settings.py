@@ -35,6 +35,8 @@ VARIABLES: dict[str, dict[str, str]] = {
     },
     "`till` only": {
         "WORKER_METRICS_URL": "Where the dashboard reads the worker's metrics, such as `http://127.0.0.1:9464/metrics`.",
+        "WEBHOOK_URL": "The webhook endpoint's URL, for `till webhook` and `till doctor` outside a linked Supabase project.",
+        "SUPABASE_PUBLISHABLE_KEY": "The project's publishable key: `till doctor` reads with it as a visitor does.",
         "DATABASE_URL": "The local stack's database as superuser; set by it.",
         "TILL_STATE": "Directory of the local stack's state. Default: `.till/` of the current directory.",
         "TILLBASE_POSTGRES": "Version of PostgreSQL of the local stack and of the tests: `17` (default), `18` or `15`.",
@@ -42,6 +44,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     },
     "Edge functions": {
         "STRIPE_WEBHOOK_SECRET": "`stripe-webhook`: signing secret (`whsec_…`) of the endpoint; several, separated by spaces or commas, while one is rotated.",
+        "STRIPE_WEBHOOK_SECRET_NEXT": "`stripe-webhook`: the signing secret of the endpoint that replaces the first, see `till webhook rotate`.",
         "STRIPE_API_KEY": "`checkout`, `portal`, `payment-links`: restricted key of Stripe.",
         "STRIPE_API_BASE": "Another Stripe than Stripe's own: the local one.",
         "SUPABASE_DB_URL": "Connection string of the database. Supabase sets it.",
