@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from decimal import Decimal
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
 from worker.events.outcomes import Outcome
 
@@ -67,11 +67,6 @@ MENDING_REFUSED = Counter(
     "Times that Postgres refused to hand back what a dead worker held, or to queue again what had no message.",
 )
 CONNECTED = Gauge("till_connected", "1 while the worker is connected to Postgres.")
-
-
-def serve(host: str, port: int) -> None:
-    """Answer GET /metrics on host:port, in a thread of its own."""
-    start_http_server(port, addr=host)
 
 
 def count(outcomes: Iterable[Outcome]) -> None:

@@ -14,7 +14,7 @@ import psycopg
 import structlog
 from psycopg import Connection
 
-from worker import metrics
+from worker import health, metrics
 from worker.account import KeyCheck
 from worker.clock import Clock
 from worker.events import inbox
@@ -102,6 +102,7 @@ def _run(
         except psycopg.Error as error:
             log.error("database_refused", error=_one_line(error), retry_in_seconds=round(delay_seconds, 1))
         metrics.CONNECTED.set(0)
+        health.PULSE.beat(connected=False)
         stop.wait(delay_seconds * random.uniform(0.5, 1.0))  # noqa: S311
         delay_seconds = min(delay_seconds * 2, RECONNECT_MAX_SECONDS)
 
@@ -117,7 +118,7 @@ def main(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, finish)
     if settings.metrics_port is not None:
-        metrics.serve(settings.metrics_host, settings.metrics_port)
+        health.serve(settings.metrics_host, settings.metrics_port)
     log.info("worker_started")
     run(settings, stop)
     log.info("worker_stopped")
@@ -151,6 +152,7 @@ def _drain_until(
     metrics.CONNECTED.set(1)
     clock, reminder, polls = Clock(), Reminder(), Polls()
     while not stop.is_set():
+        health.PULSE.beat(connected=True)
         check.tick(conn, time.monotonic())
         with metrics.BATCH_SECONDS.time():
             settled = drain(conn, inbox.BATCH_SIZE, polls.due_within_seconds(time.monotonic()))
