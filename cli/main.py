@@ -17,6 +17,7 @@ from cli.commands import (
     dev,
     doctor,
     events,
+    explain,
     fraud,
     init,
     links,
@@ -48,6 +49,7 @@ app.add_typer(accounts.app)
 app.add_typer(customers.app)
 app.add_typer(credits.app)
 app.add_typer(recharge.app)
+app.add_typer(explain.app)
 app.add_typer(worker.app)
 app.add_typer(dashboard.app)
 app.add_typer(events.app)

@@ -1,0 +1,90 @@
+"""`till explain`: why a customer has the credits that they have."""
+
+from typing import Annotated
+
+import typer
+
+from cli.app import App
+from cli.database import Row, connect
+from cli.explain import Case
+from cli.explain import explain as cases_of
+from cli.output import AsJson, out, print_fields, print_json
+from cli.tables import print_table
+from worker.money import money_text
+
+app = App(panel="Operate")
+
+
+@app.command()
+def explain(
+    search: Annotated[
+        str,
+        typer.Argument(
+            help="An e-mail address, an account or user id, or an id of Stripe's: cus_…, sub_…, in_…, pi_…, ch_….",
+            metavar="CUSTOMER",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Explain a customer's credits: what was paid, what was granted, what is missing and what to do about it."""
+    with connect() as conn:
+        cases = cases_of(conn, search)
+    if as_json:
+        print_json([_json(case) for case in cases])
+        return
+    for case in cases:
+        _print(case)
+
+
+def _json(case: Case) -> dict[str, object]:
+    return {
+        "account": case.account,
+        "timeline": case.timeline,
+        "findings": [
+            {"check": each.check, "severity": each.severity, "what": each.what, "mend": each.mend}
+            for each in case.findings
+        ],
+    }
+
+
+def _print(case: Case) -> None:
+    if case.account is not None:
+        shown = {name: value for name, value in case.account.items() if value not in (None, 0)}
+        shown["stripe_customer_ids"] = ", ".join(shown.get("stripe_customer_ids") or []) or None
+        print_fields(shown)
+        out.print()
+        print_table(
+            ("at", "what", "amount", "credits", "id", "detail"),
+            [(_style(each), _cells(each)) for each in case.timeline],
+            wrapped=("detail",),
+            numbers=("amount", "credits"),
+        )
+    if not case.findings:
+        out.print("\n[green]Nothing is missing:[/] every payment was turned into credits.", highlight=False)
+        return
+    out.print()
+    print_table(
+        ("", "why", "what to do"),
+        [
+            ("red" if each.severity == "error" else "yellow", (each.severity, each.what, each.mend))
+            for each in case.findings
+        ],
+        wrapped=("why", "what to do"),
+    )
+
+
+def _cells(each: Row) -> list[str | None]:
+    amount = None if each["amount"] is None else money_text(int(each["amount"]), each["currency"])
+    credits = None if each["credits"] is None else f"{each['credits']:+,}"
+    return [
+        f"{each['at']:%Y-%m-%d %H:%M}" if each["at"] else "",
+        each["what"],
+        amount,
+        credits,
+        each["id"],
+        each["detail"],
+    ]
+
+
+def _style(each: Row) -> str:
+    return "dim" if each["what"] in ("credits: to come", "credits: expiry") else ""

@@ -1,0 +1,142 @@
+"""`till explain`: the customer's way from payment to credits, and why credits are missing."""
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from cli.main import main
+from tests.sql.calls import item, line, link, sync_invoice, sync_price, sync_product, sync_subscription
+from tests.support import Database, account_of, create_user
+
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+NAMES = {"stripe_subscription_id": "sub_1", "stripe_customer_id": "cus_1"}
+OF_ITEM = {"stripe_subscription_item_id": "si_1", "stripe_price_id": "price_1"}
+Explain = Callable[..., Any]
+
+
+@pytest.fixture
+def explain(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Explain:
+    monkeypatch.setenv("POSTGRES_URL", database.url)
+
+    def run(search: str, *options: str, expect: int = 0) -> Any:
+        monkeypatch.setattr(sys, "argv", ["till", "explain", search, *(options or ["--json"])])
+        with pytest.raises(SystemExit) as exited:
+            main()
+        told = capsys.readouterr()
+        assert (exited.value.code or 0) == expect, told
+        return told.err if expect else told.out if options else json.loads(told.out)
+
+    return run
+
+
+@pytest.fixture
+def ada(database: Database, conn: psycopg.Connection) -> UUID:
+    return account_of(conn, create_user(database, "ada@example.com"))
+
+
+def subscribe(conn: psycopg.Connection, credits: int = 100) -> None:
+    """A paid month of a plan."""
+    sync_product(conn, stripe_product_id="prod_1")
+    sync_price(conn, stripe_price_id="price_1", lookup_key="pro", metadata={"monthly_credits": str(credits)})
+    end = START + timedelta(days=30)
+    sync_subscription(
+        conn, **NAMES, billing_cycle_anchor=START, started_at=START,
+        items=[item(**OF_ITEM, current_period_start=START, current_period_end=end)],
+    )  # fmt: skip
+    sync_invoice(
+        conn,
+        **NAMES,
+        stripe_invoice_id="in_1",
+        lines=[line("il_1", **OF_ITEM, period_start=START, period_end=end)],
+    )
+
+
+@pytest.mark.parametrize("search", ["ada@example.com", "cus_1", "sub_1", "in_1", "account"])
+def test_by_whatever_names_her_the_payment_and_its_credits_are_shown(
+    conn: psycopg.Connection, ada: UUID, explain: Explain, search: str
+) -> None:
+    link(conn, ada, "cus_1")
+    subscribe(conn)
+    [case] = explain(str(ada) if search == "account" else search)
+    assert case["account"]["account_id"] == str(ada)
+    assert case["findings"] == []
+    told = {each["id"]: each for each in case["timeline"]}
+    assert told["in_1"]["what"] == "invoice paid"
+    assert told["sub_1"]["what"] == "subscription active"
+    assert [each["credits"] for each in case["timeline"] if each["what"] == "credits: grant"] == [100]
+
+
+def findings(case: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {each["check"]: (each["what"], each["mend"]) for each in case["findings"]}
+
+
+def test_an_account_without_a_customer_is_told_how_to_get_one(ada: UUID, explain: Explain) -> None:
+    [case] = explain("ada@example.com")
+    assert findings(case)["no_customer"][1] == "till customers link ada@example.com cus_…"
+
+
+def test_a_plan_without_credits_is_named(conn: psycopg.Connection, ada: UUID, explain: Explain) -> None:
+    link(conn, ada, "cus_1")
+    subscribe(conn, credits=0)
+    [case] = explain("cus_1")
+    assert findings(case)["plan_without_credits"][0] == "plan pro declares no credits"
+
+
+def test_a_customer_that_no_account_owns_is_named_with_what_waits_for_it(
+    conn: psycopg.Connection, explain: Explain
+) -> None:
+    conn.execute(
+        "insert into billing.customers (stripe_customer_id, livemode, email) values ('cus_9', false, 'eve@example.com')"
+    )
+    conn.execute(
+        "insert into billing.stripe_events (stripe_event_id, type, livemode, payload, status, last_error, waiting_for, "
+        "settled_at, created_at) values ('evt_1', 'invoice.paid', false, '{}', 'parked', 'no account', 'cus_9', now(), "
+        "now())"
+    )
+    for search in ("cus_9", "EVE@example.com"):
+        [case] = explain(search)
+        assert case["account"] is None
+        assert findings(case)["unlinked"][1] == "till customers link EMAIL cus_9"
+        assert findings(case)["parked_event"][1] == "till events show evt_1, then till events retry evt_1"
+
+
+def test_frozen_debts_and_holds_are_reasons(conn: psycopg.Connection, ada: UUID, explain: Explain) -> None:
+    conn.execute("select billing.grant_credits(%s, 100, 'first')", [ada])
+    conn.execute("select billing.hold_credits(%s, 30, 'work')", [ada])
+    conn.execute("select billing.freeze_account(%s, 'looked odd', 'me')", [ada])
+    [case] = explain("ada@example.com")
+    assert findings(case)["held"][0] == "30 credits are held for work in progress"
+    assert findings(case)["frozen"][0] == "the account is frozen: looked odd"
+
+
+def test_a_ledger_that_is_off_is_said(
+    database: Database, conn: psycopg.Connection, ada: UUID, explain: Explain
+) -> None:
+    conn.execute("select billing.grant_credits(%s, 100, 'first')", [ada])
+    with database.connect(admin=True) as admin:
+        admin.execute("set session_replication_role = replica")
+        admin.execute("update billing.credit_balances set balance = 99")
+    [case] = explain("ada@example.com")
+    assert "balance" in findings(case)["discrepancy"][0]
+
+
+def test_for_people_it_is_a_table_and_one_line_that_says_all_is_well(
+    conn: psycopg.Connection, ada: UUID, explain: Explain
+) -> None:
+    link(conn, ada, "cus_1")
+    subscribe(conn)
+    told = explain("cus_1", "--")
+    assert "Nothing is missing" in told
+    assert "in_1" in told
+
+
+def test_what_nobody_knows_is_an_error_with_what_to_do(explain: Explain) -> None:
+    assert "nothing is known of 'cus_none'" in explain("cus_none", expect=1)
