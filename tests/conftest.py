@@ -1,12 +1,14 @@
 """Real Postgres for every test: a server for each process, one migrated template, a clone for each test."""
 
+import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -16,9 +18,15 @@ from devstack.paths import migrations_directory, schemas_directory
 from devstack.postgres import Postgres
 from devstack.postgres_install import chosen_major
 from devstack.release import RELEASE, migration
-from devstack.scaffold import DefaultGrants, clone_database, create_database, drop_database
+from devstack.scaffold import DefaultGrants, create_database
+from tests.databases import Databases
 from tests.supabase_cli import NotInstallable, install
 from tests.support import Database
+
+# Where Python is told to keep no bytecode (images of containers do), 300 files would be compiled for each process that
+# tests, and ours for each program that a test starts.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _servers: list[Postgres] = []
 
@@ -33,7 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Nothing is tested on a database that the schemas are not any more."""
+    """Nothing is tested on a database that the schemas are not any more, nor without the Ctrl-C that some tests send.
+
+    A shell that starts a program with `&` lets it ignore that, and every program that it starts in its turn.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if (migrations_directory() / RELEASE).read_text(encoding="utf-8") != migration(schemas_directory()):
         pytest.exit("supabase/schemas and its migration differ: run `make migration`", returncode=1)
 
@@ -87,36 +100,34 @@ def template(server: Postgres) -> Callable[[DefaultGrants], str]:
     return make
 
 
-@contextmanager
-def _database(server: Postgres, make: Callable[[str], None]) -> Iterator[Database]:
-    name = f"test_{uuid4().hex[:12]}"
-    make(name)
-    try:
-        yield Database(server, name)
-    finally:
-        drop_database(server, name)
+@pytest.fixture(scope="session")
+def databases(server: Postgres) -> Iterator[Databases]:
+    """Copies of templates, for tests that need more than one database."""
+    databases = Databases(server)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
-def database(server: Postgres, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
+def database(databases: Databases, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
     """A database of the test's own: a fresh Supabase project with every migration."""
-    with _database(server, lambda name: clone_database(server, template("none"), name)) as database:
+    with databases.copy(template("none")) as database:
         yield database
 
 
 @pytest.fixture
 def database_of_older_project(
-    server: Postgres, template: Callable[[DefaultGrants], str]
+    databases: Databases, template: Callable[[DefaultGrants], str]
 ) -> Iterator[Database]:
     """The same in a project made before 2026-10-30, which grants the API roles everything new in `public`."""
-    with _database(server, lambda name: clone_database(server, template("all"), name)) as database:
+    with databases.copy(template("all")) as database:
         yield database
 
 
 @pytest.fixture
-def empty_database(server: Postgres) -> Iterator[Database]:
+def empty_database(databases: Databases) -> Iterator[Database]:
     """A fresh Supabase project without any migration."""
-    with _database(server, lambda name: create_database(server, name)) as database:
+    with databases.fresh() as database:
         yield database
 
 
