@@ -1,6 +1,7 @@
 """Who calls the billing functions: the app's own server, the worker, a superuser who looks behind; and an account."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,14 @@ from tests.databases import Databases
 from tests.sql.calls import fetch
 from tests.sql.shop import START, Shop
 from tests.support import Database, account_of, create_user
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole months of a shop take twice the time of other tests: `make test-fast` does without them."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if Path(__file__).parent in item.path.parents and "shop" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -75,3 +84,9 @@ def shop(
     shop.go_to(START)
     yield shop
     assert fetch(admin, "select * from billing.entitlement_discrepancies") == []
+
+
+@pytest.fixture
+def other(database: Database, conn: psycopg.Connection[Any]) -> UUID:
+    """The account of somebody else."""
+    return account_of(conn, create_user(database))
