@@ -16,10 +16,11 @@ _numbers = count()
 def copy(server: Postgres, template: str) -> Iterator[str]:
     """Name of a copy, written to disk in full, so that what is measured pays for its own writes only."""
     name = f"{template}_{next(_numbers)}"
-    clone_database(server, template, name)
-    try:
-        with psycopg.connect(server.admin_url(name), autocommit=True) as conn:
-            conn.execute("checkpoint")
-        yield name
-    finally:
-        drop_database(server, name)
+    with psycopg.connect(server.admin_url(), autocommit=True) as admin:
+        clone_database(admin, template, name)
+        try:
+            with psycopg.connect(server.admin_url(name), autocommit=True) as conn:
+                conn.execute("checkpoint")
+            yield name
+        finally:
+            drop_database(admin, name)

@@ -1,12 +1,14 @@
 """Real Postgres for every test: a server for each process, one migrated template, a clone for each test."""
 
+import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -16,15 +18,49 @@ from devstack.paths import migrations_directory, schemas_directory
 from devstack.postgres import Postgres
 from devstack.postgres_install import chosen_major
 from devstack.release import RELEASE, migration
-from devstack.scaffold import DefaultGrants, clone_database, create_database, drop_database
+from devstack.scaffold import DefaultGrants, create_database
+from tests.databases import Databases
 from tests.supabase_cli import NotInstallable, install
 from tests.support import Database
+
+# Where Python is told to keep no bytecode (images of containers do), 300 files would be compiled for each process that
+# tests, and ours for each program that a test starts.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _servers: list[Postgres] = []
 
 # Linux's file system in memory: a clone takes a tenth of the time that a busy disk takes. Containers have a small one.
 _MEMORY = Path("/dev/shm")
 _MEMORY_FREE_BYTES_MIN = 4 * 1024**3
+
+# What `make test-fast` leaves out, by measurement: a test in these takes a fifth of a second of a processor and more,
+# one of the SQL less than a tenth.
+_SLOW = {
+    "browser",
+    "chaos",
+    "dashboard/test_command.py",
+    "devstack/test_auth.py",
+    "devstack/test_data_api.py",
+    "devstack/test_older_postgres.py",
+    "devstack/test_postgres.py",
+    "e2e",
+    "functions",
+    "properties",
+    "sql/test_credit_guard.py",
+    "sql/test_payment_orders.py",
+    "test_links.py",
+    "test_plans.py",
+    "test_plans_sync.py",
+    "test_release.py",
+    "worker/test_fraud.py",
+    "worker/test_lives.py",
+    "worker/test_money_lives.py",
+    "worker/test_payment_links.py",
+    "worker/test_recharge.py",
+    "worker/test_stalled_stripe.py",
+}
+_TESTS = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,9 +69,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Nothing is tested on a database that the schemas are not any more."""
+    """Nothing is tested on a database that the schemas are not any more, nor without the Ctrl-C that some tests send.
+
+    A shell that starts a program with `&` lets it ignore that, and every program that it starts in its turn.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if (migrations_directory() / RELEASE).read_text(encoding="utf-8") != migration(schemas_directory()):
         pytest.exit("supabase/schemas and its migration differ: run `make migration`", returncode=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and of a test with a database that has many cases all but the first."""
+    played: set[tuple[Path, str]] = set()
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        path = item.path.relative_to(_TESTS)
+        name = (path, item.originalname)
+        is_further_case = "server" in item.fixturenames and name in played
+        played.add(name)
+        if is_further_case or not _SLOW.isdisjoint({path.parts[0], path.as_posix()}):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_report_header() -> str:
@@ -87,36 +141,34 @@ def template(server: Postgres) -> Callable[[DefaultGrants], str]:
     return make
 
 
-@contextmanager
-def _database(server: Postgres, make: Callable[[str], None]) -> Iterator[Database]:
-    name = f"test_{uuid4().hex[:12]}"
-    make(name)
-    try:
-        yield Database(server, name)
-    finally:
-        drop_database(server, name)
+@pytest.fixture(scope="session")
+def databases(server: Postgres) -> Iterator[Databases]:
+    """Copies of templates, for tests that need more than one database."""
+    databases = Databases(server)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
-def database(server: Postgres, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
+def database(databases: Databases, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
     """A database of the test's own: a fresh Supabase project with every migration."""
-    with _database(server, lambda name: clone_database(server, template("none"), name)) as database:
+    with databases.copy(template("none")) as database:
         yield database
 
 
 @pytest.fixture
 def database_of_older_project(
-    server: Postgres, template: Callable[[DefaultGrants], str]
+    databases: Databases, template: Callable[[DefaultGrants], str]
 ) -> Iterator[Database]:
     """The same in a project made before 2026-10-30, which grants the API roles everything new in `public`."""
-    with _database(server, lambda name: clone_database(server, template("all"), name)) as database:
+    with databases.copy(template("all")) as database:
         yield database
 
 
 @pytest.fixture
-def empty_database(server: Postgres) -> Iterator[Database]:
+def empty_database(databases: Databases) -> Iterator[Database]:
     """A fresh Supabase project without any migration."""
-    with _database(server, lambda name: create_database(server, name)) as database:
+    with databases.fresh() as database:
         yield database
 
 

@@ -19,10 +19,9 @@ from supabase import Client, ClientOptions, create_client
 from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 
 from devstack.data_api import DataApi, api_keys, data_api_settings
-from devstack.postgres import Postgres
 from devstack.scaffold import DefaultGrants
 from devstack.tokens import ISSUER, SigningKeys
-from tests.devstack.test_data_api import clone
+from tests.databases import Databases
 from tests.support import Database, create_user
 
 DEADLINE_SECONDS = 30
@@ -33,8 +32,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture(scope="module")
-def database(server: Postgres, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
-    with clone(server, template) as database:
+def database(databases: Databases, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
+    with databases.copy(template("none")) as database:
         yield database
 
 

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,11 +28,11 @@ from cli.commands.dev import warn_of_the_data_api
 from devstack.data_api import DataApi, api_keys, data_api_settings
 from devstack.deno_process import STOP_SECONDS
 from devstack.env_file import read_env_file
-from devstack.postgres import Postgres
 from devstack.processes import free_port
-from devstack.scaffold import DefaultGrants, clone_database, drop_database
+from devstack.scaffold import DefaultGrants
 from devstack.stack import Stack
 from devstack.tokens import SigningKeys
+from tests.databases import Databases
 from tests.support import Database, account_of, create_user
 
 DEADLINE_SECONDS = 30
@@ -94,19 +93,9 @@ class Client:
         return self._keys.access_token(user_id, "ada@example.com", **options)
 
 
-@contextmanager
-def clone(server: Postgres, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
-    name = f"test_{uuid4().hex[:12]}"
-    clone_database(server, template("none"), name)
-    try:
-        yield Database(server, name)
-    finally:
-        drop_database(server, name)
-
-
 @pytest.fixture(scope="module")
-def database(server: Postgres, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
-    with clone(server, template) as database:
+def database(databases: Databases, template: Callable[[DefaultGrants], str]) -> Iterator[Database]:
+    with databases.copy(template("none")) as database:
         yield database
 
 
@@ -235,10 +224,10 @@ def test_private_schemas_cannot_be_named(client: Client) -> None:
 
 
 def test_requests_leave_every_grant_and_object_as_it_was(
-    server: Postgres, template: Callable[[DefaultGrants], str], keys: SigningKeys, tmp_path: Path
+    databases: Databases, template: Callable[[DefaultGrants], str], keys: SigningKeys, tmp_path: Path
 ) -> None:
     # In a database of its own: the harm would be done by the first request.
-    with clone(server, template) as database, database.connect(admin=True) as admin:
+    with databases.copy(template("none")) as database, database.connect(admin=True) as admin:
         user_id = create_user(database)
         before = admin.execute(ACCESS).fetchall()
         started = DataApi.start(tmp_path, environment(database, keys))

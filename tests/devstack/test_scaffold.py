@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from devstack.postgres import Postgres
-from devstack.scaffold import clone_database, create_database, drop_database, scaffold
+from devstack.scaffold import DefaultGrants, clone_database, create_database, drop_database, scaffold
+from tests.databases import Databases
 from tests.support import Database, as_anon, as_role, as_user, create_user
 
 API_ROLES = ["anon", "authenticated", "service_role"]
@@ -86,27 +86,22 @@ def test_postgres_may_do_what_migrations_need(empty_database: Database, statemen
 
 @pytest.mark.parametrize(("default_grants", "granted"), [("none", set[str]()), ("all", set(API_ROLES))])
 def test_new_objects_in_public_are_granted_as_the_age_of_the_project_has_it(
-    server: Postgres, default_grants: str, granted: set[str]
+    databases: Databases, default_grants: DefaultGrants, granted: set[str]
 ) -> None:
-    name = f"test_{uuid4().hex[:12]}"
-    create_database(server, name, default_grants="all" if default_grants == "all" else "none")
-    try:
-        with psycopg.connect(server.url(name), autocommit=True) as connection:
-            connection.execute("create table things (n int); create sequence numbers")
-            connection.execute("create function secret() returns int language sql as 'select 1'")
-            connection.execute("revoke execute on function secret from public")
-            rows = connection.execute(
-                """
+    with databases.fresh(default_grants) as database, database.connect() as connection:
+        connection.execute("create table things (n int); create sequence numbers")
+        connection.execute("create function secret() returns int language sql as 'select 1'")
+        connection.execute("revoke execute on function secret from public")
+        rows = connection.execute(
+            """
                 select role,
                        has_table_privilege(role, 'things', 'insert'),
                        has_sequence_privilege(role, 'numbers', 'usage'),
                        has_function_privilege(role, 'secret()', 'execute')
                 from unnest(%s::text[]) as role
                 """,
-                [API_ROLES],
-            ).fetchall()
-    finally:
-        drop_database(server, name)
+            [API_ROLES],
+        ).fetchall()
     assert {role: rights for role, *rights in rows} == {role: [role in granted] * 3 for role in API_ROLES}
 
 
@@ -129,13 +124,14 @@ def test_clone_has_the_templates_rows_and_a_drop_disconnects_whoever_is_there(
     with empty_database.connect() as connection:
         connection.execute("create table kept as select 1 as n")
     name = f"test_{uuid4().hex[:12]}"
-    clone_database(server, empty_database.name, name)
-    with psycopg.connect(server.url(name)) as connection:
-        assert connection.execute("select n from kept").fetchone() == (1,)
-        drop_database(server, name)
-        with pytest.raises(psycopg.OperationalError):
-            connection.execute("select 1")
-    drop_database(server, name)  # there is none any more, which is as wanted
+    with psycopg.connect(server.admin_url(), autocommit=True) as admin:
+        clone_database(admin, empty_database.name, name)
+        with psycopg.connect(server.url(name)) as connection:
+            assert connection.execute("select n from kept").fetchone() == (1,)
+            drop_database(admin, name)
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("select 1")
+        drop_database(admin, name)  # there is none any more, which is as wanted
 
 
 def test_policies_see_the_signed_in_user_as_through_the_data_api(empty_database: Database) -> None:

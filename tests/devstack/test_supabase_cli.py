@@ -8,7 +8,8 @@ import pytest
 
 from devstack.migrate import migrate
 from devstack.paths import migrations_directory, supabase_directory
-from devstack.scaffold import DefaultGrants, create_database, drop_database
+from devstack.scaffold import DefaultGrants
+from tests.databases import Databases
 from tests.supabase_cli import run
 from tests.support import Database
 
@@ -30,7 +31,11 @@ def schema_of(database: Database) -> list[str]:
 
 @pytest.mark.parametrize("default_grants", ["none", "all"])
 def test_push_applies_every_migration_and_a_second_push_finds_nothing_to_do(
-    request: pytest.FixtureRequest, supabase_cli: Path, tmp_path: Path, default_grants: DefaultGrants
+    request: pytest.FixtureRequest,
+    databases: Databases,
+    supabase_cli: Path,
+    tmp_path: Path,
+    default_grants: DefaultGrants,
 ) -> None:
     ours: Database = request.getfixturevalue(
         "database" if default_grants == "none" else "database_of_older_project"
@@ -38,16 +43,12 @@ def test_push_applies_every_migration_and_a_second_push_finds_nothing_to_do(
     project = tmp_path / "project"
     shutil.copytree(supabase_directory(), project / "supabase", ignore=shutil.ignore_patterns("node_modules"))
     files = sorted(path.name for path in migrations_directory().glob("*.sql"))
-    pushed = Database(ours.server, f"{ours.name}_pushed")
-    create_database(pushed.server, pushed.name, default_grants=default_grants)
-    try:
+    with databases.fresh(default_grants) as pushed:
         first = push(supabase_cli, project, pushed.url)
         assert [file for file in files if f"Applying migration {file}" not in first] == []
         assert "up to date" in push(supabase_cli, project, pushed.url)
         assert migrate(pushed.url, migrations_directory()) == []
         assert schema_of(pushed) == schema_of(ours)
-    finally:
-        drop_database(pushed.server, pushed.name)
 
 
 def test_push_finds_nothing_to_do_where_our_runner_has_been(

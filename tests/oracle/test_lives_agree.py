@@ -17,9 +17,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from devstack.postgres import Postgres
-from devstack.scaffold import DefaultGrants, clone_database
-from tests.conftest import _database
+from devstack.scaffold import DefaultGrants
+from tests.databases import Databases
 from tests.oracle import lives
 from tests.oracle.in_process import Stripe
 from tests.oracle.kinds import FAMILIES
@@ -210,14 +209,13 @@ class Project:
 class Stage:
     """Where lives are played: a database for each."""
 
-    server: Postgres
+    databases: Databases
     template: Callable[[DefaultGrants], str]
 
     @contextmanager
     def project(self, life: lives.Life, version: str) -> Iterator[Project]:
-        make = lambda name: clone_database(self.server, self.template("none"), name)  # noqa: E731
         with (
-            _database(self.server, make) as database,
+            self.databases.copy(self.template("none")) as database,
             opened(database, life.stripe.reader()) as shop,
             database.connect(admin=True) as admin,
         ):
@@ -272,8 +270,8 @@ def _apart(events: list[Event]) -> list[list[Event]]:
 
 
 @pytest.fixture(scope="module")
-def stage(server: Postgres, template: Callable[[DefaultGrants], str]) -> Stage:
-    return Stage(server, template)
+def stage(databases: Databases, template: Callable[[DefaultGrants], str]) -> Stage:
+    return Stage(databases, template)
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + -(-LIVES // len(OF))))

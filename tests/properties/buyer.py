@@ -14,10 +14,8 @@ from uuid import UUID
 
 import psycopg
 
-from devstack.postgres import Postgres
-from devstack.scaffold import clone_database
 from stripe_local.store import Object
-from tests.conftest import _database
+from tests.databases import Databases
 from tests.oracle.facts import DAY
 from tests.oracle.in_process import Refused, Stripe
 from tests.oracle.test_lives_agree import Project
@@ -329,7 +327,7 @@ class Buyer:
 class Market:
     """Where buyers meet price lists: a database for each, with some functions broken if a test wants that."""
 
-    server: Postgres
+    databases: Databases
     template: str
     broken: tuple[tuple[str, str, str], ...] = ()
 
@@ -337,9 +335,8 @@ class Market:
     def buyer(self, prices: PriceList, now: int, seed: int = 1) -> Iterator[Buyer]:
         stripe = WallClock(seed, now)
         offers = put_on_sale(stripe, prices)
-        make = lambda name: clone_database(self.server, self.template, name)  # noqa: E731
         with (
-            _database(self.server, make) as database,
+            self.databases.copy(self.template) as database,
             opened(database, stripe.reader()) as shop,
             database.connect(admin=True) as admin,
         ):

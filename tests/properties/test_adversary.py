@@ -24,8 +24,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from devstack.postgres import Postgres
 from devstack.scaffold import DefaultGrants
+from tests.databases import Databases
 from tests.oracle.facts import DAY
 from tests.properties.buyer import BEHAVIORS, Buyer, Market, Minted
 from tests.properties.price_lists import SEATS_MAX, Code, Pack, Plan, PriceList
@@ -237,6 +237,6 @@ def play(market: Market, examples: int, *, is_random: bool) -> None:
 
 
 def test_no_buyer_gets_more_credits_than_were_paid_for(
-    server: Postgres, template: Callable[[DefaultGrants], str]
+    databases: Databases, template: Callable[[DefaultGrants], str]
 ) -> None:
-    play(Market(server, template("none")), EXAMPLES, is_random="ADVERSARY_EXAMPLES" in os.environ)
+    play(Market(databases, template("none")), EXAMPLES, is_random="ADVERSARY_EXAMPLES" in os.environ)

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from devstack.postgres import Postgres
 from devstack.scaffold import DefaultGrants
+from tests.databases import Databases
 from tests.oracle.facts import DAY
 from tests.properties.buyer import Buyer, Market, Minted
 from tests.properties.price_lists import Code, Pack, Plan, PriceList
@@ -228,8 +228,8 @@ EXPLOITS = {
 
 
 @pytest.fixture
-def market(server: Postgres, template: Callable[[DefaultGrants], str]) -> Callable[..., Market]:
-    return lambda *broken: Market(server, template("none"), broken)
+def market(databases: Databases, template: Callable[[DefaultGrants], str]) -> Callable[..., Market]:
+    return lambda *broken: Market(databases, template("none"), broken)
 
 
 @pytest.mark.parametrize("name", EXPLOITS)

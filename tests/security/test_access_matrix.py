@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -10,8 +9,8 @@ from psycopg import errors
 
 from devstack.migrate import migrate
 from devstack.paths import migrations_directory
-from devstack.postgres import Postgres
-from devstack.scaffold import DefaultGrants, create_database, drop_database
+from devstack.scaffold import DefaultGrants
+from tests.databases import Databases
 from tests.security.inventory import (
     ROLES,
     Connection,
@@ -449,22 +448,17 @@ def test_only_the_apps_server_moves_credits(project: Database, role: str, schema
 
 @pytest.mark.parametrize("default_grants", ["none", "all"])
 def test_migrations_leave_the_projects_own_default_privileges_alone(
-    server: Postgres, default_grants: DefaultGrants
+    databases: Databases, default_grants: DefaultGrants
 ) -> None:
-    name = f"test_{uuid4().hex[:12]}"
-    create_database(server, name, default_grants=default_grants)
-    try:
-        with psycopg.connect(server.url(name), autocommit=True) as connection:
-            # The extension sets its own, in its own schema.
-            query = """
+    with databases.fresh(default_grants) as database, database.connect() as connection:
+        # The extension sets its own, in its own schema.
+        query = """
                 select defaclrole::regrole::text, coalesce(nspname, ''), defaclobjtype::text, defaclacl::text
                 from pg_default_acl left join pg_namespace as n on n.oid = defaclnamespace
                 where nspname is distinct from 'pgmq'
                 order by 1, 2, 3
             """
-            before = connection.execute(query).fetchall()
-            migrate(server.url(name), migrations_directory())
-            assert connection.execute(query).fetchall() == before
-            assert len(before) == (3 if default_grants == "all" else 0)
-    finally:
-        drop_database(server, name)
+        before = connection.execute(query).fetchall()
+        migrate(database.url, migrations_directory())
+        assert connection.execute(query).fetchall() == before
+        assert len(before) == (3 if default_grants == "all" else 0)

@@ -1,15 +1,27 @@
 """Who calls the billing functions: the app's own server, the worker, a superuser who looks behind; and an account."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from devstack.postgres import Postgres
+from devstack.scaffold import DefaultGrants, clone_database
+from tests.databases import Databases
 from tests.sql.calls import fetch
 from tests.sql.shop import START, Shop
 from tests.support import Database, account_of, create_user
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole months of a shop take twice the time of other tests: `make test-fast` does without them."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if Path(__file__).parent in item.path.parents and "shop" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -33,10 +45,31 @@ def admin(database: Database) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
+@pytest.fixture(scope="session")
+def project(server: Postgres, template: Callable[[DefaultGrants], str]) -> tuple[str, UUID]:
+    """A template in which a user has signed up, and the user's account: most tests of this folder begin there."""
+    database = Database(server, "template_with_account")
+    with psycopg.connect(server.admin_url(), autocommit=True) as admin:
+        clone_database(admin, template("none"), database.name)
+    with database.connect() as connection:
+        return database.name, account_of(connection, create_user(database))
+
+
 @pytest.fixture
-def account(database: Database, conn: psycopg.Connection[Any]) -> UUID:
+def database(
+    request: pytest.FixtureRequest, databases: Databases, template: Callable[[DefaultGrants], str]
+) -> Iterator[Database]:
+    """A database of the test's own, in which a user has signed up where the test is about an account."""
+    has_account = "project" in request.fixturenames
+    name = request.getfixturevalue("project")[0] if has_account else template("none")
+    with databases.copy(name) as database:
+        yield database
+
+
+@pytest.fixture
+def account(project: tuple[str, UUID]) -> UUID:
     """The personal account of a user who has just signed up."""
-    return account_of(conn, create_user(database))
+    return project[1]
 
 
 @pytest.fixture
@@ -51,3 +84,9 @@ def shop(
     shop.go_to(START)
     yield shop
     assert fetch(admin, "select * from billing.entitlement_discrepancies") == []
+
+
+@pytest.fixture
+def other(database: Database, conn: psycopg.Connection[Any]) -> UUID:
+    """The account of somebody else."""
+    return account_of(conn, create_user(database))

@@ -2,11 +2,10 @@
 
 import subprocess
 from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 
-from devstack.scaffold import create_database, drop_database
+from tests.databases import Databases
 from tests.sql.calls import Connection, call, fetch, value
 from tests.sql.test_stripe_events import event, queued, read, receive, receiver, settle
 from tests.support import Database
@@ -79,27 +78,23 @@ def test_a_message_of_a_settled_event_is_archived(
 
 
 @pytest.fixture
-def restored(database: Database, receiver: Connection) -> Iterator[Database]:
+def restored(databases: Databases, database: Database, receiver: Connection) -> Iterator[Database]:
     """What pg_dump saves of a project on pgmq 1.5.1, which makes a queue's tables members of the extension."""
     for number in range(3):
         receive(receiver, f"evt_{number}")
     with database.connect(admin=True) as admin:
         for table in ("q_stripe_events", "a_stripe_events"):
             admin.execute(f"alter extension pgmq add table pgmq.{table}")
-    copy = f"restored_{uuid4().hex[:12]}"
-    create_database(database.server, copy)
-    try:
+    with databases.fresh() as copy:
         dump = subprocess.run(
             [database.server.bin("pg_dump"), "--schema=billing", "--schema=public", f"--dbname={database.url}"],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
         subprocess.run(
-            [database.server.bin("psql"), "-q", "-X", database.server.url(copy)],
+            [database.server.bin("psql"), "-q", "-X", copy.url],
             input="create extension pgmq;\n" + dump, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        yield Database(database.server, copy)
-    finally:
-        drop_database(database.server, copy)
+        yield copy
 
 
 def test_a_restore_that_left_the_queue_out_loses_no_event(restored: Database) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from devstack.postgres import Postgres
-from devstack.scaffold import DefaultGrants, clone_database
+from devstack.scaffold import DefaultGrants
 from stripe_local.versions import BORN, event_in_version
-from tests.conftest import _database
+from tests.databases import Databases
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import Shop, opened
@@ -205,10 +204,10 @@ def shuffled(told: list[Event], seed: str) -> list[Event]:
 
 
 @pytest.fixture(scope="module")
-def expected(server: Postgres, template: Callable[[DefaultGrants], str], life: Life) -> list[Any]:
+def expected(databases: Databases, template: Callable[[DefaultGrants], str], life: Life) -> list[Any]:
     """The rows that the newest version's events end in, told in order."""
     with (
-        _database(server, lambda name: clone_database(server, template("none"), name)) as database,
+        databases.copy(template("none")) as database,
         opened(database, StripeReader(KEY, life.local.url)) as shop,
     ):
         return play(shop, life, life.shown(VERSIONS[-1]))
