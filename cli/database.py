@@ -1,4 +1,4 @@
-"""The environment's connection string → rows as dicts; Postgres's refusals → one line that says what to do."""
+"""The environment's connection string → rows as dicts; Postgres's errors → one line that says what to do."""
 
 import os
 import re
@@ -21,7 +21,7 @@ Connection = psycopg.Connection[Row]
 
 
 def setting(name: str) -> str:
-    """A setting of the environment; where it is missing, that of the local stack which runs in this directory."""
+    """A setting of the environment, or else of the local stack that runs in this directory."""
     value = os.environ.get(name, "").strip()
     if value:
         return value
@@ -40,7 +40,7 @@ _NO_SCHEMA = (
 
 @contextmanager
 def connect() -> Generator[Connection]:
-    """A connection in autocommit mode, as POSTGRES_URL says."""
+    """A connection in autocommit mode, by POSTGRES_URL."""
     url = setting("POSTGRES_URL")
     check_postgres_url(url)
     try:
@@ -89,7 +89,7 @@ def call(conn: Connection, function: str, **arguments: Any) -> Sequence[Row]:
 
 
 def refusal(error: psycopg.Error) -> str:
-    """What Postgres refused, its code and its hint, on one line."""
+    """An error of Postgres with its code and its hint, on one line."""
     if error.sqlstate is None:
         return _one_line(error)
     hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
@@ -97,7 +97,7 @@ def refusal(error: psycopg.Error) -> str:
 
 
 def account_id_of(conn: Connection, account: str) -> UUID:
-    """The account that a person means: by its id, its owner's id or e-mail address, or a Stripe customer id."""
+    """An account by its id, its owner's id or e-mail address, or a Stripe customer id."""
     if re.fullmatch(r"cus_\w+", account):
         query = (
             "select account_id as id from billing.customers "
@@ -116,7 +116,7 @@ def account_id_of(conn: Connection, account: str) -> UUID:
     found = conn.execute(query, {"it": account}).fetchone()
     if found is None:
         raise CliError(
-            f"no account for {account!r}: give an account id, a user's id or e-mail, or a cus_… id"
+            f"no account for {account!r}: give an account id, a user's id or e-mail address, or a cus_… id"
         )
     return found["id"]
 

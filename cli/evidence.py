@@ -1,7 +1,7 @@
-"""What the database knows of a disputed payment → Stripe's evidence fields. Pure.
+"""What the database knows about a disputed payment → Stripe's evidence fields. Pure.
 
-The fields, and how long each may be: https://docs.stripe.com/api/disputes/update. Those that take a file's id are left
-to whoever has the file.
+The fields and their lengths: https://docs.stripe.com/api/disputes/update. Fields that take a file's id are left to
+the person who has the file.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,7 +55,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Rows about a dispute: the payment and who paid, what it bought, sign-ins and usage, oldest first."""
+    """Rows about a dispute: the payment and its customer, what it paid for, sign-ins and usage, oldest first."""
 
     payment: Row
     lots: Sequence[Row] = ()
@@ -67,7 +67,7 @@ class Facts:
 
 
 def evidence_of(facts: Facts) -> dict[str, str]:
-    """Field → text, for every field that something is known of, none longer than Stripe takes."""
+    """Field → text, for every field with data, none longer than Stripe allows."""
     payment = facts.payment
     fields: dict[str, str | None] = {
         "customer_name": payment["customer_name"],
@@ -84,15 +84,15 @@ def evidence_of(facts: Facts) -> dict[str, str]:
 
 
 def check(evidence: Any, source: str) -> dict[str, str]:
-    """Evidence as somebody may have edited it, if Stripe would take it. Raises CliError."""
+    """Evidence that a person may have edited, if Stripe would accept it. Raises CliError."""
     if not isinstance(evidence, dict) or not evidence:
-        raise CliError(f"{source} is no JSON object of evidence: delete it and collect it anew")
+        raise CliError(f"{source} is not a JSON object of evidence: delete it and collect the evidence again")
     found = cast("dict[str, Any]", evidence)
     for name, text in found.items():
         if name not in TEXTS | FILES:
-            raise CliError(f"{source}: {name!r} is no field of Stripe's evidence: take it out")
+            raise CliError(f"{source}: {name!r} is not a field of Stripe's evidence: remove it")
         if not isinstance(text, str):
-            raise CliError(f"{source}: {name} is no text: write it as one, or take it out")
+            raise CliError(f"{source}: {name} is not text: write it as text, or remove it")
         if name in FILES and text and not text.startswith("file_"):
             raise CliError(f"{source}: {name} takes the id of an uploaded file (file_…)")
         if len(text) > FIELD_LENGTH_MAX:
@@ -106,7 +106,7 @@ def check(evidence: Any, source: str) -> dict[str, str]:
 
 
 def _product(facts: Facts) -> str | None:
-    """What was sold, as the catalogue names it, and what it was worth."""
+    """What was sold, with the names of the catalogue, and its credits."""
     lines = [
         f"{lot['product'] or 'Credits'}: {lot['amount']:,} credits, usable from {_moment(lot['effective_at'])}"
         for lot in facts.lots
@@ -143,7 +143,7 @@ def _activity(facts: Facts) -> str | None:
 
 
 def _fitting(lines: Sequence[str]) -> str:
-    """All lines, or the latest that fit below one that says how many came before."""
+    """All lines, or the latest that fit, with the number of earlier ones on top."""
     room, kept = FIELD_LENGTH_MAX - 60, 0
     for line in reversed(lines):
         room -= len(line) + 1
@@ -156,7 +156,7 @@ def _fitting(lines: Sequence[str]) -> str:
 
 
 def _purchase_ip(facts: Facts) -> str | None:
-    """Where the customer was signed in from when the payment was made."""
+    """The IP address of the customer's latest sign-in before the payment."""
     before = [
         session["ip"]
         for session in facts.sessions

@@ -1,4 +1,4 @@
-"""The example app on a running local stack: its shop is stocked, users may come back to it, its page is served."""
+"""The example app on a running local stack: creates its plans, allows redirects to it, serves its page."""
 
 import time
 from pathlib import Path
@@ -39,7 +39,7 @@ class Example(DenoProcess):
 
     @classmethod
     def start(cls, stack: Stack, *, port: int | None = None) -> Self:
-        """On that port, else on the usual one of web apps where it is free; returns once it answers.
+        """Serve on that port, or else on the usual one of web apps if it is free; returns once it answers.
 
         The stack must have been started with the example's functions (`example_functions`).
         """
@@ -65,7 +65,7 @@ class Example(DenoProcess):
                     last_line = example.log_tail(1) or "it said nothing"
                     raise LocalStackError(f"the example cannot be served: {last_line} (log: {log_path})")
                 time.sleep(POLL_SECONDS)
-        except BaseException:  # Ctrl-C too must leave nothing behind
+        except BaseException:  # Ctrl-C too must stop the process
             example.stop()
             raise
         example.url = f"http://{HOST}:{announced}"
@@ -73,12 +73,12 @@ class Example(DenoProcess):
 
 
 def example_functions() -> Path:
-    """The folder of the example's own edge functions."""
+    """The directory of the example's own edge functions."""
     return example_directory() / "functions"
 
 
 def stock(settings: dict[str, str]) -> None:
-    """Bring the example's plan file to the local Stripe and from there to the database; let plans be changed."""
+    """Push the example plan file to the local Stripe, sync it to the database, allow plan changes in the portal."""
     path = example_directory() / "plans.toml"
     with (
         psycopg.Connection[dict[str, Any]].connect(
@@ -92,7 +92,7 @@ def stock(settings: dict[str, str]) -> None:
 
 
 def _let_plans_be_changed(settings: dict[str, str]) -> None:
-    """The portal's settings, which on a real account are made in Stripe's Dashboard."""
+    """The portal's settings, which a real account sets in Stripe's Dashboard."""
     client = stripe.StripeClient(
         settings["STRIPE_API_KEY"], base_addresses={"api": settings["STRIPE_API_BASE"]}
     ).v1
@@ -107,8 +107,8 @@ def _let_plans_be_changed(settings: dict[str, str]) -> None:
                 "subscription_update": {
                     "enabled": True,
                     "default_allowed_updates": ["price"],
-                    # The local Stripe cannot put off a downgrade to the end of the period (schedule_at_period_end).
-                    # Without prorations a change counts from the next invoice, and the paid month stays as it is.
+                    # The local Stripe does not support downgrades at the end of the period (schedule_at_period_end).
+                    # Without prorations a change counts from the next invoice, and the paid month stays as it was.
                     "proration_behavior": "none",
                     "products": [
                         {"product": product, "prices": prices} for product, prices in offered.items()

@@ -1,7 +1,7 @@
-"""What somebody is to buy → an open Checkout Session, the way of the edge function `checkout`.
+"""An order → an open Checkout Session, like the edge function `checkout`.
 
-What may be bought, at which price and by whom is judged in the database, by the functions that the edge function calls
-(billing.prepare_checkout and those that follow). This is no more than the carrying between the database and Stripe.
+The database decides what may be bought, at which price and by whom, with the functions that the edge function calls
+(billing.prepare_checkout and those that follow). This module only passes data between the database and Stripe.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,14 +12,14 @@ import stripe
 from cli.database import Connection, call
 from cli.output import CliError
 
-_SUPERSEDED = "another checkout was begun in the meantime, which excludes this one: run it again"
-_SUBSCRIBED = "there is a subscription already: use `till portal` to change it"
+_SUPERSEDED = "another checkout was started at the same time: run the command again"
+_SUBSCRIBED = "the account is already subscribed: use `till portal` to change it"
 
 
 def open_checkout(conn: Connection, client: Any, order: Mapping[str, Any]) -> stripe.checkout.Session:
     """Open a session. `order` has the arguments of billing.prepare_checkout.
 
-    Whatever breaks on the way, the same call later goes on where this one ended. Raises CliError, stripe.StripeError.
+    If anything fails, the same call continues where this one stopped. Raises CliError, stripe.StripeError.
     """
     checkout: dict[str, Any] = answer(conn, "prepare_checkout", **order)
     customer_id = _customer(conn, client, checkout["customer"])
@@ -46,7 +46,7 @@ def open_checkout(conn: Connection, client: Any, order: Mapping[str, Any]) -> st
 def _customer(conn: Connection, client: Any, customer: Mapping[str, Any]) -> str:
     if "id" in customer:
         return customer["id"]
-    # A customer that was made, and whose making nobody heard of, has the claim's token.
+    # A customer whose creation was not confirmed has the claim's token.
     found = _find(client, customer["lookup"], customer["token"]) if customer["lookup"] else None
     if found is None:
         params, key = customer["params"], customer["idempotency_key"]
@@ -74,7 +74,7 @@ def _expire(client: Any, session_id: str) -> None:
     try:
         client.checkout.sessions.expire(session_id)
     except stripe.InvalidRequestError:
-        # Stripe expires open sessions only, and says so in words alone.
+        # Stripe only expires open sessions, and reports others by text alone.
         if client.checkout.sessions.retrieve(session_id).status == "complete":
             raise CliError(_SUBSCRIBED) from None
 
@@ -82,7 +82,7 @@ def _expire(client: Any, session_id: str) -> None:
 def once(
     conn: Connection, key: str, make: Callable[[dict[str, str]], Any], discard: str = "discard_checkout_key"
 ) -> Any:
-    """A call under its key; a key that Stripe would answer with this failure for a day is given up by `discard`."""
+    """A call with its key; if Stripe would repeat this failure for a day, `discard` replaces the key."""
     try:
         return make({"idempotency_key": key})
     except stripe.StripeError as error:
@@ -95,7 +95,7 @@ def once(
 
 
 def answer(conn: Connection, function: str, **arguments: Any) -> Any:
-    """The one value that a function of `billing` returns to the edge functions, as the role that they have."""
+    """The one value that a function of `billing` returns to the edge functions, called with their role."""
     with conn.transaction():
         conn.execute("set local role billing_checkout")
         [row] = call(conn, f"billing.{function}", **arguments)

@@ -1,7 +1,7 @@
-"""A plan or pack and options → its Payment Link, got or made, the way of the edge function `payment-links`.
+"""A plan or pack and options → its Payment Link, found or created, like the edge function `payment-links`.
 
-What may be sold is judged in the database, by the functions that the edge function calls; this is no more than the
-carrying between the database and Stripe.
+The database decides what may be sold, with the functions that the edge function calls. This module only passes data
+between the database and Stripe.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from cli.output import CliError
 from worker.jobs.links import Deactivator, RetiredLink, settle
 from worker.settings import Settings
 
-_CHANGED = "the plan was changed in the meantime: run it again"
+_CHANGED = "the plan was changed at the same time: run the command again"
 
 
 def open_link(
     conn: Connection, client: Any, plan: str | None, pack: str | None, options: Mapping[str, Any]
 ) -> Row:
-    """The row of billing.payment_links of the one link for these options, made if there is none.
+    """The row of billing.payment_links for these options; creates the link if there is none.
 
-    Whatever breaks on the way, the same call later goes on where this one ended. Raises CliError, stripe.StripeError.
+    If anything fails, the same call continues where this one stopped. Raises CliError, stripe.StripeError.
     """
     arguments: dict[str, Any] = {"plan": plan, "pack": pack, "options": Jsonb(dict(options))}
     [claimed] = call(conn, "billing.claim_payment_link", **arguments)
@@ -48,7 +48,7 @@ def open_link(
 
 
 def close_links(conn: Connection, settings: Settings, links: list[Row]) -> list[str]:
-    """Deactivate retired links in Stripe now; why some are not, which the worker tries again."""
+    """Deactivate retired links in Stripe now; returns why some failed, which the worker retries."""
     deactivator = Deactivator(settings.stripe_api_key, settings.stripe_api_base)
     reasons: list[str] = []
     for link in links:

@@ -14,15 +14,15 @@ from rich.table import Table
 
 from worker.errors import BillingError
 
-# C0 but tab and newline, C1, and what turns the direction of text.
+# C0 except tab and newline, C1, and characters that change the direction of text.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class SafeConsole(Console):
-    """Prints no control character of a text: what a customer wrote into a note can't write to this terminal."""
+    """Removes control characters: a text that a customer wrote must not control this terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Rich's own, with the colours and moves that it makes itself."""
+        """Rich's own, with its own colours and cursor movements."""
         for segment in super().render(renderable, options):
             if segment.control is None and _CONTROLS.search(segment.text):
                 segment = Segment(_CONTROLS.sub("\ufffd", segment.text), segment.style)
@@ -36,13 +36,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 class CliError(BillingError):
-    """A command could not do what it was asked; the message says what to do next."""
+    """A command failed; the message says what to do next."""
 
 
 def print_rows(
     rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str, numbers: Sequence[str] = ()
 ) -> None:
-    """Print a listing. `numbers` are the columns set flush right; `empty` is said where there is nothing."""
+    """Print a listing. `numbers` are right-aligned columns; `empty` is printed if there are no rows."""
     if as_json:
         print_json(rows)
     elif not rows:
@@ -80,7 +80,7 @@ def _cell(name: str, value: Any) -> str:
             return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         case bool():
             return "yes" if value else "no"
-        case int() if name != "id" and not name.endswith("_id"):  # ids are there to be copied
+        case int() if name != "id" and not name.endswith("_id"):  # ids can be copied as a whole
             return f"{value:,}"
         case dict() | list():
             return escape(json.dumps(value, default=str))

@@ -1,7 +1,7 @@
-"""A shop on Stripe and its customers, played by Stripe's own means: what `till demo` and `till trigger` do.
+"""A shop with customers on Stripe, by Stripe's own API: for `till demo` and `till trigger`.
 
-Time moves by test clocks, outcomes are decided by magic payment methods. Only what Stripe leaves to a browser (a
-Checkout Session being paid) and to luck (an event delivered again) goes through the local Stripe's control endpoints.
+Test clocks move the time, and test payment methods decide outcomes. Only what Stripe leaves to a browser (paying a
+Checkout Session) or to chance (a repeated event) uses the local Stripe's control endpoints.
 """
 
 import time
@@ -34,7 +34,7 @@ class Buyer:
 
 
 class Shop:
-    """Sells one plan. Made for a local stack: it signs users up in `auth.users`."""
+    """Sells one plan. For a local stack: it signs users up in `auth.users`."""
 
     def __init__(self, settings: dict[str, str]) -> None:
         self._settings = settings
@@ -59,13 +59,13 @@ class Shop:
         self._control.close()
 
     def connect(self) -> psycopg.Connection[Any]:
-        """As the app's own server would: role `postgres`, no superuser."""
+        """As the app's own server: role `postgres`, not a superuser."""
         return psycopg.connect(self._settings["POSTGRES_URL"], autocommit=True, prepare_threshold=None)
 
     def plan(
         self, name: str, *, unit_amount: int, initial_credits: int, monthly_credits: int
     ) -> stripe.Price:
-        """A monthly plan whose credits are declared in the price's metadata; `unit_amount` in cents."""
+        """A monthly plan with credits in the price's metadata; `unit_amount` in cents."""
         product = self.stripe.products.create({"name": name})
         return self.stripe.prices.create(
             {
@@ -83,7 +83,7 @@ class Shop:
         )
 
     def pack(self, name: str, *, unit_amount: int, pack_credits: int) -> stripe.Price:
-        """A one-time price whose credits are declared in its metadata; `unit_amount` in cents."""
+        """A one-time price with credits in its metadata; `unit_amount` in cents."""
         product = self.stripe.products.create({"name": name})
         return self.stripe.prices.create(
             {
@@ -95,7 +95,7 @@ class Shop:
         )
 
     def sign_up(self, email: str, *, clock: str | None = None) -> Buyer:
-        """A user, and a Stripe customer linked to the user's account by us, not by anything a payer can edit."""
+        """A user, and a Stripe customer that we link to the user's account, not by anything that a payer can edit."""
         user_id = find_or_create_user(self._settings["DATABASE_URL"], email)
         with self.connect() as conn:
             found = conn.execute("select billing.ensure_account(user_id => %s)", [user_id]).fetchone()
@@ -124,7 +124,7 @@ class Shop:
         return Buyer(user_id, account_id, customer.id)
 
     def _knows(self, customer_id: str) -> bool:
-        # The local Stripe forgets everything when it ends; the database does not.
+        # The local Stripe loses its data when it ends; the database does not.
         try:
             return not getattr(self.stripe.customers.retrieve(customer_id), "deleted", False)
         except stripe.InvalidRequestError:
@@ -165,7 +165,7 @@ class Shop:
     def subscribe(
         self, buyer: Buyer, price: stripe.Price, *, payment_method: str = "pm_card_visa"
     ) -> stripe.Subscription:
-        """A subscription made through the API; its first invoice is charged at once, and may fail."""
+        """A subscription created with the API; its first invoice is charged at once, and may fail."""
         attached = self.stripe.payment_methods.attach(payment_method, {"customer": buyer.customer_id})
         return self.stripe.subscriptions.create(
             {
@@ -192,7 +192,7 @@ class Shop:
         return intent.latest_charge
 
     def clock(self, now: datetime) -> str:
-        """A test clock that stands at `now`."""
+        """A test clock at `now`."""
         return self.stripe.test_helpers.test_clocks.create({"frozen_time": int(now.timestamp())}).id
 
     def advance(self, clock: str, to: datetime) -> None:
@@ -200,7 +200,7 @@ class Shop:
         self.stripe.test_helpers.test_clocks.advance(clock, {"frozen_time": int(to.timestamp())})
         deadline = time.monotonic() + SETTLE_SECONDS
         while self.stripe.test_helpers.test_clocks.retrieve(clock).status != "ready":
-            _wait_or_give_up(deadline, "the test clock did not arrive")
+            _wait_or_give_up(deadline, "the test clock did not finish in time")
         with psycopg.connect(self._settings["DATABASE_URL"], autocommit=True) as admin:
             admin.execute("update billing.clock set ahead_by = greatest(%s - now(), interval '0')", [to])
 
@@ -212,12 +212,14 @@ class Shop:
         return response.json()
 
     def settle(self, timeout_seconds: float = SETTLE_SECONDS) -> None:
-        """Return once every event was delivered and the worker has nothing left to do."""
+        """Return once every event is delivered and the worker has nothing left to do."""
         deadline = time.monotonic() + timeout_seconds
         self.control("post", "/wait_idle", {"timeout_s": SETTLE_SECONDS})
         with self.connect() as conn:
             while conn.execute(_FIND_QUEUED).fetchone() != (0,):
-                _wait_or_give_up(deadline, "the worker has not come to the end of the queue: is it running?")
+                _wait_or_give_up(
+                    deadline, "the worker did not empty the queue in time: check that it is running"
+                )
 
 
 def _wait_or_give_up(deadline: float, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The environment's Stripe key → a client for it, once it fits the database that is asked."""
+"""The environment's Stripe key → a client, after checking that it belongs to the database."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import stripe
 from cli.database import Connection
 from cli.output import CliError
 from cli.plans.catalogue import refusal
-from worker.account import ask, check_answer, check_mode, read_books
+from worker.account import ask, check_answer, check_mode, read_installation
 from worker.settings import Settings
 
 REQUEST_TIMEOUT_SECONDS = 20
@@ -17,32 +17,32 @@ REQUEST_RETRIES = 2
 
 
 def check_key(conn: Connection, settings: Settings) -> bool:
-    """Refuse a key of the other mode, or of another account than the one that a worker noted.
+    """Refuse a key of the other mode, or of another account than the database's.
 
-    Returns whether the key is known to be of that account: only then is what it does not find deleted.
+    Returns whether the key is known to be of that account: only then does a 404 mean that an object is deleted.
     Raises WrongStripeKey, stripe.StripeError.
     """
     if settings.stripe_api_key is None:
         return False
-    books = read_books(conn)
-    check_mode(settings.stripe_api_key, books)
-    if books.stripe_account_id is None:
+    installation = read_installation(conn)
+    check_mode(settings.stripe_api_key, installation)
+    if installation.stripe_account_id is None:
         return False
     return check_answer(
-        ask(settings.stripe_api_key, settings.stripe_api_base, books), books.stripe_account_id
+        ask(settings.stripe_api_key, settings.stripe_api_base, installation), installation.stripe_account_id
     )
 
 
 @contextmanager
 def stripe_client(settings: Settings) -> Generator[Any]:
-    """Stripe's `v1` for a command; what it refuses is one line that says what to do."""
+    """Stripe's `v1` for a command; an error of Stripe is one line that says what to do."""
     with whole_client(settings) as client:
         yield client.v1
 
 
 @contextmanager
 def whole_client(settings: Settings) -> Generator[stripe.StripeClient]:
-    """As `stripe_client`, with the requests that are in no library's list."""
+    """Like `stripe_client`, with raw requests too."""
     if settings.stripe_api_key is None:
         raise CliError("STRIPE_API_KEY is not set: export a key that may write customers and sessions")
     http = stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""Rows of cells → a table whose ids are never cut, however narrow the screen: they are there to be copied."""
+"""Rows of cells → a table that never cuts ids, however narrow the screen, so that they can be copied."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,7 +21,7 @@ def print_table(
 ) -> None:
     """Print rows, each with its style. Only `wrapped` columns are wrapped, and only on a screen.
 
-    A screen that is too narrow for the others breaks the lines itself. `numbers` are the columns set flush right.
+    If the screen is too narrow for the others, it breaks the lines itself. `numbers` are right-aligned columns.
     """
     styled = [(style, [cell or "" for cell in cells]) for style, cells in rows]
     table = Table(box=None, header_style="bold", pad_edge=False)

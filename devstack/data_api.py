@@ -27,16 +27,17 @@ POLL_SECONDS = 0.02
 class DataApi(DenoProcess):
     """The process that serves it.
 
-    Its npm packages come from the registry on its first start ever; meanwhile requests wait for them.
+    The very first start downloads its npm packages from the registry; requests wait meanwhile.
     """
 
     port = 0
 
     @classmethod
     def start(cls, log_directory: Path, environment: Mapping[str, str], *, port: int | None = None) -> Self:
-        """Serve on a free port unless given; returns once it listens, which is before its packages are there.
+        """Serve on a free port unless given; returns as soon as it listens, which may be before its packages are
+        downloaded.
 
-        `environment`: what `data_api_settings` makes. Its log is `data-api.log` in `log_directory`.
+        `environment`: from `data_api_settings`. Its log is `data-api.log` in `log_directory`.
         """
         ours = {"LITE_TELEMETRY": "0", "NO_COLOR": "1", "TOKEN_ISSUER": ISSUER}
         log_directory.mkdir(parents=True, exist_ok=True)
@@ -45,25 +46,25 @@ class DataApi(DenoProcess):
         data_api = cls(process, log_path)
         try:
             data_api._wait_until_it_listens()
-        except BaseException:  # Ctrl-C too must leave nothing behind
+        except BaseException:  # Ctrl-C too must stop the process
             data_api.stop()
             raise
         return data_api
 
     def serve_functions(self, functions_url: str) -> None:
-        """Pass /functions/v1 on to there; until told, such requests wait."""
+        """Forward /functions/v1 to this URL; until it is called, such requests wait."""
         assert self._process.stdin
-        with suppress(BrokenPipeError):  # it has ended, as `running` tells
+        with suppress(BrokenPipeError):  # it has ended; `running` reports that
             os.write(self._process.stdin.fileno(), f"{functions_url}\n".encode())
 
     def trouble(self, timeout_seconds: float) -> str | None:
-        """One line about why it does not answer, or does not yet; None when all is well."""
+        """One line about why it does not answer, or not yet; None if all is well."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout_seconds)
         try:
             connection.request("GET", "/_health")
             failure: str | None = json.loads(connection.getresponse().read())["failure"]
         except TimeoutError:
-            return "the Data API is still downloading its npm packages; requests wait for them"
+            return "the Data API is still downloading its npm packages; requests wait until it is ready"
         except (OSError, http.client.HTTPException, ValueError):
             return f"the Data API has ended (log: {self.log_path})"
         finally:
@@ -71,13 +72,13 @@ class DataApi(DenoProcess):
         if failure is None:
             return None
         return (
-            "no Data API, all else works: its npm packages cannot be loaded; start again with a network. "
-            f"{failure} (log: {self.log_path})"
+            "the Data API did not start: its npm packages cannot be loaded. Everything else works. Restart with a "
+            f"network connection. {failure} (log: {self.log_path})"
         )
 
     @property
     def url(self) -> str:
-        """SUPABASE_URL: what comes before /rest/v1 and /functions/v1."""
+        """SUPABASE_URL: the prefix of /rest/v1 and /functions/v1."""
         return f"http://{HOST}:{self.port}"
 
     def _wait_until_it_listens(self) -> None:
@@ -92,7 +93,7 @@ class DataApi(DenoProcess):
 
 
 def data_api_settings(server: Postgres, keys: SigningKeys, database: str = "postgres") -> dict[str, str]:
-    """All that it is told: a database, as whom to log in to it, the key that signs users in, and the API keys."""
+    """Its environment: a database, the role and its password, the key that signs tokens, and the API keys."""
     return {
         "POSTGRES_URL": server.url(database),
         "AUTH_DB_URL": server.url(database, role=AUTH_ROLE),
@@ -103,7 +104,7 @@ def data_api_settings(server: Postgres, keys: SigningKeys, database: str = "post
 
 
 def api_keys(keys: SigningKeys) -> dict[str, str]:
-    """What clients and the Data API share: the API keys, which last as long as the signing key."""
+    """The API keys that clients and the Data API share; they are valid as long as the signing key."""
     return {
         "SUPABASE_PUBLISHABLE_KEY": f"sb_publishable_{_derived(keys, 'publishable')}",
         "SUPABASE_SECRET_KEY": f"sb_secret_{_derived(keys, 'secret')}",
@@ -120,7 +121,7 @@ def _command(port: int) -> list[str]:
         "run",
         "--no-prompt",
         f"--config={SOURCE / 'deno.json'}",
-        f"--allow-net={HOST}",  # and nowhere else: nothing that lite may want to tell leaves this machine
+        f"--allow-net={HOST}",  # no other address: lite's telemetry never leaves this machine
         "--allow-env",
         f"--allow-read={SOURCE}",
         str(SOURCE / "server.ts"),

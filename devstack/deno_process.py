@@ -12,8 +12,8 @@ from devstack.private import private
 
 STOP_SECONDS = 5
 
-# What Deno itself needs: where its cache is, which certificates and which registry it trusts. Nothing else of
-# our environment reaches the functions, just as on Supabase they see only what was set for them.
+# What Deno itself needs: its cache, certificates and registry. Nothing else of our environment reaches the functions,
+# as on Supabase they see only what was set for them.
 DENO_VARIABLES = (
     "DENO_DIR",
     "DENO_TLS_CA_STORE",
@@ -40,7 +40,7 @@ DENO_VARIABLES = (
 
 
 class DenoProcess:
-    """A running program. It ends with whoever started it, in whatever way that one ends."""
+    """A running program. It ends with the process that started it, however that ends."""
 
     def __init__(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
         self._process = process
@@ -70,7 +70,7 @@ class DenoProcess:
         return "\n".join(self._log().splitlines()[-lines:])
 
     def announced_port(self) -> int:
-        """The program's first line of output, 0 before it; Deno may have told of its downloads before that."""
+        """The program's first line of output, or 0; Deno may print its downloads before that."""
         for line in self._log().splitlines():
             if line.startswith('{"listening":'):
                 return int(json.loads(line)["listening"])
@@ -89,7 +89,7 @@ class DenoProcess:
 
 
 def spawn(argv: Sequence[str], environment: Mapping[str, str], log_path: Path) -> subprocess.Popen[bytes]:
-    """Start it in the folder of its log, with this environment and nothing of ours, and a pipe as standard input."""
+    """Start it in the directory of its log, with only this environment, and a pipe as standard input."""
     with open(log_path, "wb", opener=private) as log:
         return subprocess.Popen(
             argv,
@@ -98,12 +98,12 @@ def spawn(argv: Sequence[str], environment: Mapping[str, str], log_path: Path) -
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches only us, and we stop it when its turn comes
+            start_new_session=True,  # Ctrl-C reaches only us; we stop it in order
         )
 
 
 def deno_environment() -> dict[str, str]:
-    """What Deno itself needs of our environment."""
+    """The part of our environment that Deno itself needs."""
     inherited = {name: os.environ[name] for name in DENO_VARIABLES if name in os.environ}
-    # A company's proxy signs with a certificate that only the system's store knows.
+    # A company's proxy may use a certificate that only the system's store has.
     return {"DENO_TLS_CA_STORE": "system,mozilla"} | inherited

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 
 def write_env_file(path: Path, settings: Mapping[str, str]) -> None:
-    """Write NAME='value' lines at once and for the owner's eyes only: there are passwords in it."""
+    """Write NAME='value' lines atomically, readable by the owner only: they contain passwords."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}-{uuid4()}")
     with os.fdopen(
@@ -18,7 +18,7 @@ def write_env_file(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Read what `write_env_file` wrote; nothing where there is no file."""
+    """Read a file of `write_env_file`; empty if it does not exist."""
     if not path.exists():
         return {}
     lines = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)

@@ -1,4 +1,4 @@
-"""What can go wrong in the local stack → one line that says what to do next."""
+"""Errors of the local stack → one line that says what to do next."""
 
 from worker.errors import BillingError
 
@@ -8,4 +8,4 @@ class LocalStackError(BillingError):
 
 
 class MigrationError(LocalStackError):
-    """A migration cannot be applied; the message names the file, the line where known, and the cause."""
+    """A migration cannot be applied; the message names the file, the line if known, and the cause."""

@@ -28,7 +28,7 @@ class FunctionsError(LocalStackError):
 
 
 def function_names(functions_directory: Path) -> list[str]:
-    """Folders with an index.ts, as Supabase deploys them: not those whose name begins with `_` or a dot."""
+    """Directories with an index.ts, as Supabase deploys them, except names that begin with `_` or a dot."""
     return sorted(
         entrypoint.parent.name
         for entrypoint in functions_directory.glob("*/index.ts")
@@ -37,17 +37,18 @@ def function_names(functions_directory: Path) -> list[str]:
 
 
 def _function_folders(*directories: Path) -> list[Path]:
-    """The folder of each function. Raises FunctionsError when two have one name."""
+    """The directory of each function. Raises FunctionsError if two have the same name."""
     folders = {name: directory / name for directory in directories for name in function_names(directory)}
     if len(folders) < sum(len(function_names(directory)) for directory in directories):
-        raise FunctionsError("two edge functions have one name: rename one of them")
+        raise FunctionsError("two edge functions have the same name: rename one of them")
     return list(folders.values())
 
 
 def merged_import_map(*directories: Path) -> dict[str, Any]:
     """The deno.json of each function, as one import map in which each function sees only its own imports.
 
-    Folders that begin with `_` belong to all: two functions that mean different things by one name are an error.
+    Directories that begin with `_` are shared: two functions that import different packages by one name there are an
+    error.
     """
     scopes: dict[str, dict[str, str]] = {}
     shared: dict[str, str] = {}
@@ -68,9 +69,9 @@ def merged_import_map(*directories: Path) -> dict[str, Any]:
 def functions_command(
     directories: Sequence[Path], state_directory: Path, port: int, environment: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """→ (argv, env) of the process. It ends when its standard input does, so give it a pipe.
+    """→ (argv, env) of the process. It ends when its standard input closes, so give it a pipe.
 
-    Port 0 takes a free one. Writes the merged import map to `state_directory`, and nothing beside it.
+    Port 0 selects a free one. Writes the merged import map to `state_directory`, and nothing else.
     """
     directories = [directory.resolve() for directory in directories]
     state_directory.mkdir(parents=True, exist_ok=True)
@@ -117,8 +118,8 @@ class EdgeFunctions(DenoProcess):
     ) -> Self:
         """Serve every function of the directory and of `more`, on a free port unless given; returns once they answer.
 
-        `environment` is all that the functions see of ours: SUPABASE_DB_URL, STRIPE_WEBHOOK_SECRET and so on.
-        The log of Deno and of the functions is `functions.log` in `state_directory`.
+        `environment` is all that the functions see of our environment: SUPABASE_DB_URL, STRIPE_WEBHOOK_SECRET and so
+        on. The log of Deno and of the functions is `functions.log` in `state_directory`.
         """
         directories = [functions_directory, *more]
         argv, env = functions_command(directories, state_directory, port or 0, environment)
@@ -126,14 +127,14 @@ class EdgeFunctions(DenoProcess):
         functions = cls(spawn(argv, env, log_path), log_path)
         try:
             functions._wait_ready(timeout_seconds)
-        except BaseException:  # Ctrl-C too must leave nothing behind
+        except BaseException:  # Ctrl-C too must stop the process
             functions.stop()
             raise
         return functions
 
     @property
     def url(self) -> str:
-        """What comes before `/<name>`."""
+        """The prefix of `/<name>`."""
         return f"http://{HOST}:{self.port}{PREFIX}"
 
     def _wait_ready(self, timeout_seconds: float) -> None:
@@ -146,7 +147,7 @@ class EdgeFunctions(DenoProcess):
             time.sleep(POLL_SECONDS)
 
     def _is_ready(self) -> bool:
-        # Announced even when it was given: on a taken port a stranger would answer.
+        # Announced even if a port was given: on a port in use, another program would answer.
         self.port = self.announced_port()
         if not self.port:
             return False

@@ -1,6 +1,6 @@
-"""A command line → that program in this very process, as another user if asked, tied to its parent's life.
+"""A command line → that program in this process, as another user if asked; it ends with its parent.
 
-A script of its own that ends in `exec`: nothing of ours runs between fork and exec of a parent with threads.
+A separate script that ends in `exec`: no code of ours runs between fork and exec of a parent with threads.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def launch(user_id: int, parent_id: int, arguments: list[str]) -> None:
-    """Become `arguments`, as user `user_id` unless that is 0; do nothing if the parent is gone already."""
+    """Become `arguments`, as user `user_id` unless that is 0; do nothing if the parent has already ended."""
     if user_id:
         os.setgroups([])
         os.setgid(user_id)

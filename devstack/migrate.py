@@ -1,4 +1,4 @@
-"""SQL files in `supabase/migrations` → a database that has each of them once, as by the Supabase CLI."""
+"""SQL files of `supabase/migrations` → a database with each of them applied once, as the Supabase CLI does it."""
 
 import re
 from pathlib import Path
@@ -25,15 +25,15 @@ _HISTORY = """
 
 
 def migrate(url: str, directory: Path) -> list[str]:
-    """Apply the files of `directory` that the database has not had, in order; returns their names.
+    """Apply the files of `directory` that the database does not have yet, in order; returns their names.
 
-    `url` logs in as `postgres`, no superuser, so that what passes here passes on Supabase. Each file and its
-    row in `supabase_migrations.schema_migrations` are one transaction: one that fails leaves nothing behind.
+    `url` logs in as `postgres`, which is not a superuser, so that what works here works on Supabase. Each file and
+    its row in `supabase_migrations.schema_migrations` are one transaction: a failed file leaves nothing behind.
     """
     files = _migration_files(directory)
     applied: list[str] = []
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
-        connection.execute("set client_min_messages = warning")  # "already exists, skipping" is no news
+        connection.execute("set client_min_messages = warning")  # hides "already exists, skipping"
         connection.execute(_HISTORY)
         history = connection.execute("select version, statements from supabase_migrations.schema_migrations")
         known: dict[str, list[str] | None] = dict(history.fetchall())
@@ -68,13 +68,13 @@ def _refuse_out_of_order(version: str, path: Path, known: dict[str, list[str] | 
 
 
 def _refuse_changed(path: Path, statements: list[str] | None) -> None:
-    """Refuse a file edited after we applied it: the database would quietly be another than the files say.
+    """Refuse a file that was edited after it was applied: the database would differ from the files.
 
-    The Supabase CLI looks away here; its own rows, one entry for each statement, are left to it.
+    The Supabase CLI does not check this; rows that it wrote, one entry for each statement, are not checked.
     """
     if statements is not None and len(statements) == 1 and _bare(statements[0]) != _bare(_text(path)):
         raise MigrationError(
-            f"{path.name} was changed after it was applied to this database: make the database anew"
+            f"{path.name} was changed after it was applied to this database: recreate the database"
         )
 
 
@@ -93,12 +93,12 @@ def _text(path: Path) -> str:
 
 def _apply(connection: psycopg.Connection, version: str, path: Path) -> None:
     text = _text(path)
-    # A file may set what it likes for itself, but not for the next one.
+    # A file may change settings for itself, but not for the next file.
     connection.execute("reset all")
     connection.execute("set client_min_messages = warning")
     try:
         with connection.transaction():
-            # Without parameters this is one simple query of many statements, as the file stands.
+            # Without parameters this is one simple query with many statements, exactly as in the file.
             connection.execute(cast(LiteralString, text))
             connection.execute(_RECORD, [version, [text], path.stem.partition("_")[2]])
     except psycopg.Error as error:
@@ -106,7 +106,7 @@ def _apply(connection: psycopg.Connection, version: str, path: Path) -> None:
 
 
 def _explain(path: Path, text: str, error: psycopg.Error) -> str:
-    """One line: file, line where known, message, and what Postgres adds to it."""
+    """One line: file, line if known, message, and Postgres's details."""
     place = path.name
     if error.diag.statement_position:
         line = text.count("\n", 0, int(error.diag.statement_position) - 1) + 1

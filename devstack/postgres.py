@@ -1,4 +1,4 @@
-"""A directory → a running Postgres with its data there, child of this process, on 127.0.0.1 only."""
+"""A directory → a running Postgres with its data there, a child of this process, on 127.0.0.1 only."""
 
 import contextlib
 import shutil
@@ -20,30 +20,30 @@ from devstack.private import private
 OWNER_ROLE = "postgres"
 
 _HOST = "127.0.0.1"
-_START_TIMEOUT_SECONDS = 60.0  # crash recovery included
+_START_TIMEOUT_SECONDS = 60.0  # includes crash recovery
 _STOP_TIMEOUT_SECONDS = 20.0
 _POLL_SECONDS = 0.02
 _PORT_ATTEMPTS = 5
 
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": _HOST,
-    # No Unix socket: its path could hold about 100 bytes only, and everything goes by TCP anyway.
+    # No Unix socket: its path is limited to about 100 bytes, and all clients use TCP.
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "log_checkpoints": "off",  # the log is for what a person should see
+    "log_checkpoints": "off",  # the log contains only what a person should read
     "wal_level": "logical",
 }
-# A password, not trust: other users of the machine reach the port too, and a superuser may run programs. All its 192
-# bits are random, which leaves iterations nothing to defend; one keeps connecting cheap.
+# A password, not trust: other users of the machine can reach the port, and a superuser can run programs. All its 192
+# bits are random, so iterations add no protection; one keeps connecting cheap.
 _SINCE_16: Mapping[str, str] = {"scram_iterations": "1"}
 _NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class Postgres:
-    """One server. On Linux it ends with the thread that started it, in whatever way that ends."""
+    """One server. On Linux it ends with the thread that started it, however that ends."""
 
     def __init__(
         self, directory: Path, *, major: int, port: int | None, durable: bool, settings: Mapping[str, str]
@@ -74,23 +74,23 @@ class Postgres:
         durable: bool = True,
         settings: Mapping[str, str] = {},
     ) -> Self:
-        """Start a server on `directory`, made a cluster if it is none yet; without `port` on a free one.
+        """Start a server on `directory`, initialized if necessary; without `port` on a free one.
 
-        `major` is the version of Postgres; without it the one that TILLBASE_POSTGRES asks for, or the default.
-        `durable=False` gives up the safety of the data against a power cut for speed: for tests.
-        As root the server runs as `nobody`, and where that user cannot reach `directory` the data is kept
-        elsewhere: `.directory` tells where. Its log is `postgres.log` beside the directory.
+        `major` is the version of Postgres; by default TILLBASE_POSTGRES, or the default version. `durable=False`
+        trades the safety of the data in a power cut for speed: for tests. As root the server runs as `nobody`; if
+        that user cannot reach `directory`, the data is stored elsewhere: see `.directory`. Its log is `postgres.log`
+        beside the directory.
         """
         major = postgres_install.chosen_major() if major is None else major
         server = cls(directory, major=major, port=port, durable=durable, settings=settings)
         server.log_path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            server.log_path.rename(server.log_path.with_suffix(".log.1"))  # so that it doesn't grow for ever
+            server.log_path.rename(server.log_path.with_suffix(".log.1"))  # so that it doesn't grow forever
         server._launch()
         return server
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Stop and wait until the process is gone. `immediate` is a crash: the next start recovers."""
+        """Stop and wait until the process has ended. `immediate` is a crash: the next start recovers."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -125,7 +125,7 @@ class Postgres:
         return self._process is not None and self._process.poll() is None
 
     def url(self, database: str = "postgres", *, role: str = OWNER_ROLE) -> str:
-        """Connection URL as `postgres`, no superuser (as on Supabase), or as another login of the server."""
+        """Connection URL as `postgres`, which is not a superuser (as on Supabase), or as another role."""
         return f"postgresql://{quote(role)}:{self.password}@{_HOST}:{self.port}/{quote(database, safe='')}"
 
     def admin_url(self, database: str = "postgres") -> str:
@@ -163,14 +163,14 @@ class Postgres:
             taken = "Address already in use" in log_text
             if taken and self._wanted_port:
                 raise LocalStackError(
-                    f"port {self.port} is taken: give another port, or none to get a free one"
+                    f"port {self.port} is in use: choose another port, or leave it out to get a free one"
                 )
             if not taken or attempt == _PORT_ATTEMPTS:
                 why = postgres_data.reason(log_text)
                 raise LocalStackError(f"Postgres did not start: {why} (its log is {self.log_path})")
 
     def _try_port(self) -> str | None:
-        """Start the process; what it logged if it did not come up."""
+        """Start the process; returns its log if it did not start."""
         settings = {**self._settings, "port": str(self.port)}
         arguments = ["-D", str(self.directory)]
         arguments += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -182,17 +182,17 @@ class Postgres:
         try:
             if self._wait_until_ready(self._process):
                 return None
-        except BaseException:  # Ctrl-C too must leave nothing behind
+        except BaseException:  # Ctrl-C too must stop the process
             self.stop("immediate")
             raise
         self.stop("immediate")
         return self.log_path.read_bytes()[log_start:].decode(errors="replace")
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> bool:
-        """Wait until it takes connections; False when the process ended or time ran out."""
+        """Wait until it accepts connections; False if the process ended or time ran out."""
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            # Not by a first connection: on a taken port that would be a stranger's.
+            # Not by a first connection: on a port in use, that would reach another server.
             if postgres_data.takes_connections(self.directory, process.pid):
                 return True
             time.sleep(_POLL_SECONDS)

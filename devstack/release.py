@@ -6,7 +6,7 @@ from pathlib import Path
 
 from devstack.paths import migrations_directory, schemas_directory
 
-# Until 1.0 there is one release, which is the schemas as they are. After it, a release adds a migration.
+# Until 1.0 there is one release, generated from the current schemas. After that each release adds a migration.
 RELEASE = "20261201000000_tillbase_0_1_0.sql"
 
 _HEAD = """\
@@ -54,13 +54,13 @@ _FUNCTION = re.compile(r"^create function public\.(\w+)", re.MULTILINE)
 
 
 def main() -> None:
-    """Write the release's migration anew."""
+    """Write the release's migration again."""
     path = migrations_directory() / RELEASE
     path.write_text(migration(schemas_directory()), encoding="utf-8")
 
 
 def migration(schemas: Path) -> str:
-    """The text of the release's migration: what would clash, then every file of the schemas in order."""
+    """The text of the release's migration: the check for clashes, then every file of the schemas in order."""
     texts = {path: path.read_text(encoding="utf-8") for path in schema_files(schemas)}
     whole = "\n".join(texts.values())
     head = _HEAD.replace("{views}", _quoted(_VIEW, whole)).replace("{functions}", _quoted(_FUNCTION, whole))

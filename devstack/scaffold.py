@@ -1,4 +1,4 @@
-"""An empty database on a local server → one that looks like a fresh Supabase project; and copies of it."""
+"""An empty database on a local server → one that looks like a new Supabase project; and copies of it."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,12 +10,12 @@ from devstack.postgres import OWNER_ROLE, Postgres
 
 DefaultGrants = Literal["none", "all"]
 
-# Owns auth.users: what Supabase Auth logs in as.
+# Owns auth.users: the role of Supabase Auth.
 AUTH_ROLE = "supabase_auth_admin"
 
 _SCAFFOLD = Path(__file__).with_name("scaffold.sql")
 _MAINTENANCE_DATABASE = "postgres"
-# What projects made before 2026-10-30 give away of everything that is made in `public`.
+# Default privileges in `public` of projects that were created before 2026-10-30.
 _GRANT_ALL_BY_DEFAULT = """
     alter default privileges for role postgres in schema public
         grant all on tables to anon, authenticated, service_role;
@@ -29,7 +29,7 @@ _GRANT_ALL_BY_DEFAULT = """
 def scaffold(connection: psycopg.Connection, *, default_grants: DefaultGrants = "none") -> None:
     """Give the connected database Supabase's roles, schemas, `auth.users` and grants; as superuser.
 
-    `default_grants`: 'none' as in projects since 2026-10-30; 'all' as in older ones, where everything new in
+    `default_grants`: 'none' as in projects since 2026-10-30; 'all' as in older ones, where every new object in
     `public` is granted to the API roles.
     """
     with connection.transaction():
@@ -39,7 +39,9 @@ def scaffold(connection: psycopg.Connection, *, default_grants: DefaultGrants = 
 
 
 def create_database(server: Postgres, name: str, *, default_grants: DefaultGrants = "none") -> None:
-    """Make the database if it is missing, scaffold it, and let `postgres` own it; it and the auth server log in."""
+    """Create and scaffold the database if it is missing, owned by `postgres`; both `postgres` and the auth server can
+    log in.
+    """
     with psycopg.connect(server.admin_url(_MAINTENANCE_DATABASE), autocommit=True) as connection:
         if not connection.execute("select from pg_database where datname = %s", [name]).rowcount:
             connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
@@ -55,9 +57,9 @@ def create_database(server: Postgres, name: str, *, default_grants: DefaultGrant
 
 
 def clone_database(connection: psycopg.Connection, template: str, name: str) -> None:
-    """Make `name` a copy of `template`, which nobody may be connected to; as superuser, from another database.
+    """Make `name` a copy of `template`, which must have no connections; as superuser, connected to another database.
 
-    By copying files: for a database as small as these, writing every page to the log first takes longer.
+    Copies files: for small databases this is faster than writing every page to the WAL.
     """
     connection.execute(
         sql.SQL("create database {} template {} owner {} strategy file_copy").format(
@@ -67,5 +69,5 @@ def clone_database(connection: psycopg.Connection, template: str, name: str) -> 
 
 
 def drop_database(connection: psycopg.Connection, name: str) -> None:
-    """Remove the database, if there is one, and whoever is connected to it; as superuser, from another database."""
+    """Remove the database if it exists, and end its connections; as superuser, connected to another database."""
     connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))

@@ -34,8 +34,8 @@ from devstack.tokens import ISSUER, SigningKeys
 Part = Literal["database", "stripe"]
 API_KEY = "sk_test_tillbase_local"
 
-# Where an app under development usually lives (Next.js, Vite), and where examples lead. The owner's own settings are
-# left alone.
+# Usual addresses of apps under development (Next.js, Vite) and of the examples. The owner's own settings are left
+# unchanged.
 _ALLOW_LOCAL_APPS: LiteralString = """
     update billing.settings
     set site_url = 'http://localhost:3000',
@@ -47,7 +47,7 @@ _ALLOW_LOCAL_APPS: LiteralString = """
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Ports asked for; a free one is taken where there is none."""
+    """Requested ports; a free one is used if a port is None."""
 
     postgres: int | None = None
     stripe: int | None = None
@@ -58,11 +58,11 @@ class Ports:
 
 
 class Stack:
-    """A running stack. `settings` is what the env file says; `parts` are the processes that must stay alive."""
+    """A running stack. `settings`: the contents of the env file; `parts`: the processes that must keep running."""
 
     def __init__(self, state_directory: Path, ports: Ports, report: Callable[[str], None]) -> None:
         self._state = state_directory
-        # Known before Stripe is started: the functions start first, because Stripe is told where they are.
+        # Set before Stripe starts: the functions start first, because Stripe needs their address.
         self._stripe_port = ports.stripe or free_port()
         self._ports = ports
         self._report = report
@@ -84,9 +84,9 @@ class Stack:
         more_functions: Sequence[Path] = (),
         report: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """Start everything, or the part named; returns once all of it answers. `report` is told each step.
+        """Start everything, or one part; returns once all of it answers. `report` is called with each step.
 
-        `more_functions`: folders of edge functions that are served beside ours, an app's own.
+        `more_functions`: further directories of edge functions, such as an app's own.
         """
         stack = cls(state_directory.absolute(), ports, report)
         try:
@@ -102,17 +102,17 @@ class Stack:
                 stack._start_dashboard()
             write_env_file(stack._state / "env", stack.settings)
             stack._exit.callback((stack._state / "env").unlink, missing_ok=True)
-        except BaseException:  # Ctrl-C too must leave nothing behind
+        except BaseException:  # Ctrl-C too must stop the processes
             stack.stop()
             raise
         return stack
 
     def stop(self) -> None:
-        """Stop the parts, last started first."""
+        """Stop the parts, in reverse order."""
         self._exit.close()
 
     def add(self, name: str, part: DenoProcess) -> None:
-        """One more process that belongs to it: stopped first, and missed when it ends by itself."""
+        """Add a process: it is stopped first, and reported if it ends by itself."""
         self._exit.callback(part.stop)
         self.parts[name] = part
 
@@ -149,7 +149,7 @@ class Stack:
         }
 
     def _start_data_api(self) -> None:
-        """First of those that need Postgres: it loads while the others start, and nothing waits for it."""
+        """Started right after Postgres: it loads while the others start, and nothing waits for it."""
         self._report("starting the Data API")
         keys = SigningKeys.load(self._state)
         server = self.parts["Postgres"]

@@ -37,7 +37,7 @@ class SigningKeys:
 
     @classmethod
     def load(cls, directory: Path) -> "SigningKeys":
-        """The key kept in `directory` (`.till`), made on first use; readable by its owner only."""
+        """The key in `directory` (`.till`), created on first use; readable by its owner only."""
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / KEY_FILE
         if not path.exists():
@@ -45,7 +45,7 @@ class SigningKeys:
         return cls(json.loads(path.read_text(encoding="utf-8"))["keys"][0])
 
     def jwks(self) -> str:
-        """The public half as a JSON Web Key Set: what the functions get as SUPABASE_JWKS."""
+        """The public half as a JSON Web Key Set: the functions' SUPABASE_JWKS."""
         public = {name: value for name, value in self.jwk.items() if name != "d"}
         return json.dumps({"keys": [{**public, "key_ops": ["verify"]}]})
 
@@ -58,7 +58,7 @@ class SigningKeys:
         now: float | None = None,
         issuer: str = ISSUER,
     ) -> str:
-        """A token as after a password sign-in; `now` in seconds since the epoch, by default the clock's."""
+        """A token as after a password sign-in; `now` in seconds since the epoch, by default the current time."""
         issued_at = int(time.time() if now is None else now)
         claims = {
             "iss": issuer,
@@ -82,10 +82,10 @@ class SigningKeys:
 
 
 def find_or_create_user(admin_url: str, email: str) -> UUID:
-    """Id of the user with this address in `auth.users`, signed up as the auth server does it if need be."""
+    """Id of the user with this address in `auth.users`, signed up like the auth server does it if necessary."""
     email = email.strip().lower()
     with psycopg.connect(admin_url) as connection:
-        # The auth server's own role, so that triggers on the table run with its rights and no more.
+        # The auth server's own role, so that triggers on the table run with its privileges only.
         connection.execute("set local role supabase_auth_admin")
         connection.execute(_SIGN_UP, [email])
         found = connection.execute("select id from auth.users where email = %s and not is_sso_user", [email])
@@ -108,7 +108,7 @@ def _write_new_key(path: Path) -> None:
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump({"keys": [jwk]}, file)
     try:
-        path.hardlink_to(aside)  # fails, unlike a rename, when another process was first: its key counts
+        path.hardlink_to(aside)  # unlike a rename, this fails if another process was first: its key is used
     except FileExistsError:
         pass
     finally:

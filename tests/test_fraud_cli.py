@@ -329,10 +329,10 @@ def test_a_decided_dispute_takes_no_evidence(run: Run, disputed: tuple[Shop, str
 @pytest.mark.parametrize(
     ("written", "word"),
     [
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ("{", "cannot be read as JSON"),
         ('{"customer_nam": "Ada"}', "customer_nam"),
-        ('{"customer_name": 7}', "no text"),
+        ('{"customer_name": 7}', "is not text"),
         ('{"receipt": "https://x"}', "file_"),
         (json.dumps({"uncategorized_text": "x" * 20_001}), "20,000"),
     ],

@@ -452,7 +452,7 @@ def test_of_two_products_that_may_be_meant_none_is_taken(local: Local, run: Run,
         local.client.products.create({"name": "Pro", "metadata": {"tillbase_product": "pro"}})
     refused = run("push", file, "--yes", expect=1)
     assert refused.err.count("\n") == 1
-    assert "say which one with stripe_id" in refused.err
+    assert "choose one with stripe_id" in refused.err
     assert len(prices(local)) == 0
 
 
@@ -595,7 +595,7 @@ def test_a_stripe_that_is_not_well_is_one_line(local: Local, run: Run, file: Pat
         refused = run(*command, expect=1)
         assert refused.out == ""
         assert refused.err == (
-            "error: Stripe could not be asked: An unknown error occurred (injected fault); try again\n"
+            "error: the request to Stripe failed: An unknown error occurred (injected fault); try again\n"
         )
     local.control("faults", {"api": {"429": 1}})
     assert "Too many requests" in run("sync", expect=1).err

@@ -126,10 +126,10 @@ def test_bad_metadata_is_named_and_the_rest_goes_on(local: Local, conn: Connecti
     lines = shown.err.splitlines()
     assert sorted(lines[:-1]) == sorted(
         [
-            f'refused: {bad.id} bad: metadata monthly_credits of {bad.id} is "a lot", not a whole number of '
+            f'refused: {bad.id} bad: metadata monthly_credits of {bad.id} is "a lot", it must be a whole number of '
             "credits (TB017)",
             f"refused: {worse.id}: metadata features of {worse.id} is not a JSON object (TB017)",
-            f'refused: {pack.id} pack: metadata pack_credits of {pack.id} is "0", a credit pack has at least one '
+            f'refused: {pack.id} pack: metadata pack_credits of {pack.id} is "0", it must be at least 1 '
             "(TB017)",
         ]
     )
@@ -201,7 +201,7 @@ def test_of_two_states_of_one_second_the_later_answer_stands(
     assert found(conn, "select nickname from billing.plans") == [("later in that second",)]
     assert local.world.pretended_time == 1_800_000_001, "one wait does for all objects"
     monkeypatch.setattr("cli.plans.sync.time.sleep", lambda _: None)
-    assert "no later than what is held" in run("sync", expect=1).err
+    assert "not newer than the database" in run("sync", expect=1).err
 
 
 @pytest.mark.parametrize("objects", [0, 1])

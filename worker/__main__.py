@@ -1,4 +1,4 @@
-"""`python -m worker`: the environment's settings → a worker that runs until it is told to stop."""
+"""`python -m worker`: the environment's settings → a worker that runs until SIGTERM or SIGINT."""
 
 import os
 import sys

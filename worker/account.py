@@ -1,7 +1,8 @@
-"""STRIPE_API_KEY → whether it is of the Stripe account, and of the mode, that these books belong to.
+"""Checks that STRIPE_API_KEY belongs to the Stripe account and the mode of this database.
 
-To a key of another account every object looks deleted. So no 404 is believed until the key is known to be ours, and a
-worker whose key is not stops at once. Ordinary events need no key and wait for none of this.
+With a key of another account, Stripe answers 404 for every object, as for a deleted one. So a 404 is ignored until
+the key's account is known, and a worker with a wrong key stops at once. Ordinary events need no key and do not wait
+for the check.
 """
 
 import threading
@@ -27,8 +28,8 @@ log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
-    """What a key must fit. The witness is an event that came with our signature: our account has it."""
+class Installation:
+    """What a key must match. The witness is an event with our signature: only keys of our account can read it."""
 
     stripe_account_id: str | None
     livemode: bool
@@ -37,14 +38,14 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Stripe says of a key; None where it says nothing, because the key lacks the permission."""
+    """Stripe's answer about a key; None if the key lacks the permission."""
 
     stripe_account_id: str | None
     has_witness: bool | None
 
 
 class KeyCheck:
-    """Asks Stripe in the background whose key this is, and judges the answer on the worker's connection."""
+    """Reads the key's account from Stripe in the background, and checks it on the worker's connection."""
 
     def __init__(self, api_key: str | None, api_base: str | None) -> None:
         self.is_ours = False
@@ -54,23 +55,23 @@ class KeyCheck:
         self._next_seconds = float("-inf")
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> None:
-        """Ask if it is time to, and judge what was answered. Raises WrongStripeKey, psycopg.Error."""
+        """Start a check if one is due, and process the last answer. Raises WrongStripeKey, psycopg.Error."""
         key = self._api_key
         if key is None or self.is_ours:
             return
         if self._asked is None:
             if now_seconds >= self._next_seconds:
                 self._next_seconds = now_seconds + ASK_AGAIN_SECONDS
-                books = read_books(conn)
-                check_mode(key, books)
-                self._asked = _in_background(lambda: ask(key, self._api_base, books))
+                installation = read_installation(conn)
+                check_mode(key, installation)
+                self._asked = _in_background(lambda: ask(key, self._api_base, installation))
             return
         if not self._asked.done():
             return
         asked, self._asked = self._asked, None
         try:
             answer = asked.result()
-        except Exception as error:  # Stripe is away, or refuses the key, or a proxy answers in its place
+        except Exception as error:  # Stripe is unavailable, or refuses the key, or a proxy answers
             log.warning("stripe_key_not_checked", error=f"{type(error).__name__}: {error}")
         else:
             self.is_ours = judge(conn, answer)
@@ -78,29 +79,31 @@ class KeyCheck:
                 log.warning("stripe_key_not_checked", **_doubt(answer))
 
 
-def read_books(conn: Connection[Any]) -> Books:
-    """What the database knows of its Stripe account."""
-    with conn.cursor(row_factory=class_row(Books)) as cursor:
-        books = cursor.execute(
+def read_installation(conn: Connection[Any]) -> Installation:
+    """The Stripe account and mode of the database."""
+    with conn.cursor(row_factory=class_row(Installation)) as cursor:
+        installation = cursor.execute(
             "select stripe_account_id, livemode, witness_event_id from billing.stripe_account()"
         ).fetchone()
-    assert books is not None
-    return books
+    assert installation is not None
+    return installation
 
 
-def check_mode(api_key: str, books: Books) -> None:
+def check_mode(api_key: str, installation: Installation) -> None:
     """Raises WrongStripeKey for a key of the other mode."""
     mode = is_live(api_key)
-    if mode is not None and mode != books.livemode:
-        ours, its = ("live", "test") if books.livemode else ("test", "live")
+    if mode is not None and mode != installation.livemode:
+        ours, its = ("live", "test") if installation.livemode else ("test", "live")
         raise WrongStripeKey(
             f"STRIPE_API_KEY is a key of {its} mode, and this installation is in {ours} mode: export a key of "
             f"{ours} mode, or set billing.settings.livemode"
         )
 
 
-def ask(api_key: str, api_base: str | None, books: Books) -> Answer:
-    """Whose key it is, and where that is not enough whether it sees what only ours can. Raises stripe.StripeError."""
+def ask(api_key: str, api_base: str | None, installation: Installation) -> Answer:
+    """The key's account, and if that is not enough, whether it can read an event of our account. Raises
+    stripe.StripeError.
+    """
     http = stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS)
     try:
         client = stripe.StripeClient(
@@ -110,8 +113,8 @@ def ask(api_key: str, api_base: str | None, books: Books) -> Answer:
             http_client=http,
         ).v1
         account_id = _permitted(lambda: client.accounts.retrieve_current().id)
-        witness = books.witness_event_id
-        if witness is None or (account_id is not None and books.stripe_account_id is not None):
+        witness = installation.witness_event_id
+        if witness is None or (account_id is not None and installation.stripe_account_id is not None):
             return Answer(account_id, None)
         return Answer(account_id, _permitted(lambda: _has_event(client, witness)))
     finally:
@@ -119,7 +122,7 @@ def ask(api_key: str, api_base: str | None, books: Books) -> Answer:
 
 
 def judge(conn: Connection[Any], answer: Answer) -> bool:
-    """Whether the key is known to be ours; the account of the first one is noted. Raises WrongStripeKey."""
+    """Whether the key is known to be ours; sets the database's account if none is set. Raises WrongStripeKey."""
     if answer.stripe_account_id is None or answer.has_witness is False:
         return check_answer(answer, None)
     row = conn.execute(
@@ -130,11 +133,11 @@ def judge(conn: Connection[Any], answer: Answer) -> bool:
 
 
 def check_answer(answer: Answer, ours: str | None) -> bool:
-    """Whether the key is known to be of the account `ours`, where that is noted. Raises WrongStripeKey if it is not."""
+    """Whether the key is known to be of the account `ours`, if that is set. Raises WrongStripeKey if it is not."""
     its = answer.stripe_account_id
     if its is None and answer.has_witness is False:
         raise WrongStripeKey(
-            "STRIPE_API_KEY is a key of another Stripe account than the one whose events came here: export a key of "
+            "STRIPE_API_KEY belongs to another Stripe account than the events in the database: export a key of "
             "that account"
         )
     if its is not None and ours is not None and its != ours:
@@ -146,20 +149,20 @@ def check_answer(answer: Answer, ours: str | None) -> bool:
 
 
 def _doubt(answer: Answer) -> dict[str, str]:
-    """Why a key is neither known to be ours nor refused, and what to do."""
+    """Why a key is neither accepted nor refused yet, and what to do."""
     if answer.stripe_account_id is None:
         return {
-            "error": "the key may not say whose it is",
+            "error": "the key may not read its Stripe account",
             "hint": "give it read permission on events, or use a secret key",
         }
     return {
-        "error": f"the newest event here is none of Stripe account {answer.stripe_account_id}",
-        "hint": "export a key of the account whose webhook leads here",
+        "error": f"the newest event in the database does not belong to Stripe account {answer.stripe_account_id}",
+        "hint": "export a key of the Stripe account that sends its webhooks here",
     }
 
 
 def _in_background(work: Callable[[], Answer]) -> "Future[Answer]":
-    """Done by a thread that no end of the process waits for."""
+    """Runs in a daemon thread, so that the process does not wait for it when it ends."""
     future: Future[Answer] = Future()
 
     def run() -> None:

@@ -1,7 +1,7 @@
-"""What fell due by time alone → months of credits granted, holds and lots expired, lots opened: by chunks of accounts.
+"""Everything that is due → months granted, holds and lots expired, lots opened, in chunks of accounts.
 
-Each chunk is a transaction of its own, between two batches. A slot is granted once whoever comes first, and every
-movement sweeps its own account, so the books never wait for this stage.
+Each chunk is its own transaction, between two batches. A month is granted once, whoever grants it first, and every
+movement expires what is due in its own account, so the balances never depend on this stage.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from worker import metrics
 from worker.events.failures import raise_if_lost
 
 CLOCK_SECONDS = 5.0
-# What one chunk locks, and so how long a batch may have to wait for it: some 30 ms. An account costs 0.25 ms to grant a
-# month to, with last month's expiry; 0.2 to 0.3 ms to sweep. Smaller chunks cost more, a call takes 5 ms by itself.
+# What one chunk locks, and so how long a batch may wait for it: about 30 ms. Granting a month to an account, with last
+# month's expiry, costs 0.25 ms; expiring costs 0.2 to 0.3 ms. Smaller chunks cost more, because a call costs 5 ms.
 ALLOCATED_MAX = 100
 SWEPT_MAX = 100
-# An account takes some milliseconds to check, and a step ends after 50: a two hundredth of the worker's time,
-# and 10,000 accounts are through in some hours.
+# Checking an account takes some milliseconds, and a step ends after 50: a two hundredth of the worker's time, and some
+# hours for 10,000 accounts.
 PROVED_MAX = 40
 PROOF_SECONDS = 10.0
 
@@ -33,7 +33,7 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Allocated:
-    """What one chunk of accounts was granted. Those that somebody else had locked are left out."""
+    """What one chunk of accounts was granted. Locked accounts are skipped."""
 
     accounts: int
     slots_granted: int
@@ -42,7 +42,7 @@ class Allocated:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one chunk of accounts had due. Those that somebody else had locked are left out."""
+    """What was due in one chunk of accounts. Locked accounts are skipped."""
 
     accounts: int
     holds_expired: int
@@ -52,7 +52,7 @@ class Swept:
 
 
 def allocate(conn: Connection[Any], accounts_max: int = ALLOCATED_MAX) -> Allocated:
-    """Grant a chunk of accounts their months that have begun. Raises psycopg.Error; nothing is written then."""
+    """Grant the started months of a chunk of accounts. Raises psycopg.Error; nothing is written then."""
     with conn.cursor(row_factory=class_row(Allocated)) as cursor:
         allocated = cursor.execute(
             "select accounts, slots_granted, credits_granted "
@@ -64,7 +64,7 @@ def allocate(conn: Connection[Any], accounts_max: int = ALLOCATED_MAX) -> Alloca
 
 
 def sweep(conn: Connection[Any], accounts_max: int = SWEPT_MAX) -> Swept:
-    """Sweep a chunk of accounts. Raises psycopg.Error; nothing is written then."""
+    """Process what is due in a chunk of accounts. Raises psycopg.Error; nothing is written then."""
     with conn.cursor(row_factory=class_row(Swept)) as cursor:
         swept = cursor.execute(
             "select accounts, holds_expired, lots_opened, lots_expired, credits_expired "
@@ -76,9 +76,9 @@ def sweep(conn: Connection[Any], accounts_max: int = SWEPT_MAX) -> Swept:
 
 
 def prove(conn: Connection[Any], accounts_max: int = PROVED_MAX) -> tuple[int, int]:
-    """Check the next accounts' ledger, and their credits against what they paid for: accounts, discrepancies.
+    """Check the ledger and the paid credits of the next accounts: returns accounts, discrepancies.
 
-    Raises psycopg.Error; the next call begins with the same accounts then.
+    Raises psycopg.Error; the next call then starts with the same accounts.
     """
     proved = conn.execute(
         "select accounts, discrepancies from billing.prove_accounts(%s)", [accounts_max]
@@ -88,7 +88,7 @@ def prove(conn: Connection[Any], accounts_max: int = PROVED_MAX) -> tuple[int, i
 
 
 class Clock:
-    """Months are granted, then what is due is swept, then a few accounts are proved; none fails with another."""
+    """Grants months, then processes what is due, then checks a few accounts; each runs even if another fails."""
 
     def __init__(self, allocated_max: int = ALLOCATED_MAX, swept_max: int = SWEPT_MAX) -> None:
         def allocate_chunk(conn: Connection[Any]) -> bool:
@@ -109,24 +109,24 @@ class Clock:
             metrics.DISCREPANCIES.inc(discrepancies)
             return False
 
-        self._chores = (
-            Chore("allocation_refused", metrics.ALLOCATIONS_REFUSED, allocate_chunk),
-            Chore("sweep_refused", metrics.SWEEPS_REFUSED, sweep_chunk),
-            Chore("proof_refused", metrics.PROOFS_REFUSED, prove_chunk, PROOF_SECONDS),
+        self._tasks = (
+            PeriodicTask("allocation_refused", metrics.ALLOCATIONS_REFUSED, allocate_chunk),
+            PeriodicTask("sweep_refused", metrics.SWEEPS_REFUSED, sweep_chunk),
+            PeriodicTask("proof_refused", metrics.PROOFS_REFUSED, prove_chunk, PROOF_SECONDS),
         )
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> bool:
-        """Do a chunk of each chore that it is time for, by a monotonic clock; True while there is more to do at once.
+        """Do a chunk of each task that is due, by a monotonic clock; True if there is more to do at once.
 
-        A refusal is logged and a later tick tries again. Raises psycopg.Error when the connection is lost.
+        A refusal is logged, and a later tick retries. Raises psycopg.Error if the connection is lost.
         """
-        more = [chore.tick(conn, now_seconds) for chore in self._chores]
+        more = [task.tick(conn, now_seconds) for task in self._tasks]
         return any(more)
 
 
 @dataclass(slots=True)
-class Chore:
-    """One kind of work, in chunks: every so many seconds, and at once while a chunk was full."""
+class PeriodicTask:
+    """A task done in chunks: every `every_seconds`, and again at once after a full chunk."""
 
     refusal: str
     refusals: Counter

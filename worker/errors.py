@@ -1,4 +1,4 @@
-"""What can go wrong in the worker, as exceptions whose text says what to do next."""
+"""The worker's exceptions; their text says what to do next."""
 
 
 class BillingError(Exception):
@@ -9,11 +9,11 @@ class BillingError(Exception):
 
 
 class SettingsError(BillingError):
-    """The environment lacks a setting or has one that cannot be right."""
+    """A setting of the environment is missing or not valid."""
 
 
 class WrongStripeKey(BillingError):
-    """STRIPE_API_KEY is a key of another Stripe account, or of the other mode."""
+    """STRIPE_API_KEY belongs to another Stripe account, or to the other mode."""
 
 
 class TransactionPooler(BillingError):
@@ -25,12 +25,12 @@ class UnknownShape(BillingError):
 
 
 class StripeUnavailable(BillingError):
-    """Stripe could not be read just now; the same question later may get an answer."""
+    """Stripe is unavailable; the same request may succeed later."""
 
 
 class StripeRefused(BillingError):
-    """Stripe will not answer this question, however often it is asked."""
+    """Stripe refuses this request permanently."""
 
 
 class StripeGone(StripeRefused):
-    """Stripe no longer has an object of a kind that can be deleted there."""
+    """The object was deleted in Stripe."""

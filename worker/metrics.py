@@ -1,4 +1,4 @@
-"""What became of events, and what fell due → figures for Prometheus."""
+"""Outcomes of events, and work of the clock → metrics for Prometheus."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -9,7 +9,7 @@ from worker.events.outcomes import Outcome
 
 EVENTS = Counter("till_events_total", "Attempts at Stripe events, by how they ended.", ["outcome"])
 UNKNOWN_API_VERSIONS = Counter(
-    "till_unknown_api_versions_total", "Events of an API version that is not known here.", ["api_version"]
+    "till_unknown_api_versions_total", "Events of an unknown API version.", ["api_version"]
 )
 BATCH_SECONDS = Histogram(
     "till_batch_seconds",
@@ -17,17 +17,13 @@ BATCH_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 RECONNECTS = Counter("till_reconnects_total", "Times that the connection to Postgres was lost.")
-DUE = Counter(
-    "till_due_total", "Holds and lots that the worker's clock found due, by what became of them.", ["what"]
-)
-SLOTS_GRANTED = Counter(
-    "till_slots_granted_total", "Months of a subscription that the worker's clock granted."
-)
+DUE = Counter("till_due_total", "Due holds and lots that the worker's clock processed, by outcome.", ["what"])
+SLOTS_GRANTED = Counter("till_slots_granted_total", "Months of credits that the worker's clock granted.")
 CREDITS_ALLOCATED = Counter(
-    "till_credits_allocated_total", "Credits that the worker's clock granted for them."
+    "till_credits_allocated_total", "Credits that the worker's clock granted for those months."
 )
 ALLOCATIONS_REFUSED = Counter(
-    "till_allocations_refused_total", "Times that Postgres refused to grant the months that have begun."
+    "till_allocations_refused_total", "Times that Postgres refused to grant due months."
 )
 CREDITS_EXPIRED = Counter("till_credits_expired_total", "Credits that the worker's clock expired.")
 ACCOUNTS_PROVED = Counter(
@@ -39,7 +35,7 @@ DISCREPANCIES = Counter(
     "Rows of billing.ledger_discrepancies and billing.entitlement_discrepancies that the check found.",
 )
 PROOFS_REFUSED = Counter("till_proofs_refused_total", "Times that Postgres refused the check.")
-SWEEPS_REFUSED = Counter("till_sweeps_refused_total", "Times that Postgres refused to sweep what is due.")
+SWEEPS_REFUSED = Counter("till_sweeps_refused_total", "Times that Postgres refused to expire what is due.")
 RECHARGES = Counter(
     "till_recharges_total", "Attempts at automatic recharges, by the status that they ended in.", ["outcome"]
 )
@@ -57,14 +53,14 @@ FRAUD_ACTIONS = Counter(
     ["action", "outcome"],
 )
 NOTIFICATIONS = Counter(
-    "till_notifications_total", "Messages to people, by the status that an attempt ended in.", ["outcome"]
+    "till_notifications_total", "Notification attempts, by the status that they ended in.", ["outcome"]
 )
 REMINDERS_REFUSED = Counter(
     "till_reminders_refused_total", "Times that Postgres refused to enqueue or prune notifications."
 )
 MENDING_REFUSED = Counter(
     "till_mending_refused_total",
-    "Times that Postgres refused to hand back what a dead worker held, or to queue again what had no message.",
+    "Times that Postgres refused to requeue events of a dead worker, or events without a message.",
 )
 CONNECTED = Gauge("till_connected", "1 while the worker is connected to Postgres.")
 
@@ -76,18 +72,18 @@ def count(outcomes: Iterable[Outcome]) -> None:
 
 
 def count_unknown_api_version(api_version: str | None) -> None:
-    """Count an event whose API version is newer than those that are known, malformed, or "null"."""
+    """Count an event whose API version is unknown, malformed, or "null"."""
     UNKNOWN_API_VERSIONS.labels(api_version or "null").inc()
 
 
 def count_allocated(slots_granted: int, credits_granted: Decimal) -> None:
-    """Count what the clock granted in one chunk; what a paid invoice or a change grants by itself is not among it."""
+    """Count what the clock granted in one chunk; grants of paid invoices and changes are not included."""
     SLOTS_GRANTED.inc(slots_granted)
     CREDITS_ALLOCATED.inc(float(credits_granted))
 
 
 def count_due(holds_expired: int, lots_opened: int, lots_expired: int, credits_expired: Decimal) -> None:
-    """Count what one sweep by the clock found due; what a movement sweeps by itself is not among it."""
+    """Count what the clock processed in one chunk; what movements process themselves is not included."""
     DUE.labels("hold_expired").inc(holds_expired)
     DUE.labels("lot_opened").inc(lots_opened)
     DUE.labels("lot_expired").inc(lots_expired)

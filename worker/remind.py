@@ -1,4 +1,4 @@
-"""What only time tells → the outbox; what is too old to be kept → deleted: a chunk at a time, between batches."""
+"""Reminders that are due → the outbox; old rows → deleted: a chunk at a time, between batches."""
 
 from typing import Any
 from uuid import UUID
@@ -6,37 +6,37 @@ from uuid import UUID
 from psycopg import Connection
 
 from worker import metrics
-from worker.clock import Chore
+from worker.clock import PeriodicTask
 
 REMIND_SECONDS = 60.0
-# What is told days ahead, or kept for months, need not be looked at every minute.
+# Reminders days ahead and retention of months need no check every minute.
 SELDOM_SECONDS = 3600.0
-# Some 10 ms each.
+# About 10 ms each.
 ACCOUNTS_MAX = 2000
 PRUNED_MAX = 500
 
 
 class Reminder:
-    """Its ticks are cheap: each looks at a few rows, or at none."""
+    """Its ticks are cheap: each reads a few rows, or none."""
 
     def __init__(self, accounts_max: int = ACCOUNTS_MAX, pruned_max: int = PRUNED_MAX) -> None:
         self._accounts_max, self._pruned_max = accounts_max, pruned_max
         self._looked_at: UUID | None = None
         refused = metrics.REMINDERS_REFUSED
-        self._chores = (
-            Chore("reminders_refused", refused, self._remind, REMIND_SECONDS),
-            Chore("deleted_users_refused", refused, self._remind_of_deleted_users, SELDOM_SECONDS),
-            Chore("reminders_of_expiry_refused", refused, self._remind_of_expiry, SELDOM_SECONDS),
-            Chore("pruning_refused", refused, self._prune, SELDOM_SECONDS),
-            Chore("pruning_of_events_refused", refused, self._prune_events, SELDOM_SECONDS),
+        self._tasks = (
+            PeriodicTask("reminders_refused", refused, self._remind, REMIND_SECONDS),
+            PeriodicTask("deleted_users_refused", refused, self._remind_of_deleted_users, SELDOM_SECONDS),
+            PeriodicTask("reminders_of_expiry_refused", refused, self._remind_of_expiry, SELDOM_SECONDS),
+            PeriodicTask("pruning_refused", refused, self._prune, SELDOM_SECONDS),
+            PeriodicTask("pruning_of_events_refused", refused, self._prune_events, SELDOM_SECONDS),
         )
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> bool:
-        """Do a chunk of what it is time for, by a monotonic clock; True while there is more to do at once.
+        """Do a chunk of what is due, by a monotonic clock; True if there is more to do at once.
 
-        A refusal is logged and a later tick tries again. Raises psycopg.Error when the connection is lost.
+        A refusal is logged, and a later tick retries. Raises psycopg.Error if the connection is lost.
         """
-        more = [chore.tick(conn, now_seconds) for chore in self._chores]
+        more = [task.tick(conn, now_seconds) for task in self._tasks]
         return any(more)
 
     def _remind(self, conn: Connection[Any]) -> bool:

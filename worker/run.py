@@ -1,4 +1,4 @@
-"""The long-lived process: drain, do what is due, run errands, wait, reconnect, stop with nothing in hand."""
+"""The long-lived process: drain, run the clock and the jobs, wait, reconnect; stops after the current batch."""
 
 import logging
 import random
@@ -34,29 +34,29 @@ from worker.sessions import connect
 from worker.settings import Settings
 
 IDLE_SECONDS = 0.2
-# A message may become visible some time after it fell due, when its transaction commits; a poll of everything finds it
-# where that took longer.
+# A message becomes visible when its transaction commits, which may be after its due time. If that took longer, a full
+# poll finds it.
 POLL_LEEWAY_SECONDS = 2.0
 POLL_EVERYTHING_SECONDS = 2.0
 RECONNECT_FIRST_SECONDS = 0.2
-# Repeated failing log-ins make Supabase's pooler refuse the whole project for a minute: don't hammer.
+# Repeated failed log-ins make Supabase's pooler refuse the whole project for a minute, so retry slowly.
 RECONNECT_MAX_SECONDS = 15.0
 
 _NO_SCHEMA = (
     psycopg.errors.InvalidSchemaName,
     psycopg.errors.UndefinedFunction,
     psycopg.errors.UndefinedTable,
-    psycopg.errors.InvalidParameterValue,  # there is no role billing_worker
+    psycopg.errors.InvalidParameterValue,  # the role billing_worker does not exist
 )
 
 log = structlog.stdlib.get_logger()
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Drain the queue until `stop` is set. Survives the loss of its connection, and of Postgres.
+    """Drain the queue until `stop` is set. Survives a lost connection and restarts of Postgres.
 
-    Raises WrongStripeKey when the key is of another account or mode than the books, SettingsError for a URL of
-    notifications that is none.
+    Raises WrongStripeKey if the key belongs to another account or mode, SettingsError if a notification URL is not
+    valid.
     """
     key, base = settings.stripe_api_key, settings.stripe_api_base
     check = KeyCheck(key, base)
@@ -125,7 +125,7 @@ def main(settings: Settings) -> None:
 
 
 def configure_logging() -> None:
-    """One line for each event worth a line, on stderr: JSON, or coloured where a person looks."""
+    """Structured log lines on stderr: JSON, or coloured on a terminal."""
     for_people = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -172,10 +172,10 @@ def _drain_until(
 
 
 class Polls:
-    """How far back a poll must look: to the last one that left nothing due, or now and then at everything.
+    """How far back a poll must look: to the last one that left nothing due, or from time to time at everything.
 
-    What was archived stays in the queue's index for as long as any snapshot of the database is older, which may be
-    hours, and a poll of everything reads all of it.
+    Archived messages stay in the queue's index as long as any snapshot of the database is older, which may be hours,
+    and a full poll reads all of them.
     """
 
     def __init__(self) -> None:

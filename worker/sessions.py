@@ -1,4 +1,4 @@
-"""POSTGRES_URL → a session of the worker, on a server connection that is its own."""
+"""POSTGRES_URL → a session of the worker, on a server connection that no other session shares."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from worker.errors import TransactionPooler
 from worker.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 10
-# A pool that others use at the same moment may hand out another connection than the one that was just given back.
+# A pool with other users may return another connection than the one that was just released.
 POOLER_PROBES = 20
 
 
 def connect(settings: Settings) -> Connection[Any]:
-    """Log in to Postgres as the worker does. Raises TransactionPooler, before anything is set on another's session."""
+    """Log in to Postgres as the worker. Raises TransactionPooler before it changes a shared session."""
     conn = _log_in(settings)
     try:
         _refuse_transaction_pooler(conn, settings)
-        # By statement, because a pooler drops start-up options. Rows are found by key only, and a plan that was made
-        # while a table was nearly empty must not outlive that. To compile a plan takes longer than to run it.
+        # With statements, because a pooler drops start-up options. Rows are found by key only, so a plan that was made
+        # while a table was nearly empty must not stay. Compiling a plan takes longer than running it.
         conn.execute("set role billing_worker")
         conn.execute("set enable_seqscan = off")
         conn.execute("set plan_cache_mode = force_generic_plan")
@@ -31,7 +31,7 @@ def connect(settings: Settings) -> Connection[Any]:
 
 
 def _log_in(settings: Settings) -> Connection[Any]:
-    # Prepared statements by name break behind a pooler.
+    # Named prepared statements fail behind a pooler.
     return psycopg.connect(
         settings.postgres_url,
         autocommit=True,
@@ -45,10 +45,10 @@ def _log_in(settings: Settings) -> Connection[Any]:
 
 
 def _refuse_transaction_pooler(conn: Connection[Any], settings: Settings) -> None:
-    """A pooler answers a log-in itself, so it names another process than the one that then runs the statements.
+    """A pooler answers the log-in itself, so it reports another process id than the one that runs the statements.
 
-    In transaction mode that process is given to others as soon as our statement is over: a second connection gets it,
-    or we get another.
+    In transaction mode that process serves others as soon as our statement ends: a second connection gets it, or we
+    get another.
     """
     ours = _backend(conn)
     if ours == conn.info.backend_pid:

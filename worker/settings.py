@@ -10,13 +10,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 from worker.errors import SettingsError, TransactionPooler
 
-# Supavisor's and the dedicated pooler's; any other one is known by what it does (sessions.py).
+# Of Supavisor and the dedicated pooler; sessions.py detects any other pooler by its behaviour.
 _TRANSACTION_POOLER_PORT = "6543"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the worker is told. Secrets stay out of its repr."""
+    """The worker's settings. Secrets are not in its repr."""
 
     postgres_url: str = field(repr=False)
     stripe_api_key: str | None = field(default=None, repr=False)
@@ -29,10 +29,10 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE, WORKER_METRICS_ADDRESS (host:port), and how people are
-        told: TILLBASE_NOTIFY_URLS (separated by spaces), TILLBASE_CUSTOMER_MAIL_URL, TILLBASE_TEMPLATES (a directory).
+        """Read POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE, WORKER_METRICS_ADDRESS (host:port), and for notifications
+        TILLBASE_NOTIFY_URLS (separated by spaces), TILLBASE_CUSTOMER_MAIL_URL, TILLBASE_TEMPLATES (a directory).
 
-        Raises SettingsError with a line that says which variable to set.
+        Raises SettingsError that names the variable to set.
         """
         url = environ.get("POSTGRES_URL", "").strip()
         if not url:
@@ -52,10 +52,10 @@ class Settings:
 
 
 def notification_settings(environ: Mapping[str, str]) -> tuple[tuple[str, ...], str | None, Path | None]:
-    """Where administrators are told, what customers' mail is sent by, and the operator's own templates."""
+    """The channels of administrators, the mail server for customers, and the operator's own templates."""
     templates = environ.get("TILLBASE_TEMPLATES", "").strip()
     if templates and not Path(templates).is_dir():
-        raise SettingsError(f"TILLBASE_TEMPLATES is {templates!r}, which is no directory")
+        raise SettingsError(f"TILLBASE_TEMPLATES is {templates!r}, which is not a directory")
     return (
         tuple(environ.get("TILLBASE_NOTIFY_URLS", "").split()),
         environ.get("TILLBASE_CUSTOMER_MAIL_URL", "").strip() or None,
@@ -64,19 +64,19 @@ def notification_settings(environ: Mapping[str, str]) -> tuple[tuple[str, ...], 
 
 
 def is_live(api_key: str) -> bool | None:
-    """The mode that a key names itself: sk_live_…, rk_test_…; None for one that names none."""
+    """The mode in a key's name: sk_live_…, rk_test_…; None if it has none."""
     kind, _, rest = api_key.partition("_")
     mode = rest.partition("_")[0] if kind in ("sk", "rk") else ""
     return {"live": True, "test": False}.get(mode)
 
 
 def check_postgres_url(url: str) -> None:
-    """Raise SettingsError for what is no connection string, without repeating it: there is a password in it."""
+    """Raise SettingsError if the text is not a connection string, without repeating it, because it has a password."""
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise SettingsError(
-            "POSTGRES_URL is no connection string: write postgresql://user:password@host:port/database, "
+            "POSTGRES_URL is not a connection string: write postgresql://user:password@host:port/database, "
             "special characters of the password percent-encoded"
         ) from None
 

@@ -1,4 +1,4 @@
-"""A key → a client of Stripe with our time-outs. Each errand and each reader has one of its own."""
+"""A key → a client of Stripe with our time-outs. Each job and each reader has its own."""
 
 from uuid import UUID, uuid5
 
@@ -8,7 +8,7 @@ import stripe
 def stripe_client(
     api_key: str, api_base: str | None, timeout_seconds: float, retries: int = 0
 ) -> stripe.StripeClient:
-    """`api_base` None: Stripe itself. Without `retries` an attempt is one request, and whoever asks tries again."""
+    """`api_base` None: Stripe itself. Without `retries` an attempt is one request, and the caller retries."""
     return stripe.StripeClient(
         api_key,
         base_addresses={"api": api_base} if api_base else None,
@@ -18,5 +18,7 @@ def stripe_client(
 
 
 def key_of_step(key: UUID, step: str) -> str:
-    """An Idempotency-Key for a request beside the one that has `key` itself: the same each time, and no other row's."""
+    """An Idempotency-Key for a further request of the row that has `key`: always the same, and different for other
+    rows.
+    """
     return str(uuid5(key, step))

@@ -1,5 +1,5 @@
-"""The administrator's dashboard: pages on loopback that read as `service_role` and write by the functions of the CLI.
+"""The administrator's dashboard: pages on 127.0.0.1 that read as `service_role` and write with the CLI's functions.
 
-till dashboard ─▶ serve.py ─▶ app.py ─▶ guard.py (who asks) ─▶ one module for each topic ─▶ templates
-                                                                └─▶ actions.py (what is written)
+till dashboard ─▶ serve.py ─▶ app.py ─▶ guard.py (access) ─▶ one module for each topic ─▶ templates
+                                                             └─▶ actions.py (writes)
 """

@@ -1,4 +1,4 @@
-"""Accounts → a search, and for each all that it has: balance, ledger, lots, holds, subscriptions, payments."""
+"""Accounts → a search, and a page for each: balance, ledger, lots, holds, subscriptions, payments."""
 
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from cli.dashboard import charts
-from cli.dashboard.books import first
+from cli.dashboard.database import first
 from cli.dashboard.paging import PAGE_ROWS, cursor, pages
-from cli.dashboard.render import books, number, page, waiting
+from cli.dashboard.render import database, number, page, waiting
 from cli.database import rows
 
 CHART_DAYS = 90
@@ -50,7 +50,7 @@ _ACCOUNT: LiteralString = """
     where accounts.id = %(id)s
 """
 
-# The level at each day's end, from today's balance backwards; the movements come from an index.
+# The balance at each day's end, from today's balance backwards; the movements come from an index.
 _LEVELS: LiteralString = """
     with moved as (
         select (occurred_at at time zone 'utc')::date as day, sum(amount) as net
@@ -116,9 +116,9 @@ _PARTS: dict[str, LiteralString] = {
 
 
 def search(request: Request) -> Response:
-    """What was searched for, else the newest; one that an id names is opened at once."""
+    """The results of a search, or else the newest accounts; an id opens its account at once."""
     text = request.query_params.get("q", "").strip()
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         if text:
             found, following = rows(conn, _FOUND, {"search": text, "limit": PAGE_ROWS}), None
@@ -139,7 +139,7 @@ def show(request: Request) -> Response:
         "limit": ROWS_MAX,
         "before": int(before) if before.isdecimal() and len(before) < 19 else None,
     }
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         account = first(conn, _ACCOUNT, asked)
         if account is None:
@@ -158,7 +158,7 @@ def show(request: Request) -> Response:
         entries=shown,
         following=shown[-1]["id"] if len(entries) > PAGE_ROWS else None,
         is_first=asked["before"] is None,
-        # Sent with the form: a double click adjusts once.
+        # Sent with the form, so that a double click adjusts once.
         key=f"dashboard:{uuid4()}",
         **parts,
         **common,

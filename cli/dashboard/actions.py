@@ -1,6 +1,6 @@
-"""A form → one call of the function that the CLI calls, and back to the page it came from.
+"""A form → one call of the function that the CLI calls, then back to the page of the form.
 
-Whatever takes money or credits away is asked about first, on a page of its own: that needs no script.
+Actions that remove money or credits are confirmed first, on a separate page that works without scripts.
 """
 
 import re
@@ -14,16 +14,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from cli.dashboard.books import first
-from cli.dashboard.render import books, money, page, waiting
-from cli.dashboard.session import Told
+from cli.dashboard.database import first
+from cli.dashboard.render import database, money, page, waiting
+from cli.dashboard.session import Flash
 from cli.database import call, refusal, rows
 
 RETRIES_MAX = 500
 
 
 def freeze(request: Request) -> Response:
-    """An account can't spend from now on."""
+    """Freeze an account."""
     account_id = request.path_params["account_id"]
     return _do(
         request, "freeze_account", "The account is frozen.", account_id=account_id, reason=_reason(request)
@@ -31,7 +31,7 @@ def freeze(request: Request) -> Response:
 
 
 def unfreeze(request: Request) -> Response:
-    """An account can spend again."""
+    """Unfreeze an account."""
     account_id = request.path_params["account_id"]
     return _do(
         request,
@@ -43,17 +43,20 @@ def unfreeze(request: Request) -> Response:
 
 
 def adjust(request: Request) -> Response:
-    """Credits by hand; what takes some is asked about first."""
+    """Adjust a balance; removing credits is confirmed first."""
     form = request.state.form
     account_id: UUID = request.path_params["account_id"]
     text = form.get("amount", "").replace(",", "").replace("−", "-")
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not int(text):
-        return _back(request, "bad", "Give a whole number of credits; with a minus sign to take them.")
+        return _back(request, "bad", "Enter a whole number of credits, with a minus sign to remove them.")
     amount = int(text)
     if amount < 0 and "confirmed" not in form:
         question = f"Take {-amount:,} credits from this account?"
         return _ask(
-            request, question, "They are gone at once; give them back by another adjustment.", "Take them"
+            request,
+            question,
+            "They are removed at once. To undo, add them with another adjustment.",
+            "Take them",
         )
     verb = "given" if amount > 0 else "taken"
     return _do(
@@ -68,9 +71,9 @@ def adjust(request: Request) -> Response:
 
 
 def resolve(request: Request) -> Response:
-    """A warning is closed, or taken up again."""
+    """Close or reopen a warning."""
     decision = request.state.form.get("decision", "")
-    done = {"resolved": "Resolved.", "dismissed": "Dismissed: no fraud.", "open": "Open again."}
+    done = {"resolved": "Resolved.", "dismissed": "Dismissed: no fraud.", "open": "Reopened."}
     return _do(
         request,
         "resolve_fraud_warning",
@@ -82,7 +85,7 @@ def resolve(request: Request) -> Response:
 
 
 def note(request: Request) -> Response:
-    """A line beside a warning."""
+    """Add a note to a warning."""
     return _do(
         request,
         "note_fraud",
@@ -93,10 +96,10 @@ def note(request: Request) -> Response:
 
 
 def refund(request: Request) -> Response:
-    """The charge of a warning goes back; asked about first."""
+    """Refund the charge of a warning; confirmed first."""
     warning_id = request.path_params["warning_id"]
     if _reason(request) and "confirmed" not in request.state.form:
-        with books(request).reading() as conn:
+        with database(request).reading() as conn:
             charge = first(
                 conn,
                 "select amount - amount_refunded as amount, currency from billing.payments "
@@ -105,30 +108,30 @@ def refund(request: Request) -> Response:
                 {"id": warning_id},
             )
         if charge is None:
-            return _back(request, "bad", "Its charge is not known here. Look at it in Stripe's Dashboard.")
+            return _back(request, "bad", "Its charge is not in the database. See it in Stripe's Dashboard.")
         amount = money(charge["amount"], charge["currency"])
         return _ask(
-            request, f"Refund {amount}?", "Money that went back can't be fetched back. Its credits go with it.",
+            request, f"Refund {amount}?", "Refunds can't be undone. The credits of the payment are revoked.",
             f"Refund {amount}",
         )  # fmt: skip
     return _do(
         request,
         "refund_fraud_warning",
-        "The worker asks Stripe for the refund.",
+        "The worker sends the refund to Stripe.",
         stripe_early_fraud_warning_id=warning_id,
         reason=_reason(request),
     )
 
 
 def undo(request: Request) -> Response:
-    """A freeze, or what Stripe was not asked for yet."""
+    """Undo a freeze, or an action that was not sent to Stripe yet."""
     return _do(request, "undo_fraud_action", "Undone.", id=request.path_params["id"], reason=_reason(request))
 
 
 def review(request: Request) -> Response:
-    """Held credits are given, or kept back for good."""
+    """Approve or refuse credits under review."""
     decision = request.state.form.get("decision", "")
-    done = {"approve": "The credits were given.", "refuse": "The credits are kept back."}
+    done = {"approve": "The credits were granted.", "refuse": "The credits were refused."}
     return _do(
         request,
         "review_held_credits",
@@ -140,21 +143,19 @@ def review(request: Request) -> Response:
 
 
 def retry(request: Request) -> Response:
-    """An event goes back to the queue."""
+    """Requeue an event."""
     event_id = request.path_params["event_id"]
 
     def call_it(conn: Any) -> str:
         [found] = call(conn, "billing.retry_stripe_event", event_id=event_id)
         status = found["retry_stripe_event"]
-        return (
-            "It is in the queue again." if status == "queued" else f"It is {status}, and was left as it is."
-        )
+        return "Queued again." if status == "queued" else f"It is {status}; nothing was changed."
 
     return _write(request, call_it)
 
 
 def retry_all(request: Request) -> Response:
-    """All dead or parked events go back to the queue, oldest first."""
+    """Requeue all dead or parked events, oldest first."""
     status = request.state.form.get("status", "")
     if status not in ("dead", "parked"):
         raise HTTPException(404)
@@ -166,18 +167,22 @@ def retry_all(request: Request) -> Response:
             "from billing.stripe_events where status = %(status)s order by received_at limit %(limit)s) as events",
             {"status": status, "limit": RETRIES_MAX},
         )
-        more = " There may be more: once again takes the next." if len(found) == RETRIES_MAX else ""
-        return f"{len(found):,} event{'s are' if len(found) != 1 else ' is'} in the queue again.{more}"
+        more = (
+            " There may be more: press the button again for the next ones."
+            if len(found) == RETRIES_MAX
+            else ""
+        )
+        return f"{len(found):,} event{'s are' if len(found) != 1 else ' is'} queued again.{more}"
 
     return _write(request, call_it)
 
 
 def retry_notification(request: Request) -> Response:
-    """A notification that could not be delivered is tried again."""
+    """Retry a notification that could not be delivered."""
 
     def call_it(conn: Any) -> str:
         call(conn, "billing.retry_notification", notification_id=request.path_params["id"])
-        return "It is tried again."
+        return "It will be sent again."
 
     return _write(request, call_it)
 
@@ -213,7 +218,7 @@ def _do(request: Request, function: str, done: str, **arguments: Any) -> Respons
 
 def _write(request: Request, call_it: Callable[[Any], str]) -> Response:
     try:
-        with books(request).writing() as conn:
+        with database(request).writing() as conn:
             done = call_it(conn)
     except psycopg.Error as error:
         if error.sqlstate is None:
@@ -223,20 +228,20 @@ def _write(request: Request, call_it: Callable[[Any], str]) -> Response:
 
 
 def _back(request: Request, mood: Any, text: str) -> Response:
-    request.app.state.session.tell(Told(mood, text))
+    request.app.state.session.flash(Flash(mood, text))
     return RedirectResponse(_origin(request), 303)
 
 
 def _origin(request: Request) -> str:
-    """The page that the form was on: a path of ours, never another place."""
+    """The page of the form: a path of the dashboard, never another address."""
     path = request.state.form.get("back", "")
     return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
 
 
 def _ask(request: Request, question: str, consequence: str, answer: str) -> Response:
-    """The same form once more, with a question."""
+    """The same form again, with a question."""
     fields = {name: value for name, value in request.state.form.items() if name != "csrf"}
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
     return page(
         request, "confirm.jinja", title=question, consequence=consequence, answer=answer, fields=fields,

@@ -1,4 +1,4 @@
-"""Routes and what goes wrong → the ASGI application."""
+"""Routes and error pages → the ASGI application."""
 
 import logging
 from collections.abc import AsyncGenerator
@@ -27,7 +27,7 @@ from cli.dashboard import (
     subscriptions,
     worker,
 )
-from cli.dashboard.books import Books
+from cli.dashboard.database import ServiceDatabase
 from cli.dashboard.guard import Guard, is_open
 from cli.dashboard.render import Renderer, page
 from cli.dashboard.session import Session
@@ -55,16 +55,16 @@ log = logging.getLogger("uvicorn.error")
 
 
 def create_app(
-    books: Books, session: Session, *, port: int, actor: str, metrics_url: str | None = None
+    database: ServiceDatabase, session: Session, *, port: int, actor: str, metrics_url: str | None = None
 ) -> ASGIApp:
-    """The dashboard of one browser; `actor` is who decides."""
+    """The dashboard of one browser; `actor` is recorded with decisions."""
     renderer = Renderer(session, actor)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        books.open()
+        database.open()
         yield
-        books.close()
+        database.close()
 
     app = Starlette(
         routes=[
@@ -81,7 +81,7 @@ def create_app(
         },
         lifespan=lifespan,
     )
-    app.state.books = books
+    app.state.database = database
     app.state.session = session
     app.state.renderer = renderer
     app.state.actor = actor
@@ -100,7 +100,7 @@ def _lost(request: Request, error: Exception) -> Response:
     known = {
         404: (
             "Nothing is here",
-            "It may have been a typing mistake: search for the account, or choose from the menu.",
+            "Check the address, search for the account, or choose from the menu.",
         )
     }
     title, advice = known.get(error.status_code, (f"Refused ({error.status_code})", str(error.detail)))
@@ -109,19 +109,19 @@ def _lost(request: Request, error: Exception) -> Response:
 
 def _away(request: Request, error: Exception) -> Response:
     if isinstance(error, psycopg.Error) and error.sqlstate and not error.sqlstate.startswith(("57P", "08")):
-        return _refused(request, error)  # it does answer, and says no
-    log.warning("Postgres is away: %s", type(error).__name__)
+        return _refused(request, error)  # Postgres answers, with an error
+    log.warning("Postgres is not available: %s", type(error).__name__)
     return page(
         request, "message.jinja", http_status=503, title="Postgres does not answer",
-        advice="Check that it runs and that POSTGRES_URL leads to it, then load this page again.",
+        advice="Check that it runs and that POSTGRES_URL is correct, then reload this page.",
     )  # fmt: skip
 
 
 def _broken(request: Request, _: Exception) -> Response:
-    # Whoever handles this last logs the traceback.
+    # The last handler logs the traceback.
     return page(
         request, "message.jinja", http_status=500, title="Something is wrong with this page",
-        advice="It is our mistake. What happened is in the output of `till dashboard`.",
+        advice="This is a bug. The output of `till dashboard` has the error.",
     )  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def _refused(request: Request, error: Exception) -> Response:
     ):
         advice = "The database has no billing schema of this version: run `supabase db push`."
     elif isinstance(error, psycopg.errors.QueryCanceled):
-        advice = "It took too long. Narrow the search, or look at a shorter time."
+        advice = "The query took too long. Narrow the search or the time range."
     else:
         advice = refusal(error)
     return page(request, "message.jinja", http_status=500, title="Postgres refused", advice=advice)

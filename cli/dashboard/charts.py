@@ -1,6 +1,6 @@
-"""Figures over time → the geometry of a picture, in hundredths of its width and height.
+"""Figures over time → the geometry of a chart, in hundredths of its width and height.
 
-Shapes are stretched to whatever room there is; the words around them are HTML, so they keep their size on a phone.
+Shapes are stretched to the available space; the labels around them are HTML, so they keep their size on a phone.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ Write = Callable[[int], str]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One moment or day; `minus` is the part of the day that went back."""
+    """One point in time or day; `minus` is the returned part of the day's amount."""
 
     at: date | datetime
     value: int
@@ -34,7 +34,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a pointer finds what a figure says."""
+    """The area in which a pointer shows a figure."""
 
     x: float
     width: float
@@ -43,7 +43,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture. `scale` are the marks of the upright axis from the top, `ends` the first and the last day."""
+    """A chart. `scale`: the marks of the y axis from the top; `ends`: the first and the last day."""
 
     kind: str
     scale: list[str]
@@ -60,7 +60,7 @@ class Chart:
 
 
 def line(figures: Sequence[Figure], *, write: Write, name: str) -> Chart | None:
-    """A level over time, a step wherever it changes. None where there is nothing to draw."""
+    """A value over time, with a step at each change. None if there is nothing to draw."""
     if len(figures) < 2:
         return None
     bottom, top = _bounds([figure.value for figure in figures])
@@ -87,7 +87,7 @@ def line(figures: Sequence[Figure], *, write: Write, name: str) -> Chart | None:
 
 
 def bars(figures: Sequence[Figure], *, write: Write, names: tuple[str, str]) -> Chart | None:
-    """What came, and in front of it what went back, day by day. None where there is nothing to draw."""
+    """The amount of each day, and in front of it the returned amount. None if there is nothing to draw."""
     if not any(figure.value or figure.minus for figure in figures):
         return None
     bottom, top = _bounds([max(figure.value, figure.minus) for figure in figures])
@@ -125,7 +125,7 @@ def _bounds(values: Sequence[int]) -> tuple[int, int]:
     unit = _round_up(max(top, -bottom, 1))
     if not bottom:
         return 0, unit
-    # As many halves of the unit as are needed on either side of zero.
+    # As many half units as are needed above and below zero.
     half = unit // 2
     return bottom // half * half, -(-top // half) * half
 

@@ -33,9 +33,9 @@ def dashboard(
 ) -> None:
     """Open the administrator's dashboard in a browser: fraud, disputes, accounts, revenue, the inbox. Ctrl-C ends it.
 
-    Reads POSTGRES_URL, and WORKER_METRICS_URL if the worker's figures are to be shown. The address works once.
+    Reads POSTGRES_URL, and WORKER_METRICS_URL to show the worker's metrics. The address works once.
     """
-    # A web server is nothing that the other commands should load.
+    # Other commands need not load a web server.
     from cli.dashboard import serve
     from cli.dashboard.session import Session
 
@@ -52,7 +52,7 @@ def dashboard(
 
 @contextmanager
 def _page_that_leads_to(link: str) -> Generator[Path]:
-    """What a browser opens is an argument of its process, which everybody on this machine can read."""
+    """A page that redirects: all users of the machine can read the arguments of the browser's process."""
     with TemporaryDirectory(prefix="till-dashboard-") as directory:
         page = Path(directory) / "open.html"
         with open(page, "w", encoding="utf-8", opener=private) as file:

@@ -1,4 +1,4 @@
-"""Disputes → what is contested, until when it can be answered, and what that has frozen."""
+"""Disputes → the contested amounts, the deadlines for evidence, and the frozen credits."""
 
 from typing import LiteralString
 
@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cli.dashboard.paging import PAGE_ROWS, cursor, pages
-from cli.dashboard.render import books, page, waiting
+from cli.dashboard.render import database, page, waiting
 from cli.database import rows
 
 _DISPUTES: LiteralString = """
@@ -35,7 +35,7 @@ _DISPUTES: LiteralString = """
 def show(request: Request) -> Response:
     """The list."""
     open_only = request.query_params.get("show") == "open"
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         found = rows(conn, _DISPUTES, {"open_only": open_only, "limit": PAGE_ROWS + 1} | cursor(request))
     shown, following = pages(found, "disputed_at", "stripe_dispute_id")

@@ -1,4 +1,4 @@
-"""Early fraud warnings, reviews and held credits → the queue, and each case with what may be done about it."""
+"""Early fraud warnings, reviews and credits under review → the queue, and each case with its actions."""
 
 from typing import LiteralString
 
@@ -6,9 +6,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cli.dashboard.books import first
+from cli.dashboard.database import first
 from cli.dashboard.paging import PAGE_ROWS, cursor, pages
-from cli.dashboard.render import books, page, waiting
+from cli.dashboard.render import database, page, waiting
 from cli.database import rows
 
 STATUSES = ("open", "resolved", "dismissed", "all")
@@ -103,7 +103,7 @@ def warnings(request: Request) -> Response:
     status = request.query_params.get("status", "open")
     if status not in STATUSES:
         raise HTTPException(404)
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         found = rows(conn, _WARNINGS, {"status": status, "limit": PAGE_ROWS + 1} | cursor(request))
         dry_run = first(conn, "select value from billing.installation() where name = 'fraud_dry_run'", {})
@@ -117,7 +117,7 @@ def warnings(request: Request) -> Response:
 def show(request: Request) -> Response:
     """One case."""
     warning_id = request.path_params["warning_id"]
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         case = first(conn, _CASE, {"warning_id": warning_id})
         if case is None:
@@ -141,17 +141,17 @@ def show(request: Request) -> Response:
 
 
 def reviews(request: Request) -> Response:
-    """Radar's reviews: decided in Stripe, seen here."""
-    with books(request).reading() as conn:
+    """Radar's reviews; decisions are made in Stripe."""
+    with database(request).reading() as conn:
         common = waiting(conn)
         found = rows(conn, _REVIEWS, {"limit": PAGE_ROWS})
     return page(request, "reviews.jinja", found=found, **common)
 
 
 def held(request: Request) -> Response:
-    """Initial and trial credits that wait, because the card was seen on another account."""
+    """Initial and trial credits under review, because the card was seen on another account."""
     status = request.query_params.get("status", "pending")
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         found = rows(conn, _HELD, {"status": status, "limit": PAGE_ROWS})
     return page(request, "held.jinja", found=found, status=status, **common)

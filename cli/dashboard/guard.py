@@ -1,7 +1,7 @@
-"""A request → let through, or refused: who asks, under which name, from which page; and the headers of every answer.
+"""A request → allowed or refused: by its cookie, Host header and origin; and the headers of every response.
 
-A page on loopback has neighbours: every page that the browser has open can send requests to it. What they lack is the
-cookie (SameSite), the page's origin, and the token that our forms carry; all three are asked for.
+Every page that the browser has open can send requests to 127.0.0.1. Such requests lack the cookie (SameSite), our
+Origin, and the token of our forms; all three are required.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ BODY_BYTES_MAX = 64 * 1024
 FIELDS_MAX = 50
 
 HEADERS = {
-    # Nothing of anybody else's, nothing inline: what a stranger writes into a name or a note stays text.
+    # Nothing from other servers and nothing inline: text in a name or a note stays text.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
@@ -27,7 +27,7 @@ HEADERS = {
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
-    # `no-referrer` would make browsers send `Origin: null` with our own forms.
+    # With `no-referrer`, browsers would send `Origin: null` with our own forms.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -38,18 +38,18 @@ Refuse = Callable[[int, str, str], Response]
 
 
 class Guard:
-    """The outermost layer. `refuse` makes a page of a status, a title and what to do next."""
+    """The outermost layer. `refuse` renders a page from a status, a title and advice."""
 
     def __init__(self, app: ASGIApp, session: Session, port: int, refuse: Refuse) -> None:
         self._app = app
         self._session = session
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-        # Cookies know no ports: without the port in its name, two dashboards would take each other's.
+        # Cookies do not depend on the port: without the port in its name, two dashboards would overwrite each other's.
         self._cookie = f"till_dashboard_{port}"
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
+        """Refuse the request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -59,10 +59,12 @@ class Guard:
 
     def _met(self, request: Request) -> Response | None:
         if request.headers.get("host", "") not in self._hosts:
-            # A name of a stranger that leads to loopback (DNS rebinding).
-            return PlainTextResponse("this is 127.0.0.1, and goes by no other name\n", 400)
+            # A foreign domain that resolves to loopback (DNS rebinding).
+            return PlainTextResponse("invalid Host header: use 127.0.0.1\n", 400)
         if "\0" in request.url.path or b"%00" in request.scope["query_string"]:
-            return PlainTextResponse("no address of ours has that in it\n", 400)  # nor could Postgres take it
+            return PlainTextResponse(
+                "invalid characters in the address\n", 400
+            )  # Postgres would refuse them too
         token = request.query_params.get("token")
         if request.method == "GET" and request.url.path == "/" and token:
             cookie = self._session.open(token)
@@ -76,8 +78,8 @@ class Guard:
             return None
         return self._refuse(
             401,
-            "This page is for whoever started it",
-            "Its address works once, in one browser. Start `till dashboard` again, and open what it prints.",
+            "You are not signed in",
+            "The address works once, in one browser. Run `till dashboard` again and open the address that it prints.",
         )
 
     async def _doubt(self, request: Request) -> Response | None:
@@ -85,15 +87,15 @@ class Guard:
             return None
         form = await _form_of(request)
         if form is None:
-            return self._refuse(413, "That is too much", "Write less.")
+            return self._refuse(413, "Request body too large", "Write less.")
         host = request.headers["host"]
         if request.headers.get("origin") != f"http://{host}" or not self._session.vouches_for(
             form.get("csrf")
         ):
             return self._refuse(
                 403,
-                "That did not come from a page of this dashboard",
-                "Nothing was done. Go back and try again.",
+                "The request did not come from this dashboard",
+                "Nothing was changed. Go back and try again.",
             )
         request.state.form = form
         return None
@@ -103,12 +105,12 @@ class Guard:
 
 
 def is_open(path: str) -> bool:
-    """What is answered to anybody, and so says nothing of the books."""
+    """Paths without a cookie: they show no data."""
     return path == "/ready" or path.startswith("/static/")
 
 
 async def _form_of(request: Request) -> dict[str, str] | None:
-    """The fields of a form; None where it is larger than any of ours."""
+    """The fields of a form; None if it is larger than any of ours."""
     body = b""
     async for chunk in request.stream():
         body += chunk

@@ -1,4 +1,4 @@
-"""The inbox of Stripe events → what came, what became of it, and what needs a person."""
+"""The inbox of Stripe events → received events, their outcome, and dead letters."""
 
 import json
 from typing import LiteralString
@@ -7,12 +7,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cli.dashboard.books import first
+from cli.dashboard.database import first
 from cli.dashboard.paging import PAGE_ROWS, cursor, pages
-from cli.dashboard.render import books, page, waiting
+from cli.dashboard.render import database, page, waiting
 from cli.database import rows
 
-# Those that an index finds; `till events list` has the others.
+# Statuses with an index; `till events list` has the others.
 STATUSES = ("all", "dead", "parked")
 
 _EVENTS: LiteralString = """
@@ -38,7 +38,7 @@ def events(request: Request) -> Response:
     if status not in STATUSES:
         raise HTTPException(404)
     kind = request.query_params.get("type", "").strip()
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         counts = {each["status"]: each["number"] for each in rows(conn, _SET_ASIDE, {})}
         found = rows(
@@ -52,9 +52,9 @@ def events(request: Request) -> Response:
 
 
 def show(request: Request) -> Response:
-    """One event: what became of it, and its body."""
+    """One event: its outcome and its body."""
     event_id = request.path_params["event_id"]
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         event = first(
             conn, "select * from billing.stripe_events where stripe_event_id = %(id)s", {"id": event_id}
@@ -65,7 +65,7 @@ def show(request: Request) -> Response:
 
 
 def _pretty(payload: str) -> str:
-    """Indented where it is JSON; a body that is not is why some events are dead."""
+    """Indented if it is JSON; some events are dead because their body is not."""
     try:
         return json.dumps(json.loads(payload), indent=2, ensure_ascii=False)
     except ValueError:

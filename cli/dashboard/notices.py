@@ -1,4 +1,4 @@
-"""The outbox → what people were told, are to be told, and could not be told."""
+"""The outbox → sent, waiting and failed notifications."""
 
 from typing import LiteralString
 
@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cli.dashboard.paging import PAGE_ROWS
-from cli.dashboard.render import books, page, waiting
+from cli.dashboard.render import database, page, waiting
 from cli.database import rows
 
 STATUSES = ("all", "queued", "sending", "delivered", "digested", "skipped", "dead")
@@ -33,7 +33,7 @@ def show(request: Request) -> Response:
     before = request.query_params.get("before", "")
     if status not in STATUSES:
         raise HTTPException(404)
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         found = rows(
             conn,

@@ -1,4 +1,4 @@
-"""The whole → one page: what came in, what is owed in credits, what waits for somebody."""
+"""Overview → revenue, credit liability, and what needs attention."""
 
 from typing import Any, LiteralString
 
@@ -6,13 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cli.dashboard import charts
-from cli.dashboard.books import first
-from cli.dashboard.render import books, money, number, page, waiting
+from cli.dashboard.database import first
+from cli.dashboard.render import database, money, number, page, waiting
 from cli.database import Connection, Row, row, rows
 
 DAYS = (30, 90, 365)
 
-# Money by the day it was paid, and by the day it went back.
+# Payments by their day, and refunds by theirs.
 _REVENUE: LiteralString = """
     with days as (
         select day::date as day from generate_series(
@@ -47,7 +47,7 @@ _CURRENCIES: LiteralString = """
     group by currency order by count(*) desc, currency
 """
 
-# From today's balances backwards: only what moved since is added up.
+# From today's balances backwards: adds up only later movements.
 _LIABILITY: LiteralString = """
     with moved as (
         select (occurred_at at time zone 'utc')::date as day, sum(amount) as net,
@@ -91,7 +91,7 @@ _LAST_EVENT: LiteralString = """
 def show(request: Request) -> Response:
     """The first page."""
     days = _days(request)
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         asked = {"now": common["now"], "days": days}
         currencies = rows(conn, _CURRENCIES, asked)
@@ -133,7 +133,7 @@ def show(request: Request) -> Response:
 
 
 def _alerts(conn: Connection) -> list[Row]:
-    """The newest of what waits for a decision."""
+    """The newest open warnings."""
     return list(
         rows(
             conn,
@@ -153,7 +153,7 @@ def _days(request: Request) -> int:
 
 
 def _currency(request: Request, currencies: Any) -> str:
-    """The one asked for, else the one with most payments."""
+    """The requested currency, or else the one with the most payments."""
     known = [each["currency"] for each in currencies]
     wanted = request.query_params.get("currency", "")
     return wanted if wanted in known else known[0] if known else "usd"

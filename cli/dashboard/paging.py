@@ -1,6 +1,6 @@
-"""Rows in the order of a moment and an id → pages, each beginning after the last row of the one before.
+"""Rows in the order of a time and an id → pages, each after the last row of the previous one.
 
-A cursor finds its place in an index; an offset would count its way there, and miss what came in meanwhile.
+An index finds a cursor's place; an offset would have to count, and would skip rows when new ones arrive.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ _FIRST = {"before_at": None, "before_id": None}
 
 
 def cursor(request: Request, kind: type = str) -> dict[str, Any]:
-    """Where the page begins, as `before_at` and `before_id`; at the newest row where nothing (sensible) is said.
+    """Where the page begins, as `before_at` and `before_id`; the newest rows if the query has no valid cursor.
 
-    Queries say: `%(before_at)s::timestamptz is null or (at, id) < (%(before_at)s, %(before_id)s)`.
+    Queries use: `%(before_at)s::timestamptz is null or (at, id) < (%(before_at)s, %(before_id)s)`.
     """
     at, _, row_id = request.query_params.get("before", "").partition("~")
     try:
@@ -28,7 +28,7 @@ def cursor(request: Request, kind: type = str) -> dict[str, Any]:
 
 
 def pages(found: Sequence[Row], at: str, row_id: str) -> tuple[Sequence[Row], str | None]:
-    """What fits on the page of PAGE_ROWS + 1 rows that were asked for, and the cursor of the next page."""
+    """The rows of the page, of the PAGE_ROWS + 1 that were read, and the cursor of the next page."""
     if len(found) <= PAGE_ROWS:
         return found, None
     shown = found[:PAGE_ROWS]

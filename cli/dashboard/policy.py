@@ -1,11 +1,11 @@
-"""The settings, the fraud policy and the catalogue → one page to read; they are changed in SQL and in Stripe."""
+"""The settings, the fraud policy and the catalogue → one page; they are changed in SQL and in Stripe."""
 
 from typing import LiteralString
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cli.dashboard.render import books, page, waiting
+from cli.dashboard.render import database, page, waiting
 from cli.database import rows
 
 _POLICIES: LiteralString = """
@@ -27,8 +27,8 @@ _PACKS: LiteralString = """
 
 
 def show(request: Request) -> Response:
-    """What this installation is told by its owner."""
-    with books(request).reading() as conn:
+    """The settings of this installation."""
+    with database(request).reading() as conn:
         common = waiting(conn)
         values = {
             "settings": rows(conn, "select * from billing.installation()", {}),

@@ -1,4 +1,4 @@
-"""A template and values → a page; and how amounts, moments and states are written on all of them."""
+"""A template and values → a page; the formats of amounts, times and states."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from cli.dashboard.books import Books
+from cli.dashboard.database import ServiceDatabase
 from cli.dashboard.session import Session
 from cli.database import Connection, row
 from worker.money import money_text
@@ -29,7 +29,7 @@ LINKS = (
     ("/settings", "Settings", None),
 )
 
-# What a state means for who looks: something to do, all is well, going on, over.
+# The colour of a state: needs action, good, in progress, over.
 _MOODS = {
     "bad": "open dead failed highest needs_response appeal_needs_response past_due unpaid frozen lost uncollectible",
     "good": "applied active succeeded done delivered paid won resolved approved captured normal complete",
@@ -37,7 +37,7 @@ _MOODS = {
 }
 MOODS = {state: mood for mood, states in _MOODS.items() for state in states.split()}
 
-# What waits for somebody, on every page. Each is answered from an index of just those rows.
+# Counts for the menu of every page, each from a partial index.
 _WAITING = """
     select
         (select count(*) from billing.fraud_warnings where status = 'open') as open_warnings,
@@ -52,20 +52,20 @@ _WAITING = """
 
 
 class Renderer:
-    """The templates, and what every page of this dashboard has in common."""
+    """The templates, and the common parts of all pages."""
 
     def __init__(self, session: Session, actor: str) -> None:
         self._session = session
         self._actor = actor
 
     def bare(self, status: int, title: str, advice: str) -> Response:
-        """A page for whom we know nothing of: no menu, no figures."""
+        """A page without a menu and data, for browsers that are not signed in."""
         return HTMLResponse(
             _templates().get_template("bare.jinja").render(title=title, advice=advice), status
         )
 
     def full(self, request: Request, template: str, status: int, values: Mapping[str, Any]) -> Response:
-        """A page with the menu. A page that refreshes itself leaves what is to be told to the next whole one."""
+        """A page with the menu. A page that refreshes itself leaves messages to the next complete one."""
         is_refresh = "x-refresh" in request.headers
         html = (
             _templates()
@@ -73,7 +73,7 @@ class Renderer:
             .render(
                 actor=self._actor,
                 csrf=self._session.csrf,
-                told=[] if is_refresh else self._session.take_told(),
+                flashes=[] if is_refresh else self._session.take_flashes(),
                 links=LINKS,
                 path=request.url.path,
                 query=request.query_params,
@@ -90,13 +90,13 @@ def page(request: Request, template: str, *, http_status: int = 200, **values: A
     return renderer.full(request, template, http_status, values)
 
 
-def books(request: Request) -> Books:
+def database(request: Request) -> ServiceDatabase:
     """The database of this dashboard."""
-    return request.app.state.books
+    return request.app.state.database
 
 
 def waiting(conn: Connection) -> dict[str, Any]:
-    """What every page knows: how much waits for somebody, and the time of billing."""
+    """For every page: how much needs attention, and billing time."""
     found = row(conn, _WAITING, {})
     return {"waiting": found, "now": found["now"]}
 
@@ -135,7 +135,7 @@ def fraud(kind: str) -> str:
 
 
 def signed(value: Any) -> str:
-    """`12345` → `+12,345`, with a minus sign of a figure's width."""
+    """`12345` → `+12,345`, with a minus sign as wide as a digit."""
     return "" if value is None else f"{int(value):+,}".replace("-", "−")
 
 
@@ -162,7 +162,7 @@ def setting(value: Any) -> str:
 
 
 def badge(state: Any, mood: str | None = None) -> Markup:
-    """A state as a coloured word."""
+    """A state as a coloured label."""
     if state is None:
         return Markup("")
     return Markup('<span class="badge {}">{}</span>').format(
@@ -171,7 +171,7 @@ def badge(state: Any, mood: str | None = None) -> Markup:
 
 
 def moment(at: datetime | None) -> Markup:
-    """A moment, in UTC; the whole of it in the title."""
+    """A time, in UTC; in full in the title."""
     if at is None:
         return Markup("")
     at = at.astimezone(UTC)
@@ -190,7 +190,7 @@ def day(at: datetime | date | None) -> str:
 
 
 def ago(at: datetime | None, now: datetime) -> Markup:
-    """How long ago, or how long until; the moment itself in the title."""
+    """How long ago, or how long until; the time itself in the title."""
     if at is None:
         return Markup("")
     span = abs(now - at)

@@ -9,7 +9,7 @@ import uvicorn
 
 from cli.call import actor_or_user
 from cli.dashboard.app import create_app
-from cli.dashboard.books import Books
+from cli.dashboard.database import ServiceDatabase
 from cli.dashboard.session import Session
 from cli.database import setting
 from cli.output import CliError
@@ -20,8 +20,8 @@ GRACE_SECONDS = 3
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on loopback and nowhere else; 0 takes a free port."""
-    # Named as TCP: asyncio switches Nagle off only where it sees so.
+    """A socket on loopback only; 0 selects a free port."""
+    # Created as TCP, because asyncio disables Nagle only then.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -34,9 +34,11 @@ def listen(port: int) -> socket.socket:
 
 
 def server(listener: socket.socket, session: Session, *, postgres_url: str, actor: str) -> uvicorn.Server:
-    """What serves the dashboard on this socket, once it is run."""
+    """The server for this socket."""
     port = listener.getsockname()[1]
-    app = create_app(Books(postgres_url), session, port=port, actor=actor, metrics_url=_metrics_url())
+    app = create_app(
+        ServiceDatabase(postgres_url), session, port=port, actor=actor, metrics_url=_metrics_url()
+    )
     # No access log: the first request has the token in its address.
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, ws="none",
@@ -52,25 +54,25 @@ def run(listener: socket.socket, session: Session, *, postgres_url: str, actor: 
 
 
 def address(port: int, token: str) -> str:
-    """What to open in a browser, once."""
+    """The address to open in a browser, once."""
     return f"http://{HOST}:{port}/?token={token}"
 
 
 def postgres_url() -> str:
-    """Where the books are."""
+    """The database's URL."""
     url = setting("POSTGRES_URL")
     check_postgres_url(url)
     return url
 
 
 def _metrics_url() -> str | None:
-    """Where the worker tells its figures, if anybody said."""
+    """The URL of the worker's metrics, if it is set."""
     with suppress(CliError):
         return setting("WORKER_METRICS_URL")
     return None
 
 
 def main() -> None:
-    """For the local stack, which tells the token that it has printed: `python -m cli.dashboard PORT`."""
+    """For the local stack, which prints the token: `python -m cli.dashboard PORT`."""
     session = Session(token=os.environ.pop("TILL_DASHBOARD_TOKEN"))
     run(listen(int(sys.argv[1])), session, postgres_url=postgres_url(), actor=actor_or_user(None))

@@ -1,4 +1,4 @@
-"""A one-time token → the cookie of one browser; what its forms carry; what it is told on its next page."""
+"""A one-time token → the cookie of one browser, the token of its forms, and messages for its next page."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ TOKEN_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A line that the next page begins with."""
+class Flash:
+    """A message at the top of the next page."""
 
     mood: Literal["good", "bad"]
     text: str
 
 
 def new_token() -> str:
-    """A token that nobody guesses."""
+    """A token that cannot be guessed."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
@@ -25,16 +25,17 @@ def new_token() -> str:
 class Session:
     """The one browser that this dashboard serves; it lives as long as the process.
 
-    `csrf` is what the forms of its pages carry: a cookie alone proves nothing, browsers send it with others' forms too.
+    `csrf` is the token in the forms of its pages: the cookie alone proves nothing, because browsers send it with
+    other sites' forms too.
     """
 
     token: str = field(default_factory=new_token, repr=False)
     csrf: str = field(default_factory=new_token, repr=False)
     _cookie: str | None = field(default=None, repr=False)
-    _told: list[Told] = field(default_factory=list[Told])
+    _flashes: list[Flash] = field(default_factory=list[Flash])
 
     def open(self, token: str) -> str | None:
-        """The cookie's value for the first who brings the token; None for everybody else."""
+        """The cookie's value for the first browser that brings the token; None for all others."""
         if self._cookie is not None or not _same(token, self.token):
             return None
         self._cookie = new_token()
@@ -45,17 +46,17 @@ class Session:
         return self._cookie is not None and cookie is not None and _same(cookie, self._cookie)
 
     def vouches_for(self, csrf: str | None) -> bool:
-        """Whether a form was made by a page of ours."""
+        """Whether a page of ours made the form."""
         return csrf is not None and _same(csrf, self.csrf)
 
-    def tell(self, told: Told) -> None:
-        """Have the next page begin with it."""
-        self._told.append(told)
+    def flash(self, message: Flash) -> None:
+        """Show a message on the next page."""
+        self._flashes.append(message)
 
-    def take_told(self) -> list[Told]:
-        """What is to be told, once."""
-        told, self._told = self._told, []
-        return told
+    def take_flashes(self) -> list[Flash]:
+        """The messages, once."""
+        flashes, self._flashes = self._flashes, []
+        return flashes
 
 
 def _same(given: str, ours: str) -> bool:

@@ -1,4 +1,4 @@
-"""Subscriptions → who pays for what, until when, and who is leaving."""
+"""Subscriptions → plans, periods and cancellations."""
 
 from typing import LiteralString
 
@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cli.dashboard.paging import PAGE_ROWS, cursor, pages
-from cli.dashboard.render import books, page, waiting
+from cli.dashboard.render import database, page, waiting
 from cli.database import rows
 
-# As they are listed; statuses of what never began come last.
+# In the order of the tabs; incomplete statuses come last.
 STATUSES = (
     "active", "trialing", "past_due", "unpaid", "paused", "canceled", "incomplete", "incomplete_expired"
 )  # fmt: skip
@@ -55,7 +55,7 @@ def show(request: Request) -> Response:
     """The list."""
     wanted = request.query_params.get("status", "")
     status = wanted if wanted in STATUSES else None
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         counts = {each["status"]: each["number"] for each in rows(conn, _COUNTS, {})}
         found = rows(conn, _SUBSCRIPTIONS, {"status": status, "limit": PAGE_ROWS + 1} | cursor(request))

@@ -1,4 +1,4 @@
-"""The queue, the inbox and the worker's own figures → whether events are being worked on, and how well."""
+"""The queue, the inbox and the worker's metrics → whether events are processed, and how fast."""
 
 from dataclasses import dataclass
 from typing import LiteralString
@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cli.dashboard import charts
-from cli.dashboard.books import first
-from cli.dashboard.render import books, number, page, waiting
+from cli.dashboard.database import first
+from cli.dashboard.render import database, number, page, waiting
 from cli.database import row, rows
 
 METRICS_TIMEOUT_SECONDS = 2
@@ -60,7 +60,7 @@ _PROOF: LiteralString = """
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the worker tells of itself since it started; `trouble` says why it tells nothing."""
+    """The worker's metrics since it started; `trouble` says why there are none."""
 
     numbers: dict[str, float]
     trouble: str | None = None
@@ -68,7 +68,7 @@ class Figures:
 
 def show(request: Request) -> Response:
     """The page."""
-    with books(request).reading() as conn:
+    with database(request).reading() as conn:
         common = waiting(conn)
         state = row(conn, "select * from billing.worker_state()", {})
         hours = rows(conn, _HOURS, {})
@@ -98,11 +98,9 @@ def show(request: Request) -> Response:
 
 def _figures(url: str | None) -> Figures:
     if url is None:
-        return Figures(
-            {}, "Set WORKER_METRICS_URL to the worker's /metrics, and its own figures are shown here."
-        )
+        return Figures({}, "Set WORKER_METRICS_URL to the worker's /metrics to show its metrics here.")
     try:
-        # Straight there: a proxy of the environment knows nothing of loopback.
+        # Without a proxy: one from the environment cannot reach loopback.
         with build_opener(ProxyHandler({})).open(url, timeout=METRICS_TIMEOUT_SECONDS) as answer:
             text = answer.read(METRICS_BYTES_MAX).decode("utf-8", "replace")
         samples = [

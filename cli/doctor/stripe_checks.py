@@ -14,7 +14,7 @@ from cli.database import Connection, rows
 from cli.doctor.findings import Finding, Result, Skipped
 from cli.webhook_endpoints import check as check_endpoints
 from cli.webhook_endpoints import events_of, newest_first
-from worker.account import ask, check_answer, check_mode, read_books
+from worker.account import ask, check_answer, check_mode, read_installation
 from worker.errors import WrongStripeKey
 from worker.settings import Settings, is_live
 
@@ -67,11 +67,11 @@ def key(conn: Connection, settings: Settings) -> Iterator[Finding]:
     if text.startswith("pk_"):
         yield Finding("stripe_key", "STRIPE_API_KEY is a publishable key", "export a restricted key (rk_…)")
         return
-    books = read_books(conn)
+    installation = read_installation(conn)
     try:
-        check_mode(text, books)
-        answer = ask(text, settings.stripe_api_base, books)
-        check_answer(answer, books.stripe_account_id)
+        check_mode(text, installation)
+        answer = ask(text, settings.stripe_api_base, installation)
+        check_answer(answer, installation.stripe_account_id)
     except WrongStripeKey as error:
         yield Finding("stripe_key", str(error), "export the key of this installation's account and mode")
     except stripe.AuthenticationError:

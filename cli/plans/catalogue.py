@@ -1,4 +1,4 @@
-"""Stripe's products and prices: read page by page with the Date of each answer, made once however often asked."""
+"""Stripe's products and prices: read page by page with the Date of each answer; created once, also after retries."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from worker.settings import Settings
 Body = dict[str, Any]
 ObjectKind = Literal["product", "price"]
 
-PAGE = 100  # the most that Stripe gives
+PAGE = 100  # Stripe's maximum
 REQUEST_TIMEOUT_SECONDS = 20
 REQUEST_RETRIES = 2
 KEYS_TRIED_MAX = 5
@@ -31,7 +31,7 @@ _PATHS: dict[ObjectKind, str] = {"product": "/v1/products", "price": "/v1/prices
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One object as Stripe answered it, and the Date of that answer."""
+    """One object as Stripe answered it, with the Date of the answer."""
 
     kind: ObjectKind
     body: Body
@@ -46,7 +46,7 @@ class Catalogue:
     prices: dict[str, Read] = field(default_factory=dict[str, Read])
 
     def __iter__(self) -> Iterator[Read]:
-        """Products first: what a price declares is completed by its product."""
+        """Products first, because they complete what their prices declare."""
         yield from self.products.values()
         yield from self.prices.values()
 
@@ -74,7 +74,7 @@ class StripeAccount:
         self._http.close()
 
     def read_catalogue(self, on_page: Callable[[int], None]) -> Catalogue:
-        """Every product and price. `on_page` is told how many objects a page had."""
+        """Every product and price. `on_page` is called with the number of objects of a page."""
         found = Catalogue()
         kinds: tuple[tuple[ObjectKind, dict[str, Read]], ...] = (
             ("product", found.products),
@@ -87,7 +87,7 @@ class StripeAccount:
         return found
 
     def read(self, kind: ObjectKind, stripe_id: str) -> Read | None:
-        """One object; None when it is gone."""
+        """One object; None if it was deleted."""
         try:
             body, as_of = self._get(f"{_PATHS[kind]}/{quote(stripe_id, safe='')}")
         except stripe.InvalidRequestError as error:
@@ -97,13 +97,13 @@ class StripeAccount:
         return None if body.get("deleted") else Read(kind, body, as_of)
 
     def create_product(self, params: ProductCreateParams) -> str:
-        """Make a product, once however often it is asked; returns its id."""
+        """Create a product, once even if repeated; returns its id."""
         return self._once(
             "product", params, lambda key: self._client.v1.products.create(params, {"idempotency_key": key})
         )
 
     def create_price(self, params: PriceCreateParams) -> str:
-        """Make a price, once however often it is asked; returns its id."""
+        """Create a price, once even if repeated; returns its id."""
         return self._once(
             "price", params, lambda key: self._client.v1.prices.create(params, {"idempotency_key": key})
         )
@@ -127,12 +127,12 @@ class StripeAccount:
             params["starting_after"] = members[-1]["id"]
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None) -> tuple[Body, datetime]:
-        # raw_request, for only the raw answer has both the Date and a body that the worker's normaliser reads.
+        # raw_request, because only the raw answer has both the Date and a body that the worker's normaliser reads.
         client: Any = self._client
         response = client.raw_request("get", path, **(params or {}))
         as_of = parsedate_to_datetime(response.headers["Date"])
         if as_of.tzinfo is None:
-            raise CliError(f"Stripe's answer has no Date that can be read: {response.headers['Date']}")
+            raise CliError(f"Stripe's answer has no readable Date header: {response.headers['Date']}")
         return response.data, as_of
 
     def _once(
@@ -152,7 +152,9 @@ class StripeAccount:
                 kind, made.id, params
             ):
                 return made.id
-        raise CliError("Stripe repeats an old answer instead of making anything: try again in 24 hours")
+        raise CliError(
+            "Stripe repeats the answer of an earlier request instead of creating anything: try again in 24 hours"
+        )
 
     def _stands(self, kind: ObjectKind, stripe_id: str, params: Mapping[str, Any]) -> bool:
         found = self.read(kind, stripe_id)
@@ -162,9 +164,9 @@ class StripeAccount:
 
 
 def stripe_settings() -> Settings:
-    """Which database and which Stripe: both of the environment, else both of the local stack of this directory.
+    """The database and Stripe: both from the environment, or else both from the local stack of this directory.
 
-    Never one of each, or a local Stripe's prices would come into a database of another place.
+    Never one of each, because a local Stripe's prices would get into another database.
     """
     names = ("POSTGRES_URL", "STRIPE_API_KEY")
     told = [name for name in names if os.environ.get(name, "").strip()]
@@ -179,11 +181,11 @@ def stripe_settings() -> Settings:
 
 
 def idempotency_keys(kind: ObjectKind, params: Mapping[str, Any]) -> Iterator[str]:
-    """The keys to make an object with, in turn.
+    """The idempotency keys for creating an object, in order.
 
-    The first is the same in every process, so that a repeat after a cut, and a push at the same time, get the answer
-    of the first one. Stripe keeps answers for a day, its own failures among them, and whatever became of the object
-    since: an answer that is repeated and no longer true calls for the next key.
+    The first is the same in every process, so that a repeated or concurrent push gets the first answer. Stripe keeps
+    answers for a day, including its own failures, whatever happened to the object since: if a repeated answer is no
+    longer true, the next key is used.
     """
     digest = hashlib.sha256(json.dumps([kind, params], sort_keys=True).encode()).hexdigest()[:40]
     for turn in range(1, KEYS_TRIED_MAX + 1):
@@ -197,7 +199,7 @@ def _is_replay(headers: Mapping[str, str] | None) -> bool:
 
 @contextmanager
 def stripe_account(settings: Settings) -> Generator[StripeAccount]:
-    """The account; what Stripe refuses while it is used is one line that says what to do."""
+    """The account; an error of Stripe is one line that says what to do."""
     account = StripeAccount(settings)
     try:
         yield account
@@ -208,7 +210,7 @@ def stripe_account(settings: Settings) -> Generator[StripeAccount]:
 
 
 def refusal(error: stripe.StripeError) -> str:
-    """What Stripe refused, on one line."""
+    """An error of Stripe, on one line."""
     text = " ".join(str(error.user_message or error).split())
     match error:
         case stripe.AuthenticationError() | stripe.PermissionError():
@@ -216,7 +218,7 @@ def refusal(error: stripe.StripeError) -> str:
         case stripe.InvalidRequestError() | stripe.IdempotencyError():
             return f"Stripe refused: {text}"
         case _:
-            return f"Stripe could not be asked: {text}; try again"
+            return f"the request to Stripe failed: {text}; try again"
 
 
 def metadata_of(body: Body) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""What a plan file declares and what Stripe has → the steps between the two. Pure: no network, no database.
+"""A plan file and Stripe's catalogue → the steps between them. Pure: no network, no database.
 
-A price's amount, currency, interval and product are fixed for ever in Stripe: where they differ a new price takes the
-lookup key, and the old one is archived. Everything else is changed in place. The new price names the one that it
-replaces in its metadata, so that whoever is cut off between the two steps finds the old one again.
+Stripe does not allow changes to a price's amount, currency, interval and product. If they differ, a new price takes
+the lookup key, and the old one is archived. Everything else is changed in place. The new price names the replaced
+one in its metadata, so that an interrupted push finds the old one again.
 """
 
 import json
@@ -26,16 +26,17 @@ PRODUCT_KEY = "tillbase_product"  # on a product: its key in the plan file
 REPLACES_KEY = "tillbase_replaces"  # on a price: the one whose lookup key it took
 
 Action = Literal["create", "change", "archive", "same", "not in file"]
-# A field, what Stripe has, what it is to have; None: nothing.
+# A field, its value in Stripe, its value in the file; None: none.
 Difference = tuple[str, str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One product or price of the file or of Stripe, and what is to be done with it.
+    """One product or price of the file or of Stripe, and what to do with it.
 
-    `params` are those of Stripe's call. A price to be created is of the file's product `product`, whose id may not
-    be known yet; `successor` is the lookup key whose price becomes the product's default, its id not known yet either.
+    `params` are those of Stripe's call. A new price belongs to the file's product `product`, whose id may not be
+    known yet; `successor` is the lookup key of the price that becomes the product's default, whose id may not be
+    known either.
     """
 
     action: Action
@@ -49,12 +50,12 @@ class Step:
 
     @property
     def writes(self) -> bool:
-        """Whether anything is to be done at all."""
+        """Whether the step changes anything."""
         return self.action in ("create", "change", "archive")
 
 
 def steps(file: PlanFile, catalogue: Catalogue) -> list[Step]:
-    """What brings Stripe to what the file says, in an order that can be cut anywhere. Raises CliError."""
+    """The steps from Stripe's state to the file's, in an order that can be interrupted anywhere. Raises CliError."""
     holders = {
         read.body["lookup_key"]: read.body
         for read in catalogue.prices.values()
@@ -73,7 +74,7 @@ def steps(file: PlanFile, catalogue: Catalogue) -> list[Step]:
 def _find_product(
     product: DeclaredProduct, file: PlanFile, catalogue: Catalogue, holders: Mapping[str, Body]
 ) -> Body | None:
-    """The product in Stripe: as named, as marked by an earlier push, or that of a price with one of its lookup keys."""
+    """The product in Stripe: by its stripe_id, by an earlier push's metadata, or by one of its prices' lookup keys."""
     if product.stripe_id is not None:
         named = catalogue.products.get(product.stripe_id)
         if named is None:
@@ -100,8 +101,7 @@ def _find_product(
     if len(marked) > 1:
         listed = ", ".join(sorted(body["id"] for body in marked))
         raise CliError(
-            f"products.{product.key}: several products in Stripe may be meant ({listed}): "
-            "say which one with stripe_id"
+            f"products.{product.key}: several products in Stripe match ({listed}): choose one with stripe_id"
         )
     return marked[0] if marked else None
 
@@ -113,7 +113,7 @@ def _check_distinct(products: Mapping[str, Body | None]) -> None:
         if body is not None and other != key:
             raise CliError(
                 f"products.{key}: Stripe has one product, {body['id']}, for it and for products.{other}: "
-                "make them one in the file, or say which is which with stripe_id"
+                "merge them in the file, or set stripe_id for both"
             )
 
 
@@ -147,7 +147,7 @@ def _price_steps(
         )
         return
     fixed = _fixed_differences(price, held, product)
-    # Of an archived plan nothing is sold: its subscribers stay with the price that they have.
+    # An archived plan is not sold: its subscribers keep their price.
     is_replaced = price.active and bool(fixed)
     if is_replaced:
         _check_replaceable(price, held)
@@ -163,7 +163,7 @@ def _price_steps(
             and product.get("default_price") == old["id"]
             and product["id"] == old["product"]
         ):
-            # Stripe archives no price that is the default of its product.
+            # Stripe does not archive the default price of a product.
             yield Step(
                 "change",
                 "product",
@@ -219,8 +219,8 @@ def _check_replaceable(price: DeclaredPrice, held: Body) -> None:
         return
     section = "plans" if price.kind == "plan" else "packs"
     raise CliError(
-        f"{section}.{price.lookup_key}: {held['id']} {reason}, which a plan file cannot say: "
-        "change it in Stripe, or take it out of the file"
+        f"{section}.{price.lookup_key}: {held['id']} {reason}, which a plan file cannot express: "
+        "change it in Stripe, or remove it from the file"
     )
 
 
@@ -308,7 +308,7 @@ def _mutable_differences(price: DeclaredPrice, held: Body, product: Body | None)
 def _metadata_changes(
     price: DeclaredPrice, of_price: Mapping[str, str], of_product: Mapping[str, str]
 ) -> dict[str, str]:
-    """Metadata to be set. Where the file says nothing its default holds, and is written if Stripe says otherwise.
+    """Metadata to set. Undeclared keys have their default, which is written if Stripe has another value.
 
     "" removes a key. The product may still declare it.
     """
@@ -339,7 +339,7 @@ def _canonical(features: str) -> str:
 
 
 def _unfinished(holder: Body, catalogue: Catalogue) -> list[Body]:
-    """Prices that the holder of a lookup key replaced, it or one before it, and that are still on sale."""
+    """Prices that were replaced by the holder of a lookup key, directly or indirectly, and that are still on sale."""
     found: list[Body] = []
     seen = {holder["id"]}
     body = holder
@@ -354,7 +354,7 @@ def _unfinished(holder: Body, catalogue: Catalogue) -> list[Body]:
 
 
 def _not_in_file(file: PlanFile, catalogue: Catalogue) -> Iterator[Step]:
-    """Plans and packs on sale that the file does not mention: they are left as they are."""
+    """Plans and packs on sale that the file does not mention: they stay unchanged."""
     handled = {
         old["id"]
         for read in catalogue.prices.values()

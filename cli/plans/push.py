@@ -1,4 +1,4 @@
-"""Steps → Stripe, one after the other; cut off anywhere, a repeat goes on where it stopped."""
+"""Steps → Stripe, one after the other; after an interruption, a repeated push continues."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from cli.plans.changes import Step
 
 
 def take(account: StripeAccount, steps: Sequence[Step], on_step: Callable[[], None]) -> None:
-    """Take the steps that change anything. Raises CliError that says how far it came."""
+    """Run the steps that change anything. Raises CliError with the number of finished steps."""
     product_ids = {step.key: step.stripe_id for step in steps if step.kind == "product"}
     price_ids: dict[str, str] = {}
     to_do = [step for step in steps if step.writes]
@@ -21,7 +21,7 @@ def take(account: StripeAccount, steps: Sequence[Step], on_step: Callable[[], No
         except stripe_sdk.StripeError as error:
             raise CliError(
                 f"to {step.action} {step.kind} {step.key}: {refusal(error)}. Steps done before it: "
-                f"{done} of {len(to_do)}. Run it again: what was made is not made twice"
+                f"{done} of {len(to_do)}. Run the command again: finished steps are not repeated"
             ) from None
         on_step()
 

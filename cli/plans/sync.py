@@ -1,4 +1,4 @@
-"""Stripe's catalogue → products, plans and packs of the database, by the functions that the worker calls."""
+"""Stripe's catalogue → products, plans and packs of the database, with the functions that the worker calls."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ TIES_MAX = 5
 TIE_SECONDS = 1.0  # a Date has whole seconds
 
 _BAD_METADATA = "TB017"
-# An object that a CHECK or a type refuses is its own fault; whatever else Postgres says ends the whole.
+# Errors of a single object (a CHECK or a type); any other error of Postgres stops the sync.
 _FAULTS_OF_THE_OBJECT = ("22", "23")
 
 _HELD: LiteralString = """
@@ -38,10 +38,10 @@ _NO_FACTS = ("metadata", "as_of", "created_at", "updated_at", "livemode")
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What came of it: a row for each product, plan and pack that is new or changed, and for each refusal.
+    """The result: a row for each product, plan and pack that is new or changed, and for each error.
 
-    `deleted`: what was deleted in Stripe and is off sale here now. `missing`: what this Stripe account does not have,
-    and another may.
+    `deleted`: deleted in Stripe and now off sale. `missing`: not in this Stripe account; another account may have
+    it.
     """
 
     changes: list[dict[str, Any]]
@@ -52,7 +52,7 @@ class Synced:
 
 
 def check_mode(conn: Connection, *, livemode: bool) -> None:
-    """Refuse to mix the modes of Stripe: a database holds the plans of one."""
+    """Refuse to mix Stripe's modes: a database has the plans of one mode."""
     expected: bool = rows(conn, "select billing.is_livemode() as livemode", {})[0]["livemode"]
     if livemode != expected:
         raise CliError(
@@ -69,9 +69,9 @@ def sync_catalogue(
     *,
     is_our_key: bool = False,
 ) -> Synced:
-    """Bring every object; what is refused is put down with its reason, and the rest goes on.
+    """Sync every object; errors are recorded with their reason, and the others continue.
 
-    What Stripe does not have is taken off sale for good, if the key is known to be of our account.
+    Objects that Stripe does not have are taken off sale permanently, if the key is known to be of our account.
     """
     for livemode in {bool(read.body.get("livemode")) for read in catalogue}:
         check_mode(conn, livemode=livemode)
@@ -101,7 +101,7 @@ def sync_catalogue(
 
 
 def _missing(conn: Connection, catalogue: Catalogue) -> list[tuple[ObjectKind, str]]:
-    """What is held, is not in the catalogue, and was not deleted before."""
+    """Stored objects that are not in the catalogue and were not deleted before."""
     in_stripe = {("product", stripe_id) for stripe_id in catalogue.products}
     in_stripe |= {("price", stripe_id) for stripe_id in catalogue.prices}
     before = {(found["kind"], found["stripe_id"]) for found in rows(conn, _DELETED, {})}
@@ -113,9 +113,9 @@ def _missing(conn: Connection, catalogue: Catalogue) -> list[tuple[ObjectKind, s
 
 
 def _delete_if_gone(conn: Connection, stripe: StripeAccount, kind: ObjectKind, stripe_id: str) -> bool:
-    """Take what Stripe does not have, asked once more, off sale; returns whether it was deleted."""
+    """Take an object off sale that Stripe, read once more, does not have; returns whether it was deleted."""
     if stripe.read(kind, stripe_id) is not None:
-        return False  # made while the catalogue was read
+        return False  # created while the catalogue was read
     now = datetime.now(UTC)
     command = DeleteProduct(stripe_id, now) if kind == "product" else DeletePrice(stripe_id, now)
     conn.execute(sql_of(type(command)), parameters_of(command))
@@ -123,12 +123,12 @@ def _delete_if_gone(conn: Connection, stripe: StripeAccount, kind: ObjectKind, s
 
 
 def _bring(conn: Connection, stripe: StripeAccount, read: Read) -> str | None:
-    """Bring one object; returns why it was refused."""
+    """Sync one object; returns the reason if it was refused."""
     try:
         for _ in range(TIES_MAX):
             if _apply(conn, read) != "refetch":
                 return None
-            # What is held is of the same second: only a later answer tells which came last.
+            # The stored state has the same second: only a later answer tells which is newer.
             later = stripe.read(read.kind, read.body["id"])
             if later is not None and later.as_of == read.as_of:
                 time.sleep(TIE_SECONDS)
@@ -142,13 +142,13 @@ def _bring(conn: Connection, stripe: StripeAccount, read: Read) -> str | None:
         if error.sqlstate != _BAD_METADATA and (error.sqlstate or "")[:2] not in _FAULTS_OF_THE_OBJECT:
             raise
         return f"{error.diag.message_primary} ({error.sqlstate})"
-    return "Stripe's answers are no later than what is held: run it again"
+    return "Stripe's answers are not newer than the database: run the command again"
 
 
 def _apply(conn: Connection, read: Read) -> str:
     found = normalise_object(Node(read.body, read.body["id"]))
     if found is None:
-        raise UnknownShape(f"{read.body['id']} is no {read.kind}")
+        raise UnknownShape(f"{read.body['id']} is not a {read.kind}")
     command = sync(found, read.as_of, is_fetched=True)
     answer = conn.execute(sql_of(type(command)), parameters_of(command)).fetchone()
     assert answer is not None

@@ -11,12 +11,12 @@ from cli.plans.file import PLAN_METADATA
 from cli.tables import print_table
 from worker.money import money_text, whole_unit_text
 
-if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
+if TYPE_CHECKING:  # Stripe's library loads slowly: imported only if needed
     from cli.plans.changes import Step
     from cli.plans.sync import Synced
 
 _NAMED_MAX = 5
-# Policies are listed where they are not the default.
+# Policies are shown if they differ from the default.
 _POLICIES = {
     "credits_on_proration": "proration_credits", "credits_on_downgrade": "downgrade_credits",
     "credits_on_cancel": "cancel_credits", "trial_credits_end": "trial_end_credits",
@@ -28,7 +28,7 @@ _STYLES = {
 
 
 def print_plans(plans: Iterable[Mapping[str, Any]]) -> None:
-    """Plans and packs as they are in the database; those off sale are dim."""
+    """Plans and packs as in the database; those off sale are dim."""
     print_table(
         ("lookup key", "name", "price", "interval", "rollover", "active", "credits", "terms", "features"),
         (
@@ -54,7 +54,7 @@ def print_plans(plans: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_steps(planned: "Sequence[Step]") -> None:
-    """What a push does to Stripe."""
+    """What a push changes in Stripe."""
     print_table(
         ("in Stripe", "what", "key", "Stripe id", "difference"),
         (
@@ -75,7 +75,7 @@ def print_steps(planned: "Sequence[Step]") -> None:
 
 
 def print_changes(result: "Synced") -> None:
-    """What a sync changed on stdout; what it refused, and what Stripe does not have, on stderr."""
+    """What a sync changed, on stdout; errors, and what Stripe does not have, on stderr."""
     if result.changes:
         print_table(
             ("here", "what", "key", "Stripe id", "difference"),
@@ -119,7 +119,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def price_text(unit_amount: int | None, currency: str) -> str:
-    """1900 usd → 19.00 usd; a price of tiers or parts of a cent has no one amount."""
+    """1900 usd → 19.00 usd; a price with tiers or parts of a cent has no single amount."""
     if unit_amount is None:
         return f"varies {currency}"
     return money_text(unit_amount, currency)

@@ -1,4 +1,4 @@
-"""A table of a TOML file → its values, each read as what is expected there; mistakes are put down as lines."""
+"""A table of a TOML file → its values, each of the expected type; mistakes are collected as lines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ NAME_LENGTH_MAX = 5_000  # Stripe's
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of the file; each read says what it expects, and puts down what is there instead."""
+    """One table of the file; each read states the expected type and records a mistake."""
 
     values: Mapping[str, Any]
     path: str

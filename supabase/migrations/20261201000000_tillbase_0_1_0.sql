@@ -50,8 +50,9 @@ $$;
 
 -- Extensions: pgmq, the queue between the receiver and the worker.
 --
--- Any pgmq from 1.5.0 on will do: hosted projects ship 1.5.1, newer ones are a superset of what is used here. The release
--- refuses an older one before it makes anything. No version is named here, because hosted projects may refuse one.
+-- pgmq 1.5.0 or newer: hosted projects ship 1.5.1, and newer versions keep the functions that are used here. The
+-- release refuses an older version before it creates anything. The extension is created without a version, because
+-- hosted projects may refuse one.
 
 create extension if not exists pgmq;
 
@@ -59,9 +60,9 @@ create extension if not exists pgmq;
 
 -- Schema `billing` and the three roles that work in it.
 --
--- Invariant: nothing in `billing` is open to anyone unless a migration grants it by name. Postgres gives EXECUTE on
--- every new function to PUBLIC, and a project's default privileges may give more, so each object first loses
--- everything, by name, and then gets its grants. The project's own default privileges are never altered.
+-- Invariant: nobody has a privilege in `billing` unless a migration grants it by name. Postgres grants EXECUTE on every
+-- new function to PUBLIC, and a project's default privileges may grant more. So each object first loses all privileges,
+-- by name, and then gets its grants. The project's own default privileges are never changed.
 --
 -- billing_receiver   may call receive_stripe_event and nothing else (the edge function)
 -- billing_worker     may execute the functions that the worker calls and nothing else
@@ -94,11 +95,11 @@ grant usage on schema billing to anon, authenticated, service_role, billing_rece
 
 -- 00_base/30_types.sql
 
--- What a value of the ledger may be, whichever table it stands in.
+-- The values that the ledger may store, in any of its tables.
 --
--- Domains, because Postgres parses the CHECKs of a table anew for every statement that writes to it, and those of a
--- domain once for a connection: on the ledger's tables that was a third of a spend. To clients they are their base types; what is
--- published to Realtime (credit_balances) has base types only, because a subscriber is told a column's own type.
+-- Domains, because Postgres parses the CHECKs of a table again for every statement that writes to it, and those of a
+-- domain once for each connection: on the ledger's tables that was a third of a spend. Clients see the base types. The
+-- table published to Realtime (credit_balances) uses base types only, because Realtime reports a column's own type.
 
 create domain billing.credits as bigint
 constraint credits_are_not_negative check (value >= 0);
@@ -106,7 +107,7 @@ constraint credits_are_not_negative check (value >= 0);
 create domain billing.positive_credits as bigint
 constraint credits_are_positive check (value > 0);
 
--- What a movement adds to a balance, or takes from it.
+-- What a movement adds to a balance or removes from it.
 create domain billing.credit_change as bigint
 constraint credits_change_by_something check (value <> 0);
 
@@ -118,7 +119,7 @@ constraint entry_kind_is_known check (
     )
 );
 
--- caller: chosen by the app. stripe: business keys, what was paid for. system: our own (expiry).
+-- caller: chosen by the app. stripe: business keys of payments. system: our own (expiry).
 create domain billing.key_space as text
 constraint key_space_is_known check (value in ('caller', 'stripe', 'system'));
 
@@ -130,13 +131,13 @@ constraint metadata_is_an_object check (jsonb_typeof(value) = 'object');
 
 -- 00_base/40_settings.sql
 
--- All settings of this installation, and the clock that everything in `billing` reads.
+-- All settings of this installation, and the clock that all functions of `billing` read.
 --
--- Invariant: one row of settings, one row of clock. Billing time is ahead of the clock only in a local stack: setting it
--- takes a superuser session, which hosted projects don't have.
+-- Invariant: one row of settings, one row of clock. Billing time can be ahead of the real time only in a local stack:
+-- moving it needs a superuser session, which hosted projects don't have.
 
--- scheme://host[:port] of a web address, as browsers compare it; null for whatever is not plainly one. Names and
--- passwords, backslashes, spaces and anything but ASCII have no place in it: browsers disagree about them.
+-- scheme://host[:port] of a web address, as browsers compare it; null if it is not a plain web address. User names and
+-- passwords, backslashes, spaces and non-ASCII characters are refused, because browsers parse them differently.
 create function billing._origin_of(url text)
 returns text
 language sql
@@ -165,7 +166,7 @@ as $$
     from unnest(_are_origins.urls) as url
 $$;
 
--- Stripe's parameters that an owner may set: none that decides the account, the price or the amount of a payment.
+-- Stripe's parameters that the owner may set. None of them changes the account, the price or the amount of a payment.
 create function billing._are_link_options(options jsonb)
 returns boolean
 language sql
@@ -188,10 +189,10 @@ create table billing.settings (
     updated_at timestamptz not null default now(),
     -- Stripe
     stripe_account_id text,
-    -- What is given once
+    -- One-time credits
     initial_credits_per text not null default 'product',
     seen_card_policy text,
-    -- Returned money
+    -- Refunds
     shortfall_policy text not null default 'clamp_and_record',
     -- Features
     past_due_keeps_features boolean not null default true,
@@ -246,7 +247,8 @@ create table billing.settings (
     constraint notification_rate_is_positive check (notification_rate > 0),
     constraint notification_window_is_positive check (notification_window > interval '0'),
     constraint notification_deadline_is_positive check (notification_deadline > interval '0'),
-    -- Stripe sends an event for three days, and again by hand for thirty: until then a key must be known.
+    -- Stripe retries an event for three days, and lets you resend it for thirty. Until then its dedupe key must be
+    -- kept.
     constraint notifications_are_kept_for_replays check (notification_retention >= interval '30 days'),
     constraint silence_is_an_hour_at_least check (silence_after >= interval '1 hour'),
     constraint expiring_credits_notice_is_positive check (expiring_credits_notice > interval '0'),
@@ -297,8 +299,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Not the start of the transaction, which may have waited long for a lock: what a movement judges, it judges by the
-    -- time at which it holds the lock.
+    -- Not the start of the transaction, which may have waited long for a lock: a movement uses the time at which it
+    -- holds the lock.
     return (select clock_timestamp() + clock.ahead_by from billing.clock);
 end
 $$;
@@ -322,50 +324,50 @@ grant execute on function billing.is_livemode() to anon, authenticated, service_
 
 comment on table billing.settings is 'Settings of this installation; one row.';
 comment on column billing.settings.livemode is 'True when real money is expected. Events of the other mode are recorded and ignored.';
-comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has asked Stripe. Events that name another account are ignored. Set it to null to move to another account.';
-comment on column billing.settings.initial_credits_per is 'Initial and trial credits are given once for each account and product, or once for each account.';
-comment on column billing.settings.seen_card_policy is 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse. Null: hold in live mode, grant in test mode, where cards are everybody''s.';
-comment on column billing.settings.shortfall_policy is 'What becomes of credits that were spent before their price was returned: clamp_and_record (written down), allow_negative (debt), block_future_grants (withheld from later grants).';
-comment on column billing.settings.past_due_keeps_features is 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
-comment on column billing.settings.site_url is 'Where the app lives; users come back here from Stripe unless they are sent elsewhere.';
-comment on column billing.settings.allowed_redirect_origins is 'Further origins (scheme://host[:port]) that users may be sent back to.';
+comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
+comment on column billing.settings.initial_credits_per is 'Initial credits are granted once for each account and product, or once for each account.';
+comment on column billing.settings.seen_card_policy is 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
+comment on column billing.settings.shortfall_policy is 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
+comment on column billing.settings.past_due_keeps_features is 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
+comment on column billing.settings.site_url is 'The app''s address: Stripe redirects users here unless a request names another page.';
+comment on column billing.settings.allowed_redirect_origins is 'Further origins (scheme://host[:port]) to which users may be redirected.';
 comment on column billing.settings.one_subscription_per is 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
-comment on column billing.settings.max_checkout_quantity is 'The most units of a price that one checkout may be for, unless the plan declares seats.';
+comment on column billing.settings.max_checkout_quantity is 'The largest quantity of a price in one checkout, unless the plan declares seats.';
 comment on column billing.settings.allow_promotion_codes is 'Whether checkout has a field for promotion codes.';
-comment on column billing.settings.automatic_tax is 'Whether Stripe works out the tax at checkout (Stripe Tax must be set up).';
+comment on column billing.settings.automatic_tax is 'Whether Stripe calculates the tax at checkout (Stripe Tax must be set up).';
 comment on column billing.settings.collect_tax_ids is 'Whether checkout has a field for a business''s tax id.';
 comment on column billing.settings.billing_address_collection is 'Whether checkout asks for an address when it needs one (auto), or always (required).';
-comment on column billing.settings.one_trial_per is 'Who gets the trial of a plan: accounts that never subscribed to its product (product), that never subscribed (account), or all (none).';
-comment on column billing.settings.trial_without_card is 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
-comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null for those of the Stripe account.';
-comment on column billing.settings.payment_reference_lifetime is 'How long a URL of a Payment Link names the account that it was handed out for.';
+comment on column billing.settings.one_trial_per is 'Which accounts get a plan''s trial: those that never subscribed to its product (product), never subscribed at all (account), or all accounts (none). Trial credits follow it too.';
+comment on column billing.settings.trial_without_card is 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
+comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
+comment on column billing.settings.payment_reference_lifetime is 'How long the reference in a Payment Link''s URL is valid.';
 comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
 comment on column billing.settings.customer_notifications is 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
-comment on column billing.settings.notification_rate is 'The most messages of one kind for one reader in a notification_window; what goes beyond waits, and comes as one digest.';
+comment on column billing.settings.notification_rate is 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
 comment on column billing.settings.notification_window is 'See notification_rate.';
-comment on column billing.settings.notification_deadline is 'How long delivery is tried before a notification is dead.';
-comment on column billing.settings.notification_retention is 'How long delivered notifications are kept; 30 days at least.';
-comment on column billing.settings.silence_after is 'How long without an event from Stripe before administrators are notified, while there are subscriptions; null: never.';
-comment on column billing.settings.expiring_credits_notice is 'How long before credits expire their owner is notified.';
-comment on column billing.settings.keep_events_days is 'How long the bodies of applied and ignored events are kept, and the archive of the queue. Their rows stay.';
-comment on column billing.settings.fraud_dry_run is 'Warnings are recorded and nothing is done about them; judge_fraud_warning says what would be.';
-comment on column billing.settings.refund_policy is 'The refund policy as customers are shown it before they buy; evidence in disputes.';
-comment on column billing.settings.on_user_deleted is 'What happens when a user is deleted whose account has a subscription: report (administrators are notified), cancel (and Stripe cancels it at once).';
-comment on table billing.clock is 'How far billing time is ahead of the clock; moved by the local stack only.';
-comment on function billing.current_time() is 'The time that credits open, fall due and expire by: the clock''s, later in a local stack whose clock was moved.';
-comment on function billing.is_livemode() is 'True when this installation expects real money.';
+comment on column billing.settings.notification_deadline is 'How long delivery is retried before a notification is dead.';
+comment on column billing.settings.notification_retention is 'How long delivered notifications are kept; at least 30 days.';
+comment on column billing.settings.silence_after is 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
+comment on column billing.settings.expiring_credits_notice is 'How long before the expiry of credits their owner is notified.';
+comment on column billing.settings.keep_events_days is 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
+comment on column billing.settings.fraud_dry_run is 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
+comment on column billing.settings.refund_policy is 'The refund policy as shown to customers before they buy; evidence in disputes.';
+comment on column billing.settings.on_user_deleted is 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
+comment on table billing.clock is 'How far billing time is ahead of the real time; only the local stack moves it.';
+comment on function billing.current_time() is 'Billing time, by which credits open and expire: the real time, or later in a local stack whose clock was moved.';
+comment on function billing.is_livemode() is 'True if this installation is in live mode.';
 
 -- 00_base/50_freshness.sql
 
--- Which of two states of one Stripe object is the later one.
+-- Which of two states of one Stripe object is newer.
 --
--- Freshness, in every sync_… function, is decided by the upsert itself, under the row's lock. The answer is
---     applied   the state offered is newer and is now held
---     stale     what is held is newer: nothing changed
---     refetch   only Stripe can tell which is later (both of the same second): nothing changed
--- as_of is the event's created, or the Date of the answer when the object was read from Stripe.
+-- In every sync_… function the upsert itself decides, under the row's lock. The result is
+--     applied   the new state is newer and is now stored
+--     stale     the stored state is newer: nothing changed
+--     refetch   both have the same second, so only Stripe can tell: nothing changed
+-- as_of is the event's created, or the Date of Stripe's answer if the object was read from Stripe.
 --
--- Private: called by what syncs.
+-- Private: called by the sync_… functions.
 
 create function billing._refused(held_as_of timestamptz, offered_as_of timestamptz)
 returns text
@@ -382,8 +384,8 @@ revoke all on function billing._refused from public, anon, authenticated, servic
 
 -- Accounts: what has a balance. Every user has a personal one; a team account has members.
 --
--- Invariant: a sign-up never fails because of billing, and the books survive the user (owner_id becomes null).
--- Clients read their own accounts; only functions write.
+-- Invariant: a sign-up never fails because of billing, and the account's ledger survives the user (owner_id becomes
+-- null). Clients read their own accounts; only functions write.
 
 create table billing.accounts (
     id uuid primary key default gen_random_uuid(),
@@ -415,7 +417,7 @@ create table billing.account_members (
 
 create index account_members_user on billing.account_members (user_id);
 
--- The one place that says whose accounts are mine. Security definer, so that a policy on members need not read members.
+-- The only definition of a user's own accounts. Security definer, so that a policy on members need not read members.
 create function billing.my_account_ids()
 returns setof uuid
 language sql
@@ -429,7 +431,7 @@ as $$
     select account_members.account_id from billing.account_members where account_members.user_id = (select auth.uid())
 $$;
 
--- Those of them whose money is mine to see: who only belongs to a team sees its credits, and not its e-mail address,
+-- Those that the user owns or administers. Other members of a team see its credits, but not its e-mail address,
 -- invoices and payments.
 create function billing.my_managed_account_ids()
 returns setof uuid
@@ -445,7 +447,7 @@ as $$
     where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin')
 $$;
 
--- Whether anybody is left who uses an account: its owner or a member, and not one whose user was deleted softly.
+-- Whether an account still has a user: its owner or a member who was not deleted, softly or otherwise.
 create function billing._has_user(account_id uuid)
 returns boolean
 language sql
@@ -474,7 +476,7 @@ for select to authenticated using (account_id = any (array(select billing.my_acc
 
 grant select on billing.accounts, billing.account_members to service_role;
 grant select on billing.account_members to authenticated;
--- Not frozen_reason, which may name what only administrators know.
+-- Not frozen_reason, which only administrators may read.
 grant select (id, kind, name, owner_id, frozen_at, closed_at, created_at, updated_at) on billing.accounts to authenticated;
 
 create function billing.ensure_account(user_id uuid)
@@ -503,8 +505,8 @@ begin
 end
 $$;
 
--- Fires as supabase_auth_admin inside the sign-up's transaction: whatever goes wrong here, also a lock on accounts that
--- is held for long, the sign-up goes through, and ensure_account makes up for it at the first purchase.
+-- Runs as supabase_auth_admin inside the sign-up's transaction. On any error, including a long lock on accounts, the
+-- sign-up succeeds without an account, and ensure_account creates it at the first purchase.
 create function billing.tg_users__open_account()
 returns trigger
 language plpgsql
@@ -517,7 +519,7 @@ begin
     perform billing.ensure_account(new.id);
     return null;
 exception when others then
-    raise warning 'no billing account for user %: %', new.id, sqlerrm;
+    raise warning 'could not create a billing account for user %: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -534,19 +536,19 @@ grant execute on function billing.my_managed_account_ids() to authenticated;
 grant execute on function billing.ensure_account(uuid) to service_role;
 
 comment on table billing.accounts is 'What has a balance: a person or a team.';
-comment on column billing.accounts.frozen_at is 'Since when spending is refused (TB003); frozen_reason says why, to administrators.';
-comment on table billing.account_members is 'Who belongs to a team account.';
+comment on column billing.accounts.frozen_at is 'Since when spending is refused (TB003); administrators read the reason in frozen_reason.';
+comment on table billing.account_members is 'The members of team accounts.';
 comment on function billing.my_account_ids() is 'The accounts of the signed-in user. Policies: account_id = any (array(select billing.my_account_ids())).';
-comment on function billing.my_managed_account_ids() is 'The accounts of the signed-in user that they own or administer: whose invoices, payments and e-mail address they see.';
-comment on function billing.ensure_account(uuid) is 'The personal account of a user, made if there is none.';
+comment on function billing.my_managed_account_ids() is 'The accounts that the signed-in user owns or administers: those whose invoices, payments and e-mail address they may read.';
+comment on function billing.ensure_account(uuid) is 'The personal account of a user, created if it does not exist.';
 
 -- 10_accounts/20_notifications.sql
 
 -- The outbox of notifications: a row is written in the same transaction as the change that it reports.
 --
--- Invariant: one row for each dedupe_key, so a replayed event notifies once. Queued and sending rows are due at
--- next_attempt_at, and no others. A digest is one message for many rows: each has the id of the first one in digest_id, the
--- first one its own, and all of them share its outcome.
+-- Invariant: one row for each dedupe_key, so a replayed event notifies once. Queued and sending rows, and only those,
+-- are due at next_attempt_at. A digest is one message for many rows: each row has the id of the first one in digest_id,
+-- the first one its own, and all of them share its outcome.
 
 create table billing.notifications (
     id bigint generated always as identity primary key,
@@ -614,16 +616,16 @@ comment on table billing.notifications is 'Notifications; the worker delivers th
 comment on column billing.notifications.audience is 'administrators, or customer: the owner of the account, if the kind is enabled in the settings.';
 comment on column billing.notifications.reader is 'The recipient: administrators, or a customer''s account id.';
 comment on column billing.notifications.status is 'queued, sending: to be delivered. delivered: by every channel. digested: part of the message of digest_id. skipped: has no recipient. dead: needs a person; last_error says why.';
-comment on column billing.notifications.delivered_to is 'The channels that took it: a later attempt leaves them out.';
+comment on column billing.notifications.delivered_to is 'The channels that accepted it; later attempts skip them.';
 comment on column billing.notifications.digest_id is 'The notification whose message includes this one.';
 
 -- 20_catalog/10_plans.sql
 
--- Plans and credit packs: what a Stripe price is worth in credits.
+-- Plans and credit packs: how many credits a Stripe price is worth.
 --
--- A plan is a recurring price, a credit pack a one-time price with `pack_credits`. Credits are declared in Stripe
--- metadata on the price, the product's as fallback, and kept here as numbers: nothing is ever granted from metadata
--- that travels with an event. Clients and visitors read active plans of this installation's mode; only functions write.
+-- A plan is a recurring price, a credit pack a one-time price with `pack_credits`. Credits are declared in the metadata
+-- of the price, or else of its product, and stored here as numbers. Credits are never read from the metadata of an
+-- event. Clients and visitors read active plans of this installation's mode; only functions write.
 
 create table billing.products (
     stripe_product_id text primary key,
@@ -750,16 +752,16 @@ comment on column billing.plans.initial_credits is 'Granted once for each accoun
 comment on column billing.plans.monthly_credits is 'Granted for each paid month, for each seat of a licensed price.';
 comment on column billing.plans.trial_credits is 'Granted once for each account and product, when a trial starts.';
 comment on column billing.plans.rollover is 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
-comment on column billing.plans.proration_credits is 'What a change to this plan within a paid period gives for the running month: delta (by the time left), full (a whole month, once), none.';
-comment on column billing.plans.downgrade_credits is 'What happens to unspent credits of time that Stripe credits back: take_back (taken back, what was spent is carried against later credits), keep.';
-comment on column billing.plans.trial_end_credits is 'Whether trial credits expire at the trial''s end (trial_end) or stay (keep).';
-comment on column billing.plans.cancel_credits is 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
-comment on column billing.plans.trial_days is 'How long checkout lets a new subscriber try it before the first payment; 0: no trial.';
+comment on column billing.plans.proration_credits is 'The credits of a change to this plan within a paid period, for the running month: delta (the share of the time left), full (a whole month, once), none.';
+comment on column billing.plans.downgrade_credits is 'Unspent credits of time that Stripe credits back: take_back (revoked; spent credits are carried against later credits) or keep.';
+comment on column billing.plans.trial_end_credits is 'Whether trial credits expire at the end of the trial (trial_end) or stay (keep).';
+comment on column billing.plans.cancel_credits is 'Which months are granted after the customer cancels: period_end (all that are paid), stop (none).';
+comment on column billing.plans.trial_days is 'Length of the trial for new subscribers at checkout; 0: no trial.';
 comment on column billing.plans.features is 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
-comment on column billing.plans.seats_min is 'The fewest units that checkout sells, and how many it does where nobody says.';
-comment on column billing.plans.seats_max is 'The most units that checkout sells; null: settings.max_checkout_quantity.';
+comment on column billing.plans.seats_min is 'The smallest quantity at checkout, and the default.';
+comment on column billing.plans.seats_max is 'The largest quantity at checkout; null: settings.max_checkout_quantity.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';
-comment on column billing.credit_packs.pack_credits is 'Credits for one; null where the customer chooses the amount.';
+comment on column billing.credit_packs.pack_credits is 'Credits of one pack; null if the customer chooses the amount.';
 comment on column billing.credit_packs.credits_per_unit is 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';
 comment on column billing.credit_packs.expires_after is 'How long after the payment the credits expire; null: never.';
 
@@ -767,8 +769,9 @@ comment on column billing.credit_packs.expires_after is 'How long after the paym
 
 -- Metadata of a price and of its product → the plan that it declares.
 --
--- Invariant: credits come from metadata of the price, else of the product, else stay as they are. A value that is not
--- a whole number is refused by name (TB017), never read as 0. Private: called by what syncs the catalog.
+-- Invariant: a value comes from the metadata of the price, else of the product, else it stays as it is. A value that is
+-- not valid is an error that names it (TB017), and never counts as 0. Private: called by the functions that sync the
+-- catalogue.
 
 create function billing._declared_credits(stripe_id text, key text, price_metadata jsonb, product_metadata jsonb)
 returns bigint
@@ -785,9 +788,9 @@ begin
     if v_text is null or v_text ~ '^[0-9]{1,18}$' then
         return v_text::bigint;
     end if;
-    raise exception 'metadata % of % is "%", not a whole number of credits',
+    raise exception 'metadata % of % is "%", it must be a whole number of credits',
         _declared_credits.key, _declared_credits.stripe_id, v_text
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
 end
 $$;
 
@@ -804,7 +807,7 @@ begin
     return _declared_features.features::jsonb;
 exception when invalid_text_representation then
     raise exception 'metadata features of % is not a JSON object', _declared_features.stripe_id
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
 end
 $$;
 
@@ -823,14 +826,14 @@ begin
     if v_text is null or v_text = any (_declared_choice.choices) then
         return v_text;
     end if;
-    raise exception 'metadata % of % is "%", not one of %', _declared_choice.key,
+    raise exception 'metadata % of % is "%", it must be one of %', _declared_choice.key,
         (_declared_choice.plan).stripe_price_id, v_text, array_to_string(_declared_choice.choices, ', ')
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
 end
 $$;
 
--- The plan as its metadata and its product's metadata declare it; what they don't mention stays as it is. What a product
--- declares is meant for its licensed prices: a metered price of it bills usage, and gives credits only by its own metadata.
+-- The plan that its own and its product's metadata declare; undeclared values stay as they are. The product's credits
+-- apply to its licensed prices only: a metered price bills usage, and has credits only by its own metadata.
 create function billing._declared_plan(plan billing.plans, product billing.products)
 returns billing.plans
 language plpgsql
@@ -848,9 +851,9 @@ begin
     end if;
     v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
     if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15})$' then
-        raise exception 'metadata credits_rollover of % is "%", not none, all, periods:N or cap:N',
+        raise exception 'metadata credits_rollover of % is "%", it must be none, all, periods:N or cap:N',
             v_plan.stripe_price_id, v_rollover
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     elsif v_rollover is not null then
         v_plan.rollover := split_part(v_rollover, ':', 1);
         v_plan.rollover_periods := case when v_rollover ^@ 'periods:' then split_part(v_rollover, ':', 2)::integer end;
@@ -894,11 +897,11 @@ from public, anon, authenticated, service_role;
 
 -- 20_catalog/20_credit_terms.sql
 
--- What a plan declared, and since when: the history of its terms.
+-- The history of a plan's terms.
 --
--- Invariant: a row holds from valid_from until the next row's; the first one also for all time before it. What is granted
--- is judged by the terms of its own moment, so editing a price in Stripe changes nothing that was granted before. Rows
--- carry the time of Stripe's event, late events included, so the order in which they arrive makes no difference.
+-- Invariant: a row is valid from valid_from until the valid_from of the next row; the first row also for all time
+-- before it. A grant uses the terms of its own time, so editing a price in Stripe changes no earlier grant. Rows have
+-- the time of Stripe's event, late events included, so their order makes no difference.
 --
 -- Only functions write; service_role reads.
 
@@ -954,8 +957,8 @@ begin
 end
 $$;
 
--- A plan that is written or edited by hand has other terms from now on; what Stripe declares is recorded by
--- _resolve_plan, which names the time of the event.
+-- Inserting or updating a plan with SQL records new terms from now on. _resolve_plan records what Stripe declares, with
+-- the time of the event.
 create function billing.tg_plans__record_terms()
 returns trigger
 language plpgsql
@@ -983,7 +986,7 @@ after update of
 on billing.plans
 for each row execute function billing.tg_plans__record_terms();
 
--- The terms that a plan had at a moment. Private, on the hot path: one look-up in the index.
+-- The terms of a plan at a point in time. Private, on the hot path: one index look-up.
 create function billing._terms_at(stripe_price_id text, moment timestamptz)
 returns billing.credit_terms
 language plpgsql
@@ -1010,16 +1013,16 @@ $$;
 revoke all on function billing._record_terms, billing.tg_plans__record_terms, billing._terms_at
 from public, anon, authenticated, service_role;
 
-comment on table billing.credit_terms is 'What each plan declared, and since when. Credits are granted by the terms of their own moment.';
-comment on column billing.credit_terms.valid_from is 'Time of the Stripe event that declared them, or of the edit by hand. The first row also holds before it.';
+comment on table billing.credit_terms is 'What each plan declared, and since when. Each grant uses the terms of its own time.';
+comment on column billing.credit_terms.valid_from is 'Time of the Stripe event, or of the edit in SQL. The first row is also valid before it.';
 
 -- 20_catalog/30_credit_packs.sql
 
--- One-time prices from Stripe → credit packs, whichever comes first, the price or the product that declares its credits.
+-- One-time prices from Stripe → credit packs, whether the price or the product that declares its credits arrives first.
 --
--- Invariant: a one-time price is a pack here as soon as it or its product declares pack_credits, and one that was a pack
--- stays one: its newest state stands, and so do its credits until others are declared. Until then it waits in
--- one_time_prices, at no more than its id and state, and can't be bought.
+-- Invariant: a one-time price is a pack as soon as it or its product declares pack_credits, and then stays a pack:
+-- later states update it, and its credits stay until others are declared. Until then only its id and state are kept in
+-- one_time_prices, and it can't be bought.
 --
 -- Private: called by sync_price and sync_product, which hold the product's lock.
 
@@ -1046,8 +1049,8 @@ grant select on billing.one_time_prices to service_role;
 
 create type billing.declared_pack as (pack_credits bigint, credits_per_unit numeric, expires_after interval);
 
--- What a one-time price, or its product, declares; all null where neither makes it a pack. Where the customer chooses the
--- amount, pack_credits would be a fixed number for any price: only credits_per_unit counts.
+-- The pack that a one-time price or its product declares; all null if neither declares one. If the customer chooses the
+-- amount, pack_credits would be a fixed number for any amount, so only credits_per_unit counts.
 create function billing._declared_pack(price billing.one_time_prices)
 returns billing.declared_pack
 language plpgsql
@@ -1065,22 +1068,22 @@ begin
     if v_price.has_custom_amount then
         if (v_metadata ->> 'credits_per_unit') !~ '^[0-9]{1,12}([.][0-9]{1,6})?$'
             or (v_metadata ->> 'credits_per_unit')::numeric = 0 then
-            raise exception 'metadata credits_per_unit of % is "%", not a number above 0',
+            raise exception 'metadata credits_per_unit of % is "%", it must be a number above 0',
                 v_price.stripe_price_id, v_metadata ->> 'credits_per_unit'
-                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+                using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the pack.';
         end if;
         v_pack.credits_per_unit := (v_metadata ->> 'credits_per_unit')::numeric;
     else
         v_pack.pack_credits := billing._declared_credits(v_price.stripe_price_id, 'pack_credits', v_metadata, '{}');
         if v_pack.pack_credits = 0 then
-            raise exception 'metadata pack_credits of % is "0", a credit pack has at least one', v_price.stripe_price_id
-                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+            raise exception 'metadata pack_credits of % is "0", it must be at least 1', v_price.stripe_price_id
+                using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the pack.';
         end if;
     end if;
     if v_after !~ '^[1-9][0-9]{0,3} (day|month|year)s?$' then
-        raise exception 'metadata pack_expires_after of % is "%", not such as "90 days", "12 months" or "1 year"',
+        raise exception 'metadata pack_expires_after of % is "%", it must be a duration such as "90 days", "12 months" or "1 year"',
             v_price.stripe_price_id, v_after
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the pack.';
     end if;
     v_pack.expires_after := v_after::interval;
     return v_pack;
@@ -1096,7 +1099,7 @@ as $$
     select (_is_pack.declared).pack_credits is not null or (_is_pack.declared).credits_per_unit is not null
 $$;
 
--- applied, stale or refetch, as every sync_… function.
+-- Returns applied, stale or refetch, as every sync_… function does.
 create function billing._sync_one_time_price(price billing.one_time_prices)
 returns text
 language plpgsql
@@ -1163,7 +1166,7 @@ as $$
     )
 $$;
 
--- What a product declares, for its prices that declare nothing themselves.
+-- Applies what a product declares to those of its prices that declare nothing themselves.
 create function billing._resolve_packs(stripe_product_id text)
 returns void
 language plpgsql
@@ -1204,17 +1207,17 @@ revoke all on function
     billing._declared_pack, billing._is_pack, billing._sync_one_time_price, billing._open_pack, billing._resolve_packs
 from public, anon, authenticated, service_role;
 
-comment on table billing.one_time_prices is 'One-time Stripe prices that declare no credits, nor does their product: no packs, unless one of them does later.';
+comment on table billing.one_time_prices is 'One-time Stripe prices without credits of their own or of their product. They become packs if credits are declared later.';
 
 -- 20_catalog/40_plan_terms.sql
 
--- A plan's terms of sale: how long its trial is, how many seats it comes with.
+-- A plan's terms of sale: the length of its trial, the number of seats.
 --
--- Invariant: as with credits, they come from metadata of the price, else of the product, else stay as they are, and what
--- cannot be read is refused by name (TB017). They are checkout's: a subscription made elsewhere keeps what it was made with.
+-- Invariant: as credits, they come from the metadata of the price, else of the product, else stay as they are, and a value
+-- that is not valid is an error that names it (TB017). Only checkout uses them: other subscriptions keep their own terms.
 --
 --     trial_days   0 (none) to 730
---     seats        any, a number (5: exactly so many), or a range (2-50)
+--     seats        any, a number (5: exactly 5), or a range (2-50)
 --
 -- Private: called by _resolve_plan.
 
@@ -1233,11 +1236,11 @@ declare
     v_bounds text[] := regexp_match(v_seats, '^([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?$');
 begin
     if v_trial !~ '^[0-9]{1,3}$' or v_trial::integer > 730 then
-        raise exception 'metadata trial_days of % is "%", not a whole number of days up to 730', v_stripe_price_id, v_trial
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        raise exception 'metadata trial_days of % is "%", it must be a whole number of days up to 730', v_stripe_price_id, v_trial
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     elsif v_seats <> 'any' and (v_bounds is null or v_bounds[2]::bigint < v_bounds[1]::bigint) then
-        raise exception 'metadata seats of % is "%", not any, N or N-M', v_stripe_price_id, v_seats
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        raise exception 'metadata seats of % is "%", it must be any, N or N-M', v_stripe_price_id, v_seats
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     end if;
     update billing.plans
     set trial_days = coalesce(v_trial::integer, plans.trial_days),
@@ -4885,9 +4888,10 @@ comment on function billing.account_ledger_discrepancies(uuid) is 'The rows of l
 
 -- Customers: which Stripe customer belongs to which account.
 --
--- Invariant: an account has at most one living customer in each mode, duplicates apart, and a customer never changes its
--- account. The link is made by the app's own server or by us, never by what an event, its metadata or a URL says.
--- A customer that Stripe told us of first waits here with no account until it is linked, or merged into one that is.
+-- Invariant: besides duplicates, an account has at most one customer that is not deleted in each mode, and a customer
+-- never moves to another account. Only the app's own server, our checkout or a signed reference creates the link, never
+-- an event's content, its metadata or a plain URL parameter. A customer that is reported by an event is stored without
+-- an account until it is linked or merged.
 
 create table billing.customers (
     id bigint generated always as identity primary key,
@@ -4931,7 +4935,7 @@ for select to authenticated using (account_id = any (array(select billing.my_man
 grant select on billing.customers to service_role;
 grant select (account_id, livemode, email, name, created_at) on billing.customers to authenticated;
 
--- The account of a Stripe customer, null while nobody is linked; the customer is noted either way.
+-- The account of a Stripe customer; null if the customer is not linked. Stores the customer in both cases.
 create function billing._account_of_customer(stripe_customer_id text, livemode boolean)
 returns uuid
 language plpgsql
@@ -4950,7 +4954,7 @@ begin
         insert into billing.customers (stripe_customer_id, livemode)
         values (_account_of_customer.stripe_customer_id, _account_of_customer.livemode)
         on conflict do nothing;
-        -- The lock, until the caller commits, keeps a link from happening between this answer and its use.
+        -- This lock, held until the caller commits, prevents a link between this answer and its use.
         select customers.account_id into v_account_id from billing.customers
         where customers.stripe_customer_id = _account_of_customer.stripe_customer_id
         for share;
@@ -4961,20 +4965,20 @@ $$;
 
 revoke all on function billing._account_of_customer from public, anon, authenticated, service_role;
 
-comment on table billing.customers is 'Stripe customers and the accounts they belong to.';
-comment on column billing.customers.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
-comment on column billing.customers.account_id is 'Null while Stripe knows the customer and we don''t; set once, by link_customer or merge_customer.';
-comment on column billing.customers.dismissed_at is 'Since when the customer is none of this installation''s: what would wait for its link is ignored. Linking it ends that.';
-comment on column billing.customers.duplicate_of is 'The customer that the account really has, when this is another of the same person; set by merge_customer.';
+comment on table billing.customers is 'Stripe customers and their accounts.';
+comment on column billing.customers.as_of is 'Time of the stored state: the event''s created, or the Date of Stripe''s answer.';
+comment on column billing.customers.account_id is 'Null until link_customer, merge_customer or checkout links the customer; set once.';
+comment on column billing.customers.dismissed_at is 'Since when the customer is dismissed, because it belongs to another app or environment: events that would wait for its link are ignored. Linking the customer ends this.';
+comment on column billing.customers.duplicate_of is 'For a duplicate of the same person: the customer that the account keeps. Set by merge_customer.';
 
 -- 40_stripe/12_subscriptions.sql
 
--- Subscriptions and their items, as Stripe last told us.
+-- Subscriptions and their items: the newest state from Stripe.
 --
--- Invariant: a row never moves to an older state, and a final status (canceled, incomplete_expired) is not left by an
--- event. The rows hold facts of the latest state and nothing that depends on the order in which states came: the items
--- are those that it has, the others are gone. Periods belong to items; a subscription has none of its own. Credits are
--- never derived from these rows alone. Clients read their own; only functions write.
+-- Invariant: a row never moves to an older state, and no event leaves a final status (canceled, incomplete_expired).
+-- The rows hold facts of the newest state and nothing that depends on the order of events; items that the subscription
+-- no longer has are deleted. Periods belong to items, not to the subscription. Credits are never calculated from these
+-- rows alone. Clients read their own rows; only functions write.
 
 create table billing.subscriptions (
     stripe_subscription_id text primary key,
@@ -5045,13 +5049,14 @@ for select to authenticated using (
 grant select on billing.subscriptions, billing.subscription_items to authenticated, service_role;
 
 comment on table billing.subscriptions is 'Stripe subscriptions.';
-comment on column billing.subscriptions.anchors is 'Every billing_cycle_anchor that Stripe reported, late events included: paid periods keep the one they were made with.';
-comment on column billing.subscriptions.account_id is 'Null while the customer is linked to no account.';
-comment on column billing.subscriptions.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
-comment on column billing.subscriptions.is_collection_paused is 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';
-comment on table billing.subscription_items is 'What a subscription consists of in its latest state: a price, a quantity and a current period each.';
+comment on column billing.subscriptions.anchors is 'Every billing_cycle_anchor that Stripe reported, late events included: earlier paid periods keep their own anchor.';
+comment on column billing.subscriptions.account_id is 'Null while the customer is not linked to an account.';
+comment on column billing.subscriptions.as_of is 'Time of the stored state: the event''s created, or the Date of Stripe''s answer.';
+comment on column billing.subscriptions.is_collection_paused is 'True while Stripe creates invoices without collecting them (pause_collection); independent of status.';
+comment on table billing.subscription_items is 'The items of a subscription in its newest state, each with a price, a quantity and a current period.';
 
--- Which plans a trial was of, and since when Stripe has said so: the first of them are what it began with.
+-- The plans of a trial, with the earliest state that shows each; the earliest ones are those with which the trial
+-- started.
 create table billing.trial_items (
     stripe_subscription_id text not null,
     stripe_subscription_item_id text not null,
@@ -5064,14 +5069,14 @@ alter table billing.trial_items enable row level security;
 revoke all on billing.trial_items from public, anon, authenticated, service_role;
 grant select on billing.trial_items to service_role;
 
-comment on table billing.trial_items is 'The plans of subscriptions while they were on trial, and the earliest state that showed each.';
+comment on table billing.trial_items is 'The plans of subscriptions during their trial, with the time of the earliest state that shows each.';
 
 -- 40_stripe/14_invoices.sql
 
 -- Invoices and their lines, Checkout Sessions, and which payment paid which invoice.
 --
--- Invariant: an invoice only moves forward (draft, open, uncollectible, then paid or void). A paid line for a
--- subscription item is the fact that credits are granted from. Clients read their own invoices; only functions write.
+-- Invariant: an invoice only moves forward (draft, open, uncollectible, then paid or void). Credits are granted for
+-- paid lines of subscription items. Clients read their own invoices; only functions write.
 
 create table billing.invoices (
     stripe_invoice_id text primary key,
@@ -5189,26 +5194,25 @@ grant select on
 to service_role;
 
 comment on table billing.invoices is 'Stripe invoices; amounts in minor units of currency.';
-comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid for, and for which period.';
-comment on column billing.invoice_lines.is_waiting is 'Paid, but only its subscription or its price can tell what for, and that is not known here yet.';
-comment on column billing.invoice_lines.discount is 'Discounts on the line, in minor units; null: Stripe did not say.';
-comment on column billing.invoice_lines.credited_line_ids is 'The lines that a proration credits; null: none, or Stripe did not say.';
-comment on column billing.invoice_lines.credited_invoice_id is 'The invoice of the lines that a proration credits; null: none, or Stripe did not say.';
+comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid, and for which period.';
+comment on column billing.invoice_lines.is_waiting is 'True while the line is paid, but its subscription or price, which explains it, has not been synced.';
+comment on column billing.invoice_lines.discount is 'Discounts on the line, in minor units; null: not reported by Stripe.';
+comment on column billing.invoice_lines.credited_line_ids is 'The lines that a proration credits; null: none, or not reported by Stripe.';
+comment on column billing.invoice_lines.credited_invoice_id is 'The invoice of the lines that a proration credits; null: none, or not reported by Stripe.';
 comment on column billing.invoice_lines.quantity is 'Seats of a licensed price; usage of a metered one.';
-comment on column billing.invoices.amount_returned is 'What was returned of total: refunds, lost disputes, credit notes after payment.';
-comment on column billing.invoices.amount_contested is 'What open disputes contest of the rest.';
+comment on column billing.invoices.amount_returned is 'The returned part of total: refunds, lost disputes, credit notes after payment.';
+comment on column billing.invoices.amount_contested is 'The part of the rest that open disputes contest.';
 comment on table billing.invoice_payments is 'Which payment paid which invoice.';
-comment on column billing.invoice_payments.stripe_invoice_payment_id is 'The invoice''s own id where it was told by an API version that had no such objects.';
-comment on table billing.checkout_sessions is 'Stripe Checkout Sessions that ended.';
-comment on column billing.checkout_sessions.client_reference_id is 'As it came; the payer may have edited it, so it links nothing by itself.';
+comment on column billing.invoice_payments.stripe_invoice_payment_id is 'For API versions without invoice payments: the invoice''s own id.';
+comment on table billing.checkout_sessions is 'Completed and expired Stripe Checkout Sessions.';
+comment on column billing.checkout_sessions.client_reference_id is 'As received; the payer may have edited it, so it links nothing without a signature.';
 
 -- 40_stripe/16_payments.sql
 
--- Payments (Stripe charges), and money that goes back: refunds, disputes, credit notes, early fraud
--- warnings, reviews.
+-- Payments (Stripe charges), refunds, disputes, credit notes, early fraud warnings and reviews.
 --
--- Invariant: one row for each Stripe object, never moved to an older state. Clients read their own payments and
--- nothing of fraud; only functions write.
+-- Invariant: one row for each Stripe object, never moved to an older state. Clients read their own payments, but no
+-- fraud data; only functions write.
 
 create table billing.payments (
     stripe_charge_id text primary key,
@@ -5241,8 +5245,7 @@ create index payments_payment_intent on billing.payments (stripe_payment_intent_
 create index payments_card_fingerprint on billing.payments (card_fingerprint);
 create index payments_charged on billing.payments (charged_at);
 
--- What payment intents received. A Checkout Session may become known after its payment, and its state may have been read
--- before it.
+-- The amounts that payment intents received. A Checkout Session may arrive after its payment, or with an older state.
 create table billing.payment_intents (
     stripe_payment_intent_id text primary key,
     amount_received bigint not null,
@@ -5310,7 +5313,7 @@ create table billing.credit_notes (
     constraint amount_refunded_is_within_the_amount check (amount_refunded between 0 and amount)
 );
 
--- What a credit note says of single lines of its invoice.
+-- The lines of its invoice that a credit note credits.
 create table billing.credit_note_lines (
     stripe_credit_note_id text not null references billing.credit_notes (stripe_credit_note_id),
     number integer not null,
@@ -5394,33 +5397,33 @@ grant select on
 to service_role;
 
 comment on table billing.payments is 'Stripe charges; amounts in minor units of currency.';
-comment on table billing.payment_intents is 'Stripe payment intents that succeeded, and what each received; minor units.';
+comment on table billing.payment_intents is 'Succeeded Stripe payment intents and the amount that each received, in minor units.';
 comment on column billing.payments.risk_level is 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
-comment on column billing.payments.is_liability_shifted is 'The card''s owner was authenticated (3-D Secure): fraud is the issuer''s loss.';
+comment on column billing.payments.is_liability_shifted is 'True if the cardholder was authenticated (3-D Secure), so the issuer is liable for fraud.';
 comment on table billing.refunds is 'Stripe refunds.';
 comment on table billing.credit_notes is 'Stripe credit notes on paid invoices.';
-comment on column billing.credit_notes.amount is 'What it gives back after payment, in whatever way; before payment it is no more than a smaller invoice.';
-comment on table billing.credit_note_lines is 'The lines of credit notes: which line of the invoice is credited with how much.';
-comment on column billing.credit_note_lines.stripe_line_id is 'The invoice''s line; null for one of the note''s own.';
-comment on column billing.credit_notes.pre_payment_amount is 'What it took off the invoice before it was paid.';
-comment on column billing.credit_notes.stripe_refund_ids is 'Refunds that belong to it: they return the same money.';
-comment on column billing.credit_notes.amount_refunded is 'The part of amount that goes back by refunds, which have rows of their own.';
-comment on table billing.disputes is 'Stripe disputes, inquiries included.';
-comment on table billing.fraud_warnings is 'Early fraud warnings, with the risk of their charge (a warning itself carries none).';
+comment on column billing.credit_notes.amount is 'The amount returned after payment, in any form. A credit note before payment only reduces the invoice.';
+comment on table billing.credit_note_lines is 'Lines of credit notes: the credited line of the invoice and the amount.';
+comment on column billing.credit_note_lines.stripe_line_id is 'The invoice''s line; null for a line of the credit note''s own.';
+comment on column billing.credit_notes.pre_payment_amount is 'The amount by which it reduced the invoice before payment.';
+comment on column billing.credit_notes.stripe_refund_ids is 'Refunds of this credit note: they return the same money, which counts once.';
+comment on column billing.credit_notes.amount_refunded is 'The part of amount returned by refunds, which have their own rows.';
+comment on table billing.disputes is 'Stripe disputes, including inquiries.';
+comment on table billing.fraud_warnings is 'Early fraud warnings, with the risk level of their charge.';
 comment on table billing.reviews is 'Radar reviews.';
 
 -- 40_stripe/20_stripe_events.sql
 
--- The inbox: every event that Stripe signed, its queue, and the functions that move it.
+-- The inbox: every signed event from Stripe, its queue, and the functions that move it.
 --
--- Invariant: an event id is here once and for ever, with the payload as it came (text, because \u0000 and lone
--- surrogates pass a signature but not a cast to jsonb). Row and queue message are written in one transaction. A queued
--- event has a message; applied, ignored, parked and dead ones have none.
+-- Invariant: each event id is stored once, permanently, with its original payload (text, because \u0000 and lone surrogates
+-- pass the signature check but fail a cast to jsonb). Row and queue message are written in one transaction. A queued event has
+-- a message; applied, ignored, parked and dead events have none.
 --
 --   receive_stripe_event   billing_receiver      inbox row + message
---   retry_stripe_event     service_role          a dead, parked or ignored event goes back to the queue
+--   retry_stripe_event     service_role          requeues a dead, parked or ignored event
 --
--- How messages are taken: workers. How an event ends: settle_stripe_events. What waits for an answer of Stripe: stripe_lookups.
+-- Taking messages: 24_workers. Ending events: 26_settle_stripe_events. Events that need data from Stripe: 22_stripe_lookups.
 
 create table billing.stripe_events (
     stripe_event_id text primary key,
@@ -5453,7 +5456,7 @@ alter table billing.stripe_events enable row level security;
 
 revoke all on billing.stripe_events from public, anon, authenticated, service_role;
 
--- Also after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, and a dump leaves these out.
+-- Also called after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, so dumps leave them out.
 create function billing._create_queue()
 returns void
 language plpgsql
@@ -5535,12 +5538,12 @@ begin
 
     if not found then
         raise exception 'there is no event %', retry_stripe_event.event_id
-            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
+            using errcode = 'TB014', hint = 'List events with `till events list`.';
     elsif v_status not in ('dead', 'parked', 'ignored') or not v_is_ours then
         return v_status;
     elsif not v_has_body then
         raise exception 'the body of event % was deleted after settings.keep_events_days', retry_stripe_event.event_id
-            using errcode = 'TB056', hint = 'Grant by hand what it paid for, with `till credits grant`.';
+            using errcode = 'TB056', hint = 'Grant the paid credits with `till credits grant`.';
     end if;
 
     update billing.stripe_events
@@ -5551,7 +5554,8 @@ begin
 end
 $$;
 
--- True when what a set-aside event waits for is here: the plan or pack of a price, a product, the account of a customer.
+-- True if what a parked or dead event waits for exists: the plan or pack of a price, a product, the account of a
+-- customer.
 create function billing._has_arrived(stripe_id text)
 returns boolean
 language sql
@@ -5571,8 +5575,8 @@ as $$
         )
 $$;
 
--- Setting an event aside and the arrival of what it waits for exclude each other by this lock; without it, both could
--- commit without seeing the other, and the event would wait for ever.
+-- This lock excludes parking an event against the arrival of what it waits for. Without it both could commit without
+-- seeing each other, and the event would wait forever.
 create function billing._lock_arrival(stripe_id text)
 returns void
 language plpgsql
@@ -5586,7 +5590,7 @@ begin
 end
 $$;
 
--- What an event was waiting for is here: back to the queue. The caller holds the arrival's lock.
+-- Requeues the events that waited for this id. The caller holds the arrival's lock.
 create function billing._retry_events_waiting_for(stripe_id text)
 returns void
 language sql
@@ -5597,8 +5601,7 @@ as $$
     where stripe_events.waiting_for = _retry_events_waiting_for.stripe_id
 $$;
 
--- Why an event that would be set aside is ignored instead: its customer was dismissed as none of this installation's, and
--- is linked to no account. Null for any other.
+-- The reason to ignore an event instead of parking it: its customer is dismissed and not linked. Null for other events.
 create function billing._dismissal(payload text, waiting_for text)
 returns text
 language sql
@@ -5626,25 +5629,25 @@ to billing_receiver, service_role;
 grant execute on function billing.retry_stripe_event(text) to service_role;
 grant select on billing.stripe_events to service_role;
 
-comment on table billing.stripe_events is 'Every event that Stripe signed, once, as it came.';
-comment on column billing.stripe_events.status is 'queued: has a message. applied: effects committed. ignored: not for us, by mode, type, Stripe account, or because a person said so. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
-comment on column billing.stripe_events.created_at is 'When it happened at Stripe, in whole seconds.';
-comment on column billing.stripe_events.payload is 'The body as it came; empty once it was deleted, settings.keep_events_days after the event was received.';
-comment on column billing.stripe_events.notified_at is 'When administrators were told that it waits for waiting_for.';
-comment on column billing.stripe_events.waiting_for is 'Stripe id whose arrival here sends the event to the queue again.';
-comment on function billing.receive_stripe_event(text, text, text, bigint, boolean, text) is 'Stores a signed event and queues it: queued, duplicate or ignored. created is in Unix seconds.';
-comment on function billing.retry_stripe_event(text) is 'Sends a dead, parked or ignored event to the queue again; any other is left alone. Returns the status.';
+comment on table billing.stripe_events is 'Every signed event from Stripe, once, as received.';
+comment on column billing.stripe_events.status is 'queued: has a message. applied: effects committed. ignored: not for this installation (mode, type, Stripe account, dismissed). parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
+comment on column billing.stripe_events.created_at is 'When the event happened in Stripe, in whole seconds.';
+comment on column billing.stripe_events.payload is 'The original body; empty after it was deleted, settings.keep_events_days after the event was received.';
+comment on column billing.stripe_events.notified_at is 'When administrators were notified that the event waits for waiting_for.';
+comment on column billing.stripe_events.waiting_for is 'The Stripe id whose arrival requeues the event.';
+comment on function billing.receive_stripe_event(text, text, text, bigint, boolean, text) is 'Stores a signed event and queues it. Returns queued, duplicate or ignored. created is in Unix seconds.';
+comment on function billing.retry_stripe_event(text) is 'Requeues a dead, parked or ignored event and leaves any other unchanged. Returns the status.';
 
 -- 40_stripe/22_stripe_lookups.sql
 
--- Lookups: events that cannot be decided before something is read from Stripe, and when to read it.
+-- Lookups: events that need an object from Stripe before they can be decided, and when to read it.
 --
--- Invariant: a slow Stripe delays these events and nothing else. Their messages stay in the queue with a long time-out, so
--- whatever becomes of a row here its event comes back; and polls of the queue do not pass them. A lookup is in one
--- worker's hands for as long as its lease lasts and the worker lives. It ends with its event.
+-- Invariant: a slow Stripe delays only these events. Their messages stay in the queue with a long time-out, so polls skip them,
+-- and an event comes back even if its row here is lost. One worker holds a lookup while its lease lasts and the worker lives. A
+-- lookup ends with its event.
 --
---   ask_stripe            the event waits for an answer of Stripe; the attempt does not count
---   take_stripe_lookups   what is due, for a while
+--   ask_stripe            an event needs data from Stripe; the attempt does not count
+--   take_stripe_lookups   leases the lookups that are due
 --
 -- settle_stripe_events ends a lookup, delay_stripe_event delays it. Callable by billing_worker.
 
@@ -5666,8 +5669,8 @@ alter table billing.stripe_lookups enable row level security;
 
 revoke all on billing.stripe_lookups from public, anon, authenticated, service_role;
 
--- Asked for by the lookup itself: Stripe answered within the very second in question. Then its event is decided anew, when
--- Stripe's clock shows another second.
+-- If a lookup calls it, Stripe answered within the same second as the tie. The event is then decided again when
+-- Stripe's clock shows a later second.
 create function billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text)
 returns void
 language plpgsql
@@ -5697,8 +5700,8 @@ begin
 end
 $$;
 
--- read_ct: how often Stripe was asked; attempts leaves out what was excused. Without its message, or with an event that is
--- settled, there is nothing to look up.
+-- read_ct counts all reads from Stripe; attempts leaves out excused ones. A lookup whose message or queued event no
+-- longer exists is skipped.
 create function billing.take_stripe_lookups(lookups_max integer, lease_seconds integer)
 returns table (
     msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
@@ -5760,22 +5763,22 @@ grant execute on function
     billing.ask_stripe(bigint, text, text, text), billing.take_stripe_lookups(integer, integer)
 to billing_worker;
 
-comment on table billing.stripe_lookups is 'Events that wait for an answer of Stripe.';
-comment on column billing.stripe_lookups.tie_stripe_id is 'The object of which only Stripe can tell what its later state is; null: whatever the event lacks.';
+comment on table billing.stripe_lookups is 'Events that need an object from Stripe.';
+comment on column billing.stripe_lookups.tie_stripe_id is 'The object with two states of the same second, which only Stripe can order; null: another object that the event needs.';
 
 -- 40_stripe/24_workers.sql
 
--- Workers: what each of them has in hand, so that nothing waits for one that died.
+-- Workers and the messages that each of them holds, so that nothing waits for a dead worker.
 --
--- Invariant: a worker's session holds an advisory lock for as long as it lives, whatever ends it; Postgres then gives the
--- lock back. So a row of workers whose lock is free is of a dead one, and the next to look makes its messages due. A
--- message is still in a worker's hand while its time-out is the one that the worker gave it: one that was settled is
--- gone, one that was delayed or read by another has another.
+-- Invariant: a worker's session holds an advisory lock as long as it lives, and Postgres releases the lock when the session
+-- ends. So a row whose lock is free belongs to a dead worker, and the next check makes its messages due. A worker holds a
+-- message as long as the message has the time-out that this worker set: archived messages are deleted, and delayed or reread
+-- messages have another time-out.
 --
 --   start_worker            first call of a session
---   read_stripe_events      take messages for a while; commits the attempt
---   hand_back_stripe_events every few seconds: what dead workers held is due again
---   release_stripe_events   what this worker holds is for others, and the attempt does not count
+--   read_stripe_events      takes messages for some time; commits the attempt
+--   hand_back_stripe_events every few seconds: makes messages of dead workers due
+--   release_stripe_events   releases this worker's messages; the attempt does not count
 --
 -- Callable by billing_worker.
 
@@ -5799,9 +5802,9 @@ as $$
     select hashtext('billing.workers')
 $$;
 
--- When an event is due that was in hand when its worker died: at once, and before those that came after it. One that was
--- in hand of several that died may be what they died of: it waits a little, and each a different while, so that it parts
--- from those that were read with it.
+-- When an event is due that a worker held when it died: at once, and before later events. If several workers died with
+-- it, the event may have crashed them, so it is delayed, each event by a different time, to separate it from the events
+-- of its batch.
 create function billing._due_after_death(attempts integer, due_at timestamptz)
 returns timestamptz
 language sql
@@ -5812,7 +5815,7 @@ as $$
         else _due_after_death.due_at end
 $$;
 
--- A worker is dead: what it had in hand is due.
+-- Makes the messages of a dead worker due.
 create function billing._hand_back(worker billing.workers)
 returns void
 language plpgsql
@@ -5854,7 +5857,7 @@ begin
 end
 $$;
 
--- A row of our own process id is of a process that had it before us.
+-- A row with our own process id belongs to an earlier process.
 create function billing.start_worker()
 returns void
 language plpgsql
@@ -5893,12 +5896,12 @@ begin
 end
 $$;
 
--- Called in a transaction of its own, so that the attempt counts even if the worker dies of the event. Two statements,
--- because a message may be committed after the first one's snapshot was taken: its event is there for the second. Not
--- pgmq.read, which looks at every message that is not due yet.
+-- Called in its own transaction, so that the attempt counts even if the event crashes the worker. Two statements,
+-- because a message may be committed after the first one's snapshot; the second sees its event. pgmq.read is not used,
+-- because it scans every message that is not due yet.
 --
--- due_within_seconds: looks only at what fell due since then; null: at everything. An old snapshot keeps what was archived
--- meanwhile in the index, and a poll need not pass all of that each time. Messages without an event that is queued are
+-- due_within_seconds: only messages that became due within that time; null: all. An old snapshot keeps entries of
+-- archived messages in the index, and this way not every poll must skip them. Messages without a queued event are
 -- archived.
 create function billing.read_stripe_events(
     visibility_seconds integer, batch_size integer, due_within_seconds double precision default null
@@ -5984,23 +5987,23 @@ grant execute on function
     billing.read_stripe_events(integer, integer, double precision)
 to billing_worker;
 
-comment on table billing.workers is 'Workers that are connected, or died: by the process id of their session, the messages that each took last.';
-comment on column billing.workers.in_hand_until is 'The time-out of these messages; those that have another one are out of its hands.';
+comment on table billing.workers is 'Connected workers, and dead ones: by the process id of their session, the messages that each took last.';
+comment on column billing.workers.in_hand_until is 'The time-out of these messages; the worker no longer holds those with another time-out.';
 
 -- 40_stripe/26_settle_stripe_events.sql
 
--- The transaction that applies events: locked in one order, then settled with their effects, or tried again later.
+-- The transaction that applies events: locks in one order, then the final status together with the effects, or a retry.
 --
---   lock_stripe_events     first statement of the applying transaction
---   settle_stripe_events   final status + archive, same transaction as the effects
---   delay_stripe_event     try again later
+--   lock_stripe_events     first statement of the transaction
+--   settle_stripe_events   final status + archive, in the transaction of the effects
+--   delay_stripe_event     retry later
 --
 -- Callable by billing_worker.
 
--- Locks events by id, then accounts by id: every batch in the same order, so two of them never wait for each other.
--- From here to its end the transaction never waits long, because the app may hold an account in a transaction of its
--- own: then 55P03, and the batch goes on event by event. postpone_months: months of credits are granted in one set by
--- allocate_postponed, which the caller calls before it commits.
+-- Locks events by id, then accounts by id: the same order in every batch, so that two batches never deadlock. From here
+-- on the transaction never waits long for a lock, because the app may hold an account in a transaction of its own: it
+-- then fails with 55P03, and the batch is repeated event by event. postpone_months: allocate_postponed grants the
+-- months of the batch as one set; the caller calls it before it commits.
 create function billing.lock_stripe_events(
     event_ids text[], stripe_customer_ids text[], postpone_months boolean default false
 )
@@ -6032,7 +6035,7 @@ begin
 end
 $$;
 
--- Arrays run in parallel: message i told of event i, which ended in status i for reason i.
+-- The arrays are parallel: message i belongs to event i, which ends in status i for reason i.
 create function billing.settle_stripe_events(
     msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]
 )
@@ -6050,7 +6053,7 @@ begin
         perform billing._lock_arrival(v_stripe_id);
     end loop;
 
-    -- Somebody else may have settled it meanwhile: an event that was applied stays applied.
+    -- Another worker may have ended it meanwhile: an applied event stays applied.
     update billing.stripe_events
     set status = case
             when outcome.status in ('parked', 'dead')
@@ -6083,7 +6086,7 @@ begin
 end
 $$;
 
--- excused: the attempt does not count towards the dead letters (a lock held by the app, Stripe away).
+-- excused: the attempt does not count towards the dead letters (the app held a lock, or Stripe was unavailable).
 create function billing.delay_stripe_event(
     msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean
 )
@@ -6122,15 +6125,16 @@ to billing_worker;
 
 -- 40_stripe/28_lost_messages.sql
 
--- Events and messages that lost each other: found, listed by the proof, and mended.
+-- Events without a message and messages without an event: lists them and repairs them.
 --
--- Invariant: a queued event has a message, and a message has a queued event. Both are written in one transaction, so what
--- is off was done from outside: a restore of a project whose pgmq (1.5.1) leaves its queues out of dumps, a queue that was
--- purged, a schema that was dropped and made anew. read_stripe_events archives messages without an event.
+-- Invariant: a queued event has a message, and a message has a queued event. Both are written in one transaction, so a
+-- difference has an outside cause: a restore of a project whose pgmq (1.5.1) leaves its queues out of dumps, a purged
+-- queue, a recreated schema. read_stripe_events archives messages without an event.
 --
 -- Callable by billing_worker; lost_messages is part of billing.ledger_discrepancies.
 
--- Hashes, for neither table has an index by the other's id: nested loops would read one table for each row of the other.
+-- Hash joins, because neither table has an index on the other's id: nested loops would scan one table for each row of
+-- the other.
 create function billing.lost_messages()
 returns table (invariant text, detail text)
 language plpgsql
@@ -6162,7 +6166,7 @@ begin
 end
 $$;
 
--- Called when a worker has started, and every hour. How many were queued again; one worker at a time.
+-- Called when a worker starts, and every hour; one worker at a time. Returns how many were requeued.
 create function billing.requeue_stripe_events()
 returns bigint
 language plpgsql
@@ -6186,7 +6190,7 @@ begin
         order by stripe_events.received_at
     );
     if v_event_ids <> '{}' then
-        -- A new message counts its reads from the start.
+        -- A new message counts its reads from zero.
         update billing.stripe_events set excused_attempts = 0
         where stripe_events.stripe_event_id = any (v_event_ids) and stripe_events.excused_attempts > 0;
         perform pgmq.send_batch(
@@ -6202,21 +6206,22 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.requeue_stripe_events() to billing_worker;
 grant execute on function billing.lost_messages() to service_role;
 
-comment on function billing.requeue_stripe_events() is 'Queues again what is queued and has no message, as after a restore that left the queue out. How many.';
+comment on function billing.requeue_stripe_events() is 'Requeues queued events without a message, as after a restore that left the queue out. Returns how many.';
 comment on function billing.lost_messages() is 'Queued events without a message in the queue, and messages without a queued event. Empty when all is well.';
 
 -- 40_stripe/29_stripe_account.sql
 
--- The Stripe account whose books these are.
+-- The Stripe account of this installation.
 --
--- Invariant: it is noted once, by the first worker whose key is of it, and only its owner changes it. A worker with a key
--- of another account would read 404 where there is an object, and take it for deleted.
+-- Invariant: the first worker with a key of the account sets it once; after that only the owner of the database changes
+-- it. With a key of another account, Stripe answers 404 for every object, and the worker would treat the objects as
+-- deleted.
 --
 -- Called by billing_worker.
 
--- What a key must fit: the account if it is known, the mode, and an event that came with our signature, which only a key
--- of our account can read (Stripe keeps events for thirty days); null where there is none. An event that
--- names an account is no witness: it may be of a connected account, which our key does not see into.
+-- What a key must match: the account if it is set, the mode, and an event with our signature, which only a key of our
+-- account can read (Stripe keeps events for thirty days); null if there is none. An event that names an account is not
+-- used, because it may come from a connected account, which our key cannot read.
 create function billing.stripe_account()
 returns table (stripe_account_id text, livemode boolean, witness_event_id text)
 language sql
@@ -6235,7 +6240,7 @@ as $$
     from billing.settings
 $$;
 
--- The account that is noted then.
+-- Returns the account that is set after the call.
 create function billing.claim_stripe_account(stripe_account_id text)
 returns text
 language sql
@@ -6251,16 +6256,16 @@ $$;
 revoke all on function billing.stripe_account, billing.claim_stripe_account from public, anon, authenticated, service_role;
 grant execute on function billing.stripe_account(), billing.claim_stripe_account(text) to billing_worker;
 
-comment on function billing.stripe_account() is 'What a Stripe key must fit: account, mode, and an event that its account has.';
-comment on function billing.claim_stripe_account(text) is 'Notes the Stripe account unless one is noted already; the one that is.';
+comment on function billing.stripe_account() is 'What a Stripe key must match: account, mode, and an event of the account.';
+comment on function billing.claim_stripe_account(text) is 'Sets the Stripe account if none is set. Returns the account that is set.';
 
 -- 40_stripe/30_prune_events.sql
 
--- What is kept of old events: the row, so that an event that is sent again is known, but not its body.
+-- Old events keep their row, so that a repeated delivery is detected, but not their body.
 --
--- Invariant: an event that may still be worked on or retried (queued, parked, dead) keeps its body. The walk goes by
--- received_at, a chunk at a time, and waits at an event that is queued; one that is retried later takes it back to there.
--- So every settled event loses its body in the end, and what was walked before is not read again.
+-- Invariant: an event that may still be processed or retried (queued, parked, dead) keeps its body. The scan goes by
+-- received_at, a chunk at a time, and stops at a queued event; a later retry moves the scan back to the retried event.
+-- So every finished event loses its body eventually, and nothing is scanned twice without a reason.
 --
 -- Callable by billing_worker.
 
@@ -6275,8 +6280,8 @@ insert into billing.event_pruning default values;
 alter table billing.event_pruning enable row level security;
 revoke all on billing.event_pruning from public, anon, authenticated, service_role;
 
--- Looks at about rows_max events and as many archived messages, more where many were received at one moment. How many it
--- looked at or deleted, of the kind that had more of them: less than rows_max when nothing is left.
+-- Processes about rows_max events and as many archived messages, or more if many were received at the same time.
+-- Returns the larger of both counts: less than rows_max means that nothing is left.
 create function billing.prune_events(rows_max integer)
 returns bigint
 language plpgsql
@@ -6346,16 +6351,16 @@ revoke all on function billing.prune_events, billing.tg_stripe_events__prune_aga
 from public, anon, authenticated, service_role;
 grant execute on function billing.prune_events(integer) to billing_worker;
 
-comment on table billing.event_pruning is 'How far the bodies of old events were deleted.';
-comment on function billing.prune_events(integer) is 'Deletes the bodies of about rows_max events that are older than settings.keep_events_days, and as many archived messages. Less than rows_max when nothing is left.';
+comment on table billing.event_pruning is 'How far the bodies of old events are deleted.';
+comment on function billing.prune_events(integer) is 'Deletes the bodies of about rows_max events that are older than settings.keep_events_days, and as many archived messages. Returns less than rows_max when nothing is left.';
 
 -- 40_stripe/32_customer_emails.sql
 
--- A user's e-mail address that changed → the Stripe customers of their accounts, by the worker.
+-- A user's new e-mail address → the Stripe customers of their accounts, by the worker.
 --
--- Invariant: changing an address never fails because of billing, and waits for it a second at most. A customer is changed
--- only while it has an address that its user had before: one that was entered in Stripe, or by a payer, stays. The last
--- address wins; to write it twice is to write it once.
+-- Invariant: changing an address never fails because of billing, and waits for billing at most a second. A customer is
+-- changed only while its address in Stripe is one that the user had before: an address that was entered in Stripe, or
+-- by a payer, stays. The newest address wins; writing it twice is harmless.
 --
 -- Taken and settled by billing_worker. Private: _follow_email.
 
@@ -6380,7 +6385,7 @@ alter table billing.customer_email_changes enable row level security;
 revoke all on billing.customer_email_changes from public, anon, authenticated, service_role;
 grant select on billing.customer_email_changes to service_role;
 
--- old_email is null where there was none.
+-- old_email is null if there was none.
 create function billing._follow_email(stripe_customer_id text, old_email text, new_email text)
 returns void
 language sql
@@ -6392,7 +6397,7 @@ as $$
         _follow_email.stripe_customer_id, array[coalesce(_follow_email.old_email, '')], _follow_email.new_email
     )
     on conflict (stripe_customer_id) do update
-    -- Until it is settled the customer may have any of the addresses.
+    -- Until the change is done in Stripe, the customer may have any of the earlier addresses.
     set old_emails = case
             when held.settled_at is not null then excluded.old_emails
             else held.old_emails || held.new_email || excluded.old_emails
@@ -6418,7 +6423,7 @@ begin
     order by customers.stripe_customer_id;
     return null;
 exception when others then
-    raise warning 'the Stripe customers of user % keep the old e-mail address: %', new.id, sqlerrm;
+    raise warning 'could not queue the new e-mail address of user % for Stripe: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -6428,7 +6433,7 @@ after update of email on auth.users
 for each row when (new.email <> '' and old.email is distinct from new.email)
 execute function billing.tg_users__follow_email();
 
--- Taken for a while: when the lease is over another worker may take it.
+-- Leased: when the lease expires, another worker may take the change.
 create function billing.take_email_changes(changes_max integer, lease_seconds integer)
 returns table (stripe_customer_id text, old_emails text[], new_email text, attempts integer)
 language sql
@@ -6451,8 +6456,8 @@ as $$
         customer_email_changes.attempts
 $$;
 
--- new_email: as it was taken; an address that came later stays due. retry_in_seconds is null when nothing is left to do;
--- reason says why nothing was done.
+-- new_email: the address as taken; a newer one stays due. retry_in_seconds is null if the change is finished; reason
+-- says why the customer was left unchanged.
 create function billing.settle_email_change(
     stripe_customer_id text, new_email text, retry_in_seconds integer, reason text
 )
@@ -6479,19 +6484,19 @@ grant execute on function
     billing.settle_email_change(text, text, integer, text)
 to billing_worker;
 
-comment on table billing.customer_email_changes is 'Stripe customers whose user has another e-mail address now; one row for each customer.';
-comment on column billing.customer_email_changes.old_emails is 'The addresses that the user had; empty text: none. A customer with any other one is left as it is.';
-comment on column billing.customer_email_changes.last_error is 'Why it is tried again, or why the customer was left as it is.';
-comment on function billing.take_email_changes(integer, integer) is 'Customers whose e-mail address is to be changed in Stripe, taken by the caller for lease_seconds.';
-comment on function billing.settle_email_change(text, text, integer, text) is 'A customer has its new address in Stripe, or is left as it is, or is to be tried again later.';
+comment on table billing.customer_email_changes is 'Stripe customers whose user has a new e-mail address; one row for each customer.';
+comment on column billing.customer_email_changes.old_emails is 'The user''s earlier addresses; empty text: none. A customer with any other address is left unchanged.';
+comment on column billing.customer_email_changes.last_error is 'Why the change is retried, or why the customer was left unchanged.';
+comment on function billing.take_email_changes(integer, integer) is 'Leases customers whose e-mail address must be changed in Stripe, for lease_seconds.';
+comment on function billing.settle_email_change(text, text, integer, text) is 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried.';
 
 -- 40_stripe/34_lock_money.sql
 
--- The locks of whoever tells what became of a payment: the balances that it paid into, then the arrivals of its ids.
+-- The locks for changes of a payment: the balances that it paid for, then the arrivals of its ids.
 --
--- Invariant: balances before arrivals, as the worker locks them for what names a customer, so that nobody waits in a
--- circle; and under the locks no other balance turns out to be concerned. A refund names no customer, and its payment may
--- come to be known at that very moment: then the arrivals are let go, and it begins anew.
+-- Invariant: balances before arrivals, in the same order as for objects that name a customer, so that transactions
+-- never deadlock. Under the locks the set of balances cannot change. A refund names no customer, and its payment may
+-- arrive at the same time: the arrivals are then released, and locking starts again.
 --
 -- Private.
 
@@ -6534,7 +6539,7 @@ as $$
     )
 $$;
 
--- Of a payment (either id), or of an invoice alone.
+-- For a payment (either id), or for an invoice alone.
 create function billing._lock_money(
     stripe_payment_intent_id text, stripe_charge_id text, stripe_invoice_id text default null
 )
@@ -6548,7 +6553,7 @@ declare
     v_locked uuid[] := '{}';
     v_concerned uuid[];
 begin
-    -- An invoice is one account's for ever: nothing can turn out.
+    -- An invoice never changes its account, so one pass is enough.
     if coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id) is null then
         perform from billing.credit_balances
         where credit_balances.account_id = (
@@ -6587,7 +6592,7 @@ begin
             end if;
             raise sqlstate 'TB999';
         exception when sqlstate 'TB999' then
-            null;  -- the arrivals are let go
+            null;  -- the rollback released the arrivals
         end;
     end loop;
 end
@@ -6598,10 +6603,10 @@ from public, anon, authenticated, service_role;
 
 -- 40_stripe/36_saved_cards.sql
 
--- Cards that customers saved in Stripe: to tell their owners in time that one of them expires.
+-- Cards that customers saved in Stripe, to notify their owners before a card expires.
 --
--- Invariant: one row for each payment method, as it was last. Of two states within a second the one that is gone, or
--- expires later, stands, so every order of events ends alike.
+-- Invariant: one row for each payment method, in its newest state. Of two states of the same second the detached one
+-- wins, or else the later expiry, so the order of events makes no difference.
 --
 -- Called by billing_worker; service_role reads.
 
@@ -6611,7 +6616,7 @@ create table billing.saved_cards (
     livemode boolean not null,
     brand text,
     last4 text,
-    -- First day on which it is not good any more.
+    -- The first day on which the card is no longer valid.
     expires_on date,
     as_of timestamptz not null,
     created_at timestamptz not null default now(),
@@ -6626,7 +6631,7 @@ alter table billing.saved_cards enable row level security;
 revoke all on billing.saved_cards from public, anon, authenticated, service_role;
 grant select on billing.saved_cards to service_role;
 
--- stripe_customer_id is null once it is detached.
+-- stripe_customer_id is null for a detached card.
 create function billing.record_saved_card(
     stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text,
     card_exp_month integer, card_exp_year integer, as_of timestamptz
@@ -6664,19 +6669,19 @@ revoke all on function billing.record_saved_card from public, anon, authenticate
 grant execute on function billing.record_saved_card(text, text, boolean, text, text, integer, integer, timestamptz)
 to billing_worker;
 
-comment on table billing.saved_cards is 'Cards saved in Stripe, as their events told last; without a customer once they are detached.';
-comment on column billing.saved_cards.expires_on is 'The first day on which it is not good any more.';
-comment on function billing.record_saved_card(text, text, boolean, text, text, integer, integer, timestamptz) is 'A card was saved, changed or detached: applied, or stale.';
+comment on table billing.saved_cards is 'Cards saved in Stripe, in their newest state; without a customer once detached.';
+comment on column billing.saved_cards.expires_on is 'The first day on which the card is no longer valid.';
+comment on function billing.record_saved_card(text, text, boolean, text, text, integer, integer, timestamptz) is 'Records a saved, changed or detached card. Returns applied or stale.';
 
 -- 50_allocation/10_credit_schedules.sql
 
--- What was paid for of each subscription item: stretches of time, and the time that Stripe credited back.
+-- Paid time of each subscription item, and time that Stripe credited back.
 --
--- Invariant: a row is one line of a paid invoice, so the same invoices make the same rows in any order. A line adds the
--- time from period_start to period_end, or gives back that much of the line that it credits. What a row is worth is
--- worked out by _slots_of_lines and _worth, and by nothing else.
+-- Invariant: a row is one line of a paid invoice, so the same invoices give the same rows in any order. A line adds the
+-- time from period_start to period_end, or gives back that part of the line that it credits. Only _slots_of_lines and
+-- _worth calculate what a row is worth.
 --
--- Only functions write; service_role reads. Clients read the credits, not these.
+-- Only functions write; service_role reads. Clients read the credits, not these rows.
 
 create table billing.credit_schedules (
     stripe_line_id text primary key,
@@ -6725,24 +6730,24 @@ alter table billing.credit_schedules enable row level security;
 revoke all on billing.credit_schedules from public, anon, authenticated, service_role;
 grant select on billing.credit_schedules to service_role;
 
-comment on table billing.credit_schedules is 'Time that was paid for of each subscription item, and time that Stripe credited back.';
-comment on column billing.credit_schedules.gives_back is 'Whether the line credits time that an earlier line paid for.';
-comment on column billing.credit_schedules.credited_line_id is 'The line whose time it gives back; null: no line that was paid.';
-comment on column billing.credit_schedules.is_change is 'Whether Stripe made the line for a change within a period (a proration).';
-comment on column billing.credit_schedules.is_free is 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
-comment on column billing.credit_schedules.is_unpaid is 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
-comment on column billing.credit_schedules.is_plain is 'Whether no other line shares its months, so that they can be granted in sets.';
-comment on column billing.credit_schedules.has_returns is 'Whether money of its invoice was returned, or is disputed.';
+comment on table billing.credit_schedules is 'Time that was paid for each subscription item, and time that Stripe credited back.';
+comment on column billing.credit_schedules.gives_back is 'True if the line credits time that an earlier line paid for.';
+comment on column billing.credit_schedules.credited_line_id is 'The line whose time it gives back; null if that line was not paid.';
+comment on column billing.credit_schedules.is_change is 'True if Stripe created the line for a change within a period (a proration).';
+comment on column billing.credit_schedules.is_free is 'True if nothing was paid for the line: its credits are granted once for each account, product and calendar month. For a line that gives back: true if it takes nothing, because Stripe credits no money, or because the credited line was not paid and never will be.';
+comment on column billing.credit_schedules.is_unpaid is 'True if Stripe credits money for time that nobody has paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
+comment on column billing.credit_schedules.is_plain is 'True if no other line shares its months, so they can be granted in sets.';
+comment on column billing.credit_schedules.has_returns is 'True if money of its invoice was returned or is disputed.';
 comment on column billing.credit_schedules.quantity is 'Seats; 1 for a metered price, whose quantity is usage.';
-comment on column billing.credit_schedules.anchor is 'Months are counted from it, in UTC.';
-comment on column billing.credit_schedules.terms_from is 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
-comment on column billing.credit_schedules.ends_at is 'No month starts from here on: the period is over, or the subscription has ended.';
-comment on column billing.credit_schedules.next_slot_at is 'Start of the next month to be granted; null: none is left.';
-comment on column billing.credit_schedules.disarmed_reason is 'Why months that start later wait; null: they don''t.';
+comment on column billing.credit_schedules.anchor is 'The billing anchor: months are counted from it, in UTC.';
+comment on column billing.credit_schedules.terms_from is 'Earlier terms of the plan do not apply: the time of the purchase; -infinity if it is not known.';
+comment on column billing.credit_schedules.ends_at is 'No month starts at or after this time: the period is over, or the subscription has ended.';
+comment on column billing.credit_schedules.next_slot_at is 'Start of the next month to grant; null if none is left.';
+comment on column billing.credit_schedules.disarmed_reason is 'Why later months wait; null if they don''t.';
 
 -- 50_allocation/11_pack_purchases.sql
 
--- Facts: credit packs that were bought, each once by whatever way it was paid. service_role reads them.
+-- Facts: purchased credit packs, one row for each purchase however it was paid. service_role reads them.
 
 create table billing.pack_purchases (
     business_key text primary key,
@@ -6775,16 +6780,16 @@ alter table billing.pack_purchases enable row level security;
 revoke all on billing.pack_purchases from public, anon, authenticated, service_role;
 grant select on billing.pack_purchases to service_role;
 
-comment on table billing.pack_purchases is 'Credit packs that were paid for: what each was worth, and what paid for it.';
-comment on column billing.pack_purchases.credits is '0 where so little was paid for it that it is less than one.';
-comment on column billing.pack_purchases.price is 'What was paid, discounts taken off, in minor units; 0: nothing.';
+comment on table billing.pack_purchases is 'Paid credit packs: the credits of each purchase, and its payment.';
+comment on column billing.pack_purchases.credits is '0 if the paid amount is worth less than one credit.';
+comment on column billing.pack_purchases.price is 'The paid amount after discounts, in minor units; 0: nothing was paid.';
 
 -- 50_allocation/12_months.sql
 
 -- The calendar of months of credits.
 --
--- Invariant: month k starts at anchor + k months, counted from the anchor in UTC and never from the month before, so
--- month ends don't drift: from 31 January come 28 February and 31 March. Private; pure.
+-- Invariant: month k starts at anchor + k months, counted from the anchor in UTC and never from the previous month, so
+-- month ends don't drift: after 31 January come 28 February and 31 March. Private; pure.
 
 create function billing._slot(anchor timestamptz, k integer)
 returns timestamptz
@@ -6794,8 +6799,7 @@ as $$
     select (anchor at time zone 'utc' + pg_catalog.make_interval(months => k)) at time zone 'utc'
 $$;
 
--- Whole months between the calendar months of two moments: the month of credits that starts in the calendar month of
--- `moment` has this number.
+-- The number of calendar months between two times: the month of credits that starts in the calendar month of `moment`.
 create function billing._slot_number(anchor timestamptz, moment timestamptz)
 returns integer
 language sql
@@ -6805,7 +6809,7 @@ as $$
         + pg_catalog.date_part('month', moment at time zone 'utc') - pg_catalog.date_part('month', anchor at time zone 'utc'))::integer
 $$;
 
--- The first month that starts at a moment or after it.
+-- The first month that starts at or after a time.
 create function billing._first_slot(anchor timestamptz, from_moment timestamptz)
 returns timestamptz
 language sql
@@ -6818,7 +6822,7 @@ as $$
     end
 $$;
 
--- Months of a plan's period; null for days and weeks.
+-- The period of a plan in months; null for days and weeks.
 create function billing._months(plan billing.plans)
 returns integer
 language sql
@@ -6827,9 +6831,9 @@ as $$
     select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
 $$;
 
--- Where the months of a period are counted from: of the anchors that the subscription has had, the latest one that the
--- period's end is on the grid of, up to the period's start if there is one. While none is known, the period itself tells.
--- A period of days or weeks is a part of the month that begins with it, and so is a change within it.
+-- The anchor from which the months of a period are counted: the latest of the subscription's anchors that fits the end
+-- of the period, not after the period's start if possible. If no anchor is known, the period itself decides. A period
+-- of days or weeks is a part of the month that starts with it, and so is a change within it.
 create function billing._anchor_of_period(
     plan billing.plans, anchors timestamptz[], period_start timestamptz, period_end timestamptz
 )
@@ -6868,14 +6872,14 @@ from public, anon, authenticated, service_role;
 
 -- 50_allocation/14_slots_of_lines.sql
 
--- What every line of paid time says of every month that it touches.
+-- The part of every month that each line of paid time covers.
 --
--- Invariant: a pure function of the schedules and the terms, with no other rule beside it. A line gives
---     monthly credits * seats * (its time within the month) / (the month)
--- for each month that it touches, at the month's start or at its own; a line that gives back takes the same of the line
--- that it credits. With credits_on_proration=full the first change to a plan within a month gives as much as if it had come
--- when the month began. Months that start after the subscription's end are not reached, and count for nothing, but the first
--- of a line. All that Stripe credits of time that nobody paid for counts at the moment of the change.
+-- Invariant: a pure function of the schedules and the terms, and the only place with these rules. A line gives
+--     monthly credits * seats * (its time within the month) / (length of the month)
+-- for each month that it overlaps, at the month's start or at its own start. A line that gives back takes the same amount of
+-- the line that it credits. With credits_on_proration=full, the first change to a plan within a month counts from the start of
+-- the month. Months that start after the subscription's end count nothing, except the first month of a line. Time that Stripe
+-- credits although nobody paid for it counts at the time of the change.
 --
 -- Private.
 
@@ -6906,7 +6910,7 @@ create type billing.line_slot as (
     downgrade_credits text
 );
 
--- Whether a line is the first change to its plan within a month.
+-- True if a line is the first change to its plan within a month.
 create function billing._is_first_change(line billing.credit_schedules, slot_start timestamptz)
 returns boolean
 language plpgsql
@@ -6928,8 +6932,9 @@ begin
 end
 $$;
 
--- Slots that end after from_moment and begin up to until_moment: of subscriptions, of one invoice (stripe_invoice_id), or
--- of the free lines of accounts (free_account_ids). The first of a line counts as soon as it is paid, also ahead of time.
+-- Months that end after from_moment and start by until_moment: of subscriptions, of one invoice (stripe_invoice_id), or
+-- of the free lines of accounts (free_account_ids). The first month of a line counts as soon as it is paid, even before
+-- it starts.
 create function billing._slots_of_lines(
     stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz,
     stripe_invoice_id text default null, free_account_ids uuid[] default null
@@ -6945,7 +6950,7 @@ begin
         lines.stripe_line_id, lines.account_id, lines.stripe_subscription_id, lines.stripe_subscription_item_id,
         lines.stripe_invoice_id, lines.stripe_price_id, lines.gives_back, lines.is_free, lines.is_plain,
         lines.has_returns,
-        -- terms_from: of a line that gives back, the start of the one that it credits.
+        -- terms_from: for a line that gives back, the start of the line that it credits.
         lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at,
         lines.disarmed_reason is not null and slots.slot_start > lines.period_start,
         lines.period_start, slots.slot_start, slots.slot_end,
@@ -7029,19 +7034,19 @@ revoke all on function billing._is_first_change, billing._slots_of_lines from pu
 
 -- 50_allocation/16_returned_money.sql
 
--- What was returned of an invoice or of a payment, and when: the facts, and nothing of credits.
+-- Money that was returned of an invoice or a payment, and when. Facts only, no credits.
 --
--- Invariant: worked out anew from all rows (refunds, charges, disputes, credit notes), so neither their order nor how often
--- each is reported makes a difference. A refund that belongs to a credit note is the note's money and counts once. What a
--- credit note says of single lines was returned of those lines; all else of what is left of the whole invoice.
+-- Invariant: calculated from all rows (refunds, charges, disputes, credit notes), so neither their order nor repeated
+-- reports make a difference. A refund that belongs to a credit note counts once, with the note. A credit note that
+-- names lines returns money of those lines; everything else returns money of what is left of the whole invoice.
 --
 -- Private. Amounts in minor units.
 
 create type billing.returned_money as (returned_at timestamptz, amount numeric, stripe_line_id text, is_contested boolean);
 
--- What payments returned: refunds that stand, lost disputes, and what open disputes contest. A charge may report refunds
--- that no event of their own has reported yet. A dispute counts as such: inquiries move no money, nor does one that was
--- prevented. Refunds that are named in note_refund_ids belong to credit notes.
+-- Returns of payments: refunds that did not fail, lost disputes, and the amounts of open disputes. A charge may report
+-- refunds before their own events arrive. Inquiries and prevented disputes do not count, because they move no money.
+-- Refunds in note_refund_ids belong to credit notes.
 create function billing._returns_of_payments(
     stripe_payment_intent_ids text[], stripe_charge_ids text[], note_refund_ids text[]
 )
@@ -7086,8 +7091,8 @@ begin
 end
 $$;
 
--- The same of an invoice: of all that paid it, and what credit notes give back. A payment that paid several invoices
--- returned of each its part.
+-- The same for an invoice: the returns of all its payments, and its credit notes. If a payment paid several invoices,
+-- its returns are divided among them.
 create function billing._returns_of_invoice(stripe_invoice_id text)
 returns setof billing.returned_money
 language plpgsql
@@ -7132,7 +7137,7 @@ begin
     from (
         select
             credit_notes.stripe_credit_note_id, credit_notes.noted_at,
-            -- A refund of the note's that failed returned nothing. Where no refund is named, refunds count by themselves.
+            -- A failed refund of the note returned nothing. If the note names no refund, refunds count separately.
             credit_notes.amount - case
                 when credit_notes.stripe_refund_ids = '{}' then credit_notes.amount_refunded
                 else coalesce((
@@ -7154,8 +7159,8 @@ begin
 end
 $$;
 
--- What an invoice's returns are measured against: its total, whoever paid it (card, customer balance, out of band), less
--- what credit notes took off before the payment.
+-- The amount with which returns are compared: the invoice's total, whatever paid it (card, customer balance, out of
+-- band), minus credit notes before the payment.
 create function billing._price_of_invoice(invoice billing.invoices)
 returns numeric
 language sql
@@ -7168,8 +7173,7 @@ as $$
         and credit_notes.status = 'issued'
 $$;
 
--- How much of so many credits is gone with what was returned of their price, rounded down; multiplied before divided, so
--- that a third of 300 is 100.
+-- The credits lost by a return, rounded down; multiplies before it divides, so that a third of 300 is 100.
 create function billing._gone(credits numeric, returned numeric, paid numeric)
 returns bigint
 language sql
@@ -7187,10 +7191,10 @@ from public, anon, authenticated, service_role;
 
 -- 50_allocation/18_test_clocks.sql
 
--- Stripe test clocks: subscriptions on one live at its time, also where billing time cannot be moved.
+-- Stripe test clocks: subscriptions on a test clock use its time, even if billing time cannot be moved.
 --
--- Invariant: in test mode only. Months that have begun by a test clock's time are granted to the accounts on it, and what
--- has expired by then expires; everybody else lives at billing.current_time().
+-- Invariant: test mode only. The accounts on a test clock get the months that have started by its time, and their
+-- credits expire by its time. All others use billing.current_time().
 
 create table billing.test_clocks (
     stripe_test_clock_id text primary key,
@@ -7201,7 +7205,7 @@ alter table billing.test_clocks enable row level security;
 revoke all on billing.test_clocks from public, anon, authenticated, service_role;
 grant select on billing.test_clocks to service_role;
 
--- The time that an account lives at; moment: that of all others.
+-- The time that applies to an account; moment: the time that applies to all others.
 create function billing._time_of_account(account_id uuid, moment timestamptz default billing.current_time())
 returns timestamptz
 language plpgsql
@@ -7222,20 +7226,20 @@ $$;
 
 revoke all on function billing._time_of_account from public, anon, authenticated, service_role;
 
-comment on table billing.test_clocks is 'Stripe test clocks, and the time that the subscriptions on them live at.';
+comment on table billing.test_clocks is 'Stripe test clocks and the time of their subscriptions.';
 
 -- 50_allocation/20_credit_guard.sql
 
--- The guard of what is given once: initial and trial credits, and not to one person by way of several accounts.
+-- One-time credits: initial and trial credits, limited to one account of the same person.
 --
--- Invariant: once for each account and product (or each account: settings.initial_credits_per), whatever the key; and
--- where a card of the account was seen on another account before, by settings.seen_card_policy: given all the same, held
--- for an administrator, or refused. The earlier account is the one where Stripe saw the card first, by the times of its
--- cards and charges (the smaller id where they are equal), so every order of events ends alike.
+-- Invariant: granted once for each account and product (or as settings.initial_credits_per and one_trial_per say), whatever the
+-- key. If a card of the account was seen on another account before, settings.seen_card_policy decides: grant, hold for review, or
+-- refuse. The earlier account is the one where Stripe saw the card first, by the times of cards and charges (if equal, the
+-- smaller id), so the order of events makes no difference.
 --
 -- card_fingerprints   which cards Stripe saw on which customer, and so on which account
--- held_credits        initial and trial credits that wait for an administrator, were approved or refused
--- Only functions write; service_role reads, clients none of it. Private: _grant_once, for what pays for such credits.
+-- held_credits        initial and trial credits under review, approved or refused
+-- Only functions write; service_role reads. Private: _grant_once, called by the functions that grant such credits.
 
 create table billing.card_fingerprints (
     card_fingerprint text not null,
@@ -7294,8 +7298,8 @@ revoke all on all sequences in schema billing from public, anon, authenticated, 
 revoke all on billing.card_fingerprints, billing.held_credits from public, anon, authenticated, service_role;
 grant select on billing.card_fingerprints, billing.held_credits to service_role;
 
--- What becomes of credits of an account whose card was seen on another. Stripe's test cards have one fingerprint each for
--- everybody, so in test mode it is said, or nothing is held.
+-- The policy for credits of an account whose card was seen on another account. Everybody uses the same test cards, so
+-- in test mode nothing is held unless the settings say so.
 create function billing._seen_card_policy()
 returns text
 language sql
@@ -7306,7 +7310,7 @@ as $$
     from billing.settings
 $$;
 
--- The key of what is given once (kind: initial or trial): for each product, or for each account, as the settings say.
+-- The key of one-time credits (kind: initial or trial): for each product, or for each account, as the settings say.
 create function billing._once_key(kind text, account_id uuid, stripe_product_id text)
 returns text
 language plpgsql
@@ -7322,8 +7326,8 @@ begin
 end
 $$;
 
--- Whether such credits were given or held under whatever key, so that the setting can be changed at any time: by the
--- kind that the key names, and the product of the price.
+-- True if such credits were granted or held under any key, so that the setting can change at any time: compares the
+-- kind in the key, and the product of the price.
 create function billing._was_given(account_id uuid, kind text, stripe_price_id text)
 returns boolean
 language plpgsql
@@ -7352,9 +7356,9 @@ begin
 end
 $$;
 
--- Where a card of the account was seen first, if that was another account and earlier. A card that was approved for the
--- account says nothing any more (but for held_for: what is held for it already stays held), nor does one that the
--- account came to use a month after the credits.
+-- The first sighting of a card of the account, if it was earlier and on another account. A card that was approved for
+-- the account no longer counts (except for held_for: credits that are already held for it stay held), nor does a card
+-- that the account first used more than a month after the grant.
 create function billing._seen_card(account_id uuid, granted_at timestamptz, held_for text default null)
 returns billing.card_fingerprints
 language sql
@@ -7387,7 +7391,7 @@ as $$
     limit 1
 $$;
 
--- Holds credits, or refuses them, by the policy, and has the administrators told. The new row's id.
+-- Holds or refuses credits, by the policy, and notifies administrators. Returns the new row's id.
 create function billing._set_aside(held billing.held_credits)
 returns bigint
 language plpgsql
@@ -7420,7 +7424,7 @@ begin
 end
 $$;
 
--- Start of the first period that an invoice pays for of an item.
+-- Start of the first period of an item that an invoice pays for.
 create function billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text)
 returns timestamptz
 language plpgsql
@@ -7436,8 +7440,8 @@ begin
 end
 $$;
 
--- Grants initial or trial credits, or holds them. Repeating it does nothing, whatever became of them; only what waits
--- for an administrator goes over to an earlier paid period, as the lot would.
+-- Grants initial or trial credits, or holds them. A repeated call does nothing, whatever happened to the credits; only
+-- credits under review move to an earlier paid period, as a granted lot would.
 create function billing._grant_once(
     account_id uuid, kind text, idempotency_key text, amount bigint, source text, reference_id text, description text,
     stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text,
@@ -7511,7 +7515,7 @@ begin
 end
 $$;
 
--- Whether credits that are given once wait for an administrator, or were refused without one.
+-- True if one-time credits are under review, or were refused by the policy.
 create function billing._is_held(idempotency_key text)
 returns boolean
 language sql
@@ -7529,30 +7533,30 @@ revoke all on function
     billing._grant_once, billing._is_held
 from public, anon, authenticated, service_role;
 
-comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached to it, or charged.';
-comment on column billing.card_fingerprints.account_id is 'The customer''s account, null while it is linked to none.';
-comment on column billing.card_fingerprints.first_seen_at is 'By Stripe''s time, not ours: the earliest that we were told of.';
-comment on table billing.held_credits is 'Initial and trial credits of accounts whose card was seen on another account before. The key is one of what was paid for (key space stripe), the rest what they are granted with.';
+comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached or charged.';
+comment on column billing.card_fingerprints.account_id is 'The customer''s account; null while the customer is not linked.';
+comment on column billing.card_fingerprints.first_seen_at is 'The earliest time that Stripe reported, not the time of our processing.';
+comment on table billing.held_credits is 'Initial and trial credits under review: a card of the account was seen on another account before. The key is their business key (key space stripe); the other columns are the arguments of the grant.';
 comment on column billing.held_credits.card_fingerprint is 'The card that was seen on matched_account_id before.';
-comment on column billing.held_credits.status is 'pending: waits for an administrator. approved, refused: by reviewed_by, or refused by the policy where that is null.';
-comment on column billing.held_credits.revocation_id is 'What took them back, where they had been granted before the card was told of.';
+comment on column billing.held_credits.status is 'pending: waits for an administrator. approved or refused: by reviewed_by, or refused by the policy if that is null.';
+comment on column billing.held_credits.revocation_id is 'The revocation of the credits, if they were granted before the card was reported.';
 
 -- 50_allocation/22_seen_cards.sql
 
--- Cards that Stripe saw → who had them first, and what that means for initial and trial credits given or held.
+-- Cards that Stripe saw → their first account, and the review of initial and trial credits.
 --
--- Invariant: whoever adds a sighting judges every account that it makes later, and its own, under that account's lock;
--- whoever grants looks at the sightings under the same lock. So of a card and a grant at the same moment, one sees the
--- other. What an administrator has reviewed stays as it is; closed accounts too.
+-- Invariant: a new sighting reviews its own account and every account for which it is now the earlier one, under that account's
+-- lock, and a grant reads the sightings under the same lock. So of a sighting and a grant at the same time, one sees the other.
+-- Decisions of administrators and closed accounts stay unchanged.
 --
--- Locks: the account's balance, the card, then the balances of the others by id. An account that somebody else holds
--- makes the event wait (55P03) and come back.
+-- Locks: the account's balance, the card, then the balances of the other accounts by id. If another transaction has locked an
+-- account, the event fails with 55P03 and is retried.
 --
---   record_card                  billing_worker   a card was attached to a customer
---   _record_card                 by sync_payment  a card was charged
---   _record_cards_of_customer    by whatever links a customer to an account
+--   record_card                  billing_worker      a card was attached to a customer
+--   _record_card                 sync_payment        a card was charged
+--   _record_cards_of_customer    link functions      a customer was linked to an account
 
--- Two sightings of a card at once exclude each other by this lock; without it, neither would see the other.
+-- This lock serializes sightings of a card; without it, neither of two concurrent ones would see the other.
 create function billing._lock_card(card_fingerprint text)
 returns void
 language sql
@@ -7562,7 +7566,7 @@ as $$
     select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billing.card:' || _lock_card.card_fingerprint, 0))
 $$;
 
--- Gives what is held, or gives it back where it had been granted: but for what was spent before it was taken back.
+-- Grants held credits, or restores them if they had been granted, except those spent before the revocation.
 create function billing._give_held(held billing.held_credits, actor text)
 returns void
 language plpgsql
@@ -7577,14 +7581,14 @@ begin
     if v_held.revocation_id is not null then
         select * into strict v_revocation from billing.credit_revocations
         where credit_revocations.id = v_held.revocation_id;
-        -- The lot goes over to the period that it is held for.
+        -- The lot moves to the period for which it is held.
         update billing.credit_grants
         set stripe_invoice_id = v_held.stripe_invoice_id,
             stripe_subscription_item_id = v_held.stripe_subscription_item_id,
             stripe_price_id = v_held.stripe_price_id,
             reference_id = v_held.reference_id
         where credit_grants.id = v_revocation.grant_id;
-        -- What was left with the account counts, and what somebody gave back by hand.
+        -- Credits that stayed with the account, and those that a person reinstated, count.
         v_left := v_held.amount - (v_revocation.requested - v_revocation.taken) - v_revocation.reinstated;
         if least(v_left, v_revocation.taken - v_revocation.reinstated) > 0 then
             perform billing._reinstate(
@@ -7592,7 +7596,7 @@ begin
                 'approved:' || v_held.id, 'Held credits approved', _give_held.actor
             );
         end if;
-        -- The rest is what an earlier paid period gives more than the lot had.
+        -- The rest is the difference of an earlier paid period, which grants more than the lot had.
         v_left := v_held.amount - v_revocation.requested;
         if v_left <= 0 then
             return;
@@ -7616,7 +7620,7 @@ begin
 end
 $$;
 
--- Takes back what was granted before the card was told of, as far as it is unspent.
+-- Revokes the unspent part of credits that were granted before the card was reported.
 create function billing._withdraw_for_review(lot billing.credit_grants, seen billing.card_fingerprints)
 returns void
 language plpgsql
@@ -7652,7 +7656,7 @@ begin
 end
 $$;
 
--- Holds or gives what an account's cards call for now.
+-- Holds or grants credits according to the account's cards.
 create function billing._judge_credits(account_id uuid)
 returns void
 language plpgsql
@@ -7684,7 +7688,7 @@ begin
                 and (held_credits.card_fingerprint, held_credits.matched_account_id)
                     <> (v_seen.card_fingerprint, v_seen.account_id);
         else
-            -- Its own card turned out to be the earlier one: as if nothing had been held.
+            -- Its own card turned out to be the earlier one: grants as if nothing had been held.
             perform billing._give_held(v_held, 'tillbase');
             delete from billing.held_credits where held_credits.id = v_held.id;
             delete from billing.notifications
@@ -7719,7 +7723,7 @@ begin
 end
 $$;
 
--- Judges the account on which a card was seen, and all that have it later. The caller holds the card's lock.
+-- Reviews the account on which a card was seen, and all accounts that used it later. The caller holds the card's lock.
 create function billing._judge_card(card_fingerprint text, account_id uuid)
 returns void
 language plpgsql
@@ -7824,16 +7828,16 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.record_card(text, boolean, text, timestamptz) to billing_worker;
 
-comment on function billing.record_card(text, boolean, text, timestamptz) is 'Stripe saw a card on a customer: applied, or stale where it was known to have seen it by then.';
+comment on function billing.record_card(text, boolean, text, timestamptz) is 'Stripe saw a card on a customer. Returns applied, or stale if an earlier sighting is known.';
 
 -- 50_allocation/30_paid_time.sql
 
--- The lines of a paid invoice → stretches of paid time (credit_schedules), and what the subscription's state means for them.
+-- The lines of a paid invoice → periods of paid time (credit_schedules), and how the subscription's state affects them.
 --
--- Invariant: derived from facts alone (lines, the subscription's row, the anchors that it has had), and worked out anew
--- whenever one of them arrives, so their order makes no difference. A line that names a price which is no plan here (TB010), or
--- a customer that is linked to no account (TB011), stops the whole event, and DETAIL names what is missing. Where only the
--- subscription can tell what a line is (a line of no amount may be a trial; the months of a year are counted from the
+-- Invariant: calculated only from facts (lines, the subscription's row, its anchors), again whenever one of them
+-- arrives, so their order makes no difference. A line whose price is not in billing.plans (TB010), or a customer that
+-- is not linked to an account (TB011), stops the whole event, and DETAIL names what is missing. If only the
+-- subscription can explain a line (a line of amount 0 may be a trial; the months of a year are counted from the
 -- anchor), the line waits for the subscription's own event.
 --
 -- Private: called by _allocate_subscription and sync_invoice.
@@ -7852,7 +7856,7 @@ begin
 end
 $$;
 
--- The plan that a line pays for. TB010 while it, or the product that may declare its credits, is not here.
+-- The plan of a line. TB010 if the plan, or a product that may declare its credits, has not been synced.
 create function billing._plan_of_line(stripe_id text, stripe_price_id text)
 returns billing.plans
 language plpgsql
@@ -7863,31 +7867,31 @@ declare
     v_plan billing.plans;
 begin
     if _plan_of_line.stripe_price_id is null then
-        raise exception 'a line of % names no price', _plan_of_line.stripe_id
-            using errcode = 'TB010', detail = _plan_of_line.stripe_id, hint = 'Grant by hand what was paid for.';
+        raise exception 'a line of % has no price', _plan_of_line.stripe_id
+            using errcode = 'TB010', detail = _plan_of_line.stripe_id, hint = 'Grant the paid credits with `till credits grant`.';
     end if;
     select * into v_plan from billing.plans where plans.stripe_price_id = _plan_of_line.stripe_price_id;
     if not found then
-        raise exception 'price % of % is no plan here', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
+        raise exception 'price % of % is not in billing.plans', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
             using errcode = 'TB010', detail = _plan_of_line.stripe_price_id,
-            hint = 'Update the price in Stripe (its event brings it here) or add it to billing.plans, then retry the event.';
+            hint = 'Update the price in Stripe, so that its event adds the plan, or insert it into billing.plans. Then retry the event.';
     elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits > 0 then
         return v_plan;
     elsif exists (
-        -- The product may declare what the price doesn't, and it is not here yet: sync_price made a placeholder.
+        -- The product may declare what the price doesn't, and has not been synced: sync_price created a placeholder.
         select from billing.products
         where products.stripe_product_id = v_plan.stripe_product_id and products.as_of = '-infinity'
             and products.name = products.stripe_product_id
     ) then
-        raise exception 'product % of price % is not here yet', v_plan.stripe_product_id, v_plan.stripe_price_id
+        raise exception 'product % of price % has not been synced yet', v_plan.stripe_product_id, v_plan.stripe_price_id
             using errcode = 'TB010', detail = v_plan.stripe_product_id,
-            hint = 'Update the product in Stripe: its event brings it here, and this event then goes on by itself.';
+            hint = 'Update the product in Stripe. Its event syncs the product, and this event is then retried automatically.';
     end if;
     return v_plan;
 end
 $$;
 
--- TB011 while nobody has linked the customer to an account.
+-- TB011 for a customer that is not linked to an account.
 create function billing._raise_not_linked(invoice billing.invoices)
 returns void
 language plpgsql
@@ -7895,10 +7899,10 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception 'customer % of invoice % is linked to no account',
+    raise exception 'customer % of invoice % is not linked to an account',
         coalesce((_raise_not_linked.invoice).stripe_customer_id, 'null'), (_raise_not_linked.invoice).stripe_invoice_id
         using errcode = 'TB011', detail = coalesce((_raise_not_linked.invoice).stripe_customer_id, ''),
-        hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
+        hint = 'Call billing.link_customer(account_id, stripe_customer_id). The event is then retried automatically.';
 end
 $$;
 
@@ -7911,7 +7915,7 @@ as $$
     select case when (plan).usage_type = 'metered' then 1 else coalesce(quantity, 1) end
 $$;
 
--- Seats that a line gives back: of several tiers that it credits, those that something was paid for.
+-- Seats that a line gives back: if it credits several tiers, the seats of the paid tiers.
 create function billing._seats_given_back(quantity bigint, credited_line_ids text[])
 returns bigint
 language plpgsql
@@ -7926,8 +7930,8 @@ begin
 end
 $$;
 
--- Whether nothing was paid for a line: its amount less its discounts is 0. Where Stripe names no discount of the line, an
--- invoice that lists an amount and comes to nothing was discounted as a whole.
+-- True if nothing was paid for a line: its amount minus its discounts is 0. If Stripe reports no discounts of lines, an
+-- invoice with positive lines and a total of 0 was discounted as a whole.
 create function billing._is_free(line billing.invoice_lines, invoice billing.invoices)
 returns boolean
 language sql
@@ -7939,7 +7943,8 @@ as $$
     end
 $$;
 
--- Records what the subscription lines of a paid invoice add and give back. The earliest moment that they reach; null: none.
+-- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:
+-- none.
 create function billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions)
 returns timestamptz
 language plpgsql
@@ -7965,7 +7970,7 @@ begin
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
             and invoice_lines.stripe_subscription_item_id is not null
             and invoice_lines.period_end > invoice_lines.period_start
-            -- Neither what is added to an invoice by hand nor usage that is billed early is a new month.
+            -- Lines added by hand and usage that is billed early do not start a new month.
             and (invoice_lines.is_proration or v_invoice.billing_reason in (
                 'subscription_create', 'subscription_cycle', 'subscription_update', 'quote_accept', 'subscription'
             ))
@@ -7990,7 +7995,7 @@ begin
         ) then
             update billing.invoice_lines
             set is_waiting = true,
-                -- What it is found by; a line need not name it.
+                -- Needed to find the line later; a line need not name its subscription.
                 stripe_subscription_id = v_subscription_id
             where invoice_lines.stripe_line_id = v_line.stripe_line_id and not invoice_lines.is_waiting;
             continue;  -- _allocate_subscription comes back to it
@@ -7998,7 +8003,7 @@ begin
             update billing.invoice_lines set is_waiting = false
             where invoice_lines.stripe_line_id = v_line.stripe_line_id;
         end if;
-        -- A trial has no paid time.
+        -- A trial is not paid time.
         continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
             and v_line.period_start < v_subscription.trial_end;
 
@@ -8016,7 +8021,7 @@ begin
         where others.stripe_subscription_id = v_subscription_id
             and others.period_end > v_line.period_start and others.period_start < v_line.period_end
             and others.stripe_line_id <> v_line.stripe_line_id;
-        -- One period of an item is paid for once, whatever a second invoice says.
+        -- Each period of an item counts once, even if a second invoice charges for it.
         continue when v_is_paid_already and not v_line.is_proration;
 
         v_anchor := billing._anchor_of_period(
@@ -8037,7 +8042,7 @@ begin
             v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
-            -- The first month is granted at once, and a line that is paid for and has no other never falls due.
+            -- The first month is granted at once, so a paid line with only one month never falls due.
             case
                 when v_gives_back then null
                 when v_is_free or billing._first_slot(v_anchor, v_line.period_start + interval '1 microsecond')
@@ -8056,12 +8061,13 @@ begin
 end
 $$;
 
--- Finds, for the changes of a subscription from a moment on, which lines give time back, and of which line. Stripe's own
--- proration details name it. Where they are missing, it is the latest line of the same item and price whose time goes on
--- at that moment; and a change of no amount gives back if that is what was paid before, and another line of its item
--- adds. Where Stripe credits money, time is given back also if nobody paid for it (its invoice is still to be paid, or a
--- coupon paid): the money is the customer's. Of an invoice that was voided, or is not known, nothing is. Lines that share
--- their time with others are plain no more. The earliest moment that means something else now.
+-- For the changes of a subscription from a time on, finds the lines that give time back, and the line that each
+-- credits. Stripe's proration details name it. Without them, it is the latest line of the same item and price whose
+-- time continues at that moment; and a change with amount 0 gives back if its item, price and quantity were paid before
+-- and another line of its item adds time. If Stripe credits money, time is given back even if nobody has paid for it
+-- (its invoice is not paid yet, or a coupon paid), because the customer has the money. Nothing is given back for an
+-- invoice that was voided or is unknown. Lines that share time with others are no longer plain. Returns the earliest
+-- time from which months change.
 create function billing._match_credits(stripe_subscription_id text, from_moment timestamptz)
 returns timestamptz
 language plpgsql
@@ -8069,7 +8075,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- Stripe finalizes and charges a renewal about an hour after it made the draft.
+    -- Stripe finalizes and charges a renewal about an hour after it creates the draft.
     v_draft_time constant interval := '1 hour 15 minutes';
     v_change record;
     v_credited billing.credit_schedules;
@@ -8108,7 +8114,7 @@ begin
                 and paid.stripe_price_id = v_change.stripe_price_id and not paid.gives_back
                 and paid.period_start <= v_change.period_start and paid.period_end > v_change.period_start
                 and paid.stripe_line_id <> v_change.stripe_line_id
-                -- Of its own invoice only what another change on it has added.
+                -- Of its own invoice, only time that another change on it added.
                 and (paid.stripe_invoice_id <> v_change.stripe_invoice_id or v_change.amount < 0 and paid.is_change)
                 and (v_change.amount < 0 or paid.quantity = v_change.quantity)
                 and (v_change.amount < 0 or exists (
@@ -8132,7 +8138,7 @@ begin
                 where invoices.stripe_invoice_id = v_change.credited_invoice_id
                     and (
                         invoices.status in ('open', 'uncollectible')
-                        -- Later it has been charged, and its payment or its failure is on the way.
+                        -- Later it has been charged, and the event of its payment or failure will arrive.
                         or invoices.status = 'draft' and v_change.period_start <= invoices.invoiced_at + v_draft_time
                     )
             )
@@ -8175,7 +8181,7 @@ begin
 end
 $$;
 
--- Why months of a subscription that start later wait; null: they don't.
+-- Why later months of a subscription wait; null: they don't.
 create function billing._waiting_reason(subscription billing.subscriptions, is_closed boolean)
 returns text
 language plpgsql
@@ -8202,9 +8208,9 @@ begin
 end
 $$;
 
--- Brings what is derived of a subscription's paid time in line with its state. The earliest moment whose months mean
--- something else now; null: nothing has changed. Stretches that ended before anything that can change are not read.
--- is_closed: of the account. from_moment: since when its lines are others than before.
+-- Updates the schedules of a subscription to its state. Returns the earliest time from which months change; null: no
+-- change. Periods that ended before anything that can change are not read. is_closed: the account's state. from_moment:
+-- the time from which its lines have changed.
 create function billing._arm_schedules(
     subscription billing.subscriptions, moment timestamptz, is_closed boolean, from_moment timestamptz default null
 )
@@ -8225,7 +8231,7 @@ declare
     v_disarmed_reason text;
     v_from timestamptz;
 begin
-    -- Row by row: a subscription has one or two that count, and a set would be joined with all schedules that there are.
+    -- Row by row: only one or two rows of a subscription can change, and a set would be joined with all schedules.
     for v_schedule in
         select * from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
@@ -8266,7 +8272,7 @@ begin
             disarmed_reason = v_disarmed_reason,
             next_slot_at = case
                 when v_schedule.gives_back then null
-                -- What is to be worked out anew; _allocate_slots moves it on.
+                -- The first month to recalculate; _allocate_slots moves it forward.
                 when v_ends_at <> v_schedule.ends_at then least(
                     v_schedule.next_slot_at, greatest(v_schedule.period_start, least(v_ends_at, v_schedule.ends_at))
                 )
@@ -8288,12 +8294,13 @@ from public, anon, authenticated, service_role;
 
 -- 50_allocation/32_worth.sql
 
--- Facts → worth: what subscriptions have been paid for, as moves of credits.
+-- Facts → worth: the credits that subscriptions have paid for, as moves of credits.
 --
--- Invariant: pure, and the only place that says so, for one subscription or for ten thousand, for an event or for the
--- clock. All that one subscription item gets and gives back at one moment is added up exactly and rounded down; what is
--- below zero is set against what other items of the subscription get at that moment, and the rest is to be taken back.
--- What nobody paid for comes once for each account, product and calendar month. Returned money makes months worth less.
+-- Invariant: pure, and the only place with these rules, for one subscription or ten thousand, for an event or the
+-- clock. Everything that one subscription item adds and gives back at one time is added up exactly and rounded down. A
+-- sum below zero is offset by the credits of other items of the subscription at that time, and the rest is taken back.
+-- Free credits are granted once for each account, product and calendar month. Returned money reduces the worth of
+-- months.
 --
 -- Private: called by _allocate_slots and entitlement_discrepancies.
 
@@ -8323,10 +8330,10 @@ as $$
     select pg_catalog.to_char(moment at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 $$;
 
--- How much less an invoice's months are worth because its money was returned (with_contested: as if open disputes were
--- lost). moment null: the initial credits that it paid for, or a pack (its key in place of the item). Of each line as
--- much goes as its share of what was returned, first of months that begin after the money was returned or never began,
--- in proportion, then of the others; rounded down in total.
+-- The credits that an invoice's months lose because its money was returned (with_contested: as if open disputes were
+-- lost). moment null: the initial credits of the invoice, or a pack (with its key in place of the item). Each line
+-- loses its share of the returned money, first from months that start after the return or never started, in proportion,
+-- then from the others; rounded down in total.
 create function billing._returned_credits(stripe_invoice_id text, with_contested boolean default false)
 returns table (stripe_subscription_item_id text, moment timestamptz, credits bigint)
 language plpgsql
@@ -8364,7 +8371,7 @@ begin
     select coalesce(sum(lines.amount - coalesce(lines.discount, 0)), 0) into v_listed from billing.invoice_lines as lines
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
-    -- Every month of every line, and the initial credits as one more of the line that brought them.
+    -- Every month of every line; the initial credits count as one more month of the line that granted them.
     with found as (
         select
             months.*, months.whole_credits * months.line_seconds / months.slot_seconds as credits,
@@ -8379,7 +8386,7 @@ begin
             found.stripe_line_id, found.stripe_subscription_item_id as item_id, found.moment,
             not found.is_reached as is_unused,
             case
-                -- It makes up for what was given back, and no more.
+                -- It offsets what was given back, at most.
                 when found.is_not_counted then coalesce(
                     found.credits * least(
                         -sum(found.credits) filter (where found.is_cut) over together,
@@ -8486,7 +8493,7 @@ begin
         end loop;
     end loop;
 
-    -- Of the whole as much as is whole; each part gets what its end says more than its beginning.
+    -- Rounds the running total down; each part is the difference between its end and its start.
     return query
     select
         parts.item_id, parts.moment, (floor(round(parts.so_far, 9)) - floor(round(parts.so_far - parts.gone, 9)))::bigint
@@ -8505,7 +8512,7 @@ begin
 end
 $$;
 
--- Moves of lines that have their months to themselves, as nearly all have: one line, nothing beside it.
+-- Moves of plain lines, the common case: no other line shares their months.
 create function billing._plain_worth(
     stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz
 )
@@ -8544,8 +8551,8 @@ as $$
     select (slot).is_plain and not (slot).is_free and not (slot).has_returns
 $$;
 
--- The moves of subscriptions from one moment up to another. Months that are not reached are moves of nothing: what was
--- granted of them before it was known is to be taken back.
+-- The moves of subscriptions between two times. Months that are not reached are moves of 0 credits, so that credits
+-- granted for them earlier are taken back.
 create function billing._worth(
     stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz
 )
@@ -8556,7 +8563,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_free_account_ids uuid[];
-    -- Of a calendar month all claims count, also those of months of credits that have ended since.
+    -- All free claims of a calendar month count, even those of months of credits that have ended.
     v_free_from timestamptz := date_trunc('month', _worth.from_moment - interval '1 month', 'UTC');
 begin
     return query
@@ -8588,14 +8595,14 @@ begin
             slots.*,
             slots.moment > slots.slot_start as is_part,
             case
-                -- What is given back of nothing counts for nothing; it may have counted before.
+                -- A free line gives nothing back; an earlier event may have counted it.
                 when not slots.is_reached or slots.is_free then 0
                 else slots.whole_credits * slots.line_seconds
             end as credit_seconds
         from slots
         where (slots.gives_back or not slots.is_free) and not billing._is_plain(slots)
     ),
-    -- Exact as long as months are of one length: sums first, then quotients.
+    -- Exact for months of equal length: adds up first, then divides.
     by_length as (
         select
             shared.stripe_subscription_id, shared.stripe_subscription_item_id, shared.moment, shared.slot_seconds,
@@ -8639,8 +8646,8 @@ begin
         where credits.moment is not null
         group by 1, 2
     ),
-    -- A change to a plan that gives nothing for the running month makes up for what was given back, and no more: what it makes
-    -- up for is not given back, exactly.
+    -- A change to a plan with credits_on_proration=none offsets what was given back, at most. The offset part is
+    -- exactly what is not taken back.
     rounded as (
         select
             by_item.stripe_subscription_id, by_item.stripe_subscription_item_id, by_item.moment, by_item.has_credits,
@@ -8649,7 +8656,7 @@ begin
                 -by_item.given_back * least(coalesce(by_item.all_not_counted, 0) / nullif(-by_item.all_given_back, 0), 1), 0
             ), 9))::bigint - coalesce(returned.credits, 0) as credits
         from by_item
-        -- Months that never begin have nothing to lose.
+        -- Months that never start have nothing to lose.
         left join returned
             on by_item.is_reached and returned.stripe_subscription_item_id = by_item.stripe_subscription_item_id
             and returned.moment = by_item.moment
@@ -8661,14 +8668,14 @@ begin
                 together order by rounded.stripe_subscription_item_id
                 rows between unbounded preceding and 1 preceding
             ), 0) as before,
-            -- While a month waits, so does what it is below zero.
+            -- While a month waits, its negative sum waits too.
             -coalesce(sum(least(rounded.credits, 0)) filter (where rounded.is_waiting is not true) over together, 0)
                 as below_zero,
             coalesce(sum(greatest(rounded.credits, 0)) over together, 0) as above_zero
         from rounded
         window together as (partition by rounded.stripe_subscription_id, rounded.moment)
     ),
-    -- What pays for a move: the line of the item that was bought last.
+    -- The line that pays for a move: the one of the item that was bought last.
     payers as (
         select distinct on (shared.stripe_subscription_id, shared.stripe_subscription_item_id, shared.moment) shared.*
         from shared
@@ -8694,7 +8701,7 @@ begin
         join payers using (stripe_subscription_id, stripe_subscription_item_id, moment)
         where not payers.gives_back
     ),
-    -- What is given back beyond all that the subscription gets at that moment.
+    -- What is given back beyond everything that the subscription adds at that time.
     credited as (
         select distinct on (payers.stripe_subscription_id, payers.moment)
             'credited:' || payers.stripe_subscription_id || ':' || billing._moment_text(payers.moment),
@@ -8736,7 +8743,7 @@ begin
         from slots
         join billing.plans on plans.stripe_price_id = slots.stripe_price_id
         where slots.is_free and not slots.gives_back
-        -- Tiers of one purchase are one claim; a line that replaces another is another.
+        -- Tiers of one purchase are one claim; a line that replaces another is a separate claim.
         group by 1, 2, 3, 4, 5, slots.stripe_invoice_id, slots.stripe_subscription_item_id, slots.period_start
     ),
     given as (
@@ -8768,15 +8775,15 @@ from public, anon, authenticated, service_role;
 
 -- 50_allocation/34_take_back.sql
 
--- Credits that are worth less than was granted → taken back of the lots that one payment or one month brought.
+-- Credits that are worth less than was granted → revoked from the lots of one payment or one month.
 --
--- Invariant: what lots together hold free is taken before a shortfall is spoken of, and the shortfall is what was spent of
--- them beyond what they are still worth; what lapsed unspent counts as unspent. A revocation names the key of what is worth
--- less (business_key), whichever lot it took from. By policy (settings.shortfall_policy) or, where the money lies on the
--- customer's balance at Stripe, carried against what invoices pay for later.
+-- Invariant: all unspent credits of the lots are taken before there is a shortfall. The shortfall is what was spent beyond what
+-- the lots are still worth; credits that expired unspent count as unspent. A revocation has the business key that is worth less,
+-- whichever lot it took from. The shortfall follows settings.shortfall_policy or, if the money is on the customer's balance in
+-- Stripe, is carried against what invoices pay for later.
 --
--- carried_credits   what is carried: below zero for what was spent of time that was credited back, above zero for credits
---                   that were granted less for it. credit_balances.carried is the rest.
+-- carried_credits   below zero: spent credits of time that was credited back; above zero: credits by which later grants were
+--                   reduced. credit_balances.carried is the rest.
 -- Only functions write; service_role reads. Private. The caller has locked the balance.
 
 create table billing.carried_credits (
@@ -8793,7 +8800,7 @@ alter table billing.carried_credits enable row level security;
 revoke all on billing.carried_credits from public, anon, authenticated, service_role;
 grant select on billing.carried_credits to service_role;
 
--- How much less was granted, or taken back, than what a key is worth names: what the ledger has of a key.
+-- The credits that the ledger has for a business key: granted, minus carried and revoked.
 create function billing._posted_credits(account_id uuid, business_key text)
 returns bigint
 language plpgsql
@@ -8805,7 +8812,7 @@ declare
     v_amount bigint;
     v_number integer := 1;
 begin
-    -- A second and third lot of one key are numbered: key#2, key#3.
+    -- Further lots of one key are numbered: key#2, key#3.
     loop
         select credit_grants.amount into v_amount from billing.credit_grants
         where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = case
@@ -8828,7 +8835,7 @@ begin
 end
 $$;
 
--- A key for the next lot of a business key.
+-- The idempotency key for the next lot of a business key.
 create function billing._next_lot_key(business_key text)
 returns text
 language plpgsql
@@ -8850,7 +8857,7 @@ begin
 end
 $$;
 
--- Takes an amount back of lots, in their order, for a business key.
+-- Revokes an amount from lots, in their order, for a business key.
 create function billing._take_back(
     account_id uuid, business_key text, amount bigint, grant_ids bigint[], shortfall_policy text, reason text
 )
@@ -8877,8 +8884,8 @@ declare
     v_beyond bigint;
 begin
     perform billing._lock_settled_balance(_take_back.account_id);
-    -- Of each lot first what lapsed unspent, which is requested and not taken: so much less of it would have lapsed. Then
-    -- what is free, and then the rest as far as lots can still be asked: requested, but not taken.
+    -- From each lot first the credits that expired unspent: they are requested but not taken, because that many fewer
+    -- would have expired. Then the free credits. Then the rest, up to what is still revocable: requested but not taken.
     select
         sum(lots.amount), sum(billing._spent_of_lot(lots)), sum(lots.amount - billing._revocable(lots)),
         sum(billing._open_shortfall(lots.id)), sum(billing._revoked_by_hand(lots.id)),
@@ -8897,7 +8904,7 @@ begin
         v_shortfall := v_shortfall - v_free[place];
     end loop;
     v_rest := v_shortfall;
-    -- Then what it gave less for something carried: it is carried again.
+    -- Then the credits by which this key was reduced for carried ones: they are carried again.
     select least(v_rest, carried_credits.amount) into v_uncarried from billing.carried_credits
     where carried_credits.business_key = _take_back.business_key and carried_credits.amount > 0;
     if v_uncarried > 0 then
@@ -8907,13 +8914,14 @@ begin
     end if;
     v_shortfall := least(v_rest, greatest(v_spent - (v_granted - v_asked - v_left) - v_open, 0));
     if _take_back.shortfall_policy = 'carry' then
-        -- Its price lies on the customer's balance: all is carried but what a person took back.
+        -- The money is on the customer's balance: everything is carried, except what a person revoked.
         v_shortfall := v_rest - least(v_rest, coalesce(v_by_hand, 0));
         perform billing._carry(_take_back.account_id, _take_back.business_key, -v_shortfall);
         v_rest := v_rest - v_shortfall;
         v_shortfall := 0;
     elsif v_rest > 0 then
-        -- More than lots can still be asked: time that Stripe credited back has taken it, so it was paid back twice.
+        -- More than the lots' revocable credits: they were already taken for credited time, so the money was returned
+        -- twice.
         v_beyond := greatest(v_left - (
             select coalesce(sum(revocable), 0) from unnest(v_revocable) as revocable
         ) - coalesce(v_by_hand, 0), 0);
@@ -8943,7 +8951,7 @@ begin
 end
 $$;
 
--- What of a lot lapsed unspent and was not asked back yet.
+-- Credits of a lot that expired unspent and were not yet revoked.
 create function billing._lapsed_of_lot(lot billing.credit_grants)
 returns bigint
 language sql
@@ -8954,10 +8962,10 @@ as $$
         (_lapsed_of_lot.lot).amount - (_lapsed_of_lot.lot).remaining
         - (billing._spent_of_lot(_lapsed_of_lot.lot) - (_lapsed_of_lot.lot).held)
         - coalesce(sum(
-            -- Reinstated may be a shortfall as well, beyond what was taken.
+            -- A shortfall may be reinstated too, beyond what was taken.
             greatest(credit_revocations.taken - credit_revocations.reinstated, 0)
             + credit_revocations.requested - credit_revocations.taken - credit_revocations.shortfall
-            -- A shortfall that was only recorded is voided before what had lapsed.
+            -- A shortfall that was only recorded is voided before expired credits.
             - greatest(credit_revocations.voided - case credit_revocations.shortfall_policy
                 when 'clamp_and_record' then credit_revocations.shortfall else 0
             end, 0)
@@ -8966,7 +8974,7 @@ as $$
     from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id
 $$;
 
--- What a person took back of a lot.
+-- Credits of a lot that a person revoked.
 create function billing._revoked_by_hand(grant_id bigint)
 returns bigint
 language sql
@@ -8978,7 +8986,7 @@ as $$
     where credit_revocations.grant_id = _revoked_by_hand.grant_id and credit_revocations.business_key is null
 $$;
 
--- What may still be asked back of a lot.
+-- Credits of a lot that can still be revoked.
 create function billing._revocable(lot billing.credit_grants)
 returns bigint
 language sql
@@ -8999,7 +9007,7 @@ as $$
     where credit_revocations.grant_id = _next_revocation_key.grant_id and credit_revocations.key_space = 'stripe'
 $$;
 
--- Writes what a key gives less for what is carried (above zero), or what of it is carried from now on (below zero).
+-- Records that a key was reduced for carried credits (above zero), or that its spent credits are carried (below zero).
 create function billing._carry(account_id uuid, business_key text, amount bigint)
 returns void
 language plpgsql
@@ -9022,7 +9030,7 @@ begin
 end
 $$;
 
--- Takes what is carried off credits that a key is about to be granted. What is left of them.
+-- Deducts carried credits from those that a key is about to grant. Returns the rest.
 create function billing._less_carried(account_id uuid, business_key text, amount bigint)
 returns bigint
 language plpgsql
@@ -9042,9 +9050,9 @@ begin
 end
 $$;
 
--- A key is worth more again than the ledger has of it: what had been taken for it is given back, the newest first. Of a
--- shortfall that was only recorded nothing is given; one that is still carried is carried no more. Returns how much of the
--- amount nothing had been taken for: it is to be granted.
+-- A key is worth more than the ledger has for it: restores what was revoked for it, the newest revocation first. A
+-- shortfall that was only recorded restores nothing; carried credits stop being carried. Returns the part for which
+-- nothing had been revoked: the caller grants it.
 create function billing._give_back(account_id uuid, business_key text, amount bigint)
 returns bigint
 language plpgsql
@@ -9058,8 +9066,8 @@ declare
     v_part bigint;
     v_given bigint;
 begin
-    -- What is still carried of it is carried no more. Where later credits were less for it, it stays written down, and as
-    -- much is granted.
+    -- Credits that are still carried stop being carried. If later grants were already reduced for them, the reduction
+    -- stays recorded, and as many credits are granted.
     select least(v_left, -carried_credits.amount) into v_part from billing.carried_credits
     where carried_credits.business_key = _give_back.business_key and carried_credits.amount < 0;
     if v_part > 0 then
@@ -9068,7 +9076,7 @@ begin
         perform billing._carry(_give_back.account_id, _give_back.business_key, v_part - v_to_grant);
         v_left := v_left - v_part;
     end if;
-    -- First what was only recorded, of whichever lot: nothing comes back while more was spent than is left.
+    -- First shortfalls that were only recorded, of any lot: nothing is restored while more was spent than is left.
     for v_revocation in
         select * from billing.credit_revocations
         where credit_revocations.business_key = _give_back.business_key
@@ -9090,7 +9098,7 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- What was taken, and last what had lapsed.
+        -- What was taken first, expired credits last.
         v_given := least(
             v_part,
             v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
@@ -9118,17 +9126,17 @@ revoke all on function
     billing._next_revocation_key, billing._carry, billing._less_carried, billing._give_back
 from public, anon, authenticated, service_role;
 
-comment on table billing.carried_credits is 'Credits that were spent of time that Stripe credited back (below zero), and credits that were granted less for them (above zero), by business key.';
+comment on table billing.carried_credits is 'By business key: spent credits of time that Stripe credited back (below zero), and credits by which later grants were reduced for them (above zero).';
 
 -- 50_allocation/36_initial_credits.sql
 
--- Initial and trial credits: what is given once for each account and product, with the first paid period or the trial.
+-- Initial and trial credits: granted once for each account and product, with the first paid period or the trial.
 --
--- Invariant: initial credits are those of the earliest paid period, whichever is reported first; trial credits those of
--- the plans that the trial began with, once for each trial whatever it changes to, and they expire with it unless the plan
--- says trial_credits_end: keep. Private: called by _allocate_subscription.
+-- Invariant: initial credits are those of the earliest paid period, whichever is reported first. Trial credits are
+-- those of the plans with which the trial started, once for each trial whatever it changes to; they expire with it
+-- unless the plan has trial_credits_end: keep. Private: called by _allocate_subscription.
 
--- The initial credits that an invoice paid for: a share of them is gone, beside what its months and packs lost.
+-- Revokes the initial credits' share of an invoice's returned money, besides those of its months and packs.
 create function billing._post_returned_initial(invoice billing.invoices)
 returns void
 language plpgsql
@@ -9169,8 +9177,8 @@ begin
 end
 $$;
 
--- Initial credits of a paid line. Where a later period was reported first, its lot goes over to the earlier one, with
--- what that one gives more or less.
+-- Initial credits of a paid line. If a later period was reported first, its lot moves to the earlier one and is
+-- adjusted by the difference.
 create function billing._grant_initial(
     invoice billing.invoices, stripe_price_id text, stripe_subscription_item_id text, period_start timestamptz
 )
@@ -9247,12 +9255,12 @@ begin
             stripe_price_id => v_plan.stripe_price_id
         );
     end if;
-    -- What was returned of the later one is not its loss any more.
+    -- Money returned of the later invoice no longer affects the lot.
     perform billing._post_returned_initial(v_invoice);
 end
 $$;
 
--- A trial need not have an invoice: its credits come with the subscription's state.
+-- A trial need not have an invoice: its credits are granted with the subscription's state.
 create function billing._grant_trial(subscription billing.subscriptions)
 returns void
 language plpgsql
@@ -9280,7 +9288,7 @@ begin
         v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
         continue when coalesce(v_terms.trial_credits, 0) = 0;
         v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
-        -- A later trial was reported first: its lot goes over to this one.
+        -- A later trial was reported first: its lot moves to this one.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,
             stripe_subscription_item_id = v_item.stripe_subscription_item_id,
@@ -9291,7 +9299,7 @@ begin
             and later.stripe_subscription_id = lots.reference_id
             and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
             and later.trial_start > v_subscription.trial_start;
-        -- Or it was taken back, because the trial that it was granted for had begun with another plan.
+        -- Or it was revoked, because the trial for which it was granted had started with another plan.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,
             stripe_subscription_item_id = v_item.stripe_subscription_item_id,
@@ -9329,7 +9337,8 @@ begin
             and credit_grants.reference_id = v_subscription.stripe_subscription_id
     loop
         if v_lot.idempotency_key <> all (v_keys) then
-            -- Of a plan that the trial changed to: it was reported before the one that it began with.
+            -- The lot of a plan that the trial changed to: it was reported before the plan with which the trial
+            -- started.
             if billing._posted_credits(v_lot.account_id, v_lot.idempotency_key) > 0 then
                 perform billing._take_back(
                     v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
@@ -9341,7 +9350,7 @@ begin
             end if;
         elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
             and v_subscription.trial_end > v_lot.effective_at then
-            -- The trial was made longer or shorter.
+            -- The trial was extended or shortened.
             update billing.credit_grants set expires_at = v_subscription.trial_end where credit_grants.id = v_lot.id;
             perform billing._remember_due(v_lot.account_id, v_subscription.trial_end);
         end if;
@@ -9355,12 +9364,12 @@ from public, anon, authenticated, service_role;
 
 -- 50_allocation/38_freeze_disputed.sql
 
--- What open disputes contest → frozen, by holds that no app can capture or release; what of it is spent is frozen when it
--- comes back.
+-- Credits of open disputes → frozen by holds that no app can capture or release. Spent ones are frozen when they are
+-- refunded to the lot.
 --
 -- Private. The caller has locked the balance.
 
--- How many credits of lots are frozen, or are to be when they come back.
+-- Credits of lots that are frozen, or will be when they return.
 create function billing._frozen_of_lots(grant_ids bigint[])
 returns bigint
 language sql
@@ -9377,7 +9386,7 @@ as $$
     where lots.id = any (_frozen_of_lots.grant_ids)
 $$;
 
--- Thaws lots, unless just so many credits of them are frozen: before anything is taken of them.
+-- Unfreezes lots before credits are taken from them, unless exactly that many credits are frozen.
 create function billing._thaw_lots(grant_ids bigint[], amount bigint)
 returns void
 language plpgsql
@@ -9395,7 +9404,7 @@ begin
 end
 $$;
 
--- Freezes so many credits of lots, the latest first, and remembers what could not be frozen.
+-- Freezes credits of lots, the latest first, and records what could not be frozen.
 create function billing._freeze_lots(grant_ids bigint[], amount bigint)
 returns void
 language plpgsql
@@ -9428,7 +9437,7 @@ begin
 end
 $$;
 
--- What an invoice paid for: all that can be taken or frozen when its money is returned or disputed.
+-- The lots that an invoice paid for: everything that can be revoked or frozen when its money is returned or disputed.
 create function billing._lots_of_invoice(stripe_invoice_id text)
 returns bigint[]
 language plpgsql
@@ -9444,8 +9453,8 @@ begin
 end
 $$;
 
--- How many credits of an invoice would be gone if its open disputes were lost: of months that have begun, of the first
--- one also where it was paid ahead of time.
+-- The credits of an invoice that would be lost with its open disputes: of months that have started, and of the first
+-- month even if it was paid in advance.
 create function billing._contested_credits(stripe_invoice_id text)
 returns bigint
 language plpgsql
@@ -9472,7 +9481,7 @@ begin
 end
 $$;
 
--- Freezes again what the open disputes of an invoice contest, after something was taken of it.
+-- Freezes the contested credits of an invoice again, after a revocation.
 create function billing._freeze_contested(stripe_invoice_id text)
 returns void
 language plpgsql
@@ -9494,15 +9503,16 @@ from public, anon, authenticated, service_role;
 
 -- 50_allocation/40_purchase_packs.sql
 
--- Packs that were paid for, whatever the way: a Checkout Session, a Stripe invoice, a recharge.
+-- Packs that were paid in any way: a Checkout Session, a Stripe invoice, a recharge.
 --
--- Invariant: a purchase is one row, by a key that every way of reporting it agrees on, and it is granted once. Its credits
--- are what the pack was worth when it was paid: editing a price changes none of them. What was not paid for at all comes
--- once for each account, product and calendar month. Of returned money as much goes as its share of the price.
+-- Invariant: a purchase is one row, with the same key however it is reported, and is granted once. Its credits are what
+-- the pack was worth when it was paid; editing a price does not change them. A free pack is granted once for each
+-- account, product and calendar month. Returned money revokes its share.
 --
--- Only functions write; service_role reads. Private: called by what records sessions, invoices and payment intents.
+-- Only functions write; service_role reads. Private: called by the functions that record sessions, invoices and payment
+-- intents.
 
--- How many digits a currency has after the point at Stripe: docs.stripe.com/currencies, zero-decimal and three-decimal.
+-- The number of decimal places of a currency in Stripe: docs.stripe.com/currencies, zero-decimal and three-decimal.
 create function billing._minor_digits(currency text)
 returns integer
 language sql
@@ -9518,7 +9528,7 @@ as $$
     end
 $$;
 
--- Credits of so many packs for an amount that was paid, in minor units.
+-- The credits of a quantity of packs, for a paid amount in minor units.
 create function billing._credits_of_pack(pack billing.credit_packs, quantity bigint, amount bigint)
 returns numeric
 language sql
@@ -9534,7 +9544,7 @@ as $$
     end
 $$;
 
--- How many credits of a purchase its returned money takes.
+-- The credits of a purchase that its returned money revokes.
 create function billing._returned_of_purchase(purchase billing.pack_purchases, with_contested boolean default false)
 returns bigint
 language plpgsql
@@ -9561,7 +9571,7 @@ begin
 end
 $$;
 
--- Brings the ledger to what a purchase is worth: grants it, or takes back and gives back what its money says.
+-- Posts the worth of a purchase to the ledger: grants, revokes or restores credits.
 create function billing._post_purchase(business_key text)
 returns void
 language plpgsql
@@ -9582,7 +9592,7 @@ begin
     if exists (
         select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
     ) then
-        -- Nothing can be taken of a closed account; what was never granted is refused by name.
+        -- Nothing can be revoked from a closed account; a grant to it is an error.
         if v_change > 0 and v_returned = 0 then
             perform billing._check_open(v_purchase.account_id);
         end if;
@@ -9594,7 +9604,7 @@ begin
         );
     elsif v_change > 0 then
         v_change := billing._give_back(v_purchase.account_id, v_purchase.business_key, v_change);
-        -- What an invoice pays for may have been paid off the customer's balance.
+        -- An invoice may have been paid from the customer's balance.
         if v_purchase.stripe_invoice_id is not null and v_purchase.price > 0 then
             v_change := billing._less_carried(v_purchase.account_id, v_purchase.business_key, v_change);
         end if;
@@ -9641,7 +9651,7 @@ begin
 end
 $$;
 
--- TB010 while a price that declares credits is no pack here; TB011 and TB055 while nobody can tell whose it is.
+-- TB010 for a price that declares credits but is not a pack; TB011 and TB055 if the account is unknown.
 create function billing._check_buyer(stripe_id text, stripe_customer_id text, account_id uuid)
 returns void
 language plpgsql
@@ -9650,18 +9660,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _check_buyer.account_id is null and _check_buyer.stripe_customer_id is null then
-        raise exception 'a guest paid for %: it is linked to no account', _check_buyer.stripe_id
+        raise exception 'a guest without a Stripe customer paid for %', _check_buyer.stripe_id
             using errcode = 'TB055',
-            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
+            hint = 'Grant the paid credits with `till credits grant`, and create Checkout Sessions for packs with customer_creation=always.';
     elsif _check_buyer.account_id is null then
-        raise exception 'customer % of % is linked to no account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
+        raise exception 'customer % of % is not linked to an account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
             using errcode = 'TB011', detail = _check_buyer.stripe_customer_id,
-            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
+            hint = 'Call billing.link_customer(account_id, stripe_customer_id). The event is then retried automatically.';
     end if;
 end
 $$;
 
--- Records one purchase, unless it is known, and grants it.
+-- Records and grants one purchase, unless it is known.
 create function billing._purchase(purchase billing.pack_purchases)
 returns void
 language plpgsql
@@ -9674,13 +9684,13 @@ begin
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
-    -- A test clock may be past what the purchase is good for.
+    -- A test clock may be later than the expiry of the purchase.
     perform billing._settle_due(array[v_purchase.account_id], billing._time_of_account(v_purchase.account_id))
     where billing._time_of_account(v_purchase.account_id) > billing.current_time();
 end
 $$;
 
--- The key of packs that nothing was paid for.
+-- The key of free packs.
 create function billing._free_pack_key(account_id uuid, stripe_product_id text, moment timestamptz)
 returns text
 language sql
@@ -9693,7 +9703,7 @@ as $$
     )
 $$;
 
--- Packs on a paid invoice: beside a plan, or alone, also where a session made the invoice.
+-- Packs on a paid invoice: with a plan or alone, also if a session created the invoice.
 create function billing._purchase_packs_of_invoice(invoice billing.invoices)
 returns void
 language plpgsql
@@ -9716,7 +9726,7 @@ begin
     loop
         select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
         if not found then
-            -- A price that nobody has reported yet may be a pack: its arrival decides. One that is known is none.
+            -- An unknown price may be a pack: the line waits for it. A known price without a pack is not one.
             update billing.invoice_lines set is_waiting = not exists (
                 select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
             )
@@ -9751,7 +9761,7 @@ begin
 end
 $$;
 
--- Invoices that wait for a price: it has arrived, as a pack or as none.
+-- The price that invoices wait for has arrived, as a pack or not.
 create function billing.tg_prices__purchase_waiting()
 returns trigger
 language plpgsql
@@ -9787,7 +9797,7 @@ create trigger tg_one_time_prices__purchase_waiting
 after insert on billing.one_time_prices
 for each row execute function billing.tg_prices__purchase_waiting();
 
--- When a payment intent's charge was paid, as far as it is known; the charge may be reported later.
+-- When a payment intent's charge was paid, if known; the charge may be reported later.
 create function billing._charged_at(stripe_payment_intent_id text)
 returns timestamptz
 language sql
@@ -9798,7 +9808,7 @@ as $$
     where payments.stripe_payment_intent_id = _charged_at.stripe_payment_intent_id and payments.status = 'succeeded'
 $$;
 
--- A purchase counts from its payment, whichever of the two was reported first.
+-- A purchase counts from its payment, whichever of the two is reported first.
 create function billing._date_purchases(stripe_payment_intent_id text)
 returns void
 language plpgsql
@@ -9853,12 +9863,12 @@ from public, anon, authenticated, service_role;
 
 -- 50_allocation/41_expire_beyond_cap.sql
 
--- Plans whose unspent credits are carried over up to a cap: what is beyond it expires as a month begins.
+-- Plans with a rollover cap: credits beyond the cap expire when a month starts.
 --
--- Private: called by what posts a month.
+-- Private: called by the functions that post a month.
 
--- Expires what an item's earlier months have left beyond a cap, the oldest first, as a month of it begins. What was paid
--- for when that month had begun already is not from before it.
+-- When a month of an item starts, expires what its earlier months have left beyond the cap, the oldest first. Credits
+-- that were paid after the month started do not count as earlier.
 create function billing._expire_beyond_cap(
     account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamptz
 )
@@ -9929,17 +9939,17 @@ revoke all on function billing._expire_beyond_cap from public, anon, authenticat
 
 -- 50_allocation/42_post_credits.sql
 
--- Worth → the ledger: what is paid for is compared with what the ledger has, by key, and the difference is posted.
+-- Worth → the ledger: compares, by key, what is paid for with what the ledger has, and posts the difference.
 --
--- Invariant: for each key the ledger has what it is worth: lots granted, less what later was carried or taken back of
--- them. Whoever calls (an event, the clock, a person), and however often, ends in the same. What a person revoked,
--- adjusted or refused stays so, because only what was taken for a key counts. Moves that nothing stands in the way of
--- are written as sets; the others one by one, in the order of their moments.
+-- Invariant: for each key the ledger has exactly what it is worth: granted lots, minus what was carried or revoked
+-- later. The result is the same for any caller (an event, the clock, a person), and for repeated calls. What a person
+-- revoked, adjusted or refused stays, because only revocations with a key count. Simple moves are written as sets, the
+-- others one by one, in the order of their times.
 --
 -- Private: called by _allocate_subscription and allocate_due_credits. The caller has locked the balances.
 
--- Lots that a move may take from, in order: those of its key, then those of its month and later ones of the subscription,
--- its month's first, and of these its item's; for returned money those of the invoice.
+-- Lots from which a move may take credits, in order: those of its key, then those of its month and later ones of the
+-- subscription, its month's first, and among these its item's first. For returned money: those of the invoice.
 create function billing._lots_of_move(move billing.credit_move)
 returns bigint[]
 language plpgsql
@@ -9954,7 +9964,7 @@ begin
         where lots.account_id = v_move.account_id and lots.key_space = 'stripe' and lots.entry_id is not null
             and (
                 lots.idempotency_key = v_move.key or lots.idempotency_key ^@ (v_move.key || '#')
-                -- Of what nothing was paid for nothing is taken.
+                -- Free lots serve only their own key, and free moves take from no other lots.
                 or not v_move.key ^@ 'free:' and not lots.idempotency_key ^@ 'free:' and case
                     when v_move.returned > 0 then lots.stripe_invoice_id = v_move.stripe_invoice_id
                     else lots.reference_id = v_move.stripe_subscription_id and lots.effective_at >= v_move.slot_start
@@ -9970,7 +9980,7 @@ begin
 end
 $$;
 
--- One move against the ledger. How many credits it granted.
+-- Posts one move to the ledger. Returns how many credits it granted.
 create function billing._post_move(move billing.credit_move)
 returns bigint
 language plpgsql
@@ -9989,7 +9999,7 @@ declare
     v_plan_name text;
 begin
     select
-        -- The ledger has nothing of it yet, as of nearly all.
+        -- The common case: the ledger has nothing for this key yet.
         not (
             exists (
                 select from billing.credit_grants
@@ -10006,7 +10016,7 @@ begin
     end if;
     if v_change < 0 then
         v_lots := billing._lots_of_move(v_move);
-        -- What a dispute freezes is unspent all the same.
+        -- Credits that a dispute froze count as unspent.
         v_contested := array(
             select distinct lots.stripe_invoice_id from billing.credit_holds as holds
             join billing.credit_grants as lots on lots.id = holds.frozen_grant_id
@@ -10020,7 +10030,7 @@ begin
             v_move.account_id, v_move.key, -v_change, v_lots,
             case
                 when v_move.returned > 0 then (select settings.shortfall_policy from billing.settings)
-                -- Nobody has credits of time back that nothing was paid for.
+                -- Free time is not credited back with money.
                 when v_move.key ^@ 'free:' then 'clamp_and_record'
                 else 'carry'
             end,
@@ -10069,7 +10079,7 @@ begin
         update billing.credit_grants set cut = v_move.returned where credit_grants.entry_id = v_entry.id;
     end if;
     if v_move.rollover = 'cap' then
-        -- Months that began later may be here already: what they could carry over includes this one.
+        -- Months that started later may already be granted: what they carry over includes this month.
         for v_later in
             select credit_grants.effective_at from billing.credit_grants
             where credit_grants.account_id = v_move.account_id
@@ -10087,8 +10097,8 @@ begin
 end
 $$;
 
--- What was carried for time that is not given back after all, and is carried no more: the credits that were less for it,
--- the newest first, get it themselves, and expire as they do. How many credits it granted.
+-- Credits that were carried for time that turned out not to be given back: the grants that were reduced for them, the
+-- newest first, get them back, with their own expiry. Returns how many credits were granted.
 create function billing._give_less_reduced(account_id uuid, business_key text, amount bigint)
 returns bigint
 language plpgsql
@@ -10117,7 +10127,7 @@ begin
             perform billing._post_purchase(v_reduced.business_key);
             continue;
         end if;
-        -- The key says which item's month it is, and when it began.
+        -- The key contains the item and the start of the month.
         v_item_id := split_part(v_reduced.business_key, ':', 2);
         v_from := right(v_reduced.business_key, 20)::timestamptz;
         v_granted := v_granted + coalesce((
@@ -10144,8 +10154,8 @@ as $$
     end || plan_name
 $$;
 
--- Writes the moves that nothing stands in the way of as sets: nothing was posted of them, and their accounts owe nothing.
--- Returns the others, in the order of their moments.
+-- Writes simple moves as sets: nothing was posted for their keys, and their accounts owe nothing. Returns the others,
+-- in the order of their times.
 create function billing._post_simple_moves(moves billing.credit_move[])
 returns table (slots_granted bigint, credits_granted numeric, others billing.credit_move[])
 language plpgsql
@@ -10175,7 +10185,7 @@ begin
         ) as balances on true
         left join billing.credit_grants as lots on lots.key_space = 'stripe' and lots.idempotency_key = worth.key
     ),
-    -- Moves of nothing that the ledger has nothing of, and of what it has already, need no second look.
+    -- Skips moves that the ledger already matches, and waiting moves without a lot.
     pending as materialized (
         select * from moves
         where not (
@@ -10256,8 +10266,8 @@ begin
 end
 $$;
 
--- Posts what subscriptions are worth from one moment up to another, and moves their schedules on. Returns how many moves
--- gave credits, how many credits, and the accounts that had no room for more.
+-- Posts the worth of subscriptions between two times, and moves their schedules forward. Returns the number of granting
+-- moves, the credits, and the accounts without room for more.
 create function billing._allocate_slots(
     stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz,
     out slots_granted bigint, out credits_granted numeric, out full_account_ids uuid[]
@@ -10267,7 +10277,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- A set costs a millisecond by itself.
+    -- A set has fixed costs of about a millisecond.
     v_one_by_one_max constant integer := 5;
     v_moves billing.credit_move[];
     v_move billing.credit_move;
@@ -10296,7 +10306,7 @@ begin
                 select from billing.accounts where accounts.id = v_move.account_id and accounts.closed_at is not null
             );
         end if;
-        -- What would pass the largest balance waits until there is room, also where a line has no other month.
+        -- A move that would exceed the largest balance waits until there is room, even if its line has no other month.
         if v_move.credits > 9223372036854775807 - greatest(v_balance, 0) then
             full_account_ids := full_account_ids || v_move.account_id;
             update billing.credit_schedules set next_slot_at = credit_schedules.period_start
@@ -10319,7 +10329,7 @@ begin
             select billing._first_slot(schedules.anchor, case
                 when schedules.disarmed_reason is null
                     then greatest(schedules.period_start, _allocate_slots.until_moment)
-                -- What waits stays due; only the first month of a line never waits.
+                -- Waiting months stay due; the first month of a line never waits.
                 else schedules.period_start
             end + interval '1 microsecond') as slot_start
             offset 0  -- or it would be worked out twice
@@ -10330,7 +10340,7 @@ begin
             schedules.next_slot_at <= _allocate_slots.until_moment and schedules.disarmed_reason is null
             or schedules.next_slot_at = schedules.period_start
         )
-        -- What begins before from_moment was not looked at.
+        -- Months that start before from_moment were not read.
         and schedules.next_slot_at >= _allocate_slots.from_moment
         and schedules.account_id <> all (coalesce(full_account_ids, '{}'));
 end
@@ -10343,11 +10353,12 @@ from public, anon, authenticated, service_role;
 
 -- 50_allocation/44_allocate_due_credits.sql
 
--- Monthly credits by the clock: every month that has begun by now, of every subscriber, in sets.
+-- Monthly credits by the clock: every month that has started, for every subscriber, in sets.
 --
--- Invariant: a month is granted once ever, whoever calls and however many at once; a second call finds nothing. Accounts
--- are locked in their order, those that somebody else has locked are left for the next call. A call is one transaction:
--- who has many subscribers calls with accounts_max and commits in between, as the worker and `till credits allocate` do.
+-- Invariant: a month is granted once, however many callers run at the same time; a second call finds nothing. Accounts
+-- are locked in order, and those that another transaction has locked are left for the next call. A call is one
+-- transaction: with many subscribers, pass accounts_max and commit after each call, as the worker and `till credits
+-- allocate` do.
 --
 -- Callable by billing_worker, service_role and postgres (pg_cron).
 
@@ -10357,7 +10368,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
--- A plan for this very array reads whole tables, however large they are; the generic one goes by the indexes.
+-- A plan for one specific array scans whole tables, however large; the generic plan uses the indexes.
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -10373,15 +10384,15 @@ declare
 begin
     if v_as_of > billing.current_time() then
         raise exception 'as_of must not be in the future: %', v_as_of
-            using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is granted.';
+            using errcode = 'TB022', hint = 'Leave as_of out to grant what is due now.';
     end if;
     accounts := 0;
     slots_granted := 0;
     credits_granted := 0;
     loop
         v_limit := greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0);
-        -- First whom to grant to, then their locks: in one statement that would be a join, which reads all balances. Some
-        -- more than are wanted, because accounts that somebody else has locked are left to them, or to the next call.
+        -- First the accounts, then their locks: one statement would be a join that reads all balances. Selects some
+        -- more than needed, because accounts that another transaction has locked are skipped.
         select array_agg(distinct due.account_id) into v_account_ids from (
             select credit_schedules.account_id from billing.credit_schedules
             where credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null
@@ -10398,7 +10409,7 @@ begin
             for update skip locked
         ) as locked;
         exit when v_account_ids is null;
-        -- What is due otherwise comes first: lots expire before this month's open.
+        -- Other due changes first: lots expire before this month's lots open.
         if v_unsettled_ids is not null then
             perform billing._settle_due(v_unsettled_ids, v_as_of);
         end if;
@@ -10412,7 +10423,7 @@ begin
         accounts := accounts + cardinality(v_account_ids) - coalesce(cardinality(v_granted.full_account_ids), 0);
         slots_granted := slots_granted + v_granted.slots_granted;
         credits_granted := credits_granted + v_granted.credits_granted;
-        -- Only such are left as have no room for more.
+        -- Only accounts without room for more are left.
         exit when cardinality(v_granted.full_account_ids) = cardinality(v_account_ids);
     end loop;
     return next;
@@ -10422,15 +10433,15 @@ $$;
 revoke all on function billing.allocate_due_credits from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_due_credits(timestamptz, integer) to service_role, billing_worker;
 
-comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has begun by as_of (null: now) of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
+comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has started by as_of (null: now), for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
 
 -- 50_allocation/46_allocate_subscription.sql
 
--- What a new fact of a subscription means for its credits: the one way in for every event.
+-- The effect of a new fact about a subscription on its credits: every event goes through here.
 --
--- Invariant: judged under the lock of the balance, from rows that are read under it. Months from the moment that the fact
--- reaches are worked out anew; older ones are sealed, so that the cost does not grow with the subscription's age. Called
--- by whatever records a fact; private, but for allocate_postponed, which billing_worker calls.
+-- Invariant: decided under the lock of the balance, from rows that are read under it. Months from the time that the
+-- fact affects are recalculated; older months are not, so the cost does not grow with the subscription's age. Called by
+-- the functions that record facts; private, except allocate_postponed, which billing_worker calls.
 
 -- Initial credits of the lines that an invoice paid for.
 create function billing._grant_initial_of_invoice(invoice billing.invoices)
@@ -10461,9 +10472,9 @@ begin
 end
 $$;
 
--- Records what a paid invoice added and gave back, and grants what comes with it at once, which TB008 refuses where its
--- account is closed; of one that is not paid, what it means for changes that give its time back. The earliest moment that
--- it reaches; null: none.
+-- Records what a paid invoice added and gave back, and grants its initial credits (TB008 if the account is closed). For
+-- an unpaid invoice, records how it affects changes that give its time back. Returns the earliest affected time; null:
+-- none.
 create function billing._take_in_invoice(
     invoice billing.invoices, subscription billing.subscriptions, is_closed boolean default false
 )
@@ -10489,7 +10500,7 @@ begin
 end
 $$;
 
--- Leaves the months of a subscription to the end of the batch of events; false where there is no batch.
+-- Postpones the months of a subscription to the end of the batch of events; false outside a batch.
 create function billing._postpone_allocation(stripe_subscription_id text, from_moment timestamptz)
 returns boolean
 language plpgsql
@@ -10514,8 +10525,8 @@ begin
 end
 $$;
 
--- Grants what the events of a batch have made due, as one set for each month that it began in: fifty subscriptions cost
--- hardly more than five.
+-- Grants the months that the events of a batch made due, as one set for each month in which they started: fifty
+-- subscriptions cost little more than five.
 create function billing.allocate_postponed()
 returns void
 language plpgsql
@@ -10540,8 +10551,8 @@ begin
 end
 $$;
 
--- invoice: one that has just been paid, or whose time a change gives back. from_moment: since when months may be worth
--- something else (null: only what the subscription's own state says).
+-- invoice: one that was just paid, or whose time a change gives back. from_moment: the time from which months may be
+-- worth something else (null: only what the subscription's own state says).
 create function billing._allocate_subscription(
     stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null
 )
@@ -10566,7 +10577,7 @@ begin
         select subscriptions.account_id from billing.subscriptions
         where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
     ), (
-        -- Its invoice may be here before it.
+        -- Its invoice may have arrived before it.
         select credit_schedules.account_id from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
         limit 1
@@ -10587,7 +10598,7 @@ begin
     if v_balance.account_id is null then
         return;  -- linked to nobody: whatever links it calls again
     elsif v_is_closed then
-        -- Nothing can be granted to it, and what Stripe reports of its subscriptions must be kept all the same.
+        -- Nothing can be granted, but what Stripe reports about its subscriptions must be recorded.
         if v_subscription.stripe_subscription_id is not null then
             perform billing._arm_schedules(v_subscription, v_now, v_is_closed);
         end if;
@@ -10620,7 +10631,7 @@ begin
             credit_schedules.next_slot_at <= v_until and credit_schedules.disarmed_reason is null
             or credit_schedules.next_slot_at = credit_schedules.period_start
         );
-    -- A batch is posted as of now: what lives at a test clock's time is not postponed.
+    -- A batch is posted as of now: subscriptions on a test clock are not postponed.
     if v_from is not null and (
         v_until > v_now or v_subscription.stripe_test_clock_id is not null
         or not billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from)
@@ -10635,7 +10646,7 @@ begin
 end
 $$;
 
--- Terms that are reported after they began: months that started since are worked out anew.
+-- Terms that are reported after they became valid: months that started since then are recalculated.
 create function billing.tg_credit_terms__allocate()
 returns trigger
 language plpgsql
@@ -10653,7 +10664,7 @@ begin
     order by credit_terms.valid_from desc
     limit 1;
     if not found then
-        -- The earliest hold before they began as well, as those after them did until now.
+        -- The earliest terms also apply before their start, as the later ones did until now.
         v_from := '-infinity';
         select * into v_before from billing.credit_terms
         where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from > new.valid_from
@@ -10667,7 +10678,7 @@ begin
     for v_subscription_id in
         select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
         where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > v_from
-            -- The first month of a line comes as soon as it is paid.
+            -- The first month of a line is granted as soon as it is paid.
             and (
                 schedules.period_start >= v_from
                 or billing._first_slot(schedules.anchor, v_from) <= billing.current_time()
@@ -10690,16 +10701,16 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_postponed() to billing_worker;
 
-comment on function billing.allocate_postponed() is 'Grants the months that a batch of events has made due: before it ends the transaction that lock_stripe_events began with postpone_months.';
+comment on function billing.allocate_postponed() is 'Grants the months that a batch of events made due. Call it before committing a transaction that started with lock_stripe_events and postpone_months.';
 
 -- 50_allocation/48_pack_arrivals.sql
 
--- A credit pack that arrives → the events that were set aside for it go on.
+-- A credit pack arrives → the events that wait for it are retried.
 --
--- Invariant: as with plans, whichever commits first: the arrival's lock is held by whoever brings a pack (sync_price) and
--- by whoever sets an event aside.
+-- Invariant: as for plans, whichever commits first: sync_price and the function that parks an event both hold the
+-- arrival's lock.
 
--- A trigger, so that a pack written by hand sends them on too.
+-- A trigger, so that a pack that was inserted with SQL requeues them too.
 create function billing.tg_credit_packs__arrive()
 returns trigger
 language plpgsql
@@ -10722,16 +10733,16 @@ revoke all on function billing.tg_credit_packs__arrive from public, anon, authen
 
 -- 50_allocation/50_apply_returns.sql
 
--- Returned money → the credits that it had paid for: taken back, given back, frozen while a dispute is open.
+-- Returned money → the credits that it had paid for: revoked, restored, or frozen while a dispute is open.
 --
--- Invariant: worked out anew from all facts each time, for everything that one invoice or one payment paid for, so the
--- order of events makes no difference. What open disputes contest is frozen, by holds that no app can capture or release;
--- what of it is spent is frozen when it comes back.
+-- Invariant: calculated from all facts each time, for everything that one invoice or one payment paid for, so the order
+-- of events makes no difference. Credits of open disputes are frozen by holds that no app can capture or release; spent
+-- ones are frozen when they return.
 --
--- Private: called by what records such facts, and by whatever grants credits for a payment. Both hold the lock of the
--- payment's or the invoice's arrival, so neither commits without having seen the other.
+-- Private: called by the functions that record such facts, and by those that grant credits for a payment. Both hold the
+-- lock of the payment's or the invoice's arrival, so neither commits without having seen the other.
 
--- Brings all that an invoice paid for in line with what was returned of it. The caller has locked the balance.
+-- Posts the returned money of an invoice to the credits that it paid for. The caller has locked the balance.
 create function billing._post_returned_credits(stripe_invoice_id text)
 returns void
 language plpgsql
@@ -10778,7 +10789,7 @@ begin
 end
 $$;
 
--- Works out anew what was returned of a paid invoice, and what that means for its credits.
+-- Adds up the returned money of a paid invoice, and posts its effect on the credits.
 create function billing._apply_returns_of_invoice(stripe_invoice_id text)
 returns void
 language plpgsql
@@ -10825,7 +10836,7 @@ begin
 end
 $$;
 
--- Packs and recharges, which a payment intent pays for without an invoice.
+-- Packs and recharges that a payment intent paid without an invoice.
 create function billing._apply_returns_of_purchases(stripe_payment_intent_id text)
 returns void
 language plpgsql
@@ -10854,7 +10865,7 @@ begin
 end
 $$;
 
--- What a payment paid for; whichever of its ids is known.
+-- Everything that a payment paid for, by either of its ids.
 create function billing._apply_returns_of_payment(stripe_payment_intent_id text, stripe_charge_id text)
 returns void
 language plpgsql
@@ -10864,7 +10875,8 @@ as $$
 declare
     v_intent_id text;
 begin
-    -- Whoever records something of the payment writes first, then takes these locks, then reads what others have written.
+    -- Every function that records a fact about the payment writes first, then takes these locks, then reads the others'
+    -- rows.
     perform billing._lock_money(
         _apply_returns_of_payment.stripe_payment_intent_id, _apply_returns_of_payment.stripe_charge_id
     );
@@ -10881,7 +10893,7 @@ begin
 end
 $$;
 
--- What was returned of the price of one lot, or credited of its time: of credits that a person has just given back.
+-- Applies returned money or credited time to one lot, after a person restored credits to it.
 create function billing._apply_returns_of_lot(grant_id bigint)
 returns void
 language plpgsql
@@ -10906,9 +10918,9 @@ begin
 end
 $$;
 
--- A refund or a dispute may name its charge alone, and only the charge's own row says which payment intent that is. At the
--- commit of either, the other is looked for once more: under a lock that is held for no longer, one of two that commit at
--- the same moment sees the other.
+-- A refund or a dispute may name only its charge, and only the charge's own row has the payment intent. When either
+-- commits, it looks for the other once more, under a lock that is held only briefly: of two that commit at the same
+-- time, one sees the other.
 create function billing.tg_money__meet()
 returns trigger
 language plpgsql
@@ -10965,10 +10977,10 @@ from public, anon, authenticated, service_role;
 
 -- 50_allocation/52_review_held_credits.sql
 
--- An administrator's word on credits that the guard holds.
+-- An administrator's decision on credits under review.
 --
--- Invariant: reviewed once; approving gives what was held, or back what was taken, exactly once. Who and why is kept
--- for ever. Callable by service_role; clients never.
+-- Invariant: decided once. An approval grants held credits, or restores revoked ones, exactly once. Reason and actor
+-- are kept. Callable by service_role only.
 
 create function billing.review_held_credits(id bigint, decision text, reason text, actor text)
 returns billing.held_credits
@@ -10983,23 +10995,23 @@ declare
 begin
     perform billing._check_reason(review_held_credits.reason, review_held_credits.actor);
     if v_status is null then
-        raise exception 'decision % is not known', coalesce(review_held_credits.decision, 'null')
+        raise exception 'unknown decision: %', coalesce(review_held_credits.decision, 'null')
             using errcode = 'TB034', hint = 'Use approve or refuse.';
     end if;
     select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
     if found then
-        -- Read again under the lock that whatever holds or gives credits takes.
+        -- Read again under the lock that every function takes that holds or grants credits.
         perform billing._lock_balance(v_held.account_id);
         select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
     end if;
     if not found then
-        raise exception 'no credits are held under %', coalesce(review_held_credits.id::text, 'null')
-            using errcode = 'TB035', hint = 'List what is held with `till credits review list`.';
+        raise exception 'there are no credits under review with the id %', coalesce(review_held_credits.id::text, 'null')
+            using errcode = 'TB035', hint = 'List credits under review with `till credits review list`.';
     elsif v_held.reviewed_at is not null and v_held.status = v_status then
         return v_held;
     elsif v_held.reviewed_at is not null then
-        raise exception 'held credits % were % by %', v_held.id, v_held.status, v_held.reviewed_by
-            using errcode = 'TB036', hint = 'What was decided stays: grant credits, or revoke them, by hand.';
+        raise exception 'the review % was already decided: % by %', v_held.id, v_held.status, v_held.reviewed_by
+            using errcode = 'TB036', hint = 'A decision is final. Grant or revoke credits with `till credits grant` or `till credits revoke`.';
     elsif v_status = 'approved' then
         perform billing._check_open(v_held.account_id);
         perform billing._give_held(v_held, review_held_credits.actor);
@@ -11036,17 +11048,17 @@ grant execute on function
     billing.review_held_credits(bigint, text, text, text), public.review_held_credits(bigint, text, text, text)
 to service_role;
 
-comment on function billing.review_held_credits(bigint, text, text, text) is 'Approves or refuses credits that are held (decision: approve or refuse), once; the same decision again changes nothing. What was refused by the policy alone can still be approved.';
+comment on function billing.review_held_credits(bigint, text, text, text) is 'Approves or refuses credits under review (decision: approve or refuse), once; repeating the same decision changes nothing. Credits that only the policy refused can still be approved.';
 
 -- 50_allocation/54_close_account.sql
 
--- Closing an account, and opening it again.
+-- Closes and reopens accounts.
 --
--- Invariant: a closed account has no balance, no debt, no hold and no scheduled lot; what it had and what it owed is in
--- entries with a reason and an actor. Opened again it owes nothing, but what is given back of older movements pays first
--- what was written off: nothing is given that was not taken. Callable by service_role.
+-- Invariant: a closed account has no balance, no debt, no hold and no scheduled lot; entries with reason and actor
+-- record what it had and owed. A reopened account owes nothing, but refunds of older movements first pay the debt that
+-- was written off, so that they grant nothing that was not taken. Callable by service_role.
 
--- Limits are lifted, holds released, scheduled lots cancelled; what is left is forfeited, what is owed written off.
+-- Removes limits, releases holds, cancels scheduled lots, forfeits the balance and writes off debt.
 create function billing.close_account(account_id uuid, reason text, actor text)
 returns billing.accounts
 language plpgsql
@@ -11080,7 +11092,7 @@ begin
         and credit_grants.entry_id is null and credit_grants.closed_at is null;
 
     v_balance := billing._lock_settled_balance(close_account.account_id);
-    -- A second closing is another movement: numbered by what came before it.
+    -- Each further closing is a new movement: its key has a number.
     v_key := 'closing:' || coalesce((
         select max(credit_entries.id) from billing.credit_entries
         where credit_entries.account_id = close_account.account_id
@@ -11124,7 +11136,7 @@ begin
 end
 $$;
 
--- A closed account's months of credits wait; those that it paid for come when it is opened again.
+-- Months of a closed account wait; the paid ones are granted when it is reopened.
 create function billing._allocate_subscriptions_of_account(account_id uuid)
 returns void
 language plpgsql
@@ -11163,12 +11175,12 @@ grant execute on function
     billing.reopen_account(uuid)
 to service_role;
 
-comment on function billing.close_account(uuid, text, text) is 'Closes an account: holds released, what is left forfeited, what is owed written off. Nothing moves until it is opened again.';
-comment on function billing.reopen_account(uuid) is 'Opens a closed account again, with nothing in it but the months of credits that it has paid for and that fell due meanwhile.';
+comment on function billing.close_account(uuid, text, text) is 'Closes an account: releases holds, forfeits the balance, writes off debt. Nothing moves until it is reopened.';
+comment on function billing.reopen_account(uuid) is 'Reopens a closed account with a balance of 0, plus the paid months of credits that fell due meanwhile.';
 
 -- 50_allocation/56_reinstate_grant.sql
 
--- Giving back by hand what a revocation took: less what was returned or disputed meanwhile.
+-- Restores by hand what a revocation took, minus what was refunded or disputed meanwhile.
 --
 -- Callable by service_role.
 
@@ -11217,7 +11229,7 @@ begin
     v_reinstatement := billing._reinstate(
         v_revocation, v_amount, 'caller', reinstate_grant.idempotency_key, reinstate_grant.reason, reinstate_grant.actor
     );
-    -- What was returned or disputed meanwhile is taken or frozen of it.
+    -- Credits whose money was refunded or disputed meanwhile are revoked or frozen again.
     perform billing._apply_returns_of_lot(v_revocation.grant_id);
     return v_reinstatement;
 end
@@ -11226,26 +11238,26 @@ $$;
 revoke all on function billing.reinstate_grant from public, anon, authenticated, service_role;
 grant execute on function billing.reinstate_grant(bigint, numeric, text, text, text) to service_role;
 
-comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Gives back what a revocation took, all that is left (amount null) or part; once for each idempotency key.';
+comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Restores what a revocation took: all that is left (amount null) or a part. Once for each idempotency key.';
 
 -- 50_allocation/60_entitlement_discrepancies.sql
 
--- The proof that credits follow money: whatever the ledger has that was not paid for, or has not that was.
+-- Checks that credits follow money: differences between what was paid for and what the ledger has.
 --
--- Invariant: the view is empty when all is well. It compares what was derived of the lines of paid invoices with the
--- lines, works out anew what every subscription and purchase is worth, and compares that by key with what was granted,
--- carried and taken back. A row names account, key and figures.
+-- Invariant: the view is empty when all is well. It compares the recorded paid time with the lines of paid invoices, calculates
+-- again what every subscription and purchase is worth, and compares that by key with what was granted, carried and revoked. A row
+-- names account, key and figures.
 --
---   paid_and_not_granted       a month, a change or a pack that was paid for
+--   paid_and_not_granted       a month, a change or a pack that was paid for but not granted
 --   granted_and_not_paid       credits of a subscription or a pack beyond what was paid for
---   returned_and_not_taken     credits whose price was returned
---   paid_time_is_not_recorded  a line of a paid invoice with credits and without its stretch of time
---   recorded_and_not_paid      a stretch of time that no paid line stands behind, or that differs from it
---   carried_is_not_the_rest    what is carried on the balance is not the sum of what was carried and made up for
+--   returned_and_not_taken     credits that were not revoked although their payment was returned
+--   paid_time_is_not_recorded  a line of a paid invoice with credits but without its period of time
+--   recorded_and_not_paid      a period of time without a matching paid line
+--   carried_is_not_the_rest    the balance's carried credits are not the sum of carried_credits
 --
--- service_role reads, by the view or for one account; check_account is callable by billing_worker, too.
+-- service_role reads the view and the functions for one account; billing_worker may call check_account too.
 
--- What a key is worth: of an account's subscriptions up to now, and of its packs.
+-- The worth of an account's keys: of its subscriptions up to now, and of its packs.
 create function billing._worth_of_account(account_id uuid)
 returns table (
     business_key text, credits bigint, returned bigint, is_waiting boolean, stripe_invoice_id text, expires_at timestamptz
@@ -11274,7 +11286,7 @@ begin
 end
 $$;
 
--- What is off with one account's credits, against what it paid for.
+-- The discrepancies of one account's credits.
 create function billing.account_discrepancies(account_id uuid)
 returns table (account_id_of uuid, invariant text, business_key text, expected bigint, found bigint, detail text)
 language plpgsql
@@ -11283,7 +11295,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Nothing can be granted to a closed account, or taken of it.
+    -- Nothing can be granted to a closed account, or revoked from it.
     if exists (
         select from billing.accounts
         where accounts.id = account_discrepancies.account_id and accounts.closed_at is not null
@@ -11325,7 +11337,7 @@ begin
                 and credit_schedules.disarmed_reason is null
         ));
 
-    -- Initial credits: with a paid invoice, less what was returned of it.
+    -- Initial credits: those of a paid invoice, minus what was returned of it.
     return query
     select
         account_discrepancies.account_id,
@@ -11438,7 +11450,7 @@ cross join lateral billing.account_discrepancies(accounts.id) as discrepancies;
 revoke all on billing.entitlement_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.entitlement_discrepancies to service_role;
 
--- Both proofs for one account, in its own time.
+-- All checks of one account, at its own time.
 create function billing.check_account(account_id uuid)
 returns table (invariant text, business_key text, expected bigint, found bigint, detail text)
 language plpgsql
@@ -11464,17 +11476,17 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.account_discrepancies(uuid) to service_role;
 grant execute on function billing.check_account(uuid) to service_role, billing_worker;
 
-comment on view billing.entitlement_discrepancies is 'Credits that were paid for and not granted, granted and not paid for, returned and not taken back: account, key, figures. Empty when all is well.';
+comment on view billing.entitlement_discrepancies is 'Credits that were paid for but not granted, granted but not paid for, refunded but not revoked: account, key, figures. Empty when all is well.';
 comment on function billing.account_discrepancies(uuid) is 'The rows of entitlement_discrepancies of one account.';
-comment on function billing.check_account(uuid) is 'What ledger_discrepancies and entitlement_discrepancies say of one account. Empty when all is well.';
+comment on function billing.check_account(uuid) is 'Rows of ledger_discrepancies and entitlement_discrepancies for one account. Empty when all is well.';
 
 -- 50_allocation/62_prove_accounts.sql
 
--- Both proofs, of the ledger and of what was paid for, as a running check: a few accounts at a time, round and round. What it
--- found is kept until the account is in order again, and administrators are notified once of each discrepancy.
+-- The running check of ledger and payments: a few accounts at a time, in rounds. A discrepancy is stored until the
+-- account is in order, and administrators are notified once of each.
 --
--- Invariant: two workers never walk the same accounts at the same moment; a walk that is cut off goes on where it was
--- committed. An account is judged as of one moment, and nothing of it is locked. Called by billing_worker.
+-- Invariant: two workers never check the same accounts at the same time; an interrupted round continues after its last
+-- commit. Each account is checked as of one point in time, without locks. Called by billing_worker.
 
 create table billing.account_proof (
     id boolean primary key default true,
@@ -11506,7 +11518,7 @@ revoke all on all sequences in schema billing from public, anon, authenticated, 
 revoke all on billing.account_proof, billing.found_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.account_proof, billing.found_discrepancies to service_role;
 
--- Checks an account, notes what is off, forgets what is off no more. How many discrepancies it has.
+-- Checks an account, stores its discrepancies and deletes resolved ones. Returns how many it has.
 create function billing._prove_account(account_id uuid)
 returns bigint
 language plpgsql
@@ -11558,8 +11570,8 @@ begin
 end
 $$;
 
--- Checks up to accounts_max accounts, one more at most after milliseconds_max have passed. How many were checked (0: the
--- round is over, or another worker is at it), and how many discrepancies they had.
+-- Checks up to accounts_max accounts, and stops after the account during which milliseconds_max passed. Returns how
+-- many were checked (0: the round is over, or another worker is checking) and how many discrepancies they have.
 create function billing.prove_accounts(accounts_max integer, milliseconds_max integer default 50)
 returns table (accounts bigint, discrepancies bigint)
 language plpgsql
@@ -11607,9 +11619,9 @@ $$;
 revoke all on function billing._prove_account, billing.prove_accounts from public, anon, authenticated, service_role;
 grant execute on function billing.prove_accounts(integer, integer) to billing_worker, service_role;
 
-comment on table billing.account_proof is 'How far the running check of all accounts is: of ledger_discrepancies and entitlement_discrepancies.';
-comment on table billing.found_discrepancies is 'What the running check found off, and found at each round since.';
-comment on function billing.prove_accounts(integer, integer) is 'Checks the next accounts of the running proof, notes what is off and has administrators notified of it, once.';
+comment on table billing.account_proof is 'Progress of the running check of all accounts (ledger_discrepancies and entitlement_discrepancies).';
+comment on table billing.found_discrepancies is 'Discrepancies that the running check found and that still exist.';
+comment on function billing.prove_accounts(integer, integer) is 'Checks the next accounts, stores discrepancies and notifies administrators of each once.';
 
 -- 55_fraud/10_fraud_policy.sql
 
@@ -12467,11 +12479,11 @@ comment on function billing.enqueue_deleted_users() is 'Reports subscriptions of
 
 -- Products and prices from Stripe → products, plans and credit packs with their credits.
 --
--- Invariant: a plan is what its price and its product declare last, in whatever order they are reported.
+-- Invariant: a plan is what its price and its product declare in their newest states, whatever the order of events.
 --
 -- Called by billing_worker.
 
--- Brings a plan to what its price and its product declare, and records its terms as of the later of the two.
+-- Updates a plan to what its price and its product declare, and records its terms as of the newer of the two.
 create function billing._resolve_plan(stripe_price_id text)
 returns void
 language plpgsql
@@ -12510,7 +12522,8 @@ begin
 end
 $$;
 
--- An event that came late still says what held at its time. What cannot be read was refused then, and is passed over.
+-- A late event still says which terms were valid at its time. Invalid metadata is skipped: it was not valid then
+-- either.
 create function billing._record_late_terms(
     stripe_price_id text, price_metadata jsonb, product_metadata jsonb, as_of timestamptz
 )
@@ -12536,7 +12549,7 @@ exception when sqlstate 'TB017' then
 end
 $$;
 
--- Trials of a plan that began before its price or product was here, of customers that were linked in between.
+-- Grants trial credits of trials that started before their price or product was synced, of customers linked meanwhile.
 create function billing._allocate_trials(stripe_price_id text)
 returns void
 language plpgsql
@@ -12626,7 +12639,7 @@ begin
     insert into billing.products (stripe_product_id, livemode, name)
     values (sync_price.stripe_product_id, sync_price.livemode, sync_price.stripe_product_id)
     on conflict do nothing;
-    -- What the product declares is read below: an update of it must be seen, or wait.
+    -- The product's declaration is read below: this lock makes a concurrent update of it visible, or makes it wait.
     perform from billing.products where products.stripe_product_id = sync_price.stripe_product_id for no key update;
 
     if sync_price.type = 'one_time' then
@@ -12681,15 +12694,15 @@ grant execute on function
     )
 to billing_worker;
 
-comment on function billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz) is 'A Stripe product as of a moment: applied, stale or refetch.';
-comment on function billing.sync_price(text, text, boolean, boolean, text, text, text, text, bigint, boolean, text, integer, text, jsonb, timestamptz) is 'A Stripe price as of a moment, a plan or a credit pack here: applied, stale or refetch.';
+comment on function billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz) is 'Stores the state of a Stripe product at a point in time. Returns applied, stale or refetch.';
+comment on function billing.sync_price(text, text, boolean, boolean, text, text, text, text, bigint, boolean, text, integer, text, jsonb, timestamptz) is 'Stores the state of a Stripe price at a point in time, as a plan or a credit pack. Returns applied, stale or refetch.';
 
 -- 58_sync/12_deleted_prices.sql
 
--- Prices and products that were deleted in Stripe → off sale here for good; their rows stay, for what was bought.
+-- Prices and products deleted in Stripe → permanently off sale; their rows stay for earlier purchases.
 --
--- Invariant: deletion is the last thing that happens to a price or a product. Whatever writes its row afterwards, an event
--- that arrives late or a person, it is not on sale again. Everything else of a late update is kept.
+-- Invariant: deletion is the final state of a price or a product. Whatever writes its row later, a late event or a
+-- person, it does not go on sale again. All other fields of a late update are stored.
 --
 -- Called by billing_worker, and by the owner of the database (`till plans sync`).
 
@@ -12759,8 +12772,8 @@ before insert or update on billing.products
 for each row when (new.active)
 execute function billing.tg_products__stay_deleted();
 
--- applied, or stale when it was deleted before. The arrival's lock is the one that sync_price takes: what it writes at the
--- same time is either seen here, or sees the deletion.
+-- Returns applied, or stale if it was deleted before. It takes the same arrival lock as sync_price, so a concurrent
+-- sync_price is either seen here or sees the deletion.
 create function billing.delete_price(stripe_price_id text, as_of timestamptz)
 returns text
 language plpgsql
@@ -12814,23 +12827,23 @@ grant execute on function
     billing.delete_price(text, timestamptz), billing.delete_product(text, timestamptz)
 to billing_worker;
 
-comment on table billing.deleted_prices is 'Prices and products that were deleted in Stripe: they are never on sale again.';
-comment on column billing.deleted_prices.kind is 'price or product: of which kind stripe_id is.';
-comment on function billing.delete_price(text, timestamptz) is 'A price was deleted in Stripe: off sale for good, known for what was bought. applied, or stale when it was before.';
-comment on function billing.delete_product(text, timestamptz) is 'A product was deleted in Stripe: off sale for good, with its prices. applied, or stale when it was before.';
+comment on table billing.deleted_prices is 'Prices and products that were deleted in Stripe: they never go on sale again.';
+comment on column billing.deleted_prices.kind is 'The kind of stripe_id: price or product.';
+comment on function billing.delete_price(text, timestamptz) is 'A price was deleted in Stripe: takes it off sale permanently and keeps its row for earlier purchases. Returns applied, or stale if it was deleted before.';
+comment on function billing.delete_product(text, timestamptz) is 'A product was deleted in Stripe: takes it and its prices off sale permanently. Returns applied, or stale if it was deleted before.';
 
 -- 58_sync/20_customer_links.sql
 
--- Which account owns a customer: it is linked to the account, or merged with the customer that the account has.
+-- Which account owns a customer: links a customer to an account, or merges it with the account's customer.
 --
--- Invariant: a customer gets its account by the app's own server, once and for ever; whatever Stripe had told of it then
--- gets the account too, and events that waited go on.
+-- Invariant: the app's own server links a customer, once and permanently. Everything that Stripe has already reported
+-- about the customer then belongs to the account, and the events that waited for the link are retried.
 --
 -- Locks, here as in the worker: the account's balance, then the customer.
 --
--- Called by service_role: the app's own server says whose a customer is.
+-- Called by service_role: the app's own server decides which account owns a customer.
 
--- The customer that an account has at Stripe now; null before the first.
+-- The account's current Stripe customer; null before the first.
 create function billing._customer_of(account_id uuid, livemode boolean)
 returns text
 language sql
@@ -12842,7 +12855,7 @@ as $$
         and customers.deleted_at is null and customers.duplicate_of is null
 $$;
 
--- Refuses what is no id of a Stripe customer.
+-- Raises if the text is not the id of a Stripe customer.
 create function billing._check_customer_id(stripe_customer_id text)
 returns void
 language plpgsql
@@ -12852,13 +12865,13 @@ as $$
 begin
     if _check_customer_id.stripe_customer_id is null or _check_customer_id.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
         raise exception '"%" is not the id of a Stripe customer', coalesce(_check_customer_id.stripe_customer_id, 'null')
-            using errcode = 'TB018', hint = 'Pass the id that Stripe gave, such as cus_NffrFeUfNV2Hib.';
+            using errcode = 'TB018', hint = 'Pass an id such as cus_NffrFeUfNV2Hib.';
     end if;
 end
 $$;
 
--- The customer's row under its lock, made if Stripe has told us nothing of it yet. Waits for whoever is about to use the
--- answer "linked to nobody" (_account_of_customer), so that what was written with it is seen afterwards. TB018 when the
+-- Locks the customer's row, and creates it if Stripe has not reported the customer yet. Waits for transactions that are
+-- about to use the answer "not linked" (_account_of_customer), so that their rows are seen afterwards. TB018 if the
 -- customer belongs to another account.
 create function billing._lock_customer(stripe_customer_id text, account_id uuid, livemode boolean)
 returns billing.customers
@@ -12875,17 +12888,17 @@ begin
     on conflict do nothing;
     select * into strict v_customer from billing.customers
     where customers.stripe_customer_id = _lock_customer.stripe_customer_id
-    -- Not `for update`: what the worker writes of a customer refers to it, and then waits for the balance.
+    -- Not `for update`: rows that the worker writes refer to the customer, and then wait for the balance.
     for no key update;
     if v_customer.account_id <> _lock_customer.account_id then
         raise exception 'customer % belongs to another account', v_customer.stripe_customer_id
-            using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
+            using errcode = 'TB018', hint = 'A customer cannot move to another account. Create a new customer in Stripe.';
     end if;
     return v_customer;
 end
 $$;
 
--- Brings the account to what Stripe told of a customer before anyone was linked, and its events back to the queue.
+-- Assigns everything that Stripe reported about the customer to the account, and requeues its events.
 create function billing._adopt_customer(stripe_customer_id text, account_id uuid)
 returns void
 language plpgsql
@@ -12917,7 +12930,7 @@ begin
 end
 $$;
 
--- What is not here yet (a plan) holds up neither a link nor a deletion: it settles the subscription when it arrives.
+-- An unknown plan stops neither a link nor a deletion: when it arrives, the subscription's credits are calculated.
 create function billing._allocate_subscriptions_of(stripe_customer_id text)
 returns void
 language plpgsql
@@ -12959,18 +12972,18 @@ begin
     );
     if v_customer.account_id is not null then
         return;
-    -- A deleted one is linked for what it paid before; it takes nobody's place.
+    -- A deleted customer is linked for its earlier payments; it does not count as the account's customer.
     elsif v_customer.deleted_at is null
         and billing._customer_of(link_customer.account_id, v_customer.livemode) is not null then
-        raise exception 'account % has a customer already', link_customer.account_id
+        raise exception 'account % already has a customer', link_customer.account_id
             using errcode = 'TB018',
-            hint = 'Use the customer that billing.customers names for this account, or billing.merge_customer(stripe_customer_id, duplicate_of) when both are the same person.';
+            hint = 'Use the account''s customer in billing.customers. If both are the same person, call billing.merge_customer(stripe_customer_id, duplicate_of).';
     end if;
     perform billing._adopt_customer(link_customer.stripe_customer_id, link_customer.account_id);
 end
 $$;
 
--- A second customer of one person (of a Payment Link, of a guest who paid): what it paid is the account's too.
+-- A second customer of the same person (from a Payment Link, or a guest): its payments belong to the account too.
 create function billing.merge_customer(stripe_customer_id text, duplicate_of text)
 returns void
 language plpgsql
@@ -12985,29 +12998,30 @@ begin
     perform billing._check_customer_id(merge_customer.stripe_customer_id);
     perform billing._check_customer_id(merge_customer.duplicate_of);
     if merge_customer.stripe_customer_id = merge_customer.duplicate_of then
-        raise exception 'customer % is no duplicate of itself', merge_customer.duplicate_of
-            using errcode = 'TB033', hint = 'Name the customer that the account keeps as duplicate_of.';
+        raise exception 'customer % cannot be merged into itself', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Pass the customer that the account keeps as duplicate_of.';
     end if;
 
     select * into v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
     if v_kept.account_id is null then
-        raise exception 'customer % is linked to no account', merge_customer.duplicate_of
-            using errcode = 'TB033', hint = 'Link it first, with billing.link_customer(account_id, stripe_customer_id).';
+        raise exception 'customer % is not linked to an account', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Link it first with billing.link_customer(account_id, stripe_customer_id).';
     end if;
-    -- An account once set stays; the rest of the row is read again under the lock that all links of the account take.
+    -- An account never changes once it is set. The rest of the row is read again under the lock that all links of the
+    -- account take.
     perform billing._lock_balance(v_kept.account_id);
     select * into strict v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
     v_duplicate := billing._lock_customer(merge_customer.stripe_customer_id, v_kept.account_id, v_kept.livemode);
     if v_duplicate.duplicate_of = v_kept.stripe_customer_id then
         return;
     elsif v_kept.duplicate_of is not null then
-        raise exception 'customer % is a duplicate of % itself', v_kept.stripe_customer_id, v_kept.duplicate_of
+        raise exception 'customer % is itself a duplicate of %', v_kept.stripe_customer_id, v_kept.duplicate_of
             using errcode = 'TB033', hint = pg_catalog.format('Merge into %s.', v_kept.duplicate_of);
     elsif v_kept.deleted_at is not null then
         raise exception 'customer % is deleted in Stripe', v_kept.stripe_customer_id
-            using errcode = 'TB033', hint = 'Link the other one to the account instead, with billing.link_customer.';
+            using errcode = 'TB033', hint = 'Link the other customer to the account with billing.link_customer.';
     elsif v_kept.livemode <> v_duplicate.livemode then
-        raise exception 'customers % and % are of different modes', v_duplicate.stripe_customer_id, v_kept.stripe_customer_id
+        raise exception 'one of the customers % and % is in test mode, the other in live mode', v_duplicate.stripe_customer_id, v_kept.stripe_customer_id
             using errcode = 'TB033', hint = 'An account has one customer in test mode and one in live mode.';
     end if;
 
@@ -13025,20 +13039,21 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.link_customer(uuid, text, boolean), billing.merge_customer(text, text) to service_role;
 
-comment on function billing.link_customer(uuid, text, boolean) is 'Binds a Stripe customer to an account, once and for ever; events that waited for it go on. Call it from the server that made the customer.';
-comment on function billing.merge_customer(text, text) is 'Says that a Stripe customer is another of the same person: what it pays is the account''s too, and events that waited for it go on. Call it from the server that knows the person.';
+comment on function billing.link_customer(uuid, text, boolean) is 'Links a Stripe customer to an account, once and permanently; events that waited for it are retried. Call it from the server that created the customer.';
+comment on function billing.merge_customer(text, text) is 'Marks a Stripe customer as a duplicate of the same person: its payments belong to the account too, and events that waited for it are retried. Call it from the server that knows the person.';
 
 -- 58_sync/22_dismissals.sql
 
--- Events and customers that are none of this installation's: several apps, or several environments, share a Stripe account,
--- and each receives what belongs to the others. A person says so, and it no longer waits.
+-- Events and customers that do not belong to this installation: several apps or environments share a Stripe account,
+-- and each of them receives the events of the others. An administrator dismisses them, and they no longer wait.
 --
--- Invariant: what is ignored says by whom and why. A customer with an account is not dismissed; one that was dismissed and
--- is linked after all is an ordinary customer again, and its events go on. An event that was applied stays so.
+-- Invariant: an ignored event has the actor and the reason. A customer with an account cannot be dismissed; a dismissed
+-- customer that is linked later is an ordinary customer again, and its events are retried. An applied event stays
+-- applied.
 --
 -- Callable by service_role.
 
--- The number of events that waited and are ignored now; as often as you like, the last reason counts.
+-- Returns the number of waiting events that are now ignored. It can be called repeatedly; the last reason is kept.
 create function billing.dismiss_customer(stripe_customer_id text, reason text, actor text)
 returns bigint
 language plpgsql
@@ -13052,7 +13067,7 @@ declare
 begin
     perform billing._check_reason(dismiss_customer.reason, dismiss_customer.actor);
     perform billing._check_customer_id(dismiss_customer.stripe_customer_id);
-    -- An event that is being set aside meanwhile is either seen below, or sees the dismissal.
+    -- An event that is being parked concurrently is either seen below, or sees the dismissal.
     perform billing._lock_arrival(dismiss_customer.stripe_customer_id);
     insert into billing.customers (stripe_customer_id, livemode)
     values (dismiss_customer.stripe_customer_id, billing.is_livemode())
@@ -13062,7 +13077,7 @@ begin
     for no key update;
     if v_customer.account_id is not null then
         raise exception 'customer % is linked to account %', v_customer.stripe_customer_id, v_customer.account_id
-            using errcode = 'TB018', hint = 'Only a customer of no account can be dismissed; its events grant to its account.';
+            using errcode = 'TB018', hint = 'Only a customer without an account can be dismissed.';
     end if;
 
     update billing.customers
@@ -13082,7 +13097,7 @@ begin
 end
 $$;
 
--- The status that the event has then: ignored, or what it was if it was neither dead nor parked.
+-- Returns the new status: ignored, or the old one if the event was neither dead nor parked.
 create function billing.dismiss_stripe_event(event_id text, reason text, actor text)
 returns text
 language plpgsql
@@ -13099,7 +13114,7 @@ begin
     for update;
     if not found then
         raise exception 'there is no event %', coalesce(dismiss_stripe_event.event_id, 'null')
-            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
+            using errcode = 'TB014', hint = 'List events with `till events list`.';
     elsif v_status not in ('dead', 'parked') then
         return v_status;
     end if;
@@ -13117,19 +13132,19 @@ grant execute on function
     billing.dismiss_customer(text, text, text), billing.dismiss_stripe_event(text, text, text)
 to service_role;
 
-comment on function billing.dismiss_customer(text, text, text) is 'Says that a Stripe customer is none of this installation''s: what waits for its link is ignored, now and later. Returns how many events were. Linking it ends that.';
-comment on function billing.dismiss_stripe_event(text, text, text) is 'Ignores a dead or parked event for good; any other is left alone. Returns the status.';
+comment on function billing.dismiss_customer(text, text, text) is 'Marks a Stripe customer as not belonging to this installation: events that wait for its link are ignored, now and later. Returns how many events were ignored. Linking the customer ends this.';
+comment on function billing.dismiss_stripe_event(text, text, text) is 'Ignores a dead or parked event permanently; any other event is left unchanged. Returns the status.';
 
 -- 58_sync/24_customer.sql
 
 -- Customers from Stripe → their rows here.
 --
--- Invariant: the newest state stands; deletion is the last thing that happens to a customer, whenever it is told of.
+-- Invariant: the newest state wins; deletion is a customer's final state, whenever it is reported.
 --
 -- Called by billing_worker.
 
--- A customer that was deleted in Stripe stays here with its account, for the books; the account may have a new one then.
--- What Stripe answers of it afterwards has no more than its id.
+-- A customer that was deleted in Stripe keeps its row and its account, because the ledger refers to it; the account may
+-- then get a new customer. After the deletion Stripe's answers have only its id.
 create function billing.sync_customer(
     stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamptz
 )
@@ -13161,14 +13176,14 @@ begin
         deleted_at = least(held.deleted_at, excluded.deleted_at),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- Deletion is the last thing that happens to a customer, also within one second, and happened when it was first told.
+    -- Deletion is final, also within one second, and its time is that of the earliest report.
     where held.as_of < excluded.as_of or excluded.deleted_at < coalesce(held.deleted_at, 'infinity');
 
     if not found then
         select * into strict v_held from billing.customers
         where customers.stripe_customer_id = sync_customer.stripe_customer_id;
         return case
-            when sync_customer.is_deleted then 'stale'  -- it is deleted here too
+            when sync_customer.is_deleted then 'stale'  -- it is already deleted
             else billing._refused(v_held.as_of, sync_customer.as_of)
         end;
     elsif sync_customer.is_deleted then
@@ -13181,22 +13196,21 @@ $$;
 revoke all on function billing.sync_customer from public, anon, authenticated, service_role;
 grant execute on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) to billing_worker;
 
-comment on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) is 'A Stripe customer as of a moment: applied, stale or refetch.';
+comment on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) is 'Stores the state of a Stripe customer at a point in time. Returns applied, stale or refetch.';
 
 -- 58_sync/30_subscription.sql
 
 -- Subscriptions from Stripe → their rows here.
 --
--- Invariant: of two states the newer stands; a final status, or what a newer state cannot have undone, is given up only
--- for what Stripe itself answered (is_fetched), never for what an event says. An answer is always taken, so that asking
--- comes to an end.
+-- Invariant: of two states the newer wins. A final status, or a fact that a newer state cannot undo, is replaced only
+-- by Stripe's own answer (is_fetched), never by an event. An answer is always stored, so that reading from Stripe ends.
 --
--- sync_subscription by billing_worker.
+-- sync_subscription is called by billing_worker.
 
--- True when a state that calls itself newer denies what is known already: Stripe may tell an old state again, as an event
--- of its own. Judged by what moves one way only, so that ordinary events need no asking; where a change is allowed but
--- rare (a trial for an active subscription, a shorter period), asking does no harm.
--- Volatile: it must see the items that were committed while the upsert waited for the row.
+-- True if a state with a newer time contradicts what is already known: Stripe may report an older state again in a new
+-- event. Checks only values that move in one direction, so ordinary events need no read from Stripe. If a change is
+-- allowed but rare (a trial for an active subscription, a shorter period), the read is harmless. Volatile: it must see
+-- the items that were committed while the upsert waited for the row.
 create function billing._is_a_step_back(held billing.subscriptions, offered billing.subscriptions, items jsonb)
 returns boolean
 language plpgsql
@@ -13208,7 +13222,7 @@ declare
     v_offered billing.subscriptions := _is_a_step_back.offered;
 begin
     if v_offered.ended_at is not null then
-        return false;  -- nothing comes after an end
+        return false;  -- an end is final
     end if;
     return coalesce(
         v_held.ended_at is not null
@@ -13218,7 +13232,7 @@ begin
         or coalesce(v_offered.trial_start, '-infinity') < v_held.trial_start
         or coalesce(v_offered.trial_end, '-infinity') < v_held.trial_end
             and (v_offered.trial_end is null or v_offered.status = 'trialing')
-        -- A cancellation asked for at a time when, as we know, there was none, or before the one that we know of.
+        -- A cancellation at a time when there was none, or earlier than the one that is known.
         or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
         or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
             and v_offered.trial_end is not distinct from v_held.trial_end
@@ -13253,7 +13267,7 @@ begin
 end
 $$;
 
--- An older state still says which anchor the subscription had, and which plans its trial was of.
+-- An older state still reports the anchor that the subscription had, and the plans of its trial.
 create function billing._record_older_state(
     stripe_subscription_id text, billing_cycle_anchor timestamptz, status text
 )
@@ -13383,13 +13397,14 @@ grant execute on function billing.sync_subscription(
 comment on function billing.sync_subscription(
     text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
     timestamptz, boolean, jsonb, timestamptz, text, jsonb, timestamptz, boolean
-) is 'A Stripe subscription as of a moment: applied, stale or refetch.';
+) is 'Stores the state of a Stripe subscription at a point in time. Returns applied, stale or refetch.';
 
 -- 58_sync/32_invoice.sql
 
 -- Invoices from Stripe → their rows here, and credits for what was paid.
 --
--- Invariant: an invoice only moves forward; its lines are recorded when it is paid, and credits follow from them.
+-- Invariant: an invoice only moves forward. Its lines are recorded when it is paid, and credits are calculated from
+-- them.
 -- Called by billing_worker.
 
 create function billing._invoice_rank(status text)
@@ -13452,7 +13467,7 @@ begin
     values (
         sync_invoice.stripe_invoice_id, sync_invoice.stripe_customer_id,
         billing._account_of_customer(sync_invoice.stripe_customer_id, sync_invoice.livemode),
-        -- An invoice may name no subscription whose line is of one.
+        -- An invoice may name no subscription although its line belongs to one.
         coalesce(sync_invoice.stripe_subscription_id, sync_invoice.lines -> 0 ->> 'stripe_subscription_id'),
         sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
         sync_invoice.collection_method, sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
@@ -13473,7 +13488,7 @@ begin
         paid_at = excluded.paid_at,
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- An invoice only moves forward, so its own facts tell which of two states is later, also within one second.
+    -- An invoice only moves forward, so its own fields tell which of two states is newer, also within one second.
     where (billing._invoice_rank(held.status), held.attempt_count, held.as_of)
         <= (billing._invoice_rank(excluded.status), excluded.attempt_count, excluded.as_of)
     returning * into v_invoice;
@@ -13485,7 +13500,7 @@ begin
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        -- Packs are lines of no subscription item.
+        -- Packs are lines without a subscription item.
         if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
             perform billing._purchase_packs_of_invoice(v_invoice);
         end if;
@@ -13509,11 +13524,11 @@ grant execute on function billing.sync_invoice(
 
 -- 58_sync/40_payment.sql
 
--- Charges, early fraud warnings and reviews from Stripe → their rows here, the cards that were charged, and what the policy
--- does about a warning.
+-- Charges, early fraud warnings and reviews from Stripe → their rows, the cards that were charged, and the policy's
+-- actions on a warning.
 --
--- Invariant: a warning is judged once, when it first arrives (or its customer is linked): a replay does not freeze an
--- account that an administrator has opened again. Called by billing_worker.
+-- Invariant: the policy acts on a warning when it first arrives (or its customer is linked). A replay does not freeze
+-- an account that an administrator has unfrozen. Called by billing_worker.
 
 create function billing.sync_payment(
     stripe_charge_id text, stripe_payment_intent_id text, stripe_customer_id text, livemode boolean, status text,
@@ -13565,14 +13580,14 @@ begin
         where payments.stripe_charge_id = sync_payment.stripe_charge_id;
         return billing._refused(v_as_of, sync_payment.as_of);
     end if;
-    -- A card that was declined is nobody's: whoever stole its number may have tried it.
+    -- A declined card proves nothing about its owner: somebody may have tried a stolen number.
     if v_payment.card_fingerprint is not null and v_payment.stripe_customer_id is not null
         and v_payment.status <> 'failed' then
         perform billing._record_card(
             v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
         );
     end if;
-    -- What was recorded of it before it was known here may have named either of its ids.
+    -- Refunds and disputes that were recorded before the charge may have named either of its ids.
     if v_payment.amount_refunded > 0 or v_payment.is_disputed or exists (
         select from billing.refunds
         where refunds.stripe_charge_id = v_payment.stripe_charge_id
@@ -13588,7 +13603,7 @@ begin
 end
 $$;
 
--- Judged by the policy (_act_on_warning) when it first arrives; later events say whether it is still actionable.
+-- The policy (_act_on_warning) acts when the warning first arrives; later events say whether it is still actionable.
 create function billing.record_fraud_warning(
     stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean,
     fraud_type text, actionable boolean, warned_at timestamptz, stripe_customer_id text, risk_level text,
@@ -13625,7 +13640,7 @@ begin
     update billing.fraud_warnings
     set actionable = record_fraud_warning.actionable, as_of = record_fraud_warning.as_of, updated_at = now()
     where fraud_warnings.stripe_early_fraud_warning_id = record_fraud_warning.stripe_early_fraud_warning_id
-        -- Once a charge is disputed or refunded its warning stays so.
+        -- A warning whose charge was disputed or refunded stays not actionable.
         and fraud_warnings.actionable and not record_fraud_warning.actionable;
     return case when found then 'applied' else 'stale' end;
 end
@@ -13660,7 +13675,7 @@ begin
         sync_review.livemode, sync_review.is_open, sync_review.reason, sync_review.closed_reason,
         sync_review.opened_at, sync_review.as_of
     )
-    -- Closed, it stays so.
+    -- A closed review stays closed.
     on conflict on constraint reviews_pkey do update
     set is_open = excluded.is_open, reason = excluded.reason, closed_reason = excluded.closed_reason,
         account_id = coalesce(held.account_id, excluded.account_id), as_of = excluded.as_of, updated_at = now()
@@ -13698,10 +13713,10 @@ to billing_worker;
 
 -- 58_sync/42_refund.sql
 
--- Refunds, disputes, credit notes and invoice payments from Stripe → their rows here, and the credits that they touch.
+-- Refunds, disputes, credit notes and invoice payments from Stripe → their rows, and the credits that they change.
 --
--- Invariant: each only moves forward: a refund that has failed does not stand again, a dispute that was decided is not
--- open again unless it is appealed. Stripe says nothing of a refund's mode: its payment does. Called by billing_worker.
+-- Invariant: each only moves forward: a failed refund stays failed, a decided dispute reopens only by an appeal. A
+-- Stripe refund does not report its mode; its payment does. Called by billing_worker.
 
 create function billing.sync_invoice_payment(
     stripe_invoice_payment_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_charge_id text,
@@ -13729,7 +13744,7 @@ begin
         perform billing._apply_returns_of_payment(
             sync_invoice_payment.stripe_payment_intent_id, sync_invoice_payment.stripe_charge_id
         );
-        -- A warning that came before: now it is known which subscription its charge paid for.
+        -- A warning that arrived earlier: the subscription that its charge paid for is known now.
         perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
         where fraud_warnings.status = 'open' and (
             fraud_warnings.stripe_payment_intent_id = sync_invoice_payment.stripe_payment_intent_id
@@ -13800,7 +13815,7 @@ begin
 end
 $$;
 
--- An inquiry comes before the dispute that it may become, an appeal after the decision that it appeals against.
+-- An inquiry precedes the dispute that it may become; an appeal follows the decision.
 create function billing._dispute_rank(status text)
 returns integer
 language sql
@@ -13828,8 +13843,8 @@ declare
     v_dispute billing.disputes;
 begin
     if billing._dispute_rank(sync_dispute.status) is null then
-        raise exception 'dispute % is %, which is no status that is known', sync_dispute.stripe_dispute_id, sync_dispute.status
-            using errcode = 'TB071', hint = 'Update Tillbase, then retry the event.';
+        raise exception 'dispute % has the unknown status %', sync_dispute.stripe_dispute_id, sync_dispute.status
+            using errcode = 'TB071', hint = 'Upgrade Tillbase, then retry the event.';
     end if;
     perform billing._lock_arrival(sync_dispute.stripe_dispute_id);
     select disputes.status into v_before from billing.disputes
@@ -13865,7 +13880,7 @@ begin
 end
 $$;
 
--- Administrators are told when a dispute is opened and when it is decided.
+-- Notifies administrators when a dispute is opened and when it is decided.
 create function billing._tell_of_dispute(dispute billing.disputes, before text)
 returns void
 language sql
@@ -13921,7 +13936,7 @@ begin
     on conflict on constraint credit_notes_pkey do update
     set status = excluded.status,
         amount_refunded = greatest(held.amount_refunded, excluded.amount_refunded),
-        -- Refunds only ever join it.
+        -- Refunds are only ever added.
         stripe_refund_ids = array(
             select refund_id from unnest(held.stripe_refund_ids || excluded.stripe_refund_ids) as refund_id
             group by refund_id order by refund_id
@@ -13956,22 +13971,22 @@ to billing_worker;
 
 -- 58_sync/44_payment_references.sql
 
--- References: who a payment through a Payment Link is for, signed by us.
+-- References: the account of a payment through a Payment Link, signed by us.
 --
--- Stripe puts `?client_reference_id=…` of a link's URL into the session that it opens, and whoever follows the link can
--- edit it. So it names an account only when we signed it: tb1_<t|l>_<key>_<account>_<expiry>_<HMAC-SHA256 of all before>,
--- in letters that Stripe takes (A-Z a-z 0-9 _ -, at most 200). t and l are Stripe's modes: a reference of one is void in
--- the other. It says for whom, never what or how much: whoever uses a stranger's pays for the stranger.
+-- Stripe copies `?client_reference_id=…` from a link's URL to the session that it opens, and anybody can edit the URL. So a
+-- reference names an account only if we signed it: tb1_<t|l>_<key>_<account>_<expiry>_<HMAC-SHA256 of all before>, in
+-- characters that Stripe accepts (A-Z a-z 0-9 _ -, at most 200). t and l are Stripe's modes; a reference is valid in its own
+-- mode only. It names the account, never the price or the amount: who uses another account's reference pays for that account.
 --
--- Invariant: nobody but the owner of the database reads a key, and no function tells one. The newest key signs, each is
--- good for what it signed: insert another to change it, delete the old one when what it signed has expired.
+-- Invariant: only the owner of the database can read a key, and no function returns one. The newest key signs; each key
+-- verifies what it signed. To rotate, insert a new key, and delete the old one when its references have expired.
 --
--- payment_reference   service_role: for links that the app made by itself
--- Private: the rest.
+-- payment_reference   service_role: for links that the app created itself
+-- All others are private.
 
 create table billing.payment_reference_keys (
     id integer generated always as identity primary key,
-    -- One block of SHA-256, from five UUIDs of 122 random bits.
+    -- One block of SHA-256, from five UUIDs with 122 random bits each.
     secret bytea not null default sha512(
         uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
         || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
@@ -13987,7 +14002,7 @@ alter table billing.payment_reference_keys enable row level security;
 revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
 revoke all on billing.payment_reference_keys from public, anon, authenticated, service_role;
 
--- RFC 2104 with a key of one block; in plain Postgres, because pgcrypto lives in another schema on every project.
+-- RFC 2104 with a key of one block; in plain Postgres, because pgcrypto is in a different schema in each project.
 create function billing._hmac_sha256(key bytea, message text)
 returns bytea
 language sql
@@ -14023,8 +14038,8 @@ as $$
     ) as signed
 $$;
 
--- The account that a reference names, or why it names none: missing, unsigned (not one of ours), forged (or its key is
--- gone), other_mode, expired. used_at is when the session was opened with it.
+-- The account that a reference names, or why it names none: missing, unsigned (not ours), forged (or its key was
+-- deleted), other_mode, expired. used_at: when the session was opened with it.
 create function billing._read_reference(reference text, livemode boolean, used_at timestamptz)
 returns table (account_id uuid, refusal text)
 language plpgsql
@@ -14074,8 +14089,8 @@ begin
     if not exists (select from billing.accounts where accounts.id = payment_reference.account_id) then
         perform billing._raise_no_account(payment_reference.account_id);
     elsif v_expires_in not between interval '1 minute' and interval '1 year' then
-        raise exception 'a payment reference is good for a minute to a year'
-            using errcode = 'TB060', hint = 'Leave expires_in out for billing.settings.payment_reference_lifetime.';
+        raise exception 'expires_in must be from one minute to one year'
+            using errcode = 'TB060', hint = 'Leave expires_in out to use billing.settings.payment_reference_lifetime.';
     end if;
     return billing._sign_reference(payment_reference.account_id, billing.is_livemode(), now() + v_expires_in);
 end
@@ -14086,20 +14101,20 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.payment_reference(uuid, interval) to service_role;
 
-comment on table billing.payment_reference_keys is 'What signs the references of payments through Payment Links; the newest signs. Read by nobody but the owner of the database.';
-comment on function billing.payment_reference(uuid, interval) is 'A client_reference_id that links whoever pays through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
+comment on table billing.payment_reference_keys is 'Keys that sign the references of payments through Payment Links; the newest one signs. Only the owner of the database can read them.';
+comment on function billing.payment_reference(uuid, interval) is 'A client_reference_id that assigns a payment through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
 
 -- 58_sync/46_attribute_payments.sql
 
 -- A payment through a Payment Link → the account that its reference names.
 --
--- A link makes a customer of its own each time, so the account gets it as its customer, or as a duplicate of the one it
--- has. Nothing but a reference that we signed says whose it is: not an e-mail address, not metadata.
+-- A link creates a new customer for each payment, which becomes the account's customer, or a duplicate of the one that
+-- it has. Only a reference that we signed names the account; an e-mail address or metadata does not.
 --
--- Invariant: a customer that has an account keeps it, whatever a reference names. A payment that names no account stops
--- its event (TB011), with the reason, until a person says whose the customer is.
+-- Invariant: a customer keeps its account, whatever a reference names. A payment without an account stops its event
+-- (TB011), with the reason, until an administrator links the customer.
 --
--- Private: called by sync_checkout_session, before it looks whose the session is.
+-- Private: called by sync_checkout_session, before it reads the session's account.
 
 create function billing._attribute_payment(
     stripe_checkout_session_id text, stripe_payment_link_id text, stripe_customer_id text, client_reference_id text,
@@ -14115,7 +14130,7 @@ declare
     v_kept text;
 begin
     if _attribute_payment.stripe_customer_id is null then
-        return;  -- a guest: whoever grants says what to do
+        return;  -- a guest: the function that grants the credits raises
     end if;
     select * into strict v_named from billing._read_reference(
         _attribute_payment.client_reference_id, _attribute_payment.livemode, _attribute_payment.opened_at
@@ -14130,11 +14145,11 @@ begin
     ) then
         return;
     elsif v_named.refusal is not null then
-        raise exception 'customer % of % is linked to no account, and its payment through % names none (reference: %)',
+        raise exception 'customer % of % is not linked to an account, and the reference of its payment through % is unusable: %',
             _attribute_payment.stripe_customer_id, _attribute_payment.stripe_checkout_session_id,
             _attribute_payment.stripe_payment_link_id, v_named.refusal
             using errcode = 'TB011', detail = _attribute_payment.stripe_customer_id,
-            hint = 'Look who paid, then call billing.link_customer(account_id, stripe_customer_id) or billing.merge_customer: this event then goes on by itself.';
+            hint = 'Find out who paid, then call billing.link_customer(account_id, stripe_customer_id) or billing.merge_customer. The event is then retried automatically.';
     end if;
     v_kept := billing._customer_of(v_named.account_id, _attribute_payment.livemode);
     if v_kept is null then
@@ -14151,14 +14166,14 @@ revoke all on function billing._attribute_payment from public, anon, authenticat
 
 -- 58_sync/50_checkout_session.sql
 
--- Checkout Sessions from Stripe → their rows here, and credits for the packs that they paid for.
+-- Checkout Sessions from Stripe → their rows, and credits for the packs that they paid for.
 --
--- Invariant: a session ends once, and is paid once; a paid session of mode payment grants its packs once
--- (pack:{checkout session}), whichever of its events tells of it. What was bought is what Stripe answers when it is asked
--- for the session's line items: events don't carry them, and the session's metadata says nothing here. Lines that are no
--- pack and declare no credits are the app's own business. A price that declares credits and is no pack here (TB010) or a
--- customer that is linked to no account (TB011) stops the whole event, and DETAIL names what is missing; so does a guest
--- (TB055), for whom a person must decide.
+-- Invariant: a session ends once and is paid once. A paid session of mode payment grants its packs once (pack:{checkout
+-- session}), whichever of its events reports it. What was bought comes from the session's line items, which are read
+-- from Stripe: events don't contain them, and the session's metadata is not used. Lines that are no pack and declare no
+-- credits belong to the app. A price that declares credits but is not in billing.credit_packs (TB010), or a customer
+-- that is not linked to an account (TB011), stops the whole event, and DETAIL names what is missing. A guest stops it
+-- too (TB055), because an administrator must decide.
 --
 -- Called by billing_worker. service_role reads what was bought.
 
@@ -14179,7 +14194,7 @@ alter table billing.checkout_line_items enable row level security;
 revoke all on billing.checkout_line_items from public, anon, authenticated, service_role;
 grant select on billing.checkout_line_items to service_role;
 
--- Grants the packs of a paid session; as often as you like. Those of a session that made an invoice come with the invoice.
+-- Grants the packs of a paid session; safe to repeat. If the session created an invoice, the invoice grants its packs.
 create function billing._purchase_packs_of_session(session billing.checkout_sessions)
 returns void
 language plpgsql
@@ -14208,7 +14223,7 @@ begin
     perform billing._check_buyer(
         v_session.stripe_checkout_session_id, v_session.stripe_customer_id, v_session.account_id
     );
-    -- Two sessions at once, or an account that no customer of the batch named.
+    -- Two sessions at the same time, or an account that no customer of the batch named.
     perform billing._lock_balance(v_session.account_id);
 
     select items.stripe_price_id into v_missing
@@ -14219,9 +14234,9 @@ begin
     order by 1
     limit 1;
     if found then
-        raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
+        raise exception 'price % of % is not in billing.credit_packs', v_missing, v_session.stripe_checkout_session_id
             using errcode = 'TB010', detail = v_missing,
-            hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
+            hint = 'Set pack_credits in the price''s metadata in Stripe. Its event adds the pack, and this event is then retried automatically.';
     end if;
 
     for v_bought in
@@ -14260,7 +14275,7 @@ begin
         if v_purchase.price < v_session.amount_total and not v_bought.is_free then
             v_purchase.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
         end if;
-        -- Of several packs the line items tell.
+        -- For several packs, see the line items.
         v_purchase.stripe_price_id :=
             case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
         v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
@@ -14273,7 +14288,7 @@ begin
 end
 $$;
 
--- What a session's payment intent has paid: at once, by a later capture, or by a bank debit that arrived.
+-- Records what a session's payment intent received: at once, by a later capture, or by a bank debit.
 create function billing._pay_session(stripe_payment_intent_id text, amount_received bigint)
 returns void
 language plpgsql
@@ -14288,8 +14303,8 @@ begin
 end
 $$;
 
--- A completed session and what its payment intent received, whichever was reported first: both are written before this is
--- called, and under the lock one of two that commit at the same moment sees the other.
+-- A completed session and the amount that its payment intent received, in either order: both are written before this is
+-- called, and under the lock the later of two concurrent transactions sees the other.
 create function billing._settle_session(stripe_payment_intent_id text)
 returns void
 language plpgsql
@@ -14315,7 +14330,7 @@ begin
         perform billing._purchase_packs_of_session(v_session);
         return;
     end if;
-    -- A session that was read as paid says nothing of a capture in part.
+    -- A session that was read as paid does not report a partial capture.
     update billing.pack_purchases
     set credits = floor(pack_purchases.credits::numeric * v_received / pack_purchases.price), price = v_received
     where pack_purchases.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
@@ -14326,7 +14341,7 @@ begin
 end
 $$;
 
--- lines is null where they were not read: an event has none, and only a paid session of mode payment needs them.
+-- lines is null if they were not read: an event has none, and only a paid session of mode payment needs them.
 create function billing.sync_checkout_session(
     stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text,
     payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text,
@@ -14366,7 +14381,7 @@ begin
         sync_checkout_session.as_of
     )
     on conflict on constraint checkout_sessions_pkey do update
-    -- Completing a session may make its customer.
+    -- Completing a session may create its customer.
     set stripe_customer_id = coalesce(held.stripe_customer_id, excluded.stripe_customer_id),
         account_id = coalesce(held.account_id, excluded.account_id),
         status = excluded.status,
@@ -14375,12 +14390,12 @@ begin
         stripe_invoice_id = coalesce(excluded.stripe_invoice_id, held.stripe_invoice_id),
         stripe_payment_intent_id = coalesce(excluded.stripe_payment_intent_id, held.stripe_payment_intent_id),
         amount_total = coalesce(excluded.amount_total, held.amount_total),
-        -- The earliest that was told, whichever event came first.
+        -- The earliest reported time, whichever event came first.
         completed_at = least(held.completed_at, excluded.completed_at),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- A session only moves forward: it ends once, and is paid once. Opened without anything to pay, it may still come to
-    -- be paid; paid, it never comes to be free.
+    -- A session only moves forward: it ends once and is paid once. A session with nothing to pay may still become paid;
+    -- a paid one stays paid.
     where (held.status = 'open' or held.status = excluded.status)
         and (held.payment_status = 'unpaid' or held.payment_status = excluded.payment_status or held.status = 'open')
     returning * into v_session;
@@ -14417,13 +14432,13 @@ grant execute on function billing.sync_checkout_session(
     text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz, jsonb, timestamptz
 ) to billing_worker;
 
-comment on table billing.checkout_line_items is 'What was bought in a paid Checkout Session of mode payment, as Stripe answered when it was asked.';
-comment on column billing.checkout_line_items.declares_credits is 'Whether the price or its product has pack_credits in its metadata: else the line is no pack of ours.';
-comment on column billing.checkout_line_items.amount_total is 'What was paid for the line, discounts taken off; minor units of the session''s currency.';
+comment on table billing.checkout_line_items is 'The line items of paid Checkout Sessions of mode payment, as read from Stripe.';
+comment on column billing.checkout_line_items.declares_credits is 'True if the price or its product has pack_credits in its metadata; otherwise the line is not one of our packs.';
+comment on column billing.checkout_line_items.amount_total is 'The amount paid for the line after discounts, in minor units of the session''s currency.';
 
 -- 58_sync/60_test_clock.sql
 
--- A Stripe test clock that has arrived at a time → the months that its subscriptions have begun by then.
+-- A Stripe test clock that has advanced → grants the months of its subscriptions that have started by its time.
 --
 -- Called by billing_worker.
 
@@ -14453,7 +14468,7 @@ $$;
 revoke all on function billing.sync_test_clock from public, anon, authenticated, service_role;
 grant execute on function billing.sync_test_clock(text, boolean, timestamptz) to billing_worker;
 
-comment on function billing.sync_test_clock(text, boolean, timestamptz) is 'A Stripe test clock that has arrived at a time: applied, or stale.';
+comment on function billing.sync_test_clock(text, boolean, timestamptz) is 'A Stripe test clock has advanced to a time. Returns applied or stale.';
 
 -- 60_checkout/10_redirects.sql
 
@@ -17384,8 +17399,8 @@ comment on function billing.enqueue_expiring_credits(uuid, integer) is 'Tells ow
 
 -- 90_api/05_ledger_discrepancies.sql
 
--- The ledger's proof, whole: every account, what belongs to none, and events that lost their place in the queue, because what
--- they paid for is missing too. It takes as long as the ledger is large: read it after a restore, and in tests.
+-- All checks of the ledger: every account, rows that belong to no account, and events that lost their queue message,
+-- because their credits are missing too. The time grows with the ledger: use it after a restore, and in tests.
 --
 -- Readable by service_role and postgres.
 
@@ -17414,23 +17429,23 @@ select null, lost.invariant, lost.detail from billing.lost_messages() as lost;
 revoke all on billing.ledger_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.ledger_discrepancies to service_role;
 
-comment on view billing.ledger_discrepancies is 'Whatever is off in the ledger: account, broken invariant, figures. Empty when all is well.';
+comment on view billing.ledger_discrepancies is 'Every inconsistency of the ledger: account, broken invariant, figures. Empty when all is well.';
 
 -- 90_api/10_entitlements.sql
 
--- Entitlements: what an account may use, by the plans it subscribes to.
+-- Entitlements: the features that an account may use, by the plans that it subscribes to.
 --
--- Features are declared in the metadata `features` of a price (plans.features). They count while the subscription's
--- status is active or trialing, and past_due too unless the settings say not; a pause of collection leaves the status
--- as it is, and so the features. Whether a plan is still on sale makes no difference to those who subscribe to it.
+-- Features are declared in the metadata `features` of a price (plans.features). They apply while the subscription's
+-- status is active or trialing, or past_due unless the settings say otherwise. A pause of collection does not change
+-- the status, so the features stay. Subscribers of a plan keep its features even if it is no longer on sale.
 --
--- Invariant: users learn of their own accounts only, also inside a security definer function of the app's own; whom
--- row level security does not hold back (service_role, postgres) learns of all. Nothing is kept: what is asked for is
--- worked out from what Stripe last told us.
+-- Invariant: users can read only their own accounts, also inside a security definer function of the app; roles that
+-- bypass row level security (service_role, postgres) can read all. Nothing is stored: features are calculated from the
+-- newest state of the subscriptions.
 --
 -- For authenticated and service_role. Policies: with check ((select billing.has_feature('projects'))).
 
--- By the role that the session has taken: in a security definer function current_user is the function's owner.
+-- Uses the session's role: inside a security definer function current_user is the function's owner.
 create function billing._sees_every_account()
 returns boolean
 language sql
@@ -17444,7 +17459,7 @@ as $$
     )
 $$;
 
--- The rules, in one place. Security definer: users can't read archived plans, settings, or who was deleted in Stripe.
+-- The only definition of the rules. Security definer: users can't read archived plans, settings and deleted customers.
 create function billing.account_entitlements(account_id uuid)
 returns table (feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
 language sql
@@ -17474,7 +17489,7 @@ as $$
         )
 $$;
 
--- Security definer: service_role, who has no accounts, may not ask for its accounts.
+-- Security definer: service_role, which has no accounts, may not execute my_account_ids.
 create function billing.has_feature(feature text)
 returns boolean
 language sql
@@ -17530,7 +17545,7 @@ grant execute on function
     public.has_feature(text), public.has_feature(text, uuid)
 to authenticated, service_role;
 
--- Whose rows there are is said by the policy on subscriptions, and said again by the function.
+-- The policy on subscriptions limits the rows, and so does the function.
 create view public.billing_entitlements with (security_invoker = on) as
 select
     subscribers.account_id, granted.feature, granted.value, granted.stripe_subscription_id, granted.stripe_price_id
@@ -17540,11 +17555,11 @@ cross join lateral billing.account_entitlements(subscribers.account_id) as grant
 revoke all on public.billing_entitlements from public, anon, authenticated, service_role;
 grant select on public.billing_entitlements to authenticated, service_role;
 
-comment on function billing.account_entitlements(uuid) is 'What an account may use; of another''s account nothing, unless row level security does not hold the caller back.';
-comment on function billing.has_feature(text) is 'True when one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
-comment on function billing.has_feature(text, uuid) is 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
-comment on function public.has_feature(text) is 'True when one of the signed-in user''s accounts has the feature.';
-comment on function public.has_feature(text, uuid) is 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
+comment on function billing.account_entitlements(uuid) is 'The features that an account may use. Empty for another user''s account, unless the caller bypasses row level security.';
+comment on function billing.has_feature(text) is 'True if one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
+comment on function billing.has_feature(text, uuid) is 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
+comment on function public.has_feature(text) is 'True if one of the signed-in user''s accounts has the feature.';
+comment on function public.has_feature(text, uuid) is 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
 comment on view public.billing_entitlements is 'Features of my accounts: one row for each feature of a price that the account subscribes to.';
 comment on column public.billing_entitlements.account_id is 'The account; its id is in public.billing_account.';
 comment on column public.billing_entitlements.feature is 'Name of the feature, from the metadata key features of the price or its product.';
@@ -17554,14 +17569,14 @@ comment on column public.billing_entitlements.stripe_price_id is 'The price that
 
 -- 90_api/20_views.sql
 
--- What apps see: views for clients under RLS, and twins of the ledger's functions for the app's own server.
+-- Views for clients, under row level security.
 --
--- Invariant: a view shows nothing that its reader's policies on the tables beneath don't (security_invoker), and a
--- twin runs as its caller: only service_role may execute it. Each object first loses what default privileges of older
--- projects give, then gets its grants.
+-- Invariant: a view shows only what its reader's policies on the tables allow (security_invoker). Each object first
+-- loses the default privileges of older projects, then gets its grants.
 
--- An account's balance as the next sweep will leave it, worked out without writing: holds that expired give back, scheduled
--- lots open (debt and withholding first), lots that expired are gone but for what a hold still pins. As _settle_due does.
+-- An account's balance as the next expiry will leave it, calculated without writing: expired holds are released,
+-- scheduled lots open (debt and withheld credits first), expired lots are removed except for held credits. Same rules
+-- as _settle_due.
 create function billing.settled_balance(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
@@ -17579,7 +17594,7 @@ declare
     v_repaid bigint;
     v_kept_back bigint;
 begin
-    -- Holds that are due give back, debt takes its part in the order of spending, then lots that are due expire.
+    -- Due holds are released, debt takes its part in the order of spending, then due lots expire.
     with given_back as (
         select pins.grant_id, sum(pins.amount) as amount from billing.credit_holds as holds
         join billing.credit_hold_lots as pins on pins.hold_id = holds.id
@@ -17638,7 +17653,7 @@ grant execute on function billing.settled_balance(billing.credit_balances) to au
 create view public.credit_balance with (security_invoker = on) as
 select
     balances.account_id,
-    -- What is due counts as swept, though no movement has swept it yet.
+    -- Credits that are due count as expired, although no movement has expired them yet.
     coalesce(settled.balance, balances.balance) as balance,
     coalesce(settled.held, balances.held) as held,
     greatest(coalesce(settled.balance, balances.balance) - coalesce(settled.held, balances.held), 0) as available,
@@ -17649,8 +17664,8 @@ left join lateral (
     where balances.next_due_at <= billing.current_time()
 ) as settled on true;
 
--- A view of two relations without these would be refused before permissions are looked at, and PostgREST would answer
--- 500. With them whoever lacks the permission, so everybody but the owner, is told so.
+-- Without these triggers Postgres refuses a write to this view of two relations before it checks privileges, and
+-- PostgREST answers 500. With them, roles without the privilege get a permission error.
 create function billing.tg_credit_balance__refuse()
 returns trigger
 language plpgsql
@@ -17659,8 +17674,8 @@ as $$
 begin
     raise exception using
         errcode = 'insufficient_privilege',
-        message = 'credit_balance is to be read only',
-        hint = 'Balances follow from entries: call grant_credits, spend_credits or adjust_credits.';
+        message = 'credit_balance is read-only',
+        hint = 'To change a balance, call grant_credits, spend_credits or adjust_credits.';
 end
 $$;
 
@@ -17682,7 +17697,7 @@ select
     plans.seats_min, plans.seats_max
 from billing.plans
 join billing.products on products.stripe_product_id = plans.stripe_product_id
--- The policies say the same to clients; roles that they do not hold for get what is on sale, too.
+-- The policies apply the same filter to clients; roles that bypass them also get only what is on sale.
 where plans.active and products.active and plans.livemode = (select billing.is_livemode());
 
 create view public.billing_packs with (security_invoker = on) as
@@ -17698,7 +17713,7 @@ select
     subscriptions.account_id, subscriptions.stripe_subscription_id, subscriptions.status,
     items.stripe_price_id, items.quantity, items.current_period_start, items.current_period_end,
     subscriptions.trial_end,
-    -- Flexible billing schedules a cancellation by cancel_at alone.
+    -- Flexible billing mode schedules a cancellation with cancel_at alone.
     case when subscriptions.cancel_at_period_end then items.current_period_end else subscriptions.cancel_at end as cancels_at,
     subscriptions.ended_at
 from billing.subscriptions
@@ -17740,8 +17755,8 @@ grant execute on function
     public.link_customer(uuid, text, boolean)
 to service_role;
 
-comment on function billing.settled_balance(billing.credit_balances) is 'What an account has available once what is due is swept.';
-comment on view public.credit_balance is 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
+comment on function billing.settled_balance(billing.credit_balances) is 'An account''s balance with everything that is due released, opened and expired.';
+comment on view public.credit_balance is 'Credits of my accounts: one row each. available leaves out credits that are held or due to expire.';
 comment on column public.credit_balance.account_id is 'The account; its id is in public.billing_account.';
 comment on column public.credit_balance.balance is 'Credits of the account, without those that expired. Below zero only by debt.';
 comment on column public.credit_balance.held is 'Credits that open holds set aside; part of balance.';
@@ -17775,7 +17790,7 @@ comment on column public.billing_plans.features is 'JSON object of what the plan
 comment on column public.billing_plans.trial_days is 'Length of the trial that checkout offers; 0: none.';
 comment on column public.billing_plans.seats_min is 'The fewest seats that checkout sells.';
 comment on column public.billing_plans.seats_max is 'The most seats that checkout sells; null: settings.max_checkout_quantity.';
-comment on view public.billing_packs is 'Credit packs on sale, for users who are signed in.';
+comment on view public.billing_packs is 'Credit packs on sale, for signed-in users.';
 comment on column public.billing_packs.stripe_price_id is 'The price in Stripe.';
 comment on column public.billing_packs.lookup_key is 'The price''s lookup key, which checkout accepts; null if it has none.';
 comment on column public.billing_packs.name is 'Nickname of the price, or the product''s name.';
@@ -17797,14 +17812,14 @@ comment on column public.billing_subscription.trial_end is 'When the trial ends;
 comment on column public.billing_subscription.cancels_at is 'When a cancellation that was requested takes effect; null if there is none.';
 comment on column public.billing_subscription.ended_at is 'When the subscription ended; null while it has not.';
 
--- Accounts for the users who were here before billing.
+-- Accounts for users who signed up before billing was installed.
 select billing.ensure_account(users.id) from auth.users;
 
 -- 90_api/30_credits.sql
 
--- Moving credits for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
+-- Moving credits over the Data API, for the app's own server: functions in `public` that call those in `billing`.
 --
--- Invariant: a twin runs as its caller and says nothing of its own. Only service_role may execute it.
+-- Invariant: each function runs as its caller and adds no rules. Only service_role may execute it.
 
 create function public.grant_credits(
     account_id uuid,
@@ -17942,9 +17957,9 @@ to service_role;
 
 -- 90_api/40_holds.sql
 
--- Holds for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
+-- Holds over the Data API, for the app's own server: functions in `public` that call those in `billing`.
 --
--- Invariant: a twin runs as its caller and says nothing of its own. Only service_role may execute it.
+-- Invariant: each function runs as its caller and adds no rules. Only service_role may execute it.
 
 create function public.hold_credits(
     account_id uuid,
@@ -18028,9 +18043,9 @@ to service_role;
 
 -- 90_api/50_administration.sql
 
--- Administration for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
+-- Administration over the Data API, for the app's own server: functions in `public` that call those in `billing`.
 --
--- Invariant: a twin runs as its caller and says nothing of its own. Only service_role may execute it.
+-- Invariant: each function runs as its caller and adds no rules. Only service_role may execute it.
 
 create function public.revoke_grant(
     grant_id bigint,
@@ -18153,9 +18168,10 @@ to service_role;
 
 -- 90_api/60_customers.sql
 
--- Customers, and events of others', for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
+-- Customers and dismissals over the Data API, for the app's own server: functions in `public` that call those in
+-- `billing`.
 --
--- Invariant: a twin runs as its caller and says nothing of its own. Only service_role may execute it.
+-- Invariant: each function runs as its caller and adds no rules. Only service_role may execute it.
 
 create function public.merge_customer(stripe_customer_id text, duplicate_of text)
 returns void
@@ -18201,9 +18217,10 @@ to service_role;
 
 -- 90_api/70_fraud.sql
 
--- Decisions about fraud for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
+-- Decisions about fraud over the Data API, for the app's own server: functions in `public` that call those in
+-- `billing`.
 --
--- Invariant: a twin runs as its caller and says nothing of its own. Only service_role may execute it.
+-- Invariant: each function runs as its caller and adds no rules. Only service_role may execute it.
 
 create function public.freeze_account(account_id uuid, reason text, actor text)
 returns billing.accounts
@@ -18290,10 +18307,10 @@ to service_role;
 
 -- 90_api/80_billing_account.sql
 
--- What a signed-in user sees of their accounts: whether one is frozen or closed, and since when.
+-- What signed-in users can read of their accounts: whether one is frozen or closed, and since when.
 --
--- Invariant: the rows are those that row-level security lets through; nothing of fraud: the reason for a freeze is
--- a sentence for people, and what an administrator or a fraud warning said is not for clients.
+-- Invariant: row level security limits the rows. The view shows no fraud data: frozen_reason is a neutral sentence, and
+-- the reason that an administrator or a fraud warning gave is not for clients.
 
 create view public.billing_account with (security_invoker = on) as
 select
@@ -18313,7 +18330,7 @@ from billing.accounts;
 revoke all on public.billing_account from public, anon, authenticated, service_role;
 grant select on public.billing_account to authenticated, service_role;
 
-comment on view public.billing_account is 'My billing accounts: active, frozen (nothing can be spent; frozen_reason is for people) or closed.';
+comment on view public.billing_account is 'My billing accounts: active, frozen (cannot spend; frozen_reason is a neutral text) or closed.';
 comment on column public.billing_account.account_id is 'Id of the account, for every other view and function.';
 comment on column public.billing_account.kind is 'personal or team.';
 comment on column public.billing_account.status is 'active, frozen or closed.';
@@ -18323,14 +18340,14 @@ comment on column public.billing_account.closed_at is 'Since when it is closed; 
 
 -- 90_api/90_dashboard.sql
 
--- What the administrator's dashboard reads beyond plain selects: users' e-mail addresses, the queue and the settings.
+-- Functions that the administrator's dashboard reads besides tables: users' e-mail addresses, the queue and the settings.
 --
--- Invariant: nothing here writes. The functions read as their owner, because the app's own server may not read
--- auth.users, the queue's tables or the settings; callable by service_role alone, clients never.
+-- Invariant: nothing here writes. The functions run as their owner, because the app's own server may not read auth.users, the
+-- queue's tables or the settings. Callable by service_role only.
 --
 --   account_emails     account ids → e-mail addresses of their owners
---   find_accounts      what a person types into a search field → accounts
---   worker_state       the queue's length and age, and whether a worker is connected
+--   find_accounts      the text of a search field → accounts
+--   worker_state       the queue's length and age, and the connected workers
 --   installation       the settings
 
 create function billing.account_emails(account_ids uuid[])
@@ -18346,8 +18363,8 @@ as $$
     where accounts.id = any (account_emails.account_ids)
 $$;
 
--- An id names one account: the account's own, its owner's, or one of Stripe's that has an account. Any other text is an
--- e-mail address, or from three letters on a part of one, or of a team's name.
+-- An id names one account: the account's own, its owner's, or a Stripe id that belongs to an account. Any other text is
+-- an e-mail address, or, from three letters on, a part of one or of a team's name.
 create function billing.find_accounts(search text, results_max integer)
 returns setof uuid
 language plpgsql
@@ -18435,17 +18452,18 @@ grant execute on function
     billing.account_emails(uuid[]), billing.find_accounts(text, integer), billing.worker_state(), billing.installation()
 to service_role;
 
-comment on function billing.account_emails(uuid[]) is 'The e-mail addresses of accounts'' owners; null where the owner is gone.';
-comment on function billing.find_accounts(text, integer) is 'Accounts by what a person types: an id of ours or of Stripe''s, an e-mail address, or a part of one.';
-comment on function billing.worker_state() is 'How much waits in the queue and since when, how much of that waits for another attempt, and how many workers are connected.';
-comment on function billing.installation() is 'The settings of this installation, and what each means.';
+comment on function billing.account_emails(uuid[]) is 'The e-mail addresses of accounts'' owners; null if the owner was deleted.';
+comment on function billing.find_accounts(text, integer) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address, or a part of one.';
+comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
+comment on function billing.installation() is 'The settings of this installation, with their descriptions.';
 
 -- 90_api/94_realtime.sql
 
--- Balances in Supabase Realtime: a client that listens to its own row of billing.credit_balances hears every movement.
+-- Balances in Supabase Realtime: a client that subscribes to its own row of billing.credit_balances receives every
+-- change.
 --
--- Realtime applies the table's row level security to each listener. Where there is no publication (Realtime is switched
--- off, or this is plain Postgres), or it has every table already, there is nothing to do.
+-- Realtime applies the table's row level security to each subscriber. If there is no publication (Realtime is switched
+-- off, or this is plain Postgres), or it already has every table, nothing is done.
 
 do $$
 begin
@@ -18457,11 +18475,11 @@ $$;
 
 -- 90_api/96_pg_cron.sql
 
--- A clock inside Postgres, where pg_cron is enabled: months are granted and credits expire while no worker runs.
+-- A clock inside Postgres, if pg_cron is enabled: months are granted and credits expire even while no worker runs.
 --
--- Optional, and beside the worker's own clock: a slot is granted once, whoever calls and however many at once. A fresh
--- Supabase project has pg_cron at hand but not enabled; then nothing happens here, and whoever enables it later calls
--- billing.use_pg_cron() once. docs/scheduling.md says how, and how to stop it.
+-- Optional, in addition to the worker's own clock: a month is granted once, however many callers run at the same time.
+-- New Supabase projects include pg_cron but don't enable it; this file then does nothing, and billing.use_pg_cron()
+-- must be called once after enabling it. docs/scheduling.md explains how, and how to stop it.
 --
 -- Callable by postgres only: a job runs as the role that scheduled it.
 
@@ -18481,15 +18499,15 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- Some 0.25 ms each, and locked until the job has done them all: half a second at most.
+    -- About 0.25 ms for each account, and the accounts stay locked until the job commits: half a second at most.
     v_accounts_max constant integer := 2000;
-    -- As text: a linter would miss a function that need not be there.
+    -- Dynamic SQL: a linter would report a function that may not exist.
     v_every_minute constant text := 'select cron.schedule($1, ''* * * * *'', $2)';
 begin
     if not billing._has_pg_cron() then
         raise exception 'pg_cron is not enabled in this database, or not for %', current_user
             using errcode = 'feature_not_supported',
-                hint = 'Enable it (Supabase: Integrations, Cron), then call this again as postgres.';
+                hint = 'Enable it (Supabase: Integrations, Cron), then call this function again as postgres.';
     end if;
     execute v_every_minute using
         'tillbase_allocate', format('select billing.allocate_due_credits(accounts_max => %s)', v_accounts_max);
@@ -18508,4 +18526,4 @@ begin
 end
 $$;
 
-comment on function billing.use_pg_cron() is 'Has pg_cron allocate and expire due credits once a minute: jobs tillbase_allocate and tillbase_expire. Safe to call again.';
+comment on function billing.use_pg_cron() is 'Schedules pg_cron jobs that allocate and expire due credits once a minute: tillbase_allocate and tillbase_expire. Safe to call again.';

@@ -74,8 +74,8 @@ class Administrator:
         expect(self.page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
         self.page.wait_for_load_state()
 
-    def told(self, text: str) -> None:
-        expect(self.page.locator(".told").first).to_have_text(text)
+    def flash(self, text: str) -> None:
+        expect(self.page.locator(".flash").first).to_have_text(text)
         self.page.wait_for_load_state()
 
     def overflow_px(self) -> int:
@@ -151,7 +151,7 @@ def test_the_queue_is_worked_from_alert_to_resolution_by_clicking(
     expect(page.get_by_role("heading", name="Refund 79.00 USD?")).to_be_visible()
     picture(administrator, "33-refund-question")
     administrator.button("Refund 79.00 USD").click()
-    administrator.told("The worker asks Stripe for the refund.")
+    administrator.flash("The worker sends the refund to Stripe.")
     # Without a reload: the worker has asked Stripe, and Stripe has told of it.
     expect(page.locator("#facts")).to_contain_text("79.00 USD refunded")
     expect(page.locator("#history")).not_to_contain_text("queued")
@@ -160,7 +160,7 @@ def test_the_queue_is_worked_from_alert_to_resolution_by_clicking(
 
     page.get_by_label("What did you find?").fill("Refunded; stays frozen")
     administrator.button("Resolve").click()
-    administrator.told("Resolved.")
+    administrator.flash("Resolved.")
     picture(administrator, "34-fraud-resolved")
     page.get_by_role("link", name="Fraud 2 waiting").click()
     expect(page.locator("#queue")).not_to_contain_text("Made with stolen card")
@@ -193,21 +193,21 @@ def test_the_queue_is_worked_with_the_keyboard_alone(administrator: Administrato
         press("Tab")
     expect(administrator.button("Freeze account")).to_be_focused()
     press("Enter")
-    administrator.told("The account is frozen.")
+    administrator.flash("The account is frozen.")
     assert office.value("select frozen_reason from billing.accounts where id = %s", [account_id])
     page.locator("summary", has_text="Undo").focus()
     press("Enter")
     press("Tab")
     page.keyboard.type("The bank says it is hers")
     press("Enter")
-    administrator.told("Undone.")
+    administrator.flash("Undone.")
     assert office.value("select frozen_at is null from billing.accounts where id = %s", [account_id])
     press("r")
     page.keyboard.type("No fraud")
     press("Tab")
     press("Tab")
     press("Space")
-    administrator.told("Dismissed: no fraud.")
+    administrator.flash("Dismissed: no fraud.")
     assert office.value(
         "select status from billing.fraud_warnings where account_id = %s", [account_id]
     ) == "dismissed"  # fmt: skip
@@ -266,10 +266,10 @@ def test_an_account_is_found_and_its_balance_read(
     with page.expect_response(lambda answer: "x-refresh" in answer.request.headers):
         expect(page.locator("#ledger")).to_contain_text("While it is open")
     expect(page.locator("#levels tbody tr").first).to_be_visible()
-    page.get_by_label("Give credits").fill("25")
+    page.get_by_label("Adjust the balance").fill("25")
     page.get_by_label("Why credits are given").fill("For the outage")
     administrator.button("Adjust").click()
-    administrator.told("25 credits were given.")
+    administrator.flash("25 credits were given.")
     expect(page.locator("#ledger")).to_contain_text("For the outage")
 
 
@@ -279,11 +279,11 @@ def test_a_dead_letter_is_retried(administrator: Administrator, picture: Callabl
     page.get_by_role("link", name="invoice.paid").click()
     picture(administrator, "36-dead-letter")
     administrator.button("Retry").click()
-    administrator.told("It is in the queue again.")
+    administrator.flash("Queued again.")
     # The worker reads it again, and it is as wrong as before.
     expect(page.locator("#facts")).to_contain_text("2")
     administrator.open("/worker?prove=1")
-    expect(page.get_by_text("Every credit is accounted for")).to_be_visible()
+    expect(page.get_by_text("The ledger and the payments agree")).to_be_visible()
     expect(page.locator("#tiles")).to_contain_text("Workers connected\n1", use_inner_text=True)
     expect(page.locator("#figures")).to_contain_text("batches")
 
@@ -293,8 +293,8 @@ def test_it_works_without_scripts(sit_down: Callable[..., Administrator]) -> Non
     page = administrator.page
     administrator.open(administrator.office.case("grace"))
     page.get_by_label("What did you find?").fill("Nothing moves here, and all of it works")
-    administrator.button("Note only").click()
-    administrator.told("Noted.")
+    administrator.button("Add note").click()
+    administrator.flash("Noted.")
     expect(page.locator("#history")).to_contain_text("all of it works")
 
 
@@ -349,8 +349,8 @@ def test_a_strangers_text_does_not_run(administrator: Administrator) -> None:
     administrator.open(case)
     expect(page.locator("#history")).to_contain_text(TRAP)
     page.get_by_label("What did you find?").fill(TRAP)
-    administrator.button("Note only").click()
-    administrator.told("Noted.")
+    administrator.button("Add note").click()
+    administrator.flash("Noted.")
     expect(page.locator("#history").get_by_text(TRAP)).to_have_count(
         3
     )  # note, author, and the one just written
@@ -416,5 +416,5 @@ def test_another_browser_stays_outside(browser: Browser, office: Office) -> None
         answer = page.goto(address)
         assert answer
         assert answer.status == 401
-        expect(page.get_by_role("heading")).to_have_text("This page is for whoever started it")
+        expect(page.get_by_role("heading")).to_have_text("You are not signed in")
     context.close()

@@ -55,7 +55,7 @@ class Browser:
         answer = self.post(path, back=back, **fields)
         assert answer.status_code == 303, text_of(answer)
         assert answer.headers["location"] == back
-        told = re.search(r'<p class="told (?:good|bad)"[^>]*>(.*?)</p>', self.get(back).text, re.DOTALL)
+        told = re.search(r'<p class="flash (?:good|bad)"[^>]*>(.*?)</p>', self.get(back).text, re.DOTALL)
         assert told
         return unescape(told[1])
 

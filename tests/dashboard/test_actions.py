@@ -50,8 +50,8 @@ def test_a_warning_is_closed_and_opened_again(
     assert (row["status"], row["notes"]) == (decision, "It was her")
     assert row["processed_at"]
     assert last_action(app) == ("note", "done", f"{decision}: It was her", ACTOR)
-    assert "Nothing is open" in browser.see("/fraud")
-    assert "Open again" in browser.see(CASE)
+    assert "No open warnings" in browser.see("/fraud")
+    assert "Reopen" in browser.see(CASE)
     browser.act(f"{CASE}/resolve", CASE, decision="open", reason="Another look")
     assert value(app, "select status from billing.fraud_warnings") == "open"
 
@@ -162,7 +162,7 @@ def test_an_amount_that_is_none_is_refused(
     browser: Browser, app: Connection, account: UUID, amount: str
 ) -> None:
     told = browser.act(f"/accounts/{account}/adjust", "/accounts", amount=amount, reason="x", key="k")
-    assert told.startswith("Give a whole number")
+    assert told.startswith("Enter a whole number")
     assert entries(app, account) == []
 
 
@@ -184,7 +184,7 @@ def test_held_credits_are_decided_on(
     browser.act(f"/fraud/held/{held_id}/review", "/fraud/held", decision=decision, reason="Siblings")
     assert balance(app, account) == credits
     assert value(app, "select reviewed_by from billing.held_credits") == ACTOR
-    assert "Nothing is held" in browser.see("/fraud/held")
+    assert "No credits under review" in browser.see("/fraud/held")
 
 
 @pytest.fixture
@@ -212,17 +212,17 @@ def queued(database: Database) -> list[str]:
 
 
 def test_a_dead_letter_goes_back_to_the_queue(browser: Browser, database: Database, dead: list[str]) -> None:
-    assert browser.act("/inbox/evt_0/retry", "/inbox/evt_0") == "It is in the queue again."
+    assert browser.act("/inbox/evt_0/retry", "/inbox/evt_0") == "Queued again."
     assert queued(database) == ["evt_0"]
     assert "queued" in browser.see("/inbox/evt_0")
-    assert browser.act("/inbox/evt_2/retry", "/inbox/evt_2") == "It is applied, and was left as it is."
+    assert browser.act("/inbox/evt_2/retry", "/inbox/evt_2") == "It is applied; nothing was changed."
     assert "(TB014)" in browser.act("/inbox/evt_9/retry", "/inbox")
     assert queued(database) == ["evt_0"]
 
 
 def test_all_dead_letters_go_back_at_once(browser: Browser, database: Database, dead: list[str]) -> None:
     told = browser.act("/inbox/retry", "/inbox?status=dead", status="dead")
-    assert told == "2 events are in the queue again."
+    assert told == "2 events are queued again."
     assert queued(database) == dead[:2]
     assert "No dead letters" in browser.see("/inbox?status=dead")
     assert browser.post("/inbox/retry", status="applied").status_code == 404
@@ -238,7 +238,7 @@ def test_a_notification_that_died_is_tried_again(browser: Browser, database: Dat
         assert "no route" in browser.see("/notifications?status=dead")
         assert "Notifications 1 waiting" in browser.see("/")
         told = browser.act(f"/notifications/{notification_id}/retry", "/notifications")
-        assert told == "It is tried again."
+        assert told == "It will be sent again."
         assert value(admin, "select status from billing.notifications") == "queued"
 
 

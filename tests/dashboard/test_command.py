@@ -50,7 +50,7 @@ def test_the_printed_address_opens_it_and_ctrl_c_ends_it(running: tuple[subproce
         page = client.get(address)
         assert page.status_code == 200
         assert page.url.query == b""
-        assert "You decide as <b>hedy</b>" in page.text
+        assert "recorded as <b>hedy</b>" in page.text
         assert "does not answer at http://127.0.0.1:1/metrics" in client.get(page.url.join("/worker")).text
     assert httpx.get(address).status_code == 401
     bound = [

@@ -6,7 +6,7 @@ import pytest
 from starlette.routing import Route
 
 from cli.dashboard.app import ROUTES
-from cli.dashboard.session import Told
+from cli.dashboard.session import Flash
 from tests.dashboard.conftest import Browser
 from tests.sql.calls import Connection, link, record_fraud_warning, sync_payment, value
 
@@ -61,7 +61,7 @@ def test_only_two_addresses_are_open_to_anybody(stranger: Browser, path: str) ->
 def test_what_is_missing_among_open_files_shows_a_stranger_no_page(
     stranger: Browser, browser: Browser, path: str
 ) -> None:
-    browser.session.tell(Told("good", "done for alice@example.com"))
+    browser.session.flash(Flash("good", "done for alice@example.com"))
     browser.client.cookies.clear()
     answer = browser.get(path)
     assert answer.status_code in (404, 405)

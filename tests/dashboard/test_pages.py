@@ -1,4 +1,4 @@
-"""What the pages say: the figures, and text that stays text; as whom the books are read."""
+"""What the pages say: the figures, and text that stays text; with which privileges the data is read."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from cli.dashboard.books import Books
+from cli.dashboard.database import ServiceDatabase
 from tests.dashboard.conftest import Browser, served
 from tests.dashboard.history import DAYS, play
 from tests.sql.calls import (
@@ -126,7 +126,7 @@ def test_a_strangers_text_is_shown_and_never_markup(
     searched = browser.get("/accounts", params={"q": f"nobody {TRAP}"})
     assert searched.text.count("<script") == 1
     told = browser.act("/fraud/issfr_1/resolve", reason="because", decision=TRAP)
-    assert "is not known (TB073)" in told
+    assert "(TB073)" in told
     assert browser.get("/fraud").text.count("<script") == 1
 
 
@@ -158,7 +158,7 @@ def test_accounts_are_found_by_whatever_a_person_has(
     assert str(account) in both
     assert str(other) in both
     for text in ("ad", "cus_2", str(uuid4()), "%"):
-        assert "Nobody found" in browser.get("/accounts", params={"q": text}).text, text
+        assert "No accounts found" in browser.get("/accounts", params={"q": text}).text, text
 
 
 def test_the_overview_adds_up_to_what_a_plain_count_says(
@@ -220,7 +220,7 @@ def test_an_account_shows_what_it_has(
     text = browser.see(f"/accounts/{account}")
     for part in (
         "Balance 1,000",
-        "Free to spend 700",
+        "Available 700",
         "Held 300",
         "−200",
         "Rendered a video",
@@ -240,14 +240,14 @@ def test_what_the_running_proof_found_is_named_until_it_is_in_order(
         return browser.see("/worker")
 
     grant(app, account, 10)
-    assert "No account was checked yet" in browser.see("/worker")
-    assert "Every credit is accounted for" in prove()
+    assert "No accounts checked yet" in browser.see("/worker")
+    assert "The ledger and the payments agree" in prove()
     admin.execute("update billing.credit_balances set balance = balance + 1")
     text = prove()
     assert "balance is the sum of entries" in text
     assert "ada@example.com" in text
     admin.execute("update billing.credit_balances set balance = balance - 1")
-    assert "Every credit is accounted for" in prove()
+    assert "The ledger and the payments agree" in prove()
 
 
 def test_the_worker_is_seen_when_it_is_connected(browser: Browser, database: Database) -> None:
@@ -257,20 +257,20 @@ def test_the_worker_is_seen_when_it_is_connected(browser: Browser, database: Dat
 
 
 def test_books_are_read_as_the_apps_server_and_not_written(database: Database) -> None:
-    books = Books(database.url)
-    books.open()
+    service = ServiceDatabase(database.url)
+    service.open()
     try:
-        with books.reading() as conn:
+        with service.reading() as conn:
             [row] = conn.execute("select current_user::text as name").fetchall()
             assert row == {"name": "service_role"}
-        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), books.reading() as conn:
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), service.reading() as conn:
             conn.execute("select billing.ensure_account(%s)", [uuid4()])
-        with pytest.raises(psycopg.errors.InsufficientPrivilege), books.writing() as conn:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), service.writing() as conn:
             conn.execute("update billing.credit_balances set balance = 1")
-        with pytest.raises(psycopg.errors.InsufficientPrivilege), books.reading() as conn:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), service.reading() as conn:
             conn.execute("select * from auth.users")
     finally:
-        books.close()
+        service.close()
 
 
 def test_without_the_schema_it_says_what_to_do(empty_database: Database) -> None:

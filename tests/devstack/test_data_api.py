@@ -513,7 +513,7 @@ def test_while_packages_are_downloaded_it_listens_and_requests_wait(
         }
         with DataApi.start(tmp_path, environment(database, keys) | offline) as api:
             assert api.trouble(0.5) == (
-                "the Data API is still downloading its npm packages; requests wait for them"
+                "the Data API is still downloading its npm packages; requests wait until it is ready"
             )
             key = {"apikey": api_keys(keys)["SUPABASE_PUBLISHABLE_KEY"]}
             with pytest.raises(httpx.ReadTimeout):
@@ -536,7 +536,7 @@ def test_without_a_network_at_the_first_start_everything_else_works(
             warn_of_the_data_api(stack)
             said = capsys.readouterr().err
             assert said.count("\n") == 1
-            assert said.startswith("warning: no Data API, all else works: its npm packages cannot be loaded")
+            assert said.startswith("warning: the Data API did not start: its npm packages cannot be loaded")
             settings = stack.settings
             key = {"apikey": settings["SUPABASE_PUBLISHABLE_KEY"]}
             assert refused(httpx.get(f"{settings['SUPABASE_URL']}/rest/v1/billing_plans", headers=key)) == (

@@ -156,7 +156,7 @@ def test_taken_port_is_named(directory: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(LocalStackError, match=f"^port {port} is taken: give another port"):
+        with pytest.raises(LocalStackError, match=f"^port {port} is in use: choose another port"):
             Postgres.start(directory, port=port, durable=False)
 
 
@@ -171,7 +171,7 @@ def test_setting_that_postgres_refuses_is_told_in_one_line(directory: Path) -> N
 def test_directory_with_other_things_in_it_is_left_alone(directory: Path) -> None:
     directory.mkdir()
     (directory / "thesis.txt").write_text("years of work")
-    with pytest.raises(LocalStackError, match="no Postgres cluster: use another directory"):
+    with pytest.raises(LocalStackError, match="not a Postgres cluster: use another directory"):
         Postgres.start(directory, durable=False)
     assert [path.name for path in directory.iterdir()] == ["thesis.txt"]
     assert list(directory.parent.iterdir()) == [directory]
@@ -183,7 +183,7 @@ def test_directory_with_other_things_in_it_is_left_alone(directory: Path) -> Non
 def test_cluster_of_another_version_is_refused(directory: Path, made_by: str, remedy: str) -> None:
     directory.mkdir()
     (directory / "PG_VERSION").write_text(f"{made_by}\n")
-    with pytest.raises(LocalStackError, match=f"made by Postgres {made_by}, this is 17: {remedy}"):
+    with pytest.raises(LocalStackError, match=f"created by Postgres {made_by}, this is 17: {remedy}"):
         Postgres.start(directory, major=17, durable=False)
 
 

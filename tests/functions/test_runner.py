@@ -212,5 +212,5 @@ def test_an_apps_own_functions_are_served_beside_ours_under_names_of_their_own(t
         assert get(functions, "one") == (200, {"path": "/one"})
         assert get(functions, "two") == (200, 2)
     write(theirs, {"one/index.ts": f"export default {{ fetch: {ECHO} }};"})
-    with pytest.raises(FunctionsError, match="two edge functions have one name"):
+    with pytest.raises(FunctionsError, match="two edge functions have the same name"):
         EdgeFunctions.start(ours, tmp_path / "state", {}, more=[theirs])

@@ -97,7 +97,7 @@ begin
         insert into billing.customers (stripe_customer_id, livemode)
         values (_account_of_customer.stripe_customer_id, _account_of_customer.livemode)
         on conflict do nothing;
-        -- The lock, until the caller commits, keeps a link from happening between this answer and its use.
+        -- This lock, held until the caller commits, prevents a link between this answer and its use.
         select customers.account_id into v_account_id from billing.customers
         where customers.stripe_customer_id = _account_of_customer.stripe_customer_id
         for share;
@@ -177,7 +177,7 @@ CREATE TABLE billing.fraud_warnings (
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['open'::text, 'resolved'::text, 'dismissed'::text])))
 );
 
-COMMENT ON TABLE billing.fraud_warnings IS 'Early fraud warnings, with the risk of their charge (a warning itself carries none).';
+COMMENT ON TABLE billing.fraud_warnings IS 'Early fraud warnings, with the risk level of their charge.';
 
 CREATE FUNCTION billing._act_on_warning(warning billing.fraud_warnings) RETURNS void
     LANGUAGE plpgsql
@@ -284,7 +284,7 @@ CREATE FUNCTION billing._allocate_slots(stripe_subscription_ids text[], from_mom
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    -- A set costs a millisecond by itself.
+    -- A set has fixed costs of about a millisecond.
     v_one_by_one_max constant integer := 5;
     v_moves billing.credit_move[];
     v_move billing.credit_move;
@@ -313,7 +313,7 @@ begin
                 select from billing.accounts where accounts.id = v_move.account_id and accounts.closed_at is not null
             );
         end if;
-        -- What would pass the largest balance waits until there is room, also where a line has no other month.
+        -- A move that would exceed the largest balance waits until there is room, even if its line has no other month.
         if v_move.credits > 9223372036854775807 - greatest(v_balance, 0) then
             full_account_ids := full_account_ids || v_move.account_id;
             update billing.credit_schedules set next_slot_at = credit_schedules.period_start
@@ -336,7 +336,7 @@ begin
             select billing._first_slot(schedules.anchor, case
                 when schedules.disarmed_reason is null
                     then greatest(schedules.period_start, _allocate_slots.until_moment)
-                -- What waits stays due; only the first month of a line never waits.
+                -- Waiting months stay due; the first month of a line never waits.
                 else schedules.period_start
             end + interval '1 microsecond') as slot_start
             offset 0  -- or it would be worked out twice
@@ -347,7 +347,7 @@ begin
             schedules.next_slot_at <= _allocate_slots.until_moment and schedules.disarmed_reason is null
             or schedules.next_slot_at = schedules.period_start
         )
-        -- What begins before from_moment was not looked at.
+        -- Months that start before from_moment were not read.
         and schedules.next_slot_at >= _allocate_slots.from_moment
         and schedules.account_id <> all (coalesce(full_account_ids, '{}'));
 end
@@ -382,9 +382,9 @@ CREATE TABLE billing.invoices (
 
 COMMENT ON TABLE billing.invoices IS 'Stripe invoices; amounts in minor units of currency.';
 
-COMMENT ON COLUMN billing.invoices.amount_returned IS 'What was returned of total: refunds, lost disputes, credit notes after payment.';
+COMMENT ON COLUMN billing.invoices.amount_returned IS 'The returned part of total: refunds, lost disputes, credit notes after payment.';
 
-COMMENT ON COLUMN billing.invoices.amount_contested IS 'What open disputes contest of the rest.';
+COMMENT ON COLUMN billing.invoices.amount_contested IS 'The part of the rest that open disputes contest.';
 
 CREATE FUNCTION billing._allocate_subscription(stripe_subscription_id text, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone, invoice billing.invoices DEFAULT NULL::billing.invoices) RETURNS void
     LANGUAGE plpgsql
@@ -406,7 +406,7 @@ begin
         select subscriptions.account_id from billing.subscriptions
         where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
     ), (
-        -- Its invoice may be here before it.
+        -- Its invoice may have arrived before it.
         select credit_schedules.account_id from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
         limit 1
@@ -427,7 +427,7 @@ begin
     if v_balance.account_id is null then
         return;  -- linked to nobody: whatever links it calls again
     elsif v_is_closed then
-        -- Nothing can be granted to it, and what Stripe reports of its subscriptions must be kept all the same.
+        -- Nothing can be granted, but what Stripe reports about its subscriptions must be recorded.
         if v_subscription.stripe_subscription_id is not null then
             perform billing._arm_schedules(v_subscription, v_now, v_is_closed);
         end if;
@@ -460,7 +460,7 @@ begin
             credit_schedules.next_slot_at <= v_until and credit_schedules.disarmed_reason is null
             or credit_schedules.next_slot_at = credit_schedules.period_start
         );
-    -- A batch is posted as of now: what lives at a test clock's time is not postponed.
+    -- A batch is posted as of now: subscriptions on a test clock are not postponed.
     if v_from is not null and (
         v_until > v_now or v_subscription.stripe_test_clock_id is not null
         or not billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from)
@@ -587,19 +587,19 @@ COMMENT ON COLUMN billing.plans.trial_credits IS 'Granted once for each account 
 
 COMMENT ON COLUMN billing.plans.rollover IS 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
 
-COMMENT ON COLUMN billing.plans.proration_credits IS 'What a change to this plan within a paid period gives for the running month: delta (by the time left), full (a whole month, once), none.';
+COMMENT ON COLUMN billing.plans.proration_credits IS 'The credits of a change to this plan within a paid period, for the running month: delta (the share of the time left), full (a whole month, once), none.';
 
-COMMENT ON COLUMN billing.plans.downgrade_credits IS 'What happens to unspent credits of time that Stripe credits back: take_back (taken back, what was spent is carried against later credits), keep.';
+COMMENT ON COLUMN billing.plans.downgrade_credits IS 'Unspent credits of time that Stripe credits back: take_back (revoked; spent credits are carried against later credits) or keep.';
 
-COMMENT ON COLUMN billing.plans.cancel_credits IS 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
+COMMENT ON COLUMN billing.plans.cancel_credits IS 'Which months are granted after the customer cancels: period_end (all that are paid), stop (none).';
 
-COMMENT ON COLUMN billing.plans.trial_end_credits IS 'Whether trial credits expire at the trial''s end (trial_end) or stay (keep).';
+COMMENT ON COLUMN billing.plans.trial_end_credits IS 'Whether trial credits expire at the end of the trial (trial_end) or stay (keep).';
 
-COMMENT ON COLUMN billing.plans.trial_days IS 'How long checkout lets a new subscriber try it before the first payment; 0: no trial.';
+COMMENT ON COLUMN billing.plans.trial_days IS 'Length of the trial for new subscribers at checkout; 0: no trial.';
 
-COMMENT ON COLUMN billing.plans.seats_min IS 'The fewest units that checkout sells, and how many it does where nobody says.';
+COMMENT ON COLUMN billing.plans.seats_min IS 'The smallest quantity at checkout, and the default.';
 
-COMMENT ON COLUMN billing.plans.seats_max IS 'The most units that checkout sells; null: settings.max_checkout_quantity.';
+COMMENT ON COLUMN billing.plans.seats_max IS 'The largest quantity at checkout; null: settings.max_checkout_quantity.';
 
 COMMENT ON COLUMN billing.plans.features IS 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
 
@@ -704,7 +704,8 @@ CREATE FUNCTION billing._apply_returns_of_payment(stripe_payment_intent_id text,
 declare
     v_intent_id text;
 begin
-    -- Whoever records something of the payment writes first, then takes these locks, then reads what others have written.
+    -- Every function that records a fact about the payment writes first, then takes these locks, then reads the others'
+    -- rows.
     perform billing._lock_money(
         _apply_returns_of_payment.stripe_payment_intent_id, _apply_returns_of_payment.stripe_charge_id
     );
@@ -813,13 +814,13 @@ CREATE TABLE billing.subscriptions (
 
 COMMENT ON TABLE billing.subscriptions IS 'Stripe subscriptions.';
 
-COMMENT ON COLUMN billing.subscriptions.account_id IS 'Null while the customer is linked to no account.';
+COMMENT ON COLUMN billing.subscriptions.account_id IS 'Null while the customer is not linked to an account.';
 
-COMMENT ON COLUMN billing.subscriptions.anchors IS 'Every billing_cycle_anchor that Stripe reported, late events included: paid periods keep the one they were made with.';
+COMMENT ON COLUMN billing.subscriptions.anchors IS 'Every billing_cycle_anchor that Stripe reported, late events included: earlier paid periods keep their own anchor.';
 
-COMMENT ON COLUMN billing.subscriptions.is_collection_paused IS 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';
+COMMENT ON COLUMN billing.subscriptions.is_collection_paused IS 'True while Stripe creates invoices without collecting them (pause_collection); independent of status.';
 
-COMMENT ON COLUMN billing.subscriptions.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
+COMMENT ON COLUMN billing.subscriptions.as_of IS 'Time of the stored state: the event''s created, or the Date of Stripe''s answer.';
 
 CREATE FUNCTION billing._arm_schedules(subscription billing.subscriptions, moment timestamp with time zone, is_closed boolean, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql
@@ -837,7 +838,7 @@ declare
     v_disarmed_reason text;
     v_from timestamptz;
 begin
-    -- Row by row: a subscription has one or two that count, and a set would be joined with all schedules that there are.
+    -- Row by row: only one or two rows of a subscription can change, and a set would be joined with all schedules.
     for v_schedule in
         select * from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
@@ -878,7 +879,7 @@ begin
             disarmed_reason = v_disarmed_reason,
             next_slot_at = case
                 when v_schedule.gives_back then null
-                -- What is to be worked out anew; _allocate_slots moves it on.
+                -- The first month to recalculate; _allocate_slots moves it forward.
                 when v_ends_at <> v_schedule.ends_at then least(
                     v_schedule.next_slot_at, greatest(v_schedule.period_start, least(v_ends_at, v_schedule.ends_at))
                 )
@@ -945,7 +946,7 @@ declare
     v_kept text;
 begin
     if _attribute_payment.stripe_customer_id is null then
-        return;  -- a guest: whoever grants says what to do
+        return;  -- a guest: the function that grants the credits raises
     end if;
     select * into strict v_named from billing._read_reference(
         _attribute_payment.client_reference_id, _attribute_payment.livemode, _attribute_payment.opened_at
@@ -960,11 +961,11 @@ begin
     ) then
         return;
     elsif v_named.refusal is not null then
-        raise exception 'customer % of % is linked to no account, and its payment through % names none (reference: %)',
+        raise exception 'customer % of % is not linked to an account, and the reference of its payment through % is unusable: %',
             _attribute_payment.stripe_customer_id, _attribute_payment.stripe_checkout_session_id,
             _attribute_payment.stripe_payment_link_id, v_named.refusal
             using errcode = 'TB011', detail = _attribute_payment.stripe_customer_id,
-            hint = 'Look who paid, then call billing.link_customer(account_id, stripe_customer_id) or billing.merge_customer: this event then goes on by itself.';
+            hint = 'Find out who paid, then call billing.link_customer(account_id, stripe_customer_id) or billing.merge_customer. The event is then retried automatically.';
     end if;
     v_kept := billing._customer_of(v_named.account_id, _attribute_payment.livemode);
     if v_kept is null then
@@ -1068,13 +1069,13 @@ CREATE FUNCTION billing._check_buyer(stripe_id text, stripe_customer_id text, ac
     AS $$
 begin
     if _check_buyer.account_id is null and _check_buyer.stripe_customer_id is null then
-        raise exception 'a guest paid for %: it is linked to no account', _check_buyer.stripe_id
+        raise exception 'a guest without a Stripe customer paid for %', _check_buyer.stripe_id
             using errcode = 'TB055',
-            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
+            hint = 'Grant the paid credits with `till credits grant`, and create Checkout Sessions for packs with customer_creation=always.';
     elsif _check_buyer.account_id is null then
-        raise exception 'customer % of % is linked to no account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
+        raise exception 'customer % of % is not linked to an account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
             using errcode = 'TB011', detail = _check_buyer.stripe_customer_id,
-            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
+            hint = 'Call billing.link_customer(account_id, stripe_customer_id). The event is then retried automatically.';
     end if;
 end
 $$;
@@ -1086,7 +1087,7 @@ CREATE FUNCTION billing._check_customer_id(stripe_customer_id text) RETURNS void
 begin
     if _check_customer_id.stripe_customer_id is null or _check_customer_id.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
         raise exception '"%" is not the id of a Stripe customer', coalesce(_check_customer_id.stripe_customer_id, 'null')
-            using errcode = 'TB018', hint = 'Pass the id that Stripe gave, such as cus_NffrFeUfNV2Hib.';
+            using errcode = 'TB018', hint = 'Pass an id such as cus_NffrFeUfNV2Hib.';
     end if;
 end
 $_$;
@@ -1547,13 +1548,13 @@ CREATE FUNCTION billing."current_time"() RETURNS timestamp with time zone
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- Not the start of the transaction, which may have waited long for a lock: what a movement judges, it judges by the
-    -- time at which it holds the lock.
+    -- Not the start of the transaction, which may have waited long for a lock: a movement uses the time at which it
+    -- holds the lock.
     return (select clock_timestamp() + clock.ahead_by from billing.clock);
 end
 $$;
 
-COMMENT ON FUNCTION billing."current_time"() IS 'The time that credits open, fall due and expire by: the clock''s, later in a local stack whose clock was moved.';
+COMMENT ON FUNCTION billing."current_time"() IS 'Billing time, by which credits open and expire: the real time, or later in a local stack whose clock was moved.';
 
 CREATE FUNCTION billing._claim_returned_credits(account_id uuid, as_of timestamp with time zone DEFAULT billing."current_time"()) RETURNS void
     LANGUAGE plpgsql
@@ -1876,7 +1877,7 @@ CREATE TABLE billing.credit_packs (
 
 COMMENT ON TABLE billing.credit_packs IS 'One-time Stripe prices and the credits they are worth.';
 
-COMMENT ON COLUMN billing.credit_packs.pack_credits IS 'Credits for one; null where the customer chooses the amount.';
+COMMENT ON COLUMN billing.credit_packs.pack_credits IS 'Credits of one pack; null if the customer chooses the amount.';
 
 COMMENT ON COLUMN billing.credit_packs.credits_per_unit IS 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';
 
@@ -1964,9 +1965,9 @@ begin
     if v_text is null or v_text = any (_declared_choice.choices) then
         return v_text;
     end if;
-    raise exception 'metadata % of % is "%", not one of %', _declared_choice.key,
+    raise exception 'metadata % of % is "%", it must be one of %', _declared_choice.key,
         (_declared_choice.plan).stripe_price_id, v_text, array_to_string(_declared_choice.choices, ', ')
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
 end
 $$;
 
@@ -1983,9 +1984,9 @@ begin
     if v_text is null or v_text ~ '^[0-9]{1,18}$' then
         return v_text::bigint;
     end if;
-    raise exception 'metadata % of % is "%", not a whole number of credits',
+    raise exception 'metadata % of % is "%", it must be a whole number of credits',
         _declared_credits.key, _declared_credits.stripe_id, v_text
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
 end
 $_$;
 
@@ -2000,7 +2001,7 @@ begin
     return _declared_features.features::jsonb;
 exception when invalid_text_representation then
     raise exception 'metadata features of % is not a JSON object', _declared_features.stripe_id
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
 end
 $$;
 
@@ -2018,7 +2019,7 @@ CREATE TABLE billing.one_time_prices (
     as_of timestamp with time zone NOT NULL
 );
 
-COMMENT ON TABLE billing.one_time_prices IS 'One-time Stripe prices that declare no credits, nor does their product: no packs, unless one of them does later.';
+COMMENT ON TABLE billing.one_time_prices IS 'One-time Stripe prices without credits of their own or of their product. They become packs if credits are declared later.';
 
 CREATE FUNCTION billing._declared_pack(price billing.one_time_prices) RETURNS billing.declared_pack
     LANGUAGE plpgsql STABLE
@@ -2035,22 +2036,22 @@ begin
     if v_price.has_custom_amount then
         if (v_metadata ->> 'credits_per_unit') !~ '^[0-9]{1,12}([.][0-9]{1,6})?$'
             or (v_metadata ->> 'credits_per_unit')::numeric = 0 then
-            raise exception 'metadata credits_per_unit of % is "%", not a number above 0',
+            raise exception 'metadata credits_per_unit of % is "%", it must be a number above 0',
                 v_price.stripe_price_id, v_metadata ->> 'credits_per_unit'
-                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+                using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the pack.';
         end if;
         v_pack.credits_per_unit := (v_metadata ->> 'credits_per_unit')::numeric;
     else
         v_pack.pack_credits := billing._declared_credits(v_price.stripe_price_id, 'pack_credits', v_metadata, '{}');
         if v_pack.pack_credits = 0 then
-            raise exception 'metadata pack_credits of % is "0", a credit pack has at least one', v_price.stripe_price_id
-                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+            raise exception 'metadata pack_credits of % is "0", it must be at least 1', v_price.stripe_price_id
+                using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the pack.';
         end if;
     end if;
     if v_after !~ '^[1-9][0-9]{0,3} (day|month|year)s?$' then
-        raise exception 'metadata pack_expires_after of % is "%", not such as "90 days", "12 months" or "1 year"',
+        raise exception 'metadata pack_expires_after of % is "%", it must be a duration such as "90 days", "12 months" or "1 year"',
             v_price.stripe_price_id, v_after
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the pack.';
     end if;
     v_pack.expires_after := v_after::interval;
     return v_pack;
@@ -2072,9 +2073,9 @@ begin
     end if;
     v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
     if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15})$' then
-        raise exception 'metadata credits_rollover of % is "%", not none, all, periods:N or cap:N',
+        raise exception 'metadata credits_rollover of % is "%", it must be none, all, periods:N or cap:N',
             v_plan.stripe_price_id, v_rollover
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     elsif v_rollover is not null then
         v_plan.rollover := split_part(v_rollover, ':', 1);
         v_plan.rollover_periods := case when v_rollover ^@ 'periods:' then split_part(v_rollover, ':', 2)::integer end;
@@ -2159,7 +2160,7 @@ COMMENT ON COLUMN billing.notifications.reader IS 'The recipient: administrators
 
 COMMENT ON COLUMN billing.notifications.status IS 'queued, sending: to be delivered. delivered: by every channel. digested: part of the message of digest_id. skipped: has no recipient. dead: needs a person; last_error says why.';
 
-COMMENT ON COLUMN billing.notifications.delivered_to IS 'The channels that took it: a later attempt leaves them out.';
+COMMENT ON COLUMN billing.notifications.delivered_to IS 'The channels that accepted it; later attempts skip them.';
 
 COMMENT ON COLUMN billing.notifications.digest_id IS 'The notification whose message includes this one.';
 
@@ -2358,7 +2359,7 @@ CREATE FUNCTION billing._follow_email(stripe_customer_id text, old_email text, n
         _follow_email.stripe_customer_id, array[coalesce(_follow_email.old_email, '')], _follow_email.new_email
     )
     on conflict (stripe_customer_id) do update
-    -- Until it is settled the customer may have any of the addresses.
+    -- Until the change is done in Stripe, the customer may have any of the earlier addresses.
     set old_emails = case
             when held.settled_at is not null then excluded.old_emails
             else held.old_emails || held.new_email || excluded.old_emails
@@ -2487,8 +2488,8 @@ declare
     v_part bigint;
     v_given bigint;
 begin
-    -- What is still carried of it is carried no more. Where later credits were less for it, it stays written down, and as
-    -- much is granted.
+    -- Credits that are still carried stop being carried. If later grants were already reduced for them, the reduction
+    -- stays recorded, and as many credits are granted.
     select least(v_left, -carried_credits.amount) into v_part from billing.carried_credits
     where carried_credits.business_key = _give_back.business_key and carried_credits.amount < 0;
     if v_part > 0 then
@@ -2497,7 +2498,7 @@ begin
         perform billing._carry(_give_back.account_id, _give_back.business_key, v_part - v_to_grant);
         v_left := v_left - v_part;
     end if;
-    -- First what was only recorded, of whichever lot: nothing comes back while more was spent than is left.
+    -- First shortfalls that were only recorded, of any lot: nothing is restored while more was spent than is left.
     for v_revocation in
         select * from billing.credit_revocations
         where credit_revocations.business_key = _give_back.business_key
@@ -2519,7 +2520,7 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- What was taken, and last what had lapsed.
+        -- What was taken first, expired credits last.
         v_given := least(
             v_part,
             v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
@@ -2572,13 +2573,13 @@ CREATE TABLE billing.held_credits (
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['pending'::text, 'approved'::text, 'refused'::text])))
 );
 
-COMMENT ON TABLE billing.held_credits IS 'Initial and trial credits of accounts whose card was seen on another account before. The key is one of what was paid for (key space stripe), the rest what they are granted with.';
+COMMENT ON TABLE billing.held_credits IS 'Initial and trial credits under review: a card of the account was seen on another account before. The key is their business key (key space stripe); the other columns are the arguments of the grant.';
 
 COMMENT ON COLUMN billing.held_credits.card_fingerprint IS 'The card that was seen on matched_account_id before.';
 
-COMMENT ON COLUMN billing.held_credits.status IS 'pending: waits for an administrator. approved, refused: by reviewed_by, or refused by the policy where that is null.';
+COMMENT ON COLUMN billing.held_credits.status IS 'pending: waits for an administrator. approved or refused: by reviewed_by, or refused by the policy if that is null.';
 
-COMMENT ON COLUMN billing.held_credits.revocation_id IS 'What took them back, where they had been granted before the card was told of.';
+COMMENT ON COLUMN billing.held_credits.revocation_id IS 'The revocation of the credits, if they were granted before the card was reported.';
 
 CREATE FUNCTION billing._give_held(held billing.held_credits, actor text) RETURNS void
     LANGUAGE plpgsql
@@ -2592,14 +2593,14 @@ begin
     if v_held.revocation_id is not null then
         select * into strict v_revocation from billing.credit_revocations
         where credit_revocations.id = v_held.revocation_id;
-        -- The lot goes over to the period that it is held for.
+        -- The lot moves to the period for which it is held.
         update billing.credit_grants
         set stripe_invoice_id = v_held.stripe_invoice_id,
             stripe_subscription_item_id = v_held.stripe_subscription_item_id,
             stripe_price_id = v_held.stripe_price_id,
             reference_id = v_held.reference_id
         where credit_grants.id = v_revocation.grant_id;
-        -- What was left with the account counts, and what somebody gave back by hand.
+        -- Credits that stayed with the account, and those that a person reinstated, count.
         v_left := v_held.amount - (v_revocation.requested - v_revocation.taken) - v_revocation.reinstated;
         if least(v_left, v_revocation.taken - v_revocation.reinstated) > 0 then
             perform billing._reinstate(
@@ -2607,7 +2608,7 @@ begin
                 'approved:' || v_held.id, 'Held credits approved', _give_held.actor
             );
         end if;
-        -- The rest is what an earlier paid period gives more than the lot had.
+        -- The rest is the difference of an earlier paid period, which grants more than the lot had.
         v_left := v_held.amount - v_revocation.requested;
         if v_left <= 0 then
             return;
@@ -2657,7 +2658,7 @@ begin
             perform billing._post_purchase(v_reduced.business_key);
             continue;
         end if;
-        -- The key says which item's month it is, and when it began.
+        -- The key contains the item and the start of the month.
         v_item_id := split_part(v_reduced.business_key, ':', 2);
         v_from := right(v_reduced.business_key, 20)::timestamptz;
         v_granted := v_granted + coalesce((
@@ -2820,7 +2821,7 @@ begin
             stripe_price_id => v_plan.stripe_price_id
         );
     end if;
-    -- What was returned of the later one is not its loss any more.
+    -- Money returned of the later invoice no longer affects the lot.
     perform billing._post_returned_initial(v_invoice);
 end
 $$;
@@ -2943,7 +2944,7 @@ begin
         v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
         continue when coalesce(v_terms.trial_credits, 0) = 0;
         v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
-        -- A later trial was reported first: its lot goes over to this one.
+        -- A later trial was reported first: its lot moves to this one.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,
             stripe_subscription_item_id = v_item.stripe_subscription_item_id,
@@ -2954,7 +2955,7 @@ begin
             and later.stripe_subscription_id = lots.reference_id
             and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
             and later.trial_start > v_subscription.trial_start;
-        -- Or it was taken back, because the trial that it was granted for had begun with another plan.
+        -- Or it was revoked, because the trial for which it was granted had started with another plan.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,
             stripe_subscription_item_id = v_item.stripe_subscription_item_id,
@@ -2992,7 +2993,8 @@ begin
             and credit_grants.reference_id = v_subscription.stripe_subscription_id
     loop
         if v_lot.idempotency_key <> all (v_keys) then
-            -- Of a plan that the trial changed to: it was reported before the one that it began with.
+            -- The lot of a plan that the trial changed to: it was reported before the plan with which the trial
+            -- started.
             if billing._posted_credits(v_lot.account_id, v_lot.idempotency_key) > 0 then
                 perform billing._take_back(
                     v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
@@ -3004,7 +3006,7 @@ begin
             end if;
         elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
             and v_subscription.trial_end > v_lot.effective_at then
-            -- The trial was made longer or shorter.
+            -- The trial was extended or shortened.
             update billing.credit_grants set expires_at = v_subscription.trial_end where credit_grants.id = v_lot.id;
             perform billing._remember_due(v_lot.account_id, v_subscription.trial_end);
         end if;
@@ -3019,9 +3021,9 @@ CREATE TABLE billing.workers (
     started_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE billing.workers IS 'Workers that are connected, or died: by the process id of their session, the messages that each took last.';
+COMMENT ON TABLE billing.workers IS 'Connected workers, and dead ones: by the process id of their session, the messages that each took last.';
 
-COMMENT ON COLUMN billing.workers.in_hand_until IS 'The time-out of these messages; those that have another one are out of its hands.';
+COMMENT ON COLUMN billing.workers.in_hand_until IS 'The time-out of these messages; the worker no longer holds those with another time-out.';
 
 CREATE FUNCTION billing._hand_back(worker billing.workers) RETURNS void
     LANGUAGE plpgsql
@@ -3171,7 +3173,7 @@ declare
     v_offered billing.subscriptions := _is_a_step_back.offered;
 begin
     if v_offered.ended_at is not null then
-        return false;  -- nothing comes after an end
+        return false;  -- an end is final
     end if;
     return coalesce(
         v_held.ended_at is not null
@@ -3181,7 +3183,7 @@ begin
         or coalesce(v_offered.trial_start, '-infinity') < v_held.trial_start
         or coalesce(v_offered.trial_end, '-infinity') < v_held.trial_end
             and (v_offered.trial_end is null or v_offered.status = 'trialing')
-        -- A cancellation asked for at a time when, as we know, there was none, or before the one that we know of.
+        -- A cancellation at a time when there was none, or earlier than the one that is known.
         or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
         or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
             and v_offered.trial_end is not distinct from v_held.trial_end
@@ -3228,33 +3230,33 @@ CREATE TABLE billing.credit_schedules (
     CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
 );
 
-COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for of each subscription item, and time that Stripe credited back.';
+COMMENT ON TABLE billing.credit_schedules IS 'Time that was paid for each subscription item, and time that Stripe credited back.';
 
-COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'Whether the line credits time that an earlier line paid for.';
+COMMENT ON COLUMN billing.credit_schedules.gives_back IS 'True if the line credits time that an earlier line paid for.';
 
-COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null: no line that was paid.';
+COMMENT ON COLUMN billing.credit_schedules.credited_line_id IS 'The line whose time it gives back; null if that line was not paid.';
 
-COMMENT ON COLUMN billing.credit_schedules.is_change IS 'Whether Stripe made the line for a change within a period (a proration).';
+COMMENT ON COLUMN billing.credit_schedules.is_change IS 'True if Stripe created the line for a change within a period (a proration).';
 
-COMMENT ON COLUMN billing.credit_schedules.is_free IS 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
+COMMENT ON COLUMN billing.credit_schedules.is_free IS 'True if nothing was paid for the line: its credits are granted once for each account, product and calendar month. For a line that gives back: true if it takes nothing, because Stripe credits no money, or because the credited line was not paid and never will be.';
 
-COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
+COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'True if Stripe credits money for time that nobody has paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
 
-COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'Whether no other line shares its months, so that they can be granted in sets.';
+COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'True if no other line shares its months, so they can be granted in sets.';
 
-COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'Whether money of its invoice was returned, or is disputed.';
+COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'True if money of its invoice was returned or is disputed.';
 
 COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered price, whose quantity is usage.';
 
-COMMENT ON COLUMN billing.credit_schedules.anchor IS 'Months are counted from it, in UTC.';
+COMMENT ON COLUMN billing.credit_schedules.anchor IS 'The billing anchor: months are counted from it, in UTC.';
 
-COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
+COMMENT ON COLUMN billing.credit_schedules.terms_from IS 'Earlier terms of the plan do not apply: the time of the purchase; -infinity if it is not known.';
 
-COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts from here on: the period is over, or the subscription has ended.';
+COMMENT ON COLUMN billing.credit_schedules.ends_at IS 'No month starts at or after this time: the period is over, or the subscription has ended.';
 
-COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next month to be granted; null: none is left.';
+COMMENT ON COLUMN billing.credit_schedules.next_slot_at IS 'Start of the next month to grant; null if none is left.';
 
-COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why months that start later wait; null: they don''t.';
+COMMENT ON COLUMN billing.credit_schedules.disarmed_reason IS 'Why later months wait; null if they don''t.';
 
 CREATE FUNCTION billing._is_first_change(line billing.credit_schedules, slot_start timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -3292,17 +3294,17 @@ CREATE TABLE billing.invoice_lines (
     is_waiting boolean DEFAULT false NOT NULL
 );
 
-COMMENT ON TABLE billing.invoice_lines IS 'Lines of paid invoices: what was paid for, and for which period.';
+COMMENT ON TABLE billing.invoice_lines IS 'Lines of paid invoices: what was paid, and for which period.';
 
-COMMENT ON COLUMN billing.invoice_lines.discount IS 'Discounts on the line, in minor units; null: Stripe did not say.';
+COMMENT ON COLUMN billing.invoice_lines.discount IS 'Discounts on the line, in minor units; null: not reported by Stripe.';
 
 COMMENT ON COLUMN billing.invoice_lines.quantity IS 'Seats of a licensed price; usage of a metered one.';
 
-COMMENT ON COLUMN billing.invoice_lines.credited_line_ids IS 'The lines that a proration credits; null: none, or Stripe did not say.';
+COMMENT ON COLUMN billing.invoice_lines.credited_line_ids IS 'The lines that a proration credits; null: none, or not reported by Stripe.';
 
-COMMENT ON COLUMN billing.invoice_lines.credited_invoice_id IS 'The invoice of the lines that a proration credits; null: none, or Stripe did not say.';
+COMMENT ON COLUMN billing.invoice_lines.credited_invoice_id IS 'The invoice of the lines that a proration credits; null: none, or not reported by Stripe.';
 
-COMMENT ON COLUMN billing.invoice_lines.is_waiting IS 'Paid, but only its subscription or its price can tell what for, and that is not known here yet.';
+COMMENT ON COLUMN billing.invoice_lines.is_waiting IS 'True while the line is paid, but its subscription or price, which explains it, has not been synced.';
 
 CREATE FUNCTION billing._is_free(line billing.invoice_lines, invoice billing.invoices) RETURNS boolean
     LANGUAGE sql IMMUTABLE
@@ -3403,7 +3405,7 @@ begin
                 and (held_credits.card_fingerprint, held_credits.matched_account_id)
                     <> (v_seen.card_fingerprint, v_seen.account_id);
         else
-            -- Its own card turned out to be the earlier one: as if nothing had been held.
+            -- Its own card turned out to be the earlier one: grants as if nothing had been held.
             perform billing._give_held(v_held, 'tillbase');
             delete from billing.held_credits where held_credits.id = v_held.id;
             delete from billing.notifications
@@ -3446,10 +3448,10 @@ CREATE FUNCTION billing._lapsed_of_lot(lot billing.credit_grants) RETURNS bigint
         (_lapsed_of_lot.lot).amount - (_lapsed_of_lot.lot).remaining
         - (billing._spent_of_lot(_lapsed_of_lot.lot) - (_lapsed_of_lot.lot).held)
         - coalesce(sum(
-            -- Reinstated may be a shortfall as well, beyond what was taken.
+            -- A shortfall may be reinstated too, beyond what was taken.
             greatest(credit_revocations.taken - credit_revocations.reinstated, 0)
             + credit_revocations.requested - credit_revocations.taken - credit_revocations.shortfall
-            -- A shortfall that was only recorded is voided before what had lapsed.
+            -- A shortfall that was only recorded is voided before expired credits.
             - greatest(credit_revocations.voided - case credit_revocations.shortfall_policy
                 when 'clamp_and_record' then credit_revocations.shortfall else 0
             end, 0)
@@ -3643,15 +3645,15 @@ CREATE TABLE billing.customers (
     CONSTRAINT duplicates_have_an_account CHECK (((duplicate_of IS NULL) OR (account_id IS NOT NULL)))
 );
 
-COMMENT ON TABLE billing.customers IS 'Stripe customers and the accounts they belong to.';
+COMMENT ON TABLE billing.customers IS 'Stripe customers and their accounts.';
 
-COMMENT ON COLUMN billing.customers.account_id IS 'Null while Stripe knows the customer and we don''t; set once, by link_customer or merge_customer.';
+COMMENT ON COLUMN billing.customers.account_id IS 'Null until link_customer, merge_customer or checkout links the customer; set once.';
 
-COMMENT ON COLUMN billing.customers.duplicate_of IS 'The customer that the account really has, when this is another of the same person; set by merge_customer.';
+COMMENT ON COLUMN billing.customers.duplicate_of IS 'For a duplicate of the same person: the customer that the account keeps. Set by merge_customer.';
 
-COMMENT ON COLUMN billing.customers.as_of IS 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
+COMMENT ON COLUMN billing.customers.as_of IS 'Time of the stored state: the event''s created, or the Date of Stripe''s answer.';
 
-COMMENT ON COLUMN billing.customers.dismissed_at IS 'Since when the customer is none of this installation''s: what would wait for its link is ignored. Linking it ends that.';
+COMMENT ON COLUMN billing.customers.dismissed_at IS 'Since when the customer is dismissed, because it belongs to another app or environment: events that would wait for its link are ignored. Linking the customer ends this.';
 
 CREATE FUNCTION billing._lock_customer(stripe_customer_id text, account_id uuid, livemode boolean) RETURNS billing.customers
     LANGUAGE plpgsql
@@ -3666,11 +3668,11 @@ begin
     on conflict do nothing;
     select * into strict v_customer from billing.customers
     where customers.stripe_customer_id = _lock_customer.stripe_customer_id
-    -- Not `for update`: what the worker writes of a customer refers to it, and then waits for the balance.
+    -- Not `for update`: rows that the worker writes refer to the customer, and then wait for the balance.
     for no key update;
     if v_customer.account_id <> _lock_customer.account_id then
         raise exception 'customer % belongs to another account', v_customer.stripe_customer_id
-            using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
+            using errcode = 'TB018', hint = 'A customer cannot move to another account. Create a new customer in Stripe.';
     end if;
     return v_customer;
 end
@@ -3707,7 +3709,7 @@ declare
     v_locked uuid[] := '{}';
     v_concerned uuid[];
 begin
-    -- An invoice is one account's for ever: nothing can turn out.
+    -- An invoice never changes its account, so one pass is enough.
     if coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id) is null then
         perform from billing.credit_balances
         where credit_balances.account_id = (
@@ -3746,7 +3748,7 @@ begin
             end if;
             raise sqlstate 'TB999';
         exception when sqlstate 'TB999' then
-            null;  -- the arrivals are let go
+            null;  -- the rollback released the arrivals
         end;
     end loop;
 end
@@ -3861,7 +3863,7 @@ begin
         where lots.account_id = v_move.account_id and lots.key_space = 'stripe' and lots.entry_id is not null
             and (
                 lots.idempotency_key = v_move.key or lots.idempotency_key ^@ (v_move.key || '#')
-                -- Of what nothing was paid for nothing is taken.
+                -- Free lots serve only their own key, and free moves take from no other lots.
                 or not v_move.key ^@ 'free:' and not lots.idempotency_key ^@ 'free:' and case
                     when v_move.returned > 0 then lots.stripe_invoice_id = v_move.stripe_invoice_id
                     else lots.reference_id = v_move.stripe_subscription_id and lots.effective_at >= v_move.slot_start
@@ -3897,11 +3899,11 @@ CREATE TABLE billing.pack_purchases (
     CONSTRAINT price_is_not_negative CHECK ((price >= 0))
 );
 
-COMMENT ON TABLE billing.pack_purchases IS 'Credit packs that were paid for: what each was worth, and what paid for it.';
+COMMENT ON TABLE billing.pack_purchases IS 'Paid credit packs: the credits of each purchase, and its payment.';
 
-COMMENT ON COLUMN billing.pack_purchases.credits IS '0 where so little was paid for it that it is less than one.';
+COMMENT ON COLUMN billing.pack_purchases.credits IS '0 if the paid amount is worth less than one credit.';
 
-COMMENT ON COLUMN billing.pack_purchases.price IS 'What was paid, discounts taken off, in minor units; 0: nothing.';
+COMMENT ON COLUMN billing.pack_purchases.price IS 'The paid amount after discounts, in minor units; 0: nothing was paid.';
 
 CREATE FUNCTION billing._lots_of_purchase(purchase billing.pack_purchases) RETURNS bigint[]
     LANGUAGE plpgsql STABLE
@@ -3928,7 +3930,7 @@ CREATE FUNCTION billing._match_credits(stripe_subscription_id text, from_moment 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    -- Stripe finalizes and charges a renewal about an hour after it made the draft.
+    -- Stripe finalizes and charges a renewal about an hour after it creates the draft.
     v_draft_time constant interval := '1 hour 15 minutes';
     v_change record;
     v_credited billing.credit_schedules;
@@ -3967,7 +3969,7 @@ begin
                 and paid.stripe_price_id = v_change.stripe_price_id and not paid.gives_back
                 and paid.period_start <= v_change.period_start and paid.period_end > v_change.period_start
                 and paid.stripe_line_id <> v_change.stripe_line_id
-                -- Of its own invoice only what another change on it has added.
+                -- Of its own invoice, only time that another change on it added.
                 and (paid.stripe_invoice_id <> v_change.stripe_invoice_id or v_change.amount < 0 and paid.is_change)
                 and (v_change.amount < 0 or paid.quantity = v_change.quantity)
                 and (v_change.amount < 0 or exists (
@@ -3991,7 +3993,7 @@ begin
                 where invoices.stripe_invoice_id = v_change.credited_invoice_id
                     and (
                         invoices.status in ('open', 'uncollectible')
-                        -- Later it has been charged, and its payment or its failure is on the way.
+                        -- Later it has been charged, and the event of its payment or failure will arrive.
                         or invoices.status = 'draft' and v_change.period_start <= invoices.invoiced_at + v_draft_time
                     )
             )
@@ -4155,17 +4157,17 @@ CREATE TABLE billing.stripe_events (
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'applied'::text, 'ignored'::text, 'parked'::text, 'dead'::text])))
 );
 
-COMMENT ON TABLE billing.stripe_events IS 'Every event that Stripe signed, once, as it came.';
+COMMENT ON TABLE billing.stripe_events IS 'Every signed event from Stripe, once, as received.';
 
-COMMENT ON COLUMN billing.stripe_events.payload IS 'The body as it came; empty once it was deleted, settings.keep_events_days after the event was received.';
+COMMENT ON COLUMN billing.stripe_events.payload IS 'The original body; empty after it was deleted, settings.keep_events_days after the event was received.';
 
-COMMENT ON COLUMN billing.stripe_events.status IS 'queued: has a message. applied: effects committed. ignored: not for us, by mode, type, Stripe account, or because a person said so. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
+COMMENT ON COLUMN billing.stripe_events.status IS 'queued: has a message. applied: effects committed. ignored: not for this installation (mode, type, Stripe account, dismissed). parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
 
-COMMENT ON COLUMN billing.stripe_events.waiting_for IS 'Stripe id whose arrival here sends the event to the queue again.';
+COMMENT ON COLUMN billing.stripe_events.waiting_for IS 'The Stripe id whose arrival requeues the event.';
 
-COMMENT ON COLUMN billing.stripe_events.created_at IS 'When it happened at Stripe, in whole seconds.';
+COMMENT ON COLUMN billing.stripe_events.created_at IS 'When the event happened in Stripe, in whole seconds.';
 
-COMMENT ON COLUMN billing.stripe_events.notified_at IS 'When administrators were told that it waits for waiting_for.';
+COMMENT ON COLUMN billing.stripe_events.notified_at IS 'When administrators were notified that the event waits for waiting_for.';
 
 CREATE FUNCTION billing._notify_of_event(event billing.stripe_events) RETURNS void
     LANGUAGE sql
@@ -4663,25 +4665,25 @@ declare
     v_plan billing.plans;
 begin
     if _plan_of_line.stripe_price_id is null then
-        raise exception 'a line of % names no price', _plan_of_line.stripe_id
-            using errcode = 'TB010', detail = _plan_of_line.stripe_id, hint = 'Grant by hand what was paid for.';
+        raise exception 'a line of % has no price', _plan_of_line.stripe_id
+            using errcode = 'TB010', detail = _plan_of_line.stripe_id, hint = 'Grant the paid credits with `till credits grant`.';
     end if;
     select * into v_plan from billing.plans where plans.stripe_price_id = _plan_of_line.stripe_price_id;
     if not found then
-        raise exception 'price % of % is no plan here', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
+        raise exception 'price % of % is not in billing.plans', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
             using errcode = 'TB010', detail = _plan_of_line.stripe_price_id,
-            hint = 'Update the price in Stripe (its event brings it here) or add it to billing.plans, then retry the event.';
+            hint = 'Update the price in Stripe, so that its event adds the plan, or insert it into billing.plans. Then retry the event.';
     elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits > 0 then
         return v_plan;
     elsif exists (
-        -- The product may declare what the price doesn't, and it is not here yet: sync_price made a placeholder.
+        -- The product may declare what the price doesn't, and has not been synced: sync_price created a placeholder.
         select from billing.products
         where products.stripe_product_id = v_plan.stripe_product_id and products.as_of = '-infinity'
             and products.name = products.stripe_product_id
     ) then
-        raise exception 'product % of price % is not here yet', v_plan.stripe_product_id, v_plan.stripe_price_id
+        raise exception 'product % of price % has not been synced yet', v_plan.stripe_product_id, v_plan.stripe_price_id
             using errcode = 'TB010', detail = v_plan.stripe_product_id,
-            hint = 'Update the product in Stripe: its event brings it here, and this event then goes on by itself.';
+            hint = 'Update the product in Stripe. Its event syncs the product, and this event is then retried automatically.';
     end if;
     return v_plan;
 end
@@ -4735,7 +4737,7 @@ declare
     v_plan_name text;
 begin
     select
-        -- The ledger has nothing of it yet, as of nearly all.
+        -- The common case: the ledger has nothing for this key yet.
         not (
             exists (
                 select from billing.credit_grants
@@ -4752,7 +4754,7 @@ begin
     end if;
     if v_change < 0 then
         v_lots := billing._lots_of_move(v_move);
-        -- What a dispute freezes is unspent all the same.
+        -- Credits that a dispute froze count as unspent.
         v_contested := array(
             select distinct lots.stripe_invoice_id from billing.credit_holds as holds
             join billing.credit_grants as lots on lots.id = holds.frozen_grant_id
@@ -4766,7 +4768,7 @@ begin
             v_move.account_id, v_move.key, -v_change, v_lots,
             case
                 when v_move.returned > 0 then (select settings.shortfall_policy from billing.settings)
-                -- Nobody has credits of time back that nothing was paid for.
+                -- Free time is not credited back with money.
                 when v_move.key ^@ 'free:' then 'clamp_and_record'
                 else 'carry'
             end,
@@ -4815,7 +4817,7 @@ begin
         update billing.credit_grants set cut = v_move.returned where credit_grants.entry_id = v_entry.id;
     end if;
     if v_move.rollover = 'cap' then
-        -- Months that began later may be here already: what they could carry over includes this one.
+        -- Months that started later may already be granted: what they carry over includes this month.
         for v_later in
             select credit_grants.effective_at from billing.credit_grants
             where credit_grants.account_id = v_move.account_id
@@ -4851,7 +4853,7 @@ begin
     if exists (
         select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
     ) then
-        -- Nothing can be taken of a closed account; what was never granted is refused by name.
+        -- Nothing can be revoked from a closed account; a grant to it is an error.
         if v_change > 0 and v_returned = 0 then
             perform billing._check_open(v_purchase.account_id);
         end if;
@@ -4863,7 +4865,7 @@ begin
         );
     elsif v_change > 0 then
         v_change := billing._give_back(v_purchase.account_id, v_purchase.business_key, v_change);
-        -- What an invoice pays for may have been paid off the customer's balance.
+        -- An invoice may have been paid from the customer's balance.
         if v_purchase.stripe_invoice_id is not null and v_purchase.price > 0 then
             v_change := billing._less_carried(v_purchase.account_id, v_purchase.business_key, v_change);
         end if;
@@ -4997,7 +4999,7 @@ begin
         ) as balances on true
         left join billing.credit_grants as lots on lots.key_space = 'stripe' and lots.idempotency_key = worth.key
     ),
-    -- Moves of nothing that the ledger has nothing of, and of what it has already, need no second look.
+    -- Skips moves that the ledger already matches, and waiting moves without a lot.
     pending as materialized (
         select * from moves
         where not (
@@ -5087,7 +5089,7 @@ declare
     v_amount bigint;
     v_number integer := 1;
 begin
-    -- A second and third lot of one key are numbered: key#2, key#3.
+    -- Further lots of one key are numbered: key#2, key#3.
     loop
         select credit_grants.amount into v_amount from billing.credit_grants
         where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = case
@@ -5241,7 +5243,7 @@ begin
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
-    -- A test clock may be past what the purchase is good for.
+    -- A test clock may be later than the expiry of the purchase.
     perform billing._settle_due(array[v_purchase.account_id], billing._time_of_account(v_purchase.account_id))
     where billing._time_of_account(v_purchase.account_id) > billing.current_time();
 end
@@ -5267,7 +5269,7 @@ begin
     loop
         select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
         if not found then
-            -- A price that nobody has reported yet may be a pack: its arrival decides. One that is known is none.
+            -- An unknown price may be a pack: the line waits for it. A known price without a pack is not one.
             update billing.invoice_lines set is_waiting = not exists (
                 select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
             )
@@ -5327,9 +5329,9 @@ CREATE TABLE billing.checkout_sessions (
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['open'::text, 'complete'::text, 'expired'::text])))
 );
 
-COMMENT ON TABLE billing.checkout_sessions IS 'Stripe Checkout Sessions that ended.';
+COMMENT ON TABLE billing.checkout_sessions IS 'Completed and expired Stripe Checkout Sessions.';
 
-COMMENT ON COLUMN billing.checkout_sessions.client_reference_id IS 'As it came; the payer may have edited it, so it links nothing by itself.';
+COMMENT ON COLUMN billing.checkout_sessions.client_reference_id IS 'As received; the payer may have edited it, so it links nothing without a signature.';
 
 CREATE FUNCTION billing._purchase_packs_of_session(session billing.checkout_sessions) RETURNS void
     LANGUAGE plpgsql
@@ -5357,7 +5359,7 @@ begin
     perform billing._check_buyer(
         v_session.stripe_checkout_session_id, v_session.stripe_customer_id, v_session.account_id
     );
-    -- Two sessions at once, or an account that no customer of the batch named.
+    -- Two sessions at the same time, or an account that no customer of the batch named.
     perform billing._lock_balance(v_session.account_id);
 
     select items.stripe_price_id into v_missing
@@ -5368,9 +5370,9 @@ begin
     order by 1
     limit 1;
     if found then
-        raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
+        raise exception 'price % of % is not in billing.credit_packs', v_missing, v_session.stripe_checkout_session_id
             using errcode = 'TB010', detail = v_missing,
-            hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
+            hint = 'Set pack_credits in the price''s metadata in Stripe. Its event adds the pack, and this event is then retried automatically.';
     end if;
 
     for v_bought in
@@ -5409,7 +5411,7 @@ begin
         if v_purchase.price < v_session.amount_total and not v_bought.is_free then
             v_purchase.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
         end if;
-        -- Of several packs the line items tell.
+        -- For several packs, see the line items.
         v_purchase.stripe_price_id :=
             case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
         v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
@@ -5458,10 +5460,10 @@ CREATE FUNCTION billing._raise_not_linked(invoice billing.invoices) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    raise exception 'customer % of invoice % is linked to no account',
+    raise exception 'customer % of invoice % is not linked to an account',
         coalesce((_raise_not_linked.invoice).stripe_customer_id, 'null'), (_raise_not_linked.invoice).stripe_invoice_id
         using errcode = 'TB011', detail = coalesce((_raise_not_linked.invoice).stripe_customer_id, ''),
-        hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
+        hint = 'Call billing.link_customer(account_id, stripe_customer_id). The event is then retried automatically.';
 end
 $$;
 
@@ -5644,7 +5646,7 @@ begin
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
             and invoice_lines.stripe_subscription_item_id is not null
             and invoice_lines.period_end > invoice_lines.period_start
-            -- Neither what is added to an invoice by hand nor usage that is billed early is a new month.
+            -- Lines added by hand and usage that is billed early do not start a new month.
             and (invoice_lines.is_proration or v_invoice.billing_reason in (
                 'subscription_create', 'subscription_cycle', 'subscription_update', 'quote_accept', 'subscription'
             ))
@@ -5669,7 +5671,7 @@ begin
         ) then
             update billing.invoice_lines
             set is_waiting = true,
-                -- What it is found by; a line need not name it.
+                -- Needed to find the line later; a line need not name its subscription.
                 stripe_subscription_id = v_subscription_id
             where invoice_lines.stripe_line_id = v_line.stripe_line_id and not invoice_lines.is_waiting;
             continue;  -- _allocate_subscription comes back to it
@@ -5677,7 +5679,7 @@ begin
             update billing.invoice_lines set is_waiting = false
             where invoice_lines.stripe_line_id = v_line.stripe_line_id;
         end if;
-        -- A trial has no paid time.
+        -- A trial is not paid time.
         continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
             and v_line.period_start < v_subscription.trial_end;
 
@@ -5695,7 +5697,7 @@ begin
         where others.stripe_subscription_id = v_subscription_id
             and others.period_end > v_line.period_start and others.period_start < v_line.period_end
             and others.stripe_line_id <> v_line.stripe_line_id;
-        -- One period of an item is paid for once, whatever a second invoice says.
+        -- Each period of an item counts once, even if a second invoice charges for it.
         continue when v_is_paid_already and not v_line.is_proration;
 
         v_anchor := billing._anchor_of_period(
@@ -5716,7 +5718,7 @@ begin
             v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
-            -- The first month is granted at once, and a line that is paid for and has no other never falls due.
+            -- The first month is granted at once, so a paid line with only one month never falls due.
             case
                 when v_gives_back then null
                 when v_is_free or billing._first_slot(v_anchor, v_line.period_start + interval '1 microsecond')
@@ -6116,11 +6118,11 @@ declare
     v_bounds text[] := regexp_match(v_seats, '^([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?$');
 begin
     if v_trial !~ '^[0-9]{1,3}$' or v_trial::integer > 730 then
-        raise exception 'metadata trial_days of % is "%", not a whole number of days up to 730', v_stripe_price_id, v_trial
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        raise exception 'metadata trial_days of % is "%", it must be a whole number of days up to 730', v_stripe_price_id, v_trial
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     elsif v_seats <> 'any' and (v_bounds is null or v_bounds[2]::bigint < v_bounds[1]::bigint) then
-        raise exception 'metadata seats of % is "%", not any, N or N-M', v_stripe_price_id, v_seats
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        raise exception 'metadata seats of % is "%", it must be any, N or N-M', v_stripe_price_id, v_seats
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     end if;
     update billing.plans
     set trial_days = coalesce(v_trial::integer, plans.trial_days),
@@ -6192,7 +6194,7 @@ begin
     select coalesce(sum(lines.amount - coalesce(lines.discount, 0)), 0) into v_listed from billing.invoice_lines as lines
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
-    -- Every month of every line, and the initial credits as one more of the line that brought them.
+    -- Every month of every line; the initial credits count as one more month of the line that granted them.
     with found as (
         select
             months.*, months.whole_credits * months.line_seconds / months.slot_seconds as credits,
@@ -6207,7 +6209,7 @@ begin
             found.stripe_line_id, found.stripe_subscription_item_id as item_id, found.moment,
             not found.is_reached as is_unused,
             case
-                -- It makes up for what was given back, and no more.
+                -- It offsets what was given back, at most.
                 when found.is_not_counted then coalesce(
                     found.credits * least(
                         -sum(found.credits) filter (where found.is_cut) over together,
@@ -6314,7 +6316,7 @@ begin
         end loop;
     end loop;
 
-    -- Of the whole as much as is whole; each part gets what its end says more than its beginning.
+    -- Rounds the running total down; each part is the difference between its end and its start.
     return query
     select
         parts.item_id, parts.moment, (floor(round(parts.so_far, 9)) - floor(round(parts.so_far - parts.gone, 9)))::bigint
@@ -6399,7 +6401,7 @@ begin
     from (
         select
             credit_notes.stripe_credit_note_id, credit_notes.noted_at,
-            -- A refund of the note's that failed returned nothing. Where no refund is named, refunds count by themselves.
+            -- A failed refund of the note returned nothing. If the note names no refund, refunds count separately.
             credit_notes.amount - case
                 when credit_notes.stripe_refund_ids = '{}' then credit_notes.amount_refunded
                 else coalesce((
@@ -6649,11 +6651,11 @@ CREATE TABLE billing.card_fingerprints (
     created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE billing.card_fingerprints IS 'Cards that Stripe saw on a customer: attached to it, or charged.';
+COMMENT ON TABLE billing.card_fingerprints IS 'Cards that Stripe saw on a customer: attached or charged.';
 
-COMMENT ON COLUMN billing.card_fingerprints.account_id IS 'The customer''s account, null while it is linked to none.';
+COMMENT ON COLUMN billing.card_fingerprints.account_id IS 'The customer''s account; null while the customer is not linked.';
 
-COMMENT ON COLUMN billing.card_fingerprints.first_seen_at IS 'By Stripe''s time, not ours: the earliest that we were told of.';
+COMMENT ON COLUMN billing.card_fingerprints.first_seen_at IS 'The earliest time that Stripe reported, not the time of our processing.';
 
 CREATE FUNCTION billing._seen_card(account_id uuid, granted_at timestamp with time zone, held_for text DEFAULT NULL::text) RETURNS billing.card_fingerprints
     LANGUAGE sql STABLE
@@ -6904,7 +6906,7 @@ begin
         perform billing._purchase_packs_of_session(v_session);
         return;
     end if;
-    -- A session that was read as paid says nothing of a capture in part.
+    -- A session that was read as paid does not report a partial capture.
     update billing.pack_purchases
     set credits = floor(pack_purchases.credits::numeric * v_received / pack_purchases.price), price = v_received
     where pack_purchases.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
@@ -6981,7 +6983,7 @@ begin
         lines.stripe_line_id, lines.account_id, lines.stripe_subscription_id, lines.stripe_subscription_item_id,
         lines.stripe_invoice_id, lines.stripe_price_id, lines.gives_back, lines.is_free, lines.is_plain,
         lines.has_returns,
-        -- terms_from: of a line that gives back, the start of the one that it credits.
+        -- terms_from: for a line that gives back, the start of the line that it credits.
         lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at,
         lines.disarmed_reason is not null and slots.slot_start > lines.period_start,
         lines.period_start, slots.slot_start, slots.slot_end,
@@ -7487,8 +7489,8 @@ declare
     v_beyond bigint;
 begin
     perform billing._lock_settled_balance(_take_back.account_id);
-    -- Of each lot first what lapsed unspent, which is requested and not taken: so much less of it would have lapsed. Then
-    -- what is free, and then the rest as far as lots can still be asked: requested, but not taken.
+    -- From each lot first the credits that expired unspent: they are requested but not taken, because that many fewer
+    -- would have expired. Then the free credits. Then the rest, up to what is still revocable: requested but not taken.
     select
         sum(lots.amount), sum(billing._spent_of_lot(lots)), sum(lots.amount - billing._revocable(lots)),
         sum(billing._open_shortfall(lots.id)), sum(billing._revoked_by_hand(lots.id)),
@@ -7507,7 +7509,7 @@ begin
         v_shortfall := v_shortfall - v_free[place];
     end loop;
     v_rest := v_shortfall;
-    -- Then what it gave less for something carried: it is carried again.
+    -- Then the credits by which this key was reduced for carried ones: they are carried again.
     select least(v_rest, carried_credits.amount) into v_uncarried from billing.carried_credits
     where carried_credits.business_key = _take_back.business_key and carried_credits.amount > 0;
     if v_uncarried > 0 then
@@ -7517,13 +7519,14 @@ begin
     end if;
     v_shortfall := least(v_rest, greatest(v_spent - (v_granted - v_asked - v_left) - v_open, 0));
     if _take_back.shortfall_policy = 'carry' then
-        -- Its price lies on the customer's balance: all is carried but what a person took back.
+        -- The money is on the customer's balance: everything is carried, except what a person revoked.
         v_shortfall := v_rest - least(v_rest, coalesce(v_by_hand, 0));
         perform billing._carry(_take_back.account_id, _take_back.business_key, -v_shortfall);
         v_rest := v_rest - v_shortfall;
         v_shortfall := 0;
     elsif v_rest > 0 then
-        -- More than lots can still be asked: time that Stripe credited back has taken it, so it was paid back twice.
+        -- More than the lots' revocable credits: they were already taken for credited time, so the money was returned
+        -- twice.
         v_beyond := greatest(v_left - (
             select coalesce(sum(revocable), 0) from unnest(v_revocable) as revocable
         ) - coalesce(v_by_hand, 0), 0);
@@ -7618,7 +7621,7 @@ CREATE TABLE billing.disputes (
     updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE billing.disputes IS 'Stripe disputes, inquiries included.';
+COMMENT ON TABLE billing.disputes IS 'Stripe disputes, including inquiries.';
 
 CREATE FUNCTION billing._tell_of_dispute(dispute billing.disputes, before text) RETURNS void
     LANGUAGE sql
@@ -7717,9 +7720,9 @@ CREATE TABLE billing.credit_terms (
     trial_end_credits text NOT NULL
 );
 
-COMMENT ON TABLE billing.credit_terms IS 'What each plan declared, and since when. Credits are granted by the terms of their own moment.';
+COMMENT ON TABLE billing.credit_terms IS 'What each plan declared, and since when. Each grant uses the terms of its own time.';
 
-COMMENT ON COLUMN billing.credit_terms.valid_from IS 'Time of the Stripe event that declared them, or of the edit by hand. The first row also holds before it.';
+COMMENT ON COLUMN billing.credit_terms.valid_from IS 'Time of the Stripe event, or of the edit in SQL. The first row is also valid before it.';
 
 CREATE FUNCTION billing._terms_at(stripe_price_id text, moment timestamp with time zone) RETURNS billing.credit_terms
     LANGUAGE plpgsql STABLE
@@ -8005,7 +8008,7 @@ CREATE FUNCTION billing._worth(stripe_subscription_ids text[], from_moment times
     AS $$
 declare
     v_free_account_ids uuid[];
-    -- Of a calendar month all claims count, also those of months of credits that have ended since.
+    -- All free claims of a calendar month count, even those of months of credits that have ended.
     v_free_from timestamptz := date_trunc('month', _worth.from_moment - interval '1 month', 'UTC');
 begin
     return query
@@ -8037,14 +8040,14 @@ begin
             slots.*,
             slots.moment > slots.slot_start as is_part,
             case
-                -- What is given back of nothing counts for nothing; it may have counted before.
+                -- A free line gives nothing back; an earlier event may have counted it.
                 when not slots.is_reached or slots.is_free then 0
                 else slots.whole_credits * slots.line_seconds
             end as credit_seconds
         from slots
         where (slots.gives_back or not slots.is_free) and not billing._is_plain(slots)
     ),
-    -- Exact as long as months are of one length: sums first, then quotients.
+    -- Exact for months of equal length: adds up first, then divides.
     by_length as (
         select
             shared.stripe_subscription_id, shared.stripe_subscription_item_id, shared.moment, shared.slot_seconds,
@@ -8088,8 +8091,8 @@ begin
         where credits.moment is not null
         group by 1, 2
     ),
-    -- A change to a plan that gives nothing for the running month makes up for what was given back, and no more: what it makes
-    -- up for is not given back, exactly.
+    -- A change to a plan with credits_on_proration=none offsets what was given back, at most. The offset part is
+    -- exactly what is not taken back.
     rounded as (
         select
             by_item.stripe_subscription_id, by_item.stripe_subscription_item_id, by_item.moment, by_item.has_credits,
@@ -8098,7 +8101,7 @@ begin
                 -by_item.given_back * least(coalesce(by_item.all_not_counted, 0) / nullif(-by_item.all_given_back, 0), 1), 0
             ), 9))::bigint - coalesce(returned.credits, 0) as credits
         from by_item
-        -- Months that never begin have nothing to lose.
+        -- Months that never start have nothing to lose.
         left join returned
             on by_item.is_reached and returned.stripe_subscription_item_id = by_item.stripe_subscription_item_id
             and returned.moment = by_item.moment
@@ -8110,14 +8113,14 @@ begin
                 together order by rounded.stripe_subscription_item_id
                 rows between unbounded preceding and 1 preceding
             ), 0) as before,
-            -- While a month waits, so does what it is below zero.
+            -- While a month waits, its negative sum waits too.
             -coalesce(sum(least(rounded.credits, 0)) filter (where rounded.is_waiting is not true) over together, 0)
                 as below_zero,
             coalesce(sum(greatest(rounded.credits, 0)) over together, 0) as above_zero
         from rounded
         window together as (partition by rounded.stripe_subscription_id, rounded.moment)
     ),
-    -- What pays for a move: the line of the item that was bought last.
+    -- The line that pays for a move: the one of the item that was bought last.
     payers as (
         select distinct on (shared.stripe_subscription_id, shared.stripe_subscription_item_id, shared.moment) shared.*
         from shared
@@ -8143,7 +8146,7 @@ begin
         join payers using (stripe_subscription_id, stripe_subscription_item_id, moment)
         where not payers.gives_back
     ),
-    -- What is given back beyond all that the subscription gets at that moment.
+    -- What is given back beyond everything that the subscription adds at that time.
     credited as (
         select distinct on (payers.stripe_subscription_id, payers.moment)
             'credited:' || payers.stripe_subscription_id || ':' || billing._moment_text(payers.moment),
@@ -8185,7 +8188,7 @@ begin
         from slots
         join billing.plans on plans.stripe_price_id = slots.stripe_price_id
         where slots.is_free and not slots.gives_back
-        -- Tiers of one purchase are one claim; a line that replaces another is another.
+        -- Tiers of one purchase are one claim; a line that replaces another is a separate claim.
         group by 1, 2, 3, 4, 5, slots.stripe_invoice_id, slots.stripe_subscription_item_id, slots.period_start
     ),
     given as (
@@ -8309,7 +8312,7 @@ CREATE FUNCTION billing.account_discrepancies(account_id uuid) RETURNS TABLE(acc
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- Nothing can be granted to a closed account, or taken of it.
+    -- Nothing can be granted to a closed account, or revoked from it.
     if exists (
         select from billing.accounts
         where accounts.id = account_discrepancies.account_id and accounts.closed_at is not null
@@ -8351,7 +8354,7 @@ begin
                 and credit_schedules.disarmed_reason is null
         ));
 
-    -- Initial credits: with a paid invoice, less what was returned of it.
+    -- Initial credits: those of a paid invoice, minus what was returned of it.
     return query
     select
         account_discrepancies.account_id,
@@ -8466,7 +8469,7 @@ CREATE FUNCTION billing.account_emails(account_ids uuid[]) RETURNS TABLE(account
     where accounts.id = any (account_emails.account_ids)
 $$;
 
-COMMENT ON FUNCTION billing.account_emails(account_ids uuid[]) IS 'The e-mail addresses of accounts'' owners; null where the owner is gone.';
+COMMENT ON FUNCTION billing.account_emails(account_ids uuid[]) IS 'The e-mail addresses of accounts'' owners; null if the owner was deleted.';
 
 CREATE FUNCTION billing.account_entitlements(account_id uuid) RETURNS TABLE(feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
@@ -8493,7 +8496,7 @@ CREATE FUNCTION billing.account_entitlements(account_id uuid) RETURNS TABLE(feat
         )
 $$;
 
-COMMENT ON FUNCTION billing.account_entitlements(account_id uuid) IS 'What an account may use; of another''s account nothing, unless row level security does not hold the caller back.';
+COMMENT ON FUNCTION billing.account_entitlements(account_id uuid) IS 'The features that an account may use. Empty for another user''s account, unless the caller bypasses row level security.';
 
 CREATE FUNCTION billing.account_ledger_discrepancies(account_id uuid) RETURNS TABLE(invariant text, detail text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -8754,15 +8757,15 @@ declare
 begin
     if v_as_of > billing.current_time() then
         raise exception 'as_of must not be in the future: %', v_as_of
-            using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is granted.';
+            using errcode = 'TB022', hint = 'Leave as_of out to grant what is due now.';
     end if;
     accounts := 0;
     slots_granted := 0;
     credits_granted := 0;
     loop
         v_limit := greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0);
-        -- First whom to grant to, then their locks: in one statement that would be a join, which reads all balances. Some
-        -- more than are wanted, because accounts that somebody else has locked are left to them, or to the next call.
+        -- First the accounts, then their locks: one statement would be a join that reads all balances. Selects some
+        -- more than needed, because accounts that another transaction has locked are skipped.
         select array_agg(distinct due.account_id) into v_account_ids from (
             select credit_schedules.account_id from billing.credit_schedules
             where credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null
@@ -8779,7 +8782,7 @@ begin
             for update skip locked
         ) as locked;
         exit when v_account_ids is null;
-        -- What is due otherwise comes first: lots expire before this month's open.
+        -- Other due changes first: lots expire before this month's lots open.
         if v_unsettled_ids is not null then
             perform billing._settle_due(v_unsettled_ids, v_as_of);
         end if;
@@ -8793,14 +8796,14 @@ begin
         accounts := accounts + cardinality(v_account_ids) - coalesce(cardinality(v_granted.full_account_ids), 0);
         slots_granted := slots_granted + v_granted.slots_granted;
         credits_granted := credits_granted + v_granted.credits_granted;
-        -- Only such are left as have no room for more.
+        -- Only accounts without room for more are left.
         exit when cardinality(v_granted.full_account_ids) = cardinality(v_account_ids);
     end loop;
     return next;
 end
 $$;
 
-COMMENT ON FUNCTION billing.allocate_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Grants every month of credits that has begun by as_of (null: now) of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
+COMMENT ON FUNCTION billing.allocate_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Grants every month of credits that has started by as_of (null: now), for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
 
 CREATE FUNCTION billing.allocate_postponed() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8823,7 +8826,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.allocate_postponed() IS 'Grants the months that a batch of events has made due: before it ends the transaction that lock_stripe_events began with postpone_months.';
+COMMENT ON FUNCTION billing.allocate_postponed() IS 'Grants the months that a batch of events made due. Call it before committing a transaction that started with lock_stripe_events and postpone_months.';
 
 CREATE FUNCTION billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8961,7 +8964,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.check_account(account_id uuid) IS 'What ledger_discrepancies and entitlement_discrepancies say of one account. Empty when all is well.';
+COMMENT ON FUNCTION billing.check_account(account_id uuid) IS 'Rows of ledger_discrepancies and entitlement_discrepancies for one account. Empty when all is well.';
 
 CREATE FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8999,7 +9002,7 @@ CREATE FUNCTION billing.claim_stripe_account(stripe_account_id text) RETURNS tex
     returning settings.stripe_account_id
 $$;
 
-COMMENT ON FUNCTION billing.claim_stripe_account(stripe_account_id text) IS 'Notes the Stripe account unless one is noted already; the one that is.';
+COMMENT ON FUNCTION billing.claim_stripe_account(stripe_account_id text) IS 'Sets the Stripe account if none is set. Returns the account that is set.';
 
 CREATE TABLE billing.accounts (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -9017,7 +9020,7 @@ CREATE TABLE billing.accounts (
 
 COMMENT ON TABLE billing.accounts IS 'What has a balance: a person or a team.';
 
-COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused (TB003); frozen_reason says why, to administrators.';
+COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused (TB003); administrators read the reason in frozen_reason.';
 
 CREATE FUNCTION billing.close_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9049,7 +9052,7 @@ begin
         and credit_grants.entry_id is null and credit_grants.closed_at is null;
 
     v_balance := billing._lock_settled_balance(close_account.account_id);
-    -- A second closing is another movement: numbered by what came before it.
+    -- Each further closing is a new movement: its key has a number.
     v_key := 'closing:' || coalesce((
         select max(credit_entries.id) from billing.credit_entries
         where credit_entries.account_id = close_account.account_id
@@ -9093,7 +9096,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.close_account(account_id uuid, reason text, actor text) IS 'Closes an account: holds released, what is left forfeited, what is owed written off. Nothing moves until it is opened again.';
+COMMENT ON FUNCTION billing.close_account(account_id uuid, reason text, actor text) IS 'Closes an account: releases holds, forfeits the balance, writes off debt. Nothing moves until it is reopened.';
 
 CREATE FUNCTION billing.confirm_payment_link(stripe_payment_link_id text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -9162,7 +9165,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.delete_price(stripe_price_id text, as_of timestamp with time zone) IS 'A price was deleted in Stripe: off sale for good, known for what was bought. applied, or stale when it was before.';
+COMMENT ON FUNCTION billing.delete_price(stripe_price_id text, as_of timestamp with time zone) IS 'A price was deleted in Stripe: takes it off sale permanently and keeps its row for earlier purchases. Returns applied, or stale if it was deleted before.';
 
 CREATE FUNCTION billing.delete_product(stripe_product_id text, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9182,7 +9185,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.delete_product(stripe_product_id text, as_of timestamp with time zone) IS 'A product was deleted in Stripe: off sale for good, with its prices. applied, or stale when it was before.';
+COMMENT ON FUNCTION billing.delete_product(stripe_product_id text, as_of timestamp with time zone) IS 'A product was deleted in Stripe: takes it and its prices off sale permanently. Returns applied, or stale if it was deleted before.';
 
 CREATE FUNCTION billing.discard_checkout_key(idempotency_key text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9223,7 +9226,7 @@ declare
 begin
     perform billing._check_reason(dismiss_customer.reason, dismiss_customer.actor);
     perform billing._check_customer_id(dismiss_customer.stripe_customer_id);
-    -- An event that is being set aside meanwhile is either seen below, or sees the dismissal.
+    -- An event that is being parked concurrently is either seen below, or sees the dismissal.
     perform billing._lock_arrival(dismiss_customer.stripe_customer_id);
     insert into billing.customers (stripe_customer_id, livemode)
     values (dismiss_customer.stripe_customer_id, billing.is_livemode())
@@ -9233,7 +9236,7 @@ begin
     for no key update;
     if v_customer.account_id is not null then
         raise exception 'customer % is linked to account %', v_customer.stripe_customer_id, v_customer.account_id
-            using errcode = 'TB018', hint = 'Only a customer of no account can be dismissed; its events grant to its account.';
+            using errcode = 'TB018', hint = 'Only a customer without an account can be dismissed.';
     end if;
 
     update billing.customers
@@ -9253,7 +9256,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.dismiss_customer(stripe_customer_id text, reason text, actor text) IS 'Says that a Stripe customer is none of this installation''s: what waits for its link is ignored, now and later. Returns how many events were. Linking it ends that.';
+COMMENT ON FUNCTION billing.dismiss_customer(stripe_customer_id text, reason text, actor text) IS 'Marks a Stripe customer as not belonging to this installation: events that wait for its link are ignored, now and later. Returns how many events were ignored. Linking the customer ends this.';
 
 CREATE FUNCTION billing.dismiss_stripe_event(event_id text, reason text, actor text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9268,7 +9271,7 @@ begin
     for update;
     if not found then
         raise exception 'there is no event %', coalesce(dismiss_stripe_event.event_id, 'null')
-            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
+            using errcode = 'TB014', hint = 'List events with `till events list`.';
     elsif v_status not in ('dead', 'parked') then
         return v_status;
     end if;
@@ -9280,7 +9283,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.dismiss_stripe_event(event_id text, reason text, actor text) IS 'Ignores a dead or parked event for good; any other is left alone. Returns the status.';
+COMMENT ON FUNCTION billing.dismiss_stripe_event(event_id text, reason text, actor text) IS 'Ignores a dead or parked event permanently; any other event is left unchanged. Returns the status.';
 
 CREATE FUNCTION billing.enqueue_deleted_users() RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -9396,7 +9399,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.ensure_account(user_id uuid) IS 'The personal account of a user, made if there is none.';
+COMMENT ON FUNCTION billing.ensure_account(user_id uuid) IS 'The personal account of a user, created if it does not exist.';
 
 CREATE FUNCTION billing.expire_due_credits(as_of timestamp with time zone DEFAULT NULL::timestamp with time zone, accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9491,7 +9494,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer) IS 'Accounts by what a person types: an id of ours or of Stripe''s, an e-mail address, or a part of one.';
+COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer) IS 'Finds accounts by an id of ours or of Stripe''s, an e-mail address, or a part of one.';
 
 CREATE FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9570,7 +9573,7 @@ CREATE FUNCTION billing.has_feature(feature text) RETURNS boolean
     )
 $$;
 
-COMMENT ON FUNCTION billing.has_feature(feature text) IS 'True when one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
+COMMENT ON FUNCTION billing.has_feature(feature text) IS 'True if one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
 
 CREATE FUNCTION billing.has_feature(feature text, account_id uuid) RETURNS boolean
     LANGUAGE sql STABLE
@@ -9582,7 +9585,7 @@ CREATE FUNCTION billing.has_feature(feature text, account_id uuid) RETURNS boole
     )
 $$;
 
-COMMENT ON FUNCTION billing.has_feature(feature text, account_id uuid) IS 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
+COMMENT ON FUNCTION billing.has_feature(feature text, account_id uuid) IS 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
 
 CREATE FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9669,7 +9672,7 @@ CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, mea
     order by attribute.attnum
 $$;
 
-COMMENT ON FUNCTION billing.installation() IS 'The settings of this installation, and what each means.';
+COMMENT ON FUNCTION billing.installation() IS 'The settings of this installation, with their descriptions.';
 
 CREATE FUNCTION billing.is_livemode() RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -9678,7 +9681,7 @@ CREATE FUNCTION billing.is_livemode() RETURNS boolean
     select settings.livemode from billing.settings
 $$;
 
-COMMENT ON FUNCTION billing.is_livemode() IS 'True when this installation expects real money.';
+COMMENT ON FUNCTION billing.is_livemode() IS 'True if this installation is in live mode.';
 
 CREATE FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) RETURNS TABLE(action text, is_due boolean, reason text, stripe_subscription_id text, amount bigint, currency text)
     LANGUAGE sql STABLE
@@ -9831,18 +9834,18 @@ begin
     );
     if v_customer.account_id is not null then
         return;
-    -- A deleted one is linked for what it paid before; it takes nobody's place.
+    -- A deleted customer is linked for its earlier payments; it does not count as the account's customer.
     elsif v_customer.deleted_at is null
         and billing._customer_of(link_customer.account_id, v_customer.livemode) is not null then
-        raise exception 'account % has a customer already', link_customer.account_id
+        raise exception 'account % already has a customer', link_customer.account_id
             using errcode = 'TB018',
-            hint = 'Use the customer that billing.customers names for this account, or billing.merge_customer(stripe_customer_id, duplicate_of) when both are the same person.';
+            hint = 'Use the account''s customer in billing.customers. If both are the same person, call billing.merge_customer(stripe_customer_id, duplicate_of).';
     end if;
     perform billing._adopt_customer(link_customer.stripe_customer_id, link_customer.account_id);
 end
 $$;
 
-COMMENT ON FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean) IS 'Binds a Stripe customer to an account, once and for ever; events that waited for it go on. Call it from the server that made the customer.';
+COMMENT ON FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean) IS 'Links a Stripe customer to an account, once and permanently; events that waited for it are retried. Call it from the server that created the customer.';
 
 CREATE FUNCTION billing.lock_stripe_events(event_ids text[], stripe_customer_ids text[], postpone_months boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9911,29 +9914,30 @@ begin
     perform billing._check_customer_id(merge_customer.stripe_customer_id);
     perform billing._check_customer_id(merge_customer.duplicate_of);
     if merge_customer.stripe_customer_id = merge_customer.duplicate_of then
-        raise exception 'customer % is no duplicate of itself', merge_customer.duplicate_of
-            using errcode = 'TB033', hint = 'Name the customer that the account keeps as duplicate_of.';
+        raise exception 'customer % cannot be merged into itself', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Pass the customer that the account keeps as duplicate_of.';
     end if;
 
     select * into v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
     if v_kept.account_id is null then
-        raise exception 'customer % is linked to no account', merge_customer.duplicate_of
-            using errcode = 'TB033', hint = 'Link it first, with billing.link_customer(account_id, stripe_customer_id).';
+        raise exception 'customer % is not linked to an account', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Link it first with billing.link_customer(account_id, stripe_customer_id).';
     end if;
-    -- An account once set stays; the rest of the row is read again under the lock that all links of the account take.
+    -- An account never changes once it is set. The rest of the row is read again under the lock that all links of the
+    -- account take.
     perform billing._lock_balance(v_kept.account_id);
     select * into strict v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
     v_duplicate := billing._lock_customer(merge_customer.stripe_customer_id, v_kept.account_id, v_kept.livemode);
     if v_duplicate.duplicate_of = v_kept.stripe_customer_id then
         return;
     elsif v_kept.duplicate_of is not null then
-        raise exception 'customer % is a duplicate of % itself', v_kept.stripe_customer_id, v_kept.duplicate_of
+        raise exception 'customer % is itself a duplicate of %', v_kept.stripe_customer_id, v_kept.duplicate_of
             using errcode = 'TB033', hint = pg_catalog.format('Merge into %s.', v_kept.duplicate_of);
     elsif v_kept.deleted_at is not null then
         raise exception 'customer % is deleted in Stripe', v_kept.stripe_customer_id
-            using errcode = 'TB033', hint = 'Link the other one to the account instead, with billing.link_customer.';
+            using errcode = 'TB033', hint = 'Link the other customer to the account with billing.link_customer.';
     elsif v_kept.livemode <> v_duplicate.livemode then
-        raise exception 'customers % and % are of different modes', v_duplicate.stripe_customer_id, v_kept.stripe_customer_id
+        raise exception 'one of the customers % and % is in test mode, the other in live mode', v_duplicate.stripe_customer_id, v_kept.stripe_customer_id
             using errcode = 'TB033', hint = 'An account has one customer in test mode and one in live mode.';
     end if;
 
@@ -9945,7 +9949,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.merge_customer(stripe_customer_id text, duplicate_of text) IS 'Says that a Stripe customer is another of the same person: what it pays is the account''s too, and events that waited for it go on. Call it from the server that knows the person.';
+COMMENT ON FUNCTION billing.merge_customer(stripe_customer_id text, duplicate_of text) IS 'Marks a Stripe customer as a duplicate of the same person: its payments belong to the account too, and events that waited for it are retried. Call it from the server that knows the person.';
 
 CREATE FUNCTION billing.my_account_ids() RETURNS SETOF uuid
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 2
@@ -9968,7 +9972,7 @@ CREATE FUNCTION billing.my_managed_account_ids() RETURNS SETOF uuid
     where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin')
 $$;
 
-COMMENT ON FUNCTION billing.my_managed_account_ids() IS 'The accounts of the signed-in user that they own or administer: whose invoices, payments and e-mail address they see.';
+COMMENT ON FUNCTION billing.my_managed_account_ids() IS 'The accounts that the signed-in user owns or administers: those whose invoices, payments and e-mail address they may read.';
 
 CREATE FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[] DEFAULT '{}'::text[]) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER
@@ -10057,14 +10061,14 @@ begin
     if not exists (select from billing.accounts where accounts.id = payment_reference.account_id) then
         perform billing._raise_no_account(payment_reference.account_id);
     elsif v_expires_in not between interval '1 minute' and interval '1 year' then
-        raise exception 'a payment reference is good for a minute to a year'
-            using errcode = 'TB060', hint = 'Leave expires_in out for billing.settings.payment_reference_lifetime.';
+        raise exception 'expires_in must be from one minute to one year'
+            using errcode = 'TB060', hint = 'Leave expires_in out to use billing.settings.payment_reference_lifetime.';
     end if;
     return billing._sign_reference(payment_reference.account_id, billing.is_livemode(), now() + v_expires_in);
 end
 $$;
 
-COMMENT ON FUNCTION billing.payment_reference(account_id uuid, expires_in interval) IS 'A client_reference_id that links whoever pays through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
+COMMENT ON FUNCTION billing.payment_reference(account_id uuid, expires_in interval) IS 'A client_reference_id that assigns a payment through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
 
 CREATE FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean DEFAULT false, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10310,7 +10314,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.prove_accounts(accounts_max integer, milliseconds_max integer) IS 'Checks the next accounts of the running proof, notes what is off and has administrators notified of it, once.';
+COMMENT ON FUNCTION billing.prove_accounts(accounts_max integer, milliseconds_max integer) IS 'Checks the next accounts, stores discrepancies and notifies administrators of each once.';
 
 CREATE FUNCTION billing.prune_events(rows_max integer) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10355,7 +10359,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.prune_events(rows_max integer) IS 'Deletes the bodies of about rows_max events that are older than settings.keep_events_days, and as many archived messages. Less than rows_max when nothing is left.';
+COMMENT ON FUNCTION billing.prune_events(rows_max integer) IS 'Deletes the bodies of about rows_max events that are older than settings.keep_events_days, and as many archived messages. Returns less than rows_max when nothing is left.';
 
 CREATE FUNCTION billing.prune_notifications(rows_max integer) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER
@@ -10481,7 +10485,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.receive_stripe_event(event_id text, type text, api_version text, created bigint, livemode boolean, payload text) IS 'Stores a signed event and queues it: queued, duplicate or ignored. created is in Unix seconds.';
+COMMENT ON FUNCTION billing.receive_stripe_event(event_id text, type text, api_version text, created bigint, livemode boolean, payload text) IS 'Stores a signed event and queues it. Returns queued, duplicate or ignored. created is in Unix seconds.';
 
 CREATE FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
     LANGUAGE sql SECURITY DEFINER
@@ -10494,7 +10498,7 @@ CREATE FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, c
     )
 $$;
 
-COMMENT ON FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) IS 'Stripe saw a card on a customer: applied, or stale where it was known to have seen it by then.';
+COMMENT ON FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) IS 'Stripe saw a card on a customer. Returns applied, or stale if an earlier sighting is known.';
 
 CREATE FUNCTION billing.record_fraud_warning(stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, fraud_type text, actionable boolean, warned_at timestamp with time zone, stripe_customer_id text, risk_level text, risk_score integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10525,7 +10529,7 @@ begin
     update billing.fraud_warnings
     set actionable = record_fraud_warning.actionable, as_of = record_fraud_warning.as_of, updated_at = now()
     where fraud_warnings.stripe_early_fraud_warning_id = record_fraud_warning.stripe_early_fraud_warning_id
-        -- Once a charge is disputed or refunded its warning stays so.
+        -- A warning whose charge was disputed or refunded stays not actionable.
         and fraud_warnings.actionable and not record_fraud_warning.actionable;
     return case when found then 'applied' else 'stale' end;
 end
@@ -10558,7 +10562,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.record_saved_card(stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text, card_exp_month integer, card_exp_year integer, as_of timestamp with time zone) IS 'A card was saved, changed or detached: applied, or stale.';
+COMMENT ON FUNCTION billing.record_saved_card(stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text, card_exp_month integer, card_exp_year integer, as_of timestamp with time zone) IS 'Records a saved, changed or detached card. Returns applied or stale.';
 
 CREATE FUNCTION billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text) RETURNS billing.fraud_actions
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10694,13 +10698,13 @@ begin
     v_reinstatement := billing._reinstate(
         v_revocation, v_amount, 'caller', reinstate_grant.idempotency_key, reinstate_grant.reason, reinstate_grant.actor
     );
-    -- What was returned or disputed meanwhile is taken or frozen of it.
+    -- Credits whose money was refunded or disputed meanwhile are revoked or frozen again.
     perform billing._apply_returns_of_lot(v_revocation.grant_id);
     return v_reinstatement;
 end
 $$;
 
-COMMENT ON FUNCTION billing.reinstate_grant(revocation_id bigint, amount numeric, idempotency_key text, reason text, actor text) IS 'Gives back what a revocation took, all that is left (amount null) or part; once for each idempotency key.';
+COMMENT ON FUNCTION billing.reinstate_grant(revocation_id bigint, amount numeric, idempotency_key text, reason text, actor text) IS 'Restores what a revocation took: all that is left (amount null) or a part. Once for each idempotency key.';
 
 CREATE FUNCTION billing.release_hold(hold_id uuid, idempotency_key text) RETURNS billing.credit_holds
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10764,7 +10768,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Opens a closed account again, with nothing in it but the months of credits that it has paid for and that fell due meanwhile.';
+COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Reopens a closed account with a balance of 0, plus the paid months of credits that fell due meanwhile.';
 
 CREATE FUNCTION billing.replace_payment_link(stripe_payment_link_id text, name text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10810,7 +10814,7 @@ begin
         order by stripe_events.received_at
     );
     if v_event_ids <> '{}' then
-        -- A new message counts its reads from the start.
+        -- A new message counts its reads from zero.
         update billing.stripe_events set excused_attempts = 0
         where stripe_events.stripe_event_id = any (v_event_ids) and stripe_events.excused_attempts > 0;
         perform pgmq.send_batch(
@@ -10821,7 +10825,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.requeue_stripe_events() IS 'Queues again what is queued and has no message, as after a restore that left the queue out. How many.';
+COMMENT ON FUNCTION billing.requeue_stripe_events() IS 'Requeues queued events without a message, as after a restore that left the queue out. Returns how many.';
 
 CREATE FUNCTION billing.resolve_fraud_warning(stripe_early_fraud_warning_id text, decision text, notes text, actor text) RETURNS billing.fraud_warnings
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10925,12 +10929,12 @@ begin
 
     if not found then
         raise exception 'there is no event %', retry_stripe_event.event_id
-            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
+            using errcode = 'TB014', hint = 'List events with `till events list`.';
     elsif v_status not in ('dead', 'parked', 'ignored') or not v_is_ours then
         return v_status;
     elsif not v_has_body then
         raise exception 'the body of event % was deleted after settings.keep_events_days', retry_stripe_event.event_id
-            using errcode = 'TB056', hint = 'Grant by hand what it paid for, with `till credits grant`.';
+            using errcode = 'TB056', hint = 'Grant the paid credits with `till credits grant`.';
     end if;
 
     update billing.stripe_events
@@ -10941,7 +10945,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.retry_stripe_event(event_id text) IS 'Sends a dead, parked or ignored event to the queue again; any other is left alone. Returns the status.';
+COMMENT ON FUNCTION billing.retry_stripe_event(event_id text) IS 'Requeues a dead, parked or ignored event and leaves any other unchanged. Returns the status.';
 
 CREATE FUNCTION billing.review_held_credits(id bigint, decision text, reason text, actor text) RETURNS billing.held_credits
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10953,23 +10957,23 @@ declare
 begin
     perform billing._check_reason(review_held_credits.reason, review_held_credits.actor);
     if v_status is null then
-        raise exception 'decision % is not known', coalesce(review_held_credits.decision, 'null')
+        raise exception 'unknown decision: %', coalesce(review_held_credits.decision, 'null')
             using errcode = 'TB034', hint = 'Use approve or refuse.';
     end if;
     select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
     if found then
-        -- Read again under the lock that whatever holds or gives credits takes.
+        -- Read again under the lock that every function takes that holds or grants credits.
         perform billing._lock_balance(v_held.account_id);
         select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
     end if;
     if not found then
-        raise exception 'no credits are held under %', coalesce(review_held_credits.id::text, 'null')
-            using errcode = 'TB035', hint = 'List what is held with `till credits review list`.';
+        raise exception 'there are no credits under review with the id %', coalesce(review_held_credits.id::text, 'null')
+            using errcode = 'TB035', hint = 'List credits under review with `till credits review list`.';
     elsif v_held.reviewed_at is not null and v_held.status = v_status then
         return v_held;
     elsif v_held.reviewed_at is not null then
-        raise exception 'held credits % were % by %', v_held.id, v_held.status, v_held.reviewed_by
-            using errcode = 'TB036', hint = 'What was decided stays: grant credits, or revoke them, by hand.';
+        raise exception 'the review % was already decided: % by %', v_held.id, v_held.status, v_held.reviewed_by
+            using errcode = 'TB036', hint = 'A decision is final. Grant or revoke credits with `till credits grant` or `till credits revoke`.';
     elsif v_status = 'approved' then
         perform billing._check_open(v_held.account_id);
         perform billing._give_held(v_held, review_held_credits.actor);
@@ -10988,7 +10992,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.review_held_credits(id bigint, decision text, reason text, actor text) IS 'Approves or refuses credits that are held (decision: approve or refuse), once; the same decision again changes nothing. What was refused by the policy alone can still be approved.';
+COMMENT ON FUNCTION billing.review_held_credits(id bigint, decision text, reason text, actor text) IS 'Approves or refuses credits under review (decision: approve or refuse), once; repeating the same decision changes nothing. Credits that only the policy refused can still be approved.';
 
 CREATE FUNCTION billing.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text DEFAULT 'clamp_and_record'::text) RETURNS billing.credit_revocations
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11264,7 +11268,7 @@ CREATE FUNCTION billing.settle_email_change(stripe_customer_id text, new_email t
         and customer_email_changes.settled_at is null
 $$;
 
-COMMENT ON FUNCTION billing.settle_email_change(stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) IS 'A customer has its new address in Stripe, or is left as it is, or is to be tried again later.';
+COMMENT ON FUNCTION billing.settle_email_change(stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) IS 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried.';
 
 CREATE FUNCTION billing.settle_fraud_action(id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11390,7 +11394,7 @@ begin
         perform billing._lock_arrival(v_stripe_id);
     end loop;
 
-    -- Somebody else may have settled it meanwhile: an event that was applied stays applied.
+    -- Another worker may have ended it meanwhile: an applied event stays applied.
     update billing.stripe_events
     set status = case
             when outcome.status in ('parked', 'dead')
@@ -11438,7 +11442,7 @@ declare
     v_repaid bigint;
     v_kept_back bigint;
 begin
-    -- Holds that are due give back, debt takes its part in the order of spending, then lots that are due expire.
+    -- Due holds are released, debt takes its part in the order of spending, then due lots expire.
     with given_back as (
         select pins.grant_id, sum(pins.amount) as amount from billing.credit_holds as holds
         join billing.credit_hold_lots as pins on pins.hold_id = holds.id
@@ -11491,7 +11495,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.settled_balance(balance billing.credit_balances) IS 'What an account has available once what is due is swept.';
+COMMENT ON FUNCTION billing.settled_balance(balance billing.credit_balances) IS 'An account''s balance with everything that is due released, opened and expired.';
 
 CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11655,7 +11659,7 @@ CREATE FUNCTION billing.stripe_account() RETURNS TABLE(stripe_account_id text, l
     from billing.settings
 $$;
 
-COMMENT ON FUNCTION billing.stripe_account() IS 'What a Stripe key must fit: account, mode, and an event that its account has.';
+COMMENT ON FUNCTION billing.stripe_account() IS 'What a Stripe key must match: account, mode, and an event of the account.';
 
 CREATE FUNCTION billing.sync_checkout_session(stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text, payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_payment_link_id text, currency text, amount_total bigint, opened_at timestamp with time zone, lines jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11688,7 +11692,7 @@ begin
         sync_checkout_session.as_of
     )
     on conflict on constraint checkout_sessions_pkey do update
-    -- Completing a session may make its customer.
+    -- Completing a session may create its customer.
     set stripe_customer_id = coalesce(held.stripe_customer_id, excluded.stripe_customer_id),
         account_id = coalesce(held.account_id, excluded.account_id),
         status = excluded.status,
@@ -11697,12 +11701,12 @@ begin
         stripe_invoice_id = coalesce(excluded.stripe_invoice_id, held.stripe_invoice_id),
         stripe_payment_intent_id = coalesce(excluded.stripe_payment_intent_id, held.stripe_payment_intent_id),
         amount_total = coalesce(excluded.amount_total, held.amount_total),
-        -- The earliest that was told, whichever event came first.
+        -- The earliest reported time, whichever event came first.
         completed_at = least(held.completed_at, excluded.completed_at),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- A session only moves forward: it ends once, and is paid once. Opened without anything to pay, it may still come to
-    -- be paid; paid, it never comes to be free.
+    -- A session only moves forward: it ends once and is paid once. A session with nothing to pay may still become paid;
+    -- a paid one stays paid.
     where (held.status = 'open' or held.status = excluded.status)
         and (held.payment_status = 'unpaid' or held.payment_status = excluded.payment_status or held.status = 'open')
     returning * into v_session;
@@ -11749,7 +11753,7 @@ begin
     on conflict on constraint credit_notes_pkey do update
     set status = excluded.status,
         amount_refunded = greatest(held.amount_refunded, excluded.amount_refunded),
-        -- Refunds only ever join it.
+        -- Refunds are only ever added.
         stripe_refund_ids = array(
             select refund_id from unnest(held.stripe_refund_ids || excluded.stripe_refund_ids) as refund_id
             group by refund_id order by refund_id
@@ -11795,14 +11799,14 @@ begin
         deleted_at = least(held.deleted_at, excluded.deleted_at),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- Deletion is the last thing that happens to a customer, also within one second, and happened when it was first told.
+    -- Deletion is final, also within one second, and its time is that of the earliest report.
     where held.as_of < excluded.as_of or excluded.deleted_at < coalesce(held.deleted_at, 'infinity');
 
     if not found then
         select * into strict v_held from billing.customers
         where customers.stripe_customer_id = sync_customer.stripe_customer_id;
         return case
-            when sync_customer.is_deleted then 'stale'  -- it is deleted here too
+            when sync_customer.is_deleted then 'stale'  -- it is already deleted
             else billing._refused(v_held.as_of, sync_customer.as_of)
         end;
     elsif sync_customer.is_deleted then
@@ -11812,7 +11816,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.sync_customer(stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamp with time zone) IS 'A Stripe customer as of a moment: applied, stale or refetch.';
+COMMENT ON FUNCTION billing.sync_customer(stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamp with time zone) IS 'Stores the state of a Stripe customer at a point in time. Returns applied, stale or refetch.';
 
 CREATE FUNCTION billing.sync_dispute(stripe_dispute_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, status text, currency text, amount bigint, reason text, evidence_due_at timestamp with time zone, disputed_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11823,8 +11827,8 @@ declare
     v_dispute billing.disputes;
 begin
     if billing._dispute_rank(sync_dispute.status) is null then
-        raise exception 'dispute % is %, which is no status that is known', sync_dispute.stripe_dispute_id, sync_dispute.status
-            using errcode = 'TB071', hint = 'Update Tillbase, then retry the event.';
+        raise exception 'dispute % has the unknown status %', sync_dispute.stripe_dispute_id, sync_dispute.status
+            using errcode = 'TB071', hint = 'Upgrade Tillbase, then retry the event.';
     end if;
     perform billing._lock_arrival(sync_dispute.stripe_dispute_id);
     select disputes.status into v_before from billing.disputes
@@ -11875,7 +11879,7 @@ begin
     values (
         sync_invoice.stripe_invoice_id, sync_invoice.stripe_customer_id,
         billing._account_of_customer(sync_invoice.stripe_customer_id, sync_invoice.livemode),
-        -- An invoice may name no subscription whose line is of one.
+        -- An invoice may name no subscription although its line belongs to one.
         coalesce(sync_invoice.stripe_subscription_id, sync_invoice.lines -> 0 ->> 'stripe_subscription_id'),
         sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
         sync_invoice.collection_method, sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
@@ -11896,7 +11900,7 @@ begin
         paid_at = excluded.paid_at,
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- An invoice only moves forward, so its own facts tell which of two states is later, also within one second.
+    -- An invoice only moves forward, so its own fields tell which of two states is newer, also within one second.
     where (billing._invoice_rank(held.status), held.attempt_count, held.as_of)
         <= (billing._invoice_rank(excluded.status), excluded.attempt_count, excluded.as_of)
     returning * into v_invoice;
@@ -11908,7 +11912,7 @@ begin
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        -- Packs are lines of no subscription item.
+        -- Packs are lines without a subscription item.
         if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
             perform billing._purchase_packs_of_invoice(v_invoice);
         end if;
@@ -11942,7 +11946,7 @@ begin
         perform billing._apply_returns_of_payment(
             sync_invoice_payment.stripe_payment_intent_id, sync_invoice_payment.stripe_charge_id
         );
-        -- A warning that came before: now it is known which subscription its charge paid for.
+        -- A warning that arrived earlier: the subscription that its charge paid for is known now.
         perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
         where fraud_warnings.status = 'open' and (
             fraud_warnings.stripe_payment_intent_id = sync_invoice_payment.stripe_payment_intent_id
@@ -11995,14 +11999,14 @@ begin
         where payments.stripe_charge_id = sync_payment.stripe_charge_id;
         return billing._refused(v_as_of, sync_payment.as_of);
     end if;
-    -- A card that was declined is nobody's: whoever stole its number may have tried it.
+    -- A declined card proves nothing about its owner: somebody may have tried a stolen number.
     if v_payment.card_fingerprint is not null and v_payment.stripe_customer_id is not null
         and v_payment.status <> 'failed' then
         perform billing._record_card(
             v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
         );
     end if;
-    -- What was recorded of it before it was known here may have named either of its ids.
+    -- Refunds and disputes that were recorded before the charge may have named either of its ids.
     if v_payment.amount_refunded > 0 or v_payment.is_disputed or exists (
         select from billing.refunds
         where refunds.stripe_charge_id = v_payment.stripe_charge_id
@@ -12106,7 +12110,7 @@ begin
     insert into billing.products (stripe_product_id, livemode, name)
     values (sync_price.stripe_product_id, sync_price.livemode, sync_price.stripe_product_id)
     on conflict do nothing;
-    -- What the product declares is read below: an update of it must be seen, or wait.
+    -- The product's declaration is read below: this lock makes a concurrent update of it visible, or makes it wait.
     perform from billing.products where products.stripe_product_id = sync_price.stripe_product_id for no key update;
 
     if sync_price.type = 'one_time' then
@@ -12150,7 +12154,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, has_custom_amount boolean, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) IS 'A Stripe price as of a moment, a plan or a credit pack here: applied, stale or refetch.';
+COMMENT ON FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, has_custom_amount boolean, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) IS 'Stores the state of a Stripe price at a point in time, as a plan or a credit pack. Returns applied, stale or refetch.';
 
 CREATE FUNCTION billing.sync_product(stripe_product_id text, livemode boolean, name text, description text, active boolean, metadata jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12196,7 +12200,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.sync_product(stripe_product_id text, livemode boolean, name text, description text, active boolean, metadata jsonb, as_of timestamp with time zone) IS 'A Stripe product as of a moment: applied, stale or refetch.';
+COMMENT ON FUNCTION billing.sync_product(stripe_product_id text, livemode boolean, name text, description text, active boolean, metadata jsonb, as_of timestamp with time zone) IS 'Stores the state of a Stripe product at a point in time. Returns applied, stale or refetch.';
 
 CREATE FUNCTION billing.sync_refund(stripe_refund_id text, stripe_charge_id text, stripe_payment_intent_id text, status text, currency text, amount bigint, reason text, failure_reason text, refunded_at timestamp with time zone, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12266,7 +12270,7 @@ begin
         sync_review.livemode, sync_review.is_open, sync_review.reason, sync_review.closed_reason,
         sync_review.opened_at, sync_review.as_of
     )
-    -- Closed, it stays so.
+    -- A closed review stays closed.
     on conflict on constraint reviews_pkey do update
     set is_open = excluded.is_open, reason = excluded.reason, closed_reason = excluded.closed_reason,
         account_id = coalesce(held.account_id, excluded.account_id), as_of = excluded.as_of, updated_at = now()
@@ -12380,7 +12384,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, stripe_test_clock_id text, items jsonb, as_of timestamp with time zone, is_fetched boolean) IS 'A Stripe subscription as of a moment: applied, stale or refetch.';
+COMMENT ON FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_customer_id text, livemode boolean, status text, currency text, billing_cycle_anchor timestamp with time zone, cancel_at timestamp with time zone, cancel_at_period_end boolean, canceled_at timestamp with time zone, ended_at timestamp with time zone, trial_start timestamp with time zone, trial_end timestamp with time zone, is_collection_paused boolean, metadata jsonb, started_at timestamp with time zone, stripe_test_clock_id text, items jsonb, as_of timestamp with time zone, is_fetched boolean) IS 'Stores the state of a Stripe subscription at a point in time. Returns applied, stale or refetch.';
 
 CREATE FUNCTION billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12402,7 +12406,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamp with time zone) IS 'A Stripe test clock that has arrived at a time: applied, or stale.';
+COMMENT ON FUNCTION billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamp with time zone) IS 'A Stripe test clock has advanced to a time. Returns applied or stale.';
 
 CREATE FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) RETURNS TABLE(stripe_customer_id text, old_emails text[], new_email text, attempts integer)
     LANGUAGE sql SECURITY DEFINER
@@ -12423,7 +12427,7 @@ CREATE FUNCTION billing.take_email_changes(changes_max integer, lease_seconds in
         customer_email_changes.attempts
 $$;
 
-COMMENT ON FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) IS 'Customers whose e-mail address is to be changed in Stripe, taken by the caller for lease_seconds.';
+COMMENT ON FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) IS 'Leases customers whose e-mail address must be changed in Stripe, for lease_seconds.';
 
 CREATE FUNCTION billing.take_fraud_actions(actions_max integer, lease_seconds integer) RETURNS TABLE(id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
     LANGUAGE sql SECURITY DEFINER
@@ -12716,8 +12720,8 @@ CREATE FUNCTION billing.tg_credit_balance__refuse() RETURNS trigger
 begin
     raise exception using
         errcode = 'insufficient_privilege',
-        message = 'credit_balance is to be read only',
-        hint = 'Balances follow from entries: call grant_credits, spend_credits or adjust_credits.';
+        message = 'credit_balance is read-only',
+        hint = 'To change a balance, call grant_credits, spend_credits or adjust_credits.';
 end
 $$;
 
@@ -12842,7 +12846,7 @@ begin
     order by credit_terms.valid_from desc
     limit 1;
     if not found then
-        -- The earliest hold before they began as well, as those after them did until now.
+        -- The earliest terms also apply before their start, as the later ones did until now.
         v_from := '-infinity';
         select * into v_before from billing.credit_terms
         where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from > new.valid_from
@@ -12856,7 +12860,7 @@ begin
     for v_subscription_id in
         select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
         where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > v_from
-            -- The first month of a line comes as soon as it is paid.
+            -- The first month of a line is granted as soon as it is paid.
             and (
                 schedules.period_start >= v_from
                 or billing._first_slot(schedules.anchor, v_from) <= billing.current_time()
@@ -13082,7 +13086,7 @@ begin
     order by customers.stripe_customer_id;
     return null;
 exception when others then
-    raise warning 'the Stripe customers of user % keep the old e-mail address: %', new.id, sqlerrm;
+    raise warning 'could not queue the new e-mail address of user % for Stripe: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -13096,7 +13100,7 @@ begin
     perform billing.ensure_account(new.id);
     return null;
 exception when others then
-    raise warning 'no billing account for user %: %', new.id, sqlerrm;
+    raise warning 'could not create a billing account for user %: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -13239,15 +13243,15 @@ CREATE FUNCTION billing.use_pg_cron() RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-    -- Some 0.25 ms each, and locked until the job has done them all: half a second at most.
+    -- About 0.25 ms for each account, and the accounts stay locked until the job commits: half a second at most.
     v_accounts_max constant integer := 2000;
-    -- As text: a linter would miss a function that need not be there.
+    -- Dynamic SQL: a linter would report a function that may not exist.
     v_every_minute constant text := 'select cron.schedule($1, ''* * * * *'', $2)';
 begin
     if not billing._has_pg_cron() then
         raise exception 'pg_cron is not enabled in this database, or not for %', current_user
             using errcode = 'feature_not_supported',
-                hint = 'Enable it (Supabase: Integrations, Cron), then call this again as postgres.';
+                hint = 'Enable it (Supabase: Integrations, Cron), then call this function again as postgres.';
     end if;
     execute v_every_minute using
         'tillbase_allocate', format('select billing.allocate_due_credits(accounts_max => %s)', v_accounts_max);
@@ -13256,7 +13260,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION billing.use_pg_cron() IS 'Has pg_cron allocate and expire due credits once a minute: jobs tillbase_allocate and tillbase_expire. Safe to call again.';
+COMMENT ON FUNCTION billing.use_pg_cron() IS 'Schedules pg_cron jobs that allocate and expire due credits once a minute: tillbase_allocate and tillbase_expire. Safe to call again.';
 
 CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest_message_at timestamp with time zone, messages_waiting bigint, workers bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -13272,7 +13276,7 @@ CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest
     from pgmq.q_stripe_events as messages
 $$;
 
-COMMENT ON FUNCTION billing.worker_state() IS 'How much waits in the queue and since when, how much of that waits for another attempt, and how many workers are connected.';
+COMMENT ON FUNCTION billing.worker_state() IS 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
 
 CREATE FUNCTION public.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE sql
@@ -13425,7 +13429,7 @@ CREATE FUNCTION public.has_feature(feature text) RETURNS boolean
     select billing.has_feature(has_feature.feature)
 $$;
 
-COMMENT ON FUNCTION public.has_feature(feature text) IS 'True when one of the signed-in user''s accounts has the feature.';
+COMMENT ON FUNCTION public.has_feature(feature text) IS 'True if one of the signed-in user''s accounts has the feature.';
 
 CREATE FUNCTION public.has_feature(feature text, account_id uuid) RETURNS boolean
     LANGUAGE sql STABLE
@@ -13434,7 +13438,7 @@ CREATE FUNCTION public.has_feature(feature text, account_id uuid) RETURNS boolea
     select billing.has_feature(has_feature.feature, has_feature.account_id)
 $$;
 
-COMMENT ON FUNCTION public.has_feature(feature text, account_id uuid) IS 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
+COMMENT ON FUNCTION public.has_feature(feature text, account_id uuid) IS 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
 
 CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE sql
@@ -13632,7 +13636,7 @@ CREATE TABLE billing.account_members (
     CONSTRAINT role_is_known CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'member'::text])))
 );
 
-COMMENT ON TABLE billing.account_members IS 'Who belongs to a team account.';
+COMMENT ON TABLE billing.account_members IS 'The members of team accounts.';
 
 CREATE TABLE billing.account_proof (
     id boolean DEFAULT true NOT NULL,
@@ -13643,7 +13647,7 @@ CREATE TABLE billing.account_proof (
     CONSTRAINT there_is_one_row CHECK (id)
 );
 
-COMMENT ON TABLE billing.account_proof IS 'How far the running check of all accounts is: of ledger_discrepancies and entitlement_discrepancies.';
+COMMENT ON TABLE billing.account_proof IS 'Progress of the running check of all accounts (ledger_discrepancies and entitlement_discrepancies).';
 
 CREATE TABLE billing.carried_credits (
     business_key text NOT NULL,
@@ -13653,7 +13657,7 @@ CREATE TABLE billing.carried_credits (
     CONSTRAINT amount_is_not_zero CHECK ((amount <> 0))
 );
 
-COMMENT ON TABLE billing.carried_credits IS 'Credits that were spent of time that Stripe credited back (below zero), and credits that were granted less for them (above zero), by business key.';
+COMMENT ON TABLE billing.carried_credits IS 'By business key: spent credits of time that Stripe credited back (below zero), and credits by which later grants were reduced for them (above zero).';
 
 CREATE TABLE billing.checkout_line_items (
     stripe_line_item_id text NOT NULL,
@@ -13665,11 +13669,11 @@ CREATE TABLE billing.checkout_line_items (
     created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE billing.checkout_line_items IS 'What was bought in a paid Checkout Session of mode payment, as Stripe answered when it was asked.';
+COMMENT ON TABLE billing.checkout_line_items IS 'The line items of paid Checkout Sessions of mode payment, as read from Stripe.';
 
-COMMENT ON COLUMN billing.checkout_line_items.amount_total IS 'What was paid for the line, discounts taken off; minor units of the session''s currency.';
+COMMENT ON COLUMN billing.checkout_line_items.amount_total IS 'The amount paid for the line after discounts, in minor units of the session''s currency.';
 
-COMMENT ON COLUMN billing.checkout_line_items.declares_credits IS 'Whether the price or its product has pack_credits in its metadata: else the line is no pack of ours.';
+COMMENT ON COLUMN billing.checkout_line_items.declares_credits IS 'True if the price or its product has pack_credits in its metadata; otherwise the line is not one of our packs.';
 
 CREATE TABLE billing.checkout_requests (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13706,7 +13710,7 @@ CREATE TABLE billing.clock (
     CONSTRAINT there_is_one_row CHECK (id)
 );
 
-COMMENT ON TABLE billing.clock IS 'How far billing time is ahead of the clock; moved by the local stack only.';
+COMMENT ON TABLE billing.clock IS 'How far billing time is ahead of the real time; only the local stack moves it.';
 
 CREATE TABLE billing.credit_consumptions (
     entry_id bigint NOT NULL,
@@ -13749,9 +13753,9 @@ CREATE TABLE billing.credit_note_lines (
     amount bigint NOT NULL
 );
 
-COMMENT ON TABLE billing.credit_note_lines IS 'The lines of credit notes: which line of the invoice is credited with how much.';
+COMMENT ON TABLE billing.credit_note_lines IS 'Lines of credit notes: the credited line of the invoice and the amount.';
 
-COMMENT ON COLUMN billing.credit_note_lines.stripe_line_id IS 'The invoice''s line; null for one of the note''s own.';
+COMMENT ON COLUMN billing.credit_note_lines.stripe_line_id IS 'The invoice''s line; null for a line of the credit note''s own.';
 
 CREATE TABLE billing.credit_notes (
     stripe_credit_note_id text NOT NULL,
@@ -13774,13 +13778,13 @@ CREATE TABLE billing.credit_notes (
 
 COMMENT ON TABLE billing.credit_notes IS 'Stripe credit notes on paid invoices.';
 
-COMMENT ON COLUMN billing.credit_notes.amount IS 'What it gives back after payment, in whatever way; before payment it is no more than a smaller invoice.';
+COMMENT ON COLUMN billing.credit_notes.amount IS 'The amount returned after payment, in any form. A credit note before payment only reduces the invoice.';
 
-COMMENT ON COLUMN billing.credit_notes.amount_refunded IS 'The part of amount that goes back by refunds, which have rows of their own.';
+COMMENT ON COLUMN billing.credit_notes.amount_refunded IS 'The part of amount returned by refunds, which have their own rows.';
 
-COMMENT ON COLUMN billing.credit_notes.pre_payment_amount IS 'What it took off the invoice before it was paid.';
+COMMENT ON COLUMN billing.credit_notes.pre_payment_amount IS 'The amount by which it reduced the invoice before payment.';
 
-COMMENT ON COLUMN billing.credit_notes.stripe_refund_ids IS 'Refunds that belong to it: they return the same money.';
+COMMENT ON COLUMN billing.credit_notes.stripe_refund_ids IS 'Refunds of this credit note: they return the same money, which counts once.';
 
 ALTER TABLE billing.credit_reinstatements ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.credit_reinstatements_id_seq
@@ -13835,11 +13839,11 @@ CREATE TABLE billing.customer_email_changes (
     CONSTRAINT settled_changes_are_not_due CHECK (((settled_at IS NULL) = (next_attempt_at IS NOT NULL)))
 );
 
-COMMENT ON TABLE billing.customer_email_changes IS 'Stripe customers whose user has another e-mail address now; one row for each customer.';
+COMMENT ON TABLE billing.customer_email_changes IS 'Stripe customers whose user has a new e-mail address; one row for each customer.';
 
-COMMENT ON COLUMN billing.customer_email_changes.old_emails IS 'The addresses that the user had; empty text: none. A customer with any other one is left as it is.';
+COMMENT ON COLUMN billing.customer_email_changes.old_emails IS 'The user''s earlier addresses; empty text: none. A customer with any other address is left unchanged.';
 
-COMMENT ON COLUMN billing.customer_email_changes.last_error IS 'Why it is tried again, or why the customer was left as it is.';
+COMMENT ON COLUMN billing.customer_email_changes.last_error IS 'Why the change is retried, or why the customer was left unchanged.';
 
 ALTER TABLE billing.customers ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.customers_id_seq
@@ -13858,9 +13862,9 @@ CREATE TABLE billing.deleted_prices (
     CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['price'::text, 'product'::text])))
 );
 
-COMMENT ON TABLE billing.deleted_prices IS 'Prices and products that were deleted in Stripe: they are never on sale again.';
+COMMENT ON TABLE billing.deleted_prices IS 'Prices and products that were deleted in Stripe: they never go on sale again.';
 
-COMMENT ON COLUMN billing.deleted_prices.kind IS 'price or product: of which kind stripe_id is.';
+COMMENT ON COLUMN billing.deleted_prices.kind IS 'The kind of stripe_id: price or product.';
 
 CREATE VIEW billing.entitlement_discrepancies WITH (security_invoker='on') AS
  SELECT accounts.id AS account_id,
@@ -13872,7 +13876,7 @@ CREATE VIEW billing.entitlement_discrepancies WITH (security_invoker='on') AS
    FROM (billing.accounts
      CROSS JOIN LATERAL billing.account_discrepancies(accounts.id) discrepancies(account_id_of, invariant, business_key, expected, found, detail));
 
-COMMENT ON VIEW billing.entitlement_discrepancies IS 'Credits that were paid for and not granted, granted and not paid for, returned and not taken back: account, key, figures. Empty when all is well.';
+COMMENT ON VIEW billing.entitlement_discrepancies IS 'Credits that were paid for but not granted, granted but not paid for, refunded but not revoked: account, key, figures. Empty when all is well.';
 
 CREATE TABLE billing.event_pruning (
     id boolean DEFAULT true NOT NULL,
@@ -13880,7 +13884,7 @@ CREATE TABLE billing.event_pruning (
     CONSTRAINT there_is_one_row CHECK (id)
 );
 
-COMMENT ON TABLE billing.event_pruning IS 'How far the bodies of old events were deleted.';
+COMMENT ON TABLE billing.event_pruning IS 'How far the bodies of old events are deleted.';
 
 CREATE TABLE billing.found_discrepancies (
     id bigint NOT NULL,
@@ -13893,7 +13897,7 @@ CREATE TABLE billing.found_discrepancies (
     found_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
-COMMENT ON TABLE billing.found_discrepancies IS 'What the running check found off, and found at each round since.';
+COMMENT ON TABLE billing.found_discrepancies IS 'Discrepancies that the running check found and that still exist.';
 
 ALTER TABLE billing.found_discrepancies ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.found_discrepancies_id_seq
@@ -13952,7 +13956,7 @@ CREATE TABLE billing.invoice_payments (
 
 COMMENT ON TABLE billing.invoice_payments IS 'Which payment paid which invoice.';
 
-COMMENT ON COLUMN billing.invoice_payments.stripe_invoice_payment_id IS 'The invoice''s own id where it was told by an API version that had no such objects.';
+COMMENT ON COLUMN billing.invoice_payments.stripe_invoice_payment_id IS 'For API versions without invoice payments: the invoice''s own id.';
 
 CREATE VIEW billing.ledger_discrepancies WITH (security_invoker='on') AS
  SELECT ids.account_id,
@@ -13986,7 +13990,7 @@ UNION ALL
     lost.detail
    FROM billing.lost_messages() lost(invariant, detail);
 
-COMMENT ON VIEW billing.ledger_discrepancies IS 'Whatever is off in the ledger: account, broken invariant, figures. Empty when all is well.';
+COMMENT ON VIEW billing.ledger_discrepancies IS 'Every inconsistency of the ledger: account, broken invariant, figures. Empty when all is well.';
 
 ALTER TABLE billing.notifications ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.notifications_id_seq
@@ -14004,7 +14008,7 @@ CREATE TABLE billing.payment_intents (
     CONSTRAINT amount_received_is_positive CHECK ((amount_received > 0))
 );
 
-COMMENT ON TABLE billing.payment_intents IS 'Stripe payment intents that succeeded, and what each received; minor units.';
+COMMENT ON TABLE billing.payment_intents IS 'Succeeded Stripe payment intents and the amount that each received, in minor units.';
 
 CREATE TABLE billing.payment_reference_keys (
     id integer NOT NULL,
@@ -14013,7 +14017,7 @@ CREATE TABLE billing.payment_reference_keys (
     CONSTRAINT secret_is_one_block CHECK ((length(secret) = 64))
 );
 
-COMMENT ON TABLE billing.payment_reference_keys IS 'What signs the references of payments through Payment Links; the newest signs. Read by nobody but the owner of the database.';
+COMMENT ON TABLE billing.payment_reference_keys IS 'Keys that sign the references of payments through Payment Links; the newest one signs. Only the owner of the database can read them.';
 
 ALTER TABLE billing.payment_reference_keys ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.payment_reference_keys_id_seq
@@ -14053,7 +14057,7 @@ COMMENT ON TABLE billing.payments IS 'Stripe charges; amounts in minor units of 
 
 COMMENT ON COLUMN billing.payments.risk_level IS 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
 
-COMMENT ON COLUMN billing.payments.is_liability_shifted IS 'The card''s owner was authenticated (3-D Secure): fraud is the issuer''s loss.';
+COMMENT ON COLUMN billing.payments.is_liability_shifted IS 'True if the cardholder was authenticated (3-D Secure), so the issuer is liable for fraud.';
 
 CREATE TABLE billing.refunds (
     stripe_refund_id text NOT NULL,
@@ -14102,9 +14106,9 @@ CREATE TABLE billing.saved_cards (
     updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE billing.saved_cards IS 'Cards saved in Stripe, as their events told last; without a customer once they are detached.';
+COMMENT ON TABLE billing.saved_cards IS 'Cards saved in Stripe, in their newest state; without a customer once detached.';
 
-COMMENT ON COLUMN billing.saved_cards.expires_on IS 'The first day on which it is not good any more.';
+COMMENT ON COLUMN billing.saved_cards.expires_on IS 'The first day on which the card is no longer valid.';
 
 CREATE TABLE billing.settings (
     id boolean DEFAULT true NOT NULL,
@@ -14169,63 +14173,63 @@ COMMENT ON TABLE billing.settings IS 'Settings of this installation; one row.';
 
 COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
 
-COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has asked Stripe. Events that name another account are ignored. Set it to null to move to another account.';
+COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
 
-COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial and trial credits are given once for each account and product, or once for each account.';
+COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial credits are granted once for each account and product, or once for each account.';
 
-COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse. Null: hold in live mode, grant in test mode, where cards are everybody''s.';
+COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
 
-COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What becomes of credits that were spent before their price was returned: clamp_and_record (written down), allow_negative (debt), block_future_grants (withheld from later grants).';
+COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
 
-COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
+COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
 
-COMMENT ON COLUMN billing.settings.site_url IS 'Where the app lives; users come back here from Stripe unless they are sent elsewhere.';
+COMMENT ON COLUMN billing.settings.site_url IS 'The app''s address: Stripe redirects users here unless a request names another page.';
 
-COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) that users may be sent back to.';
+COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) to which users may be redirected.';
 
 COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
 
-COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The most units of a price that one checkout may be for, unless the plan declares seats.';
+COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The largest quantity of a price in one checkout, unless the plan declares seats.';
 
 COMMENT ON COLUMN billing.settings.allow_promotion_codes IS 'Whether checkout has a field for promotion codes.';
 
-COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe works out the tax at checkout (Stripe Tax must be set up).';
+COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe calculates the tax at checkout (Stripe Tax must be set up).';
 
 COMMENT ON COLUMN billing.settings.collect_tax_ids IS 'Whether checkout has a field for a business''s tax id.';
 
 COMMENT ON COLUMN billing.settings.billing_address_collection IS 'Whether checkout asks for an address when it needs one (auto), or always (required).';
 
-COMMENT ON COLUMN billing.settings.one_trial_per IS 'Who gets the trial of a plan: accounts that never subscribed to its product (product), that never subscribed (account), or all (none).';
+COMMENT ON COLUMN billing.settings.one_trial_per IS 'Which accounts get a plan''s trial: those that never subscribed to its product (product), never subscribed at all (account), or all accounts (none). Trial credits follow it too.';
 
-COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
+COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
 
-COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null for those of the Stripe account.';
+COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
 
-COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long a URL of a Payment Link names the account that it was handed out for.';
+COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long the reference in a Payment Link''s URL is valid.';
 
 COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
 
 COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
 
-COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one reader in a notification_window; what goes beyond waits, and comes as one digest.';
+COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
 
 COMMENT ON COLUMN billing.settings.notification_window IS 'See notification_rate.';
 
-COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery is tried before a notification is dead.';
+COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery is retried before a notification is dead.';
 
-COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; 30 days at least.';
+COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; at least 30 days.';
 
-COMMENT ON COLUMN billing.settings.silence_after IS 'How long without an event from Stripe before administrators are notified, while there are subscriptions; null: never.';
+COMMENT ON COLUMN billing.settings.silence_after IS 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
 
-COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before credits expire their owner is notified.';
+COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before the expiry of credits their owner is notified.';
 
-COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events are kept, and the archive of the queue. Their rows stay.';
+COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
 
-COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded and nothing is done about them; judge_fraud_warning says what would be.';
+COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
 
-COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as customers are shown it before they buy; evidence in disputes.';
+COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as shown to customers before they buy; evidence in disputes.';
 
-COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified), cancel (and Stripe cancels it at once).';
+COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
 
 CREATE TABLE billing.stripe_lookups (
     stripe_event_id text NOT NULL,
@@ -14239,9 +14243,9 @@ CREATE TABLE billing.stripe_lookups (
     CONSTRAINT ties_have_a_kind CHECK (((tie_kind IS NULL) = (tie_stripe_id IS NULL)))
 );
 
-COMMENT ON TABLE billing.stripe_lookups IS 'Events that wait for an answer of Stripe.';
+COMMENT ON TABLE billing.stripe_lookups IS 'Events that need an object from Stripe.';
 
-COMMENT ON COLUMN billing.stripe_lookups.tie_stripe_id IS 'The object of which only Stripe can tell what its later state is; null: whatever the event lacks.';
+COMMENT ON COLUMN billing.stripe_lookups.tie_stripe_id IS 'The object with two states of the same second, which only Stripe can order; null: another object that the event needs.';
 
 CREATE TABLE billing.stripe_requests (
     account_id uuid NOT NULL,
@@ -14265,14 +14269,14 @@ CREATE TABLE billing.subscription_items (
     CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
 );
 
-COMMENT ON TABLE billing.subscription_items IS 'What a subscription consists of in its latest state: a price, a quantity and a current period each.';
+COMMENT ON TABLE billing.subscription_items IS 'The items of a subscription in its newest state, each with a price, a quantity and a current period.';
 
 CREATE TABLE billing.test_clocks (
     stripe_test_clock_id text NOT NULL,
     frozen_at timestamp with time zone NOT NULL
 );
 
-COMMENT ON TABLE billing.test_clocks IS 'Stripe test clocks, and the time that the subscriptions on them live at.';
+COMMENT ON TABLE billing.test_clocks IS 'Stripe test clocks and the time of their subscriptions.';
 
 CREATE TABLE billing.trial_items (
     stripe_subscription_id text NOT NULL,
@@ -14281,7 +14285,7 @@ CREATE TABLE billing.trial_items (
     seen_at timestamp with time zone NOT NULL
 );
 
-COMMENT ON TABLE billing.trial_items IS 'The plans of subscriptions while they were on trial, and the earliest state that showed each.';
+COMMENT ON TABLE billing.trial_items IS 'The plans of subscriptions during their trial, with the time of the earliest state that shows each.';
 
 CREATE VIEW public.billing_account WITH (security_invoker='on') AS
  SELECT id AS account_id,
@@ -14299,7 +14303,7 @@ CREATE VIEW public.billing_account WITH (security_invoker='on') AS
     closed_at
    FROM billing.accounts;
 
-COMMENT ON VIEW public.billing_account IS 'My billing accounts: active, frozen (nothing can be spent; frozen_reason is for people) or closed.';
+COMMENT ON VIEW public.billing_account IS 'My billing accounts: active, frozen (cannot spend; frozen_reason is a neutral text) or closed.';
 
 COMMENT ON COLUMN public.billing_account.account_id IS 'Id of the account, for every other view and function.';
 
@@ -14349,7 +14353,7 @@ CREATE VIEW public.billing_packs WITH (security_invoker='on') AS
      JOIN billing.products ON ((products.stripe_product_id = packs.stripe_product_id)))
   WHERE (packs.active AND products.active AND (packs.livemode = ( SELECT billing.is_livemode() AS is_livemode)));
 
-COMMENT ON VIEW public.billing_packs IS 'Credit packs on sale, for users who are signed in.';
+COMMENT ON VIEW public.billing_packs IS 'Credit packs on sale, for signed-in users.';
 
 COMMENT ON COLUMN public.billing_packs.stripe_price_id IS 'The price in Stripe.';
 
@@ -14472,7 +14476,7 @@ CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
            FROM billing.settled_balance(balances.*) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)
           WHERE (balances.next_due_at <= billing."current_time"())) settled ON (true));
 
-COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
+COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out credits that are held or due to expire.';
 
 COMMENT ON COLUMN public.credit_balance.account_id IS 'The account; its id is in public.billing_account.';
 

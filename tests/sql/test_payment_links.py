@@ -511,7 +511,7 @@ def test_what_names_no_account_links_nobody_and_waits_with_the_reason(
     opened_at = value(worker, "select now()") + (2 * DAY if kind == "expired" else timedelta())
     with refused("TB011") as error:
         paid(worker, reference, opened_at=opened_at)
-    assert (error.value.diag.message_detail, f"(reference: {kind})" in str(error.value)) == ("cus_1", True)
+    assert (error.value.diag.message_detail, f"is unusable: {kind}" in str(error.value)) == ("cus_1", True)
     assert customers(conn) == {}
     link(app, account)
     assert paid(worker, reference, opened_at=opened_at) == "applied"

@@ -112,7 +112,7 @@ def test_an_event_that_kills_the_worker_is_buried_and_its_neighbours_live(shop: 
     outcomes = {item.message.event_id: item.outcome for item in shop.drain()}
     buried = outcomes.pop(killer.id)
     assert isinstance(buried, Dead)
-    assert f"died each of the {ATTEMPTS_MAX} times" in buried.reason
+    assert f"crashed on each of {ATTEMPTS_MAX} attempts" in buried.reason
     assert set(outcomes.values()) <= {Done()}
     assert [shop.balance(account) for account in accounts] == [FIRST_MONTH] * 10
     shop.assert_sound()

@@ -44,7 +44,7 @@ def test_a_bad_event_takes_none_of_its_neighbours_down(shop: Shop) -> None:
     bad = Event("invoice.paid", {"object": "invoice", "id": "in_bad", "parent": None})
     outcomes = shop.outcomes(*good[:20], bad, *good[20:])
     assert [shop.balance(account) for account in accounts] == [FIRST_MONTH] * 49
-    assert outcomes.pop(bad.id) == Dead("event.data.object.lines is missing or null, an object was expected")
+    assert outcomes.pop(bad.id) == Dead("event.data.object.lines is missing or null, expected an object")
     assert set(outcomes.values()) == {Done()}
     shop.assert_sound()
 
@@ -122,7 +122,7 @@ def test_a_month_on_a_test_clock_expires_by_it_within_the_batch_that_granted_it(
 def test_unknown_and_ignored_types_are_put_aside_by_name(shop: Shop) -> None:
     unknown, ignored = Event("foo.bar", {}), Event("invoice.updated", {})
     outcomes = shop.outcomes(unknown, ignored)
-    assert outcomes[unknown.id] == Ignored("events of type foo.bar mean nothing to this version")
+    assert outcomes[unknown.id] == Ignored("events of type foo.bar are not used by this version")
     assert outcomes[ignored.id] == Ignored(IGNORED["invoice.updated"])
     assert [shop.status(unknown), shop.status(ignored)] == ["ignored", "ignored"]
     shop.assert_sound()

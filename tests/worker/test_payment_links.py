@@ -92,7 +92,7 @@ def test_an_unsigned_payment_waits_for_a_person_and_then_goes_on(shop: Shop, kin
     outcomes = shop.outcomes(*told)
     session = outcomes[told[-1].id]
     assert isinstance(session, Parked)
-    assert "reference: " in session.reason
+    assert "is unusable: " in session.reason
     assert (session.waiting_for, type(outcomes[told[3].id])) == ("cus_1", Parked)
     assert (owner_of(shop), shop.balance(account)) == (None, 0)
     shop.app.execute("select billing.link_customer(%s, 'cus_1')", [account])

@@ -37,7 +37,7 @@ def test_without_an_address_the_error_says_which(environment: dict[str, str]) ->
     ["postgressql://postgres:s3cret@db.example.com/postgres", "postgresql://postgres:p%ss3cret@db/postgres"],
 )
 def test_a_malformed_address_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(SettingsError, match="POSTGRES_URL is no connection string") as refusal:
+    with pytest.raises(SettingsError, match="POSTGRES_URL is not a connection string") as refusal:
         Settings.from_env({"POSTGRES_URL": url})
     assert "s3cret" not in str(refusal.value)
     assert refusal.value.__suppress_context__

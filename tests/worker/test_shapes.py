@@ -201,16 +201,20 @@ def listing(member: dict[str, Any]) -> dict[str, Any]:
 
 # Type of event, an object that lacks a key, what the reason says after the object's path.
 UNKNOWN: list[tuple[str, dict[str, Any], str]] = [
-    ("invoice.paid", without(events.invoice(), "parent"), " lacks parent and subscription: no API version"),
+    (
+        "invoice.paid",
+        without(events.invoice(), "parent"),
+        " lacks parent and subscription: no supported API version",
+    ),
     (
         "invoice.paid",
         events.invoice(lines=listing(without(events.invoice_line(), "parent"))),
-        ".lines.data[0] lacks parent and type: no API version",
+        ".lines.data[0] lacks parent and type: no supported API version",
     ),
     (
         "invoice.paid",
         events.invoice(lines=listing(without(events.invoice_line(), "pricing"))),
-        ".lines.data[0] lacks pricing and price and plan: no API version",
+        ".lines.data[0] lacks pricing and price and plan: no supported API version",
     ),
     (
         "customer.subscription.updated",

@@ -1,4 +1,4 @@
-"""Commands → rows, credits and settled messages, in one transaction. The only stage that writes."""
+"""Commands → rows, credits and archived messages, in one transaction. The only stage that writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from worker.events.outcomes import Done, Outcome, Refetch
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one message asks for: commands, or an outcome that needs none."""
+    """What one message needs: commands, or an outcome without any."""
 
     message: Message
     commands: Sequence[Command] = ()
@@ -29,7 +29,7 @@ class Job:
 
 
 def apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
-    """Apply the jobs and settle their messages: all of it or nothing, two round trips whatever their number.
+    """Apply the jobs and settle their messages, all or nothing, in two round trips whatever their number.
 
     Raises psycopg.Error; nothing is written then.
     """

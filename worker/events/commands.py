@@ -1,7 +1,7 @@
-"""What decide may ask for: one frozen dataclass for each SQL function.
+"""The commands that decide may return: one frozen dataclass for each SQL function.
 
-A command's parameters are its fields, those of a Stripe object it carries in the object's place. `sql_of` and
-`parameters_of` turn it into its call; a test holds every class against pg_proc.
+A command's parameters are its fields; a Stripe object that it carries is replaced by the object's fields. `sql_of`
+and `parameters_of` turn it into its call. A test compares every class with pg_proc.
 """
 
 import json
@@ -220,7 +220,7 @@ def parameter_names(kind: type[Command]) -> tuple[str, ...]:
 def sql_of(kind: type[Command]) -> LiteralString:
     """SyncPrice → select billing.sync_price(stripe_price_id => %s, …)."""
     arguments = ", ".join(f"{name} => %s" for name in parameter_names(kind))
-    # Made of our own class and field names only, so as literal as source text.
+    # Contains only our own class and field names, so it is as safe as literal source text.
     return cast("LiteralString", f"select billing.{function_of(kind)}({arguments})")
 
 
@@ -235,17 +235,17 @@ def parameters_of(command: Command) -> list[Any]:
 
 
 def stripe_id_of(command: Command) -> str:
-    """The Stripe id of what a command is about: its first parameter."""
+    """The Stripe id of a command's object: its first parameter."""
     return _reader(type(command))(command)[0]
 
 
 def kind_of(command: Command) -> str:
-    """Stripe's name of the kind of object that a command is about; empty for one that is never read anew."""
+    """Stripe's name of the kind of a command's object; empty if the object is never read again."""
     return _KINDS.get(type(command), "")
 
 
 def stripe_customer_id_of(command: Command) -> str | None:
-    """The customer a command is about, if any: whose account is locked before it is applied."""
+    """The customer of a command, if any: its account is locked before the command is applied."""
     names = parameter_names(type(command))
     if "stripe_customer_id" not in names:
         return None

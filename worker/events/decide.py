@@ -1,6 +1,6 @@
-"""A normalised event → the commands that it calls for. Pure: no connection, no clock, no network.
+"""A normalised event → its commands. Pure: no connection, no clock, no network.
 
-What only the database knows (stale? duplicate? which account? enough credits?) is judged in SQL under the lock.
+What only the database knows (stale? duplicate? which account? enough credits?) is decided in SQL under the lock.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ from worker.events.objects import (
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An object as Stripe answered it, and the Date of that answer."""
+    """An object as Stripe answered it, with the Date of the answer."""
 
     object: StripeObject
     as_of: datetime
@@ -73,15 +73,14 @@ def needs(event: StripeEvent) -> list[str]:
     """Stripe ids that must be read before the event can be decided; none for an ordinary event."""
     match event.object:
         case EarlyFraudWarning() as warning:
-            return [
-                warning.stripe_charge_id
-            ]  # a warning carries no risk level and no customer; its charge does
+            return [warning.stripe_charge_id]  # a warning has no risk level and no customer; its charge has
         case Invoice(status="paid", lines=None) as invoice:
-            return [invoice.stripe_invoice_id]  # an event's body holds the first lines only
+            return [invoice.stripe_invoice_id]  # an event's body contains only the first lines
         case Subscription(items=None) as subscription:
             return [subscription.stripe_subscription_id]
         case CheckoutSession(mode="payment", status="complete", lines=None) as session:
-            # No event says what was bought, and the payment of an unpaid one may name no session: a capture does not.
+            # No event contains what was bought, and the payment of an unpaid session may not name it: a capture does
+            # not.
             return [session.stripe_checkout_session_id]
         case CreditNote(lines=None) as note:
             return [note.stripe_credit_note_id]
@@ -90,7 +89,7 @@ def needs(event: StripeEvent) -> list[str]:
 
 
 def sync(found: StripeObject, as_of: datetime, *, is_fetched: bool) -> Command:
-    """The command that makes our row of an object what it was at `as_of`. Raises UnknownShape."""
+    """The command that stores an object's state as of `as_of`. Raises UnknownShape."""
     command = _sync(found, as_of, is_fetched=is_fetched)
     refuse_unknown(found, stripe_id_of(command))
     return command
@@ -129,14 +128,14 @@ def _sync(found: StripeObject, as_of: datetime, *, is_fetched: bool) -> Command:
         case Review():
             return SyncReview(found, as_of)
         case EarlyFraudWarning():
-            raise UnknownShape("an early fraud warning says too little without its charge")
+            raise UnknownShape("an early fraud warning has no payment data without its charge")
         case PaymentMethod():
-            raise UnknownShape("a payment method has no row here")
+            raise UnknownShape("a payment method has no table")
 
 
 def _object_as_of_event(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
     if event.object is None:
-        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+        raise UnknownShape(f"an event of type {event.type} has an object of an unexpected kind")
     return [
         sync(fetched[stripe_id].object, fetched[stripe_id].as_of, is_fetched=True)
         for stripe_id in needs(event)
@@ -144,57 +143,57 @@ def _object_as_of_event(event: StripeEvent, fetched: Mapping[str, Fetched]) -> l
 
 
 def _invoice_created(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
-    """That something is to be paid: a change that Stripe credits meanwhile gives back what nobody has paid for."""
+    """Something will be paid: a change that Stripe credits meanwhile gives back time that nobody has paid for."""
     invoice = event.object
     if not isinstance(invoice, Invoice):
-        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+        raise UnknownShape(f"an event of type {event.type} has an object of an unexpected kind")
     if invoice.billing_reason != "subscription_cycle" and invoice.collection_method != "send_invoice":
         return []  # it is charged at once
     return _object_as_of_event(event, fetched)
 
 
 def _invoice_finalized(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
-    """That an invoice waits for its payment; one that is charged by itself soon tells how that went."""
+    """An invoice waits for its payment; if it is charged automatically, its outcome is reported soon."""
     invoice = event.object
     if not isinstance(invoice, Invoice):
-        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+        raise UnknownShape(f"an event of type {event.type} has an object of an unexpected kind")
     if invoice.collection_method != "send_invoice":
         return []
     return _object_as_of_event(event, fetched)
 
 
 def _invoice_paid(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
-    """Before basil the invoice itself told what had paid it."""
+    """Before basil the invoice itself named its payment."""
     told = event.invoice_payment
     return _object_as_of_event(event, fetched) + ([] if told is None else [SyncInvoicePayment(told)])
 
 
 def _customer_deleted(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
     if not isinstance(event.object, Customer):
-        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+        raise UnknownShape(f"an event of type {event.type} has an object of an unexpected kind")
     return [SyncCustomer(replace(event.object, is_deleted=True), event.created_at)]
 
 
 def _product_deleted(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
     if not isinstance(event.object, Product):
-        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+        raise UnknownShape(f"an event of type {event.type} has an object of an unexpected kind")
     return [DeleteProduct(event.object.stripe_product_id, event.created_at)]
 
 
 def _price_deleted(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
     if not isinstance(event.object, Price):
-        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+        raise UnknownShape(f"an event of type {event.type} has an object of an unexpected kind")
     return [DeletePrice(event.object.stripe_price_id, event.created_at)]
 
 
 def _card_seen(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
     method = event.object
     if not isinstance(method, PaymentMethod):
-        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+        raise UnknownShape(f"an event of type {event.type} has an object of an unexpected kind")
     saved = _card_saved(event, {})
     if method.stripe_customer_id is None or method.card_fingerprint is None:
         return saved
-    # A renewed card has a number of its own, which its payment method did not have from the start.
+    # A renewed card has its own number, which differs from the payment method's original one.
     is_renewed = event.type == "payment_method.automatically_updated"
     seen_at = event.created_at if is_renewed else method.created_at
     card = RecordCard(method.stripe_customer_id, method.livemode, method.card_fingerprint, seen_at)
@@ -204,7 +203,7 @@ def _card_seen(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
 def _card_saved(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
     method = event.object
     if not isinstance(method, PaymentMethod):
-        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+        raise UnknownShape(f"an event of type {event.type} has an object of an unexpected kind")
     if method.card_exp_month is None or method.card_exp_year is None:
         return []
     return [
@@ -224,11 +223,11 @@ def _card_saved(event: StripeEvent, _: Mapping[str, Fetched]) -> list[Command]:
 def _fraud_warning(event: StripeEvent, fetched: Mapping[str, Fetched]) -> list[Command]:
     warning = event.object
     if not isinstance(warning, EarlyFraudWarning):
-        raise UnknownShape(f"an event of type {event.type} carries an object of another kind")
+        raise UnknownShape(f"an event of type {event.type} has an object of an unexpected kind")
     read = fetched[warning.stripe_charge_id]
     charge = read.object
     if not isinstance(charge, Charge):
-        raise UnknownShape(f"{warning.stripe_charge_id} is no charge")
+        raise UnknownShape(f"{warning.stripe_charge_id} is not a charge")
     return [
         SyncPayment(charge, read.as_of),
         RecordFraudWarning(
@@ -299,27 +298,27 @@ DECIDERS: dict[str, Decider] = {
     "test_helpers.test_clock.ready": _object_as_of_event,
 }
 
-# Ignored by name: what they tell is told by another event, or is of no consequence for credits.
+# Ignored by name: another event reports the same, or it does not affect credits.
 IGNORED: dict[str, str] = {
-    "invoice.sent": "invoice.finalized tells the same, also where no e-mail is sent",
-    "invoice.updated": "invoice.paid, invoice.payment_failed and what ends an invoice tell what matters",
+    "invoice.sent": "invoice.finalized reports the same, also if no e-mail is sent",
+    "invoice.updated": "invoice.paid, invoice.payment_failed and the events that end an invoice report what matters",
     "invoice.upcoming": "nothing has happened yet",
-    "customer.subscription.trial_will_end": "customer.subscription.updated tells when the trial is over or changed",
-    "checkout.session.async_payment_failed": "nothing was paid, as its completion said",
-    "payment_intent.created": "charge.succeeded tells when money moved",
-    "plan.created": "price.created tells the same, and more",
-    "plan.updated": "price.updated tells the same, and more",
-    "plan.deleted": "price.deleted tells the same",
-    "test_helpers.test_clock.created": "its subscriptions name it",
-    "test_helpers.test_clock.advancing": "test_helpers.test_clock.ready tells when it has arrived",
-    "test_helpers.test_clock.deleted": "its customers are deleted with it, and events of their own tell",
-    "charge.updated": "charge.succeeded and charge.refunded tell what matters",
-    "charge.captured": "payment_intent.succeeded tells how much was captured",
+    "customer.subscription.trial_will_end": "customer.subscription.updated reports when the trial ends or changes",
+    "checkout.session.async_payment_failed": "nothing was paid, as checkout.session.completed reported",
+    "payment_intent.created": "charge.succeeded reports the payment",
+    "plan.created": "price.created reports the same, and more",
+    "plan.updated": "price.updated reports the same, and more",
+    "plan.deleted": "price.deleted reports the same",
+    "test_helpers.test_clock.created": "its subscriptions contain it",
+    "test_helpers.test_clock.advancing": "test_helpers.test_clock.ready reports the new time",
+    "test_helpers.test_clock.deleted": "its customers are deleted with it, and have events of their own",
+    "charge.updated": "charge.succeeded and charge.refunded report what matters",
+    "charge.captured": "payment_intent.succeeded reports how much was captured",
 }
 
 
 def reason_to_ignore(event_type: str) -> str | None:
-    """Why events of a type are ignored; None when they are handled."""
+    """Why events of a type are ignored; None if they are handled."""
     if event_type in DECIDERS:
         return None
-    return IGNORED.get(event_type, f"events of type {event_type} mean nothing to this version")
+    return IGNORED.get(event_type, f"events of type {event_type} are not used by this version")

@@ -1,7 +1,7 @@
-"""One batch from the queue to its end: read → normalise → decide → apply + archive.
+"""One batch of the queue from start to end: read → normalise → decide → apply + archive.
 
-A batch is applied in one transaction. When Postgres refuses it, the same jobs are applied one by one, so that a bad
-event never takes its neighbours down. What needs an answer of Stripe goes on in lookups.py.
+A batch is applied in one transaction. If Postgres refuses it, the same jobs are applied one by one, so that a bad
+event does not stop the others. Events that need data from Stripe continue in lookups.py.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ import structlog
 from psycopg import Connection
 
 from worker import metrics
-from worker.account import read_books
+from worker.account import read_installation
 from worker.errors import UnknownShape
 from worker.events import inbox
 from worker.events.apply import Job, apply
@@ -32,7 +32,7 @@ from worker.events.objects import StripeEvent
 from worker.events.origin import named_account, reason_of_other_account
 from worker.events.outcomes import Dead, Fetch, Ignored, Outcome, Parked, RetryLater
 
-# After a fault of the installation; spread out, so that an event that alone meets it does not hold up the others.
+# After a fault of the installation; spread out, so that an event that causes it alone does not delay the others.
 RELEASE_SECONDS = 10
 
 log = structlog.stdlib.get_logger()
@@ -40,7 +40,7 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of one message."""
+    """The outcome of one message."""
 
     message: Message
     outcome: Outcome
@@ -49,10 +49,10 @@ class Settled:
 def drain(
     conn: Connection[Any], batch_size: int = inbox.BATCH_SIZE, due_within_seconds: float | None = None
 ) -> list[Settled]:
-    """Take a batch and bring each of its events as far as it goes without Stripe.
+    """Take a batch and process each of its events as far as possible without Stripe.
 
-    Raises psycopg.Error when the connection is lost, and for a fault of the installation: what was not committed is
-    read again, and the attempt does not count if it is the installation's fault.
+    Raises psycopg.Error if the connection is lost, and for a fault of the installation. Uncommitted events are read
+    again, and the attempt does not count if the fault is the installation's.
     """
     messages = inbox.read(conn, batch_size, due_within_seconds)
     if not messages:
@@ -81,11 +81,11 @@ def report(settled: Iterable[Settled]) -> None:
 
 
 def _of_other_accounts(conn: Connection[Any], messages: Sequence[Message]) -> dict[int, Ignored]:
-    """Message id → why it is ignored, for the events of Stripe accounts other than ours."""
+    """Message id → reason, for the events of other Stripe accounts, which are ignored."""
     named = {message.msg_id: account for message in messages if (account := named_account(message.payload))}
     if not named:
         return {}
-    ours = read_books(conn).stripe_account_id
+    ours = read_installation(conn).stripe_account_id
     return {
         msg_id: Ignored(reason)
         for msg_id, account in named.items()
@@ -94,12 +94,12 @@ def _of_other_accounts(conn: Connection[Any], messages: Sequence[Message]) -> di
 
 
 def normalised(message: Message) -> StripeEvent | Outcome:
-    """A message's event; or how it ends, where it is ignored, or not understood."""
+    """A message's event; or its outcome, if it is ignored or cannot be read."""
     if message.attempts > ATTEMPTS_MAX:
-        # None of its attempts came to an end: whatever ended the worker lies in the event.
+        # None of its attempts ended: the event crashes the worker.
         return Dead(
-            f"the worker died each of the {ATTEMPTS_MAX} times that it had this event in hand. "
-            "Look at its log, upgrade it, then retry the event."
+            f"the worker crashed on each of {ATTEMPTS_MAX} attempts at this event. "
+            "Read its log, upgrade it, then retry the event."
         )
     reason = reason_to_ignore(message.type)
     if reason is not None:
@@ -133,7 +133,7 @@ def _job(message: Message, event: StripeEvent | Outcome) -> Job:
 
 
 def job_of(message: Message, commands: Callable[[], list[Command]]) -> Job:
-    """The job of a message whose commands are made here; or how it ends, where they can't be made."""
+    """The job of a message that needs nothing from Stripe; or its outcome, if there are no commands."""
     try:
         return Job(message, commands=commands())
     except UnknownShape as error:
@@ -143,7 +143,7 @@ def job_of(message: Message, commands: Callable[[], list[Command]]) -> Job:
 
 
 def _bug(message: Message, error: Exception) -> Outcome:
-    # Our own mistake, so the next attempt would end the same; the event waits for the version that mends it.
+    # A bug of ours: the next attempt would fail too, so the event waits for a fixed version.
     log.exception("event_not_understood", event_id=message.event_id, type=message.type)
     return Dead(f"{type(error).__name__}: {error}. Upgrade the worker, then retry the event.")
 
@@ -180,7 +180,5 @@ def apply_alone(conn: Connection[Any], job: Job) -> Outcome:
 def _release(conn: Connection[Any]) -> None:
     try:
         inbox.release(conn, RELEASE_SECONDS)
-    except (
-        psycopg.Error
-    ) as error:  # nothing can be written at all: the messages come back after their time-out
+    except psycopg.Error as error:  # nothing can be written: the messages come back after their time-out
         raise_if_lost(conn, error)

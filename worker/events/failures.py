@@ -9,37 +9,37 @@ from psycopg import Connection
 from worker.errors import BillingError, StripeGone, StripeUnavailable
 from worker.events.outcomes import Dead, Done, Outcome, Parked, RetryLater
 
-# About two hours of trying: 2, 4, 8 … seconds, at most 15 minutes apart.
+# About two hours of retries: 2, 4, 8 … seconds, at most 15 minutes apart.
 ATTEMPTS_MAX = 15
 BACKOFF_FIRST_SECONDS = 2
 BACKOFF_MAX_SECONDS = 900
-# Whoever has mended a key or waited for Stripe wants to see it go on.
+# Short, so that a fixed key or a recovered Stripe takes effect soon.
 STRIPE_BACKOFF_MAX_SECONDS = 120
 
-# Somebody else held a lock: the app's own transaction, or another worker.
+# Another transaction held a lock: the app's own, or another worker's.
 CONTENTION = {"40001", "40P01", "55P03"}
-# Nothing is wrong with any event: a privilege, a function, a table or a schema is missing, the server is read-only, its
-# disk is full, or it is short of memory.
+# No event is at fault: a privilege, a function, a table or a schema is missing, the server is read-only, its disk is
+# full, or it is out of memory.
 _OF_INSTALLATION = {"42501", "42883", "42P01", "3F000", "25006", "53100", "53200"}
 _PLAN_IS_MISSING = "TB010"
 _CUSTOMER_IS_NOT_LINKED = "TB011"
-# A row that its table will not have, whenever it is offered. Keys are no such thing: what they wait for may come.
+# A row that its table always refuses. Foreign keys are not included: the referenced row may still arrive.
 _ROW_IS_REFUSED = {"23502", "23514"}
 
 
 def raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
-    """Goes on with an error that took the connection with it; any other one is the caller's to judge."""
+    """Raises an error that closed the connection again; the caller handles any other one."""
     if conn.closed or conn.broken:
         raise error
 
 
 def is_of_installation(error: psycopg.Error) -> bool:
-    """Whether every event would meet the same error, so that none is to blame for it."""
+    """Whether every event would get the same error, so that no event is at fault."""
     return error.sqlstate in _OF_INSTALLATION
 
 
 def outcome_of_database_error(error: psycopg.Error, attempts: int) -> Outcome:
-    """How an attempt ended whose transaction Postgres refused."""
+    """The outcome of an attempt whose transaction Postgres refused."""
     reason = _reason(error)
     waiting_for = error.diag.message_detail
     match error.sqlstate:
@@ -50,40 +50,40 @@ def outcome_of_database_error(error: psycopg.Error, attempts: int) -> Outcome:
         case code if code == _CUSTOMER_IS_NOT_LINKED and waiting_for is not None:
             return Parked(waiting_for, reason)
         case str() as code if code[:2] in {"TB", "22"}:
-            return Dead(reason)  # the event itself is refused, and will be the next time
+            return Dead(reason)  # the event itself is refused, and would be refused again
         case code if code in _ROW_IS_REFUSED:
-            return Dead(f"{reason}{_where(error)} Update Tillbase, then retry the event.")
+            return Dead(f"{reason}{_where(error)} Upgrade Tillbase, then retry the event.")
         case _:
             return retry_or_bury(reason, attempts)
 
 
 def outcome_of_billing_error(error: BillingError, read_ct: int) -> Outcome:
-    """How an attempt ended that Stripe's answer decided. Waiting for Stripe is excused however long it takes."""
+    """The outcome of an attempt that depends on Stripe's answer. Waiting for Stripe is always excused."""
     match error:
         case StripeUnavailable():
             delay_seconds = min(backoff_seconds(read_ct), STRIPE_BACKOFF_MAX_SECONDS)
             return RetryLater(delay_seconds, str(error), excused=True)
         case StripeGone():
-            return Done()  # what the event tells is over, as with any older state
+            return Done()  # the event reports a state that is over, like any older state
         case _:
             return Dead(str(error))
 
 
 def retry_or_bury(reason: str, attempts: int) -> Outcome:
-    """Try again later, until it has been tried often enough."""
+    """Retry later, or dead after too many attempts."""
     if attempts >= ATTEMPTS_MAX:
         return Dead(f"{reason} (given up after {attempts} attempts)")
     return RetryLater(backoff_seconds(attempts), reason)
 
 
 def backoff_seconds(attempts: int) -> int:
-    """Doubles with each attempt, with jitter so that what failed together does not come back together."""
+    """Doubles with each attempt, with jitter so that events that failed together are not retried together."""
     longest = min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(attempts - 1, 20))
     return max(1, round(random.uniform(0.5, 1.0) * longest))  # noqa: S311
 
 
 def _where(error: psycopg.Error) -> str:
-    """Table, and column or constraint, that a row was refused by; its values are other people's data."""
+    """The table, and the column or constraint, that refused a row; its values are private."""
     diag = error.diag
     name = f"column {diag.column_name}" if diag.column_name else f"constraint {diag.constraint_name}"
     return f" Table {diag.schema_name}.{diag.table_name}, {name}."

@@ -1,4 +1,4 @@
-"""References → the objects as Stripe has them now, each with the Date of its answer. Never inside a transaction."""
+"""References → objects as they are in Stripe now, each with the Date of the answer. Never inside a transaction."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from worker.stripe_api import stripe_client
 REQUEST_TIMEOUT_SECONDS = 8
 REQUEST_RETRIES = 1
 
-# Where objects are read, by Stripe's name of their kind.
+# The API paths of objects, by Stripe's name of their kind.
 _PATHS = {
     "customer": "/v1/customers/",
     "checkout.session": "/v1/checkout/sessions/",
@@ -33,7 +33,7 @@ _PATHS = {
     "invoice_payment": "/v1/invoice_payments/",
     "payment_method": "/v1/payment_methods/",
 }
-# What the ids that Stripe makes begin with.
+# The prefixes of Stripe's own ids.
 _KINDS = {
     "cus": "customer",
     "cs": "checkout.session",
@@ -52,25 +52,25 @@ _KINDS = {
     "inpay": "invoice_payment",
     "pm": "payment_method",
 }
-# What Stripe leaves out unless it is asked for: of an object, and of the members of one of its lists.
+# Fields that Stripe includes only on request: of an object, and of the members of one of its lists.
 _EXPANDED = {"checkout.session": ["line_items.data.price.product"]}
 _EXPANDED_MEMBERS = {"line_items": ["data.price.product"]}
-# What can be deleted in Stripe, so that 404 is an answer like any other. The rest is kept for ever.
+# Kinds that can be deleted in Stripe, so that a 404 is a normal answer. Stripe keeps all others.
 _DELETABLE = {"customer", "product", "price"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reference:
-    """An object of Stripe: its kind (Stripe's `object`) and its id, which its owner may have chosen."""
+    """An object of Stripe: its kind (Stripe's `object`) and its id, which the owner may have chosen."""
 
     kind: str
     stripe_id: str
 
 
 class StripeReader:
-    """Reads objects from Stripe; makes a client when the first one is needed, for ordinary events need none.
+    """Reads objects from Stripe; creates the client with the first request, because ordinary events need none.
 
-    As long as the key is not known to be ours, an object that is not there says nothing: `is_our_key`.
+    Until the key is known to be ours (`is_our_key`), a 404 means nothing.
     """
 
     def __init__(
@@ -82,21 +82,21 @@ class StripeReader:
         self._client: stripe.StripeClient | None = None
 
     def fetch(self, stripe_ids: Iterable[str]) -> dict[str, Fetched | BillingError]:
-        """Read objects by ids that Stripe made, whose beginning tells their kind."""
+        """Read objects by ids that Stripe generated; their prefix tells their kind."""
         return {
             stripe_id: self.fetch_object(Reference(_KINDS.get(stripe_id.split("_", 1)[0], ""), stripe_id))
             for stripe_id in stripe_ids
         }
 
     def fetch_object(self, reference: Reference) -> Fetched | BillingError:
-        """Read an object; what could not be read has its error in its place. From any thread."""
+        """Read an object; if it could not be read, the error takes its place. From any thread."""
         try:
             return self._read(reference)
         except stripe.StripeError as error:
             return _classify(reference, error, is_our_key=self._is_our_key())
         except BillingError as error:
             return error
-        except Exception as error:  # an answer that is none of Stripe's, such as a proxy's page
+        except Exception as error:  # not an answer of Stripe, such as a proxy's page
             return StripeUnavailable(
                 f"reading {reference.stripe_id} from Stripe: {type(error).__name__}: {error}"
             )
@@ -104,22 +104,24 @@ class StripeReader:
     def _read(self, reference: Reference) -> Fetched:
         stripe_id, path = reference.stripe_id, _PATHS.get(reference.kind)
         if path is None:
-            raise UnknownShape(f"{stripe_id} is the id of no kind of object that is read from Stripe")
+            raise UnknownShape(f"{stripe_id} is not the id of an object that the worker reads from Stripe")
         expanded = _EXPANDED.get(reference.kind)
-        # An id that its owner chose may hold whatever a path may not.
+        # An id that the owner chose may contain characters that a path may not.
         body, date = self._get(path + quote(stripe_id, safe=""), {"expand": expanded} if expanded else None)
         for key in ("lines", "items", "line_items"):
             self._complete(body, key)
         found = normalise_object(Node(body, stripe_id))
         if found is None:
-            raise UnknownShape(f"{stripe_id} is no object that is of use here")
+            raise UnknownShape(f"{stripe_id} is not an object that the worker uses")
         as_of = parsedate_to_datetime(date)
         if as_of.tzinfo is None:
-            raise StripeUnavailable(f"reading {stripe_id} from Stripe: its Date is none, or several: {date}")
+            raise StripeUnavailable(
+                f"reading {stripe_id} from Stripe: the answer needs one Date header, it has: {date}"
+            )
         return Fetched(found, as_of)
 
     def _complete(self, body: dict[str, Any], key: str) -> None:
-        # A list within an object holds its first members; the rest is read page by page.
+        # A list within an object contains its first members; the rest is read page by page.
         members = body.get(key)
         while isinstance(members, dict) and cast("dict[str, Any]", members).get("has_more"):
             listing = cast("dict[str, Any]", members)
@@ -131,16 +133,14 @@ class StripeReader:
             listing["has_more"] = page["has_more"]
 
     def _get(self, path: str, params: dict[str, Any] | None = None) -> tuple[dict[str, Any], str]:
-        # raw_request, for only the raw answer has both the Date and a body that the normaliser reads.
+        # raw_request, because only the raw answer has both the Date and a body that the normaliser reads.
         client: Any = self._connect()
         response = client.raw_request("get", path, **(params or {}))
         return response.data, response.headers["Date"]
 
     def _connect(self) -> stripe.StripeClient:
         if self._api_key is None:
-            raise StripeUnavailable(
-                "STRIPE_API_KEY is not set, and this event cannot be judged without reading from Stripe"
-            )
+            raise StripeUnavailable("STRIPE_API_KEY is not set, and this event needs data from Stripe")
         if self._client is None:
             self._client = stripe_client(
                 self._api_key, self._api_base, REQUEST_TIMEOUT_SECONDS, REQUEST_RETRIES
@@ -154,10 +154,10 @@ def _classify(reference: Reference, error: stripe.StripeError, *, is_our_key: bo
         case stripe.APIConnectionError() | stripe.RateLimitError():
             return StripeUnavailable(text)
         case stripe.AuthenticationError() | stripe.PermissionError():
-            # The event is good, the key is not: it waits for a person to mend the key, however long that takes.
+            # The event is good, the key is not: the event waits until the key is fixed, however long that takes.
             return StripeUnavailable(f"{text} (check STRIPE_API_KEY and its permissions)")
         case stripe.InvalidRequestError(http_status=404) if not is_our_key:
-            return StripeUnavailable(f"{text} (it is not known yet whose key STRIPE_API_KEY is)")
+            return StripeUnavailable(f"{text} (the Stripe account of STRIPE_API_KEY is not known yet)")
         case stripe.InvalidRequestError(http_status=404) if reference.kind in _DELETABLE:
             return StripeGone(text)
         case stripe.InvalidRequestError():

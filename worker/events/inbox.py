@@ -1,4 +1,4 @@
-"""The queue `stripe_events`: take messages and lookups, record how each attempt ended. No other module names it."""
+"""The queue `stripe_events`: takes messages and lookups, records outcomes. No other module uses it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from psycopg.rows import class_row, tuple_row
 
 from worker.events.outcomes import Dead, Done, Fetch, Ignored, Outcome, Parked, Refetch, RetryLater
 
-# Longer than the slowest batch: what is still unsettled then is read by another worker, and applied once all the same.
+# Longer than the slowest batch: a message that is still open then is read by another worker, and still applied once.
 VISIBILITY_SECONDS = 120
 BATCH_SIZE = 50
-# Longer than all the requests of one lookup: then the lookup is due again.
+# Longer than all requests of one lookup: after that the lookup is due again.
 LOOKUP_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event taken from the queue: `read_ct` times, this one counted; `attempts` leaves out the excused ones."""
+    """An event from the queue: `read_ct` counts all reads including this one; `attempts` leaves out excused ones."""
 
     msg_id: int
     read_ct: int
@@ -33,40 +33,40 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """An event that waits for an answer of Stripe: about the object of its `tie`, or about what it lacks."""
+    """An event that needs data from Stripe: the object of its `tie`, or other objects."""
 
     message: Message
     tie: Refetch | None
 
 
 def start(conn: Connection[Any]) -> None:
-    """First of a session: what dead workers held is due again, and what this session takes is known to be its own."""
+    """First call of a session: makes messages of dead workers due, and registers this session."""
     conn.execute("select billing.start_worker()")
 
 
 def hand_back(conn: Connection[Any]) -> None:
-    """Make due what dead workers held."""
+    """Make the messages of dead workers due."""
     conn.execute("select billing.hand_back_stripe_events()")
 
 
 def requeue(conn: Connection[Any]) -> int:
-    """Queue again what lost its message; how many events."""
+    """Requeue events that lost their message; returns how many."""
     row = conn.execute("select billing.requeue_stripe_events()").fetchone()
     assert row is not None
     return row[0]
 
 
 def release(conn: Connection[Any], delay_seconds: int = 0) -> None:
-    """Make due, within so many seconds, what this session holds; its attempts do not count."""
+    """Make this session's messages due within a number of seconds; their attempts do not count."""
     conn.execute("select billing.release_stripe_events(delay_seconds => %s)", [delay_seconds])
 
 
 def read(
     conn: Connection[Any], batch_size: int = BATCH_SIZE, due_within_seconds: float | None = None
 ) -> list[Message]:
-    """Take up to a batch of messages, in a transaction of its own, so that the attempt always counts.
+    """Take up to a batch of messages, in a separate transaction, so that the attempt always counts.
 
-    `due_within_seconds`: only those that fell due since then; None: whatever is due.
+    `due_within_seconds`: only those that became due since then; None: all that are due.
     """
     with conn.cursor(row_factory=class_row(Message)) as cursor:
         return cursor.execute(
@@ -78,7 +78,7 @@ def read(
 
 
 def take_lookups(conn: Connection[Any], lookups_max: int) -> list[Lookup]:
-    """Take lookups that are due, for LOOKUP_SECONDS, in a transaction of its own."""
+    """Take lookups that are due, for LOOKUP_SECONDS, in a separate transaction."""
     with conn.cursor(row_factory=tuple_row) as cursor:
         return [
             Lookup(Message(*message), None if tie_id is None else Refetch(tie_id, tie_kind))
@@ -92,7 +92,7 @@ def take_lookups(conn: Connection[Any], lookups_max: int) -> list[Lookup]:
 
 
 def lock(conn: Connection[Any], messages: Sequence[Message], stripe_customer_ids: Sequence[str]) -> None:
-    """Lock events, then accounts, in the order of their ids: two batches never wait for each other in a circle.
+    """Lock events, then accounts, in the order of their ids, so that two batches never deadlock.
 
     From here on months of credits are postponed: `allocate_postponed` must follow in the same transaction.
     """
@@ -104,12 +104,12 @@ def lock(conn: Connection[Any], messages: Sequence[Message], stripe_customer_ids
 
 
 def allocate_postponed(conn: Connection[Any]) -> None:
-    """Grant the months of credits that the events between `lock` and this have made due, in one set."""
+    """Grant the months of credits that events since `lock` have made due, as one set."""
     conn.execute("select billing.allocate_postponed()")
 
 
 def settle(conn: Connection[Any], outcomes: Sequence[tuple[Message, Outcome]]) -> None:
-    """Write down how each attempt ended, in the caller's transaction."""
+    """Record the outcome of each attempt, in the caller's transaction."""
     final: list[tuple[int, str, str, str | None, str | None]] = []
     for message, outcome in outcomes:
         match outcome:

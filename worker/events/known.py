@@ -1,7 +1,8 @@
-"""An object as it was read → UnknownShape if it has a value that this version does not know, or lacks one it needs.
+"""An object → UnknownShape if it has a value that this version does not know, or lacks one that it needs.
 
-Stripe adds values to its enumerations within an API version. Such an object cannot be stored: a CHECK of its table
-names the same values (a test compares the two). Another attempt would end the same, so its event is dead at once.
+Stripe adds values to its enumerations within an API version. Such an object cannot be stored, because a CHECK of its
+table lists the same values (a test compares the two). Another attempt would fail too, so its event is a dead letter
+at once.
 """
 
 from worker.errors import UnknownShape
@@ -16,7 +17,7 @@ from worker.events.objects import (
     Subscription,
 )
 
-# Our kind of object → (Stripe's path of a field, ours, the values that are known).
+# Our kind of object → (Stripe's path of a field, ours, the known values).
 KNOWN_VALUES: dict[type[StripeObject], tuple[tuple[str, str, frozenset[str]], ...]] = {
     Charge: (("status", "status", frozenset({"succeeded", "pending", "failed"})),),
     CheckoutSession: (
@@ -56,18 +57,18 @@ KNOWN_VALUES: dict[type[StripeObject], tuple[tuple[str, str, frozenset[str]], ..
 
 
 def refuse_unknown(found: StripeObject, stripe_id: str) -> None:
-    """Raises UnknownShape that names the field, and its value or what it lacks."""
+    """Raises UnknownShape that names the field, and its unknown value or what is missing."""
     for path, field, known in KNOWN_VALUES.get(type(found), ()):
         value = getattr(found, field)
         if value is not None and value not in known:
             raise UnknownShape(
-                f'{path} of {stripe_id} is "{value}", which this version does not know: '
-                "update Tillbase, then retry the event"
+                f'{path} of {stripe_id} is "{value}", which this version does not support: '
+                "upgrade Tillbase, then retry the event"
             )
     if isinstance(found, Invoice) and found.stripe_customer_id is None:
         raise UnknownShape(
-            f"customer of {stripe_id} is null: an invoice that is billed to an account of the Accounts v2 API "
-            "(customer_account) grants nothing here. Grant by hand what was paid for, and bill a customer"
+            f"customer of {stripe_id} is null: invoices for an account of the Accounts v2 API "
+            "(customer_account) are not supported. Grant the credits with `till credits grant`, and bill a customer"
         )
     if isinstance(found, Price) and found.type == "recurring" and found.recurring_interval is None:
         raise UnknownShape(f"recurring of {stripe_id} is null, and its type is recurring")

@@ -1,6 +1,6 @@
-"""Events that need an answer of Stripe: take → fetch, in threads → decide → apply + archive.
+"""Events that need data from Stripe: take → fetch, in threads → decide → apply + archive.
 
-Stripe may be slow or away for as long as it likes: these events wait, and nothing waits for them.
+Stripe may be slow or unavailable for any time: these events wait, and nothing waits for them.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from worker.events.objects import StripeEvent
 from worker.events.outcomes import RetryLater
 from worker.jobs.errands import Errands
 
-# With an answer in 150 ms, some forty events in a second.
+# If Stripe answers in 150 ms, about forty events a second.
 PARALLEL_LOOKUPS = 8
 TAKE_SECONDS = 0.1
 
@@ -54,14 +54,13 @@ class Lookups(Errands[Lookup, Job]):
         return job_of(message, lambda: decide(event, fetched))
 
     def _settle_tie(self, task: Lookup, reference: Reference) -> Job:
-        """Where only Stripe can tell which of two states is later, the object as it is now is applied instead."""
+        """If only Stripe can tell which of two states is newer, the object's current state is applied instead."""
         message = task.message
         answer = self._reader.fetch_object(reference)
         if isinstance(answer, BillingError):
             return Job(message, outcome=outcome_of_billing_error(answer, message.read_ct))
         if answer.as_of <= message.created_at:
-            # Stripe answered within the very second in question, or by a clock that is behind: only a later answer can
-            # settle it.
+            # Stripe answered within the same second, or by a clock that is behind: only a later answer can decide.
             return Job(message, outcome=task.tie)
         return job_of(message, lambda: [sync(answer.object, answer.as_of, is_fetched=True)])
 
@@ -77,6 +76,6 @@ class Lookups(Errands[Lookup, Job]):
 
 
 def look_up(conn: Connection[Any], lookups: Lookups) -> Iterable[Settled]:
-    """Bring what is due to its end, one after the other, in this thread."""
+    """Process the lookups that are due, one after the other, in this thread."""
     for task in lookups.take(conn, PARALLEL_LOOKUPS):
         yield Settled(task.message, apply_alone(conn, lookups.do(task)))

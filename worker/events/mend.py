@@ -1,4 +1,4 @@
-"""What lost its way in the queue → due again: messages that a dead worker held, queued events without a message."""
+"""Repairs the queue: messages of dead workers, and queued events without a message → due again."""
 
 from typing import Any
 
@@ -6,30 +6,30 @@ import structlog
 from psycopg import Connection
 
 from worker import metrics
-from worker.clock import Chore
+from worker.clock import PeriodicTask
 from worker.events import inbox
 
-# An event waits this long for a dead worker, where another one lives.
+# How long an event waits for a dead worker while another one runs.
 HAND_BACK_SECONDS = 2.0
-# After a restore a worker starts, and looks at once.
+# After a restore the worker starts, and checks at once.
 REQUEUE_SECONDS = 3600.0
 
 log = structlog.stdlib.get_logger()
 
 
 class Mender:
-    """Ticks between batches. Starting a session hands back too (inbox.start)."""
+    """Ticks between batches. Starting a session also hands back messages (inbox.start)."""
 
     def __init__(self) -> None:
         refused = metrics.MENDING_REFUSED
-        self._chores = (
-            Chore("handing_back_refused", refused, self._hand_back, HAND_BACK_SECONDS),
-            Chore("requeueing_refused", refused, self._requeue, REQUEUE_SECONDS),
+        self._tasks = (
+            PeriodicTask("handing_back_refused", refused, self._hand_back, HAND_BACK_SECONDS),
+            PeriodicTask("requeueing_refused", refused, self._requeue, REQUEUE_SECONDS),
         )
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> bool:
-        """Do what it is time for, by a monotonic clock. Raises psycopg.Error when the connection is lost."""
-        more = [chore.tick(conn, now_seconds) for chore in self._chores]
+        """Do what is due, by a monotonic clock. Raises psycopg.Error if the connection is lost."""
+        more = [task.tick(conn, now_seconds) for task in self._tasks]
         return any(more)
 
     def _hand_back(self, conn: Connection[Any]) -> bool:
@@ -39,5 +39,5 @@ class Mender:
     def _requeue(self, conn: Connection[Any]) -> bool:
         count = inbox.requeue(conn)
         if count:
-            log.warning("events_requeued", count=count, reason="they were queued and had no message")
+            log.warning("events_requeued", count=count, reason="their queue message was missing")
         return False

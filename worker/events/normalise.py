@@ -1,8 +1,8 @@
-"""A message's text → a frozen StripeEvent with our own dataclasses, the same whatever the API version.
+"""A message's text → a frozen StripeEvent with our own dataclasses, the same for all API versions.
 
-Which version a body is of is told by its keys, never by the version that it names. Only what the product uses is
-read. A body that lacks it, or has it in another type, is an UnknownShape with the path that was wrong: it goes to
-the dead letters with that reason, never past us in silence.
+The keys of a body show its version, not the version that it names. Only fields that the product uses are read. A
+body in which one is missing, or has another type, is an UnknownShape with the path of the error: the event becomes a
+dead letter with that reason, and is never dropped silently.
 """
 
 import json
@@ -27,12 +27,12 @@ from worker.events.objects import (
 )
 from worker.events.shapes import Node
 
-# The families of API versions whose shapes are known here. A version that is older than the first has a date only.
+# The known families of API versions. A version older than the first has a date only.
 API_FAMILIES = ("acacia", "basil", "clover", "dahlia", "endive")
 _FIRST_FAMILY_FROM = "2024-09-30"
 _API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\w+))?")
 
-# After an even number of backslashes, which stand for themselves.
+# After an even number of backslashes, which escape each other.
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -51,7 +51,7 @@ def normalise(message: Message) -> StripeEvent:
 
 
 def is_known_api_version(api_version: str | None) -> bool:
-    """Whether bodies of that version were known when this was written. They are read either way, by their keys."""
+    """Whether this version of Tillbase knows the API version. Bodies are read by their keys in any case."""
     match = _API_VERSION.fullmatch(api_version or "")
     if match is None:
         return False
@@ -60,7 +60,7 @@ def is_known_api_version(api_version: str | None) -> bool:
 
 
 def normalise_object(node: Node) -> StripeObject | None:
-    """Read one Stripe object by its `object` field; None for a kind that no command takes."""
+    """Read one Stripe object by its `object` field; None for a kind that no command uses."""
     read = _READERS.get(node.text("object"))
     return None if read is None else read(node)
 
@@ -70,13 +70,13 @@ def _parse(payload: str) -> Any:
         body = json.loads(payload)
         _refuse_unstorable_text(payload, body)
     except (ValueError, RecursionError) as error:
-        raise UnknownShape(f"the event's body is no JSON: {error}") from None
+        raise UnknownShape(f"the event's body is not valid JSON: {error}") from None
     return body
 
 
 def _refuse_unstorable_text(payload: str, body: object) -> None:
-    # JSON may name characters that Postgres cannot store; what we read must be what we keep. Nearly every invoice has
-    # some other escape (the × of its lines), so the slow looks are for what begins as such a name does.
+    # JSON can contain characters that Postgres cannot store, and we must store exactly what we read. Nearly every
+    # invoice has other escapes (the × of its lines), so the slow checks run only for escapes that start like those.
     if "\\u0000" in payload and _ESCAPED_NUL.search(payload):
         raise UnknownShape("the event's body contains \\u0000, which Postgres cannot store as text")
     if "\\ud" in payload or "\\uD" in payload:
@@ -84,12 +84,12 @@ def _refuse_unstorable_text(payload: str, body: object) -> None:
             json.dumps(body, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise UnknownShape(
-                "the event's body contains half of a surrogate pair, which is no text"
+                "the event's body contains half of a surrogate pair, which is not valid text"
             ) from None
 
 
 def _customer(node: Node) -> Customer:
-    if node.value.get("deleted") is True:  # all that Stripe still answers of it is its id
+    if node.value.get("deleted") is True:  # Stripe's answer has nothing but its id
         return Customer(node.text("id"), livemode=False, email=None, name=None, is_deleted=True)
     return Customer(
         stripe_customer_id=node.text("id"),
@@ -202,7 +202,7 @@ def _subscription_of_invoice(node: Node) -> str | None:
 
 
 def _subscription_of_lines(lines: Iterable[InvoiceLine]) -> str | None:
-    """An invoice that was made by hand takes in prorations that wait, and names no subscription itself."""
+    """A manual invoice includes pending prorations, and names no subscription itself."""
     return next((line.stripe_subscription_id for line in lines if line.stripe_subscription_item_id), None)
 
 
@@ -227,7 +227,7 @@ def _invoice_line(node: Node) -> InvoiceLine:
 
 
 def _parent_of_line(node: Node) -> tuple[str | None, str | None, bool, Node | None]:
-    """Subscription, subscription item, whether the line is a proration, and the details of that."""
+    """Subscription, subscription item, whether the line is a proration, and its proration details."""
     subscription_id = node.reference_or_none("subscription")
     if node.which("parent", "type") == "type":  # before basil
         item_id = node.text_or_none("subscription_item")

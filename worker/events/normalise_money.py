@@ -1,4 +1,4 @@
-"""Stripe's objects of money that moved → our own dataclasses, the same whatever the API version."""
+"""Stripe's objects of payments and refunds → our own dataclasses, the same for all API versions."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -23,16 +23,16 @@ from worker.events.shapes import Node
 
 # Metadata that makes a one-time price a credit pack.
 PACK_CREDITS = "pack_credits"
-# The same of a price whose amount the customer chooses.
+# The same for a price whose amount the customer chooses.
 CREDITS_PER_UNIT = "credits_per_unit"
-# Metadata of the Payment Links that we made: the row that each was made for.
+# Metadata of Payment Links that we created: the id of their row.
 LINK_TOKEN = "tillbase_link"  # noqa: S105 - a name, no secret
 
 
 def invoice_payment_of(invoice: Node) -> InvoicePayment | None:
-    """What an invoice says of its payment: before basil only. Later versions send an `invoice_payment` instead."""
+    """The payment that an invoice names: before basil only. Later versions send an `invoice_payment` instead."""
     intent_id = invoice.reference_or_none("payment_intent")
-    # An invoice payment names a charge only if that belongs to no intent.
+    # An invoice payment names a charge only if the charge has no intent.
     charge_id = None if intent_id else invoice.reference_or_none("charge")
     is_paid = invoice.text("status") == "paid" and not invoice.value.get("paid_out_of_band")
     if not is_paid or not (intent_id or charge_id):
@@ -75,7 +75,7 @@ def _charge(node: Node) -> Charge:
 
 
 def _is_authenticated(method: Node | None) -> bool:
-    """Whether 3-D Secure makes fraud the issuer's loss: the owner was authenticated, or the issuer took part."""
+    """Whether 3-D Secure makes the issuer liable: the cardholder was authenticated, or the issuer took part."""
     card = method and method.child_or_none("card")
     secure = card and card.child_or_none("three_d_secure")
     return bool(secure) and secure.text_or_none("result") in ("authenticated", "attempt_acknowledged")
@@ -124,7 +124,7 @@ def _refund(node: Node) -> Refund:
         stripe_refund_id=node.text("id"),
         stripe_charge_id=node.reference_or_none("charge"),
         stripe_payment_intent_id=node.reference_or_none("payment_intent"),
-        # Stripe's type lets it be null; a refund that has neither failed nor been canceled stands.
+        # Stripe's type allows null; such a refund did not fail and counts.
         status=node.text_or_none("status") or "pending",
         currency=node.text("currency"),
         amount=node.number("amount"),
@@ -150,7 +150,7 @@ def _dispute(node: Node) -> Dispute:
 
 
 def _credit_note(node: Node) -> CreditNote:
-    """Before basil a note named one refund, and not its amount: all that it gives back and not out of band."""
+    """Before basil a note named one refund without its amount: all that it returns except out of band."""
     amount = _part_of_note(node, "post_payment")
     if "refunds" in node.value:
         refunded = sum(refund.number("amount_refunded") for refund in node.members("refunds"))
@@ -175,7 +175,7 @@ def _credit_note(node: Node) -> CreditNote:
 
 
 def _part_of_note(node: Node, part: str) -> int:
-    """What it credits before or after the payment; a note that does not say is wholly of the kind that it names."""
+    """The amount credited before or after payment; a note that reports neither is entirely of the kind it names."""
     amount = node.number_or_none(f"{part}_amount")
     if amount is None:
         return node.number("amount") if node.text("type") == part else 0
@@ -197,7 +197,7 @@ def _credit_note_line(node: Node) -> CreditNoteLine:
 
 
 def _exclusive_tax(line: Node) -> int:
-    """Tax that comes on top of the line's amount."""
+    """Tax added to the line's amount."""
     if line.value.get("taxes") is not None:
         taxes = line.members("taxes")
         return sum(tax.number("amount") for tax in taxes if tax.text("tax_behavior") == "exclusive")
@@ -259,7 +259,7 @@ def _checkout_line_items(session: Node) -> tuple[CheckoutLineItem, ...] | None:
 
 
 def _declares_credits(price: Node | None) -> bool:
-    """By the metadata of the price, else of its product; a product that was not read might."""
+    """By the metadata of the price, else of its product; a product that was not read may declare credits."""
     if price is None:
         return False
     key = PACK_CREDITS if price.child_or_none("custom_unit_amount") is None else CREDITS_PER_UNIT
@@ -284,7 +284,7 @@ def _payment_link(node: Node) -> PaymentLink:
 def _uuid(text: str | None) -> UUID | None:
     try:
         return None if text is None else UUID(text)
-    except ValueError:  # written by somebody else
+    except ValueError:  # the metadata is not ours
         return None
 
 

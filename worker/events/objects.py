@@ -1,7 +1,7 @@
-"""Stripe's objects as the worker knows them: frozen, typed, only what the product uses.
+"""Stripe's objects as the worker uses them: frozen, typed, with only the fields that the product uses.
 
-Fields are named as the parameters of the `billing.sync_…` functions that take them. A list is None where a body
-holds only the first of its members.
+Fields have the names of the parameters of the `billing.sync_…` functions that take them. A list is None if the body
+contains only its first members.
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class FrozenClock:
-    """A Stripe test clock: the subscriptions on it live at `frozen_at`."""
+    """A Stripe test clock: its subscriptions use the time `frozen_at`."""
 
     stripe_test_clock_id: str
     livemode: bool
@@ -90,9 +90,9 @@ class FrozenClock:
 class InvoiceLine:
     """`credited_line_ids` are the earlier lines that a proration credits, those of the invoice `credited_invoice_id`.
 
-    `discount` is what was taken off its amount.
+    `discount` was deducted from its amount.
 
-    None where Stripe does not say.
+    None if Stripe does not report it.
     """
 
     stripe_line_id: str
@@ -162,7 +162,7 @@ class CheckoutLineItem:
 
 @dataclass(frozen=True, slots=True)
 class CheckoutSession:
-    """No event carries the lines: only a session that was read from Stripe has them."""
+    """No event has the lines: only a session that was read from Stripe has them."""
 
     stripe_checkout_session_id: str
     stripe_customer_id: str | None
@@ -183,7 +183,7 @@ class CheckoutSession:
 
 @dataclass(frozen=True, slots=True)
 class PaymentLink:
-    """`token` names the row that we made it for; None for links that others made."""
+    """`token` names the row for which we created it; None for other links."""
 
     stripe_payment_link_id: str
     livemode: bool
@@ -221,9 +221,9 @@ class PaymentIntent:
 
 @dataclass(frozen=True, slots=True)
 class InvoicePayment:
-    """Which payment paid which invoice: an intent, or a charge that belongs to none.
+    """Which payment paid which invoice: an intent, or a charge without an intent.
 
-    Without an id of its own when an invoice of an API version told it that had no such objects.
+    Without an id if it comes from an invoice of an API version without such objects.
     """
 
     stripe_invoice_payment_id: str | None
@@ -239,7 +239,7 @@ class InvoicePayment:
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """Stripe tells no livemode of a refund."""
+    """Stripe reports no livemode for a refund."""
 
     stripe_refund_id: str
     stripe_charge_id: str | None
@@ -268,7 +268,7 @@ class Dispute:
 
 @dataclass(frozen=True, slots=True)
 class CreditNoteLine:
-    """`amount` is what is credited in the end, discounts taken off and tax included; without an id it is of no line."""
+    """`amount` is the credited amount after discounts, including tax; without an id it belongs to no line."""
 
     stripe_line_id: str | None
     amount: int
@@ -276,9 +276,9 @@ class CreditNoteLine:
 
 @dataclass(frozen=True, slots=True)
 class CreditNote:
-    """`amount` is what it gives back after payment; `amount_refunded` the part that refunds of their own give.
+    """`amount` is what it returns after payment; `amount_refunded` is the part returned by refunds.
 
-    `pre_payment_amount` is what it took off while the invoice was still to be paid.
+    `pre_payment_amount` was deducted before the invoice was paid.
     """
 
     stripe_credit_note_id: str
@@ -321,7 +321,7 @@ class Review:
     opened_at: datetime
 
 
-# What a command takes.
+# The objects that a command takes.
 StripeObject = (
     Customer
     | FrozenClock
@@ -345,9 +345,9 @@ StripeObject = (
 
 @dataclass(frozen=True, slots=True)
 class StripeEvent:
-    """An event as the worker sees it; `object` is None for a kind that no command takes.
+    """An event as the worker uses it; `object` is None for a kind that no command uses.
 
-    `invoice_payment` is what an invoice itself tells of its payment, as it did before 2025-03-31.basil.
+    `invoice_payment` is the payment that an invoice itself names, as before 2025-03-31.basil.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""How an attempt at an event ended, as a value; `inbox.settle` is the one place that acts on it."""
+"""The outcome of an attempt at an event, as a value; only `inbox.settle` acts on it."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Not for us, and why."""
+    """Not for this installation, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Goes on by itself when what it waits for is here."""
+    """Retried automatically when what it waits for arrives."""
 
     waiting_for: str
     reason: str
@@ -25,7 +25,7 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """Needs a person; when it waits for something that arrives after all, it goes on by itself too."""
+    """Needs a person; if it waits for an id, its arrival requeues it too."""
 
     reason: str
     waiting_for: str | None = None
@@ -33,7 +33,7 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Tried again after a delay. Excused attempts never count towards the dead letters."""
+    """Retried after a delay. Excused attempts never count towards the dead letters."""
 
     delay_seconds: int
     reason: str
@@ -42,15 +42,15 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Cannot be decided before what it lacks was read from Stripe."""
+    """Cannot be decided before objects are read from Stripe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refetch:
-    """Only Stripe can tell whether the event or the row is later: read the object and apply that.
+    """Only Stripe can tell whether the event or the row is newer: read the object and apply that.
 
-    They are of one second, or the event calls itself newer and tells what was so before. `kind` is Stripe's name of the
-    object's kind: an id that its owner chose does not tell it.
+    Both have the same second, or the event has a newer time but contradicts known facts. `kind` is Stripe's name of
+    the object's kind, because an id that the owner chose does not tell it.
     """
 
     stripe_id: str

@@ -1,4 +1,4 @@
-"""JSON of any provenance → values of the type that was asked for, or UnknownShape naming the path."""
+"""JSON from any source → values of the expected type, or UnknownShape with the path."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 
 class Node:
-    """One JSON object and where it was found; every read says which type it expects."""
+    """One JSON object and its path; every read states the type that it expects."""
 
     __slots__ = ("path", "value")
 
     def __init__(self, value: object, path: str) -> None:
         if not isinstance(value, dict):
-            raise UnknownShape(f"{path} is {_kind(value)}, an object was expected")
+            raise UnknownShape(f"{path} is {_kind(value)}, expected an object")
         self.value = cast("dict[str, Any]", value)
         self.path = path
 
@@ -52,7 +52,7 @@ class Node:
         return None if self.value.get(key) is None else self.moment(key)
 
     def reference(self, key: str) -> str:
-        """The id of another object, which may have been expanded."""
+        """The id of another object, which may be expanded."""
         found = self.reference_or_none(key)
         if found is None:
             raise self._wrong(key, "an id")
@@ -71,24 +71,22 @@ class Node:
         return None if self.value.get(key) is None else self.child(key)
 
     def has(self, key: str) -> bool:
-        """Whether the key is there at all. Null is an answer; a key that is missing is another shape."""
+        """Whether the key exists. Null is a value; a missing key is another shape."""
         return key in self.value
 
     def which(self, *keys: str) -> str:
-        """The first of the keys that is there: each is of another API version, so none is a shape that is unknown."""
+        """The first of the keys that exists, each of another API version. Raises UnknownShape if none does."""
         for key in keys:
             if self.has(key):
                 return key
-        raise UnknownShape(
-            f"{self.path} lacks {' and '.join(keys)}: no API version that is known here has that shape"
-        )
+        raise UnknownShape(f"{self.path} lacks {' and '.join(keys)}: no supported API version has that shape")
 
     def children(self, key: str) -> "list[Node]":
         """The members of a Stripe list object."""
         return self.child(key).members("data")
 
     def whole_list(self, key: str, read: "Callable[[Node], T]") -> tuple[T, ...] | None:
-        """The members of a Stripe list object; None where it holds only the first of them."""
+        """The members of a Stripe list object; None if it contains only the first of them."""
         return (
             None if self.child(key).flag("has_more") else tuple(read(member) for member in self.children(key))
         )
@@ -118,7 +116,7 @@ class Node:
         raise self._wrong(key, expected)
 
     def _wrong(self, key: str, expected: str) -> UnknownShape:
-        return UnknownShape(f"{self.path}.{key} is {_kind(self.value.get(key))}, {expected} was expected")
+        return UnknownShape(f"{self.path}.{key} is {_kind(self.value.get(key))}, expected {expected}")
 
 
 def _kind(value: object) -> str:

@@ -1,6 +1,7 @@
 -- Extensions: pgmq, the queue between the receiver and the worker.
 --
--- Any pgmq from 1.5.0 on will do: hosted projects ship 1.5.1, newer ones are a superset of what is used here. The release
--- refuses an older one before it makes anything. No version is named here, because hosted projects may refuse one.
+-- pgmq 1.5.0 or newer: hosted projects ship 1.5.1, and newer versions keep the functions that are used here. The
+-- release refuses an older version before it creates anything. The extension is created without a version, because
+-- hosted projects may refuse one.
 
 create extension if not exists pgmq;

@@ -1,8 +1,8 @@
 -- Schema `billing` and the three roles that work in it.
 --
--- Invariant: nothing in `billing` is open to anyone unless a migration grants it by name. Postgres gives EXECUTE on
--- every new function to PUBLIC, and a project's default privileges may give more, so each object first loses
--- everything, by name, and then gets its grants. The project's own default privileges are never altered.
+-- Invariant: nobody has a privilege in `billing` unless a migration grants it by name. Postgres grants EXECUTE on every
+-- new function to PUBLIC, and a project's default privileges may grant more. So each object first loses all privileges,
+-- by name, and then gets its grants. The project's own default privileges are never changed.
 --
 -- billing_receiver   may call receive_stripe_event and nothing else (the edge function)
 -- billing_worker     may execute the functions that the worker calls and nothing else

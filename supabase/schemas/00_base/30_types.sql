@@ -1,8 +1,8 @@
--- What a value of the ledger may be, whichever table it stands in.
+-- The values that the ledger may store, in any of its tables.
 --
--- Domains, because Postgres parses the CHECKs of a table anew for every statement that writes to it, and those of a
--- domain once for a connection: on the ledger's tables that was a third of a spend. To clients they are their base types; what is
--- published to Realtime (credit_balances) has base types only, because a subscriber is told a column's own type.
+-- Domains, because Postgres parses the CHECKs of a table again for every statement that writes to it, and those of a
+-- domain once for each connection: on the ledger's tables that was a third of a spend. Clients see the base types. The
+-- table published to Realtime (credit_balances) uses base types only, because Realtime reports a column's own type.
 
 create domain billing.credits as bigint
 constraint credits_are_not_negative check (value >= 0);
@@ -10,7 +10,7 @@ constraint credits_are_not_negative check (value >= 0);
 create domain billing.positive_credits as bigint
 constraint credits_are_positive check (value > 0);
 
--- What a movement adds to a balance, or takes from it.
+-- What a movement adds to a balance or removes from it.
 create domain billing.credit_change as bigint
 constraint credits_change_by_something check (value <> 0);
 
@@ -22,7 +22,7 @@ constraint entry_kind_is_known check (
     )
 );
 
--- caller: chosen by the app. stripe: business keys, what was paid for. system: our own (expiry).
+-- caller: chosen by the app. stripe: business keys of payments. system: our own (expiry).
 create domain billing.key_space as text
 constraint key_space_is_known check (value in ('caller', 'stripe', 'system'));
 

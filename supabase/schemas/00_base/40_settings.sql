@@ -1,10 +1,10 @@
--- All settings of this installation, and the clock that everything in `billing` reads.
+-- All settings of this installation, and the clock that all functions of `billing` read.
 --
--- Invariant: one row of settings, one row of clock. Billing time is ahead of the clock only in a local stack: setting it
--- takes a superuser session, which hosted projects don't have.
+-- Invariant: one row of settings, one row of clock. Billing time can be ahead of the real time only in a local stack:
+-- moving it needs a superuser session, which hosted projects don't have.
 
--- scheme://host[:port] of a web address, as browsers compare it; null for whatever is not plainly one. Names and
--- passwords, backslashes, spaces and anything but ASCII have no place in it: browsers disagree about them.
+-- scheme://host[:port] of a web address, as browsers compare it; null if it is not a plain web address. User names and
+-- passwords, backslashes, spaces and non-ASCII characters are refused, because browsers parse them differently.
 create function billing._origin_of(url text)
 returns text
 language sql
@@ -33,7 +33,7 @@ as $$
     from unnest(_are_origins.urls) as url
 $$;
 
--- Stripe's parameters that an owner may set: none that decides the account, the price or the amount of a payment.
+-- Stripe's parameters that the owner may set. None of them changes the account, the price or the amount of a payment.
 create function billing._are_link_options(options jsonb)
 returns boolean
 language sql
@@ -56,10 +56,10 @@ create table billing.settings (
     updated_at timestamptz not null default now(),
     -- Stripe
     stripe_account_id text,
-    -- What is given once
+    -- One-time credits
     initial_credits_per text not null default 'product',
     seen_card_policy text,
-    -- Returned money
+    -- Refunds
     shortfall_policy text not null default 'clamp_and_record',
     -- Features
     past_due_keeps_features boolean not null default true,
@@ -114,7 +114,8 @@ create table billing.settings (
     constraint notification_rate_is_positive check (notification_rate > 0),
     constraint notification_window_is_positive check (notification_window > interval '0'),
     constraint notification_deadline_is_positive check (notification_deadline > interval '0'),
-    -- Stripe sends an event for three days, and again by hand for thirty: until then a key must be known.
+    -- Stripe retries an event for three days, and lets you resend it for thirty. Until then its dedupe key must be
+    -- kept.
     constraint notifications_are_kept_for_replays check (notification_retention >= interval '30 days'),
     constraint silence_is_an_hour_at_least check (silence_after >= interval '1 hour'),
     constraint expiring_credits_notice_is_positive check (expiring_credits_notice > interval '0'),
@@ -165,8 +166,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Not the start of the transaction, which may have waited long for a lock: what a movement judges, it judges by the
-    -- time at which it holds the lock.
+    -- Not the start of the transaction, which may have waited long for a lock: a movement uses the time at which it
+    -- holds the lock.
     return (select clock_timestamp() + clock.ahead_by from billing.clock);
 end
 $$;
@@ -190,35 +191,35 @@ grant execute on function billing.is_livemode() to anon, authenticated, service_
 
 comment on table billing.settings is 'Settings of this installation; one row.';
 comment on column billing.settings.livemode is 'True when real money is expected. Events of the other mode are recorded and ignored.';
-comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has asked Stripe. Events that name another account are ignored. Set it to null to move to another account.';
-comment on column billing.settings.initial_credits_per is 'Initial and trial credits are given once for each account and product, or once for each account.';
-comment on column billing.settings.seen_card_policy is 'What becomes of initial and trial credits of an account whose card was seen on another before: grant, hold (for an administrator) or refuse. Null: hold in live mode, grant in test mode, where cards are everybody''s.';
-comment on column billing.settings.shortfall_policy is 'What becomes of credits that were spent before their price was returned: clamp_and_record (written down), allow_negative (debt), block_future_grants (withheld from later grants).';
-comment on column billing.settings.past_due_keeps_features is 'True when a subscription whose renewal failed keeps its features while Stripe tries again.';
-comment on column billing.settings.site_url is 'Where the app lives; users come back here from Stripe unless they are sent elsewhere.';
-comment on column billing.settings.allowed_redirect_origins is 'Further origins (scheme://host[:port]) that users may be sent back to.';
+comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
+comment on column billing.settings.initial_credits_per is 'Initial credits are granted once for each account and product, or once for each account.';
+comment on column billing.settings.seen_card_policy is 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
+comment on column billing.settings.shortfall_policy is 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
+comment on column billing.settings.past_due_keeps_features is 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
+comment on column billing.settings.site_url is 'The app''s address: Stripe redirects users here unless a request names another page.';
+comment on column billing.settings.allowed_redirect_origins is 'Further origins (scheme://host[:port]) to which users may be redirected.';
 comment on column billing.settings.one_subscription_per is 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
-comment on column billing.settings.max_checkout_quantity is 'The most units of a price that one checkout may be for, unless the plan declares seats.';
+comment on column billing.settings.max_checkout_quantity is 'The largest quantity of a price in one checkout, unless the plan declares seats.';
 comment on column billing.settings.allow_promotion_codes is 'Whether checkout has a field for promotion codes.';
-comment on column billing.settings.automatic_tax is 'Whether Stripe works out the tax at checkout (Stripe Tax must be set up).';
+comment on column billing.settings.automatic_tax is 'Whether Stripe calculates the tax at checkout (Stripe Tax must be set up).';
 comment on column billing.settings.collect_tax_ids is 'Whether checkout has a field for a business''s tax id.';
 comment on column billing.settings.billing_address_collection is 'Whether checkout asks for an address when it needs one (auto), or always (required).';
-comment on column billing.settings.one_trial_per is 'Who gets the trial of a plan: accounts that never subscribed to its product (product), that never subscribed (account), or all (none).';
-comment on column billing.settings.trial_without_card is 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
-comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null for those of the Stripe account.';
-comment on column billing.settings.payment_reference_lifetime is 'How long a URL of a Payment Link names the account that it was handed out for.';
+comment on column billing.settings.one_trial_per is 'Which accounts get a plan''s trial: those that never subscribed to its product (product), never subscribed at all (account), or all accounts (none). Trial credits follow it too.';
+comment on column billing.settings.trial_without_card is 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
+comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
+comment on column billing.settings.payment_reference_lifetime is 'How long the reference in a Payment Link''s URL is valid.';
 comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
 comment on column billing.settings.customer_notifications is 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
-comment on column billing.settings.notification_rate is 'The most messages of one kind for one reader in a notification_window; what goes beyond waits, and comes as one digest.';
+comment on column billing.settings.notification_rate is 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
 comment on column billing.settings.notification_window is 'See notification_rate.';
-comment on column billing.settings.notification_deadline is 'How long delivery is tried before a notification is dead.';
-comment on column billing.settings.notification_retention is 'How long delivered notifications are kept; 30 days at least.';
-comment on column billing.settings.silence_after is 'How long without an event from Stripe before administrators are notified, while there are subscriptions; null: never.';
-comment on column billing.settings.expiring_credits_notice is 'How long before credits expire their owner is notified.';
-comment on column billing.settings.keep_events_days is 'How long the bodies of applied and ignored events are kept, and the archive of the queue. Their rows stay.';
-comment on column billing.settings.fraud_dry_run is 'Warnings are recorded and nothing is done about them; judge_fraud_warning says what would be.';
-comment on column billing.settings.refund_policy is 'The refund policy as customers are shown it before they buy; evidence in disputes.';
-comment on column billing.settings.on_user_deleted is 'What happens when a user is deleted whose account has a subscription: report (administrators are notified), cancel (and Stripe cancels it at once).';
-comment on table billing.clock is 'How far billing time is ahead of the clock; moved by the local stack only.';
-comment on function billing.current_time() is 'The time that credits open, fall due and expire by: the clock''s, later in a local stack whose clock was moved.';
-comment on function billing.is_livemode() is 'True when this installation expects real money.';
+comment on column billing.settings.notification_deadline is 'How long delivery is retried before a notification is dead.';
+comment on column billing.settings.notification_retention is 'How long delivered notifications are kept; at least 30 days.';
+comment on column billing.settings.silence_after is 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
+comment on column billing.settings.expiring_credits_notice is 'How long before the expiry of credits their owner is notified.';
+comment on column billing.settings.keep_events_days is 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
+comment on column billing.settings.fraud_dry_run is 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
+comment on column billing.settings.refund_policy is 'The refund policy as shown to customers before they buy; evidence in disputes.';
+comment on column billing.settings.on_user_deleted is 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
+comment on table billing.clock is 'How far billing time is ahead of the real time; only the local stack moves it.';
+comment on function billing.current_time() is 'Billing time, by which credits open and expire: the real time, or later in a local stack whose clock was moved.';
+comment on function billing.is_livemode() is 'True if this installation is in live mode.';

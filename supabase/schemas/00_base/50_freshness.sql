@@ -1,12 +1,12 @@
--- Which of two states of one Stripe object is the later one.
+-- Which of two states of one Stripe object is newer.
 --
--- Freshness, in every sync_… function, is decided by the upsert itself, under the row's lock. The answer is
---     applied   the state offered is newer and is now held
---     stale     what is held is newer: nothing changed
---     refetch   only Stripe can tell which is later (both of the same second): nothing changed
--- as_of is the event's created, or the Date of the answer when the object was read from Stripe.
+-- In every sync_… function the upsert itself decides, under the row's lock. The result is
+--     applied   the new state is newer and is now stored
+--     stale     the stored state is newer: nothing changed
+--     refetch   both have the same second, so only Stripe can tell: nothing changed
+-- as_of is the event's created, or the Date of Stripe's answer if the object was read from Stripe.
 --
--- Private: called by what syncs.
+-- Private: called by the sync_… functions.
 
 create function billing._refused(held_as_of timestamptz, offered_as_of timestamptz)
 returns text

@@ -1,7 +1,7 @@
 -- Accounts: what has a balance. Every user has a personal one; a team account has members.
 --
--- Invariant: a sign-up never fails because of billing, and the books survive the user (owner_id becomes null).
--- Clients read their own accounts; only functions write.
+-- Invariant: a sign-up never fails because of billing, and the account's ledger survives the user (owner_id becomes
+-- null). Clients read their own accounts; only functions write.
 
 create table billing.accounts (
     id uuid primary key default gen_random_uuid(),
@@ -33,7 +33,7 @@ create table billing.account_members (
 
 create index account_members_user on billing.account_members (user_id);
 
--- The one place that says whose accounts are mine. Security definer, so that a policy on members need not read members.
+-- The only definition of a user's own accounts. Security definer, so that a policy on members need not read members.
 create function billing.my_account_ids()
 returns setof uuid
 language sql
@@ -47,7 +47,7 @@ as $$
     select account_members.account_id from billing.account_members where account_members.user_id = (select auth.uid())
 $$;
 
--- Those of them whose money is mine to see: who only belongs to a team sees its credits, and not its e-mail address,
+-- Those that the user owns or administers. Other members of a team see its credits, but not its e-mail address,
 -- invoices and payments.
 create function billing.my_managed_account_ids()
 returns setof uuid
@@ -63,7 +63,7 @@ as $$
     where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin')
 $$;
 
--- Whether anybody is left who uses an account: its owner or a member, and not one whose user was deleted softly.
+-- Whether an account still has a user: its owner or a member who was not deleted, softly or otherwise.
 create function billing._has_user(account_id uuid)
 returns boolean
 language sql
@@ -92,7 +92,7 @@ for select to authenticated using (account_id = any (array(select billing.my_acc
 
 grant select on billing.accounts, billing.account_members to service_role;
 grant select on billing.account_members to authenticated;
--- Not frozen_reason, which may name what only administrators know.
+-- Not frozen_reason, which only administrators may read.
 grant select (id, kind, name, owner_id, frozen_at, closed_at, created_at, updated_at) on billing.accounts to authenticated;
 
 create function billing.ensure_account(user_id uuid)
@@ -121,8 +121,8 @@ begin
 end
 $$;
 
--- Fires as supabase_auth_admin inside the sign-up's transaction: whatever goes wrong here, also a lock on accounts that
--- is held for long, the sign-up goes through, and ensure_account makes up for it at the first purchase.
+-- Runs as supabase_auth_admin inside the sign-up's transaction. On any error, including a long lock on accounts, the
+-- sign-up succeeds without an account, and ensure_account creates it at the first purchase.
 create function billing.tg_users__open_account()
 returns trigger
 language plpgsql
@@ -135,7 +135,7 @@ begin
     perform billing.ensure_account(new.id);
     return null;
 exception when others then
-    raise warning 'no billing account for user %: %', new.id, sqlerrm;
+    raise warning 'could not create a billing account for user %: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -152,8 +152,8 @@ grant execute on function billing.my_managed_account_ids() to authenticated;
 grant execute on function billing.ensure_account(uuid) to service_role;
 
 comment on table billing.accounts is 'What has a balance: a person or a team.';
-comment on column billing.accounts.frozen_at is 'Since when spending is refused (TB003); frozen_reason says why, to administrators.';
-comment on table billing.account_members is 'Who belongs to a team account.';
+comment on column billing.accounts.frozen_at is 'Since when spending is refused (TB003); administrators read the reason in frozen_reason.';
+comment on table billing.account_members is 'The members of team accounts.';
 comment on function billing.my_account_ids() is 'The accounts of the signed-in user. Policies: account_id = any (array(select billing.my_account_ids())).';
-comment on function billing.my_managed_account_ids() is 'The accounts of the signed-in user that they own or administer: whose invoices, payments and e-mail address they see.';
-comment on function billing.ensure_account(uuid) is 'The personal account of a user, made if there is none.';
+comment on function billing.my_managed_account_ids() is 'The accounts that the signed-in user owns or administers: those whose invoices, payments and e-mail address they may read.';
+comment on function billing.ensure_account(uuid) is 'The personal account of a user, created if it does not exist.';

@@ -1,8 +1,8 @@
 -- The outbox of notifications: a row is written in the same transaction as the change that it reports.
 --
--- Invariant: one row for each dedupe_key, so a replayed event notifies once. Queued and sending rows are due at
--- next_attempt_at, and no others. A digest is one message for many rows: each has the id of the first one in digest_id, the
--- first one its own, and all of them share its outcome.
+-- Invariant: one row for each dedupe_key, so a replayed event notifies once. Queued and sending rows, and only those,
+-- are due at next_attempt_at. A digest is one message for many rows: each row has the id of the first one in digest_id,
+-- the first one its own, and all of them share its outcome.
 
 create table billing.notifications (
     id bigint generated always as identity primary key,
@@ -70,5 +70,5 @@ comment on table billing.notifications is 'Notifications; the worker delivers th
 comment on column billing.notifications.audience is 'administrators, or customer: the owner of the account, if the kind is enabled in the settings.';
 comment on column billing.notifications.reader is 'The recipient: administrators, or a customer''s account id.';
 comment on column billing.notifications.status is 'queued, sending: to be delivered. delivered: by every channel. digested: part of the message of digest_id. skipped: has no recipient. dead: needs a person; last_error says why.';
-comment on column billing.notifications.delivered_to is 'The channels that took it: a later attempt leaves them out.';
+comment on column billing.notifications.delivered_to is 'The channels that accepted it; later attempts skip them.';
 comment on column billing.notifications.digest_id is 'The notification whose message includes this one.';

@@ -1,8 +1,8 @@
--- Plans and credit packs: what a Stripe price is worth in credits.
+-- Plans and credit packs: how many credits a Stripe price is worth.
 --
--- A plan is a recurring price, a credit pack a one-time price with `pack_credits`. Credits are declared in Stripe
--- metadata on the price, the product's as fallback, and kept here as numbers: nothing is ever granted from metadata
--- that travels with an event. Clients and visitors read active plans of this installation's mode; only functions write.
+-- A plan is a recurring price, a credit pack a one-time price with `pack_credits`. Credits are declared in the metadata
+-- of the price, or else of its product, and stored here as numbers. Credits are never read from the metadata of an
+-- event. Clients and visitors read active plans of this installation's mode; only functions write.
 
 create table billing.products (
     stripe_product_id text primary key,
@@ -129,15 +129,15 @@ comment on column billing.plans.initial_credits is 'Granted once for each accoun
 comment on column billing.plans.monthly_credits is 'Granted for each paid month, for each seat of a licensed price.';
 comment on column billing.plans.trial_credits is 'Granted once for each account and product, when a trial starts.';
 comment on column billing.plans.rollover is 'What happens to unspent monthly credits: none (expire with their month), all (never expire), periods (expire after rollover_periods more months), cap (at most rollover_cap are carried into the next month).';
-comment on column billing.plans.proration_credits is 'What a change to this plan within a paid period gives for the running month: delta (by the time left), full (a whole month, once), none.';
-comment on column billing.plans.downgrade_credits is 'What happens to unspent credits of time that Stripe credits back: take_back (taken back, what was spent is carried against later credits), keep.';
-comment on column billing.plans.trial_end_credits is 'Whether trial credits expire at the trial''s end (trial_end) or stay (keep).';
-comment on column billing.plans.cancel_credits is 'Which monthly slots are granted after a cancellation was asked for: period_end (all that were paid for), stop (none).';
-comment on column billing.plans.trial_days is 'How long checkout lets a new subscriber try it before the first payment; 0: no trial.';
+comment on column billing.plans.proration_credits is 'The credits of a change to this plan within a paid period, for the running month: delta (the share of the time left), full (a whole month, once), none.';
+comment on column billing.plans.downgrade_credits is 'Unspent credits of time that Stripe credits back: take_back (revoked; spent credits are carried against later credits) or keep.';
+comment on column billing.plans.trial_end_credits is 'Whether trial credits expire at the end of the trial (trial_end) or stay (keep).';
+comment on column billing.plans.cancel_credits is 'Which months are granted after the customer cancels: period_end (all that are paid), stop (none).';
+comment on column billing.plans.trial_days is 'Length of the trial for new subscribers at checkout; 0: no trial.';
 comment on column billing.plans.features is 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
-comment on column billing.plans.seats_min is 'The fewest units that checkout sells, and how many it does where nobody says.';
-comment on column billing.plans.seats_max is 'The most units that checkout sells; null: settings.max_checkout_quantity.';
+comment on column billing.plans.seats_min is 'The smallest quantity at checkout, and the default.';
+comment on column billing.plans.seats_max is 'The largest quantity at checkout; null: settings.max_checkout_quantity.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';
-comment on column billing.credit_packs.pack_credits is 'Credits for one; null where the customer chooses the amount.';
+comment on column billing.credit_packs.pack_credits is 'Credits of one pack; null if the customer chooses the amount.';
 comment on column billing.credit_packs.credits_per_unit is 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';
 comment on column billing.credit_packs.expires_after is 'How long after the payment the credits expire; null: never.';

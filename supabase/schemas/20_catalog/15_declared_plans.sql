@@ -1,7 +1,8 @@
 -- Metadata of a price and of its product → the plan that it declares.
 --
--- Invariant: credits come from metadata of the price, else of the product, else stay as they are. A value that is not
--- a whole number is refused by name (TB017), never read as 0. Private: called by what syncs the catalog.
+-- Invariant: a value comes from the metadata of the price, else of the product, else it stays as it is. A value that is
+-- not valid is an error that names it (TB017), and never counts as 0. Private: called by the functions that sync the
+-- catalogue.
 
 create function billing._declared_credits(stripe_id text, key text, price_metadata jsonb, product_metadata jsonb)
 returns bigint
@@ -18,9 +19,9 @@ begin
     if v_text is null or v_text ~ '^[0-9]{1,18}$' then
         return v_text::bigint;
     end if;
-    raise exception 'metadata % of % is "%", not a whole number of credits',
+    raise exception 'metadata % of % is "%", it must be a whole number of credits',
         _declared_credits.key, _declared_credits.stripe_id, v_text
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
 end
 $$;
 
@@ -37,7 +38,7 @@ begin
     return _declared_features.features::jsonb;
 exception when invalid_text_representation then
     raise exception 'metadata features of % is not a JSON object', _declared_features.stripe_id
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
 end
 $$;
 
@@ -56,14 +57,14 @@ begin
     if v_text is null or v_text = any (_declared_choice.choices) then
         return v_text;
     end if;
-    raise exception 'metadata % of % is "%", not one of %', _declared_choice.key,
+    raise exception 'metadata % of % is "%", it must be one of %', _declared_choice.key,
         (_declared_choice.plan).stripe_price_id, v_text, array_to_string(_declared_choice.choices, ', ')
-        using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
 end
 $$;
 
--- The plan as its metadata and its product's metadata declare it; what they don't mention stays as it is. What a product
--- declares is meant for its licensed prices: a metered price of it bills usage, and gives credits only by its own metadata.
+-- The plan that its own and its product's metadata declare; undeclared values stay as they are. The product's credits
+-- apply to its licensed prices only: a metered price bills usage, and has credits only by its own metadata.
 create function billing._declared_plan(plan billing.plans, product billing.products)
 returns billing.plans
 language plpgsql
@@ -81,9 +82,9 @@ begin
     end if;
     v_rollover := coalesce(v_plan.metadata ->> 'credits_rollover', v_product.metadata ->> 'credits_rollover');
     if v_rollover !~ '^(none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15})$' then
-        raise exception 'metadata credits_rollover of % is "%", not none, all, periods:N or cap:N',
+        raise exception 'metadata credits_rollover of % is "%", it must be none, all, periods:N or cap:N',
             v_plan.stripe_price_id, v_rollover
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     elsif v_rollover is not null then
         v_plan.rollover := split_part(v_rollover, ':', 1);
         v_plan.rollover_periods := case when v_rollover ^@ 'periods:' then split_part(v_rollover, ':', 2)::integer end;

@@ -1,8 +1,8 @@
--- What a plan declared, and since when: the history of its terms.
+-- The history of a plan's terms.
 --
--- Invariant: a row holds from valid_from until the next row's; the first one also for all time before it. What is granted
--- is judged by the terms of its own moment, so editing a price in Stripe changes nothing that was granted before. Rows
--- carry the time of Stripe's event, late events included, so the order in which they arrive makes no difference.
+-- Invariant: a row is valid from valid_from until the valid_from of the next row; the first row also for all time
+-- before it. A grant uses the terms of its own time, so editing a price in Stripe changes no earlier grant. Rows have
+-- the time of Stripe's event, late events included, so their order makes no difference.
 --
 -- Only functions write; service_role reads.
 
@@ -58,8 +58,8 @@ begin
 end
 $$;
 
--- A plan that is written or edited by hand has other terms from now on; what Stripe declares is recorded by
--- _resolve_plan, which names the time of the event.
+-- Inserting or updating a plan with SQL records new terms from now on. _resolve_plan records what Stripe declares, with
+-- the time of the event.
 create function billing.tg_plans__record_terms()
 returns trigger
 language plpgsql
@@ -87,7 +87,7 @@ after update of
 on billing.plans
 for each row execute function billing.tg_plans__record_terms();
 
--- The terms that a plan had at a moment. Private, on the hot path: one look-up in the index.
+-- The terms of a plan at a point in time. Private, on the hot path: one index look-up.
 create function billing._terms_at(stripe_price_id text, moment timestamptz)
 returns billing.credit_terms
 language plpgsql
@@ -114,5 +114,5 @@ $$;
 revoke all on function billing._record_terms, billing.tg_plans__record_terms, billing._terms_at
 from public, anon, authenticated, service_role;
 
-comment on table billing.credit_terms is 'What each plan declared, and since when. Credits are granted by the terms of their own moment.';
-comment on column billing.credit_terms.valid_from is 'Time of the Stripe event that declared them, or of the edit by hand. The first row also holds before it.';
+comment on table billing.credit_terms is 'What each plan declared, and since when. Each grant uses the terms of its own time.';
+comment on column billing.credit_terms.valid_from is 'Time of the Stripe event, or of the edit in SQL. The first row is also valid before it.';

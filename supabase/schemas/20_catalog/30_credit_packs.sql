@@ -1,8 +1,8 @@
--- One-time prices from Stripe → credit packs, whichever comes first, the price or the product that declares its credits.
+-- One-time prices from Stripe → credit packs, whether the price or the product that declares its credits arrives first.
 --
--- Invariant: a one-time price is a pack here as soon as it or its product declares pack_credits, and one that was a pack
--- stays one: its newest state stands, and so do its credits until others are declared. Until then it waits in
--- one_time_prices, at no more than its id and state, and can't be bought.
+-- Invariant: a one-time price is a pack as soon as it or its product declares pack_credits, and then stays a pack:
+-- later states update it, and its credits stay until others are declared. Until then only its id and state are kept in
+-- one_time_prices, and it can't be bought.
 --
 -- Private: called by sync_price and sync_product, which hold the product's lock.
 
@@ -29,8 +29,8 @@ grant select on billing.one_time_prices to service_role;
 
 create type billing.declared_pack as (pack_credits bigint, credits_per_unit numeric, expires_after interval);
 
--- What a one-time price, or its product, declares; all null where neither makes it a pack. Where the customer chooses the
--- amount, pack_credits would be a fixed number for any price: only credits_per_unit counts.
+-- The pack that a one-time price or its product declares; all null if neither declares one. If the customer chooses the
+-- amount, pack_credits would be a fixed number for any amount, so only credits_per_unit counts.
 create function billing._declared_pack(price billing.one_time_prices)
 returns billing.declared_pack
 language plpgsql
@@ -48,22 +48,22 @@ begin
     if v_price.has_custom_amount then
         if (v_metadata ->> 'credits_per_unit') !~ '^[0-9]{1,12}([.][0-9]{1,6})?$'
             or (v_metadata ->> 'credits_per_unit')::numeric = 0 then
-            raise exception 'metadata credits_per_unit of % is "%", not a number above 0',
+            raise exception 'metadata credits_per_unit of % is "%", it must be a number above 0',
                 v_price.stripe_price_id, v_metadata ->> 'credits_per_unit'
-                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+                using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the pack.';
         end if;
         v_pack.credits_per_unit := (v_metadata ->> 'credits_per_unit')::numeric;
     else
         v_pack.pack_credits := billing._declared_credits(v_price.stripe_price_id, 'pack_credits', v_metadata, '{}');
         if v_pack.pack_credits = 0 then
-            raise exception 'metadata pack_credits of % is "0", a credit pack has at least one', v_price.stripe_price_id
-                using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+            raise exception 'metadata pack_credits of % is "0", it must be at least 1', v_price.stripe_price_id
+                using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the pack.';
         end if;
     end if;
     if v_after !~ '^[1-9][0-9]{0,3} (day|month|year)s?$' then
-        raise exception 'metadata pack_expires_after of % is "%", not such as "90 days", "12 months" or "1 year"',
+        raise exception 'metadata pack_expires_after of % is "%", it must be a duration such as "90 days", "12 months" or "1 year"',
             v_price.stripe_price_id, v_after
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the pack here.';
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the pack.';
     end if;
     v_pack.expires_after := v_after::interval;
     return v_pack;
@@ -79,7 +79,7 @@ as $$
     select (_is_pack.declared).pack_credits is not null or (_is_pack.declared).credits_per_unit is not null
 $$;
 
--- applied, stale or refetch, as every sync_… function.
+-- Returns applied, stale or refetch, as every sync_… function does.
 create function billing._sync_one_time_price(price billing.one_time_prices)
 returns text
 language plpgsql
@@ -146,7 +146,7 @@ as $$
     )
 $$;
 
--- What a product declares, for its prices that declare nothing themselves.
+-- Applies what a product declares to those of its prices that declare nothing themselves.
 create function billing._resolve_packs(stripe_product_id text)
 returns void
 language plpgsql
@@ -187,4 +187,4 @@ revoke all on function
     billing._declared_pack, billing._is_pack, billing._sync_one_time_price, billing._open_pack, billing._resolve_packs
 from public, anon, authenticated, service_role;
 
-comment on table billing.one_time_prices is 'One-time Stripe prices that declare no credits, nor does their product: no packs, unless one of them does later.';
+comment on table billing.one_time_prices is 'One-time Stripe prices without credits of their own or of their product. They become packs if credits are declared later.';

@@ -1,10 +1,10 @@
--- A plan's terms of sale: how long its trial is, how many seats it comes with.
+-- A plan's terms of sale: the length of its trial, the number of seats.
 --
--- Invariant: as with credits, they come from metadata of the price, else of the product, else stay as they are, and what
--- cannot be read is refused by name (TB017). They are checkout's: a subscription made elsewhere keeps what it was made with.
+-- Invariant: as credits, they come from the metadata of the price, else of the product, else stay as they are, and a value
+-- that is not valid is an error that names it (TB017). Only checkout uses them: other subscriptions keep their own terms.
 --
 --     trial_days   0 (none) to 730
---     seats        any, a number (5: exactly so many), or a range (2-50)
+--     seats        any, a number (5: exactly 5), or a range (2-50)
 --
 -- Private: called by _resolve_plan.
 
@@ -23,11 +23,11 @@ declare
     v_bounds text[] := regexp_match(v_seats, '^([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?$');
 begin
     if v_trial !~ '^[0-9]{1,3}$' or v_trial::integer > 730 then
-        raise exception 'metadata trial_days of % is "%", not a whole number of days up to 730', v_stripe_price_id, v_trial
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        raise exception 'metadata trial_days of % is "%", it must be a whole number of days up to 730', v_stripe_price_id, v_trial
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     elsif v_seats <> 'any' and (v_bounds is null or v_bounds[2]::bigint < v_bounds[1]::bigint) then
-        raise exception 'metadata seats of % is "%", not any, N or N-M', v_stripe_price_id, v_seats
-            using errcode = 'TB017', hint = 'Correct it in Stripe; the update that follows brings the plan here.';
+        raise exception 'metadata seats of % is "%", it must be any, N or N-M', v_stripe_price_id, v_seats
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     end if;
     update billing.plans
     set trial_days = coalesce(v_trial::integer, plans.trial_days),

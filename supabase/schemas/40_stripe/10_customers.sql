@@ -1,8 +1,9 @@
 -- Customers: which Stripe customer belongs to which account.
 --
--- Invariant: an account has at most one living customer in each mode, duplicates apart, and a customer never changes its
--- account. The link is made by the app's own server or by us, never by what an event, its metadata or a URL says.
--- A customer that Stripe told us of first waits here with no account until it is linked, or merged into one that is.
+-- Invariant: besides duplicates, an account has at most one customer that is not deleted in each mode, and a customer
+-- never moves to another account. Only the app's own server, our checkout or a signed reference creates the link, never
+-- an event's content, its metadata or a plain URL parameter. A customer that is reported by an event is stored without
+-- an account until it is linked or merged.
 
 create table billing.customers (
     id bigint generated always as identity primary key,
@@ -46,7 +47,7 @@ for select to authenticated using (account_id = any (array(select billing.my_man
 grant select on billing.customers to service_role;
 grant select (account_id, livemode, email, name, created_at) on billing.customers to authenticated;
 
--- The account of a Stripe customer, null while nobody is linked; the customer is noted either way.
+-- The account of a Stripe customer; null if the customer is not linked. Stores the customer in both cases.
 create function billing._account_of_customer(stripe_customer_id text, livemode boolean)
 returns uuid
 language plpgsql
@@ -65,7 +66,7 @@ begin
         insert into billing.customers (stripe_customer_id, livemode)
         values (_account_of_customer.stripe_customer_id, _account_of_customer.livemode)
         on conflict do nothing;
-        -- The lock, until the caller commits, keeps a link from happening between this answer and its use.
+        -- This lock, held until the caller commits, prevents a link between this answer and its use.
         select customers.account_id into v_account_id from billing.customers
         where customers.stripe_customer_id = _account_of_customer.stripe_customer_id
         for share;
@@ -76,8 +77,8 @@ $$;
 
 revoke all on function billing._account_of_customer from public, anon, authenticated, service_role;
 
-comment on table billing.customers is 'Stripe customers and the accounts they belong to.';
-comment on column billing.customers.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
-comment on column billing.customers.account_id is 'Null while Stripe knows the customer and we don''t; set once, by link_customer or merge_customer.';
-comment on column billing.customers.dismissed_at is 'Since when the customer is none of this installation''s: what would wait for its link is ignored. Linking it ends that.';
-comment on column billing.customers.duplicate_of is 'The customer that the account really has, when this is another of the same person; set by merge_customer.';
+comment on table billing.customers is 'Stripe customers and their accounts.';
+comment on column billing.customers.as_of is 'Time of the stored state: the event''s created, or the Date of Stripe''s answer.';
+comment on column billing.customers.account_id is 'Null until link_customer, merge_customer or checkout links the customer; set once.';
+comment on column billing.customers.dismissed_at is 'Since when the customer is dismissed, because it belongs to another app or environment: events that would wait for its link are ignored. Linking the customer ends this.';
+comment on column billing.customers.duplicate_of is 'For a duplicate of the same person: the customer that the account keeps. Set by merge_customer.';

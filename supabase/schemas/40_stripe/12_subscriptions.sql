@@ -1,9 +1,9 @@
--- Subscriptions and their items, as Stripe last told us.
+-- Subscriptions and their items: the newest state from Stripe.
 --
--- Invariant: a row never moves to an older state, and a final status (canceled, incomplete_expired) is not left by an
--- event. The rows hold facts of the latest state and nothing that depends on the order in which states came: the items
--- are those that it has, the others are gone. Periods belong to items; a subscription has none of its own. Credits are
--- never derived from these rows alone. Clients read their own; only functions write.
+-- Invariant: a row never moves to an older state, and no event leaves a final status (canceled, incomplete_expired).
+-- The rows hold facts of the newest state and nothing that depends on the order of events; items that the subscription
+-- no longer has are deleted. Periods belong to items, not to the subscription. Credits are never calculated from these
+-- rows alone. Clients read their own rows; only functions write.
 
 create table billing.subscriptions (
     stripe_subscription_id text primary key,
@@ -74,13 +74,14 @@ for select to authenticated using (
 grant select on billing.subscriptions, billing.subscription_items to authenticated, service_role;
 
 comment on table billing.subscriptions is 'Stripe subscriptions.';
-comment on column billing.subscriptions.anchors is 'Every billing_cycle_anchor that Stripe reported, late events included: paid periods keep the one they were made with.';
-comment on column billing.subscriptions.account_id is 'Null while the customer is linked to no account.';
-comment on column billing.subscriptions.as_of is 'Age of the state held here: the event''s created, or the Date of a read from Stripe.';
-comment on column billing.subscriptions.is_collection_paused is 'Whether Stripe makes invoices without collecting them (pause_collection); independent of status.';
-comment on table billing.subscription_items is 'What a subscription consists of in its latest state: a price, a quantity and a current period each.';
+comment on column billing.subscriptions.anchors is 'Every billing_cycle_anchor that Stripe reported, late events included: earlier paid periods keep their own anchor.';
+comment on column billing.subscriptions.account_id is 'Null while the customer is not linked to an account.';
+comment on column billing.subscriptions.as_of is 'Time of the stored state: the event''s created, or the Date of Stripe''s answer.';
+comment on column billing.subscriptions.is_collection_paused is 'True while Stripe creates invoices without collecting them (pause_collection); independent of status.';
+comment on table billing.subscription_items is 'The items of a subscription in its newest state, each with a price, a quantity and a current period.';
 
--- Which plans a trial was of, and since when Stripe has said so: the first of them are what it began with.
+-- The plans of a trial, with the earliest state that shows each; the earliest ones are those with which the trial
+-- started.
 create table billing.trial_items (
     stripe_subscription_id text not null,
     stripe_subscription_item_id text not null,
@@ -93,4 +94,4 @@ alter table billing.trial_items enable row level security;
 revoke all on billing.trial_items from public, anon, authenticated, service_role;
 grant select on billing.trial_items to service_role;
 
-comment on table billing.trial_items is 'The plans of subscriptions while they were on trial, and the earliest state that showed each.';
+comment on table billing.trial_items is 'The plans of subscriptions during their trial, with the time of the earliest state that shows each.';

@@ -1,7 +1,7 @@
 -- Invoices and their lines, Checkout Sessions, and which payment paid which invoice.
 --
--- Invariant: an invoice only moves forward (draft, open, uncollectible, then paid or void). A paid line for a
--- subscription item is the fact that credits are granted from. Clients read their own invoices; only functions write.
+-- Invariant: an invoice only moves forward (draft, open, uncollectible, then paid or void). Credits are granted for
+-- paid lines of subscription items. Clients read their own invoices; only functions write.
 
 create table billing.invoices (
     stripe_invoice_id text primary key,
@@ -119,15 +119,15 @@ grant select on
 to service_role;
 
 comment on table billing.invoices is 'Stripe invoices; amounts in minor units of currency.';
-comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid for, and for which period.';
-comment on column billing.invoice_lines.is_waiting is 'Paid, but only its subscription or its price can tell what for, and that is not known here yet.';
-comment on column billing.invoice_lines.discount is 'Discounts on the line, in minor units; null: Stripe did not say.';
-comment on column billing.invoice_lines.credited_line_ids is 'The lines that a proration credits; null: none, or Stripe did not say.';
-comment on column billing.invoice_lines.credited_invoice_id is 'The invoice of the lines that a proration credits; null: none, or Stripe did not say.';
+comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid, and for which period.';
+comment on column billing.invoice_lines.is_waiting is 'True while the line is paid, but its subscription or price, which explains it, has not been synced.';
+comment on column billing.invoice_lines.discount is 'Discounts on the line, in minor units; null: not reported by Stripe.';
+comment on column billing.invoice_lines.credited_line_ids is 'The lines that a proration credits; null: none, or not reported by Stripe.';
+comment on column billing.invoice_lines.credited_invoice_id is 'The invoice of the lines that a proration credits; null: none, or not reported by Stripe.';
 comment on column billing.invoice_lines.quantity is 'Seats of a licensed price; usage of a metered one.';
-comment on column billing.invoices.amount_returned is 'What was returned of total: refunds, lost disputes, credit notes after payment.';
-comment on column billing.invoices.amount_contested is 'What open disputes contest of the rest.';
+comment on column billing.invoices.amount_returned is 'The returned part of total: refunds, lost disputes, credit notes after payment.';
+comment on column billing.invoices.amount_contested is 'The part of the rest that open disputes contest.';
 comment on table billing.invoice_payments is 'Which payment paid which invoice.';
-comment on column billing.invoice_payments.stripe_invoice_payment_id is 'The invoice''s own id where it was told by an API version that had no such objects.';
-comment on table billing.checkout_sessions is 'Stripe Checkout Sessions that ended.';
-comment on column billing.checkout_sessions.client_reference_id is 'As it came; the payer may have edited it, so it links nothing by itself.';
+comment on column billing.invoice_payments.stripe_invoice_payment_id is 'For API versions without invoice payments: the invoice''s own id.';
+comment on table billing.checkout_sessions is 'Completed and expired Stripe Checkout Sessions.';
+comment on column billing.checkout_sessions.client_reference_id is 'As received; the payer may have edited it, so it links nothing without a signature.';

@@ -1,8 +1,7 @@
--- Payments (Stripe charges), and money that goes back: refunds, disputes, credit notes, early fraud
--- warnings, reviews.
+-- Payments (Stripe charges), refunds, disputes, credit notes, early fraud warnings and reviews.
 --
--- Invariant: one row for each Stripe object, never moved to an older state. Clients read their own payments and
--- nothing of fraud; only functions write.
+-- Invariant: one row for each Stripe object, never moved to an older state. Clients read their own payments, but no
+-- fraud data; only functions write.
 
 create table billing.payments (
     stripe_charge_id text primary key,
@@ -35,8 +34,7 @@ create index payments_payment_intent on billing.payments (stripe_payment_intent_
 create index payments_card_fingerprint on billing.payments (card_fingerprint);
 create index payments_charged on billing.payments (charged_at);
 
--- What payment intents received. A Checkout Session may become known after its payment, and its state may have been read
--- before it.
+-- The amounts that payment intents received. A Checkout Session may arrive after its payment, or with an older state.
 create table billing.payment_intents (
     stripe_payment_intent_id text primary key,
     amount_received bigint not null,
@@ -104,7 +102,7 @@ create table billing.credit_notes (
     constraint amount_refunded_is_within_the_amount check (amount_refunded between 0 and amount)
 );
 
--- What a credit note says of single lines of its invoice.
+-- The lines of its invoice that a credit note credits.
 create table billing.credit_note_lines (
     stripe_credit_note_id text not null references billing.credit_notes (stripe_credit_note_id),
     number integer not null,
@@ -188,17 +186,17 @@ grant select on
 to service_role;
 
 comment on table billing.payments is 'Stripe charges; amounts in minor units of currency.';
-comment on table billing.payment_intents is 'Stripe payment intents that succeeded, and what each received; minor units.';
+comment on table billing.payment_intents is 'Succeeded Stripe payment intents and the amount that each received, in minor units.';
 comment on column billing.payments.risk_level is 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
-comment on column billing.payments.is_liability_shifted is 'The card''s owner was authenticated (3-D Secure): fraud is the issuer''s loss.';
+comment on column billing.payments.is_liability_shifted is 'True if the cardholder was authenticated (3-D Secure), so the issuer is liable for fraud.';
 comment on table billing.refunds is 'Stripe refunds.';
 comment on table billing.credit_notes is 'Stripe credit notes on paid invoices.';
-comment on column billing.credit_notes.amount is 'What it gives back after payment, in whatever way; before payment it is no more than a smaller invoice.';
-comment on table billing.credit_note_lines is 'The lines of credit notes: which line of the invoice is credited with how much.';
-comment on column billing.credit_note_lines.stripe_line_id is 'The invoice''s line; null for one of the note''s own.';
-comment on column billing.credit_notes.pre_payment_amount is 'What it took off the invoice before it was paid.';
-comment on column billing.credit_notes.stripe_refund_ids is 'Refunds that belong to it: they return the same money.';
-comment on column billing.credit_notes.amount_refunded is 'The part of amount that goes back by refunds, which have rows of their own.';
-comment on table billing.disputes is 'Stripe disputes, inquiries included.';
-comment on table billing.fraud_warnings is 'Early fraud warnings, with the risk of their charge (a warning itself carries none).';
+comment on column billing.credit_notes.amount is 'The amount returned after payment, in any form. A credit note before payment only reduces the invoice.';
+comment on table billing.credit_note_lines is 'Lines of credit notes: the credited line of the invoice and the amount.';
+comment on column billing.credit_note_lines.stripe_line_id is 'The invoice''s line; null for a line of the credit note''s own.';
+comment on column billing.credit_notes.pre_payment_amount is 'The amount by which it reduced the invoice before payment.';
+comment on column billing.credit_notes.stripe_refund_ids is 'Refunds of this credit note: they return the same money, which counts once.';
+comment on column billing.credit_notes.amount_refunded is 'The part of amount returned by refunds, which have their own rows.';
+comment on table billing.disputes is 'Stripe disputes, including inquiries.';
+comment on table billing.fraud_warnings is 'Early fraud warnings, with the risk level of their charge.';
 comment on table billing.reviews is 'Radar reviews.';

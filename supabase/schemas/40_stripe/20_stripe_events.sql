@@ -1,13 +1,13 @@
--- The inbox: every event that Stripe signed, its queue, and the functions that move it.
+-- The inbox: every signed event from Stripe, its queue, and the functions that move it.
 --
--- Invariant: an event id is here once and for ever, with the payload as it came (text, because \u0000 and lone
--- surrogates pass a signature but not a cast to jsonb). Row and queue message are written in one transaction. A queued
--- event has a message; applied, ignored, parked and dead ones have none.
+-- Invariant: each event id is stored once, permanently, with its original payload (text, because \u0000 and lone surrogates
+-- pass the signature check but fail a cast to jsonb). Row and queue message are written in one transaction. A queued event has
+-- a message; applied, ignored, parked and dead events have none.
 --
 --   receive_stripe_event   billing_receiver      inbox row + message
---   retry_stripe_event     service_role          a dead, parked or ignored event goes back to the queue
+--   retry_stripe_event     service_role          requeues a dead, parked or ignored event
 --
--- How messages are taken: workers. How an event ends: settle_stripe_events. What waits for an answer of Stripe: stripe_lookups.
+-- Taking messages: 24_workers. Ending events: 26_settle_stripe_events. Events that need data from Stripe: 22_stripe_lookups.
 
 create table billing.stripe_events (
     stripe_event_id text primary key,
@@ -40,7 +40,7 @@ alter table billing.stripe_events enable row level security;
 
 revoke all on billing.stripe_events from public, anon, authenticated, service_role;
 
--- Also after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, and a dump leaves these out.
+-- Also called after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, so dumps leave them out.
 create function billing._create_queue()
 returns void
 language plpgsql
@@ -122,12 +122,12 @@ begin
 
     if not found then
         raise exception 'there is no event %', retry_stripe_event.event_id
-            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
+            using errcode = 'TB014', hint = 'List events with `till events list`.';
     elsif v_status not in ('dead', 'parked', 'ignored') or not v_is_ours then
         return v_status;
     elsif not v_has_body then
         raise exception 'the body of event % was deleted after settings.keep_events_days', retry_stripe_event.event_id
-            using errcode = 'TB056', hint = 'Grant by hand what it paid for, with `till credits grant`.';
+            using errcode = 'TB056', hint = 'Grant the paid credits with `till credits grant`.';
     end if;
 
     update billing.stripe_events
@@ -138,7 +138,8 @@ begin
 end
 $$;
 
--- True when what a set-aside event waits for is here: the plan or pack of a price, a product, the account of a customer.
+-- True if what a parked or dead event waits for exists: the plan or pack of a price, a product, the account of a
+-- customer.
 create function billing._has_arrived(stripe_id text)
 returns boolean
 language sql
@@ -158,8 +159,8 @@ as $$
         )
 $$;
 
--- Setting an event aside and the arrival of what it waits for exclude each other by this lock; without it, both could
--- commit without seeing the other, and the event would wait for ever.
+-- This lock excludes parking an event against the arrival of what it waits for. Without it both could commit without
+-- seeing each other, and the event would wait forever.
 create function billing._lock_arrival(stripe_id text)
 returns void
 language plpgsql
@@ -173,7 +174,7 @@ begin
 end
 $$;
 
--- What an event was waiting for is here: back to the queue. The caller holds the arrival's lock.
+-- Requeues the events that waited for this id. The caller holds the arrival's lock.
 create function billing._retry_events_waiting_for(stripe_id text)
 returns void
 language sql
@@ -184,8 +185,7 @@ as $$
     where stripe_events.waiting_for = _retry_events_waiting_for.stripe_id
 $$;
 
--- Why an event that would be set aside is ignored instead: its customer was dismissed as none of this installation's, and
--- is linked to no account. Null for any other.
+-- The reason to ignore an event instead of parking it: its customer is dismissed and not linked. Null for other events.
 create function billing._dismissal(payload text, waiting_for text)
 returns text
 language sql
@@ -213,11 +213,11 @@ to billing_receiver, service_role;
 grant execute on function billing.retry_stripe_event(text) to service_role;
 grant select on billing.stripe_events to service_role;
 
-comment on table billing.stripe_events is 'Every event that Stripe signed, once, as it came.';
-comment on column billing.stripe_events.status is 'queued: has a message. applied: effects committed. ignored: not for us, by mode, type, Stripe account, or because a person said so. parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
-comment on column billing.stripe_events.created_at is 'When it happened at Stripe, in whole seconds.';
-comment on column billing.stripe_events.payload is 'The body as it came; empty once it was deleted, settings.keep_events_days after the event was received.';
-comment on column billing.stripe_events.notified_at is 'When administrators were told that it waits for waiting_for.';
-comment on column billing.stripe_events.waiting_for is 'Stripe id whose arrival here sends the event to the queue again.';
-comment on function billing.receive_stripe_event(text, text, text, bigint, boolean, text) is 'Stores a signed event and queues it: queued, duplicate or ignored. created is in Unix seconds.';
-comment on function billing.retry_stripe_event(text) is 'Sends a dead, parked or ignored event to the queue again; any other is left alone. Returns the status.';
+comment on table billing.stripe_events is 'Every signed event from Stripe, once, as received.';
+comment on column billing.stripe_events.status is 'queued: has a message. applied: effects committed. ignored: not for this installation (mode, type, Stripe account, dismissed). parked: waits for waiting_for. dead: needs a person; last_error says what to do.';
+comment on column billing.stripe_events.created_at is 'When the event happened in Stripe, in whole seconds.';
+comment on column billing.stripe_events.payload is 'The original body; empty after it was deleted, settings.keep_events_days after the event was received.';
+comment on column billing.stripe_events.notified_at is 'When administrators were notified that the event waits for waiting_for.';
+comment on column billing.stripe_events.waiting_for is 'The Stripe id whose arrival requeues the event.';
+comment on function billing.receive_stripe_event(text, text, text, bigint, boolean, text) is 'Stores a signed event and queues it. Returns queued, duplicate or ignored. created is in Unix seconds.';
+comment on function billing.retry_stripe_event(text) is 'Requeues a dead, parked or ignored event and leaves any other unchanged. Returns the status.';

@@ -1,11 +1,11 @@
--- Lookups: events that cannot be decided before something is read from Stripe, and when to read it.
+-- Lookups: events that need an object from Stripe before they can be decided, and when to read it.
 --
--- Invariant: a slow Stripe delays these events and nothing else. Their messages stay in the queue with a long time-out, so
--- whatever becomes of a row here its event comes back; and polls of the queue do not pass them. A lookup is in one
--- worker's hands for as long as its lease lasts and the worker lives. It ends with its event.
+-- Invariant: a slow Stripe delays only these events. Their messages stay in the queue with a long time-out, so polls skip them,
+-- and an event comes back even if its row here is lost. One worker holds a lookup while its lease lasts and the worker lives. A
+-- lookup ends with its event.
 --
---   ask_stripe            the event waits for an answer of Stripe; the attempt does not count
---   take_stripe_lookups   what is due, for a while
+--   ask_stripe            an event needs data from Stripe; the attempt does not count
+--   take_stripe_lookups   leases the lookups that are due
 --
 -- settle_stripe_events ends a lookup, delay_stripe_event delays it. Callable by billing_worker.
 
@@ -27,8 +27,8 @@ alter table billing.stripe_lookups enable row level security;
 
 revoke all on billing.stripe_lookups from public, anon, authenticated, service_role;
 
--- Asked for by the lookup itself: Stripe answered within the very second in question. Then its event is decided anew, when
--- Stripe's clock shows another second.
+-- If a lookup calls it, Stripe answered within the same second as the tie. The event is then decided again when
+-- Stripe's clock shows a later second.
 create function billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text)
 returns void
 language plpgsql
@@ -58,8 +58,8 @@ begin
 end
 $$;
 
--- read_ct: how often Stripe was asked; attempts leaves out what was excused. Without its message, or with an event that is
--- settled, there is nothing to look up.
+-- read_ct counts all reads from Stripe; attempts leaves out excused ones. A lookup whose message or queued event no
+-- longer exists is skipped.
 create function billing.take_stripe_lookups(lookups_max integer, lease_seconds integer)
 returns table (
     msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
@@ -121,5 +121,5 @@ grant execute on function
     billing.ask_stripe(bigint, text, text, text), billing.take_stripe_lookups(integer, integer)
 to billing_worker;
 
-comment on table billing.stripe_lookups is 'Events that wait for an answer of Stripe.';
-comment on column billing.stripe_lookups.tie_stripe_id is 'The object of which only Stripe can tell what its later state is; null: whatever the event lacks.';
+comment on table billing.stripe_lookups is 'Events that need an object from Stripe.';
+comment on column billing.stripe_lookups.tie_stripe_id is 'The object with two states of the same second, which only Stripe can order; null: another object that the event needs.';

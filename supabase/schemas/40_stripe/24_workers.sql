@@ -1,14 +1,14 @@
--- Workers: what each of them has in hand, so that nothing waits for one that died.
+-- Workers and the messages that each of them holds, so that nothing waits for a dead worker.
 --
--- Invariant: a worker's session holds an advisory lock for as long as it lives, whatever ends it; Postgres then gives the
--- lock back. So a row of workers whose lock is free is of a dead one, and the next to look makes its messages due. A
--- message is still in a worker's hand while its time-out is the one that the worker gave it: one that was settled is
--- gone, one that was delayed or read by another has another.
+-- Invariant: a worker's session holds an advisory lock as long as it lives, and Postgres releases the lock when the session
+-- ends. So a row whose lock is free belongs to a dead worker, and the next check makes its messages due. A worker holds a
+-- message as long as the message has the time-out that this worker set: archived messages are deleted, and delayed or reread
+-- messages have another time-out.
 --
 --   start_worker            first call of a session
---   read_stripe_events      take messages for a while; commits the attempt
---   hand_back_stripe_events every few seconds: what dead workers held is due again
---   release_stripe_events   what this worker holds is for others, and the attempt does not count
+--   read_stripe_events      takes messages for some time; commits the attempt
+--   hand_back_stripe_events every few seconds: makes messages of dead workers due
+--   release_stripe_events   releases this worker's messages; the attempt does not count
 --
 -- Callable by billing_worker.
 
@@ -32,9 +32,9 @@ as $$
     select hashtext('billing.workers')
 $$;
 
--- When an event is due that was in hand when its worker died: at once, and before those that came after it. One that was
--- in hand of several that died may be what they died of: it waits a little, and each a different while, so that it parts
--- from those that were read with it.
+-- When an event is due that a worker held when it died: at once, and before later events. If several workers died with
+-- it, the event may have crashed them, so it is delayed, each event by a different time, to separate it from the events
+-- of its batch.
 create function billing._due_after_death(attempts integer, due_at timestamptz)
 returns timestamptz
 language sql
@@ -45,7 +45,7 @@ as $$
         else _due_after_death.due_at end
 $$;
 
--- A worker is dead: what it had in hand is due.
+-- Makes the messages of a dead worker due.
 create function billing._hand_back(worker billing.workers)
 returns void
 language plpgsql
@@ -87,7 +87,7 @@ begin
 end
 $$;
 
--- A row of our own process id is of a process that had it before us.
+-- A row with our own process id belongs to an earlier process.
 create function billing.start_worker()
 returns void
 language plpgsql
@@ -126,12 +126,12 @@ begin
 end
 $$;
 
--- Called in a transaction of its own, so that the attempt counts even if the worker dies of the event. Two statements,
--- because a message may be committed after the first one's snapshot was taken: its event is there for the second. Not
--- pgmq.read, which looks at every message that is not due yet.
+-- Called in its own transaction, so that the attempt counts even if the event crashes the worker. Two statements,
+-- because a message may be committed after the first one's snapshot; the second sees its event. pgmq.read is not used,
+-- because it scans every message that is not due yet.
 --
--- due_within_seconds: looks only at what fell due since then; null: at everything. An old snapshot keeps what was archived
--- meanwhile in the index, and a poll need not pass all of that each time. Messages without an event that is queued are
+-- due_within_seconds: only messages that became due within that time; null: all. An old snapshot keeps entries of
+-- archived messages in the index, and this way not every poll must skip them. Messages without a queued event are
 -- archived.
 create function billing.read_stripe_events(
     visibility_seconds integer, batch_size integer, due_within_seconds double precision default null
@@ -217,5 +217,5 @@ grant execute on function
     billing.read_stripe_events(integer, integer, double precision)
 to billing_worker;
 
-comment on table billing.workers is 'Workers that are connected, or died: by the process id of their session, the messages that each took last.';
-comment on column billing.workers.in_hand_until is 'The time-out of these messages; those that have another one are out of its hands.';
+comment on table billing.workers is 'Connected workers, and dead ones: by the process id of their session, the messages that each took last.';
+comment on column billing.workers.in_hand_until is 'The time-out of these messages; the worker no longer holds those with another time-out.';

@@ -1,15 +1,15 @@
--- The transaction that applies events: locked in one order, then settled with their effects, or tried again later.
+-- The transaction that applies events: locks in one order, then the final status together with the effects, or a retry.
 --
---   lock_stripe_events     first statement of the applying transaction
---   settle_stripe_events   final status + archive, same transaction as the effects
---   delay_stripe_event     try again later
+--   lock_stripe_events     first statement of the transaction
+--   settle_stripe_events   final status + archive, in the transaction of the effects
+--   delay_stripe_event     retry later
 --
 -- Callable by billing_worker.
 
--- Locks events by id, then accounts by id: every batch in the same order, so two of them never wait for each other.
--- From here to its end the transaction never waits long, because the app may hold an account in a transaction of its
--- own: then 55P03, and the batch goes on event by event. postpone_months: months of credits are granted in one set by
--- allocate_postponed, which the caller calls before it commits.
+-- Locks events by id, then accounts by id: the same order in every batch, so that two batches never deadlock. From here
+-- on the transaction never waits long for a lock, because the app may hold an account in a transaction of its own: it
+-- then fails with 55P03, and the batch is repeated event by event. postpone_months: allocate_postponed grants the
+-- months of the batch as one set; the caller calls it before it commits.
 create function billing.lock_stripe_events(
     event_ids text[], stripe_customer_ids text[], postpone_months boolean default false
 )
@@ -41,7 +41,7 @@ begin
 end
 $$;
 
--- Arrays run in parallel: message i told of event i, which ended in status i for reason i.
+-- The arrays are parallel: message i belongs to event i, which ends in status i for reason i.
 create function billing.settle_stripe_events(
     msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]
 )
@@ -59,7 +59,7 @@ begin
         perform billing._lock_arrival(v_stripe_id);
     end loop;
 
-    -- Somebody else may have settled it meanwhile: an event that was applied stays applied.
+    -- Another worker may have ended it meanwhile: an applied event stays applied.
     update billing.stripe_events
     set status = case
             when outcome.status in ('parked', 'dead')
@@ -92,7 +92,7 @@ begin
 end
 $$;
 
--- excused: the attempt does not count towards the dead letters (a lock held by the app, Stripe away).
+-- excused: the attempt does not count towards the dead letters (the app held a lock, or Stripe was unavailable).
 create function billing.delay_stripe_event(
     msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean
 )

@@ -1,12 +1,13 @@
--- Events and messages that lost each other: found, listed by the proof, and mended.
+-- Events without a message and messages without an event: lists them and repairs them.
 --
--- Invariant: a queued event has a message, and a message has a queued event. Both are written in one transaction, so what
--- is off was done from outside: a restore of a project whose pgmq (1.5.1) leaves its queues out of dumps, a queue that was
--- purged, a schema that was dropped and made anew. read_stripe_events archives messages without an event.
+-- Invariant: a queued event has a message, and a message has a queued event. Both are written in one transaction, so a
+-- difference has an outside cause: a restore of a project whose pgmq (1.5.1) leaves its queues out of dumps, a purged
+-- queue, a recreated schema. read_stripe_events archives messages without an event.
 --
 -- Callable by billing_worker; lost_messages is part of billing.ledger_discrepancies.
 
--- Hashes, for neither table has an index by the other's id: nested loops would read one table for each row of the other.
+-- Hash joins, because neither table has an index on the other's id: nested loops would scan one table for each row of
+-- the other.
 create function billing.lost_messages()
 returns table (invariant text, detail text)
 language plpgsql
@@ -38,7 +39,7 @@ begin
 end
 $$;
 
--- Called when a worker has started, and every hour. How many were queued again; one worker at a time.
+-- Called when a worker starts, and every hour; one worker at a time. Returns how many were requeued.
 create function billing.requeue_stripe_events()
 returns bigint
 language plpgsql
@@ -62,7 +63,7 @@ begin
         order by stripe_events.received_at
     );
     if v_event_ids <> '{}' then
-        -- A new message counts its reads from the start.
+        -- A new message counts its reads from zero.
         update billing.stripe_events set excused_attempts = 0
         where stripe_events.stripe_event_id = any (v_event_ids) and stripe_events.excused_attempts > 0;
         perform pgmq.send_batch(
@@ -78,5 +79,5 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.requeue_stripe_events() to billing_worker;
 grant execute on function billing.lost_messages() to service_role;
 
-comment on function billing.requeue_stripe_events() is 'Queues again what is queued and has no message, as after a restore that left the queue out. How many.';
+comment on function billing.requeue_stripe_events() is 'Requeues queued events without a message, as after a restore that left the queue out. Returns how many.';
 comment on function billing.lost_messages() is 'Queued events without a message in the queue, and messages without a queued event. Empty when all is well.';

@@ -1,13 +1,14 @@
--- The Stripe account whose books these are.
+-- The Stripe account of this installation.
 --
--- Invariant: it is noted once, by the first worker whose key is of it, and only its owner changes it. A worker with a key
--- of another account would read 404 where there is an object, and take it for deleted.
+-- Invariant: the first worker with a key of the account sets it once; after that only the owner of the database changes
+-- it. With a key of another account, Stripe answers 404 for every object, and the worker would treat the objects as
+-- deleted.
 --
 -- Called by billing_worker.
 
--- What a key must fit: the account if it is known, the mode, and an event that came with our signature, which only a key
--- of our account can read (Stripe keeps events for thirty days); null where there is none. An event that
--- names an account is no witness: it may be of a connected account, which our key does not see into.
+-- What a key must match: the account if it is set, the mode, and an event with our signature, which only a key of our
+-- account can read (Stripe keeps events for thirty days); null if there is none. An event that names an account is not
+-- used, because it may come from a connected account, which our key cannot read.
 create function billing.stripe_account()
 returns table (stripe_account_id text, livemode boolean, witness_event_id text)
 language sql
@@ -26,7 +27,7 @@ as $$
     from billing.settings
 $$;
 
--- The account that is noted then.
+-- Returns the account that is set after the call.
 create function billing.claim_stripe_account(stripe_account_id text)
 returns text
 language sql
@@ -42,5 +43,5 @@ $$;
 revoke all on function billing.stripe_account, billing.claim_stripe_account from public, anon, authenticated, service_role;
 grant execute on function billing.stripe_account(), billing.claim_stripe_account(text) to billing_worker;
 
-comment on function billing.stripe_account() is 'What a Stripe key must fit: account, mode, and an event that its account has.';
-comment on function billing.claim_stripe_account(text) is 'Notes the Stripe account unless one is noted already; the one that is.';
+comment on function billing.stripe_account() is 'What a Stripe key must match: account, mode, and an event of the account.';
+comment on function billing.claim_stripe_account(text) is 'Sets the Stripe account if none is set. Returns the account that is set.';

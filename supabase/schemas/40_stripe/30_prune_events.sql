@@ -1,8 +1,8 @@
--- What is kept of old events: the row, so that an event that is sent again is known, but not its body.
+-- Old events keep their row, so that a repeated delivery is detected, but not their body.
 --
--- Invariant: an event that may still be worked on or retried (queued, parked, dead) keeps its body. The walk goes by
--- received_at, a chunk at a time, and waits at an event that is queued; one that is retried later takes it back to there.
--- So every settled event loses its body in the end, and what was walked before is not read again.
+-- Invariant: an event that may still be processed or retried (queued, parked, dead) keeps its body. The scan goes by
+-- received_at, a chunk at a time, and stops at a queued event; a later retry moves the scan back to the retried event.
+-- So every finished event loses its body eventually, and nothing is scanned twice without a reason.
 --
 -- Callable by billing_worker.
 
@@ -17,8 +17,8 @@ insert into billing.event_pruning default values;
 alter table billing.event_pruning enable row level security;
 revoke all on billing.event_pruning from public, anon, authenticated, service_role;
 
--- Looks at about rows_max events and as many archived messages, more where many were received at one moment. How many it
--- looked at or deleted, of the kind that had more of them: less than rows_max when nothing is left.
+-- Processes about rows_max events and as many archived messages, or more if many were received at the same time.
+-- Returns the larger of both counts: less than rows_max means that nothing is left.
 create function billing.prune_events(rows_max integer)
 returns bigint
 language plpgsql
@@ -88,5 +88,5 @@ revoke all on function billing.prune_events, billing.tg_stripe_events__prune_aga
 from public, anon, authenticated, service_role;
 grant execute on function billing.prune_events(integer) to billing_worker;
 
-comment on table billing.event_pruning is 'How far the bodies of old events were deleted.';
-comment on function billing.prune_events(integer) is 'Deletes the bodies of about rows_max events that are older than settings.keep_events_days, and as many archived messages. Less than rows_max when nothing is left.';
+comment on table billing.event_pruning is 'How far the bodies of old events are deleted.';
+comment on function billing.prune_events(integer) is 'Deletes the bodies of about rows_max events that are older than settings.keep_events_days, and as many archived messages. Returns less than rows_max when nothing is left.';

@@ -1,8 +1,8 @@
--- A user's e-mail address that changed → the Stripe customers of their accounts, by the worker.
+-- A user's new e-mail address → the Stripe customers of their accounts, by the worker.
 --
--- Invariant: changing an address never fails because of billing, and waits for it a second at most. A customer is changed
--- only while it has an address that its user had before: one that was entered in Stripe, or by a payer, stays. The last
--- address wins; to write it twice is to write it once.
+-- Invariant: changing an address never fails because of billing, and waits for billing at most a second. A customer is
+-- changed only while its address in Stripe is one that the user had before: an address that was entered in Stripe, or
+-- by a payer, stays. The newest address wins; writing it twice is harmless.
 --
 -- Taken and settled by billing_worker. Private: _follow_email.
 
@@ -27,7 +27,7 @@ alter table billing.customer_email_changes enable row level security;
 revoke all on billing.customer_email_changes from public, anon, authenticated, service_role;
 grant select on billing.customer_email_changes to service_role;
 
--- old_email is null where there was none.
+-- old_email is null if there was none.
 create function billing._follow_email(stripe_customer_id text, old_email text, new_email text)
 returns void
 language sql
@@ -39,7 +39,7 @@ as $$
         _follow_email.stripe_customer_id, array[coalesce(_follow_email.old_email, '')], _follow_email.new_email
     )
     on conflict (stripe_customer_id) do update
-    -- Until it is settled the customer may have any of the addresses.
+    -- Until the change is done in Stripe, the customer may have any of the earlier addresses.
     set old_emails = case
             when held.settled_at is not null then excluded.old_emails
             else held.old_emails || held.new_email || excluded.old_emails
@@ -65,7 +65,7 @@ begin
     order by customers.stripe_customer_id;
     return null;
 exception when others then
-    raise warning 'the Stripe customers of user % keep the old e-mail address: %', new.id, sqlerrm;
+    raise warning 'could not queue the new e-mail address of user % for Stripe: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -75,7 +75,7 @@ after update of email on auth.users
 for each row when (new.email <> '' and old.email is distinct from new.email)
 execute function billing.tg_users__follow_email();
 
--- Taken for a while: when the lease is over another worker may take it.
+-- Leased: when the lease expires, another worker may take the change.
 create function billing.take_email_changes(changes_max integer, lease_seconds integer)
 returns table (stripe_customer_id text, old_emails text[], new_email text, attempts integer)
 language sql
@@ -98,8 +98,8 @@ as $$
         customer_email_changes.attempts
 $$;
 
--- new_email: as it was taken; an address that came later stays due. retry_in_seconds is null when nothing is left to do;
--- reason says why nothing was done.
+-- new_email: the address as taken; a newer one stays due. retry_in_seconds is null if the change is finished; reason
+-- says why the customer was left unchanged.
 create function billing.settle_email_change(
     stripe_customer_id text, new_email text, retry_in_seconds integer, reason text
 )
@@ -126,8 +126,8 @@ grant execute on function
     billing.settle_email_change(text, text, integer, text)
 to billing_worker;
 
-comment on table billing.customer_email_changes is 'Stripe customers whose user has another e-mail address now; one row for each customer.';
-comment on column billing.customer_email_changes.old_emails is 'The addresses that the user had; empty text: none. A customer with any other one is left as it is.';
-comment on column billing.customer_email_changes.last_error is 'Why it is tried again, or why the customer was left as it is.';
-comment on function billing.take_email_changes(integer, integer) is 'Customers whose e-mail address is to be changed in Stripe, taken by the caller for lease_seconds.';
-comment on function billing.settle_email_change(text, text, integer, text) is 'A customer has its new address in Stripe, or is left as it is, or is to be tried again later.';
+comment on table billing.customer_email_changes is 'Stripe customers whose user has a new e-mail address; one row for each customer.';
+comment on column billing.customer_email_changes.old_emails is 'The user''s earlier addresses; empty text: none. A customer with any other address is left unchanged.';
+comment on column billing.customer_email_changes.last_error is 'Why the change is retried, or why the customer was left unchanged.';
+comment on function billing.take_email_changes(integer, integer) is 'Leases customers whose e-mail address must be changed in Stripe, for lease_seconds.';
+comment on function billing.settle_email_change(text, text, integer, text) is 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried.';

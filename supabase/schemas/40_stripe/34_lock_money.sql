@@ -1,8 +1,8 @@
--- The locks of whoever tells what became of a payment: the balances that it paid into, then the arrivals of its ids.
+-- The locks for changes of a payment: the balances that it paid for, then the arrivals of its ids.
 --
--- Invariant: balances before arrivals, as the worker locks them for what names a customer, so that nobody waits in a
--- circle; and under the locks no other balance turns out to be concerned. A refund names no customer, and its payment may
--- come to be known at that very moment: then the arrivals are let go, and it begins anew.
+-- Invariant: balances before arrivals, in the same order as for objects that name a customer, so that transactions
+-- never deadlock. Under the locks the set of balances cannot change. A refund names no customer, and its payment may
+-- arrive at the same time: the arrivals are then released, and locking starts again.
 --
 -- Private.
 
@@ -45,7 +45,7 @@ as $$
     )
 $$;
 
--- Of a payment (either id), or of an invoice alone.
+-- For a payment (either id), or for an invoice alone.
 create function billing._lock_money(
     stripe_payment_intent_id text, stripe_charge_id text, stripe_invoice_id text default null
 )
@@ -59,7 +59,7 @@ declare
     v_locked uuid[] := '{}';
     v_concerned uuid[];
 begin
-    -- An invoice is one account's for ever: nothing can turn out.
+    -- An invoice never changes its account, so one pass is enough.
     if coalesce(_lock_money.stripe_payment_intent_id, _lock_money.stripe_charge_id) is null then
         perform from billing.credit_balances
         where credit_balances.account_id = (
@@ -98,7 +98,7 @@ begin
             end if;
             raise sqlstate 'TB999';
         exception when sqlstate 'TB999' then
-            null;  -- the arrivals are let go
+            null;  -- the rollback released the arrivals
         end;
     end loop;
 end

@@ -1,7 +1,7 @@
--- Cards that customers saved in Stripe: to tell their owners in time that one of them expires.
+-- Cards that customers saved in Stripe, to notify their owners before a card expires.
 --
--- Invariant: one row for each payment method, as it was last. Of two states within a second the one that is gone, or
--- expires later, stands, so every order of events ends alike.
+-- Invariant: one row for each payment method, in its newest state. Of two states of the same second the detached one
+-- wins, or else the later expiry, so the order of events makes no difference.
 --
 -- Called by billing_worker; service_role reads.
 
@@ -11,7 +11,7 @@ create table billing.saved_cards (
     livemode boolean not null,
     brand text,
     last4 text,
-    -- First day on which it is not good any more.
+    -- The first day on which the card is no longer valid.
     expires_on date,
     as_of timestamptz not null,
     created_at timestamptz not null default now(),
@@ -26,7 +26,7 @@ alter table billing.saved_cards enable row level security;
 revoke all on billing.saved_cards from public, anon, authenticated, service_role;
 grant select on billing.saved_cards to service_role;
 
--- stripe_customer_id is null once it is detached.
+-- stripe_customer_id is null for a detached card.
 create function billing.record_saved_card(
     stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text,
     card_exp_month integer, card_exp_year integer, as_of timestamptz
@@ -64,6 +64,6 @@ revoke all on function billing.record_saved_card from public, anon, authenticate
 grant execute on function billing.record_saved_card(text, text, boolean, text, text, integer, integer, timestamptz)
 to billing_worker;
 
-comment on table billing.saved_cards is 'Cards saved in Stripe, as their events told last; without a customer once they are detached.';
-comment on column billing.saved_cards.expires_on is 'The first day on which it is not good any more.';
-comment on function billing.record_saved_card(text, text, boolean, text, text, integer, integer, timestamptz) is 'A card was saved, changed or detached: applied, or stale.';
+comment on table billing.saved_cards is 'Cards saved in Stripe, in their newest state; without a customer once detached.';
+comment on column billing.saved_cards.expires_on is 'The first day on which the card is no longer valid.';
+comment on function billing.record_saved_card(text, text, boolean, text, text, integer, integer, timestamptz) is 'Records a saved, changed or detached card. Returns applied or stale.';

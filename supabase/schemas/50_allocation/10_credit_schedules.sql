@@ -1,10 +1,10 @@
--- What was paid for of each subscription item: stretches of time, and the time that Stripe credited back.
+-- Paid time of each subscription item, and time that Stripe credited back.
 --
--- Invariant: a row is one line of a paid invoice, so the same invoices make the same rows in any order. A line adds the
--- time from period_start to period_end, or gives back that much of the line that it credits. What a row is worth is
--- worked out by _slots_of_lines and _worth, and by nothing else.
+-- Invariant: a row is one line of a paid invoice, so the same invoices give the same rows in any order. A line adds the
+-- time from period_start to period_end, or gives back that part of the line that it credits. Only _slots_of_lines and
+-- _worth calculate what a row is worth.
 --
--- Only functions write; service_role reads. Clients read the credits, not these.
+-- Only functions write; service_role reads. Clients read the credits, not these rows.
 
 create table billing.credit_schedules (
     stripe_line_id text primary key,
@@ -53,17 +53,17 @@ alter table billing.credit_schedules enable row level security;
 revoke all on billing.credit_schedules from public, anon, authenticated, service_role;
 grant select on billing.credit_schedules to service_role;
 
-comment on table billing.credit_schedules is 'Time that was paid for of each subscription item, and time that Stripe credited back.';
-comment on column billing.credit_schedules.gives_back is 'Whether the line credits time that an earlier line paid for.';
-comment on column billing.credit_schedules.credited_line_id is 'The line whose time it gives back; null: no line that was paid.';
-comment on column billing.credit_schedules.is_change is 'Whether Stripe made the line for a change within a period (a proration).';
-comment on column billing.credit_schedules.is_free is 'Whether nothing was paid for it: its credits come once for each account, product and calendar month. Of a line that gives back: whether it takes nothing, because Stripe credits no money, or because what it credits was neither paid nor is to be paid.';
-comment on column billing.credit_schedules.is_unpaid is 'Whether Stripe credits money for time that nobody paid for (still to be paid, or free by a coupon): it counts as a whole, at once, because the money is there at once.';
-comment on column billing.credit_schedules.is_plain is 'Whether no other line shares its months, so that they can be granted in sets.';
-comment on column billing.credit_schedules.has_returns is 'Whether money of its invoice was returned, or is disputed.';
+comment on table billing.credit_schedules is 'Time that was paid for each subscription item, and time that Stripe credited back.';
+comment on column billing.credit_schedules.gives_back is 'True if the line credits time that an earlier line paid for.';
+comment on column billing.credit_schedules.credited_line_id is 'The line whose time it gives back; null if that line was not paid.';
+comment on column billing.credit_schedules.is_change is 'True if Stripe created the line for a change within a period (a proration).';
+comment on column billing.credit_schedules.is_free is 'True if nothing was paid for the line: its credits are granted once for each account, product and calendar month. For a line that gives back: true if it takes nothing, because Stripe credits no money, or because the credited line was not paid and never will be.';
+comment on column billing.credit_schedules.is_unpaid is 'True if Stripe credits money for time that nobody has paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
+comment on column billing.credit_schedules.is_plain is 'True if no other line shares its months, so they can be granted in sets.';
+comment on column billing.credit_schedules.has_returns is 'True if money of its invoice was returned or is disputed.';
 comment on column billing.credit_schedules.quantity is 'Seats; 1 for a metered price, whose quantity is usage.';
-comment on column billing.credit_schedules.anchor is 'Months are counted from it, in UTC.';
-comment on column billing.credit_schedules.terms_from is 'No terms of the plan from before count: when the time was bought; -infinity: not known.';
-comment on column billing.credit_schedules.ends_at is 'No month starts from here on: the period is over, or the subscription has ended.';
-comment on column billing.credit_schedules.next_slot_at is 'Start of the next month to be granted; null: none is left.';
-comment on column billing.credit_schedules.disarmed_reason is 'Why months that start later wait; null: they don''t.';
+comment on column billing.credit_schedules.anchor is 'The billing anchor: months are counted from it, in UTC.';
+comment on column billing.credit_schedules.terms_from is 'Earlier terms of the plan do not apply: the time of the purchase; -infinity if it is not known.';
+comment on column billing.credit_schedules.ends_at is 'No month starts at or after this time: the period is over, or the subscription has ended.';
+comment on column billing.credit_schedules.next_slot_at is 'Start of the next month to grant; null if none is left.';
+comment on column billing.credit_schedules.disarmed_reason is 'Why later months wait; null if they don''t.';

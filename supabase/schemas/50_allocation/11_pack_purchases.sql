@@ -1,4 +1,4 @@
--- Facts: credit packs that were bought, each once by whatever way it was paid. service_role reads them.
+-- Facts: purchased credit packs, one row for each purchase however it was paid. service_role reads them.
 
 create table billing.pack_purchases (
     business_key text primary key,
@@ -31,6 +31,6 @@ alter table billing.pack_purchases enable row level security;
 revoke all on billing.pack_purchases from public, anon, authenticated, service_role;
 grant select on billing.pack_purchases to service_role;
 
-comment on table billing.pack_purchases is 'Credit packs that were paid for: what each was worth, and what paid for it.';
-comment on column billing.pack_purchases.credits is '0 where so little was paid for it that it is less than one.';
-comment on column billing.pack_purchases.price is 'What was paid, discounts taken off, in minor units; 0: nothing.';
+comment on table billing.pack_purchases is 'Paid credit packs: the credits of each purchase, and its payment.';
+comment on column billing.pack_purchases.credits is '0 if the paid amount is worth less than one credit.';
+comment on column billing.pack_purchases.price is 'The paid amount after discounts, in minor units; 0: nothing was paid.';

@@ -1,7 +1,7 @@
 -- The calendar of months of credits.
 --
--- Invariant: month k starts at anchor + k months, counted from the anchor in UTC and never from the month before, so
--- month ends don't drift: from 31 January come 28 February and 31 March. Private; pure.
+-- Invariant: month k starts at anchor + k months, counted from the anchor in UTC and never from the previous month, so
+-- month ends don't drift: after 31 January come 28 February and 31 March. Private; pure.
 
 create function billing._slot(anchor timestamptz, k integer)
 returns timestamptz
@@ -11,8 +11,7 @@ as $$
     select (anchor at time zone 'utc' + pg_catalog.make_interval(months => k)) at time zone 'utc'
 $$;
 
--- Whole months between the calendar months of two moments: the month of credits that starts in the calendar month of
--- `moment` has this number.
+-- The number of calendar months between two times: the month of credits that starts in the calendar month of `moment`.
 create function billing._slot_number(anchor timestamptz, moment timestamptz)
 returns integer
 language sql
@@ -22,7 +21,7 @@ as $$
         + pg_catalog.date_part('month', moment at time zone 'utc') - pg_catalog.date_part('month', anchor at time zone 'utc'))::integer
 $$;
 
--- The first month that starts at a moment or after it.
+-- The first month that starts at or after a time.
 create function billing._first_slot(anchor timestamptz, from_moment timestamptz)
 returns timestamptz
 language sql
@@ -35,7 +34,7 @@ as $$
     end
 $$;
 
--- Months of a plan's period; null for days and weeks.
+-- The period of a plan in months; null for days and weeks.
 create function billing._months(plan billing.plans)
 returns integer
 language sql
@@ -44,9 +43,9 @@ as $$
     select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
 $$;
 
--- Where the months of a period are counted from: of the anchors that the subscription has had, the latest one that the
--- period's end is on the grid of, up to the period's start if there is one. While none is known, the period itself tells.
--- A period of days or weeks is a part of the month that begins with it, and so is a change within it.
+-- The anchor from which the months of a period are counted: the latest of the subscription's anchors that fits the end
+-- of the period, not after the period's start if possible. If no anchor is known, the period itself decides. A period
+-- of days or weeks is a part of the month that starts with it, and so is a change within it.
 create function billing._anchor_of_period(
     plan billing.plans, anchors timestamptz[], period_start timestamptz, period_end timestamptz
 )

@@ -1,11 +1,11 @@
--- What every line of paid time says of every month that it touches.
+-- The part of every month that each line of paid time covers.
 --
--- Invariant: a pure function of the schedules and the terms, with no other rule beside it. A line gives
---     monthly credits * seats * (its time within the month) / (the month)
--- for each month that it touches, at the month's start or at its own; a line that gives back takes the same of the line
--- that it credits. With credits_on_proration=full the first change to a plan within a month gives as much as if it had come
--- when the month began. Months that start after the subscription's end are not reached, and count for nothing, but the first
--- of a line. All that Stripe credits of time that nobody paid for counts at the moment of the change.
+-- Invariant: a pure function of the schedules and the terms, and the only place with these rules. A line gives
+--     monthly credits * seats * (its time within the month) / (length of the month)
+-- for each month that it overlaps, at the month's start or at its own start. A line that gives back takes the same amount of
+-- the line that it credits. With credits_on_proration=full, the first change to a plan within a month counts from the start of
+-- the month. Months that start after the subscription's end count nothing, except the first month of a line. Time that Stripe
+-- credits although nobody paid for it counts at the time of the change.
 --
 -- Private.
 
@@ -36,7 +36,7 @@ create type billing.line_slot as (
     downgrade_credits text
 );
 
--- Whether a line is the first change to its plan within a month.
+-- True if a line is the first change to its plan within a month.
 create function billing._is_first_change(line billing.credit_schedules, slot_start timestamptz)
 returns boolean
 language plpgsql
@@ -58,8 +58,9 @@ begin
 end
 $$;
 
--- Slots that end after from_moment and begin up to until_moment: of subscriptions, of one invoice (stripe_invoice_id), or
--- of the free lines of accounts (free_account_ids). The first of a line counts as soon as it is paid, also ahead of time.
+-- Months that end after from_moment and start by until_moment: of subscriptions, of one invoice (stripe_invoice_id), or
+-- of the free lines of accounts (free_account_ids). The first month of a line counts as soon as it is paid, even before
+-- it starts.
 create function billing._slots_of_lines(
     stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz,
     stripe_invoice_id text default null, free_account_ids uuid[] default null
@@ -75,7 +76,7 @@ begin
         lines.stripe_line_id, lines.account_id, lines.stripe_subscription_id, lines.stripe_subscription_item_id,
         lines.stripe_invoice_id, lines.stripe_price_id, lines.gives_back, lines.is_free, lines.is_plain,
         lines.has_returns,
-        -- terms_from: of a line that gives back, the start of the one that it credits.
+        -- terms_from: for a line that gives back, the start of the line that it credits.
         lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at,
         lines.disarmed_reason is not null and slots.slot_start > lines.period_start,
         lines.period_start, slots.slot_start, slots.slot_end,

@@ -1,16 +1,16 @@
--- What was returned of an invoice or of a payment, and when: the facts, and nothing of credits.
+-- Money that was returned of an invoice or a payment, and when. Facts only, no credits.
 --
--- Invariant: worked out anew from all rows (refunds, charges, disputes, credit notes), so neither their order nor how often
--- each is reported makes a difference. A refund that belongs to a credit note is the note's money and counts once. What a
--- credit note says of single lines was returned of those lines; all else of what is left of the whole invoice.
+-- Invariant: calculated from all rows (refunds, charges, disputes, credit notes), so neither their order nor repeated
+-- reports make a difference. A refund that belongs to a credit note counts once, with the note. A credit note that
+-- names lines returns money of those lines; everything else returns money of what is left of the whole invoice.
 --
 -- Private. Amounts in minor units.
 
 create type billing.returned_money as (returned_at timestamptz, amount numeric, stripe_line_id text, is_contested boolean);
 
--- What payments returned: refunds that stand, lost disputes, and what open disputes contest. A charge may report refunds
--- that no event of their own has reported yet. A dispute counts as such: inquiries move no money, nor does one that was
--- prevented. Refunds that are named in note_refund_ids belong to credit notes.
+-- Returns of payments: refunds that did not fail, lost disputes, and the amounts of open disputes. A charge may report
+-- refunds before their own events arrive. Inquiries and prevented disputes do not count, because they move no money.
+-- Refunds in note_refund_ids belong to credit notes.
 create function billing._returns_of_payments(
     stripe_payment_intent_ids text[], stripe_charge_ids text[], note_refund_ids text[]
 )
@@ -55,8 +55,8 @@ begin
 end
 $$;
 
--- The same of an invoice: of all that paid it, and what credit notes give back. A payment that paid several invoices
--- returned of each its part.
+-- The same for an invoice: the returns of all its payments, and its credit notes. If a payment paid several invoices,
+-- its returns are divided among them.
 create function billing._returns_of_invoice(stripe_invoice_id text)
 returns setof billing.returned_money
 language plpgsql
@@ -101,7 +101,7 @@ begin
     from (
         select
             credit_notes.stripe_credit_note_id, credit_notes.noted_at,
-            -- A refund of the note's that failed returned nothing. Where no refund is named, refunds count by themselves.
+            -- A failed refund of the note returned nothing. If the note names no refund, refunds count separately.
             credit_notes.amount - case
                 when credit_notes.stripe_refund_ids = '{}' then credit_notes.amount_refunded
                 else coalesce((
@@ -123,8 +123,8 @@ begin
 end
 $$;
 
--- What an invoice's returns are measured against: its total, whoever paid it (card, customer balance, out of band), less
--- what credit notes took off before the payment.
+-- The amount with which returns are compared: the invoice's total, whatever paid it (card, customer balance, out of
+-- band), minus credit notes before the payment.
 create function billing._price_of_invoice(invoice billing.invoices)
 returns numeric
 language sql
@@ -137,8 +137,7 @@ as $$
         and credit_notes.status = 'issued'
 $$;
 
--- How much of so many credits is gone with what was returned of their price, rounded down; multiplied before divided, so
--- that a third of 300 is 100.
+-- The credits lost by a return, rounded down; multiplies before it divides, so that a third of 300 is 100.
 create function billing._gone(credits numeric, returned numeric, paid numeric)
 returns bigint
 language sql

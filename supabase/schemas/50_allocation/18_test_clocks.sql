@@ -1,7 +1,7 @@
--- Stripe test clocks: subscriptions on one live at its time, also where billing time cannot be moved.
+-- Stripe test clocks: subscriptions on a test clock use its time, even if billing time cannot be moved.
 --
--- Invariant: in test mode only. Months that have begun by a test clock's time are granted to the accounts on it, and what
--- has expired by then expires; everybody else lives at billing.current_time().
+-- Invariant: test mode only. The accounts on a test clock get the months that have started by its time, and their
+-- credits expire by its time. All others use billing.current_time().
 
 create table billing.test_clocks (
     stripe_test_clock_id text primary key,
@@ -12,7 +12,7 @@ alter table billing.test_clocks enable row level security;
 revoke all on billing.test_clocks from public, anon, authenticated, service_role;
 grant select on billing.test_clocks to service_role;
 
--- The time that an account lives at; moment: that of all others.
+-- The time that applies to an account; moment: the time that applies to all others.
 create function billing._time_of_account(account_id uuid, moment timestamptz default billing.current_time())
 returns timestamptz
 language plpgsql
@@ -33,4 +33,4 @@ $$;
 
 revoke all on function billing._time_of_account from public, anon, authenticated, service_role;
 
-comment on table billing.test_clocks is 'Stripe test clocks, and the time that the subscriptions on them live at.';
+comment on table billing.test_clocks is 'Stripe test clocks and the time of their subscriptions.';

@@ -1,13 +1,13 @@
--- The guard of what is given once: initial and trial credits, and not to one person by way of several accounts.
+-- One-time credits: initial and trial credits, limited to one account of the same person.
 --
--- Invariant: once for each account and product (or each account: settings.initial_credits_per), whatever the key; and
--- where a card of the account was seen on another account before, by settings.seen_card_policy: given all the same, held
--- for an administrator, or refused. The earlier account is the one where Stripe saw the card first, by the times of its
--- cards and charges (the smaller id where they are equal), so every order of events ends alike.
+-- Invariant: granted once for each account and product (or as settings.initial_credits_per and one_trial_per say), whatever the
+-- key. If a card of the account was seen on another account before, settings.seen_card_policy decides: grant, hold for review, or
+-- refuse. The earlier account is the one where Stripe saw the card first, by the times of cards and charges (if equal, the
+-- smaller id), so the order of events makes no difference.
 --
 -- card_fingerprints   which cards Stripe saw on which customer, and so on which account
--- held_credits        initial and trial credits that wait for an administrator, were approved or refused
--- Only functions write; service_role reads, clients none of it. Private: _grant_once, for what pays for such credits.
+-- held_credits        initial and trial credits under review, approved or refused
+-- Only functions write; service_role reads. Private: _grant_once, called by the functions that grant such credits.
 
 create table billing.card_fingerprints (
     card_fingerprint text not null,
@@ -66,8 +66,8 @@ revoke all on all sequences in schema billing from public, anon, authenticated, 
 revoke all on billing.card_fingerprints, billing.held_credits from public, anon, authenticated, service_role;
 grant select on billing.card_fingerprints, billing.held_credits to service_role;
 
--- What becomes of credits of an account whose card was seen on another. Stripe's test cards have one fingerprint each for
--- everybody, so in test mode it is said, or nothing is held.
+-- The policy for credits of an account whose card was seen on another account. Everybody uses the same test cards, so
+-- in test mode nothing is held unless the settings say so.
 create function billing._seen_card_policy()
 returns text
 language sql
@@ -78,7 +78,7 @@ as $$
     from billing.settings
 $$;
 
--- The key of what is given once (kind: initial or trial): for each product, or for each account, as the settings say.
+-- The key of one-time credits (kind: initial or trial): for each product, or for each account, as the settings say.
 create function billing._once_key(kind text, account_id uuid, stripe_product_id text)
 returns text
 language plpgsql
@@ -94,8 +94,8 @@ begin
 end
 $$;
 
--- Whether such credits were given or held under whatever key, so that the setting can be changed at any time: by the
--- kind that the key names, and the product of the price.
+-- True if such credits were granted or held under any key, so that the setting can change at any time: compares the
+-- kind in the key, and the product of the price.
 create function billing._was_given(account_id uuid, kind text, stripe_price_id text)
 returns boolean
 language plpgsql
@@ -124,9 +124,9 @@ begin
 end
 $$;
 
--- Where a card of the account was seen first, if that was another account and earlier. A card that was approved for the
--- account says nothing any more (but for held_for: what is held for it already stays held), nor does one that the
--- account came to use a month after the credits.
+-- The first sighting of a card of the account, if it was earlier and on another account. A card that was approved for
+-- the account no longer counts (except for held_for: credits that are already held for it stay held), nor does a card
+-- that the account first used more than a month after the grant.
 create function billing._seen_card(account_id uuid, granted_at timestamptz, held_for text default null)
 returns billing.card_fingerprints
 language sql
@@ -159,7 +159,7 @@ as $$
     limit 1
 $$;
 
--- Holds credits, or refuses them, by the policy, and has the administrators told. The new row's id.
+-- Holds or refuses credits, by the policy, and notifies administrators. Returns the new row's id.
 create function billing._set_aside(held billing.held_credits)
 returns bigint
 language plpgsql
@@ -192,7 +192,7 @@ begin
 end
 $$;
 
--- Start of the first period that an invoice pays for of an item.
+-- Start of the first period of an item that an invoice pays for.
 create function billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text)
 returns timestamptz
 language plpgsql
@@ -208,8 +208,8 @@ begin
 end
 $$;
 
--- Grants initial or trial credits, or holds them. Repeating it does nothing, whatever became of them; only what waits
--- for an administrator goes over to an earlier paid period, as the lot would.
+-- Grants initial or trial credits, or holds them. A repeated call does nothing, whatever happened to the credits; only
+-- credits under review move to an earlier paid period, as a granted lot would.
 create function billing._grant_once(
     account_id uuid, kind text, idempotency_key text, amount bigint, source text, reference_id text, description text,
     stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text,
@@ -283,7 +283,7 @@ begin
 end
 $$;
 
--- Whether credits that are given once wait for an administrator, or were refused without one.
+-- True if one-time credits are under review, or were refused by the policy.
 create function billing._is_held(idempotency_key text)
 returns boolean
 language sql
@@ -301,10 +301,10 @@ revoke all on function
     billing._grant_once, billing._is_held
 from public, anon, authenticated, service_role;
 
-comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached to it, or charged.';
-comment on column billing.card_fingerprints.account_id is 'The customer''s account, null while it is linked to none.';
-comment on column billing.card_fingerprints.first_seen_at is 'By Stripe''s time, not ours: the earliest that we were told of.';
-comment on table billing.held_credits is 'Initial and trial credits of accounts whose card was seen on another account before. The key is one of what was paid for (key space stripe), the rest what they are granted with.';
+comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached or charged.';
+comment on column billing.card_fingerprints.account_id is 'The customer''s account; null while the customer is not linked.';
+comment on column billing.card_fingerprints.first_seen_at is 'The earliest time that Stripe reported, not the time of our processing.';
+comment on table billing.held_credits is 'Initial and trial credits under review: a card of the account was seen on another account before. The key is their business key (key space stripe); the other columns are the arguments of the grant.';
 comment on column billing.held_credits.card_fingerprint is 'The card that was seen on matched_account_id before.';
-comment on column billing.held_credits.status is 'pending: waits for an administrator. approved, refused: by reviewed_by, or refused by the policy where that is null.';
-comment on column billing.held_credits.revocation_id is 'What took them back, where they had been granted before the card was told of.';
+comment on column billing.held_credits.status is 'pending: waits for an administrator. approved or refused: by reviewed_by, or refused by the policy if that is null.';
+comment on column billing.held_credits.revocation_id is 'The revocation of the credits, if they were granted before the card was reported.';

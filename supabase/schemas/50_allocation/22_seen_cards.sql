@@ -1,17 +1,17 @@
--- Cards that Stripe saw → who had them first, and what that means for initial and trial credits given or held.
+-- Cards that Stripe saw → their first account, and the review of initial and trial credits.
 --
--- Invariant: whoever adds a sighting judges every account that it makes later, and its own, under that account's lock;
--- whoever grants looks at the sightings under the same lock. So of a card and a grant at the same moment, one sees the
--- other. What an administrator has reviewed stays as it is; closed accounts too.
+-- Invariant: a new sighting reviews its own account and every account for which it is now the earlier one, under that account's
+-- lock, and a grant reads the sightings under the same lock. So of a sighting and a grant at the same time, one sees the other.
+-- Decisions of administrators and closed accounts stay unchanged.
 --
--- Locks: the account's balance, the card, then the balances of the others by id. An account that somebody else holds
--- makes the event wait (55P03) and come back.
+-- Locks: the account's balance, the card, then the balances of the other accounts by id. If another transaction has locked an
+-- account, the event fails with 55P03 and is retried.
 --
---   record_card                  billing_worker   a card was attached to a customer
---   _record_card                 by sync_payment  a card was charged
---   _record_cards_of_customer    by whatever links a customer to an account
+--   record_card                  billing_worker      a card was attached to a customer
+--   _record_card                 sync_payment        a card was charged
+--   _record_cards_of_customer    link functions      a customer was linked to an account
 
--- Two sightings of a card at once exclude each other by this lock; without it, neither would see the other.
+-- This lock serializes sightings of a card; without it, neither of two concurrent ones would see the other.
 create function billing._lock_card(card_fingerprint text)
 returns void
 language sql
@@ -21,7 +21,7 @@ as $$
     select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billing.card:' || _lock_card.card_fingerprint, 0))
 $$;
 
--- Gives what is held, or gives it back where it had been granted: but for what was spent before it was taken back.
+-- Grants held credits, or restores them if they had been granted, except those spent before the revocation.
 create function billing._give_held(held billing.held_credits, actor text)
 returns void
 language plpgsql
@@ -36,14 +36,14 @@ begin
     if v_held.revocation_id is not null then
         select * into strict v_revocation from billing.credit_revocations
         where credit_revocations.id = v_held.revocation_id;
-        -- The lot goes over to the period that it is held for.
+        -- The lot moves to the period for which it is held.
         update billing.credit_grants
         set stripe_invoice_id = v_held.stripe_invoice_id,
             stripe_subscription_item_id = v_held.stripe_subscription_item_id,
             stripe_price_id = v_held.stripe_price_id,
             reference_id = v_held.reference_id
         where credit_grants.id = v_revocation.grant_id;
-        -- What was left with the account counts, and what somebody gave back by hand.
+        -- Credits that stayed with the account, and those that a person reinstated, count.
         v_left := v_held.amount - (v_revocation.requested - v_revocation.taken) - v_revocation.reinstated;
         if least(v_left, v_revocation.taken - v_revocation.reinstated) > 0 then
             perform billing._reinstate(
@@ -51,7 +51,7 @@ begin
                 'approved:' || v_held.id, 'Held credits approved', _give_held.actor
             );
         end if;
-        -- The rest is what an earlier paid period gives more than the lot had.
+        -- The rest is the difference of an earlier paid period, which grants more than the lot had.
         v_left := v_held.amount - v_revocation.requested;
         if v_left <= 0 then
             return;
@@ -75,7 +75,7 @@ begin
 end
 $$;
 
--- Takes back what was granted before the card was told of, as far as it is unspent.
+-- Revokes the unspent part of credits that were granted before the card was reported.
 create function billing._withdraw_for_review(lot billing.credit_grants, seen billing.card_fingerprints)
 returns void
 language plpgsql
@@ -111,7 +111,7 @@ begin
 end
 $$;
 
--- Holds or gives what an account's cards call for now.
+-- Holds or grants credits according to the account's cards.
 create function billing._judge_credits(account_id uuid)
 returns void
 language plpgsql
@@ -143,7 +143,7 @@ begin
                 and (held_credits.card_fingerprint, held_credits.matched_account_id)
                     <> (v_seen.card_fingerprint, v_seen.account_id);
         else
-            -- Its own card turned out to be the earlier one: as if nothing had been held.
+            -- Its own card turned out to be the earlier one: grants as if nothing had been held.
             perform billing._give_held(v_held, 'tillbase');
             delete from billing.held_credits where held_credits.id = v_held.id;
             delete from billing.notifications
@@ -178,7 +178,7 @@ begin
 end
 $$;
 
--- Judges the account on which a card was seen, and all that have it later. The caller holds the card's lock.
+-- Reviews the account on which a card was seen, and all accounts that used it later. The caller holds the card's lock.
 create function billing._judge_card(card_fingerprint text, account_id uuid)
 returns void
 language plpgsql
@@ -283,4 +283,4 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.record_card(text, boolean, text, timestamptz) to billing_worker;
 
-comment on function billing.record_card(text, boolean, text, timestamptz) is 'Stripe saw a card on a customer: applied, or stale where it was known to have seen it by then.';
+comment on function billing.record_card(text, boolean, text, timestamptz) is 'Stripe saw a card on a customer. Returns applied, or stale if an earlier sighting is known.';

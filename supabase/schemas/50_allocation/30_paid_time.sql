@@ -1,9 +1,9 @@
--- The lines of a paid invoice → stretches of paid time (credit_schedules), and what the subscription's state means for them.
+-- The lines of a paid invoice → periods of paid time (credit_schedules), and how the subscription's state affects them.
 --
--- Invariant: derived from facts alone (lines, the subscription's row, the anchors that it has had), and worked out anew
--- whenever one of them arrives, so their order makes no difference. A line that names a price which is no plan here (TB010), or
--- a customer that is linked to no account (TB011), stops the whole event, and DETAIL names what is missing. Where only the
--- subscription can tell what a line is (a line of no amount may be a trial; the months of a year are counted from the
+-- Invariant: calculated only from facts (lines, the subscription's row, its anchors), again whenever one of them
+-- arrives, so their order makes no difference. A line whose price is not in billing.plans (TB010), or a customer that
+-- is not linked to an account (TB011), stops the whole event, and DETAIL names what is missing. If only the
+-- subscription can explain a line (a line of amount 0 may be a trial; the months of a year are counted from the
 -- anchor), the line waits for the subscription's own event.
 --
 -- Private: called by _allocate_subscription and sync_invoice.
@@ -22,7 +22,7 @@ begin
 end
 $$;
 
--- The plan that a line pays for. TB010 while it, or the product that may declare its credits, is not here.
+-- The plan of a line. TB010 if the plan, or a product that may declare its credits, has not been synced.
 create function billing._plan_of_line(stripe_id text, stripe_price_id text)
 returns billing.plans
 language plpgsql
@@ -33,31 +33,31 @@ declare
     v_plan billing.plans;
 begin
     if _plan_of_line.stripe_price_id is null then
-        raise exception 'a line of % names no price', _plan_of_line.stripe_id
-            using errcode = 'TB010', detail = _plan_of_line.stripe_id, hint = 'Grant by hand what was paid for.';
+        raise exception 'a line of % has no price', _plan_of_line.stripe_id
+            using errcode = 'TB010', detail = _plan_of_line.stripe_id, hint = 'Grant the paid credits with `till credits grant`.';
     end if;
     select * into v_plan from billing.plans where plans.stripe_price_id = _plan_of_line.stripe_price_id;
     if not found then
-        raise exception 'price % of % is no plan here', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
+        raise exception 'price % of % is not in billing.plans', _plan_of_line.stripe_price_id, _plan_of_line.stripe_id
             using errcode = 'TB010', detail = _plan_of_line.stripe_price_id,
-            hint = 'Update the price in Stripe (its event brings it here) or add it to billing.plans, then retry the event.';
+            hint = 'Update the price in Stripe, so that its event adds the plan, or insert it into billing.plans. Then retry the event.';
     elsif v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits > 0 then
         return v_plan;
     elsif exists (
-        -- The product may declare what the price doesn't, and it is not here yet: sync_price made a placeholder.
+        -- The product may declare what the price doesn't, and has not been synced: sync_price created a placeholder.
         select from billing.products
         where products.stripe_product_id = v_plan.stripe_product_id and products.as_of = '-infinity'
             and products.name = products.stripe_product_id
     ) then
-        raise exception 'product % of price % is not here yet', v_plan.stripe_product_id, v_plan.stripe_price_id
+        raise exception 'product % of price % has not been synced yet', v_plan.stripe_product_id, v_plan.stripe_price_id
             using errcode = 'TB010', detail = v_plan.stripe_product_id,
-            hint = 'Update the product in Stripe: its event brings it here, and this event then goes on by itself.';
+            hint = 'Update the product in Stripe. Its event syncs the product, and this event is then retried automatically.';
     end if;
     return v_plan;
 end
 $$;
 
--- TB011 while nobody has linked the customer to an account.
+-- TB011 for a customer that is not linked to an account.
 create function billing._raise_not_linked(invoice billing.invoices)
 returns void
 language plpgsql
@@ -65,10 +65,10 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception 'customer % of invoice % is linked to no account',
+    raise exception 'customer % of invoice % is not linked to an account',
         coalesce((_raise_not_linked.invoice).stripe_customer_id, 'null'), (_raise_not_linked.invoice).stripe_invoice_id
         using errcode = 'TB011', detail = coalesce((_raise_not_linked.invoice).stripe_customer_id, ''),
-        hint = 'Link it with billing.link_customer(account_id, stripe_customer_id); the event then goes on by itself.';
+        hint = 'Call billing.link_customer(account_id, stripe_customer_id). The event is then retried automatically.';
 end
 $$;
 
@@ -81,7 +81,7 @@ as $$
     select case when (plan).usage_type = 'metered' then 1 else coalesce(quantity, 1) end
 $$;
 
--- Seats that a line gives back: of several tiers that it credits, those that something was paid for.
+-- Seats that a line gives back: if it credits several tiers, the seats of the paid tiers.
 create function billing._seats_given_back(quantity bigint, credited_line_ids text[])
 returns bigint
 language plpgsql
@@ -96,8 +96,8 @@ begin
 end
 $$;
 
--- Whether nothing was paid for a line: its amount less its discounts is 0. Where Stripe names no discount of the line, an
--- invoice that lists an amount and comes to nothing was discounted as a whole.
+-- True if nothing was paid for a line: its amount minus its discounts is 0. If Stripe reports no discounts of lines, an
+-- invoice with positive lines and a total of 0 was discounted as a whole.
 create function billing._is_free(line billing.invoice_lines, invoice billing.invoices)
 returns boolean
 language sql
@@ -109,7 +109,8 @@ as $$
     end
 $$;
 
--- Records what the subscription lines of a paid invoice add and give back. The earliest moment that they reach; null: none.
+-- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:
+-- none.
 create function billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions)
 returns timestamptz
 language plpgsql
@@ -135,7 +136,7 @@ begin
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
             and invoice_lines.stripe_subscription_item_id is not null
             and invoice_lines.period_end > invoice_lines.period_start
-            -- Neither what is added to an invoice by hand nor usage that is billed early is a new month.
+            -- Lines added by hand and usage that is billed early do not start a new month.
             and (invoice_lines.is_proration or v_invoice.billing_reason in (
                 'subscription_create', 'subscription_cycle', 'subscription_update', 'quote_accept', 'subscription'
             ))
@@ -160,7 +161,7 @@ begin
         ) then
             update billing.invoice_lines
             set is_waiting = true,
-                -- What it is found by; a line need not name it.
+                -- Needed to find the line later; a line need not name its subscription.
                 stripe_subscription_id = v_subscription_id
             where invoice_lines.stripe_line_id = v_line.stripe_line_id and not invoice_lines.is_waiting;
             continue;  -- _allocate_subscription comes back to it
@@ -168,7 +169,7 @@ begin
             update billing.invoice_lines set is_waiting = false
             where invoice_lines.stripe_line_id = v_line.stripe_line_id;
         end if;
-        -- A trial has no paid time.
+        -- A trial is not paid time.
         continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
             and v_line.period_start < v_subscription.trial_end;
 
@@ -186,7 +187,7 @@ begin
         where others.stripe_subscription_id = v_subscription_id
             and others.period_end > v_line.period_start and others.period_start < v_line.period_end
             and others.stripe_line_id <> v_line.stripe_line_id;
-        -- One period of an item is paid for once, whatever a second invoice says.
+        -- Each period of an item counts once, even if a second invoice charges for it.
         continue when v_is_paid_already and not v_line.is_proration;
 
         v_anchor := billing._anchor_of_period(
@@ -207,7 +208,7 @@ begin
             v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
-            -- The first month is granted at once, and a line that is paid for and has no other never falls due.
+            -- The first month is granted at once, so a paid line with only one month never falls due.
             case
                 when v_gives_back then null
                 when v_is_free or billing._first_slot(v_anchor, v_line.period_start + interval '1 microsecond')
@@ -226,12 +227,13 @@ begin
 end
 $$;
 
--- Finds, for the changes of a subscription from a moment on, which lines give time back, and of which line. Stripe's own
--- proration details name it. Where they are missing, it is the latest line of the same item and price whose time goes on
--- at that moment; and a change of no amount gives back if that is what was paid before, and another line of its item
--- adds. Where Stripe credits money, time is given back also if nobody paid for it (its invoice is still to be paid, or a
--- coupon paid): the money is the customer's. Of an invoice that was voided, or is not known, nothing is. Lines that share
--- their time with others are plain no more. The earliest moment that means something else now.
+-- For the changes of a subscription from a time on, finds the lines that give time back, and the line that each
+-- credits. Stripe's proration details name it. Without them, it is the latest line of the same item and price whose
+-- time continues at that moment; and a change with amount 0 gives back if its item, price and quantity were paid before
+-- and another line of its item adds time. If Stripe credits money, time is given back even if nobody has paid for it
+-- (its invoice is not paid yet, or a coupon paid), because the customer has the money. Nothing is given back for an
+-- invoice that was voided or is unknown. Lines that share time with others are no longer plain. Returns the earliest
+-- time from which months change.
 create function billing._match_credits(stripe_subscription_id text, from_moment timestamptz)
 returns timestamptz
 language plpgsql
@@ -239,7 +241,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- Stripe finalizes and charges a renewal about an hour after it made the draft.
+    -- Stripe finalizes and charges a renewal about an hour after it creates the draft.
     v_draft_time constant interval := '1 hour 15 minutes';
     v_change record;
     v_credited billing.credit_schedules;
@@ -278,7 +280,7 @@ begin
                 and paid.stripe_price_id = v_change.stripe_price_id and not paid.gives_back
                 and paid.period_start <= v_change.period_start and paid.period_end > v_change.period_start
                 and paid.stripe_line_id <> v_change.stripe_line_id
-                -- Of its own invoice only what another change on it has added.
+                -- Of its own invoice, only time that another change on it added.
                 and (paid.stripe_invoice_id <> v_change.stripe_invoice_id or v_change.amount < 0 and paid.is_change)
                 and (v_change.amount < 0 or paid.quantity = v_change.quantity)
                 and (v_change.amount < 0 or exists (
@@ -302,7 +304,7 @@ begin
                 where invoices.stripe_invoice_id = v_change.credited_invoice_id
                     and (
                         invoices.status in ('open', 'uncollectible')
-                        -- Later it has been charged, and its payment or its failure is on the way.
+                        -- Later it has been charged, and the event of its payment or failure will arrive.
                         or invoices.status = 'draft' and v_change.period_start <= invoices.invoiced_at + v_draft_time
                     )
             )
@@ -345,7 +347,7 @@ begin
 end
 $$;
 
--- Why months of a subscription that start later wait; null: they don't.
+-- Why later months of a subscription wait; null: they don't.
 create function billing._waiting_reason(subscription billing.subscriptions, is_closed boolean)
 returns text
 language plpgsql
@@ -372,9 +374,9 @@ begin
 end
 $$;
 
--- Brings what is derived of a subscription's paid time in line with its state. The earliest moment whose months mean
--- something else now; null: nothing has changed. Stretches that ended before anything that can change are not read.
--- is_closed: of the account. from_moment: since when its lines are others than before.
+-- Updates the schedules of a subscription to its state. Returns the earliest time from which months change; null: no
+-- change. Periods that ended before anything that can change are not read. is_closed: the account's state. from_moment:
+-- the time from which its lines have changed.
 create function billing._arm_schedules(
     subscription billing.subscriptions, moment timestamptz, is_closed boolean, from_moment timestamptz default null
 )
@@ -395,7 +397,7 @@ declare
     v_disarmed_reason text;
     v_from timestamptz;
 begin
-    -- Row by row: a subscription has one or two that count, and a set would be joined with all schedules that there are.
+    -- Row by row: only one or two rows of a subscription can change, and a set would be joined with all schedules.
     for v_schedule in
         select * from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
@@ -436,7 +438,7 @@ begin
             disarmed_reason = v_disarmed_reason,
             next_slot_at = case
                 when v_schedule.gives_back then null
-                -- What is to be worked out anew; _allocate_slots moves it on.
+                -- The first month to recalculate; _allocate_slots moves it forward.
                 when v_ends_at <> v_schedule.ends_at then least(
                     v_schedule.next_slot_at, greatest(v_schedule.period_start, least(v_ends_at, v_schedule.ends_at))
                 )

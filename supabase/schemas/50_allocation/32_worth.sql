@@ -1,9 +1,10 @@
--- Facts → worth: what subscriptions have been paid for, as moves of credits.
+-- Facts → worth: the credits that subscriptions have paid for, as moves of credits.
 --
--- Invariant: pure, and the only place that says so, for one subscription or for ten thousand, for an event or for the
--- clock. All that one subscription item gets and gives back at one moment is added up exactly and rounded down; what is
--- below zero is set against what other items of the subscription get at that moment, and the rest is to be taken back.
--- What nobody paid for comes once for each account, product and calendar month. Returned money makes months worth less.
+-- Invariant: pure, and the only place with these rules, for one subscription or ten thousand, for an event or the
+-- clock. Everything that one subscription item adds and gives back at one time is added up exactly and rounded down. A
+-- sum below zero is offset by the credits of other items of the subscription at that time, and the rest is taken back.
+-- Free credits are granted once for each account, product and calendar month. Returned money reduces the worth of
+-- months.
 --
 -- Private: called by _allocate_slots and entitlement_discrepancies.
 
@@ -33,10 +34,10 @@ as $$
     select pg_catalog.to_char(moment at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 $$;
 
--- How much less an invoice's months are worth because its money was returned (with_contested: as if open disputes were
--- lost). moment null: the initial credits that it paid for, or a pack (its key in place of the item). Of each line as
--- much goes as its share of what was returned, first of months that begin after the money was returned or never began,
--- in proportion, then of the others; rounded down in total.
+-- The credits that an invoice's months lose because its money was returned (with_contested: as if open disputes were
+-- lost). moment null: the initial credits of the invoice, or a pack (with its key in place of the item). Each line
+-- loses its share of the returned money, first from months that start after the return or never started, in proportion,
+-- then from the others; rounded down in total.
 create function billing._returned_credits(stripe_invoice_id text, with_contested boolean default false)
 returns table (stripe_subscription_item_id text, moment timestamptz, credits bigint)
 language plpgsql
@@ -74,7 +75,7 @@ begin
     select coalesce(sum(lines.amount - coalesce(lines.discount, 0)), 0) into v_listed from billing.invoice_lines as lines
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
-    -- Every month of every line, and the initial credits as one more of the line that brought them.
+    -- Every month of every line; the initial credits count as one more month of the line that granted them.
     with found as (
         select
             months.*, months.whole_credits * months.line_seconds / months.slot_seconds as credits,
@@ -89,7 +90,7 @@ begin
             found.stripe_line_id, found.stripe_subscription_item_id as item_id, found.moment,
             not found.is_reached as is_unused,
             case
-                -- It makes up for what was given back, and no more.
+                -- It offsets what was given back, at most.
                 when found.is_not_counted then coalesce(
                     found.credits * least(
                         -sum(found.credits) filter (where found.is_cut) over together,
@@ -196,7 +197,7 @@ begin
         end loop;
     end loop;
 
-    -- Of the whole as much as is whole; each part gets what its end says more than its beginning.
+    -- Rounds the running total down; each part is the difference between its end and its start.
     return query
     select
         parts.item_id, parts.moment, (floor(round(parts.so_far, 9)) - floor(round(parts.so_far - parts.gone, 9)))::bigint
@@ -215,7 +216,7 @@ begin
 end
 $$;
 
--- Moves of lines that have their months to themselves, as nearly all have: one line, nothing beside it.
+-- Moves of plain lines, the common case: no other line shares their months.
 create function billing._plain_worth(
     stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz
 )
@@ -254,8 +255,8 @@ as $$
     select (slot).is_plain and not (slot).is_free and not (slot).has_returns
 $$;
 
--- The moves of subscriptions from one moment up to another. Months that are not reached are moves of nothing: what was
--- granted of them before it was known is to be taken back.
+-- The moves of subscriptions between two times. Months that are not reached are moves of 0 credits, so that credits
+-- granted for them earlier are taken back.
 create function billing._worth(
     stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz
 )
@@ -266,7 +267,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_free_account_ids uuid[];
-    -- Of a calendar month all claims count, also those of months of credits that have ended since.
+    -- All free claims of a calendar month count, even those of months of credits that have ended.
     v_free_from timestamptz := date_trunc('month', _worth.from_moment - interval '1 month', 'UTC');
 begin
     return query
@@ -298,14 +299,14 @@ begin
             slots.*,
             slots.moment > slots.slot_start as is_part,
             case
-                -- What is given back of nothing counts for nothing; it may have counted before.
+                -- A free line gives nothing back; an earlier event may have counted it.
                 when not slots.is_reached or slots.is_free then 0
                 else slots.whole_credits * slots.line_seconds
             end as credit_seconds
         from slots
         where (slots.gives_back or not slots.is_free) and not billing._is_plain(slots)
     ),
-    -- Exact as long as months are of one length: sums first, then quotients.
+    -- Exact for months of equal length: adds up first, then divides.
     by_length as (
         select
             shared.stripe_subscription_id, shared.stripe_subscription_item_id, shared.moment, shared.slot_seconds,
@@ -349,8 +350,8 @@ begin
         where credits.moment is not null
         group by 1, 2
     ),
-    -- A change to a plan that gives nothing for the running month makes up for what was given back, and no more: what it makes
-    -- up for is not given back, exactly.
+    -- A change to a plan with credits_on_proration=none offsets what was given back, at most. The offset part is
+    -- exactly what is not taken back.
     rounded as (
         select
             by_item.stripe_subscription_id, by_item.stripe_subscription_item_id, by_item.moment, by_item.has_credits,
@@ -359,7 +360,7 @@ begin
                 -by_item.given_back * least(coalesce(by_item.all_not_counted, 0) / nullif(-by_item.all_given_back, 0), 1), 0
             ), 9))::bigint - coalesce(returned.credits, 0) as credits
         from by_item
-        -- Months that never begin have nothing to lose.
+        -- Months that never start have nothing to lose.
         left join returned
             on by_item.is_reached and returned.stripe_subscription_item_id = by_item.stripe_subscription_item_id
             and returned.moment = by_item.moment
@@ -371,14 +372,14 @@ begin
                 together order by rounded.stripe_subscription_item_id
                 rows between unbounded preceding and 1 preceding
             ), 0) as before,
-            -- While a month waits, so does what it is below zero.
+            -- While a month waits, its negative sum waits too.
             -coalesce(sum(least(rounded.credits, 0)) filter (where rounded.is_waiting is not true) over together, 0)
                 as below_zero,
             coalesce(sum(greatest(rounded.credits, 0)) over together, 0) as above_zero
         from rounded
         window together as (partition by rounded.stripe_subscription_id, rounded.moment)
     ),
-    -- What pays for a move: the line of the item that was bought last.
+    -- The line that pays for a move: the one of the item that was bought last.
     payers as (
         select distinct on (shared.stripe_subscription_id, shared.stripe_subscription_item_id, shared.moment) shared.*
         from shared
@@ -404,7 +405,7 @@ begin
         join payers using (stripe_subscription_id, stripe_subscription_item_id, moment)
         where not payers.gives_back
     ),
-    -- What is given back beyond all that the subscription gets at that moment.
+    -- What is given back beyond everything that the subscription adds at that time.
     credited as (
         select distinct on (payers.stripe_subscription_id, payers.moment)
             'credited:' || payers.stripe_subscription_id || ':' || billing._moment_text(payers.moment),
@@ -446,7 +447,7 @@ begin
         from slots
         join billing.plans on plans.stripe_price_id = slots.stripe_price_id
         where slots.is_free and not slots.gives_back
-        -- Tiers of one purchase are one claim; a line that replaces another is another.
+        -- Tiers of one purchase are one claim; a line that replaces another is a separate claim.
         group by 1, 2, 3, 4, 5, slots.stripe_invoice_id, slots.stripe_subscription_item_id, slots.period_start
     ),
     given as (

@@ -1,12 +1,12 @@
--- Credits that are worth less than was granted → taken back of the lots that one payment or one month brought.
+-- Credits that are worth less than was granted → revoked from the lots of one payment or one month.
 --
--- Invariant: what lots together hold free is taken before a shortfall is spoken of, and the shortfall is what was spent of
--- them beyond what they are still worth; what lapsed unspent counts as unspent. A revocation names the key of what is worth
--- less (business_key), whichever lot it took from. By policy (settings.shortfall_policy) or, where the money lies on the
--- customer's balance at Stripe, carried against what invoices pay for later.
+-- Invariant: all unspent credits of the lots are taken before there is a shortfall. The shortfall is what was spent beyond what
+-- the lots are still worth; credits that expired unspent count as unspent. A revocation has the business key that is worth less,
+-- whichever lot it took from. The shortfall follows settings.shortfall_policy or, if the money is on the customer's balance in
+-- Stripe, is carried against what invoices pay for later.
 --
--- carried_credits   what is carried: below zero for what was spent of time that was credited back, above zero for credits
---                   that were granted less for it. credit_balances.carried is the rest.
+-- carried_credits   below zero: spent credits of time that was credited back; above zero: credits by which later grants were
+--                   reduced. credit_balances.carried is the rest.
 -- Only functions write; service_role reads. Private. The caller has locked the balance.
 
 create table billing.carried_credits (
@@ -23,7 +23,7 @@ alter table billing.carried_credits enable row level security;
 revoke all on billing.carried_credits from public, anon, authenticated, service_role;
 grant select on billing.carried_credits to service_role;
 
--- How much less was granted, or taken back, than what a key is worth names: what the ledger has of a key.
+-- The credits that the ledger has for a business key: granted, minus carried and revoked.
 create function billing._posted_credits(account_id uuid, business_key text)
 returns bigint
 language plpgsql
@@ -35,7 +35,7 @@ declare
     v_amount bigint;
     v_number integer := 1;
 begin
-    -- A second and third lot of one key are numbered: key#2, key#3.
+    -- Further lots of one key are numbered: key#2, key#3.
     loop
         select credit_grants.amount into v_amount from billing.credit_grants
         where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = case
@@ -58,7 +58,7 @@ begin
 end
 $$;
 
--- A key for the next lot of a business key.
+-- The idempotency key for the next lot of a business key.
 create function billing._next_lot_key(business_key text)
 returns text
 language plpgsql
@@ -80,7 +80,7 @@ begin
 end
 $$;
 
--- Takes an amount back of lots, in their order, for a business key.
+-- Revokes an amount from lots, in their order, for a business key.
 create function billing._take_back(
     account_id uuid, business_key text, amount bigint, grant_ids bigint[], shortfall_policy text, reason text
 )
@@ -107,8 +107,8 @@ declare
     v_beyond bigint;
 begin
     perform billing._lock_settled_balance(_take_back.account_id);
-    -- Of each lot first what lapsed unspent, which is requested and not taken: so much less of it would have lapsed. Then
-    -- what is free, and then the rest as far as lots can still be asked: requested, but not taken.
+    -- From each lot first the credits that expired unspent: they are requested but not taken, because that many fewer
+    -- would have expired. Then the free credits. Then the rest, up to what is still revocable: requested but not taken.
     select
         sum(lots.amount), sum(billing._spent_of_lot(lots)), sum(lots.amount - billing._revocable(lots)),
         sum(billing._open_shortfall(lots.id)), sum(billing._revoked_by_hand(lots.id)),
@@ -127,7 +127,7 @@ begin
         v_shortfall := v_shortfall - v_free[place];
     end loop;
     v_rest := v_shortfall;
-    -- Then what it gave less for something carried: it is carried again.
+    -- Then the credits by which this key was reduced for carried ones: they are carried again.
     select least(v_rest, carried_credits.amount) into v_uncarried from billing.carried_credits
     where carried_credits.business_key = _take_back.business_key and carried_credits.amount > 0;
     if v_uncarried > 0 then
@@ -137,13 +137,14 @@ begin
     end if;
     v_shortfall := least(v_rest, greatest(v_spent - (v_granted - v_asked - v_left) - v_open, 0));
     if _take_back.shortfall_policy = 'carry' then
-        -- Its price lies on the customer's balance: all is carried but what a person took back.
+        -- The money is on the customer's balance: everything is carried, except what a person revoked.
         v_shortfall := v_rest - least(v_rest, coalesce(v_by_hand, 0));
         perform billing._carry(_take_back.account_id, _take_back.business_key, -v_shortfall);
         v_rest := v_rest - v_shortfall;
         v_shortfall := 0;
     elsif v_rest > 0 then
-        -- More than lots can still be asked: time that Stripe credited back has taken it, so it was paid back twice.
+        -- More than the lots' revocable credits: they were already taken for credited time, so the money was returned
+        -- twice.
         v_beyond := greatest(v_left - (
             select coalesce(sum(revocable), 0) from unnest(v_revocable) as revocable
         ) - coalesce(v_by_hand, 0), 0);
@@ -173,7 +174,7 @@ begin
 end
 $$;
 
--- What of a lot lapsed unspent and was not asked back yet.
+-- Credits of a lot that expired unspent and were not yet revoked.
 create function billing._lapsed_of_lot(lot billing.credit_grants)
 returns bigint
 language sql
@@ -184,10 +185,10 @@ as $$
         (_lapsed_of_lot.lot).amount - (_lapsed_of_lot.lot).remaining
         - (billing._spent_of_lot(_lapsed_of_lot.lot) - (_lapsed_of_lot.lot).held)
         - coalesce(sum(
-            -- Reinstated may be a shortfall as well, beyond what was taken.
+            -- A shortfall may be reinstated too, beyond what was taken.
             greatest(credit_revocations.taken - credit_revocations.reinstated, 0)
             + credit_revocations.requested - credit_revocations.taken - credit_revocations.shortfall
-            -- A shortfall that was only recorded is voided before what had lapsed.
+            -- A shortfall that was only recorded is voided before expired credits.
             - greatest(credit_revocations.voided - case credit_revocations.shortfall_policy
                 when 'clamp_and_record' then credit_revocations.shortfall else 0
             end, 0)
@@ -196,7 +197,7 @@ as $$
     from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id
 $$;
 
--- What a person took back of a lot.
+-- Credits of a lot that a person revoked.
 create function billing._revoked_by_hand(grant_id bigint)
 returns bigint
 language sql
@@ -208,7 +209,7 @@ as $$
     where credit_revocations.grant_id = _revoked_by_hand.grant_id and credit_revocations.business_key is null
 $$;
 
--- What may still be asked back of a lot.
+-- Credits of a lot that can still be revoked.
 create function billing._revocable(lot billing.credit_grants)
 returns bigint
 language sql
@@ -229,7 +230,7 @@ as $$
     where credit_revocations.grant_id = _next_revocation_key.grant_id and credit_revocations.key_space = 'stripe'
 $$;
 
--- Writes what a key gives less for what is carried (above zero), or what of it is carried from now on (below zero).
+-- Records that a key was reduced for carried credits (above zero), or that its spent credits are carried (below zero).
 create function billing._carry(account_id uuid, business_key text, amount bigint)
 returns void
 language plpgsql
@@ -252,7 +253,7 @@ begin
 end
 $$;
 
--- Takes what is carried off credits that a key is about to be granted. What is left of them.
+-- Deducts carried credits from those that a key is about to grant. Returns the rest.
 create function billing._less_carried(account_id uuid, business_key text, amount bigint)
 returns bigint
 language plpgsql
@@ -272,9 +273,9 @@ begin
 end
 $$;
 
--- A key is worth more again than the ledger has of it: what had been taken for it is given back, the newest first. Of a
--- shortfall that was only recorded nothing is given; one that is still carried is carried no more. Returns how much of the
--- amount nothing had been taken for: it is to be granted.
+-- A key is worth more than the ledger has for it: restores what was revoked for it, the newest revocation first. A
+-- shortfall that was only recorded restores nothing; carried credits stop being carried. Returns the part for which
+-- nothing had been revoked: the caller grants it.
 create function billing._give_back(account_id uuid, business_key text, amount bigint)
 returns bigint
 language plpgsql
@@ -288,8 +289,8 @@ declare
     v_part bigint;
     v_given bigint;
 begin
-    -- What is still carried of it is carried no more. Where later credits were less for it, it stays written down, and as
-    -- much is granted.
+    -- Credits that are still carried stop being carried. If later grants were already reduced for them, the reduction
+    -- stays recorded, and as many credits are granted.
     select least(v_left, -carried_credits.amount) into v_part from billing.carried_credits
     where carried_credits.business_key = _give_back.business_key and carried_credits.amount < 0;
     if v_part > 0 then
@@ -298,7 +299,7 @@ begin
         perform billing._carry(_give_back.account_id, _give_back.business_key, v_part - v_to_grant);
         v_left := v_left - v_part;
     end if;
-    -- First what was only recorded, of whichever lot: nothing comes back while more was spent than is left.
+    -- First shortfalls that were only recorded, of any lot: nothing is restored while more was spent than is left.
     for v_revocation in
         select * from billing.credit_revocations
         where credit_revocations.business_key = _give_back.business_key
@@ -320,7 +321,7 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- What was taken, and last what had lapsed.
+        -- What was taken first, expired credits last.
         v_given := least(
             v_part,
             v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
@@ -348,4 +349,4 @@ revoke all on function
     billing._next_revocation_key, billing._carry, billing._less_carried, billing._give_back
 from public, anon, authenticated, service_role;
 
-comment on table billing.carried_credits is 'Credits that were spent of time that Stripe credited back (below zero), and credits that were granted less for them (above zero), by business key.';
+comment on table billing.carried_credits is 'By business key: spent credits of time that Stripe credited back (below zero), and credits by which later grants were reduced for them (above zero).';

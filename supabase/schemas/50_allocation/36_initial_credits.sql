@@ -1,10 +1,10 @@
--- Initial and trial credits: what is given once for each account and product, with the first paid period or the trial.
+-- Initial and trial credits: granted once for each account and product, with the first paid period or the trial.
 --
--- Invariant: initial credits are those of the earliest paid period, whichever is reported first; trial credits those of
--- the plans that the trial began with, once for each trial whatever it changes to, and they expire with it unless the plan
--- says trial_credits_end: keep. Private: called by _allocate_subscription.
+-- Invariant: initial credits are those of the earliest paid period, whichever is reported first. Trial credits are
+-- those of the plans with which the trial started, once for each trial whatever it changes to; they expire with it
+-- unless the plan has trial_credits_end: keep. Private: called by _allocate_subscription.
 
--- The initial credits that an invoice paid for: a share of them is gone, beside what its months and packs lost.
+-- Revokes the initial credits' share of an invoice's returned money, besides those of its months and packs.
 create function billing._post_returned_initial(invoice billing.invoices)
 returns void
 language plpgsql
@@ -45,8 +45,8 @@ begin
 end
 $$;
 
--- Initial credits of a paid line. Where a later period was reported first, its lot goes over to the earlier one, with
--- what that one gives more or less.
+-- Initial credits of a paid line. If a later period was reported first, its lot moves to the earlier one and is
+-- adjusted by the difference.
 create function billing._grant_initial(
     invoice billing.invoices, stripe_price_id text, stripe_subscription_item_id text, period_start timestamptz
 )
@@ -123,12 +123,12 @@ begin
             stripe_price_id => v_plan.stripe_price_id
         );
     end if;
-    -- What was returned of the later one is not its loss any more.
+    -- Money returned of the later invoice no longer affects the lot.
     perform billing._post_returned_initial(v_invoice);
 end
 $$;
 
--- A trial need not have an invoice: its credits come with the subscription's state.
+-- A trial need not have an invoice: its credits are granted with the subscription's state.
 create function billing._grant_trial(subscription billing.subscriptions)
 returns void
 language plpgsql
@@ -156,7 +156,7 @@ begin
         v_terms := billing._terms_at(v_plan.stripe_price_id, v_item.seen_at);
         continue when coalesce(v_terms.trial_credits, 0) = 0;
         v_keys := v_keys || billing._once_key('trial', v_subscription.account_id, v_plan.stripe_product_id);
-        -- A later trial was reported first: its lot goes over to this one.
+        -- A later trial was reported first: its lot moves to this one.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,
             stripe_subscription_item_id = v_item.stripe_subscription_item_id,
@@ -167,7 +167,7 @@ begin
             and later.stripe_subscription_id = lots.reference_id
             and later.stripe_subscription_id <> v_subscription.stripe_subscription_id
             and later.trial_start > v_subscription.trial_start;
-        -- Or it was taken back, because the trial that it was granted for had begun with another plan.
+        -- Or it was revoked, because the trial for which it was granted had started with another plan.
         update billing.credit_grants as lots
         set reference_id = v_subscription.stripe_subscription_id,
             stripe_subscription_item_id = v_item.stripe_subscription_item_id,
@@ -205,7 +205,8 @@ begin
             and credit_grants.reference_id = v_subscription.stripe_subscription_id
     loop
         if v_lot.idempotency_key <> all (v_keys) then
-            -- Of a plan that the trial changed to: it was reported before the one that it began with.
+            -- The lot of a plan that the trial changed to: it was reported before the plan with which the trial
+            -- started.
             if billing._posted_credits(v_lot.account_id, v_lot.idempotency_key) > 0 then
                 perform billing._take_back(
                     v_lot.account_id, v_lot.idempotency_key, v_lot.amount, array[v_lot.id], 'clamp_and_record',
@@ -217,7 +218,7 @@ begin
             end if;
         elsif v_lot.expires_at <> v_subscription.trial_end and v_lot.closed_at is null
             and v_subscription.trial_end > v_lot.effective_at then
-            -- The trial was made longer or shorter.
+            -- The trial was extended or shortened.
             update billing.credit_grants set expires_at = v_subscription.trial_end where credit_grants.id = v_lot.id;
             perform billing._remember_due(v_lot.account_id, v_subscription.trial_end);
         end if;

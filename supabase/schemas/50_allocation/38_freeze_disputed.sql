@@ -1,9 +1,9 @@
--- What open disputes contest → frozen, by holds that no app can capture or release; what of it is spent is frozen when it
--- comes back.
+-- Credits of open disputes → frozen by holds that no app can capture or release. Spent ones are frozen when they are
+-- refunded to the lot.
 --
 -- Private. The caller has locked the balance.
 
--- How many credits of lots are frozen, or are to be when they come back.
+-- Credits of lots that are frozen, or will be when they return.
 create function billing._frozen_of_lots(grant_ids bigint[])
 returns bigint
 language sql
@@ -20,7 +20,7 @@ as $$
     where lots.id = any (_frozen_of_lots.grant_ids)
 $$;
 
--- Thaws lots, unless just so many credits of them are frozen: before anything is taken of them.
+-- Unfreezes lots before credits are taken from them, unless exactly that many credits are frozen.
 create function billing._thaw_lots(grant_ids bigint[], amount bigint)
 returns void
 language plpgsql
@@ -38,7 +38,7 @@ begin
 end
 $$;
 
--- Freezes so many credits of lots, the latest first, and remembers what could not be frozen.
+-- Freezes credits of lots, the latest first, and records what could not be frozen.
 create function billing._freeze_lots(grant_ids bigint[], amount bigint)
 returns void
 language plpgsql
@@ -71,7 +71,7 @@ begin
 end
 $$;
 
--- What an invoice paid for: all that can be taken or frozen when its money is returned or disputed.
+-- The lots that an invoice paid for: everything that can be revoked or frozen when its money is returned or disputed.
 create function billing._lots_of_invoice(stripe_invoice_id text)
 returns bigint[]
 language plpgsql
@@ -87,8 +87,8 @@ begin
 end
 $$;
 
--- How many credits of an invoice would be gone if its open disputes were lost: of months that have begun, of the first
--- one also where it was paid ahead of time.
+-- The credits of an invoice that would be lost with its open disputes: of months that have started, and of the first
+-- month even if it was paid in advance.
 create function billing._contested_credits(stripe_invoice_id text)
 returns bigint
 language plpgsql
@@ -115,7 +115,7 @@ begin
 end
 $$;
 
--- Freezes again what the open disputes of an invoice contest, after something was taken of it.
+-- Freezes the contested credits of an invoice again, after a revocation.
 create function billing._freeze_contested(stripe_invoice_id text)
 returns void
 language plpgsql

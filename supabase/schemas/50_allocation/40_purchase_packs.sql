@@ -1,12 +1,13 @@
--- Packs that were paid for, whatever the way: a Checkout Session, a Stripe invoice, a recharge.
+-- Packs that were paid in any way: a Checkout Session, a Stripe invoice, a recharge.
 --
--- Invariant: a purchase is one row, by a key that every way of reporting it agrees on, and it is granted once. Its credits
--- are what the pack was worth when it was paid: editing a price changes none of them. What was not paid for at all comes
--- once for each account, product and calendar month. Of returned money as much goes as its share of the price.
+-- Invariant: a purchase is one row, with the same key however it is reported, and is granted once. Its credits are what
+-- the pack was worth when it was paid; editing a price does not change them. A free pack is granted once for each
+-- account, product and calendar month. Returned money revokes its share.
 --
--- Only functions write; service_role reads. Private: called by what records sessions, invoices and payment intents.
+-- Only functions write; service_role reads. Private: called by the functions that record sessions, invoices and payment
+-- intents.
 
--- How many digits a currency has after the point at Stripe: docs.stripe.com/currencies, zero-decimal and three-decimal.
+-- The number of decimal places of a currency in Stripe: docs.stripe.com/currencies, zero-decimal and three-decimal.
 create function billing._minor_digits(currency text)
 returns integer
 language sql
@@ -22,7 +23,7 @@ as $$
     end
 $$;
 
--- Credits of so many packs for an amount that was paid, in minor units.
+-- The credits of a quantity of packs, for a paid amount in minor units.
 create function billing._credits_of_pack(pack billing.credit_packs, quantity bigint, amount bigint)
 returns numeric
 language sql
@@ -38,7 +39,7 @@ as $$
     end
 $$;
 
--- How many credits of a purchase its returned money takes.
+-- The credits of a purchase that its returned money revokes.
 create function billing._returned_of_purchase(purchase billing.pack_purchases, with_contested boolean default false)
 returns bigint
 language plpgsql
@@ -65,7 +66,7 @@ begin
 end
 $$;
 
--- Brings the ledger to what a purchase is worth: grants it, or takes back and gives back what its money says.
+-- Posts the worth of a purchase to the ledger: grants, revokes or restores credits.
 create function billing._post_purchase(business_key text)
 returns void
 language plpgsql
@@ -86,7 +87,7 @@ begin
     if exists (
         select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
     ) then
-        -- Nothing can be taken of a closed account; what was never granted is refused by name.
+        -- Nothing can be revoked from a closed account; a grant to it is an error.
         if v_change > 0 and v_returned = 0 then
             perform billing._check_open(v_purchase.account_id);
         end if;
@@ -98,7 +99,7 @@ begin
         );
     elsif v_change > 0 then
         v_change := billing._give_back(v_purchase.account_id, v_purchase.business_key, v_change);
-        -- What an invoice pays for may have been paid off the customer's balance.
+        -- An invoice may have been paid from the customer's balance.
         if v_purchase.stripe_invoice_id is not null and v_purchase.price > 0 then
             v_change := billing._less_carried(v_purchase.account_id, v_purchase.business_key, v_change);
         end if;
@@ -145,7 +146,7 @@ begin
 end
 $$;
 
--- TB010 while a price that declares credits is no pack here; TB011 and TB055 while nobody can tell whose it is.
+-- TB010 for a price that declares credits but is not a pack; TB011 and TB055 if the account is unknown.
 create function billing._check_buyer(stripe_id text, stripe_customer_id text, account_id uuid)
 returns void
 language plpgsql
@@ -154,18 +155,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _check_buyer.account_id is null and _check_buyer.stripe_customer_id is null then
-        raise exception 'a guest paid for %: it is linked to no account', _check_buyer.stripe_id
+        raise exception 'a guest without a Stripe customer paid for %', _check_buyer.stripe_id
             using errcode = 'TB055',
-            hint = 'Grant by hand what was paid for, and have packs sold with customer_creation=always.';
+            hint = 'Grant the paid credits with `till credits grant`, and create Checkout Sessions for packs with customer_creation=always.';
     elsif _check_buyer.account_id is null then
-        raise exception 'customer % of % is linked to no account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
+        raise exception 'customer % of % is not linked to an account', _check_buyer.stripe_customer_id, _check_buyer.stripe_id
             using errcode = 'TB011', detail = _check_buyer.stripe_customer_id,
-            hint = 'Call billing.link_customer(account_id, stripe_customer_id): this event then goes on by itself.';
+            hint = 'Call billing.link_customer(account_id, stripe_customer_id). The event is then retried automatically.';
     end if;
 end
 $$;
 
--- Records one purchase, unless it is known, and grants it.
+-- Records and grants one purchase, unless it is known.
 create function billing._purchase(purchase billing.pack_purchases)
 returns void
 language plpgsql
@@ -178,13 +179,13 @@ begin
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
-    -- A test clock may be past what the purchase is good for.
+    -- A test clock may be later than the expiry of the purchase.
     perform billing._settle_due(array[v_purchase.account_id], billing._time_of_account(v_purchase.account_id))
     where billing._time_of_account(v_purchase.account_id) > billing.current_time();
 end
 $$;
 
--- The key of packs that nothing was paid for.
+-- The key of free packs.
 create function billing._free_pack_key(account_id uuid, stripe_product_id text, moment timestamptz)
 returns text
 language sql
@@ -197,7 +198,7 @@ as $$
     )
 $$;
 
--- Packs on a paid invoice: beside a plan, or alone, also where a session made the invoice.
+-- Packs on a paid invoice: with a plan or alone, also if a session created the invoice.
 create function billing._purchase_packs_of_invoice(invoice billing.invoices)
 returns void
 language plpgsql
@@ -220,7 +221,7 @@ begin
     loop
         select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
         if not found then
-            -- A price that nobody has reported yet may be a pack: its arrival decides. One that is known is none.
+            -- An unknown price may be a pack: the line waits for it. A known price without a pack is not one.
             update billing.invoice_lines set is_waiting = not exists (
                 select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
             )
@@ -255,7 +256,7 @@ begin
 end
 $$;
 
--- Invoices that wait for a price: it has arrived, as a pack or as none.
+-- The price that invoices wait for has arrived, as a pack or not.
 create function billing.tg_prices__purchase_waiting()
 returns trigger
 language plpgsql
@@ -291,7 +292,7 @@ create trigger tg_one_time_prices__purchase_waiting
 after insert on billing.one_time_prices
 for each row execute function billing.tg_prices__purchase_waiting();
 
--- When a payment intent's charge was paid, as far as it is known; the charge may be reported later.
+-- When a payment intent's charge was paid, if known; the charge may be reported later.
 create function billing._charged_at(stripe_payment_intent_id text)
 returns timestamptz
 language sql
@@ -302,7 +303,7 @@ as $$
     where payments.stripe_payment_intent_id = _charged_at.stripe_payment_intent_id and payments.status = 'succeeded'
 $$;
 
--- A purchase counts from its payment, whichever of the two was reported first.
+-- A purchase counts from its payment, whichever of the two is reported first.
 create function billing._date_purchases(stripe_payment_intent_id text)
 returns void
 language plpgsql

@@ -1,9 +1,9 @@
--- Plans whose unspent credits are carried over up to a cap: what is beyond it expires as a month begins.
+-- Plans with a rollover cap: credits beyond the cap expire when a month starts.
 --
--- Private: called by what posts a month.
+-- Private: called by the functions that post a month.
 
--- Expires what an item's earlier months have left beyond a cap, the oldest first, as a month of it begins. What was paid
--- for when that month had begun already is not from before it.
+-- When a month of an item starts, expires what its earlier months have left beyond the cap, the oldest first. Credits
+-- that were paid after the month started do not count as earlier.
 create function billing._expire_beyond_cap(
     account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamptz
 )

@@ -1,14 +1,14 @@
--- Worth → the ledger: what is paid for is compared with what the ledger has, by key, and the difference is posted.
+-- Worth → the ledger: compares, by key, what is paid for with what the ledger has, and posts the difference.
 --
--- Invariant: for each key the ledger has what it is worth: lots granted, less what later was carried or taken back of
--- them. Whoever calls (an event, the clock, a person), and however often, ends in the same. What a person revoked,
--- adjusted or refused stays so, because only what was taken for a key counts. Moves that nothing stands in the way of
--- are written as sets; the others one by one, in the order of their moments.
+-- Invariant: for each key the ledger has exactly what it is worth: granted lots, minus what was carried or revoked
+-- later. The result is the same for any caller (an event, the clock, a person), and for repeated calls. What a person
+-- revoked, adjusted or refused stays, because only revocations with a key count. Simple moves are written as sets, the
+-- others one by one, in the order of their times.
 --
 -- Private: called by _allocate_subscription and allocate_due_credits. The caller has locked the balances.
 
--- Lots that a move may take from, in order: those of its key, then those of its month and later ones of the subscription,
--- its month's first, and of these its item's; for returned money those of the invoice.
+-- Lots from which a move may take credits, in order: those of its key, then those of its month and later ones of the
+-- subscription, its month's first, and among these its item's first. For returned money: those of the invoice.
 create function billing._lots_of_move(move billing.credit_move)
 returns bigint[]
 language plpgsql
@@ -23,7 +23,7 @@ begin
         where lots.account_id = v_move.account_id and lots.key_space = 'stripe' and lots.entry_id is not null
             and (
                 lots.idempotency_key = v_move.key or lots.idempotency_key ^@ (v_move.key || '#')
-                -- Of what nothing was paid for nothing is taken.
+                -- Free lots serve only their own key, and free moves take from no other lots.
                 or not v_move.key ^@ 'free:' and not lots.idempotency_key ^@ 'free:' and case
                     when v_move.returned > 0 then lots.stripe_invoice_id = v_move.stripe_invoice_id
                     else lots.reference_id = v_move.stripe_subscription_id and lots.effective_at >= v_move.slot_start
@@ -39,7 +39,7 @@ begin
 end
 $$;
 
--- One move against the ledger. How many credits it granted.
+-- Posts one move to the ledger. Returns how many credits it granted.
 create function billing._post_move(move billing.credit_move)
 returns bigint
 language plpgsql
@@ -58,7 +58,7 @@ declare
     v_plan_name text;
 begin
     select
-        -- The ledger has nothing of it yet, as of nearly all.
+        -- The common case: the ledger has nothing for this key yet.
         not (
             exists (
                 select from billing.credit_grants
@@ -75,7 +75,7 @@ begin
     end if;
     if v_change < 0 then
         v_lots := billing._lots_of_move(v_move);
-        -- What a dispute freezes is unspent all the same.
+        -- Credits that a dispute froze count as unspent.
         v_contested := array(
             select distinct lots.stripe_invoice_id from billing.credit_holds as holds
             join billing.credit_grants as lots on lots.id = holds.frozen_grant_id
@@ -89,7 +89,7 @@ begin
             v_move.account_id, v_move.key, -v_change, v_lots,
             case
                 when v_move.returned > 0 then (select settings.shortfall_policy from billing.settings)
-                -- Nobody has credits of time back that nothing was paid for.
+                -- Free time is not credited back with money.
                 when v_move.key ^@ 'free:' then 'clamp_and_record'
                 else 'carry'
             end,
@@ -138,7 +138,7 @@ begin
         update billing.credit_grants set cut = v_move.returned where credit_grants.entry_id = v_entry.id;
     end if;
     if v_move.rollover = 'cap' then
-        -- Months that began later may be here already: what they could carry over includes this one.
+        -- Months that started later may already be granted: what they carry over includes this month.
         for v_later in
             select credit_grants.effective_at from billing.credit_grants
             where credit_grants.account_id = v_move.account_id
@@ -156,8 +156,8 @@ begin
 end
 $$;
 
--- What was carried for time that is not given back after all, and is carried no more: the credits that were less for it,
--- the newest first, get it themselves, and expire as they do. How many credits it granted.
+-- Credits that were carried for time that turned out not to be given back: the grants that were reduced for them, the
+-- newest first, get them back, with their own expiry. Returns how many credits were granted.
 create function billing._give_less_reduced(account_id uuid, business_key text, amount bigint)
 returns bigint
 language plpgsql
@@ -186,7 +186,7 @@ begin
             perform billing._post_purchase(v_reduced.business_key);
             continue;
         end if;
-        -- The key says which item's month it is, and when it began.
+        -- The key contains the item and the start of the month.
         v_item_id := split_part(v_reduced.business_key, ':', 2);
         v_from := right(v_reduced.business_key, 20)::timestamptz;
         v_granted := v_granted + coalesce((
@@ -213,8 +213,8 @@ as $$
     end || plan_name
 $$;
 
--- Writes the moves that nothing stands in the way of as sets: nothing was posted of them, and their accounts owe nothing.
--- Returns the others, in the order of their moments.
+-- Writes simple moves as sets: nothing was posted for their keys, and their accounts owe nothing. Returns the others,
+-- in the order of their times.
 create function billing._post_simple_moves(moves billing.credit_move[])
 returns table (slots_granted bigint, credits_granted numeric, others billing.credit_move[])
 language plpgsql
@@ -244,7 +244,7 @@ begin
         ) as balances on true
         left join billing.credit_grants as lots on lots.key_space = 'stripe' and lots.idempotency_key = worth.key
     ),
-    -- Moves of nothing that the ledger has nothing of, and of what it has already, need no second look.
+    -- Skips moves that the ledger already matches, and waiting moves without a lot.
     pending as materialized (
         select * from moves
         where not (
@@ -325,8 +325,8 @@ begin
 end
 $$;
 
--- Posts what subscriptions are worth from one moment up to another, and moves their schedules on. Returns how many moves
--- gave credits, how many credits, and the accounts that had no room for more.
+-- Posts the worth of subscriptions between two times, and moves their schedules forward. Returns the number of granting
+-- moves, the credits, and the accounts without room for more.
 create function billing._allocate_slots(
     stripe_subscription_ids text[], from_moment timestamptz, until_moment timestamptz,
     out slots_granted bigint, out credits_granted numeric, out full_account_ids uuid[]
@@ -336,7 +336,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- A set costs a millisecond by itself.
+    -- A set has fixed costs of about a millisecond.
     v_one_by_one_max constant integer := 5;
     v_moves billing.credit_move[];
     v_move billing.credit_move;
@@ -365,7 +365,7 @@ begin
                 select from billing.accounts where accounts.id = v_move.account_id and accounts.closed_at is not null
             );
         end if;
-        -- What would pass the largest balance waits until there is room, also where a line has no other month.
+        -- A move that would exceed the largest balance waits until there is room, even if its line has no other month.
         if v_move.credits > 9223372036854775807 - greatest(v_balance, 0) then
             full_account_ids := full_account_ids || v_move.account_id;
             update billing.credit_schedules set next_slot_at = credit_schedules.period_start
@@ -388,7 +388,7 @@ begin
             select billing._first_slot(schedules.anchor, case
                 when schedules.disarmed_reason is null
                     then greatest(schedules.period_start, _allocate_slots.until_moment)
-                -- What waits stays due; only the first month of a line never waits.
+                -- Waiting months stay due; the first month of a line never waits.
                 else schedules.period_start
             end + interval '1 microsecond') as slot_start
             offset 0  -- or it would be worked out twice
@@ -399,7 +399,7 @@ begin
             schedules.next_slot_at <= _allocate_slots.until_moment and schedules.disarmed_reason is null
             or schedules.next_slot_at = schedules.period_start
         )
-        -- What begins before from_moment was not looked at.
+        -- Months that start before from_moment were not read.
         and schedules.next_slot_at >= _allocate_slots.from_moment
         and schedules.account_id <> all (coalesce(full_account_ids, '{}'));
 end

@@ -1,8 +1,9 @@
--- Monthly credits by the clock: every month that has begun by now, of every subscriber, in sets.
+-- Monthly credits by the clock: every month that has started, for every subscriber, in sets.
 --
--- Invariant: a month is granted once ever, whoever calls and however many at once; a second call finds nothing. Accounts
--- are locked in their order, those that somebody else has locked are left for the next call. A call is one transaction:
--- who has many subscribers calls with accounts_max and commits in between, as the worker and `till credits allocate` do.
+-- Invariant: a month is granted once, however many callers run at the same time; a second call finds nothing. Accounts
+-- are locked in order, and those that another transaction has locked are left for the next call. A call is one
+-- transaction: with many subscribers, pass accounts_max and commit after each call, as the worker and `till credits
+-- allocate` do.
 --
 -- Callable by billing_worker, service_role and postgres (pg_cron).
 
@@ -12,7 +13,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
--- A plan for this very array reads whole tables, however large they are; the generic one goes by the indexes.
+-- A plan for one specific array scans whole tables, however large; the generic plan uses the indexes.
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -28,15 +29,15 @@ declare
 begin
     if v_as_of > billing.current_time() then
         raise exception 'as_of must not be in the future: %', v_as_of
-            using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is granted.';
+            using errcode = 'TB022', hint = 'Leave as_of out to grant what is due now.';
     end if;
     accounts := 0;
     slots_granted := 0;
     credits_granted := 0;
     loop
         v_limit := greatest(least(v_chunk, allocate_due_credits.accounts_max - allocate_due_credits.accounts), 0);
-        -- First whom to grant to, then their locks: in one statement that would be a join, which reads all balances. Some
-        -- more than are wanted, because accounts that somebody else has locked are left to them, or to the next call.
+        -- First the accounts, then their locks: one statement would be a join that reads all balances. Selects some
+        -- more than needed, because accounts that another transaction has locked are skipped.
         select array_agg(distinct due.account_id) into v_account_ids from (
             select credit_schedules.account_id from billing.credit_schedules
             where credit_schedules.next_slot_at <= v_as_of and credit_schedules.disarmed_reason is null
@@ -53,7 +54,7 @@ begin
             for update skip locked
         ) as locked;
         exit when v_account_ids is null;
-        -- What is due otherwise comes first: lots expire before this month's open.
+        -- Other due changes first: lots expire before this month's lots open.
         if v_unsettled_ids is not null then
             perform billing._settle_due(v_unsettled_ids, v_as_of);
         end if;
@@ -67,7 +68,7 @@ begin
         accounts := accounts + cardinality(v_account_ids) - coalesce(cardinality(v_granted.full_account_ids), 0);
         slots_granted := slots_granted + v_granted.slots_granted;
         credits_granted := credits_granted + v_granted.credits_granted;
-        -- Only such are left as have no room for more.
+        -- Only accounts without room for more are left.
         exit when cardinality(v_granted.full_account_ids) = cardinality(v_account_ids);
     end loop;
     return next;
@@ -77,4 +78,4 @@ $$;
 revoke all on function billing.allocate_due_credits from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_due_credits(timestamptz, integer) to service_role, billing_worker;
 
-comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has begun by as_of (null: now) of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
+comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has started by as_of (null: now), for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';

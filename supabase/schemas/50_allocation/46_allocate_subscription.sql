@@ -1,8 +1,8 @@
--- What a new fact of a subscription means for its credits: the one way in for every event.
+-- The effect of a new fact about a subscription on its credits: every event goes through here.
 --
--- Invariant: judged under the lock of the balance, from rows that are read under it. Months from the moment that the fact
--- reaches are worked out anew; older ones are sealed, so that the cost does not grow with the subscription's age. Called
--- by whatever records a fact; private, but for allocate_postponed, which billing_worker calls.
+-- Invariant: decided under the lock of the balance, from rows that are read under it. Months from the time that the
+-- fact affects are recalculated; older months are not, so the cost does not grow with the subscription's age. Called by
+-- the functions that record facts; private, except allocate_postponed, which billing_worker calls.
 
 -- Initial credits of the lines that an invoice paid for.
 create function billing._grant_initial_of_invoice(invoice billing.invoices)
@@ -33,9 +33,9 @@ begin
 end
 $$;
 
--- Records what a paid invoice added and gave back, and grants what comes with it at once, which TB008 refuses where its
--- account is closed; of one that is not paid, what it means for changes that give its time back. The earliest moment that
--- it reaches; null: none.
+-- Records what a paid invoice added and gave back, and grants its initial credits (TB008 if the account is closed). For
+-- an unpaid invoice, records how it affects changes that give its time back. Returns the earliest affected time; null:
+-- none.
 create function billing._take_in_invoice(
     invoice billing.invoices, subscription billing.subscriptions, is_closed boolean default false
 )
@@ -61,7 +61,7 @@ begin
 end
 $$;
 
--- Leaves the months of a subscription to the end of the batch of events; false where there is no batch.
+-- Postpones the months of a subscription to the end of the batch of events; false outside a batch.
 create function billing._postpone_allocation(stripe_subscription_id text, from_moment timestamptz)
 returns boolean
 language plpgsql
@@ -86,8 +86,8 @@ begin
 end
 $$;
 
--- Grants what the events of a batch have made due, as one set for each month that it began in: fifty subscriptions cost
--- hardly more than five.
+-- Grants the months that the events of a batch made due, as one set for each month in which they started: fifty
+-- subscriptions cost little more than five.
 create function billing.allocate_postponed()
 returns void
 language plpgsql
@@ -112,8 +112,8 @@ begin
 end
 $$;
 
--- invoice: one that has just been paid, or whose time a change gives back. from_moment: since when months may be worth
--- something else (null: only what the subscription's own state says).
+-- invoice: one that was just paid, or whose time a change gives back. from_moment: the time from which months may be
+-- worth something else (null: only what the subscription's own state says).
 create function billing._allocate_subscription(
     stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null
 )
@@ -138,7 +138,7 @@ begin
         select subscriptions.account_id from billing.subscriptions
         where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
     ), (
-        -- Its invoice may be here before it.
+        -- Its invoice may have arrived before it.
         select credit_schedules.account_id from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
         limit 1
@@ -159,7 +159,7 @@ begin
     if v_balance.account_id is null then
         return;  -- linked to nobody: whatever links it calls again
     elsif v_is_closed then
-        -- Nothing can be granted to it, and what Stripe reports of its subscriptions must be kept all the same.
+        -- Nothing can be granted, but what Stripe reports about its subscriptions must be recorded.
         if v_subscription.stripe_subscription_id is not null then
             perform billing._arm_schedules(v_subscription, v_now, v_is_closed);
         end if;
@@ -192,7 +192,7 @@ begin
             credit_schedules.next_slot_at <= v_until and credit_schedules.disarmed_reason is null
             or credit_schedules.next_slot_at = credit_schedules.period_start
         );
-    -- A batch is posted as of now: what lives at a test clock's time is not postponed.
+    -- A batch is posted as of now: subscriptions on a test clock are not postponed.
     if v_from is not null and (
         v_until > v_now or v_subscription.stripe_test_clock_id is not null
         or not billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from)
@@ -207,7 +207,7 @@ begin
 end
 $$;
 
--- Terms that are reported after they began: months that started since are worked out anew.
+-- Terms that are reported after they became valid: months that started since then are recalculated.
 create function billing.tg_credit_terms__allocate()
 returns trigger
 language plpgsql
@@ -225,7 +225,7 @@ begin
     order by credit_terms.valid_from desc
     limit 1;
     if not found then
-        -- The earliest hold before they began as well, as those after them did until now.
+        -- The earliest terms also apply before their start, as the later ones did until now.
         v_from := '-infinity';
         select * into v_before from billing.credit_terms
         where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from > new.valid_from
@@ -239,7 +239,7 @@ begin
     for v_subscription_id in
         select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
         where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > v_from
-            -- The first month of a line comes as soon as it is paid.
+            -- The first month of a line is granted as soon as it is paid.
             and (
                 schedules.period_start >= v_from
                 or billing._first_slot(schedules.anchor, v_from) <= billing.current_time()
@@ -262,4 +262,4 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_postponed() to billing_worker;
 
-comment on function billing.allocate_postponed() is 'Grants the months that a batch of events has made due: before it ends the transaction that lock_stripe_events began with postpone_months.';
+comment on function billing.allocate_postponed() is 'Grants the months that a batch of events made due. Call it before committing a transaction that started with lock_stripe_events and postpone_months.';

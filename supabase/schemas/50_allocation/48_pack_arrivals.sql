@@ -1,9 +1,9 @@
--- A credit pack that arrives → the events that were set aside for it go on.
+-- A credit pack arrives → the events that wait for it are retried.
 --
--- Invariant: as with plans, whichever commits first: the arrival's lock is held by whoever brings a pack (sync_price) and
--- by whoever sets an event aside.
+-- Invariant: as for plans, whichever commits first: sync_price and the function that parks an event both hold the
+-- arrival's lock.
 
--- A trigger, so that a pack written by hand sends them on too.
+-- A trigger, so that a pack that was inserted with SQL requeues them too.
 create function billing.tg_credit_packs__arrive()
 returns trigger
 language plpgsql

@@ -1,13 +1,13 @@
--- Returned money → the credits that it had paid for: taken back, given back, frozen while a dispute is open.
+-- Returned money → the credits that it had paid for: revoked, restored, or frozen while a dispute is open.
 --
--- Invariant: worked out anew from all facts each time, for everything that one invoice or one payment paid for, so the
--- order of events makes no difference. What open disputes contest is frozen, by holds that no app can capture or release;
--- what of it is spent is frozen when it comes back.
+-- Invariant: calculated from all facts each time, for everything that one invoice or one payment paid for, so the order
+-- of events makes no difference. Credits of open disputes are frozen by holds that no app can capture or release; spent
+-- ones are frozen when they return.
 --
--- Private: called by what records such facts, and by whatever grants credits for a payment. Both hold the lock of the
--- payment's or the invoice's arrival, so neither commits without having seen the other.
+-- Private: called by the functions that record such facts, and by those that grant credits for a payment. Both hold the
+-- lock of the payment's or the invoice's arrival, so neither commits without having seen the other.
 
--- Brings all that an invoice paid for in line with what was returned of it. The caller has locked the balance.
+-- Posts the returned money of an invoice to the credits that it paid for. The caller has locked the balance.
 create function billing._post_returned_credits(stripe_invoice_id text)
 returns void
 language plpgsql
@@ -54,7 +54,7 @@ begin
 end
 $$;
 
--- Works out anew what was returned of a paid invoice, and what that means for its credits.
+-- Adds up the returned money of a paid invoice, and posts its effect on the credits.
 create function billing._apply_returns_of_invoice(stripe_invoice_id text)
 returns void
 language plpgsql
@@ -101,7 +101,7 @@ begin
 end
 $$;
 
--- Packs and recharges, which a payment intent pays for without an invoice.
+-- Packs and recharges that a payment intent paid without an invoice.
 create function billing._apply_returns_of_purchases(stripe_payment_intent_id text)
 returns void
 language plpgsql
@@ -130,7 +130,7 @@ begin
 end
 $$;
 
--- What a payment paid for; whichever of its ids is known.
+-- Everything that a payment paid for, by either of its ids.
 create function billing._apply_returns_of_payment(stripe_payment_intent_id text, stripe_charge_id text)
 returns void
 language plpgsql
@@ -140,7 +140,8 @@ as $$
 declare
     v_intent_id text;
 begin
-    -- Whoever records something of the payment writes first, then takes these locks, then reads what others have written.
+    -- Every function that records a fact about the payment writes first, then takes these locks, then reads the others'
+    -- rows.
     perform billing._lock_money(
         _apply_returns_of_payment.stripe_payment_intent_id, _apply_returns_of_payment.stripe_charge_id
     );
@@ -157,7 +158,7 @@ begin
 end
 $$;
 
--- What was returned of the price of one lot, or credited of its time: of credits that a person has just given back.
+-- Applies returned money or credited time to one lot, after a person restored credits to it.
 create function billing._apply_returns_of_lot(grant_id bigint)
 returns void
 language plpgsql
@@ -182,9 +183,9 @@ begin
 end
 $$;
 
--- A refund or a dispute may name its charge alone, and only the charge's own row says which payment intent that is. At the
--- commit of either, the other is looked for once more: under a lock that is held for no longer, one of two that commit at
--- the same moment sees the other.
+-- A refund or a dispute may name only its charge, and only the charge's own row has the payment intent. When either
+-- commits, it looks for the other once more, under a lock that is held only briefly: of two that commit at the same
+-- time, one sees the other.
 create function billing.tg_money__meet()
 returns trigger
 language plpgsql

@@ -1,7 +1,7 @@
--- An administrator's word on credits that the guard holds.
+-- An administrator's decision on credits under review.
 --
--- Invariant: reviewed once; approving gives what was held, or back what was taken, exactly once. Who and why is kept
--- for ever. Callable by service_role; clients never.
+-- Invariant: decided once. An approval grants held credits, or restores revoked ones, exactly once. Reason and actor
+-- are kept. Callable by service_role only.
 
 create function billing.review_held_credits(id bigint, decision text, reason text, actor text)
 returns billing.held_credits
@@ -16,23 +16,23 @@ declare
 begin
     perform billing._check_reason(review_held_credits.reason, review_held_credits.actor);
     if v_status is null then
-        raise exception 'decision % is not known', coalesce(review_held_credits.decision, 'null')
+        raise exception 'unknown decision: %', coalesce(review_held_credits.decision, 'null')
             using errcode = 'TB034', hint = 'Use approve or refuse.';
     end if;
     select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
     if found then
-        -- Read again under the lock that whatever holds or gives credits takes.
+        -- Read again under the lock that every function takes that holds or grants credits.
         perform billing._lock_balance(v_held.account_id);
         select * into v_held from billing.held_credits where held_credits.id = review_held_credits.id;
     end if;
     if not found then
-        raise exception 'no credits are held under %', coalesce(review_held_credits.id::text, 'null')
-            using errcode = 'TB035', hint = 'List what is held with `till credits review list`.';
+        raise exception 'there are no credits under review with the id %', coalesce(review_held_credits.id::text, 'null')
+            using errcode = 'TB035', hint = 'List credits under review with `till credits review list`.';
     elsif v_held.reviewed_at is not null and v_held.status = v_status then
         return v_held;
     elsif v_held.reviewed_at is not null then
-        raise exception 'held credits % were % by %', v_held.id, v_held.status, v_held.reviewed_by
-            using errcode = 'TB036', hint = 'What was decided stays: grant credits, or revoke them, by hand.';
+        raise exception 'the review % was already decided: % by %', v_held.id, v_held.status, v_held.reviewed_by
+            using errcode = 'TB036', hint = 'A decision is final. Grant or revoke credits with `till credits grant` or `till credits revoke`.';
     elsif v_status = 'approved' then
         perform billing._check_open(v_held.account_id);
         perform billing._give_held(v_held, review_held_credits.actor);
@@ -69,4 +69,4 @@ grant execute on function
     billing.review_held_credits(bigint, text, text, text), public.review_held_credits(bigint, text, text, text)
 to service_role;
 
-comment on function billing.review_held_credits(bigint, text, text, text) is 'Approves or refuses credits that are held (decision: approve or refuse), once; the same decision again changes nothing. What was refused by the policy alone can still be approved.';
+comment on function billing.review_held_credits(bigint, text, text, text) is 'Approves or refuses credits under review (decision: approve or refuse), once; repeating the same decision changes nothing. Credits that only the policy refused can still be approved.';

@@ -1,10 +1,10 @@
--- Closing an account, and opening it again.
+-- Closes and reopens accounts.
 --
--- Invariant: a closed account has no balance, no debt, no hold and no scheduled lot; what it had and what it owed is in
--- entries with a reason and an actor. Opened again it owes nothing, but what is given back of older movements pays first
--- what was written off: nothing is given that was not taken. Callable by service_role.
+-- Invariant: a closed account has no balance, no debt, no hold and no scheduled lot; entries with reason and actor
+-- record what it had and owed. A reopened account owes nothing, but refunds of older movements first pay the debt that
+-- was written off, so that they grant nothing that was not taken. Callable by service_role.
 
--- Limits are lifted, holds released, scheduled lots cancelled; what is left is forfeited, what is owed written off.
+-- Removes limits, releases holds, cancels scheduled lots, forfeits the balance and writes off debt.
 create function billing.close_account(account_id uuid, reason text, actor text)
 returns billing.accounts
 language plpgsql
@@ -38,7 +38,7 @@ begin
         and credit_grants.entry_id is null and credit_grants.closed_at is null;
 
     v_balance := billing._lock_settled_balance(close_account.account_id);
-    -- A second closing is another movement: numbered by what came before it.
+    -- Each further closing is a new movement: its key has a number.
     v_key := 'closing:' || coalesce((
         select max(credit_entries.id) from billing.credit_entries
         where credit_entries.account_id = close_account.account_id
@@ -82,7 +82,7 @@ begin
 end
 $$;
 
--- A closed account's months of credits wait; those that it paid for come when it is opened again.
+-- Months of a closed account wait; the paid ones are granted when it is reopened.
 create function billing._allocate_subscriptions_of_account(account_id uuid)
 returns void
 language plpgsql
@@ -121,5 +121,5 @@ grant execute on function
     billing.reopen_account(uuid)
 to service_role;
 
-comment on function billing.close_account(uuid, text, text) is 'Closes an account: holds released, what is left forfeited, what is owed written off. Nothing moves until it is opened again.';
-comment on function billing.reopen_account(uuid) is 'Opens a closed account again, with nothing in it but the months of credits that it has paid for and that fell due meanwhile.';
+comment on function billing.close_account(uuid, text, text) is 'Closes an account: releases holds, forfeits the balance, writes off debt. Nothing moves until it is reopened.';
+comment on function billing.reopen_account(uuid) is 'Reopens a closed account with a balance of 0, plus the paid months of credits that fell due meanwhile.';

@@ -1,4 +1,4 @@
--- Giving back by hand what a revocation took: less what was returned or disputed meanwhile.
+-- Restores by hand what a revocation took, minus what was refunded or disputed meanwhile.
 --
 -- Callable by service_role.
 
@@ -47,7 +47,7 @@ begin
     v_reinstatement := billing._reinstate(
         v_revocation, v_amount, 'caller', reinstate_grant.idempotency_key, reinstate_grant.reason, reinstate_grant.actor
     );
-    -- What was returned or disputed meanwhile is taken or frozen of it.
+    -- Credits whose money was refunded or disputed meanwhile are revoked or frozen again.
     perform billing._apply_returns_of_lot(v_revocation.grant_id);
     return v_reinstatement;
 end
@@ -56,4 +56,4 @@ $$;
 revoke all on function billing.reinstate_grant from public, anon, authenticated, service_role;
 grant execute on function billing.reinstate_grant(bigint, numeric, text, text, text) to service_role;
 
-comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Gives back what a revocation took, all that is left (amount null) or part; once for each idempotency key.';
+comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Restores what a revocation took: all that is left (amount null) or a part. Once for each idempotency key.';

@@ -1,19 +1,19 @@
--- The proof that credits follow money: whatever the ledger has that was not paid for, or has not that was.
+-- Checks that credits follow money: differences between what was paid for and what the ledger has.
 --
--- Invariant: the view is empty when all is well. It compares what was derived of the lines of paid invoices with the
--- lines, works out anew what every subscription and purchase is worth, and compares that by key with what was granted,
--- carried and taken back. A row names account, key and figures.
+-- Invariant: the view is empty when all is well. It compares the recorded paid time with the lines of paid invoices, calculates
+-- again what every subscription and purchase is worth, and compares that by key with what was granted, carried and revoked. A row
+-- names account, key and figures.
 --
---   paid_and_not_granted       a month, a change or a pack that was paid for
+--   paid_and_not_granted       a month, a change or a pack that was paid for but not granted
 --   granted_and_not_paid       credits of a subscription or a pack beyond what was paid for
---   returned_and_not_taken     credits whose price was returned
---   paid_time_is_not_recorded  a line of a paid invoice with credits and without its stretch of time
---   recorded_and_not_paid      a stretch of time that no paid line stands behind, or that differs from it
---   carried_is_not_the_rest    what is carried on the balance is not the sum of what was carried and made up for
+--   returned_and_not_taken     credits that were not revoked although their payment was returned
+--   paid_time_is_not_recorded  a line of a paid invoice with credits but without its period of time
+--   recorded_and_not_paid      a period of time without a matching paid line
+--   carried_is_not_the_rest    the balance's carried credits are not the sum of carried_credits
 --
--- service_role reads, by the view or for one account; check_account is callable by billing_worker, too.
+-- service_role reads the view and the functions for one account; billing_worker may call check_account too.
 
--- What a key is worth: of an account's subscriptions up to now, and of its packs.
+-- The worth of an account's keys: of its subscriptions up to now, and of its packs.
 create function billing._worth_of_account(account_id uuid)
 returns table (
     business_key text, credits bigint, returned bigint, is_waiting boolean, stripe_invoice_id text, expires_at timestamptz
@@ -42,7 +42,7 @@ begin
 end
 $$;
 
--- What is off with one account's credits, against what it paid for.
+-- The discrepancies of one account's credits.
 create function billing.account_discrepancies(account_id uuid)
 returns table (account_id_of uuid, invariant text, business_key text, expected bigint, found bigint, detail text)
 language plpgsql
@@ -51,7 +51,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Nothing can be granted to a closed account, or taken of it.
+    -- Nothing can be granted to a closed account, or revoked from it.
     if exists (
         select from billing.accounts
         where accounts.id = account_discrepancies.account_id and accounts.closed_at is not null
@@ -93,7 +93,7 @@ begin
                 and credit_schedules.disarmed_reason is null
         ));
 
-    -- Initial credits: with a paid invoice, less what was returned of it.
+    -- Initial credits: those of a paid invoice, minus what was returned of it.
     return query
     select
         account_discrepancies.account_id,
@@ -206,7 +206,7 @@ cross join lateral billing.account_discrepancies(accounts.id) as discrepancies;
 revoke all on billing.entitlement_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.entitlement_discrepancies to service_role;
 
--- Both proofs for one account, in its own time.
+-- All checks of one account, at its own time.
 create function billing.check_account(account_id uuid)
 returns table (invariant text, business_key text, expected bigint, found bigint, detail text)
 language plpgsql
@@ -232,6 +232,6 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.account_discrepancies(uuid) to service_role;
 grant execute on function billing.check_account(uuid) to service_role, billing_worker;
 
-comment on view billing.entitlement_discrepancies is 'Credits that were paid for and not granted, granted and not paid for, returned and not taken back: account, key, figures. Empty when all is well.';
+comment on view billing.entitlement_discrepancies is 'Credits that were paid for but not granted, granted but not paid for, refunded but not revoked: account, key, figures. Empty when all is well.';
 comment on function billing.account_discrepancies(uuid) is 'The rows of entitlement_discrepancies of one account.';
-comment on function billing.check_account(uuid) is 'What ledger_discrepancies and entitlement_discrepancies say of one account. Empty when all is well.';
+comment on function billing.check_account(uuid) is 'Rows of ledger_discrepancies and entitlement_discrepancies for one account. Empty when all is well.';

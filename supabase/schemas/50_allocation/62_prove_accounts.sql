@@ -1,8 +1,8 @@
--- Both proofs, of the ledger and of what was paid for, as a running check: a few accounts at a time, round and round. What it
--- found is kept until the account is in order again, and administrators are notified once of each discrepancy.
+-- The running check of ledger and payments: a few accounts at a time, in rounds. A discrepancy is stored until the
+-- account is in order, and administrators are notified once of each.
 --
--- Invariant: two workers never walk the same accounts at the same moment; a walk that is cut off goes on where it was
--- committed. An account is judged as of one moment, and nothing of it is locked. Called by billing_worker.
+-- Invariant: two workers never check the same accounts at the same time; an interrupted round continues after its last
+-- commit. Each account is checked as of one point in time, without locks. Called by billing_worker.
 
 create table billing.account_proof (
     id boolean primary key default true,
@@ -34,7 +34,7 @@ revoke all on all sequences in schema billing from public, anon, authenticated, 
 revoke all on billing.account_proof, billing.found_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.account_proof, billing.found_discrepancies to service_role;
 
--- Checks an account, notes what is off, forgets what is off no more. How many discrepancies it has.
+-- Checks an account, stores its discrepancies and deletes resolved ones. Returns how many it has.
 create function billing._prove_account(account_id uuid)
 returns bigint
 language plpgsql
@@ -86,8 +86,8 @@ begin
 end
 $$;
 
--- Checks up to accounts_max accounts, one more at most after milliseconds_max have passed. How many were checked (0: the
--- round is over, or another worker is at it), and how many discrepancies they had.
+-- Checks up to accounts_max accounts, and stops after the account during which milliseconds_max passed. Returns how
+-- many were checked (0: the round is over, or another worker is checking) and how many discrepancies they have.
 create function billing.prove_accounts(accounts_max integer, milliseconds_max integer default 50)
 returns table (accounts bigint, discrepancies bigint)
 language plpgsql
@@ -135,6 +135,6 @@ $$;
 revoke all on function billing._prove_account, billing.prove_accounts from public, anon, authenticated, service_role;
 grant execute on function billing.prove_accounts(integer, integer) to billing_worker, service_role;
 
-comment on table billing.account_proof is 'How far the running check of all accounts is: of ledger_discrepancies and entitlement_discrepancies.';
-comment on table billing.found_discrepancies is 'What the running check found off, and found at each round since.';
-comment on function billing.prove_accounts(integer, integer) is 'Checks the next accounts of the running proof, notes what is off and has administrators notified of it, once.';
+comment on table billing.account_proof is 'Progress of the running check of all accounts (ledger_discrepancies and entitlement_discrepancies).';
+comment on table billing.found_discrepancies is 'Discrepancies that the running check found and that still exist.';
+comment on function billing.prove_accounts(integer, integer) is 'Checks the next accounts, stores discrepancies and notifies administrators of each once.';

@@ -1,10 +1,10 @@
 -- Products and prices from Stripe → products, plans and credit packs with their credits.
 --
--- Invariant: a plan is what its price and its product declare last, in whatever order they are reported.
+-- Invariant: a plan is what its price and its product declare in their newest states, whatever the order of events.
 --
 -- Called by billing_worker.
 
--- Brings a plan to what its price and its product declare, and records its terms as of the later of the two.
+-- Updates a plan to what its price and its product declare, and records its terms as of the newer of the two.
 create function billing._resolve_plan(stripe_price_id text)
 returns void
 language plpgsql
@@ -43,7 +43,8 @@ begin
 end
 $$;
 
--- An event that came late still says what held at its time. What cannot be read was refused then, and is passed over.
+-- A late event still says which terms were valid at its time. Invalid metadata is skipped: it was not valid then
+-- either.
 create function billing._record_late_terms(
     stripe_price_id text, price_metadata jsonb, product_metadata jsonb, as_of timestamptz
 )
@@ -69,7 +70,7 @@ exception when sqlstate 'TB017' then
 end
 $$;
 
--- Trials of a plan that began before its price or product was here, of customers that were linked in between.
+-- Grants trial credits of trials that started before their price or product was synced, of customers linked meanwhile.
 create function billing._allocate_trials(stripe_price_id text)
 returns void
 language plpgsql
@@ -159,7 +160,7 @@ begin
     insert into billing.products (stripe_product_id, livemode, name)
     values (sync_price.stripe_product_id, sync_price.livemode, sync_price.stripe_product_id)
     on conflict do nothing;
-    -- What the product declares is read below: an update of it must be seen, or wait.
+    -- The product's declaration is read below: this lock makes a concurrent update of it visible, or makes it wait.
     perform from billing.products where products.stripe_product_id = sync_price.stripe_product_id for no key update;
 
     if sync_price.type = 'one_time' then
@@ -214,5 +215,5 @@ grant execute on function
     )
 to billing_worker;
 
-comment on function billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz) is 'A Stripe product as of a moment: applied, stale or refetch.';
-comment on function billing.sync_price(text, text, boolean, boolean, text, text, text, text, bigint, boolean, text, integer, text, jsonb, timestamptz) is 'A Stripe price as of a moment, a plan or a credit pack here: applied, stale or refetch.';
+comment on function billing.sync_product(text, boolean, text, text, boolean, jsonb, timestamptz) is 'Stores the state of a Stripe product at a point in time. Returns applied, stale or refetch.';
+comment on function billing.sync_price(text, text, boolean, boolean, text, text, text, text, bigint, boolean, text, integer, text, jsonb, timestamptz) is 'Stores the state of a Stripe price at a point in time, as a plan or a credit pack. Returns applied, stale or refetch.';

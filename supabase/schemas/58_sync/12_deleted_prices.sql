@@ -1,7 +1,7 @@
--- Prices and products that were deleted in Stripe → off sale here for good; their rows stay, for what was bought.
+-- Prices and products deleted in Stripe → permanently off sale; their rows stay for earlier purchases.
 --
--- Invariant: deletion is the last thing that happens to a price or a product. Whatever writes its row afterwards, an event
--- that arrives late or a person, it is not on sale again. Everything else of a late update is kept.
+-- Invariant: deletion is the final state of a price or a product. Whatever writes its row later, a late event or a
+-- person, it does not go on sale again. All other fields of a late update are stored.
 --
 -- Called by billing_worker, and by the owner of the database (`till plans sync`).
 
@@ -71,8 +71,8 @@ before insert or update on billing.products
 for each row when (new.active)
 execute function billing.tg_products__stay_deleted();
 
--- applied, or stale when it was deleted before. The arrival's lock is the one that sync_price takes: what it writes at the
--- same time is either seen here, or sees the deletion.
+-- Returns applied, or stale if it was deleted before. It takes the same arrival lock as sync_price, so a concurrent
+-- sync_price is either seen here or sees the deletion.
 create function billing.delete_price(stripe_price_id text, as_of timestamptz)
 returns text
 language plpgsql
@@ -126,7 +126,7 @@ grant execute on function
     billing.delete_price(text, timestamptz), billing.delete_product(text, timestamptz)
 to billing_worker;
 
-comment on table billing.deleted_prices is 'Prices and products that were deleted in Stripe: they are never on sale again.';
-comment on column billing.deleted_prices.kind is 'price or product: of which kind stripe_id is.';
-comment on function billing.delete_price(text, timestamptz) is 'A price was deleted in Stripe: off sale for good, known for what was bought. applied, or stale when it was before.';
-comment on function billing.delete_product(text, timestamptz) is 'A product was deleted in Stripe: off sale for good, with its prices. applied, or stale when it was before.';
+comment on table billing.deleted_prices is 'Prices and products that were deleted in Stripe: they never go on sale again.';
+comment on column billing.deleted_prices.kind is 'The kind of stripe_id: price or product.';
+comment on function billing.delete_price(text, timestamptz) is 'A price was deleted in Stripe: takes it off sale permanently and keeps its row for earlier purchases. Returns applied, or stale if it was deleted before.';
+comment on function billing.delete_product(text, timestamptz) is 'A product was deleted in Stripe: takes it and its prices off sale permanently. Returns applied, or stale if it was deleted before.';

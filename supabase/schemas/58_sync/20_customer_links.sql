@@ -1,13 +1,13 @@
--- Which account owns a customer: it is linked to the account, or merged with the customer that the account has.
+-- Which account owns a customer: links a customer to an account, or merges it with the account's customer.
 --
--- Invariant: a customer gets its account by the app's own server, once and for ever; whatever Stripe had told of it then
--- gets the account too, and events that waited go on.
+-- Invariant: the app's own server links a customer, once and permanently. Everything that Stripe has already reported
+-- about the customer then belongs to the account, and the events that waited for the link are retried.
 --
 -- Locks, here as in the worker: the account's balance, then the customer.
 --
--- Called by service_role: the app's own server says whose a customer is.
+-- Called by service_role: the app's own server decides which account owns a customer.
 
--- The customer that an account has at Stripe now; null before the first.
+-- The account's current Stripe customer; null before the first.
 create function billing._customer_of(account_id uuid, livemode boolean)
 returns text
 language sql
@@ -19,7 +19,7 @@ as $$
         and customers.deleted_at is null and customers.duplicate_of is null
 $$;
 
--- Refuses what is no id of a Stripe customer.
+-- Raises if the text is not the id of a Stripe customer.
 create function billing._check_customer_id(stripe_customer_id text)
 returns void
 language plpgsql
@@ -29,13 +29,13 @@ as $$
 begin
     if _check_customer_id.stripe_customer_id is null or _check_customer_id.stripe_customer_id !~ '^cus_[A-Za-z0-9_]+$' then
         raise exception '"%" is not the id of a Stripe customer', coalesce(_check_customer_id.stripe_customer_id, 'null')
-            using errcode = 'TB018', hint = 'Pass the id that Stripe gave, such as cus_NffrFeUfNV2Hib.';
+            using errcode = 'TB018', hint = 'Pass an id such as cus_NffrFeUfNV2Hib.';
     end if;
 end
 $$;
 
--- The customer's row under its lock, made if Stripe has told us nothing of it yet. Waits for whoever is about to use the
--- answer "linked to nobody" (_account_of_customer), so that what was written with it is seen afterwards. TB018 when the
+-- Locks the customer's row, and creates it if Stripe has not reported the customer yet. Waits for transactions that are
+-- about to use the answer "not linked" (_account_of_customer), so that their rows are seen afterwards. TB018 if the
 -- customer belongs to another account.
 create function billing._lock_customer(stripe_customer_id text, account_id uuid, livemode boolean)
 returns billing.customers
@@ -52,17 +52,17 @@ begin
     on conflict do nothing;
     select * into strict v_customer from billing.customers
     where customers.stripe_customer_id = _lock_customer.stripe_customer_id
-    -- Not `for update`: what the worker writes of a customer refers to it, and then waits for the balance.
+    -- Not `for update`: rows that the worker writes refer to the customer, and then wait for the balance.
     for no key update;
     if v_customer.account_id <> _lock_customer.account_id then
         raise exception 'customer % belongs to another account', v_customer.stripe_customer_id
-            using errcode = 'TB018', hint = 'A customer never changes its account; make a new customer in Stripe.';
+            using errcode = 'TB018', hint = 'A customer cannot move to another account. Create a new customer in Stripe.';
     end if;
     return v_customer;
 end
 $$;
 
--- Brings the account to what Stripe told of a customer before anyone was linked, and its events back to the queue.
+-- Assigns everything that Stripe reported about the customer to the account, and requeues its events.
 create function billing._adopt_customer(stripe_customer_id text, account_id uuid)
 returns void
 language plpgsql
@@ -94,7 +94,7 @@ begin
 end
 $$;
 
--- What is not here yet (a plan) holds up neither a link nor a deletion: it settles the subscription when it arrives.
+-- An unknown plan stops neither a link nor a deletion: when it arrives, the subscription's credits are calculated.
 create function billing._allocate_subscriptions_of(stripe_customer_id text)
 returns void
 language plpgsql
@@ -136,18 +136,18 @@ begin
     );
     if v_customer.account_id is not null then
         return;
-    -- A deleted one is linked for what it paid before; it takes nobody's place.
+    -- A deleted customer is linked for its earlier payments; it does not count as the account's customer.
     elsif v_customer.deleted_at is null
         and billing._customer_of(link_customer.account_id, v_customer.livemode) is not null then
-        raise exception 'account % has a customer already', link_customer.account_id
+        raise exception 'account % already has a customer', link_customer.account_id
             using errcode = 'TB018',
-            hint = 'Use the customer that billing.customers names for this account, or billing.merge_customer(stripe_customer_id, duplicate_of) when both are the same person.';
+            hint = 'Use the account''s customer in billing.customers. If both are the same person, call billing.merge_customer(stripe_customer_id, duplicate_of).';
     end if;
     perform billing._adopt_customer(link_customer.stripe_customer_id, link_customer.account_id);
 end
 $$;
 
--- A second customer of one person (of a Payment Link, of a guest who paid): what it paid is the account's too.
+-- A second customer of the same person (from a Payment Link, or a guest): its payments belong to the account too.
 create function billing.merge_customer(stripe_customer_id text, duplicate_of text)
 returns void
 language plpgsql
@@ -162,29 +162,30 @@ begin
     perform billing._check_customer_id(merge_customer.stripe_customer_id);
     perform billing._check_customer_id(merge_customer.duplicate_of);
     if merge_customer.stripe_customer_id = merge_customer.duplicate_of then
-        raise exception 'customer % is no duplicate of itself', merge_customer.duplicate_of
-            using errcode = 'TB033', hint = 'Name the customer that the account keeps as duplicate_of.';
+        raise exception 'customer % cannot be merged into itself', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Pass the customer that the account keeps as duplicate_of.';
     end if;
 
     select * into v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
     if v_kept.account_id is null then
-        raise exception 'customer % is linked to no account', merge_customer.duplicate_of
-            using errcode = 'TB033', hint = 'Link it first, with billing.link_customer(account_id, stripe_customer_id).';
+        raise exception 'customer % is not linked to an account', merge_customer.duplicate_of
+            using errcode = 'TB033', hint = 'Link it first with billing.link_customer(account_id, stripe_customer_id).';
     end if;
-    -- An account once set stays; the rest of the row is read again under the lock that all links of the account take.
+    -- An account never changes once it is set. The rest of the row is read again under the lock that all links of the
+    -- account take.
     perform billing._lock_balance(v_kept.account_id);
     select * into strict v_kept from billing.customers where customers.stripe_customer_id = merge_customer.duplicate_of;
     v_duplicate := billing._lock_customer(merge_customer.stripe_customer_id, v_kept.account_id, v_kept.livemode);
     if v_duplicate.duplicate_of = v_kept.stripe_customer_id then
         return;
     elsif v_kept.duplicate_of is not null then
-        raise exception 'customer % is a duplicate of % itself', v_kept.stripe_customer_id, v_kept.duplicate_of
+        raise exception 'customer % is itself a duplicate of %', v_kept.stripe_customer_id, v_kept.duplicate_of
             using errcode = 'TB033', hint = pg_catalog.format('Merge into %s.', v_kept.duplicate_of);
     elsif v_kept.deleted_at is not null then
         raise exception 'customer % is deleted in Stripe', v_kept.stripe_customer_id
-            using errcode = 'TB033', hint = 'Link the other one to the account instead, with billing.link_customer.';
+            using errcode = 'TB033', hint = 'Link the other customer to the account with billing.link_customer.';
     elsif v_kept.livemode <> v_duplicate.livemode then
-        raise exception 'customers % and % are of different modes', v_duplicate.stripe_customer_id, v_kept.stripe_customer_id
+        raise exception 'one of the customers % and % is in test mode, the other in live mode', v_duplicate.stripe_customer_id, v_kept.stripe_customer_id
             using errcode = 'TB033', hint = 'An account has one customer in test mode and one in live mode.';
     end if;
 
@@ -202,5 +203,5 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.link_customer(uuid, text, boolean), billing.merge_customer(text, text) to service_role;
 
-comment on function billing.link_customer(uuid, text, boolean) is 'Binds a Stripe customer to an account, once and for ever; events that waited for it go on. Call it from the server that made the customer.';
-comment on function billing.merge_customer(text, text) is 'Says that a Stripe customer is another of the same person: what it pays is the account''s too, and events that waited for it go on. Call it from the server that knows the person.';
+comment on function billing.link_customer(uuid, text, boolean) is 'Links a Stripe customer to an account, once and permanently; events that waited for it are retried. Call it from the server that created the customer.';
+comment on function billing.merge_customer(text, text) is 'Marks a Stripe customer as a duplicate of the same person: its payments belong to the account too, and events that waited for it are retried. Call it from the server that knows the person.';

@@ -1,12 +1,13 @@
--- Events and customers that are none of this installation's: several apps, or several environments, share a Stripe account,
--- and each receives what belongs to the others. A person says so, and it no longer waits.
+-- Events and customers that do not belong to this installation: several apps or environments share a Stripe account,
+-- and each of them receives the events of the others. An administrator dismisses them, and they no longer wait.
 --
--- Invariant: what is ignored says by whom and why. A customer with an account is not dismissed; one that was dismissed and
--- is linked after all is an ordinary customer again, and its events go on. An event that was applied stays so.
+-- Invariant: an ignored event has the actor and the reason. A customer with an account cannot be dismissed; a dismissed
+-- customer that is linked later is an ordinary customer again, and its events are retried. An applied event stays
+-- applied.
 --
 -- Callable by service_role.
 
--- The number of events that waited and are ignored now; as often as you like, the last reason counts.
+-- Returns the number of waiting events that are now ignored. It can be called repeatedly; the last reason is kept.
 create function billing.dismiss_customer(stripe_customer_id text, reason text, actor text)
 returns bigint
 language plpgsql
@@ -20,7 +21,7 @@ declare
 begin
     perform billing._check_reason(dismiss_customer.reason, dismiss_customer.actor);
     perform billing._check_customer_id(dismiss_customer.stripe_customer_id);
-    -- An event that is being set aside meanwhile is either seen below, or sees the dismissal.
+    -- An event that is being parked concurrently is either seen below, or sees the dismissal.
     perform billing._lock_arrival(dismiss_customer.stripe_customer_id);
     insert into billing.customers (stripe_customer_id, livemode)
     values (dismiss_customer.stripe_customer_id, billing.is_livemode())
@@ -30,7 +31,7 @@ begin
     for no key update;
     if v_customer.account_id is not null then
         raise exception 'customer % is linked to account %', v_customer.stripe_customer_id, v_customer.account_id
-            using errcode = 'TB018', hint = 'Only a customer of no account can be dismissed; its events grant to its account.';
+            using errcode = 'TB018', hint = 'Only a customer without an account can be dismissed.';
     end if;
 
     update billing.customers
@@ -50,7 +51,7 @@ begin
 end
 $$;
 
--- The status that the event has then: ignored, or what it was if it was neither dead nor parked.
+-- Returns the new status: ignored, or the old one if the event was neither dead nor parked.
 create function billing.dismiss_stripe_event(event_id text, reason text, actor text)
 returns text
 language plpgsql
@@ -67,7 +68,7 @@ begin
     for update;
     if not found then
         raise exception 'there is no event %', coalesce(dismiss_stripe_event.event_id, 'null')
-            using errcode = 'TB014', hint = 'List what is here with `till events list`.';
+            using errcode = 'TB014', hint = 'List events with `till events list`.';
     elsif v_status not in ('dead', 'parked') then
         return v_status;
     end if;
@@ -85,5 +86,5 @@ grant execute on function
     billing.dismiss_customer(text, text, text), billing.dismiss_stripe_event(text, text, text)
 to service_role;
 
-comment on function billing.dismiss_customer(text, text, text) is 'Says that a Stripe customer is none of this installation''s: what waits for its link is ignored, now and later. Returns how many events were. Linking it ends that.';
-comment on function billing.dismiss_stripe_event(text, text, text) is 'Ignores a dead or parked event for good; any other is left alone. Returns the status.';
+comment on function billing.dismiss_customer(text, text, text) is 'Marks a Stripe customer as not belonging to this installation: events that wait for its link are ignored, now and later. Returns how many events were ignored. Linking the customer ends this.';
+comment on function billing.dismiss_stripe_event(text, text, text) is 'Ignores a dead or parked event permanently; any other event is left unchanged. Returns the status.';

@@ -1,11 +1,11 @@
 -- Customers from Stripe → their rows here.
 --
--- Invariant: the newest state stands; deletion is the last thing that happens to a customer, whenever it is told of.
+-- Invariant: the newest state wins; deletion is a customer's final state, whenever it is reported.
 --
 -- Called by billing_worker.
 
--- A customer that was deleted in Stripe stays here with its account, for the books; the account may have a new one then.
--- What Stripe answers of it afterwards has no more than its id.
+-- A customer that was deleted in Stripe keeps its row and its account, because the ledger refers to it; the account may
+-- then get a new customer. After the deletion Stripe's answers have only its id.
 create function billing.sync_customer(
     stripe_customer_id text, livemode boolean, email text, name text, is_deleted boolean, as_of timestamptz
 )
@@ -37,14 +37,14 @@ begin
         deleted_at = least(held.deleted_at, excluded.deleted_at),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- Deletion is the last thing that happens to a customer, also within one second, and happened when it was first told.
+    -- Deletion is final, also within one second, and its time is that of the earliest report.
     where held.as_of < excluded.as_of or excluded.deleted_at < coalesce(held.deleted_at, 'infinity');
 
     if not found then
         select * into strict v_held from billing.customers
         where customers.stripe_customer_id = sync_customer.stripe_customer_id;
         return case
-            when sync_customer.is_deleted then 'stale'  -- it is deleted here too
+            when sync_customer.is_deleted then 'stale'  -- it is already deleted
             else billing._refused(v_held.as_of, sync_customer.as_of)
         end;
     elsif sync_customer.is_deleted then
@@ -57,4 +57,4 @@ $$;
 revoke all on function billing.sync_customer from public, anon, authenticated, service_role;
 grant execute on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) to billing_worker;
 
-comment on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) is 'A Stripe customer as of a moment: applied, stale or refetch.';
+comment on function billing.sync_customer(text, boolean, text, text, boolean, timestamptz) is 'Stores the state of a Stripe customer at a point in time. Returns applied, stale or refetch.';

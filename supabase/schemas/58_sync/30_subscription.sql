@@ -1,15 +1,14 @@
 -- Subscriptions from Stripe → their rows here.
 --
--- Invariant: of two states the newer stands; a final status, or what a newer state cannot have undone, is given up only
--- for what Stripe itself answered (is_fetched), never for what an event says. An answer is always taken, so that asking
--- comes to an end.
+-- Invariant: of two states the newer wins. A final status, or a fact that a newer state cannot undo, is replaced only
+-- by Stripe's own answer (is_fetched), never by an event. An answer is always stored, so that reading from Stripe ends.
 --
--- sync_subscription by billing_worker.
+-- sync_subscription is called by billing_worker.
 
--- True when a state that calls itself newer denies what is known already: Stripe may tell an old state again, as an event
--- of its own. Judged by what moves one way only, so that ordinary events need no asking; where a change is allowed but
--- rare (a trial for an active subscription, a shorter period), asking does no harm.
--- Volatile: it must see the items that were committed while the upsert waited for the row.
+-- True if a state with a newer time contradicts what is already known: Stripe may report an older state again in a new
+-- event. Checks only values that move in one direction, so ordinary events need no read from Stripe. If a change is
+-- allowed but rare (a trial for an active subscription, a shorter period), the read is harmless. Volatile: it must see
+-- the items that were committed while the upsert waited for the row.
 create function billing._is_a_step_back(held billing.subscriptions, offered billing.subscriptions, items jsonb)
 returns boolean
 language plpgsql
@@ -21,7 +20,7 @@ declare
     v_offered billing.subscriptions := _is_a_step_back.offered;
 begin
     if v_offered.ended_at is not null then
-        return false;  -- nothing comes after an end
+        return false;  -- an end is final
     end if;
     return coalesce(
         v_held.ended_at is not null
@@ -31,7 +30,7 @@ begin
         or coalesce(v_offered.trial_start, '-infinity') < v_held.trial_start
         or coalesce(v_offered.trial_end, '-infinity') < v_held.trial_end
             and (v_offered.trial_end is null or v_offered.status = 'trialing')
-        -- A cancellation asked for at a time when, as we know, there was none, or before the one that we know of.
+        -- A cancellation at a time when there was none, or earlier than the one that is known.
         or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
         or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
             and v_offered.trial_end is not distinct from v_held.trial_end
@@ -66,7 +65,7 @@ begin
 end
 $$;
 
--- An older state still says which anchor the subscription had, and which plans its trial was of.
+-- An older state still reports the anchor that the subscription had, and the plans of its trial.
 create function billing._record_older_state(
     stripe_subscription_id text, billing_cycle_anchor timestamptz, status text
 )
@@ -196,4 +195,4 @@ grant execute on function billing.sync_subscription(
 comment on function billing.sync_subscription(
     text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
     timestamptz, boolean, jsonb, timestamptz, text, jsonb, timestamptz, boolean
-) is 'A Stripe subscription as of a moment: applied, stale or refetch.';
+) is 'Stores the state of a Stripe subscription at a point in time. Returns applied, stale or refetch.';

@@ -1,6 +1,7 @@
 -- Invoices from Stripe → their rows here, and credits for what was paid.
 --
--- Invariant: an invoice only moves forward; its lines are recorded when it is paid, and credits follow from them.
+-- Invariant: an invoice only moves forward. Its lines are recorded when it is paid, and credits are calculated from
+-- them.
 -- Called by billing_worker.
 
 create function billing._invoice_rank(status text)
@@ -63,7 +64,7 @@ begin
     values (
         sync_invoice.stripe_invoice_id, sync_invoice.stripe_customer_id,
         billing._account_of_customer(sync_invoice.stripe_customer_id, sync_invoice.livemode),
-        -- An invoice may name no subscription whose line is of one.
+        -- An invoice may name no subscription although its line belongs to one.
         coalesce(sync_invoice.stripe_subscription_id, sync_invoice.lines -> 0 ->> 'stripe_subscription_id'),
         sync_invoice.livemode, sync_invoice.status, sync_invoice.billing_reason,
         sync_invoice.collection_method, sync_invoice.currency, sync_invoice.subtotal, sync_invoice.total, sync_invoice.amount_due,
@@ -84,7 +85,7 @@ begin
         paid_at = excluded.paid_at,
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- An invoice only moves forward, so its own facts tell which of two states is later, also within one second.
+    -- An invoice only moves forward, so its own fields tell which of two states is newer, also within one second.
     where (billing._invoice_rank(held.status), held.attempt_count, held.as_of)
         <= (billing._invoice_rank(excluded.status), excluded.attempt_count, excluded.as_of)
     returning * into v_invoice;
@@ -96,7 +97,7 @@ begin
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        -- Packs are lines of no subscription item.
+        -- Packs are lines without a subscription item.
         if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
             perform billing._purchase_packs_of_invoice(v_invoice);
         end if;

@@ -1,8 +1,8 @@
--- Charges, early fraud warnings and reviews from Stripe → their rows here, the cards that were charged, and what the policy
--- does about a warning.
+-- Charges, early fraud warnings and reviews from Stripe → their rows, the cards that were charged, and the policy's
+-- actions on a warning.
 --
--- Invariant: a warning is judged once, when it first arrives (or its customer is linked): a replay does not freeze an
--- account that an administrator has opened again. Called by billing_worker.
+-- Invariant: the policy acts on a warning when it first arrives (or its customer is linked). A replay does not freeze
+-- an account that an administrator has unfrozen. Called by billing_worker.
 
 create function billing.sync_payment(
     stripe_charge_id text, stripe_payment_intent_id text, stripe_customer_id text, livemode boolean, status text,
@@ -54,14 +54,14 @@ begin
         where payments.stripe_charge_id = sync_payment.stripe_charge_id;
         return billing._refused(v_as_of, sync_payment.as_of);
     end if;
-    -- A card that was declined is nobody's: whoever stole its number may have tried it.
+    -- A declined card proves nothing about its owner: somebody may have tried a stolen number.
     if v_payment.card_fingerprint is not null and v_payment.stripe_customer_id is not null
         and v_payment.status <> 'failed' then
         perform billing._record_card(
             v_payment.stripe_customer_id, v_payment.account_id, v_payment.card_fingerprint, v_payment.charged_at
         );
     end if;
-    -- What was recorded of it before it was known here may have named either of its ids.
+    -- Refunds and disputes that were recorded before the charge may have named either of its ids.
     if v_payment.amount_refunded > 0 or v_payment.is_disputed or exists (
         select from billing.refunds
         where refunds.stripe_charge_id = v_payment.stripe_charge_id
@@ -77,7 +77,7 @@ begin
 end
 $$;
 
--- Judged by the policy (_act_on_warning) when it first arrives; later events say whether it is still actionable.
+-- The policy (_act_on_warning) acts when the warning first arrives; later events say whether it is still actionable.
 create function billing.record_fraud_warning(
     stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean,
     fraud_type text, actionable boolean, warned_at timestamptz, stripe_customer_id text, risk_level text,
@@ -114,7 +114,7 @@ begin
     update billing.fraud_warnings
     set actionable = record_fraud_warning.actionable, as_of = record_fraud_warning.as_of, updated_at = now()
     where fraud_warnings.stripe_early_fraud_warning_id = record_fraud_warning.stripe_early_fraud_warning_id
-        -- Once a charge is disputed or refunded its warning stays so.
+        -- A warning whose charge was disputed or refunded stays not actionable.
         and fraud_warnings.actionable and not record_fraud_warning.actionable;
     return case when found then 'applied' else 'stale' end;
 end
@@ -149,7 +149,7 @@ begin
         sync_review.livemode, sync_review.is_open, sync_review.reason, sync_review.closed_reason,
         sync_review.opened_at, sync_review.as_of
     )
-    -- Closed, it stays so.
+    -- A closed review stays closed.
     on conflict on constraint reviews_pkey do update
     set is_open = excluded.is_open, reason = excluded.reason, closed_reason = excluded.closed_reason,
         account_id = coalesce(held.account_id, excluded.account_id), as_of = excluded.as_of, updated_at = now()

@@ -1,7 +1,7 @@
--- Refunds, disputes, credit notes and invoice payments from Stripe → their rows here, and the credits that they touch.
+-- Refunds, disputes, credit notes and invoice payments from Stripe → their rows, and the credits that they change.
 --
--- Invariant: each only moves forward: a refund that has failed does not stand again, a dispute that was decided is not
--- open again unless it is appealed. Stripe says nothing of a refund's mode: its payment does. Called by billing_worker.
+-- Invariant: each only moves forward: a failed refund stays failed, a decided dispute reopens only by an appeal. A
+-- Stripe refund does not report its mode; its payment does. Called by billing_worker.
 
 create function billing.sync_invoice_payment(
     stripe_invoice_payment_id text, stripe_invoice_id text, stripe_payment_intent_id text, stripe_charge_id text,
@@ -29,7 +29,7 @@ begin
         perform billing._apply_returns_of_payment(
             sync_invoice_payment.stripe_payment_intent_id, sync_invoice_payment.stripe_charge_id
         );
-        -- A warning that came before: now it is known which subscription its charge paid for.
+        -- A warning that arrived earlier: the subscription that its charge paid for is known now.
         perform billing._act_on_warning(fraud_warnings) from billing.fraud_warnings
         where fraud_warnings.status = 'open' and (
             fraud_warnings.stripe_payment_intent_id = sync_invoice_payment.stripe_payment_intent_id
@@ -100,7 +100,7 @@ begin
 end
 $$;
 
--- An inquiry comes before the dispute that it may become, an appeal after the decision that it appeals against.
+-- An inquiry precedes the dispute that it may become; an appeal follows the decision.
 create function billing._dispute_rank(status text)
 returns integer
 language sql
@@ -128,8 +128,8 @@ declare
     v_dispute billing.disputes;
 begin
     if billing._dispute_rank(sync_dispute.status) is null then
-        raise exception 'dispute % is %, which is no status that is known', sync_dispute.stripe_dispute_id, sync_dispute.status
-            using errcode = 'TB071', hint = 'Update Tillbase, then retry the event.';
+        raise exception 'dispute % has the unknown status %', sync_dispute.stripe_dispute_id, sync_dispute.status
+            using errcode = 'TB071', hint = 'Upgrade Tillbase, then retry the event.';
     end if;
     perform billing._lock_arrival(sync_dispute.stripe_dispute_id);
     select disputes.status into v_before from billing.disputes
@@ -165,7 +165,7 @@ begin
 end
 $$;
 
--- Administrators are told when a dispute is opened and when it is decided.
+-- Notifies administrators when a dispute is opened and when it is decided.
 create function billing._tell_of_dispute(dispute billing.disputes, before text)
 returns void
 language sql
@@ -221,7 +221,7 @@ begin
     on conflict on constraint credit_notes_pkey do update
     set status = excluded.status,
         amount_refunded = greatest(held.amount_refunded, excluded.amount_refunded),
-        -- Refunds only ever join it.
+        -- Refunds are only ever added.
         stripe_refund_ids = array(
             select refund_id from unnest(held.stripe_refund_ids || excluded.stripe_refund_ids) as refund_id
             group by refund_id order by refund_id

@@ -1,19 +1,19 @@
--- References: who a payment through a Payment Link is for, signed by us.
+-- References: the account of a payment through a Payment Link, signed by us.
 --
--- Stripe puts `?client_reference_id=…` of a link's URL into the session that it opens, and whoever follows the link can
--- edit it. So it names an account only when we signed it: tb1_<t|l>_<key>_<account>_<expiry>_<HMAC-SHA256 of all before>,
--- in letters that Stripe takes (A-Z a-z 0-9 _ -, at most 200). t and l are Stripe's modes: a reference of one is void in
--- the other. It says for whom, never what or how much: whoever uses a stranger's pays for the stranger.
+-- Stripe copies `?client_reference_id=…` from a link's URL to the session that it opens, and anybody can edit the URL. So a
+-- reference names an account only if we signed it: tb1_<t|l>_<key>_<account>_<expiry>_<HMAC-SHA256 of all before>, in
+-- characters that Stripe accepts (A-Z a-z 0-9 _ -, at most 200). t and l are Stripe's modes; a reference is valid in its own
+-- mode only. It names the account, never the price or the amount: who uses another account's reference pays for that account.
 --
--- Invariant: nobody but the owner of the database reads a key, and no function tells one. The newest key signs, each is
--- good for what it signed: insert another to change it, delete the old one when what it signed has expired.
+-- Invariant: only the owner of the database can read a key, and no function returns one. The newest key signs; each key
+-- verifies what it signed. To rotate, insert a new key, and delete the old one when its references have expired.
 --
--- payment_reference   service_role: for links that the app made by itself
--- Private: the rest.
+-- payment_reference   service_role: for links that the app created itself
+-- All others are private.
 
 create table billing.payment_reference_keys (
     id integer generated always as identity primary key,
-    -- One block of SHA-256, from five UUIDs of 122 random bits.
+    -- One block of SHA-256, from five UUIDs with 122 random bits each.
     secret bytea not null default sha512(
         uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
         || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
@@ -29,7 +29,7 @@ alter table billing.payment_reference_keys enable row level security;
 revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
 revoke all on billing.payment_reference_keys from public, anon, authenticated, service_role;
 
--- RFC 2104 with a key of one block; in plain Postgres, because pgcrypto lives in another schema on every project.
+-- RFC 2104 with a key of one block; in plain Postgres, because pgcrypto is in a different schema in each project.
 create function billing._hmac_sha256(key bytea, message text)
 returns bytea
 language sql
@@ -65,8 +65,8 @@ as $$
     ) as signed
 $$;
 
--- The account that a reference names, or why it names none: missing, unsigned (not one of ours), forged (or its key is
--- gone), other_mode, expired. used_at is when the session was opened with it.
+-- The account that a reference names, or why it names none: missing, unsigned (not ours), forged (or its key was
+-- deleted), other_mode, expired. used_at: when the session was opened with it.
 create function billing._read_reference(reference text, livemode boolean, used_at timestamptz)
 returns table (account_id uuid, refusal text)
 language plpgsql
@@ -116,8 +116,8 @@ begin
     if not exists (select from billing.accounts where accounts.id = payment_reference.account_id) then
         perform billing._raise_no_account(payment_reference.account_id);
     elsif v_expires_in not between interval '1 minute' and interval '1 year' then
-        raise exception 'a payment reference is good for a minute to a year'
-            using errcode = 'TB060', hint = 'Leave expires_in out for billing.settings.payment_reference_lifetime.';
+        raise exception 'expires_in must be from one minute to one year'
+            using errcode = 'TB060', hint = 'Leave expires_in out to use billing.settings.payment_reference_lifetime.';
     end if;
     return billing._sign_reference(payment_reference.account_id, billing.is_livemode(), now() + v_expires_in);
 end
@@ -128,5 +128,5 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.payment_reference(uuid, interval) to service_role;
 
-comment on table billing.payment_reference_keys is 'What signs the references of payments through Payment Links; the newest signs. Read by nobody but the owner of the database.';
-comment on function billing.payment_reference(uuid, interval) is 'A client_reference_id that links whoever pays through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
+comment on table billing.payment_reference_keys is 'Keys that sign the references of payments through Payment Links; the newest one signs. Only the owner of the database can read them.';
+comment on function billing.payment_reference(uuid, interval) is 'A client_reference_id that assigns a payment through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';

@@ -1,12 +1,12 @@
 -- A payment through a Payment Link → the account that its reference names.
 --
--- A link makes a customer of its own each time, so the account gets it as its customer, or as a duplicate of the one it
--- has. Nothing but a reference that we signed says whose it is: not an e-mail address, not metadata.
+-- A link creates a new customer for each payment, which becomes the account's customer, or a duplicate of the one that
+-- it has. Only a reference that we signed names the account; an e-mail address or metadata does not.
 --
--- Invariant: a customer that has an account keeps it, whatever a reference names. A payment that names no account stops
--- its event (TB011), with the reason, until a person says whose the customer is.
+-- Invariant: a customer keeps its account, whatever a reference names. A payment without an account stops its event
+-- (TB011), with the reason, until an administrator links the customer.
 --
--- Private: called by sync_checkout_session, before it looks whose the session is.
+-- Private: called by sync_checkout_session, before it reads the session's account.
 
 create function billing._attribute_payment(
     stripe_checkout_session_id text, stripe_payment_link_id text, stripe_customer_id text, client_reference_id text,
@@ -22,7 +22,7 @@ declare
     v_kept text;
 begin
     if _attribute_payment.stripe_customer_id is null then
-        return;  -- a guest: whoever grants says what to do
+        return;  -- a guest: the function that grants the credits raises
     end if;
     select * into strict v_named from billing._read_reference(
         _attribute_payment.client_reference_id, _attribute_payment.livemode, _attribute_payment.opened_at
@@ -37,11 +37,11 @@ begin
     ) then
         return;
     elsif v_named.refusal is not null then
-        raise exception 'customer % of % is linked to no account, and its payment through % names none (reference: %)',
+        raise exception 'customer % of % is not linked to an account, and the reference of its payment through % is unusable: %',
             _attribute_payment.stripe_customer_id, _attribute_payment.stripe_checkout_session_id,
             _attribute_payment.stripe_payment_link_id, v_named.refusal
             using errcode = 'TB011', detail = _attribute_payment.stripe_customer_id,
-            hint = 'Look who paid, then call billing.link_customer(account_id, stripe_customer_id) or billing.merge_customer: this event then goes on by itself.';
+            hint = 'Find out who paid, then call billing.link_customer(account_id, stripe_customer_id) or billing.merge_customer. The event is then retried automatically.';
     end if;
     v_kept := billing._customer_of(v_named.account_id, _attribute_payment.livemode);
     if v_kept is null then

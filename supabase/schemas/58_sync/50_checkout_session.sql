@@ -1,11 +1,11 @@
--- Checkout Sessions from Stripe → their rows here, and credits for the packs that they paid for.
+-- Checkout Sessions from Stripe → their rows, and credits for the packs that they paid for.
 --
--- Invariant: a session ends once, and is paid once; a paid session of mode payment grants its packs once
--- (pack:{checkout session}), whichever of its events tells of it. What was bought is what Stripe answers when it is asked
--- for the session's line items: events don't carry them, and the session's metadata says nothing here. Lines that are no
--- pack and declare no credits are the app's own business. A price that declares credits and is no pack here (TB010) or a
--- customer that is linked to no account (TB011) stops the whole event, and DETAIL names what is missing; so does a guest
--- (TB055), for whom a person must decide.
+-- Invariant: a session ends once and is paid once. A paid session of mode payment grants its packs once (pack:{checkout
+-- session}), whichever of its events reports it. What was bought comes from the session's line items, which are read
+-- from Stripe: events don't contain them, and the session's metadata is not used. Lines that are no pack and declare no
+-- credits belong to the app. A price that declares credits but is not in billing.credit_packs (TB010), or a customer
+-- that is not linked to an account (TB011), stops the whole event, and DETAIL names what is missing. A guest stops it
+-- too (TB055), because an administrator must decide.
 --
 -- Called by billing_worker. service_role reads what was bought.
 
@@ -26,7 +26,7 @@ alter table billing.checkout_line_items enable row level security;
 revoke all on billing.checkout_line_items from public, anon, authenticated, service_role;
 grant select on billing.checkout_line_items to service_role;
 
--- Grants the packs of a paid session; as often as you like. Those of a session that made an invoice come with the invoice.
+-- Grants the packs of a paid session; safe to repeat. If the session created an invoice, the invoice grants its packs.
 create function billing._purchase_packs_of_session(session billing.checkout_sessions)
 returns void
 language plpgsql
@@ -55,7 +55,7 @@ begin
     perform billing._check_buyer(
         v_session.stripe_checkout_session_id, v_session.stripe_customer_id, v_session.account_id
     );
-    -- Two sessions at once, or an account that no customer of the batch named.
+    -- Two sessions at the same time, or an account that no customer of the batch named.
     perform billing._lock_balance(v_session.account_id);
 
     select items.stripe_price_id into v_missing
@@ -66,9 +66,9 @@ begin
     order by 1
     limit 1;
     if found then
-        raise exception 'price % of % is no credit pack here', v_missing, v_session.stripe_checkout_session_id
+        raise exception 'price % of % is not in billing.credit_packs', v_missing, v_session.stripe_checkout_session_id
             using errcode = 'TB010', detail = v_missing,
-            hint = 'Declare pack_credits in the price''s metadata in Stripe (its event brings it here): this event then goes on by itself.';
+            hint = 'Set pack_credits in the price''s metadata in Stripe. Its event adds the pack, and this event is then retried automatically.';
     end if;
 
     for v_bought in
@@ -107,7 +107,7 @@ begin
         if v_purchase.price < v_session.amount_total and not v_bought.is_free then
             v_purchase.credits := floor(v_bought.credits * v_purchase.price / v_session.amount_total);
         end if;
-        -- Of several packs the line items tell.
+        -- For several packs, see the line items.
         v_purchase.stripe_price_id :=
             case when cardinality(v_bought.stripe_price_ids) = 1 then v_bought.stripe_price_ids[1] end;
         v_purchase.stripe_checkout_session_id := v_session.stripe_checkout_session_id;
@@ -120,7 +120,7 @@ begin
 end
 $$;
 
--- What a session's payment intent has paid: at once, by a later capture, or by a bank debit that arrived.
+-- Records what a session's payment intent received: at once, by a later capture, or by a bank debit.
 create function billing._pay_session(stripe_payment_intent_id text, amount_received bigint)
 returns void
 language plpgsql
@@ -135,8 +135,8 @@ begin
 end
 $$;
 
--- A completed session and what its payment intent received, whichever was reported first: both are written before this is
--- called, and under the lock one of two that commit at the same moment sees the other.
+-- A completed session and the amount that its payment intent received, in either order: both are written before this is
+-- called, and under the lock the later of two concurrent transactions sees the other.
 create function billing._settle_session(stripe_payment_intent_id text)
 returns void
 language plpgsql
@@ -162,7 +162,7 @@ begin
         perform billing._purchase_packs_of_session(v_session);
         return;
     end if;
-    -- A session that was read as paid says nothing of a capture in part.
+    -- A session that was read as paid does not report a partial capture.
     update billing.pack_purchases
     set credits = floor(pack_purchases.credits::numeric * v_received / pack_purchases.price), price = v_received
     where pack_purchases.stripe_payment_intent_id = _settle_session.stripe_payment_intent_id
@@ -173,7 +173,7 @@ begin
 end
 $$;
 
--- lines is null where they were not read: an event has none, and only a paid session of mode payment needs them.
+-- lines is null if they were not read: an event has none, and only a paid session of mode payment needs them.
 create function billing.sync_checkout_session(
     stripe_checkout_session_id text, stripe_customer_id text, livemode boolean, mode text, status text,
     payment_status text, client_reference_id text, stripe_subscription_id text, stripe_invoice_id text,
@@ -213,7 +213,7 @@ begin
         sync_checkout_session.as_of
     )
     on conflict on constraint checkout_sessions_pkey do update
-    -- Completing a session may make its customer.
+    -- Completing a session may create its customer.
     set stripe_customer_id = coalesce(held.stripe_customer_id, excluded.stripe_customer_id),
         account_id = coalesce(held.account_id, excluded.account_id),
         status = excluded.status,
@@ -222,12 +222,12 @@ begin
         stripe_invoice_id = coalesce(excluded.stripe_invoice_id, held.stripe_invoice_id),
         stripe_payment_intent_id = coalesce(excluded.stripe_payment_intent_id, held.stripe_payment_intent_id),
         amount_total = coalesce(excluded.amount_total, held.amount_total),
-        -- The earliest that was told, whichever event came first.
+        -- The earliest reported time, whichever event came first.
         completed_at = least(held.completed_at, excluded.completed_at),
         as_of = greatest(held.as_of, excluded.as_of),
         updated_at = now()
-    -- A session only moves forward: it ends once, and is paid once. Opened without anything to pay, it may still come to
-    -- be paid; paid, it never comes to be free.
+    -- A session only moves forward: it ends once and is paid once. A session with nothing to pay may still become paid;
+    -- a paid one stays paid.
     where (held.status = 'open' or held.status = excluded.status)
         and (held.payment_status = 'unpaid' or held.payment_status = excluded.payment_status or held.status = 'open')
     returning * into v_session;
@@ -264,6 +264,6 @@ grant execute on function billing.sync_checkout_session(
     text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz, jsonb, timestamptz
 ) to billing_worker;
 
-comment on table billing.checkout_line_items is 'What was bought in a paid Checkout Session of mode payment, as Stripe answered when it was asked.';
-comment on column billing.checkout_line_items.declares_credits is 'Whether the price or its product has pack_credits in its metadata: else the line is no pack of ours.';
-comment on column billing.checkout_line_items.amount_total is 'What was paid for the line, discounts taken off; minor units of the session''s currency.';
+comment on table billing.checkout_line_items is 'The line items of paid Checkout Sessions of mode payment, as read from Stripe.';
+comment on column billing.checkout_line_items.declares_credits is 'True if the price or its product has pack_credits in its metadata; otherwise the line is not one of our packs.';
+comment on column billing.checkout_line_items.amount_total is 'The amount paid for the line after discounts, in minor units of the session''s currency.';

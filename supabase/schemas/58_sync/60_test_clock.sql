@@ -1,4 +1,4 @@
--- A Stripe test clock that has arrived at a time → the months that its subscriptions have begun by then.
+-- A Stripe test clock that has advanced → grants the months of its subscriptions that have started by its time.
 --
 -- Called by billing_worker.
 
@@ -28,4 +28,4 @@ $$;
 revoke all on function billing.sync_test_clock from public, anon, authenticated, service_role;
 grant execute on function billing.sync_test_clock(text, boolean, timestamptz) to billing_worker;
 
-comment on function billing.sync_test_clock(text, boolean, timestamptz) is 'A Stripe test clock that has arrived at a time: applied, or stale.';
+comment on function billing.sync_test_clock(text, boolean, timestamptz) is 'A Stripe test clock has advanced to a time. Returns applied or stale.';

@@ -1,5 +1,5 @@
--- The ledger's proof, whole: every account, what belongs to none, and events that lost their place in the queue, because what
--- they paid for is missing too. It takes as long as the ledger is large: read it after a restore, and in tests.
+-- All checks of the ledger: every account, rows that belong to no account, and events that lost their queue message,
+-- because their credits are missing too. The time grows with the ledger: use it after a restore, and in tests.
 --
 -- Readable by service_role and postgres.
 
@@ -28,4 +28,4 @@ select null, lost.invariant, lost.detail from billing.lost_messages() as lost;
 revoke all on billing.ledger_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.ledger_discrepancies to service_role;
 
-comment on view billing.ledger_discrepancies is 'Whatever is off in the ledger: account, broken invariant, figures. Empty when all is well.';
+comment on view billing.ledger_discrepancies is 'Every inconsistency of the ledger: account, broken invariant, figures. Empty when all is well.';

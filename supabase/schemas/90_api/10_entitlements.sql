@@ -1,16 +1,16 @@
--- Entitlements: what an account may use, by the plans it subscribes to.
+-- Entitlements: the features that an account may use, by the plans that it subscribes to.
 --
--- Features are declared in the metadata `features` of a price (plans.features). They count while the subscription's
--- status is active or trialing, and past_due too unless the settings say not; a pause of collection leaves the status
--- as it is, and so the features. Whether a plan is still on sale makes no difference to those who subscribe to it.
+-- Features are declared in the metadata `features` of a price (plans.features). They apply while the subscription's
+-- status is active or trialing, or past_due unless the settings say otherwise. A pause of collection does not change
+-- the status, so the features stay. Subscribers of a plan keep its features even if it is no longer on sale.
 --
--- Invariant: users learn of their own accounts only, also inside a security definer function of the app's own; whom
--- row level security does not hold back (service_role, postgres) learns of all. Nothing is kept: what is asked for is
--- worked out from what Stripe last told us.
+-- Invariant: users can read only their own accounts, also inside a security definer function of the app; roles that
+-- bypass row level security (service_role, postgres) can read all. Nothing is stored: features are calculated from the
+-- newest state of the subscriptions.
 --
 -- For authenticated and service_role. Policies: with check ((select billing.has_feature('projects'))).
 
--- By the role that the session has taken: in a security definer function current_user is the function's owner.
+-- Uses the session's role: inside a security definer function current_user is the function's owner.
 create function billing._sees_every_account()
 returns boolean
 language sql
@@ -24,7 +24,7 @@ as $$
     )
 $$;
 
--- The rules, in one place. Security definer: users can't read archived plans, settings, or who was deleted in Stripe.
+-- The only definition of the rules. Security definer: users can't read archived plans, settings and deleted customers.
 create function billing.account_entitlements(account_id uuid)
 returns table (feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
 language sql
@@ -54,7 +54,7 @@ as $$
         )
 $$;
 
--- Security definer: service_role, who has no accounts, may not ask for its accounts.
+-- Security definer: service_role, which has no accounts, may not execute my_account_ids.
 create function billing.has_feature(feature text)
 returns boolean
 language sql
@@ -110,7 +110,7 @@ grant execute on function
     public.has_feature(text), public.has_feature(text, uuid)
 to authenticated, service_role;
 
--- Whose rows there are is said by the policy on subscriptions, and said again by the function.
+-- The policy on subscriptions limits the rows, and so does the function.
 create view public.billing_entitlements with (security_invoker = on) as
 select
     subscribers.account_id, granted.feature, granted.value, granted.stripe_subscription_id, granted.stripe_price_id
@@ -120,11 +120,11 @@ cross join lateral billing.account_entitlements(subscribers.account_id) as grant
 revoke all on public.billing_entitlements from public, anon, authenticated, service_role;
 grant select on public.billing_entitlements to authenticated, service_role;
 
-comment on function billing.account_entitlements(uuid) is 'What an account may use; of another''s account nothing, unless row level security does not hold the caller back.';
-comment on function billing.has_feature(text) is 'True when one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
-comment on function billing.has_feature(text, uuid) is 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
-comment on function public.has_feature(text) is 'True when one of the signed-in user''s accounts has the feature.';
-comment on function public.has_feature(text, uuid) is 'True when this account, one of the signed-in user''s, has the feature; for service_role any account.';
+comment on function billing.account_entitlements(uuid) is 'The features that an account may use. Empty for another user''s account, unless the caller bypasses row level security.';
+comment on function billing.has_feature(text) is 'True if one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
+comment on function billing.has_feature(text, uuid) is 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
+comment on function public.has_feature(text) is 'True if one of the signed-in user''s accounts has the feature.';
+comment on function public.has_feature(text, uuid) is 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
 comment on view public.billing_entitlements is 'Features of my accounts: one row for each feature of a price that the account subscribes to.';
 comment on column public.billing_entitlements.account_id is 'The account; its id is in public.billing_account.';
 comment on column public.billing_entitlements.feature is 'Name of the feature, from the metadata key features of the price or its product.';

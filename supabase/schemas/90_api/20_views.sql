@@ -1,11 +1,11 @@
--- What apps see: views for clients under RLS, and twins of the ledger's functions for the app's own server.
+-- Views for clients, under row level security.
 --
--- Invariant: a view shows nothing that its reader's policies on the tables beneath don't (security_invoker), and a
--- twin runs as its caller: only service_role may execute it. Each object first loses what default privileges of older
--- projects give, then gets its grants.
+-- Invariant: a view shows only what its reader's policies on the tables allow (security_invoker). Each object first
+-- loses the default privileges of older projects, then gets its grants.
 
--- An account's balance as the next sweep will leave it, worked out without writing: holds that expired give back, scheduled
--- lots open (debt and withholding first), lots that expired are gone but for what a hold still pins. As _settle_due does.
+-- An account's balance as the next expiry will leave it, calculated without writing: expired holds are released,
+-- scheduled lots open (debt and withheld credits first), expired lots are removed except for held credits. Same rules
+-- as _settle_due.
 create function billing.settled_balance(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
@@ -23,7 +23,7 @@ declare
     v_repaid bigint;
     v_kept_back bigint;
 begin
-    -- Holds that are due give back, debt takes its part in the order of spending, then lots that are due expire.
+    -- Due holds are released, debt takes its part in the order of spending, then due lots expire.
     with given_back as (
         select pins.grant_id, sum(pins.amount) as amount from billing.credit_holds as holds
         join billing.credit_hold_lots as pins on pins.hold_id = holds.id
@@ -82,7 +82,7 @@ grant execute on function billing.settled_balance(billing.credit_balances) to au
 create view public.credit_balance with (security_invoker = on) as
 select
     balances.account_id,
-    -- What is due counts as swept, though no movement has swept it yet.
+    -- Credits that are due count as expired, although no movement has expired them yet.
     coalesce(settled.balance, balances.balance) as balance,
     coalesce(settled.held, balances.held) as held,
     greatest(coalesce(settled.balance, balances.balance) - coalesce(settled.held, balances.held), 0) as available,
@@ -93,8 +93,8 @@ left join lateral (
     where balances.next_due_at <= billing.current_time()
 ) as settled on true;
 
--- A view of two relations without these would be refused before permissions are looked at, and PostgREST would answer
--- 500. With them whoever lacks the permission, so everybody but the owner, is told so.
+-- Without these triggers Postgres refuses a write to this view of two relations before it checks privileges, and
+-- PostgREST answers 500. With them, roles without the privilege get a permission error.
 create function billing.tg_credit_balance__refuse()
 returns trigger
 language plpgsql
@@ -103,8 +103,8 @@ as $$
 begin
     raise exception using
         errcode = 'insufficient_privilege',
-        message = 'credit_balance is to be read only',
-        hint = 'Balances follow from entries: call grant_credits, spend_credits or adjust_credits.';
+        message = 'credit_balance is read-only',
+        hint = 'To change a balance, call grant_credits, spend_credits or adjust_credits.';
 end
 $$;
 
@@ -126,7 +126,7 @@ select
     plans.seats_min, plans.seats_max
 from billing.plans
 join billing.products on products.stripe_product_id = plans.stripe_product_id
--- The policies say the same to clients; roles that they do not hold for get what is on sale, too.
+-- The policies apply the same filter to clients; roles that bypass them also get only what is on sale.
 where plans.active and products.active and plans.livemode = (select billing.is_livemode());
 
 create view public.billing_packs with (security_invoker = on) as
@@ -142,7 +142,7 @@ select
     subscriptions.account_id, subscriptions.stripe_subscription_id, subscriptions.status,
     items.stripe_price_id, items.quantity, items.current_period_start, items.current_period_end,
     subscriptions.trial_end,
-    -- Flexible billing schedules a cancellation by cancel_at alone.
+    -- Flexible billing mode schedules a cancellation with cancel_at alone.
     case when subscriptions.cancel_at_period_end then items.current_period_end else subscriptions.cancel_at end as cancels_at,
     subscriptions.ended_at
 from billing.subscriptions
@@ -184,8 +184,8 @@ grant execute on function
     public.link_customer(uuid, text, boolean)
 to service_role;
 
-comment on function billing.settled_balance(billing.credit_balances) is 'What an account has available once what is due is swept.';
-comment on view public.credit_balance is 'Credits of my accounts: one row each. available leaves out what is held and what is due.';
+comment on function billing.settled_balance(billing.credit_balances) is 'An account''s balance with everything that is due released, opened and expired.';
+comment on view public.credit_balance is 'Credits of my accounts: one row each. available leaves out credits that are held or due to expire.';
 comment on column public.credit_balance.account_id is 'The account; its id is in public.billing_account.';
 comment on column public.credit_balance.balance is 'Credits of the account, without those that expired. Below zero only by debt.';
 comment on column public.credit_balance.held is 'Credits that open holds set aside; part of balance.';
@@ -219,7 +219,7 @@ comment on column public.billing_plans.features is 'JSON object of what the plan
 comment on column public.billing_plans.trial_days is 'Length of the trial that checkout offers; 0: none.';
 comment on column public.billing_plans.seats_min is 'The fewest seats that checkout sells.';
 comment on column public.billing_plans.seats_max is 'The most seats that checkout sells; null: settings.max_checkout_quantity.';
-comment on view public.billing_packs is 'Credit packs on sale, for users who are signed in.';
+comment on view public.billing_packs is 'Credit packs on sale, for signed-in users.';
 comment on column public.billing_packs.stripe_price_id is 'The price in Stripe.';
 comment on column public.billing_packs.lookup_key is 'The price''s lookup key, which checkout accepts; null if it has none.';
 comment on column public.billing_packs.name is 'Nickname of the price, or the product''s name.';
@@ -241,5 +241,5 @@ comment on column public.billing_subscription.trial_end is 'When the trial ends;
 comment on column public.billing_subscription.cancels_at is 'When a cancellation that was requested takes effect; null if there is none.';
 comment on column public.billing_subscription.ended_at is 'When the subscription ended; null while it has not.';
 
--- Accounts for the users who were here before billing.
+-- Accounts for users who signed up before billing was installed.
 select billing.ensure_account(users.id) from auth.users;

@@ -1,6 +1,6 @@
--- Holds for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
+-- Holds over the Data API, for the app's own server: functions in `public` that call those in `billing`.
 --
--- Invariant: a twin runs as its caller and says nothing of its own. Only service_role may execute it.
+-- Invariant: each function runs as its caller and adds no rules. Only service_role may execute it.
 
 create function public.hold_credits(
     account_id uuid,

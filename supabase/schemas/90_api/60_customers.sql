@@ -1,6 +1,7 @@
--- Customers, and events of others', for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
+-- Customers and dismissals over the Data API, for the app's own server: functions in `public` that call those in
+-- `billing`.
 --
--- Invariant: a twin runs as its caller and says nothing of its own. Only service_role may execute it.
+-- Invariant: each function runs as its caller and adds no rules. Only service_role may execute it.
 
 create function public.merge_customer(stripe_customer_id text, duplicate_of text)
 returns void

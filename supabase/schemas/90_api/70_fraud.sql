@@ -1,6 +1,7 @@
--- Decisions about fraud for the app's own server over the Data API: twins in `public`, each of the one in `billing`.
+-- Decisions about fraud over the Data API, for the app's own server: functions in `public` that call those in
+-- `billing`.
 --
--- Invariant: a twin runs as its caller and says nothing of its own. Only service_role may execute it.
+-- Invariant: each function runs as its caller and adds no rules. Only service_role may execute it.
 
 create function public.freeze_account(account_id uuid, reason text, actor text)
 returns billing.accounts

@@ -1,7 +1,7 @@
--- What a signed-in user sees of their accounts: whether one is frozen or closed, and since when.
+-- What signed-in users can read of their accounts: whether one is frozen or closed, and since when.
 --
--- Invariant: the rows are those that row-level security lets through; nothing of fraud: the reason for a freeze is
--- a sentence for people, and what an administrator or a fraud warning said is not for clients.
+-- Invariant: row level security limits the rows. The view shows no fraud data: frozen_reason is a neutral sentence, and
+-- the reason that an administrator or a fraud warning gave is not for clients.
 
 create view public.billing_account with (security_invoker = on) as
 select
@@ -21,7 +21,7 @@ from billing.accounts;
 revoke all on public.billing_account from public, anon, authenticated, service_role;
 grant select on public.billing_account to authenticated, service_role;
 
-comment on view public.billing_account is 'My billing accounts: active, frozen (nothing can be spent; frozen_reason is for people) or closed.';
+comment on view public.billing_account is 'My billing accounts: active, frozen (cannot spend; frozen_reason is a neutral text) or closed.';
 comment on column public.billing_account.account_id is 'Id of the account, for every other view and function.';
 comment on column public.billing_account.kind is 'personal or team.';
 comment on column public.billing_account.status is 'active, frozen or closed.';

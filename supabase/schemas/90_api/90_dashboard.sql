@@ -1,11 +1,11 @@
--- What the administrator's dashboard reads beyond plain selects: users' e-mail addresses, the queue and the settings.
+-- Functions that the administrator's dashboard reads besides tables: users' e-mail addresses, the queue and the settings.
 --
--- Invariant: nothing here writes. The functions read as their owner, because the app's own server may not read
--- auth.users, the queue's tables or the settings; callable by service_role alone, clients never.
+-- Invariant: nothing here writes. The functions run as their owner, because the app's own server may not read auth.users, the
+-- queue's tables or the settings. Callable by service_role only.
 --
 --   account_emails     account ids → e-mail addresses of their owners
---   find_accounts      what a person types into a search field → accounts
---   worker_state       the queue's length and age, and whether a worker is connected
+--   find_accounts      the text of a search field → accounts
+--   worker_state       the queue's length and age, and the connected workers
 --   installation       the settings
 
 create function billing.account_emails(account_ids uuid[])
@@ -21,8 +21,8 @@ as $$
     where accounts.id = any (account_emails.account_ids)
 $$;
 
--- An id names one account: the account's own, its owner's, or one of Stripe's that has an account. Any other text is an
--- e-mail address, or from three letters on a part of one, or of a team's name.
+-- An id names one account: the account's own, its owner's, or a Stripe id that belongs to an account. Any other text is
+-- an e-mail address, or, from three letters on, a part of one or of a team's name.
 create function billing.find_accounts(search text, results_max integer)
 returns setof uuid
 language plpgsql
@@ -110,7 +110,7 @@ grant execute on function
     billing.account_emails(uuid[]), billing.find_accounts(text, integer), billing.worker_state(), billing.installation()
 to service_role;
 
-comment on function billing.account_emails(uuid[]) is 'The e-mail addresses of accounts'' owners; null where the owner is gone.';
-comment on function billing.find_accounts(text, integer) is 'Accounts by what a person types: an id of ours or of Stripe''s, an e-mail address, or a part of one.';
-comment on function billing.worker_state() is 'How much waits in the queue and since when, how much of that waits for another attempt, and how many workers are connected.';
-comment on function billing.installation() is 'The settings of this installation, and what each means.';
+comment on function billing.account_emails(uuid[]) is 'The e-mail addresses of accounts'' owners; null if the owner was deleted.';
+comment on function billing.find_accounts(text, integer) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address, or a part of one.';
+comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
+comment on function billing.installation() is 'The settings of this installation, with their descriptions.';

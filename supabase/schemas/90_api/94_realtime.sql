@@ -1,7 +1,8 @@
--- Balances in Supabase Realtime: a client that listens to its own row of billing.credit_balances hears every movement.
+-- Balances in Supabase Realtime: a client that subscribes to its own row of billing.credit_balances receives every
+-- change.
 --
--- Realtime applies the table's row level security to each listener. Where there is no publication (Realtime is switched
--- off, or this is plain Postgres), or it has every table already, there is nothing to do.
+-- Realtime applies the table's row level security to each subscriber. If there is no publication (Realtime is switched
+-- off, or this is plain Postgres), or it already has every table, nothing is done.
 
 do $$
 begin

@@ -1,8 +1,8 @@
--- A clock inside Postgres, where pg_cron is enabled: months are granted and credits expire while no worker runs.
+-- A clock inside Postgres, if pg_cron is enabled: months are granted and credits expire even while no worker runs.
 --
--- Optional, and beside the worker's own clock: a slot is granted once, whoever calls and however many at once. A fresh
--- Supabase project has pg_cron at hand but not enabled; then nothing happens here, and whoever enables it later calls
--- billing.use_pg_cron() once. docs/scheduling.md says how, and how to stop it.
+-- Optional, in addition to the worker's own clock: a month is granted once, however many callers run at the same time.
+-- New Supabase projects include pg_cron but don't enable it; this file then does nothing, and billing.use_pg_cron()
+-- must be called once after enabling it. docs/scheduling.md explains how, and how to stop it.
 --
 -- Callable by postgres only: a job runs as the role that scheduled it.
 
@@ -22,15 +22,15 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- Some 0.25 ms each, and locked until the job has done them all: half a second at most.
+    -- About 0.25 ms for each account, and the accounts stay locked until the job commits: half a second at most.
     v_accounts_max constant integer := 2000;
-    -- As text: a linter would miss a function that need not be there.
+    -- Dynamic SQL: a linter would report a function that may not exist.
     v_every_minute constant text := 'select cron.schedule($1, ''* * * * *'', $2)';
 begin
     if not billing._has_pg_cron() then
         raise exception 'pg_cron is not enabled in this database, or not for %', current_user
             using errcode = 'feature_not_supported',
-                hint = 'Enable it (Supabase: Integrations, Cron), then call this again as postgres.';
+                hint = 'Enable it (Supabase: Integrations, Cron), then call this function again as postgres.';
     end if;
     execute v_every_minute using
         'tillbase_allocate', format('select billing.allocate_due_credits(accounts_max => %s)', v_accounts_max);
@@ -49,4 +49,4 @@ begin
 end
 $$;
 
-comment on function billing.use_pg_cron() is 'Has pg_cron allocate and expire due credits once a minute: jobs tillbase_allocate and tillbase_expire. Safe to call again.';
+comment on function billing.use_pg_cron() is 'Schedules pg_cron jobs that allocate and expire due credits once a minute: tillbase_allocate and tillbase_expire. Safe to call again.';

@@ -1,4 +1,4 @@
-"""A connection string → transactions as `service_role`: to read in, or to write in."""
+"""A connection string → transactions as `service_role`, to read or to write."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -15,15 +15,15 @@ CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT = "15s"
 WRITE_TIMEOUT = "30s"
 
-# In the transaction, because a pooler may hand the next one another connection.
+# In the transaction, because a pooler may use another connection for the next one.
 _BEGIN: LiteralString = (
     "select set_config('role', 'service_role', true), set_config('statement_timeout', %s, true), "
     "set_config('transaction_read_only', %s, true), set_config('timezone', 'UTC', true)"
 )
 
 
-class Books:
-    """The database, as far as the app's own server may look into it."""
+class ServiceDatabase:
+    """The database, with the privileges of the app's own server."""
 
     def __init__(self, url: str) -> None:
         self._pool: ConnectionPool[Connection] = ConnectionPool(
@@ -44,16 +44,16 @@ class Books:
         )
 
     def open(self) -> None:
-        """Begin; connects when first asked."""
+        """Start; connects on first use."""
         self._pool.open()
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._pool.close()
 
     @contextmanager
     def reading(self) -> Generator[Connection]:
-        """A transaction that can't write, in which all queries see the same moment."""
+        """A read-only transaction, in which all queries see the same snapshot."""
         with self._transaction(READ_TIMEOUT, "on") as conn:
             yield conn
 
@@ -71,7 +71,7 @@ class Books:
 
 
 def _check(conn: Connection) -> None:
-    """Raises for a connection that was lost while nobody used it; the pool makes another one."""
+    """Raises if a connection was lost while it was idle; the pool then replaces it."""
     conn.execute("")
 
 
