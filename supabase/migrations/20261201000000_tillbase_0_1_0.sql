@@ -339,7 +339,7 @@ comment on column billing.settings.one_trial_per is 'Who gets the trial of a pla
 comment on column billing.settings.trial_without_card is 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
 comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null for those of the Stripe account.';
 comment on column billing.settings.payment_reference_lifetime is 'How long a URL of a Payment Link names the account that it was handed out for.';
-comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
+comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
 comment on column billing.settings.customer_notifications is 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
 comment on column billing.settings.notification_rate is 'The most messages of one kind for one reader in a notification_window; what goes beyond waits, and comes as one digest.';
 comment on column billing.settings.notification_window is 'See notification_rate.';
@@ -15451,7 +15451,7 @@ begin
     if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
         raise exception 'options of a payment link are not an object of known names'
             using errcode = 'TB061',
-            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/payment-links.md.';
+            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
     end if;
     select jsonb_strip_nulls(
         jsonb_build_object(
@@ -18461,7 +18461,7 @@ $$;
 --
 -- Optional, and beside the worker's own clock: a slot is granted once, whoever calls and however many at once. A fresh
 -- Supabase project has pg_cron at hand but not enabled; then nothing happens here, and whoever enables it later calls
--- billing.use_pg_cron() once. docs/scheduling.md says how, and how to stop it.
+-- billing.use_pg_cron() once. docs/how-to/schedule.md says how, and how to stop it.
 --
 -- Callable by postgres only: a job runs as the role that scheduled it.
 

@@ -207,7 +207,7 @@ comment on column billing.settings.one_trial_per is 'Who gets the trial of a pla
 comment on column billing.settings.trial_without_card is 'Trials begin without a card, and a subscription that still has none at the end is cancelled, paused, or billed by an invoice that nobody pays (create_invoice). Null: a card is asked for at once.';
 comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null for those of the Stripe account.';
 comment on column billing.settings.payment_reference_lifetime is 'How long a URL of a Payment Link names the account that it was handed out for.';
-comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
+comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
 comment on column billing.settings.customer_notifications is 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
 comment on column billing.settings.notification_rate is 'The most messages of one kind for one reader in a notification_window; what goes beyond waits, and comes as one digest.';
 comment on column billing.settings.notification_window is 'See notification_rate.';

@@ -2,7 +2,7 @@
 --
 -- Optional, and beside the worker's own clock: a slot is granted once, whoever calls and however many at once. A fresh
 -- Supabase project has pg_cron at hand but not enabled; then nothing happens here, and whoever enables it later calls
--- billing.use_pg_cron() once. docs/scheduling.md says how, and how to stop it.
+-- billing.use_pg_cron() once. docs/how-to/schedule.md says how, and how to stop it.
 --
 -- Callable by postgres only: a job runs as the role that scheduled it.
 
