@@ -23,11 +23,11 @@ DOCUMENTS = [
 ]
 
 
-def shell_commands(program: str) -> list[str]:
+def shell_commands(program: str, documents: list[Path] = DOCUMENTS) -> list[str]:
     """Commands of a program in the documents' shell blocks, without comments and variables."""
     blocks = [
         block
-        for document in DOCUMENTS
+        for document in documents
         for block in re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL)
     ]
     lines = [re.sub(r"^(\w+=\S+ +)+", "", line.strip()) for block in blocks for line in block.splitlines()]
@@ -36,7 +36,7 @@ def shell_commands(program: str) -> list[str]:
 
 @pytest.mark.parametrize("command", shell_commands("till"))
 def test_documented_till_commands_have_these_arguments(command: str) -> None:
-    """With --help in place of the values: the words and the options exist. tests/e2e runs them for real."""
+    """With --help in place of the values: the words and the options exist. tests/test_docs_commands.py runs them."""
     words = shlex.split(command, comments=True)[1:]
     path = [word for word in words[:2] if re.fullmatch("[a-z]+", word)]
     shown = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, [*path, "--help"])
