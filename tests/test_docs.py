@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from cli.commands.trigger import events as triggers
 from cli.main import app
-from worker.events.decide import DECIDERS
+from tests.reference.markdown import anchor
 
 ROOT = Path(__file__).parents[1]
+README_LINES_MAX = 150
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
@@ -22,11 +23,11 @@ DOCUMENTS = [
 ]
 
 
-def shell_commands(program: str) -> list[str]:
+def shell_commands(program: str, documents: list[Path] = DOCUMENTS) -> list[str]:
     """Commands of a program in the documents' shell blocks, without comments and variables."""
     blocks = [
         block
-        for document in DOCUMENTS
+        for document in documents
         for block in re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL)
     ]
     lines = [re.sub(r"^(\w+=\S+ +)+", "", line.strip()) for block in blocks for line in block.splitlines()]
@@ -35,10 +36,10 @@ def shell_commands(program: str) -> list[str]:
 
 @pytest.mark.parametrize("command", shell_commands("till"))
 def test_documented_till_commands_have_these_arguments(command: str) -> None:
-    """With --help in place of the values: the words and the options exist. tests/e2e runs them for real."""
+    """With --help in place of the values: the words and the options exist. tests/test_docs_commands.py runs them."""
     words = shlex.split(command, comments=True)[1:]
     path = [word for word in words[:2] if re.fullmatch("[a-z]+", word)]
-    shown = CliRunner(env={"COLUMNS": "100"}).invoke(app, [*path, "--help"])
+    shown = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, [*path, "--help"])
     assert shown.exit_code == 0, shown.output
     for option in (word for word in words if word.startswith("--")):
         assert option in shown.output
@@ -54,8 +55,36 @@ def test_documented_make_targets_exist(command: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", document.read_text()):
+        path = document.parent / target if target else document
+        assert path.exists(), target
+        if heading:
+            assert heading in headings(path), f"{target}#{heading}"
+
+
+def headings(document: Path) -> set[str]:
+    """What a link into a document can name: its headings as GitHub makes ids of them, and ids of its own."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return {anchor(title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)} | set(
+        re.findall(r'<a id="([\w-]+)">', text)
+    )
+
+
+def test_documents_named_in_the_code_exist() -> None:
+    """Messages, comments and help send people to these pages."""
+    folders = [
+        "worker",
+        "cli",
+        "devstack",
+        "stripe_local",
+        "supabase/schemas",
+        "supabase/functions",
+        "examples",
+    ]
+    for file in (file for folder in folders for file in (ROOT / folder).rglob("*")):
+        if file.suffix in {".py", ".sql", ".ts", ".js", ".jinja", ".toml"}:
+            for page in re.findall(r"docs/[\w/-]+\.(?:md|toml)", file.read_text(encoding="utf-8")):
+                assert (ROOT / page).exists(), f"{file.relative_to(ROOT)}: {page}"
 
 
 @pytest.mark.parametrize("document", ["ARCHITECTURE.md", "docs/decisions.md"])
@@ -65,19 +94,13 @@ def test_files_named_in_the_architecture_exist(document: str) -> None:
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/install.md"])
-def test_functions_called_in_the_documents_exist(conn: psycopg.Connection, document: str) -> None:
-    text = (ROOT / document).read_text()
-    called = set(re.findall(r"billing\.(\w+)\(", text))
+def test_functions_called_in_the_documents_exist(conn: psycopg.Connection) -> None:
+    called = {name for path in DOCUMENTS for name in re.findall(r"billing\.(\w+)\(", path.read_text())}
     found = conn.execute(
         "select proname from pg_proc where pronamespace = 'billing'::regnamespace"
     ).fetchall()
     assert called <= {name for (name,) in found}
 
 
-def test_documented_events_are_those_handled() -> None:
-    text = (ROOT / "docs/install.md").read_text()
-    listed = set(
-        re.findall(r"`((?:[a-z_]+\.)+[a-z_]+)`", text.split("with these events:")[1].split("Then declare")[0])
-    )
-    assert listed == set(DECIDERS)
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES_MAX

@@ -40,6 +40,7 @@ from tests.sql.calls import (
 from tests.support import Database, account_of, create_user
 
 DOCUMENT = Path(__file__).parents[1] / "docs/subscriptions.md"
+LIFE_OF_A_CREDIT = DOCUMENT.parent / "explanation/credits.md"
 
 START = datetime(2028, 6, 1, tzinfo=UTC)
 JULY = datetime(2028, 7, 1, tzinfo=UTC)
@@ -549,15 +550,17 @@ EXAMPLES: dict[str, Example] = {
 }  # fmt: skip
 
 
-def documented() -> dict[str, tuple[list[int], list[str]]]:
-    """What goes into each example, and the words in bold that come out.
+def _numbers(text: str) -> list[int]:
+    """1,000 credits are a number, 19.00 is an amount of money in minor units."""
+    return [int(re.sub("[,.]", "", figure)) for figure in re.findall(r"\d[\d,]*(?:\.\d\d)?", text)]
 
-    1,000 credits are a number, 19.00 is an amount of money in minor units.
-    """
+
+def documented() -> dict[str, tuple[list[int], list[str]]]:
+    """What goes into each example, and the words in bold that come out."""
     section = DOCUMENT.read_text().split("\n## Worked examples\n")[1].split("\n## ")[0]
     return {
         name: (
-            [int(re.sub("[,.]", "", figure)) for figure in re.findall(r"\d[\d,]*(?:\.\d\d)?", text)],
+            _numbers(text),
             re.findall(r"\*\*(.+?)\*\*", outcome),
         )
         for name, text, outcome in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
@@ -575,3 +578,10 @@ def test_the_example_ends_in_the_figures_of_the_document(name: str, customer: Cu
     assert [f"{figure:,}" if isinstance(figure, int) else figure for figure in came_out] == expected
     assert discrepancies(customer.conn) == []
     assert fetch(customer.conn, "select * from billing.entitlement_discrepancies") == []
+
+
+def test_the_timeline_of_the_life_of_a_credit_is_what_happens(customer: Customer) -> None:
+    section = LIFE_OF_A_CREDIT.read_text().split("\n## A worked example\n")[1].split("\n## ")[0]
+    pro, basic, spent = _numbers(section.split("|")[0])
+    figures = [int(figure) for figure in re.findall(r"\*\*(\d+)\*\*", section)]
+    assert downgrade_spent(customer, pro, spent, basic) == figures

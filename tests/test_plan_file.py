@@ -281,9 +281,11 @@ def test_what_passes_here_passes_in_the_database(tmp_path: Path, conn: psycopg.C
 
 
 def test_the_example_of_the_documentation_is_good() -> None:
-    file = read_plan_file(ROOT / "docs/plans.toml")
+    file = read_plan_file(ROOT / "docs/how-to/plans.toml")
     assert {price.kind for price in file.prices.values()} == {"plan", "pack"}
-    assert (ROOT / "docs/plans.toml").read_text().strip() in (ROOT / "docs/plans.md").read_text()
+    assert (ROOT / "docs/how-to/plans.toml").read_text().strip() in (
+        ROOT / "docs/how-to/plans-as-code.md"
+    ).read_text()
 
 
 def test_mistakes_are_printed_one_a_line(

@@ -274,7 +274,7 @@ def test_a_key_without_permission_to_write(local: Local, run: Run, monkeypatch: 
     monkeypatch.setenv("STRIPE_API_KEY", "rk_test_reader")
     local.price(1000)
     run("sync")
-    refused = run("push", ROOT / "docs/plans.toml", "--yes", expect=1)
+    refused = run("push", ROOT / "docs/how-to/plans.toml", "--yes", expect=1)
     assert refused.err.startswith("error: to create product pro: Stripe refused the key: ")
     assert "Steps done before it: 0 of 6." in refused.err
     assert refused.err.count("\n") == 1

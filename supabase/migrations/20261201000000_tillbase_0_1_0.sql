@@ -341,7 +341,7 @@ comment on column billing.settings.one_trial_per is 'Which accounts get a plan''
 comment on column billing.settings.trial_without_card is 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
 comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
 comment on column billing.settings.payment_reference_lifetime is 'How long the reference in a Payment Link''s URL is valid.';
-comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
+comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
 comment on column billing.settings.customer_notifications is 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
 comment on column billing.settings.notification_rate is 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
 comment on column billing.settings.notification_window is 'See notification_rate.';
@@ -15466,7 +15466,7 @@ begin
     if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
         raise exception 'options of a payment link are not an object of known names'
             using errcode = 'TB061',
-            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/payment-links.md.';
+            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
     end if;
     select jsonb_strip_nulls(
         jsonb_build_object(
@@ -18479,7 +18479,7 @@ $$;
 --
 -- Optional, in addition to the worker's own clock: a month is granted once, however many callers run at the same time.
 -- New Supabase projects include pg_cron but don't enable it; this file then does nothing, and billing.use_pg_cron()
--- must be called once after enabling it. docs/scheduling.md explains how, and how to stop it.
+-- must be called once after enabling it. docs/how-to/schedule.md explains how, and how to stop it.
 --
 -- Callable by postgres only: a job runs as the role that scheduled it.
 

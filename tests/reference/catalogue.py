@@ -17,10 +17,10 @@ CALLERS = ("service_role", "authenticated", "anon")
 _SHARED = re.compile(r"_(lock|check|checked|raise)")
 _TYPE = r"\w+(?: with(?:out)? time zone)?(?:\[\])?"
 _TEXT = r"'((?:[^']|'')*)'"
-_RAISE = re.compile(
-    rf"raise exception {_TEXT}((?:(?!raise exception).)*?)errcode = '(TB\d+)'(.*?);\n", re.DOTALL
-)
-_HINT = re.compile(rf"hint = (?:\w+\.)?(?:format\()?{_TEXT}")
+_RAISE = re.compile(rf"raise exception\s+(?:{_TEXT})?(.*?);\n", re.DOTALL)
+_CODE = re.compile(r"errcode = '(TB\d+)'")
+_MESSAGE = re.compile(rf"message = (?:[\w.]*format\()?{_TEXT}")
+_HINT = re.compile(rf"hint = (?:[\w.]*format\()?{_TEXT}")
 
 
 class Raise(NamedTuple):
@@ -34,9 +34,15 @@ class Raise(NamedTuple):
 def raises_in(source: str) -> set[Raise]:
     """The errors of ours in SQL text."""
     return {
-        Raise(sqlstate, _plain(message), _plain(hint[1]) if (hint := _HINT.search(rest)) else "")
-        for message, _, sqlstate, rest in _RAISE.findall(source)
+        Raise(code[1], _plain(message or _first(_MESSAGE, rest)), _plain(_first(_HINT, rest)))
+        for message, rest in _RAISE.findall(source)
+        if (code := _CODE.search(rest))
     }
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return found[1] if found else ""
 
 
 def _plain(text: str) -> str:

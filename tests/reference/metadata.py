@@ -13,7 +13,7 @@ price comes first; metered prices take none of their product's. Saving in Stripe
 that is removed leaves the plan as it is: to stop granting, declare `0`. A value that cannot be read is refused
 with TB017, and the event waits as a dead letter until it is corrected.
 
-[A plan file](../plans.md) has the same keys.
+[A plan file](../how-to/plans-as-code.md) has the same keys.
 """
 
 

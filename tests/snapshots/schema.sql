@@ -3551,7 +3551,7 @@ begin
     if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
         raise exception 'options of a payment link are not an object of known names'
             using errcode = 'TB061',
-            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/payment-links.md.';
+            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
     end if;
     select jsonb_strip_nulls(
         jsonb_build_object(
@@ -14207,7 +14207,7 @@ COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of ev
 
 COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long the reference in a Payment Link''s URL is valid.';
 
-COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
+COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
 
 COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
 

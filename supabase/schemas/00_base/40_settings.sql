@@ -208,7 +208,7 @@ comment on column billing.settings.one_trial_per is 'Which accounts get a plan''
 comment on column billing.settings.trial_without_card is 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
 comment on column billing.settings.checkout_branding is 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
 comment on column billing.settings.payment_reference_lifetime is 'How long the reference in a Payment Link''s URL is valid.';
-comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/payment-links.md.';
+comment on column billing.settings.payment_link_options is 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
 comment on column billing.settings.customer_notifications is 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
 comment on column billing.settings.notification_rate is 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
 comment on column billing.settings.notification_window is 'See notification_rate.';

@@ -61,7 +61,7 @@ begin
     if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
         raise exception 'options of a payment link are not an object of known names'
             using errcode = 'TB061',
-            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/payment-links.md.';
+            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
     end if;
     select jsonb_strip_nulls(
         jsonb_build_object(

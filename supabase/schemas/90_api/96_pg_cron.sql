@@ -2,7 +2,7 @@
 --
 -- Optional, in addition to the worker's own clock: a month is granted once, however many callers run at the same time.
 -- New Supabase projects include pg_cron but don't enable it; this file then does nothing, and billing.use_pg_cron()
--- must be called once after enabling it. docs/scheduling.md explains how, and how to stop it.
+-- must be called once after enabling it. docs/how-to/schedule.md explains how, and how to stop it.
 --
 -- Callable by postgres only: a job runs as the role that scheduled it.
 
