@@ -2,13 +2,10 @@
 
 import csv
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from devstack.postgres import Postgres
-from devstack.scaffold import create_database, drop_database
 from tests.adopt.conftest import Init
 from tests.supabase_cli import run
 from tests.support import Database, as_user, create_user
@@ -40,17 +37,12 @@ alter table public.invoices drop constraint of_an_account;
 
 
 @pytest.fixture
-def theirs(server: Postgres, project: Path, supabase_cli: Path) -> Iterator[Database]:
+def theirs(empty_database: Database, project: Path, supabase_cli: Path) -> Database:
     """Their database, with their migrations pushed and a user."""
     (project / "supabase/migrations/20240101000000_theirs.sql").write_text(THEIRS)
-    database = Database(server, "adopts")
-    create_database(server, database.name)
-    try:
-        push(supabase_cli, project, database)
-        create_user(database, "ada@example.com")
-        yield database
-    finally:
-        drop_database(server, database.name)
+    push(supabase_cli, project, empty_database)
+    create_user(empty_database, "ada@example.com")
+    return empty_database
 
 
 def push(program: Path, project: Path, database: Database) -> str:
