@@ -16,12 +16,14 @@ from devstack.stack import Stack
 from tests.test_docs import ROOT, shell_commands
 
 HOW_TO = ROOT / "docs/how-to"
-# What runs until it is stopped, or needs more than a stack: with the tests that run it.
+# What runs until it is stopped, or needs more than a stack (mail, the Supabase CLI): with the tests that run it.
 RUN_ELSEWHERE = {
     "till dashboard": "tests/dashboard, tests/browser",
     "till worker run": "tests/worker/test_process.py",
     "till dev": "tests/test_tutorial.py",
     "till notifications test": "tests/test_notifications.py",
+    "till webhook create --set-secret": "tests/test_webhook.py",
+    "till doctor": "tests/doctor",
 }
 # They open a browser, or wait for a person to pay.
 NOT_HERE = {"--open", "--wait"}
@@ -44,8 +46,10 @@ def stack() -> Iterator[Stack]:
 def till(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Till:
-    """Run a command line in a directory that has the documented plan file; what it printed."""
+    """Run a command line in a directory of a Supabase project with the plan file; what it printed."""
     (tmp_path / "plans.toml").write_text((HOW_TO / "plans.toml").read_text())
+    (tmp_path / "supabase").mkdir()
+    (tmp_path / "supabase/config.toml").write_text('project_id = "shop"\n')
     monkeypatch.chdir(tmp_path)
     for name, setting in stack.settings.items():
         monkeypatch.setenv(name, setting)
@@ -73,7 +77,7 @@ def ids(stack: Stack, till: Till) -> dict[str, str]:
             shop.pay_once(ada, 1900, payment_method=card)
         shop.settle()
         till("till credits grant ada@example.com 1000")
-        till('till fraud freeze ada@example.com --reason "looks odd"')
+        till('till accounts freeze ada@example.com --reason "looks odd"')
 
         def only(query: str, *parameters: Any) -> str:
             row = conn.execute(query.encode(), parameters).fetchone()

@@ -1,4 +1,4 @@
-"""The worked examples of docs/subscriptions.md, played as events: the figures that it prints are those that come out.
+"""The worked examples of docs/explanation/rules-of-credits.md, played as events: the figures that it prints are those that come out.
 
 Each row of the table is an example by name. Its text brings the figures that go in, in their order; what comes out is
 compared with the words in bold.
@@ -39,8 +39,8 @@ from tests.sql.calls import (
 )
 from tests.support import Database, account_of, create_user
 
-DOCUMENT = Path(__file__).parents[1] / "docs/subscriptions.md"
-LIFE_OF_A_CREDIT = DOCUMENT.parent / "explanation/credits.md"
+DOCUMENT = Path(__file__).parents[1] / "docs/explanation/rules-of-credits.md"
+LIFE_OF_A_CREDIT = DOCUMENT.with_name("credits.md")
 
 START = datetime(2028, 6, 1, tzinfo=UTC)
 JULY = datetime(2028, 7, 1, tzinfo=UTC)
