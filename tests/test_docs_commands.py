@@ -73,7 +73,7 @@ def ids(stack: Stack, till: Till) -> dict[str, str]:
             shop.pay_once(ada, 1900, payment_method=card)
         shop.settle()
         till("till credits grant ada@example.com 1000")
-        till('till fraud freeze ada@example.com --reason "looks odd"')
+        till('till accounts freeze ada@example.com --reason "looks odd"')
 
         def only(query: str, *parameters: Any) -> str:
             row = conn.execute(query.encode(), parameters).fetchone()
