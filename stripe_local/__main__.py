@@ -10,7 +10,7 @@ from stripe_local.app import create_app
 
 
 class Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """Prints its address once it listens."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--webhook-secret", help="its whsec_… secret")
     parser.add_argument("--seed", type=int, help="makes the ids of two runs alike")
     options = parser.parse_args()
-    # Named as TCP: asyncio switches Nagle off only where it sees so, and answers would wait 40 ms.
+    # Created as TCP, because asyncio disables Nagle only then, and answers would wait 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", options.port))

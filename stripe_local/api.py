@@ -25,7 +25,7 @@ _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z_]+)?\Z")
 
 @dataclass
 class Request:
-    """What of an HTTP request matters here. Header names are in lower case."""
+    """The used parts of an HTTP request. Header names are in lower case."""
 
     method: str
     path: str
@@ -82,7 +82,7 @@ def _walk(node: dict[str, Any], parts: list[str], ids: list[str]) -> tuple[str |
 
 
 class Api:
-    """Keeps what belongs to the protocol: request ids and the answers kept for idempotency keys."""
+    """The protocol: request ids, and the answers stored for idempotency keys."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -91,10 +91,10 @@ class Api:
         self.kept: dict[str, Kept] = {}
 
     def answer(self, request: Request) -> Answer:
-        """Never raises: what goes wrong is an answer too."""
+        """Never raises: an error is an answer too."""
         request_id = "req_" + self.world.store.token(14)
         headers = {
-            # By the clock that stamps events: whoever compares the two must not see the server's own clock lag.
+            # By the clock that stamps events, so that both can be compared; the server's own clock may lag.
             "Date": formatdate(self.world.wall_time(), usegmt=True),
             "Request-Id": request_id,
             "Stripe-Version": request.headers.get("stripe-version", VERSION),
@@ -149,7 +149,7 @@ class Api:
     def _run(self, operation: str, ids: list[str], request: Request, version: str) -> Answer:
         given = forms.decode("&".join(part for part in (request.query, request.body) if part))
         also = older_parameters(operation, request.headers.get("stripe-version"), given)
-        # Checkout's own page calls endpoints that no reference lists: their parameters are taken as they are.
+        # Checkout's own page calls undocumented endpoints: their parameters are not checked.
         documented = operation in OPERATIONS
         params = parameters.typed(OPERATIONS[operation], given, also) if documented else given
         paths: list[str] = params.pop("expand", [])
@@ -220,7 +220,7 @@ def authenticate(header: str) -> str:
 
 
 def authorize(world: World, api_key: str, method: str, path: str) -> None:
-    """403 where a restricted key that was given scopes may not do this."""
+    """403 if the scopes of a restricted key do not allow this."""
     scopes = world.settings.restricted_keys.get(api_key)
     if scopes is None:
         return

@@ -1,4 +1,4 @@
-"""HTTP → the API under /v1, the control endpoints under /_control, and the pages a browser sees."""
+"""HTTP → the API under /v1, the control endpoints under /_control, and the pages for a browser."""
 
 import asyncio
 import contextlib
@@ -61,7 +61,7 @@ def create_app(
 
 
 async def wall_clock(world: World) -> None:
-    """Let happen what is due on the wall clock: renewals, expiries, refunds that settle."""
+    """Run what is due in real time: renewals, expiries, pending refunds."""
     changed = asyncio.Event()
     world.timers.on_change = changed.set
     while True:
@@ -80,7 +80,7 @@ async def wall_clock(world: World) -> None:
 
 
 class ApiEndpoint:
-    """The ASGI side of the API: bodies, faults, and the rare error of our own."""
+    """The ASGI side of the API: bodies, injected faults, and our own errors."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -136,7 +136,7 @@ def _faulty(status: int) -> Answer:
 
 
 async def _leave_hanging(receive: Receive) -> None:
-    """The work is done, and the answer never comes: until the client gives up."""
+    """Do the work but never answer, until the client gives up."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(TIMEOUT_FAULT_SECONDS):
             while (await receive())["type"] != "http.disconnect":

@@ -1,4 +1,4 @@
-"""Checkout's page: the card that was chosen → paid, or the payer's bank asks first, or why not."""
+"""Checkout's page: the chosen card → paid, 3-D Secure at the payer's bank, or the reason of a decline."""
 
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from stripe_local.world import World
 
 
 def checkout_page(world: World) -> Endpoint:
-    """What is bought, and the form; its POST is the Pay button."""
+    """The order and the form; its POST is the Pay button."""
 
     async def endpoint(request: Request) -> Response:
         session = world.store.find("checkout.session", request.path_params["identifier"])
@@ -37,7 +37,7 @@ def checkout_page(world: World) -> Endpoint:
 
 
 def bank_page(world: World) -> Endpoint:
-    """The payer's bank: its yes pays, its no leads back to Checkout."""
+    """The payer's bank: success pays, failure returns to Checkout."""
 
     async def endpoint(request: Request) -> Response:
         session = world.store.find("checkout.session", request.path_params["identifier"])

@@ -1,4 +1,4 @@
-"""Timers by clock: what is due on a test clock runs when it is advanced, the rest in real time."""
+"""Timers: those of a test clock run when it is advanced, all others in real time."""
 
 import heapq
 import itertools
@@ -8,12 +8,12 @@ Action = Callable[[], None]
 
 
 class Timers:
-    """A heap for each clock; None is the clock on the wall."""
+    """A heap for each clock; None is real time."""
 
     def __init__(self) -> None:
         self._heaps: dict[str | None, list[tuple[int, int, Action]]] = {}
         self._order = itertools.count()
-        # Called when something new is due on the wall clock.
+        # Called when a new timer in real time is set.
         self.on_change: Action = lambda: None
 
     def add(self, clock: str | None, at: int, action: Action) -> None:
@@ -31,5 +31,5 @@ class Timers:
         return at, action
 
     def drop(self, clock: str) -> None:
-        """The clock was deleted: nothing on it happens any more."""
+        """Remove the timers of a deleted clock."""
         self._heaps.pop(clock, None)

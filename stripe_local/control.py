@@ -1,4 +1,4 @@
-"""/_control: what Stripe leaves to a browser, to a bank or to luck, as JSON in and out."""
+"""/_control: actions of browsers and banks, and chance events, as JSON in and out."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def complete_session(world: World, given: Given, identifier: str) -> Object:
 
 
 def settle_session(world: World, given: Given, identifier: str) -> Object:
-    """{"succeeds": true}: the bank's word on a delayed payment."""
+    """{"succeeds": true}: the bank's answer to a delayed payment."""
     session = world.store.get("checkout.session", identifier)
     return checkout_completion.settle(world, session, bool(given.get("succeeds", True)))
 
@@ -84,7 +84,7 @@ def warn(world: World, given: Given, identifier: str) -> Object:
 
 
 def set_outcome(world: World, given: Given, identifier: str) -> Object:
-    """{"risk_level", "risk_score"}: what Radar thought of the charge."""
+    """{"risk_level", "risk_score"}: Radar's assessment of the charge."""
     charge = world.store.get("charge", identifier)
     level = given.get("risk_level", "normal")
     if level not in payments.RISK_SCORES:
@@ -96,7 +96,7 @@ def set_outcome(world: World, given: Given, identifier: str) -> Object:
 
 
 def dispute(world: World, given: Given, identifier: str) -> Object:
-    """{"reason", "inquiry"}: the payer goes to the bank."""
+    """{"reason", "inquiry"}: the payer disputes the charge."""
     charge = world.store.get("charge", identifier)
     return disputes.open_dispute(
         world, charge, given.get("reason", "fraudulent"), inquiry=bool(given.get("inquiry", False))
@@ -104,7 +104,7 @@ def dispute(world: World, given: Given, identifier: str) -> Object:
 
 
 def decide_dispute(world: World, given: Given, identifier: str) -> Object:
-    """{"status": "won" | "lost" | "warning_closed"}: the bank's word."""
+    """{"status": "won" | "lost" | "warning_closed"}: the bank's decision."""
     if given.get("status") not in ("won", "lost", "warning_closed"):
         raise malformed("Invalid status: must be one of won, lost, or warning_closed", "status")
     return disputes.finish(world, world.store.get("dispute", identifier), given["status"])
@@ -116,7 +116,7 @@ def review(world: World, given: Given, identifier: str) -> Object:
 
 
 def authenticate_payment(world: World, given: Given, identifier: str) -> Object:
-    """{"succeeds": true}: the payer passes the bank's challenge, or doesn't."""
+    """{"succeeds": true}: the payer passes or fails the bank's challenge."""
     intent = world.store.get("payment_intent", identifier)
     return payment_intents.authenticate(world, intent, bool(given.get("succeeds", True)))
 
@@ -212,12 +212,12 @@ def routes(world: World) -> list[BaseRoute]:
 
 
 async def idle(world: World, timeout_seconds: Any) -> Given:
-    """Return when no clock advances and every delivery was answered or only waits for a later retry."""
+    """Return when no clock is advancing and every delivery was answered or waits for a later retry."""
     if not isinstance(timeout_seconds, int | float) or timeout_seconds < 0:
         raise malformed("Invalid number", "timeout_s")
     deadline = time.monotonic() + timeout_seconds
     while True:
-        # Once around the loop, so that what was just queued is on its way.
+        # One iteration of the event loop, so that new deliveries have started.
         await asyncio.sleep(0.01)
         waiting, retrying = world.webhooks.pending()
         if not waiting and not world.busy:
@@ -227,7 +227,7 @@ async def idle(world: World, timeout_seconds: Any) -> Given:
 
 
 def configure(world: World, given: Given) -> Given:
-    """What Stripe's Dashboard sets, and how this emulator delivers; answers with all settings."""
+    """Settings of Stripe's Dashboard, and of this emulator's deliveries; answers with all settings."""
     known: dict[str, Callable[[Any], bool]] = {
         "after_retries": lambda value: value in ("canceled", "unpaid", "past_due"),
         "block_highest_risk": lambda value: isinstance(value, bool),

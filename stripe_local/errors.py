@@ -1,4 +1,4 @@
-"""What went wrong → the error body and status that Stripe would answer with."""
+"""An error → the body and status of Stripe's answer."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class StripeError(Exception):
         self.details = details
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """Keys that have nothing to say are left out, as Stripe leaves them out."""
+        """Without empty keys, as Stripe's."""
         error: dict[str, Any] = {}
         if self.code:
             error["code"] = self.code
@@ -39,7 +39,7 @@ class StripeError(Exception):
 
 
 class InvalidParameter(StripeError):
-    """Refused before anything was done: such an answer is not kept for its idempotency key."""
+    """Refused before anything was done: such an answer is not stored for its idempotency key."""
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> StripeError:
@@ -77,7 +77,7 @@ def unknown_url(method: str, path: str) -> StripeError:
 
 
 def not_played(method: str, path: str) -> StripeError:
-    """Stripe has this endpoint, the emulator doesn't: said aloud rather than as a 404."""
+    """Stripe has this endpoint, the emulator doesn't: a clear error rather than a 404."""
     return StripeError(
         501,
         f"{method} {path} exists at Stripe but not in the local emulator. Try it in a Stripe sandbox.",

@@ -1,4 +1,4 @@
-"""Something happened → an event: kept for 30 days, handed to the webhooks."""
+"""A change → an event: kept for 30 days, passed to the webhooks."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ class EventLog:
         return self.keep(event)
 
     def keep(self, event: Object, *, announce: bool = True) -> str:
-        """Store an event and send it to whoever listens."""
+        """Store an event and pass it on to the webhooks."""
         identifier: str = event["id"]
         self._bodies.put(identifier, json.dumps(event))
         self._index[identifier] = (event["type"], event["created"])

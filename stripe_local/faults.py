@@ -1,4 +1,4 @@
-"""Settings of POST /_control/faults → what goes wrong, and when, by a seeded die."""
+"""Settings of POST /_control/faults → injected faults, by a seeded random generator."""
 
 from random import Random
 from typing import Any
@@ -11,7 +11,7 @@ API_FAULTS = ("429", "500", "timeout")
 
 
 class Faults:
-    """Nothing goes wrong until `set` says so. Probabilities are from 0 to 1."""
+    """No faults until `set` is called. Probabilities are from 0 to 1."""
 
     def __init__(self) -> None:
         self.set({})
@@ -40,7 +40,7 @@ class Faults:
         return probability > 0 and self._random.random() < probability
 
     def api_fault(self) -> str | None:
-        """Which fault befalls this request, if any."""
+        """The fault of this request, if any."""
         for name, probability in self.api.items():
             if probability > 0 and self._random.random() < probability:
                 return name

@@ -1,4 +1,4 @@
-"""stripe-python's annotations and stripe-node's declarations → stripe_api.jsonl, what the emulator knows of the API.
+"""stripe-python's annotations and stripe-node's declarations → stripe_api.jsonl, the emulator's API description.
 
 Run it after moving the pin of stripe-python:
 

@@ -1,4 +1,4 @@
-"""The first page: customers, subscriptions, payments, deliveries, and clocks with buttons that move them."""
+"""The first page: customers, subscriptions, payments, deliveries, and clocks with buttons to advance them."""
 
 from typing import Any
 

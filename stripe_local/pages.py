@@ -1,4 +1,4 @@
-"""Pages for a browser: Checkout, payment links, 3-D Secure, invoices, and what is going on, at the root."""
+"""Pages for a browser: Checkout, payment links, 3-D Secure, invoices, and an overview at the root."""
 
 from urllib.parse import quote, urlencode
 
@@ -68,7 +68,7 @@ def _authenticate(world: World) -> Endpoint:
 
 
 def _invoice(world: World) -> Endpoint:
-    """The hosted invoice: what it says, and a way to pay it."""
+    """The hosted invoice, with a form to pay it."""
 
     async def endpoint(request: Request) -> Response:
         invoice = world.store.find("invoice", request.path_params["identifier"])

@@ -179,7 +179,7 @@ def _check_metadata(table: dict[str, Any], name: str) -> None:
 
 
 def _untyped(value: Any) -> Any:
-    """Strings as they came; a hash with the keys 0, 1, 2 … is an array."""
+    """Unconverted strings; a hash with the keys 0, 1, 2 … is an array."""
     if is_hash(value):
         table: dict[str, Any] = value
         if table and all(key.isdecimal() for key in table):

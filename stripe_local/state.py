@@ -40,7 +40,7 @@ class State:
     def __init__(self, seed: int | None = None) -> None:
         self.store = Store(seed)
         self.settings = Settings()
-        # What happens by itself names no request.
+        # Events without a request.
         self.automatic = RequestInfo()
         self.request = self.automatic
         self.faults = Faults()

@@ -64,7 +64,7 @@ def _endive_subscription(_: State, subscription: Object) -> None:
 
 
 def _endive_invoice_item(state: State, item: Object) -> None:
-    """Classic billing mode told nothing of a proration."""
+    """Classic billing mode did not report a proration."""
     details: Object = inside(item, "parent", "subscription_details")
     subscription = state.store.find("subscription", details.get("subscription")) or {}
     if inside(subscription, "billing_mode").get("type") == "classic":
@@ -231,7 +231,7 @@ CHANGES: dict[tuple[str, str], Change] = {
     ("payment_intent", BASIL): _acacia_intent,
 }
 
-# Kinds that an older version doesn't know: it gets no events about them.
+# Kinds that do not exist in an older version: it gets no events about them.
 BORN = {"invoice_payment": BASIL}
 
 

@@ -1,4 +1,4 @@
-"""Events → signed HTTP requests to every endpoint that wants them, retried until answered with 2xx."""
+"""Events → signed HTTP requests to every subscribed endpoint, retried until answered with 2xx."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ class Delivery:
     state: str = "waiting"
     attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     next_attempt_at: float | None = None
-    # What to send when it is not the event as it was kept.
+    # The body, if it differs from the stored event.
     body: str | None = None
 
 
@@ -154,7 +154,7 @@ class Webhooks:
             self._wake(endpoint_id)
 
     def forget_endpoint(self, endpoint_id: str) -> None:
-        """A deleted endpoint gets nothing more."""
+        """Stop deliveries to a deleted endpoint."""
         lane = self._lanes.pop(endpoint_id, None)
         if lane is None:
             return

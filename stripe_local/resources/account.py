@@ -176,7 +176,7 @@ def advance_clock(world: World, params: Params, identifier: str) -> Object:
 
 
 def run_until(world: World, clock: Object, target: int, steps: int) -> bool:
-    """Let at most `steps` things happen; True when the clock has arrived."""
+    """Run at most `steps` timers; True when the clock has reached its time."""
     request, world.request = world.request, world.automatic
     try:
         for _ in range(steps):
@@ -191,7 +191,7 @@ def run_until(world: World, clock: Object, target: int, steps: int) -> bool:
         clock |= {"status": "ready", "status_details": {}, "frozen_time": target, "_now": target}
         world.emit("test_helpers.test_clock.ready", clock)
     except Exception:
-        # A fault of the emulator's own: the clock says so, as Stripe's would, and its log says what.
+        # A bug of the emulator: the clock fails, as Stripe's would, and the log has the error.
         traceback.print_exc(file=sys.stderr)
         clock |= {"status": "internal_failure", "status_details": {}}
         world.emit("test_helpers.test_clock.internal_failure", clock)
@@ -208,7 +208,7 @@ async def _go_on(world: World, clock: Object, target: int) -> None:
 
 
 def delete_clock(world: World, params: Params, identifier: str) -> Object:
-    """Its customers and what hangs on them go with it."""
+    """Deletes its customers and their objects too."""
     clock = world.store.get("test_helpers.test_clock", identifier)
     world.timers.drop(identifier)
     for kind in ("customer", "subscription", "invoice", "invoiceitem"):

@@ -1,4 +1,4 @@
-"""3-D Secure within Checkout: whether the payer's bank asks, and what its no leaves on the books."""
+"""3-D Secure within Checkout: whether the payer's bank asks, and what a failure records."""
 
 from stripe_local.parameters import Params
 from stripe_local.resources import payment_intents, payments
@@ -20,7 +20,7 @@ def is_needed(world: World, session: Object, given: Params) -> bool:
 
 
 def fail(world: World, session: Object, given: Params) -> None:
-    """The session stays open; where there is an amount, the attempt is a payment intent that failed."""
+    """The session stays open; if there is an amount, the attempt is a failed payment intent."""
     _, method = checked(world, session, given)
     if method is None or not session.get("amount_total"):
         return

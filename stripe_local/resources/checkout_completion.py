@@ -100,7 +100,7 @@ def _discounts(world: World, session: Object, given: Params) -> list[Params]:
 
 
 def _refuse_declined(world: World, session: Object, method: Object) -> None:
-    """A declined card leaves the session open; the attempt is on the books."""
+    """A declined card leaves the session open; the attempt is recorded."""
     card = payment_methods.card_of(method)
     blocked = card.risk_level == "highest" and world.settings.block_highest_risk
     if not (blocked or (card.decline and not card.attaches)) and not (
@@ -131,7 +131,7 @@ def attempted_intent(world: World, session: Object) -> Object:
 
 
 def settle(world: World, session: Object, succeeds: bool) -> Object:
-    """The bank's word on a delayed payment: async_payment_succeeded or async_payment_failed."""
+    """The bank's answer to a delayed payment: async_payment_succeeded or async_payment_failed."""
     intent = world.store.find("payment_intent", session.get("payment_intent"))
     if session["status"] != "complete" or intent is None or intent["status"] != "processing":
         raise invalid("This Checkout Session waits for no delayed payment.", code="session_not_processing")

@@ -72,7 +72,7 @@ def method_for(world: World, invoice: Object) -> Object | None:
 
 
 def collect(world: World, invoice: Object) -> StripeError | None:
-    """Try to be paid off session; what goes wrong is told in events and tried again later."""
+    """Try an off-session payment; a failure is reported in events and retried later."""
     method = method_for(world, invoice)
     error = no_method(invoice) if method is None else attempt(world, invoice, method, off_session=True)
     if method is None:
@@ -101,7 +101,7 @@ def attempt(
 
 
 def settle(world: World, intent: Object) -> None:
-    """The payment of an invoice came to something: bring the invoice up to date."""
+    """Update an invoice after its payment succeeded or failed."""
     invoice = world.store.find("invoice", intent.get("_invoice"))
     if invoice is None or invoice["status"] != "open":
         payments.afterwards(world, intent)

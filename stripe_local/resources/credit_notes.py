@@ -1,4 +1,4 @@
-"""Credit notes: what is taken off an open invoice, or given back of a paid one."""
+"""Credit notes: deductions from an open invoice, or returns of a paid one."""
 
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ from stripe_local.world import World, merge_metadata, put
 
 
 def create(world: World, params: Params) -> Object:
-    """Before the payment it lowers what is due; afterwards the money goes back as the parameters say."""
+    """Before payment it reduces the amount due; afterwards the money is returned as the parameters say."""
     invoice = world.store.get("invoice", params["invoice"], "invoice")
     if invoice["status"] not in ("open", "paid"):
         raise invalid(
@@ -228,7 +228,7 @@ def update(world: World, params: Params, identifier: str) -> Object:
 
 
 def void(world: World, params: Params, identifier: str) -> Object:
-    """Only while the invoice is open: what was taken off is due again."""
+    """Only while the invoice is open: the deduction is due again."""
     note = world.store.get("credit_note", identifier)
     invoice = world.store.get("invoice", note["invoice"])
     if note["status"] == "void" or invoice["status"] != "open":

@@ -72,7 +72,7 @@ def draft(world: World, customer: Object, lines: Iterable[Object], fields: Objec
 
 
 def put_lines(world: World, invoice: Object, lines: Iterable[Object]) -> None:
-    """Also written down: which invoice items became lines, and which lines bill time of a subscription item."""
+    """Records too which invoice items became lines, and which lines bill time of a subscription item."""
     for line in lines:
         line["invoice"] = invoice["id"]
         invoice["_lines"].append(line)

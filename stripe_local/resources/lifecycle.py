@@ -48,7 +48,7 @@ def payment_failed(world: World, invoice: Object) -> None:
 
 
 def retries_exhausted(world: World, invoice: Object) -> None:
-    """What the account's settings say: canceled, unpaid, or past_due for good."""
+    """What the account's settings say: canceled, unpaid, or past_due permanently."""
     subscription = subscription_of(world, invoice)
     if subscription is None or subscription["status"] in ENDED:
         return
@@ -60,7 +60,7 @@ def retries_exhausted(world: World, invoice: Object) -> None:
 
 
 def end_subscription(world: World, subscription: Object, reason: str, status: str = "canceled") -> None:
-    """Over, now. Open invoices stay open but are no longer collected by themselves."""
+    """End it now. Open invoices stay open but are no longer collected automatically."""
     now = world.now(subscription.get("test_clock"))
     details: Object = dict(inside(subscription, "cancellation_details"))
     details["reason"] = details.get("reason") or reason

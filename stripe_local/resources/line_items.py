@@ -117,7 +117,7 @@ def _item(world: World, price: Object, quantity: int) -> Object:
 
 
 def is_free(world: World, holder: Object) -> bool:
-    """Whether nothing is to be paid; what the payer is still to choose is not nothing."""
+    """Whether the amount is 0; an amount that the payer still chooses is not."""
     return holder["amount_total"] == 0 and not any(
         world.store.get("price", item["price"]).get("custom_unit_amount") for item in holder["_line_items"]
     )

@@ -179,7 +179,7 @@ def capture(world: World, params: Params, identifier: str) -> Object:
     intent |= {"status": "succeeded", "amount_received": amount, "amount_capturable": 0}
     session = world.store.find("checkout.session", intent.get("_checkout_session"))
     if session is not None:
-        session["payment_status"] = "paid"  # no event of the session tells it
+        session["payment_status"] = "paid"  # no event of the session reports it
     world.emit("charge.captured", charge, {"captured": False, "amount_captured": 0})
     world.emit("payment_intent.succeeded", intent)
     collection.settle(world, intent)

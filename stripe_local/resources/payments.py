@@ -42,7 +42,7 @@ def new_intent(world: World, fields: Object) -> Object:
 
 
 def outcome(world: World, card: TestCard, intent: Object) -> Object:
-    """Radar's and the issuer's word on a payment with this card."""
+    """Radar's and the issuer's outcome of a payment with this card."""
     risk: Object = {"risk_level": card.risk_level, "risk_score": RISK_SCORES[card.risk_level]}
     if card.decline == ("card_declined", "fraudulent") or (
         card.risk_level == "highest" and world.settings.block_highest_risk
@@ -220,7 +220,7 @@ def bare_charge(world: World, order: Object, method: Object) -> Object:
 
 
 def afterwards(world: World, intent: Object) -> None:
-    """Warnings, disputes and reviews of the test card; called once the books of the payment are closed."""
+    """Warnings, disputes and reviews of the test card; called after the payment is recorded."""
     charge = world.store.find("charge", intent.get("latest_charge"))
     if charge is not None and charge["status"] == "succeeded" and not charge.get("_afterwards"):
         _after_charge(world, charge)

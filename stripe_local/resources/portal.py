@@ -83,7 +83,7 @@ def _set(world: World, configuration: Object, params: Params) -> None:
 
 
 def _refuse_schedules(feature: Object) -> None:
-    """A plan that would change at once instead of at the period's end would teach the wrong thing."""
+    """Refused, because the change would take effect at once instead of at the period's end, unlike in Stripe."""
     if inside(feature, "schedule_at_period_end").get("conditions"):
         raise invalid(
             "The local Stripe has no subscription schedules, so it cannot change plans at the end of the period.",
@@ -141,7 +141,7 @@ def default_configuration(world: World) -> Object:
 
 
 def create_session(world: World, params: Params) -> Object:
-    """A URL for one customer, good for five minutes."""
+    """A URL for one customer, valid for five minutes."""
     if not params.get("customer"):
         raise malformed("Missing required param: customer.", "customer", "parameter_missing")
     customer = world.store.get("customer", params["customer"], "customer")

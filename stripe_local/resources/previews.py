@@ -21,7 +21,7 @@ CHANGES = (
 
 
 def preview(world: World, params: Params) -> Object:
-    """Played on a copy of the world that sends nothing and is thrown away."""
+    """Runs on a copy of the state that sends nothing and is discarded."""
     details: Params = inside(params, "subscription_details")
     if not params.get("subscription") and not params.get("customer"):
         raise malformed("You must specify a customer or a subscription.", "customer", "parameter_missing")

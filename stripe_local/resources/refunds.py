@@ -76,7 +76,7 @@ def make(world: World, charge: Object, amount: int, params: Params) -> Object:
 
 
 def _name_reference(world: World, refund: Object) -> None:
-    """The acquirer's number comes a little later: an update of the refund, told in two events."""
+    """The acquirer's reference arrives later: an update of the refund, reported in two events."""
     details: Object = refund["destination_details"]
     before = {"destination_details": {"card": {"reference_status": "pending"}}}
     reference = f"{world.store.random.randrange(10**22):023}"
@@ -119,7 +119,7 @@ def _book(world: World, charge: Object, amount: int) -> None:
 
 
 def settle(world: World, refund: Object, behaviour: str) -> None:
-    """The bank's word on a refund that was not final: pending succeeds, the failing one gives the money back."""
+    """The bank's answer to a refund that was not final: pending ones succeed, failing ones return the money."""
     if refund["status"] not in ("pending", "succeeded") or refund.get("_settled"):
         return
     refund["_settled"] = True

@@ -1,4 +1,4 @@
-"""What time does to a subscription: trials end, periods roll, cancellations fall due."""
+"""Timers of a subscription: trials end, periods renew, cancellations take effect."""
 
 from stripe_local.parameters import Params
 from stripe_local.resources import collection, discounts, invoices, lifecycle

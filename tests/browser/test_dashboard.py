@@ -267,7 +267,7 @@ def test_an_account_is_found_and_its_balance_read(
         expect(page.locator("#ledger")).to_contain_text("While it is open")
     expect(page.locator("#levels tbody tr").first).to_be_visible()
     page.get_by_label("Adjust the balance").fill("25")
-    page.get_by_label("Why credits are given").fill("For the outage")
+    page.get_by_label("Reason for the adjustment").fill("For the outage")
     administrator.button("Adjust").click()
     administrator.flash("25 credits were given.")
     expect(page.locator("#ledger")).to_contain_text("For the outage")
