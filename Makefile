@@ -7,6 +7,9 @@ TYPESCRIPT := supabase/functions devstack/functions.ts devstack/data_api tests/d
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
 
+# Tests wait for a third of their time, for a time-out or another program: one more than the cores keeps those busy.
+PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 .PHONY: help setup demo dev example pictures test test-fast lives adversary chaos bench fmt lint typecheck check migration snapshots reference types clean
 
 help: ## What can be made
@@ -33,10 +36,10 @@ pictures: $(STAMP) ## Photograph the example app and the dashboard anew → docs
 	@$(BIN)/python -m pytest -q tests/browser --update-snapshots
 
 test: $(STAMP) ## Every test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 
-test-fast: $(STAMP) ## The tests that take seconds
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+test-fast: $(STAMP) ## What to run after each edit: about half of the tests, in a minute and a half
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup -m "not slow"
 
 lives: $(STAMP) ## Two thousand random lives of customers against the oracle (LIVES=n: another number)
 	@LIVES=$${LIVES:-2000} $(BIN)/python -m pytest -q -n 2 tests/oracle/test_lives_agree.py

@@ -34,6 +34,42 @@ _servers: list[Postgres] = []
 _MEMORY = Path("/dev/shm")
 _MEMORY_FREE_BYTES_MIN = 4 * 1024**3
 
+# What `make test-fast` leaves out, by measurement: a test in these takes a fifth of a second of a processor and more,
+# one of the SQL less than a tenth.
+_SLOW = {
+    "browser",
+    "chaos",
+    "dashboard/test_command.py",
+    "devstack/test_auth.py",
+    "devstack/test_data_api.py",
+    "devstack/test_older_postgres.py",
+    "devstack/test_postgres.py",
+    "e2e",
+    "functions",
+    "properties",
+    "security/test_plans_of_queries.py",
+    "sql/test_credit_guard.py",
+    "sql/test_hot_accounts.py",
+    "sql/test_lost_messages.py",
+    "sql/test_payment_orders.py",
+    "sql/test_pg_cron.py",
+    "sql/test_prorations.py",
+    "sql/test_realtime.py",
+    "sql/test_returned_money.py",
+    "sql/test_slots.py",
+    "test_links.py",
+    "test_plans.py",
+    "test_plans_sync.py",
+    "test_release.py",
+    "worker/test_fraud.py",
+    "worker/test_lives.py",
+    "worker/test_money_lives.py",
+    "worker/test_payment_links.py",
+    "worker/test_recharge.py",
+    "worker/test_stalled_stripe.py",
+}
+_TESTS = Path(__file__).parent
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-snapshots` writes what is committed of the schema anew instead of comparing with it."""
@@ -49,6 +85,20 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if (migrations_directory() / RELEASE).read_text(encoding="utf-8") != migration(schemas_directory()):
         pytest.exit("supabase/schemas and its migration differ: run `make migration`", returncode=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and of a test with a database that has many cases all but the first."""
+    assert [entry for entry in _SLOW if not (_TESTS / entry).exists()] == []
+    played: set[tuple[Path, str]] = set()
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        path = item.path.relative_to(_TESTS)
+        name = (path, item.originalname)
+        is_further_case = "server" in item.fixturenames and name in played
+        played.add(name)
+        if is_further_case or not _SLOW.isdisjoint({path.parts[0], path.as_posix()}):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_report_header() -> str:

@@ -26,11 +26,10 @@ _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests share a stack, so they run in one process; `make test-fast` does without them."""
+    """The tests share a stack, so they run in one process."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("browser"))
-            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
