@@ -38,7 +38,7 @@ pictures: $(STAMP) ## Photograph the example app and the dashboard anew → docs
 test: $(STAMP) ## Every test
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 
-test-fast: $(STAMP) ## The tests that take seconds
+test-fast: $(STAMP) ## What to run after each edit: about half of the tests, in a minute and a half
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup -m "not slow"
 
 lives: $(STAMP) ## Two thousand random lives of customers against the oracle (LIVES=n: another number)

@@ -47,8 +47,16 @@ _SLOW = {
     "e2e",
     "functions",
     "properties",
+    "security/test_plans_of_queries.py",
     "sql/test_credit_guard.py",
+    "sql/test_hot_accounts.py",
+    "sql/test_lost_messages.py",
     "sql/test_payment_orders.py",
+    "sql/test_pg_cron.py",
+    "sql/test_prorations.py",
+    "sql/test_realtime.py",
+    "sql/test_returned_money.py",
+    "sql/test_slots.py",
     "test_links.py",
     "test_plans.py",
     "test_plans_sync.py",
@@ -81,6 +89,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and of a test with a database that has many cases all but the first."""
+    assert [entry for entry in _SLOW if not (_TESTS / entry).exists()] == []
     played: set[tuple[Path, str]] = set()
     for item in items:
         assert isinstance(item, pytest.Function)

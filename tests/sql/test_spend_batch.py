@@ -159,6 +159,7 @@ def books(app: Connection, account: UUID) -> dict[str, Any]:
     return {"moves": moves, "lineage": lineage, "lots": held, "counters": counters}
 
 
+@pytest.mark.slow
 def test_batch_writes_the_same_books_as_one_spend_after_the_other(
     database: Database, app: Connection, conn: Connection
 ) -> None:
