@@ -1,4 +1,4 @@
-"""A step that the database decides → the calls of Stripe in it, until there is a result.
+"""A step of the database's → the calls of Stripe that it names, step by step, until there is a result.
 
 The edge functions do the same (supabase/functions/_tillbase/steps.ts). What may be bought, the order of the calls and
 what each answer means are in the database (supabase/schemas/60_checkout/15_stripe_steps.sql).
@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from cli.database import Connection, call
 from cli.output import CliError
 
-# Whoever is asked for more is being led in a circle.
+# More than any flow needs: a mistake in one must not go on for ever.
 STEPS_MAX = 50
 
 Json = dict[str, Any]
@@ -21,9 +21,9 @@ Continue = Literal["continue_checkout", "continue_portal", "continue_payment_lin
 
 
 def carry_out(conn: Connection, client: Any, step: Json, continue_by: Continue) -> Json:
-    """Carry steps out, from the first one to the result. `continue_by` takes the answers.
+    """Carry out steps, from the first one to the result. `continue_by` takes the answers.
 
-    Whatever breaks on the way, the same command later goes on where this one ended. Raises CliError, psycopg.Error.
+    If anything breaks, the same command later continues where this one stopped. Raises CliError, psycopg.Error.
     """
     for _ in range(STEPS_MAX):
         if "done" in step:
@@ -31,6 +31,8 @@ def carry_out(conn: Connection, client: Any, step: Json, continue_by: Continue) 
         if "refused" in step:
             raise CliError("{message} ({code}). {hint}".format(**step["refused"]))
         answers = list(_answers(client, step["calls"]))
+        if step["is_last"] and "body" in answers[-1]:
+            return answers[-1]["body"]
         step = answer(conn, continue_by, state=Jsonb(step["state"]), answers=Jsonb(answers))
     raise CliError(f"there was no result after {STEPS_MAX} steps: run it again")
 

@@ -98,8 +98,16 @@ def test_a_result_and_a_refusal_need_neither_stripe_nor_the_database() -> None:
         carry_out(nothing, nothing, {"refused": refusal}, "continue_checkout")
 
 
+def test_the_last_answer_of_a_last_step_is_the_result(local: Local) -> None:
+    client = stripe.StripeClient(KEY, base_addresses={"api": local.url})
+    step: Call = {"livemode": False, "calls": [create("ours", "1")], "state": {}, "is_last": True}
+    no_database: Any = None
+    made = carry_out(no_database, client, step, "continue_portal")
+    assert made == {"id": local.client.customers.list().data[0].id}
+
+
 def test_steps_that_lead_in_a_circle_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    step: Call = {"livemode": False, "calls": [], "state": {}}
+    step: Call = {"livemode": False, "calls": [], "state": {}, "is_last": False}
     asked: list[str] = []
 
     def again(_conn: Any, function: str, **_: Any) -> Call:

@@ -14503,25 +14503,27 @@ revoke all on function billing._check_redirect from public, anon, authenticated,
 
 -- 60_checkout/15_stripe_steps.sql
 
--- Steps: what a caller that has Stripe's key is to ask Stripe next. The edge functions and `till` carry them out, and know
--- nothing of what is bought: the order of the calls, their keys, and what each answer means stand in the database only.
+-- Steps: what to ask Stripe next. The edge functions and `till` make the calls. The order of the calls, their keys, and what
+-- each answer means are decided here, so that they are written once.
 --
--- prepare_… returns the first step, continue_…(state, answers) each further one. A step is one of
---   {"livemode", "calls", "state"}                   make the calls, and bring the answers back with the state as it is
+-- prepare_… returns the first step, continue_…(state, answers) each later one. A step is one of
+--   {"livemode", "calls", "state", "is_last"}        make the calls, then bring the answers and the state to continue_…;
+--                                                    is_last: if all succeed, the last answer is the result
 --   {"done": …}                                      the result
 --   {"refused": {"code", "message", "hint"}}         an error of docs/errors.md, returned and not raised: what was written stays
--- Calls are made in their order, up to the first that fails or finds what it looks for:
---   {"method", "path", "params", "idempotency_key",  null where there is none; Stripe's names throughout
---    "find",                                         of a list, the object whose metadata has all of these
---    "keep"}                                         the fields that are brought back
--- Answers, as many as calls were made:
---   {"body": {…}}                                    null when `find` found nothing
---   {"error": {"status", "type", "code", "param", "message"}, "idempotency_key"}    status is null when Stripe gave no answer
+-- Calls are made in order, up to the first one that fails or finds what it looks for:
+--   {"method", "path", "params",                     as in Stripe's API; nested names of a GET are written out: created[gte]
+--    "idempotency_key",                              or null
+--    "find",                                         or null: of a list, return the object whose metadata has these values
+--    "keep"}                                         the fields to bring back
+-- Answers, one for each call that was made:
+--   {"body": {…}}                                    null if `find` found nothing
+--   {"error": {"status", "type", "code", "param", "message"}, "idempotency_key"}    status is null if Stripe did not answer
 --
--- Invariant: a state names rows by their keys, which nobody can guess, and grants nothing: an answer changes no more than what
--- Stripe just said of these rows. Each answer may be brought twice.
+-- Invariant: a state names rows by random keys and gives no rights: an answer changes no more than what Stripe said about these
+-- rows. The same answer may be brought twice.
 --
--- Private: all of it.
+-- Private: all functions here.
 
 create function billing._stripe_call(
     method text, path text, params jsonb, keep text[], idempotency_key text default null, find jsonb default null
@@ -14539,7 +14541,7 @@ begin
 end
 $$;
 
-create function billing._stripe_step(livemode boolean, calls jsonb, state jsonb)
+create function billing._stripe_step(livemode boolean, calls jsonb, state jsonb, is_last boolean default false)
 returns jsonb
 language plpgsql
 stable
@@ -14547,7 +14549,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return jsonb_build_object(
-        'livemode', _stripe_step.livemode, 'calls', _stripe_step.calls, 'state', _stripe_step.state
+        'livemode', _stripe_step.livemode, 'calls', _stripe_step.calls, 'state', _stripe_step.state,
+        'is_last', _stripe_step.is_last
     );
 end
 $$;
@@ -14565,8 +14568,8 @@ begin
 end
 $$;
 
--- Whether Stripe answers this Idempotency-Key for a day as it just did: with a failure, or that the key was used otherwise.
--- Not while another request has the key in use (409).
+-- Whether Stripe will repeat this failure for the same Idempotency-Key, for a day: after a 5xx, and when the key was used with
+-- other parameters. A 409 only says that the key is in use at this moment.
 create function billing._is_kept_by_stripe(error jsonb)
 returns boolean
 language plpgsql
@@ -14582,7 +14585,7 @@ begin
 end
 $$;
 
--- What the caller is told of Stripe's failure: to come again, or that Stripe refused what we sent.
+-- A failure of Stripe: unavailable (try again) or refused (trying again does not help).
 create function billing._refused_by_stripe(error jsonb)
 returns jsonb
 language plpgsql
@@ -14598,7 +14601,7 @@ begin
     then
         return billing._refused_step(
             errcode => 'TB062',
-            message => format('Stripe cannot be asked just now: %s', _refused_by_stripe.error ->> 'message'),
+            message => format('Stripe is unavailable: %s', _refused_by_stripe.error ->> 'message'),
             hint => 'Nothing was bought; try again.'
         );
     end if;
@@ -15186,15 +15189,15 @@ comment on column billing.checkout_requests.expired_at is 'When we closed the se
 
 -- 60_checkout/55_continue_checkout.sql
 
--- Checkout at Stripe: the account's customer, then an end to the sessions that another plan excludes, then the session.
+-- Checkout's steps: make the account's customer, expire the sessions that another plan excludes, open the session.
 --
--- Invariant: whatever breaks on the way, the same click later goes on where this one ended, and two sessions of which one is
--- too many are never both left open.
+-- Invariant: if anything breaks, the same click later continues where this one stopped. Of two sessions that exclude each
+-- other, one is expired.
 --
 -- continue_checkout is called by billing_checkout. Private: all other functions here.
 
--- The next step once the customer is known: expire these sessions, then open the request's own. Without a customer there is
--- none to open: it was superseded, and is itself among those to expire.
+-- The next step once the customer is known: expire these sessions, then open the request's own. Without a customer none is
+-- opened: the request was superseded, and its own session is the one to expire.
 create function billing._checkout_step(request billing.checkout_requests, stripe_customer_id text, sessions text[])
 returns jsonb
 language plpgsql
@@ -15221,8 +15224,8 @@ begin
     elsif v_calls = '[]' then
         return billing._refused_step(
             errcode => 'TB064',
-            message => 'another checkout was begun in the meantime, which excludes this one',
-            hint => 'Go on with the other one, or begin again.'
+            message => 'another checkout was started in the meantime and replaces this one',
+            hint => 'Continue with the other one, or start again.'
         );
     end if;
     return billing._stripe_step((_checkout_step.request).livemode, v_calls, jsonb_build_object(
@@ -15255,7 +15258,7 @@ begin
 end
 $$;
 
--- Only the key that failed is given up, so many clicks that failed together give up one. The next click has another key.
+-- The next click uses another key. Only the key that failed is discarded, so many clicks that fail together discard one.
 create function billing._discard_checkout_key(idempotency_key text)
 returns void
 language plpgsql
@@ -15296,8 +15299,7 @@ begin
 end
 $$;
 
--- Takes what Stripe answered to a step of prepare_checkout's or of its own; the next step. See 15_stripe_steps.sql. The
--- result is {"id", "url", "expires_at"} of the session.
+-- Stripe's answers to a step → the next step. The result is {"id", "url", "expires_at"} of the session.
 create function billing.continue_checkout(state jsonb, answers jsonb)
 returns jsonb
 language plpgsql
@@ -15332,7 +15334,7 @@ begin
         );
     end if;
 
-    -- As many as were answered have ended, in their order.
+    -- Sessions are expired in order: one for each call that succeeded.
     v_sessions := v_sessions[1 + jsonb_array_length(continue_checkout.answers) - v_has_failed::integer:];
     update billing.checkout_requests set expired_at = now()
     where checkout_requests.stripe_checkout_session_id in (
@@ -15343,7 +15345,7 @@ begin
         if v_asked = 'end' or v_sessions = '{}' or v_answer #>> '{error,status}' is distinct from '400' then
             return billing._refuse_checkout(v_answer);
         end if;
-        -- Stripe expires open sessions only, and says so in words alone.
+        -- Stripe expires open sessions only. Its error has no code for that, so read how the session ended.
         return billing._stripe_step(
             v_request.livemode,
             jsonb_build_array(billing._stripe_call(
@@ -15374,13 +15376,13 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.continue_checkout(jsonb, jsonb) to billing_checkout;
 
-comment on function billing.continue_checkout(jsonb, jsonb) is 'What Stripe answered to a step of a checkout → the next step, or the session that is open.';
+comment on function billing.continue_checkout(jsonb, jsonb) is 'Takes Stripe''s answers to a step of a checkout; returns the next step, or the open session.';
 
 -- 60_checkout/60_prepare_checkout.sql
 
--- What a user wants to buy → what Stripe is asked for it, as the first step of a checkout (continue_checkout goes on).
+-- What a user wants to buy → the first step of a checkout. continue_checkout returns the later ones.
 --
--- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by the same click.
+-- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the same click continues.
 --
 -- Called by billing_checkout.
 
@@ -15506,7 +15508,7 @@ grant execute on function
     billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid)
 to billing_checkout;
 
-comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; the first step of what to ask Stripe for it.';
+comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; returns the first step.';
 
 -- 60_checkout/70_prepare_portal.sql
 
@@ -15608,7 +15610,7 @@ begin
 end
 $$;
 
--- The first step (see 15_stripe_steps.sql), and the last but one: Stripe is asked once.
+-- One step (see 15_stripe_steps.sql), whose result is {"id", "url"} of the session.
 create function billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid default null)
 returns jsonb
 language plpgsql
@@ -15653,12 +15655,13 @@ begin
             )),
             keep => '{id,url}'
         )),
-        state => '{}'
+        state => '{}',
+        is_last => true
     );
 end
 $$;
 
--- {"id", "url"} of the session.
+-- Stripe failed.
 create function billing.continue_portal(state jsonb, answers jsonb)
 returns jsonb
 language plpgsql
@@ -15667,10 +15670,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if continue_portal.answers #> '{-1,error}' is not null then
-        return billing._refused_by_stripe(continue_portal.answers #> '{-1,error}');
-    end if;
-    return jsonb_build_object('done', continue_portal.answers #> '{-1,body}');
+    return billing._refused_by_stripe(continue_portal.answers #> '{-1,error}');
 end
 $$;
 
@@ -15682,8 +15682,8 @@ grant execute on function
     billing.prepare_portal(uuid, text, text, uuid), billing.continue_portal(jsonb, jsonb)
 to billing_checkout;
 
-comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Judges what a user wants to change; the step that asks Stripe for a session of the customer portal.';
-comment on function billing.continue_portal(jsonb, jsonb) is 'What Stripe answered to the step of prepare_portal → the session of the portal.';
+comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Judges what a user wants to change; returns the step that opens the customer portal.';
+comment on function billing.continue_portal(jsonb, jsonb) is 'Takes Stripe''s failure to open the portal; returns the refusal.';
 
 -- 65_payment_links/10_payment_links.sql
 
@@ -15768,8 +15768,8 @@ begin
 end
 $$;
 
--- The next step for a link (see 60_checkout/15_stripe_steps.sql): it is handed out, or Stripe is asked whether it stands, or
--- to make it. The result is {"url"}. name: of the plan or pack, as the caller gave it.
+-- The next step for a link (see 60_checkout/15_stripe_steps.sql): return its URL, or ask Stripe whether it is active, or make
+-- it. name: of the plan or pack, as the caller gave it.
 create function billing._link_step(link billing.payment_links, name text)
 returns jsonb
 language plpgsql
@@ -15779,7 +15779,7 @@ as $$
 declare
     v_calls jsonb := '[]';
 begin
-    -- Events report it, too; so Stripe is not asked at every click.
+    -- Events report it too, so Stripe is not asked at every click.
     if (_link_step.link).confirmed_at >= now() - interval '10 seconds' then
         return jsonb_build_object('done', jsonb_build_object('url', (_link_step.link).url));
     elsif (_link_step.link).url is not null then
@@ -15873,11 +15873,10 @@ comment on column billing.payment_links.deactivate_at is 'When the worker is to 
 
 -- 65_payment_links/20_prepare_payment_links.sql
 
--- What is asked for → the steps that get or make its Payment Links (see 60_checkout/15_stripe_steps.sql): prepare or claim
--- returns the first one, continue_payment_link each further one.
+-- What a user asks for → the steps that get or make its Payment Links (see 60_checkout/15_stripe_steps.sql). prepare_… or
+-- claim_… returns the first step, continue_payment_link the later ones.
 --
--- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by whoever asks
--- next.
+-- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the next request continues.
 --
 -- Called by billing_checkout; claim_payment_link by the owner of the database only. Private: all other functions here.
 
@@ -16055,7 +16054,7 @@ as $$
         and payment_links.stripe_payment_link_id is null
 $$;
 
--- Takes what Stripe answered to a step; the next step, or {"url"} as the result.
+-- Stripe's answers to a step → the next step. The result is {"url"}.
 create function billing.continue_payment_link(state jsonb, answers jsonb)
 returns jsonb
 language plpgsql
@@ -16085,7 +16084,7 @@ begin
     end if;
     if v_url is null then
         return billing._refused_step(
-            errcode => 'TB064', message => 'the plan was changed in the meantime', hint => 'Ask again.'
+            errcode => 'TB064', message => 'the plan was changed in the meantime', hint => 'Request the link again.'
         );
     end if;
     return jsonb_build_object('done', jsonb_build_object('url', v_url));
@@ -16101,9 +16100,9 @@ grant execute on function
     billing.prepare_payment_links(uuid, text, text, uuid), billing.continue_payment_link(jsonb, jsonb)
 to billing_checkout;
 
-comment on function billing.claim_payment_link(text, text, jsonb) is 'The first step to the link of a plan or pack with these options.';
-comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; the first step of each, and the reference that makes them the account''s.';
-comment on function billing.continue_payment_link(jsonb, jsonb) is 'What Stripe answered to a step of a link → the next step, or the URL to hand out.';
+comment on function billing.claim_payment_link(text, text, jsonb) is 'Returns the first step to the link of a plan or pack with these options.';
+comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; returns the first step of each, and the reference that names the account.';
+comment on function billing.continue_payment_link(jsonb, jsonb) is 'Takes Stripe''s answers to a step of a link; returns the next step, or the URL.';
 
 -- 65_payment_links/30_retire_payment_links.sql
 

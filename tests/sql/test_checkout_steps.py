@@ -275,12 +275,11 @@ def portal(function: Connection, user_id: UUID) -> Row:
     return answer(function, "prepare_portal", user_id=user_id, return_url=None, flow=None)
 
 
-def test_the_portal_is_one_call_and_its_address(conn: Connection, function: Connection, user: UUID) -> None:
+def test_the_portal_is_one_step(conn: Connection, function: Connection, user: UUID) -> None:
     link(conn, account_of(conn, user))
     step = portal(function, user)
-    assert step["livemode"] is False
-    session = body(id="bps_1", url="https://billing.stripe.com/p/1")
-    assert bring(function, step, "continue_portal", session) == {"done": session["body"]}
+    assert (step["livemode"], step["is_last"]) == (False, True)
+    assert calls_of(step) == [("post", "/v1/billing_portal/sessions")]
 
 
 @pytest.mark.parametrize(("error", "code", "_"), FAILURES, ids=str)

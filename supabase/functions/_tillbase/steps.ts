@@ -1,4 +1,5 @@
-/** Steps that the database decides → the calls of Stripe in them, until there is a result. See 15_stripe_steps.sql. */
+/** A step of the database's → the calls of Stripe that it names, step by step, until there is a result.
+ * The format is described in supabase/schemas/60_checkout/15_stripe_steps.sql. */
 
 import Stripe from "stripe";
 import type { Database } from "./database.ts";
@@ -9,9 +10,7 @@ export interface Call {
   path: string;
   params: Record<string, unknown>;
   idempotency_key: string | null;
-  /** Of a list, the object whose metadata has all of these. */
   find: Record<string, string> | null;
-  /** Fields that the database wants to see. */
   keep: string[];
 }
 
@@ -22,9 +21,9 @@ type Answer =
 export type Step<Done> =
   | { done: Done }
   | { refused: { code: string; message: string } }
-  | { livemode: boolean; calls: Call[]; state: unknown };
+  | { livemode: boolean; calls: Call[]; state: unknown; is_last: boolean };
 
-/** Carries steps out, from the first one to the result. Errors: HttpError for what the database refuses. */
+/** Carries out steps, from the first one to the result. Errors: HttpError for what the database refuses. */
 export type CarryOut<Done> = (first: Step<Done>) => Promise<Done>;
 
 type Continue<Done> = (
@@ -32,7 +31,7 @@ type Continue<Done> = (
   answers: Answer[],
 ) => Promise<Step<Done>>;
 
-// Whoever is asked for more is being led in a circle.
+// More than any flow needs: a mistake in one must not go on for ever.
 const STEPS_MAX = 50;
 
 /** `name`: the function that takes the answers. */
@@ -62,6 +61,8 @@ export function carrier<Done>(
       if ("done" in step) return step.done;
       if ("refused" in step) throw refusal(step.refused);
       const answers = await makeCalls(stripe(step.livemode), step.calls);
+      const last = answers.at(-1);
+      if (step.is_last && last && "body" in last) return last.body as Done;
       step = await next(step.state, answers);
     }
     throw new Error(`There was no result after ${STEPS_MAX} steps.`);

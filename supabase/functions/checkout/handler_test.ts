@@ -7,7 +7,12 @@ import type { Order, Session } from "./prepare.ts";
 
 const USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 const ACCOUNT = "0b0d3c1e-6d0f-4c5f-9a35-6c7d1d1f0001";
-const STEP: Step<Session> = { livemode: false, calls: [], state: {} };
+const STEP: Step<Session> = {
+  livemode: false,
+  calls: [],
+  state: {},
+  is_last: false,
+};
 const SESSION = {
   id: "cs_1",
   url: "https://checkout.stripe.com/c/cs_1",

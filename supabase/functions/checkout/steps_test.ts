@@ -75,7 +75,8 @@ async function carryOut(calls: Call[], ...replies: Reply[]) {
     return stripe;
   });
   const state = { key: "row", expire: [] };
-  const done = await run({ livemode: false, calls, state });
+  const step = { livemode: false, calls, state, is_last: false };
+  const done = await run(step);
   deepEqual([done, modes], [{ id: "done" }, [false]]);
   deepEqual(brought.map(({ state }) => state), [state]);
   return { sent, answers: brought[0].answers };
@@ -237,7 +238,7 @@ Deno.test("a refusal is its status, and Stripe's words are for the log only", as
 
 Deno.test("a client that cannot be had, and an error of no Stripe's, end it", async () => {
   const unusable = new HttpError(503, "stripe_key_unusable", "No key.");
-  const step = { livemode: true, calls: [CREATE], state: {} };
+  const step = { livemode: true, calls: [CREATE], state: {}, is_last: false };
   await rejects(
     carrier<Done>(unused, () => {
       throw unusable;
@@ -252,9 +253,24 @@ Deno.test("a client that cannot be had, and an error of no Stripe's, end it", as
   );
 });
 
+Deno.test("the last answer of a last step is the result, and only its failure is brought to the database", async () => {
+  const step = { livemode: false, calls: [READ], state: {}, is_last: true };
+  const answering = (rawRequest: () => Promise<unknown>) =>
+    (() => ({ rawRequest })) as unknown as () => Stripe;
+  const session = { status: "open", more: 1 };
+  const run = carrier(unused, answering(() => Promise.resolve(session)));
+  deepEqual(await run(step), { status: "open" });
+  const away = new Stripe.errors.StripeAPIError({ message: "no" } as never);
+  const failing = carrier<Done>(
+    () => Promise.resolve(refusing("TB062")),
+    answering(() => Promise.reject(away)),
+  );
+  await rejects(failing(step), { status: 503 });
+});
+
 Deno.test("steps that lead in a circle end", async () => {
   let count = 0;
-  const step = { livemode: false, calls: [], state: {} };
+  const step = { livemode: false, calls: [], state: {}, is_last: false };
   const run = carrier<Done>(() => {
     count += 1;
     return Promise.resolve(step);

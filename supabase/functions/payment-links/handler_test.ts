@@ -8,7 +8,12 @@ const USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 const REFERENCE = "tb1_t_1_signed";
 const URL_OF_LINK = "https://buy.stripe.com/1";
 const SIGNED = `${URL_OF_LINK}?client_reference_id=${REFERENCE}`;
-const STEP: Step<Link> = { livemode: false, calls: [], state: {} };
+const STEP: Step<Link> = {
+  livemode: false,
+  calls: [],
+  state: {},
+  is_last: false,
+};
 const LINKS = [{ name: "pro", step: STEP }];
 
 interface Ask {

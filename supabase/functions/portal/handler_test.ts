@@ -6,7 +6,12 @@ import type { Session } from "./prepare.ts";
 
 const USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 const URL_OF_PORTAL = "https://billing.stripe.com/p/session/1";
-const STEP: Step<Session> = { livemode: false, calls: [], state: {} };
+const STEP: Step<Session> = {
+  livemode: false,
+  calls: [],
+  state: {},
+  is_last: false,
+};
 
 interface Click {
   body?: string;

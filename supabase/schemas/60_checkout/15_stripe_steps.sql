@@ -1,22 +1,24 @@
--- Steps: what a caller that has Stripe's key is to ask Stripe next. The edge functions and `till` carry them out, and know
--- nothing of what is bought: the order of the calls, their keys, and what each answer means stand in the database only.
+-- Steps: what to ask Stripe next. The edge functions and `till` make the calls. The order of the calls, their keys, and what
+-- each answer means are decided here, so that they are written once.
 --
--- prepare_… returns the first step, continue_…(state, answers) each further one. A step is one of
---   {"livemode", "calls", "state"}                   make the calls, and bring the answers back with the state as it is
+-- prepare_… returns the first step, continue_…(state, answers) each later one. A step is one of
+--   {"livemode", "calls", "state", "is_last"}        make the calls, then bring the answers and the state to continue_…;
+--                                                    is_last: if all succeed, the last answer is the result
 --   {"done": …}                                      the result
 --   {"refused": {"code", "message", "hint"}}         an error of docs/errors.md, returned and not raised: what was written stays
--- Calls are made in their order, up to the first that fails or finds what it looks for:
---   {"method", "path", "params", "idempotency_key",  null where there is none; Stripe's names throughout
---    "find",                                         of a list, the object whose metadata has all of these
---    "keep"}                                         the fields that are brought back
--- Answers, as many as calls were made:
---   {"body": {…}}                                    null when `find` found nothing
---   {"error": {"status", "type", "code", "param", "message"}, "idempotency_key"}    status is null when Stripe gave no answer
+-- Calls are made in order, up to the first one that fails or finds what it looks for:
+--   {"method", "path", "params",                     as in Stripe's API; nested names of a GET are written out: created[gte]
+--    "idempotency_key",                              or null
+--    "find",                                         or null: of a list, return the object whose metadata has these values
+--    "keep"}                                         the fields to bring back
+-- Answers, one for each call that was made:
+--   {"body": {…}}                                    null if `find` found nothing
+--   {"error": {"status", "type", "code", "param", "message"}, "idempotency_key"}    status is null if Stripe did not answer
 --
--- Invariant: a state names rows by their keys, which nobody can guess, and grants nothing: an answer changes no more than what
--- Stripe just said of these rows. Each answer may be brought twice.
+-- Invariant: a state names rows by random keys and gives no rights: an answer changes no more than what Stripe said about these
+-- rows. The same answer may be brought twice.
 --
--- Private: all of it.
+-- Private: all functions here.
 
 create function billing._stripe_call(
     method text, path text, params jsonb, keep text[], idempotency_key text default null, find jsonb default null
@@ -34,7 +36,7 @@ begin
 end
 $$;
 
-create function billing._stripe_step(livemode boolean, calls jsonb, state jsonb)
+create function billing._stripe_step(livemode boolean, calls jsonb, state jsonb, is_last boolean default false)
 returns jsonb
 language plpgsql
 stable
@@ -42,7 +44,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return jsonb_build_object(
-        'livemode', _stripe_step.livemode, 'calls', _stripe_step.calls, 'state', _stripe_step.state
+        'livemode', _stripe_step.livemode, 'calls', _stripe_step.calls, 'state', _stripe_step.state,
+        'is_last', _stripe_step.is_last
     );
 end
 $$;
@@ -60,8 +63,8 @@ begin
 end
 $$;
 
--- Whether Stripe answers this Idempotency-Key for a day as it just did: with a failure, or that the key was used otherwise.
--- Not while another request has the key in use (409).
+-- Whether Stripe will repeat this failure for the same Idempotency-Key, for a day: after a 5xx, and when the key was used with
+-- other parameters. A 409 only says that the key is in use at this moment.
 create function billing._is_kept_by_stripe(error jsonb)
 returns boolean
 language plpgsql
@@ -77,7 +80,7 @@ begin
 end
 $$;
 
--- What the caller is told of Stripe's failure: to come again, or that Stripe refused what we sent.
+-- A failure of Stripe: unavailable (try again) or refused (trying again does not help).
 create function billing._refused_by_stripe(error jsonb)
 returns jsonb
 language plpgsql
@@ -93,7 +96,7 @@ begin
     then
         return billing._refused_step(
             errcode => 'TB062',
-            message => format('Stripe cannot be asked just now: %s', _refused_by_stripe.error ->> 'message'),
+            message => format('Stripe is unavailable: %s', _refused_by_stripe.error ->> 'message'),
             hint => 'Nothing was bought; try again.'
         );
     end if;

@@ -1,12 +1,12 @@
--- Checkout at Stripe: the account's customer, then an end to the sessions that another plan excludes, then the session.
+-- Checkout's steps: make the account's customer, expire the sessions that another plan excludes, open the session.
 --
--- Invariant: whatever breaks on the way, the same click later goes on where this one ended, and two sessions of which one is
--- too many are never both left open.
+-- Invariant: if anything breaks, the same click later continues where this one stopped. Of two sessions that exclude each
+-- other, one is expired.
 --
 -- continue_checkout is called by billing_checkout. Private: all other functions here.
 
--- The next step once the customer is known: expire these sessions, then open the request's own. Without a customer there is
--- none to open: it was superseded, and is itself among those to expire.
+-- The next step once the customer is known: expire these sessions, then open the request's own. Without a customer none is
+-- opened: the request was superseded, and its own session is the one to expire.
 create function billing._checkout_step(request billing.checkout_requests, stripe_customer_id text, sessions text[])
 returns jsonb
 language plpgsql
@@ -33,8 +33,8 @@ begin
     elsif v_calls = '[]' then
         return billing._refused_step(
             errcode => 'TB064',
-            message => 'another checkout was begun in the meantime, which excludes this one',
-            hint => 'Go on with the other one, or begin again.'
+            message => 'another checkout was started in the meantime and replaces this one',
+            hint => 'Continue with the other one, or start again.'
         );
     end if;
     return billing._stripe_step((_checkout_step.request).livemode, v_calls, jsonb_build_object(
@@ -67,7 +67,7 @@ begin
 end
 $$;
 
--- Only the key that failed is given up, so many clicks that failed together give up one. The next click has another key.
+-- The next click uses another key. Only the key that failed is discarded, so many clicks that fail together discard one.
 create function billing._discard_checkout_key(idempotency_key text)
 returns void
 language plpgsql
@@ -108,8 +108,7 @@ begin
 end
 $$;
 
--- Takes what Stripe answered to a step of prepare_checkout's or of its own; the next step. See 15_stripe_steps.sql. The
--- result is {"id", "url", "expires_at"} of the session.
+-- Stripe's answers to a step → the next step. The result is {"id", "url", "expires_at"} of the session.
 create function billing.continue_checkout(state jsonb, answers jsonb)
 returns jsonb
 language plpgsql
@@ -144,7 +143,7 @@ begin
         );
     end if;
 
-    -- As many as were answered have ended, in their order.
+    -- Sessions are expired in order: one for each call that succeeded.
     v_sessions := v_sessions[1 + jsonb_array_length(continue_checkout.answers) - v_has_failed::integer:];
     update billing.checkout_requests set expired_at = now()
     where checkout_requests.stripe_checkout_session_id in (
@@ -155,7 +154,7 @@ begin
         if v_asked = 'end' or v_sessions = '{}' or v_answer #>> '{error,status}' is distinct from '400' then
             return billing._refuse_checkout(v_answer);
         end if;
-        -- Stripe expires open sessions only, and says so in words alone.
+        -- Stripe expires open sessions only. Its error has no code for that, so read how the session ended.
         return billing._stripe_step(
             v_request.livemode,
             jsonb_build_array(billing._stripe_call(
@@ -186,4 +185,4 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.continue_checkout(jsonb, jsonb) to billing_checkout;
 
-comment on function billing.continue_checkout(jsonb, jsonb) is 'What Stripe answered to a step of a checkout → the next step, or the session that is open.';
+comment on function billing.continue_checkout(jsonb, jsonb) is 'Takes Stripe''s answers to a step of a checkout; returns the next step, or the open session.';

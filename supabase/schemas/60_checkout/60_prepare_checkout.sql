@@ -1,6 +1,6 @@
--- What a user wants to buy → what Stripe is asked for it, as the first step of a checkout (continue_checkout goes on).
+-- What a user wants to buy → the first step of a checkout. continue_checkout returns the later ones.
 --
--- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by the same click.
+-- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the same click continues.
 --
 -- Called by billing_checkout.
 
@@ -126,4 +126,4 @@ grant execute on function
     billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid)
 to billing_checkout;
 
-comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; the first step of what to ask Stripe for it.';
+comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; returns the first step.';

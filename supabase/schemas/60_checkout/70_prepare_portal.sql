@@ -96,7 +96,7 @@ begin
 end
 $$;
 
--- The first step (see 15_stripe_steps.sql), and the last but one: Stripe is asked once.
+-- One step (see 15_stripe_steps.sql), whose result is {"id", "url"} of the session.
 create function billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid default null)
 returns jsonb
 language plpgsql
@@ -141,12 +141,13 @@ begin
             )),
             keep => '{id,url}'
         )),
-        state => '{}'
+        state => '{}',
+        is_last => true
     );
 end
 $$;
 
--- {"id", "url"} of the session.
+-- Stripe failed.
 create function billing.continue_portal(state jsonb, answers jsonb)
 returns jsonb
 language plpgsql
@@ -155,10 +156,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if continue_portal.answers #> '{-1,error}' is not null then
-        return billing._refused_by_stripe(continue_portal.answers #> '{-1,error}');
-    end if;
-    return jsonb_build_object('done', continue_portal.answers #> '{-1,body}');
+    return billing._refused_by_stripe(continue_portal.answers #> '{-1,error}');
 end
 $$;
 
@@ -170,5 +168,5 @@ grant execute on function
     billing.prepare_portal(uuid, text, text, uuid), billing.continue_portal(jsonb, jsonb)
 to billing_checkout;
 
-comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Judges what a user wants to change; the step that asks Stripe for a session of the customer portal.';
-comment on function billing.continue_portal(jsonb, jsonb) is 'What Stripe answered to the step of prepare_portal → the session of the portal.';
+comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Judges what a user wants to change; returns the step that opens the customer portal.';
+comment on function billing.continue_portal(jsonb, jsonb) is 'Takes Stripe''s failure to open the portal; returns the refusal.';

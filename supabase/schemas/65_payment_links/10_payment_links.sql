@@ -79,8 +79,8 @@ begin
 end
 $$;
 
--- The next step for a link (see 60_checkout/15_stripe_steps.sql): it is handed out, or Stripe is asked whether it stands, or
--- to make it. The result is {"url"}. name: of the plan or pack, as the caller gave it.
+-- The next step for a link (see 60_checkout/15_stripe_steps.sql): return its URL, or ask Stripe whether it is active, or make
+-- it. name: of the plan or pack, as the caller gave it.
 create function billing._link_step(link billing.payment_links, name text)
 returns jsonb
 language plpgsql
@@ -90,7 +90,7 @@ as $$
 declare
     v_calls jsonb := '[]';
 begin
-    -- Events report it, too; so Stripe is not asked at every click.
+    -- Events report it too, so Stripe is not asked at every click.
     if (_link_step.link).confirmed_at >= now() - interval '10 seconds' then
         return jsonb_build_object('done', jsonb_build_object('url', (_link_step.link).url));
     elsif (_link_step.link).url is not null then

@@ -1,8 +1,7 @@
--- What is asked for → the steps that get or make its Payment Links (see 60_checkout/15_stripe_steps.sql): prepare or claim
--- returns the first one, continue_payment_link each further one.
+-- What a user asks for → the steps that get or make its Payment Links (see 60_checkout/15_stripe_steps.sql). prepare_… or
+-- claim_… returns the first step, continue_payment_link the later ones.
 --
--- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by whoever asks
--- next.
+-- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the next request continues.
 --
 -- Called by billing_checkout; claim_payment_link by the owner of the database only. Private: all other functions here.
 
@@ -180,7 +179,7 @@ as $$
         and payment_links.stripe_payment_link_id is null
 $$;
 
--- Takes what Stripe answered to a step; the next step, or {"url"} as the result.
+-- Stripe's answers to a step → the next step. The result is {"url"}.
 create function billing.continue_payment_link(state jsonb, answers jsonb)
 returns jsonb
 language plpgsql
@@ -210,7 +209,7 @@ begin
     end if;
     if v_url is null then
         return billing._refused_step(
-            errcode => 'TB064', message => 'the plan was changed in the meantime', hint => 'Ask again.'
+            errcode => 'TB064', message => 'the plan was changed in the meantime', hint => 'Request the link again.'
         );
     end if;
     return jsonb_build_object('done', jsonb_build_object('url', v_url));
@@ -226,6 +225,6 @@ grant execute on function
     billing.prepare_payment_links(uuid, text, text, uuid), billing.continue_payment_link(jsonb, jsonb)
 to billing_checkout;
 
-comment on function billing.claim_payment_link(text, text, jsonb) is 'The first step to the link of a plan or pack with these options.';
-comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; the first step of each, and the reference that makes them the account''s.';
-comment on function billing.continue_payment_link(jsonb, jsonb) is 'What Stripe answered to a step of a link → the next step, or the URL to hand out.';
+comment on function billing.claim_payment_link(text, text, jsonb) is 'Returns the first step to the link of a plan or pack with these options.';
+comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; returns the first step of each, and the reference that names the account.';
+comment on function billing.continue_payment_link(jsonb, jsonb) is 'Takes Stripe''s answers to a step of a link; returns the next step, or the URL.';
