@@ -2,7 +2,7 @@
 
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
@@ -10,9 +10,6 @@ from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from cli.app import App
 from cli.database import Connection, Row, account_id_of, connect, row, rows
 from cli.output import AsJson, CliError, err, out, print_json
-
-if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
-    import stripe
 
 app = App(panel="Sell")
 
@@ -70,26 +67,23 @@ def checkout(
     """
     if (plan is None) == (pack is None):
         raise typer.BadParameter("name either a plan or a pack", param_hint="--plan, --pack")
-    from cli.open_checkout import open_checkout
     from cli.plans.catalogue import stripe_settings
-    from cli.stripe_key import check_key, stripe_client
+    from cli.stripe_key import check_key, whole_client
+    from cli.stripe_steps import answer, carry_out
 
     settings = stripe_settings()
-    with connect() as conn, stripe_client(settings) as client:
+    with connect() as conn, whole_client(settings) as client:
         check_key(conn, settings)
         buyer = _buyer(conn, user, account)
         order = {
             "plan": plan, "pack": pack, "quantity": quantity, "success_url": success_url, "cancel_url": cancel_url,
             "save_card": save_card,
         }  # fmt: skip
-        session = open_checkout(conn, client, buyer | order)
-        _show(
-            {"id": session.id, "url": session.url, "expires_at": session.expires_at},
-            open_page,
-            as_json=as_json,
-        )
+        step = answer(conn, "prepare_checkout", **buyer, **order)
+        session = carry_out(conn, client, step, "continue_checkout")
+        _show(session, open_page, as_json=as_json)
         if wait:
-            _wait_until_paid(client, session)
+            _wait_until_paid(client, session["id"])
 
 
 @app.command()
@@ -104,17 +98,17 @@ def portal(
     as_json: AsJson = False,
 ) -> None:
     """Open a session of a user's customer portal and print its URL. It is good for minutes."""
-    from cli.open_checkout import answer
     from cli.plans.catalogue import stripe_settings
-    from cli.stripe_key import check_key, stripe_client
+    from cli.stripe_key import check_key, whole_client
+    from cli.stripe_steps import answer, carry_out
 
     settings = stripe_settings()
-    with connect() as conn, stripe_client(settings) as client:
+    with connect() as conn, whole_client(settings) as client:
         check_key(conn, settings)
         buyer = _buyer(conn, user, account)
-        prepared = answer(conn, "prepare_portal", **buyer, return_url=return_url, flow=flow)
-        session = client.billing_portal.sessions.create(prepared["params"])
-    _show({"id": session.id, "url": session.url}, open_page, as_json=as_json)
+        step = answer(conn, "prepare_portal", **buyer, return_url=return_url, flow=flow)
+        session = carry_out(conn, client, step, "continue_portal")
+    _show(session, open_page, as_json=as_json)
 
 
 def _buyer(conn: Connection, user: str | None, account: str | None) -> Row:
@@ -152,16 +146,15 @@ def _show(session: dict[str, Any], open_page: bool, *, as_json: bool) -> None:
         err.print("no browser could be opened", style="dim")
 
 
-def _wait_until_paid(client: Any, session: "stripe.checkout.Session") -> None:
+def _wait_until_paid(client: Any, session_id: str) -> None:
     progress = Progress(
         SpinnerColumn(), "waiting for the payment", TimeElapsedColumn(),
         console=err, transient=True, disable=not err.is_terminal,
     )  # fmt: skip
     progress.add_task("", total=None)
     with progress:
-        while session.status == "open":
+        while (session := client.v1.checkout.sessions.retrieve(session_id)).status == "open":
             time.sleep(WAIT_SECONDS)
-            session = client.checkout.sessions.retrieve(session.id)
     if session.status != "complete":
         raise CliError(f"{session.id} is {session.status}, nothing was paid: run it again for another one")
     told = "the bank takes its time" if session.payment_status == "unpaid" else "done"

@@ -14501,6 +14501,122 @@ $$;
 
 revoke all on function billing._check_redirect from public, anon, authenticated, service_role;
 
+-- 60_checkout/15_stripe_steps.sql
+
+-- Steps: what to ask Stripe next. The edge functions and `till` make the calls. The order of the calls, their keys, and what
+-- each answer means are decided here, so that they are written once.
+--
+-- prepare_… returns the first step, continue_…(state, answers) each later one. A step is one of
+--   {"livemode", "calls", "state", "is_last"}        make the calls, then bring the answers and the state to continue_…;
+--                                                    is_last: if all succeed, the last answer is the result
+--   {"done": …}                                      the result
+--   {"refused": {"code", "message", "hint"}}         an error of docs/errors.md, returned and not raised: what was written stays
+-- Calls are made in order, up to the first one that fails or finds what it looks for:
+--   {"method", "path", "params",                     as in Stripe's API; nested names of a GET are written out: created[gte]
+--    "idempotency_key",                              or null
+--    "find",                                         or null: of a list, return the object whose metadata has these values
+--    "keep"}                                         the fields to bring back
+-- Answers, one for each call that was made:
+--   {"body": {…}}                                    null if `find` found nothing
+--   {"error": {"status", "type", "code", "param", "message"}, "idempotency_key"}    status is null if Stripe did not answer
+--
+-- Invariant: a state names rows by random keys and gives no rights: an answer changes no more than what Stripe said about these
+-- rows. The same answer may be brought twice.
+--
+-- Private: all functions here.
+
+create function billing._stripe_call(
+    method text, path text, params jsonb, keep text[], idempotency_key text default null, find jsonb default null
+)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return jsonb_build_object(
+        'method', _stripe_call.method, 'path', _stripe_call.path, 'params', _stripe_call.params,
+        'idempotency_key', _stripe_call.idempotency_key, 'find', _stripe_call.find, 'keep', to_jsonb(_stripe_call.keep)
+    );
+end
+$$;
+
+create function billing._stripe_step(livemode boolean, calls jsonb, state jsonb, is_last boolean default false)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return jsonb_build_object(
+        'livemode', _stripe_step.livemode, 'calls', _stripe_step.calls, 'state', _stripe_step.state,
+        'is_last', _stripe_step.is_last
+    );
+end
+$$;
+
+create function billing._refused_step(errcode text, message text, hint text)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return jsonb_build_object('refused', jsonb_build_object(
+        'code', _refused_step.errcode, 'message', _refused_step.message, 'hint', _refused_step.hint
+    ));
+end
+$$;
+
+-- Whether Stripe will repeat this failure for the same Idempotency-Key, for a day: after a 5xx, and when the key was used with
+-- other parameters. A 409 only says that the key is in use at this moment.
+create function billing._is_kept_by_stripe(error jsonb)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_status integer := (_is_kept_by_stripe.error ->> 'status')::integer;
+begin
+    return coalesce(
+        v_status >= 500 or v_status <> 409 and _is_kept_by_stripe.error ->> 'type' = 'idempotency_error', false
+    );
+end
+$$;
+
+-- A failure of Stripe: unavailable (try again) or refused (trying again does not help).
+create function billing._refused_by_stripe(error jsonb)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_status integer := (_refused_by_stripe.error ->> 'status')::integer;
+begin
+    if v_status is null or v_status in (409, 429) or v_status >= 500
+        or _refused_by_stripe.error ->> 'type' in ('api_error', 'idempotency_error')
+        or _refused_by_stripe.error ->> 'code' = 'rate_limit'
+    then
+        return billing._refused_step(
+            errcode => 'TB062',
+            message => format('Stripe is unavailable: %s', _refused_by_stripe.error ->> 'message'),
+            hint => 'Nothing was bought; try again.'
+        );
+    end if;
+    return billing._refused_step(
+        errcode => 'TB063',
+        message => format('Stripe refused the request: %s', _refused_by_stripe.error ->> 'message'),
+        hint => 'Correct what Stripe names, or check STRIPE_API_KEY and its permissions.'
+    );
+end
+$$;
+
+revoke all on function
+    billing._stripe_call, billing._stripe_step, billing._refused_step, billing._is_kept_by_stripe, billing._refused_by_stripe
+from public, anon, authenticated, service_role;
+
 -- 60_checkout/20_customer_claims.sql
 
 -- Claims: an account's right to one Stripe customer, from the first click to the link.
@@ -14510,7 +14626,7 @@ revoke all on function billing._check_redirect from public, anon, authenticated,
 -- one customer and tells of it again; the claim's token in the customer's metadata, which nobody but us can have put
 -- there, finds it when Stripe has forgotten the key (after a day) or keeps answering it with a failure.
 --
--- Called by billing_checkout. Private: _claim_customer, _name_of_account.
+-- Private: all functions here.
 
 create table billing.customer_claims (
     account_id uuid not null references billing.accounts (id),
@@ -14552,8 +14668,8 @@ as $$
     where accounts.id = _name_of_account.account_id
 $$;
 
--- The account's customer: {"id"}, or how to make it: {"account_id", "token", "params", "idempotency_key", "lookup"};
--- lookup says where to look for one with the token first, null when there can be none. Holds the claim's lock.
+-- The account's customer: {"id"}, or the calls that make it: {"token", "calls"}. Where there can be one with the token, they
+-- look for it first. Holds the claim's lock.
 create function billing._claim_customer(account_id uuid, livemode boolean)
 returns jsonb
 language plpgsql
@@ -14563,6 +14679,7 @@ as $$
 declare
     v_claim billing.customer_claims;
     v_customer_id text;
+    v_calls jsonb;
     v_email text := (
         select users.email from billing.accounts join auth.users on users.id = accounts.owner_id
         where accounts.id = _claim_customer.account_id
@@ -14598,52 +14715,56 @@ begin
         returning * into v_claim;
     end if;
 
-    return jsonb_build_object(
-        'account_id', v_claim.account_id,
-        'token', v_claim.token,
-        'idempotency_key', v_claim.idempotency_key,
-        'params', jsonb_strip_nulls(jsonb_build_object(
+    v_calls := jsonb_build_array(billing._stripe_call(
+        'post', '/v1/customers',
+        params => jsonb_strip_nulls(jsonb_build_object(
             'email', v_claim.email,
             'name', v_claim.name,
             'metadata', jsonb_build_object('account_id', v_claim.account_id, 'tillbase_claim', v_claim.token)
         )),
-        'lookup', case
-            when not v_claim.may_exist then null
-            when v_claim.email is not null then jsonb_build_object('email', v_claim.email, 'limit', 100)
-            else jsonb_build_object(
-                'created', jsonb_build_object('gte', extract(epoch from v_claim.created_at)::bigint - 300), 'limit', 100
-            )
-        end
-    );
+        keep => '{id}',
+        idempotency_key => v_claim.idempotency_key
+    ));
+    if v_claim.may_exist then
+        v_calls := billing._stripe_call(
+            'get', '/v1/customers',
+            params => '{"limit": 100}'::jsonb || case
+                when v_claim.email is not null then jsonb_build_object('email', v_claim.email)
+                else jsonb_build_object('created[gte]', extract(epoch from v_claim.created_at)::bigint - 300)
+            end,
+            keep => '{id}',
+            find => jsonb_build_object('tillbase_claim', v_claim.token)
+        ) || v_calls;
+    end if;
+    return jsonb_build_object('token', v_claim.token, 'calls', v_calls);
 end
 $$;
 
 -- The customer that the account has now: the one given, unless it was linked to another in the meantime.
-create function billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text)
+create function billing._link_claimed_customer(account_id uuid, claim_token uuid, stripe_customer_id text)
 returns text
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_claim billing.customer_claims;
     v_customer_id text;
 begin
-    perform billing._lock_balance(link_checkout_customer.account_id);
+    perform billing._lock_balance(_link_claimed_customer.account_id);
     select * into v_claim from billing.customer_claims
-    where customer_claims.account_id = link_checkout_customer.account_id
-        and customer_claims.token = link_checkout_customer.claim_token
+    where customer_claims.account_id = _link_claimed_customer.account_id
+        and customer_claims.token = _link_claimed_customer.claim_token
     for update;
     if not found then
-        raise exception 'account % has no such claim to a customer', link_checkout_customer.account_id
-            using errcode = 'TB018', hint = 'Ask billing.prepare_checkout for the claim of the day.';
+        raise exception 'account % has no such claim to a customer', _link_claimed_customer.account_id
+            using errcode = 'TB018', hint = 'The claim was replaced. Call billing.prepare_checkout again.';
     end if;
 
     v_customer_id := billing._customer_of(v_claim.account_id, v_claim.livemode);
     if v_customer_id is null then
-        perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
-        v_customer_id := link_checkout_customer.stripe_customer_id;
+        perform billing.link_customer(v_claim.account_id, _link_claimed_customer.stripe_customer_id, v_claim.livemode);
+        v_customer_id := _link_claimed_customer.stripe_customer_id;
         -- The address may have changed since the claim was made.
         perform billing._follow_email(v_customer_id, v_claim.email, users.email)
         from billing.accounts
@@ -14657,15 +14778,13 @@ end
 $$;
 
 revoke all on function
-    billing._name_of_account, billing._claim_customer, billing.link_checkout_customer
+    billing._name_of_account, billing._claim_customer, billing._link_claimed_customer
 from public, anon, authenticated, service_role;
-grant execute on function billing.link_checkout_customer(uuid, uuid, text) to billing_checkout;
 
 comment on table billing.customer_claims is 'The Stripe customer that an account is getting, or got, by checkout.';
 comment on column billing.customer_claims.token is 'In the metadata of the customer that we made for this claim, and nowhere else.';
 comment on column billing.customer_claims.keyed_at is 'Since when the idempotency key is in use; Stripe forgets it after a day.';
 comment on column billing.customer_claims.may_exist is 'Whether Stripe may have made the customer under an earlier key without our learning of it.';
-comment on function billing.link_checkout_customer(uuid, uuid, text) is 'Links the customer that was made for a claim; the customer that the account has.';
 
 -- 60_checkout/30_checkout_rules.sql
 
@@ -15022,11 +15141,11 @@ $$;
 
 -- The account's other open sessions for a subscription that would be one too many, or for a trial that would; their keys
 -- are given up. One that is being opened at this moment is not known here: its own click closes it
--- (note_checkout_session). A session lives for a day.
+-- (continue_checkout). A session lives for a day.
 create function billing._supersede_requests(
     account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean
 )
-returns jsonb
+returns text[]
 language sql
 volatile
 set search_path = pg_catalog, pg_temp
@@ -15054,7 +15173,7 @@ as $$
             )
         returning requests.stripe_checkout_session_id
     )
-    select coalesce(jsonb_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '[]') from superseded
+    select coalesce(array_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '{}') from superseded
     where stripe_checkout_session_id is not null
 $$;
 
@@ -15068,16 +15187,206 @@ comment on column billing.checkout_requests.discarded_at is 'Since when the idem
 comment on column billing.checkout_requests.superseded_at is 'Since when another plan was asked for, which excludes this one.';
 comment on column billing.checkout_requests.expired_at is 'When we closed the session, because another took its place.';
 
+-- 60_checkout/55_continue_checkout.sql
+
+-- Checkout's steps: make the account's customer, expire the sessions that another plan excludes, open the session.
+--
+-- Invariant: if anything breaks, the same click later continues where this one stopped. Of two sessions that exclude each
+-- other, one is expired.
+--
+-- continue_checkout is called by billing_checkout. Private: all other functions here.
+
+-- The next step once the customer is known: expire these sessions, then open the request's own. Without a customer none is
+-- opened: the request was superseded, and its own session is the one to expire.
+create function billing._checkout_step(request billing.checkout_requests, stripe_customer_id text, sessions text[])
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_calls jsonb := coalesce((
+        select jsonb_agg(
+            billing._stripe_call('post', '/v1/checkout/sessions/' || session_id || '/expire', '{}', keep => '{status}')
+            order by place
+        )
+        from unnest(_checkout_step.sessions) with ordinality as session (session_id, place)
+    ), '[]');
+begin
+    if _checkout_step.stripe_customer_id is not null then
+        v_calls := v_calls || billing._stripe_call(
+            'post', '/v1/checkout/sessions',
+            params => (_checkout_step.request).params
+                || jsonb_build_object('customer', _checkout_step.stripe_customer_id),
+            keep => '{id,url,expires_at}',
+            idempotency_key => (_checkout_step.request).idempotency_key
+        );
+    elsif v_calls = '[]' then
+        return billing._refused_step(
+            errcode => 'TB064',
+            message => 'another checkout was started in the meantime and replaces this one',
+            hint => 'Continue with the other one, or start again.'
+        );
+    end if;
+    return billing._stripe_step((_checkout_step.request).livemode, v_calls, jsonb_build_object(
+        'asked', 'session', 'key', (_checkout_step.request).idempotency_key,
+        'customer', _checkout_step.stripe_customer_id, 'expire', to_jsonb(_checkout_step.sessions)
+    ));
+end
+$$;
+
+-- The first step: the customer where the account has none (see _claim_customer).
+create function billing._begin_checkout(request billing.checkout_requests, customer jsonb, sessions text[])
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _begin_checkout.customer ? 'id' then
+        return billing._checkout_step(
+            _begin_checkout.request, _begin_checkout.customer ->> 'id', _begin_checkout.sessions
+        );
+    end if;
+    return billing._stripe_step(
+        (_begin_checkout.request).livemode, _begin_checkout.customer -> 'calls',
+        jsonb_build_object(
+            'asked', 'customer', 'key', (_begin_checkout.request).idempotency_key,
+            'token', _begin_checkout.customer -> 'token', 'expire', to_jsonb(_begin_checkout.sessions)
+        )
+    );
+end
+$$;
+
+-- The next click uses another key. Only the key that failed is discarded, so many clicks that fail together discard one.
+create function billing._discard_checkout_key(idempotency_key text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.checkout_requests set discarded_at = now()
+    where checkout_requests.idempotency_key = _discard_checkout_key.idempotency_key
+        and checkout_requests.discarded_at is null;
+    update billing.customer_claims
+    set idempotency_key = gen_random_uuid()::text,
+        keyed_at = now(), may_exist = true, updated_at = now()
+    where customer_claims.idempotency_key = _discard_checkout_key.idempotency_key
+        and customer_claims.stripe_customer_id is null;
+end
+$$;
+
+create function billing._refuse_checkout(answer jsonb)
+returns jsonb
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_error jsonb := _refuse_checkout.answer -> 'error';
+begin
+    if billing._is_kept_by_stripe(v_error) then
+        perform billing._discard_checkout_key(_refuse_checkout.answer ->> 'idempotency_key');
+    elsif v_error ->> 'code' = 'resource_missing' and v_error ->> 'param' ~ '^line_items\y.*\yprice\y' then
+        -- The price was deleted in Stripe, and its event has not come yet.
+        return billing._refused_step(
+            errcode => 'TB042', message => 'this plan or pack is not on sale any more',
+            hint => 'Choose another plan or pack.'
+        );
+    end if;
+    return billing._refused_by_stripe(v_error);
+end
+$$;
+
+-- Stripe's answers to a step → the next step. The result is {"id", "url", "expires_at"} of the session.
+create function billing.continue_checkout(state jsonb, answers jsonb)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_request billing.checkout_requests;
+    v_asked text := continue_checkout.state ->> 'asked';
+    v_customer_id text := continue_checkout.state ->> 'customer';
+    v_sessions text[] := array(select jsonb_array_elements_text(continue_checkout.state -> 'expire'));
+    v_answer jsonb := continue_checkout.answers -> -1;
+    v_has_failed boolean := v_answer ? 'error';
+    v_stands boolean;
+begin
+    select * into strict v_request from billing.checkout_requests
+    where checkout_requests.idempotency_key = continue_checkout.state ->> 'key';
+
+    if v_asked = 'customer' then
+        if v_has_failed then
+            return billing._refuse_checkout(v_answer);
+        end if;
+        return billing._checkout_step(v_request, billing._link_claimed_customer(
+            v_request.account_id, (continue_checkout.state ->> 'token')::uuid, v_answer #>> '{body,id}'
+        ), v_sessions);
+    elsif v_asked = 'end' and v_answer #>> '{body,status}' = 'complete' then
+        -- Paid just now, and its event has not come yet.
+        return billing._refused_step(
+            errcode => 'TB045', message => 'there is a subscription already: use the portal to change it',
+            hint => 'The function portal opens it, and so does `till portal`.'
+        );
+    end if;
+
+    -- Sessions are expired in order: one for each call that succeeded.
+    v_sessions := v_sessions[1 + jsonb_array_length(continue_checkout.answers) - v_has_failed::integer:];
+    update billing.checkout_requests set expired_at = now()
+    where checkout_requests.stripe_checkout_session_id in (
+            select jsonb_array_elements_text(continue_checkout.state -> 'expire') except select unnest(v_sessions)
+        )
+        and checkout_requests.expired_at is null;
+    if v_has_failed then
+        if v_asked = 'end' or v_sessions = '{}' or v_answer #>> '{error,status}' is distinct from '400' then
+            return billing._refuse_checkout(v_answer);
+        end if;
+        -- Stripe expires open sessions only. Its error has no code for that, so read how the session ended.
+        return billing._stripe_step(
+            v_request.livemode,
+            jsonb_build_array(billing._stripe_call(
+                'get', '/v1/checkout/sessions/' || v_sessions[1], '{}', keep => '{status}'
+            )),
+            jsonb_build_object(
+                'asked', 'end', 'key', v_request.idempotency_key, 'customer', v_customer_id,
+                'expire', to_jsonb(v_sessions)
+            )
+        );
+    elsif v_asked = 'end' or v_customer_id is null then
+        return billing._checkout_step(v_request, v_customer_id, v_sessions);
+    end if;
+
+    update billing.checkout_requests set stripe_checkout_session_id = v_answer #>> '{body,id}'
+    where checkout_requests.id = v_request.id
+    returning checkout_requests.superseded_at is null into v_stands;
+    if not v_stands then
+        return billing._checkout_step(v_request, null, array[v_answer #>> '{body,id}']);
+    end if;
+    return jsonb_build_object('done', v_answer -> 'body');
+end
+$$;
+
+revoke all on function
+    billing._checkout_step, billing._begin_checkout, billing._discard_checkout_key, billing._refuse_checkout,
+    billing.continue_checkout
+from public, anon, authenticated, service_role;
+grant execute on function billing.continue_checkout(jsonb, jsonb) to billing_checkout;
+
+comment on function billing.continue_checkout(jsonb, jsonb) is 'Takes Stripe''s answers to a step of a checkout; returns the next step, or the open session.';
+
 -- 60_checkout/60_prepare_checkout.sql
 
--- The calls of the edge function `checkout`: prepare, (link the customer: link_checkout_customer), record; or discard.
+-- What a user wants to buy → the first step of a checkout. continue_checkout returns the later ones.
 --
--- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by the same click.
+-- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the same click continues.
 --
 -- Called by billing_checkout.
 
--- {"livemode", "customer": see _claim_customer, "session": {"params", "idempotency_key"}, "superseded": sessions to expire
--- first}. Asked again within ten minutes it answers the same, until the session has ended.
+-- Asked again within ten minutes it answers the same, until the session has ended.
 create function billing.prepare_checkout(
     user_id uuid,
     plan text,
@@ -15105,8 +15414,8 @@ declare
     v_cancel_url text;
     v_customer jsonb;
     v_params jsonb;
-    v_key text;
-    v_superseded jsonb := '[]';
+    v_request billing.checkout_requests;
+    v_superseded text[] := '{}';
 begin
     select * into strict v_settings from billing.settings;
     perform billing._check_may_spend(v_account_id);
@@ -15159,7 +15468,7 @@ begin
 
     -- From here to the commit the clicks of an account come one after the other.
     v_customer := billing._claim_customer(v_account_id, v_settings.livemode);
-    select requests.idempotency_key into v_key from billing.checkout_requests as requests
+    select requests.* into v_request from billing.checkout_requests as requests
     left join billing.checkout_sessions as sessions
         on sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
     where requests.account_id = v_account_id and requests.livemode = v_settings.livemode
@@ -15168,87 +15477,38 @@ begin
         and coalesce(sessions.status, 'open') = 'open'
     order by requests.created_at desc
     limit 1;
-    if v_key is null then
-        v_key := gen_random_uuid()::text;
-        perform billing._note_stripe_request(v_account_id, v_key);
+    if not found then
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
         )
         values (
             v_account_id, prepare_checkout.user_id, v_settings.livemode, v_price.stripe_price_id, v_quantity, v_params,
-            v_key
-        );
+            gen_random_uuid()::text
+        )
+        returning * into v_request;
+        perform billing._note_stripe_request(v_account_id, v_request.idempotency_key);
     end if;
 
     if prepare_checkout.plan is not null then
-        v_superseded := billing._supersede_requests(v_account_id, v_plan, v_key, v_trial_days > 0);
+        v_superseded := billing._supersede_requests(
+            v_account_id, v_plan, v_request.idempotency_key, v_trial_days > 0
+        );
         -- In this order: a session that is paid at this moment is among those to expire, or it is known to be paid.
         perform billing._check_not_subscribed(v_account_id, v_plan);
         if billing._trial_days(v_account_id, v_plan) is distinct from v_trial_days then
             raise exception 'a trial began in the meantime' using errcode = '40001', hint = 'Ask again.';
         end if;
     end if;
-    return jsonb_build_object(
-        'livemode', v_settings.livemode,
-        'customer', v_customer,
-        'session', jsonb_build_object('params', v_params, 'idempotency_key', v_key),
-        'superseded', v_superseded
-    );
+    return billing._begin_checkout(v_request, v_customer, v_superseded);
 end
 $$;
 
--- False when another plan was asked for in the meantime: then this session is to be expired too.
-create function billing.note_checkout_session(
-    idempotency_key text, stripe_checkout_session_id text, expired text[] default '{}'
-)
-returns boolean
-language sql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-    update billing.checkout_requests set expired_at = now()
-    where checkout_requests.stripe_checkout_session_id = any (note_checkout_session.expired)
-        and checkout_requests.expired_at is null;
-    update billing.checkout_requests
-    set stripe_checkout_session_id = note_checkout_session.stripe_checkout_session_id
-    where checkout_requests.idempotency_key = note_checkout_session.idempotency_key
-    returning checkout_requests.superseded_at is null
-$$;
-
--- Stripe keeps the first answer to a key, also a failure: after one the next click needs another key. Only the key that
--- failed is given up, so many clicks that failed together give up one.
-create function billing.discard_checkout_key(idempotency_key text)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update billing.checkout_requests set discarded_at = now()
-    where checkout_requests.idempotency_key = discard_checkout_key.idempotency_key
-        and checkout_requests.discarded_at is null;
-    update billing.customer_claims
-    set idempotency_key = gen_random_uuid()::text,
-        keyed_at = now(), may_exist = true, updated_at = now()
-    where customer_claims.idempotency_key = discard_checkout_key.idempotency_key
-        and customer_claims.stripe_customer_id is null;
-end
-$$;
-
-revoke all on function
-    billing.prepare_checkout, billing.note_checkout_session, billing.discard_checkout_key
-from public, anon, authenticated, service_role;
+revoke all on function billing.prepare_checkout from public, anon, authenticated, service_role;
 grant execute on function
-    billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid),
-    billing.note_checkout_session(text, text, text[]),
-    billing.discard_checkout_key(text)
+    billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid)
 to billing_checkout;
 
-comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; what to send to Stripe for it.';
-comment on function billing.note_checkout_session(text, text, text[]) is 'Notes the session that Stripe opened for a request, and those that were expired for it.';
-comment on function billing.discard_checkout_key(text) is 'Gives up an Idempotency-Key that Stripe answers with a failure.';
+comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; returns the first step.';
 
 -- 60_checkout/70_prepare_portal.sql
 
@@ -15259,7 +15519,7 @@ comment on function billing.discard_checkout_key(text) is 'Gives up an Idempoten
 -- through a Payment Link, which makes a customer of its own: the portal is that of the customer who has the subscription.
 -- So must whoever was deleted and has signed up again: their card is charged for the account that they left behind.
 --
--- Called by billing_checkout. Private: _subscription_to_change, _subscription_left_behind, _portal_flow.
+-- prepare_portal and continue_portal are called by billing_checkout. Private: all other functions here.
 
 -- Of an account's living subscriptions the one that was started last; for `cancel`, of those that go on. Where no page of
 -- a subscription is asked for, one of the customer that the account keeps comes first.
@@ -15350,7 +15610,7 @@ begin
 end
 $$;
 
--- {"livemode", "params"}.
+-- One step (see 15_stripe_steps.sql), whose result is {"id", "url"} of the session.
 create function billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid default null)
 returns jsonb
 language plpgsql
@@ -15383,23 +15643,47 @@ begin
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
     end if;
     perform billing._note_stripe_request(v_account_id);
-    return jsonb_build_object(
-        'livemode', v_settings.livemode,
-        'params', jsonb_strip_nulls(jsonb_build_object(
-            'customer', v_customer_id,
-            'return_url', v_return_url,
-            'flow_data', billing._portal_flow(prepare_portal.flow, v_subscription.stripe_subscription_id, v_return_url)
-        ))
+    return billing._stripe_step(
+        v_settings.livemode,
+        jsonb_build_array(billing._stripe_call(
+            'post', '/v1/billing_portal/sessions',
+            params => jsonb_strip_nulls(jsonb_build_object(
+                'customer', v_customer_id,
+                'return_url', v_return_url,
+                'flow_data',
+                billing._portal_flow(prepare_portal.flow, v_subscription.stripe_subscription_id, v_return_url)
+            )),
+            keep => '{id,url}'
+        )),
+        state => '{}',
+        is_last => true
     );
 end
 $$;
 
-revoke all on function
-    billing._subscription_to_change, billing._subscription_left_behind, billing._portal_flow, billing.prepare_portal
-from public, anon, authenticated, service_role;
-grant execute on function billing.prepare_portal(uuid, text, text, uuid) to billing_checkout;
+-- Stripe failed.
+create function billing.continue_portal(state jsonb, answers jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return billing._refused_by_stripe(continue_portal.answers #> '{-1,error}');
+end
+$$;
 
-comment on function billing.prepare_portal(uuid, text, text, uuid) is 'What to send to Stripe for a session of an account''s customer portal.';
+revoke all on function
+    billing._subscription_to_change, billing._subscription_left_behind, billing._portal_flow, billing.prepare_portal,
+    billing.continue_portal
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.prepare_portal(uuid, text, text, uuid), billing.continue_portal(jsonb, jsonb)
+to billing_checkout;
+
+comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Judges what a user wants to change; returns the step that opens the customer portal.';
+comment on function billing.continue_portal(jsonb, jsonb) is 'Takes Stripe''s failure to open the portal; returns the refusal.';
 
 -- 65_payment_links/10_payment_links.sql
 
@@ -15484,28 +15768,47 @@ begin
 end
 $$;
 
--- What is to be done for a link: {"name", "id", "url", "check": whether Stripe is to be asked if it still stands}, or how
--- to make it: {"name", "params", "idempotency_key", "token", "lookup": where to look for one with the token first}.
-create function billing._link_as_told(link billing.payment_links, name text)
+-- The next step for a link (see 60_checkout/15_stripe_steps.sql): return its URL, or ask Stripe whether it is active, or make
+-- it. name: of the plan or pack, as the caller gave it.
+create function billing._link_step(link billing.payment_links, name text)
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when (_link_as_told.link).url is not null then jsonb_build_object(
-        'name', _link_as_told.name,
-        'id', (_link_as_told.link).stripe_payment_link_id,
-        'url', (_link_as_told.link).url,
-        -- Events tell of it, too; so Stripe is not asked at every click.
-        'check', (_link_as_told.link).confirmed_at < now() - interval '10 seconds'
-    ) else jsonb_build_object(
-        'name', _link_as_told.name,
-        'params', (_link_as_told.link).params
-            || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_as_told.link).id)),
-        'idempotency_key', (_link_as_told.link).idempotency_key,
-        'token', (_link_as_told.link).id,
-        'lookup', case when (_link_as_told.link).may_exist then '{"active": true, "limit": 100}'::jsonb end
-    ) end
+declare
+    v_calls jsonb := '[]';
+begin
+    -- Events report it too, so Stripe is not asked at every click.
+    if (_link_step.link).confirmed_at >= now() - interval '10 seconds' then
+        return jsonb_build_object('done', jsonb_build_object('url', (_link_step.link).url));
+    elsif (_link_step.link).url is not null then
+        return billing._stripe_step(
+            (_link_step.link).livemode,
+            jsonb_build_array(billing._stripe_call(
+                'get', '/v1/payment_links/' || (_link_step.link).stripe_payment_link_id, '{}', keep => '{active}'
+            )),
+            jsonb_build_object('check', (_link_step.link).stripe_payment_link_id, 'name', _link_step.name)
+        );
+    end if;
+    if (_link_step.link).may_exist then
+        v_calls := jsonb_build_array(billing._stripe_call(
+            'get', '/v1/payment_links', '{"active": true, "limit": 100}', keep => '{id,url}',
+            find => jsonb_build_object('tillbase_link', (_link_step.link).id)
+        ));
+    end if;
+    return billing._stripe_step(
+        (_link_step.link).livemode,
+        v_calls || billing._stripe_call(
+            'post', '/v1/payment_links',
+            params => (_link_step.link).params
+                || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_step.link).id)),
+            keep => '{id,url}',
+            idempotency_key => (_link_step.link).idempotency_key
+        ),
+        jsonb_build_object('token', (_link_step.link).id)
+    );
+end
 $$;
 
 -- The link of a price that is on sale. Holds its row's lock.
@@ -15551,12 +15854,12 @@ begin
         where payment_links.id = v_link.id
         returning * into v_link;
     end if;
-    return billing._link_as_told(v_link, _claim_link.name);
+    return billing._link_step(v_link, _claim_link.name);
 end
 $$;
 
 revoke all on function
-    billing._link_options, billing._link_as_told, billing._claim_link
+    billing._link_options, billing._link_step, billing._claim_link
 from public, anon, authenticated, service_role;
 
 comment on table billing.payment_links is 'Payment Links that we made, one active one for each price and options.';
@@ -15570,13 +15873,12 @@ comment on column billing.payment_links.deactivate_at is 'When the worker is to 
 
 -- 65_payment_links/20_prepare_payment_links.sql
 
--- The calls of the edge function `payment-links` and of `till links`: prepare (or claim), then note what Stripe made;
--- replace what Stripe says is gone; discard a key that Stripe answers with a failure.
+-- What a user asks for → the steps that get or make its Payment Links (see 60_checkout/15_stripe_steps.sql). prepare_… or
+-- claim_… returns the first step, continue_payment_link the later ones.
 --
--- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by whoever asks
--- next.
+-- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the next request continues.
 --
--- Called by billing_checkout; claim_payment_link by the owner of the database only.
+-- Called by billing_checkout; claim_payment_link by the owner of the database only. Private: all other functions here.
 
 create function billing.claim_payment_link(plan text, pack text, options jsonb default '{}')
 returns jsonb
@@ -15606,8 +15908,8 @@ begin
 end
 $$;
 
--- {"livemode", "links": see _link_as_told, "reference"}: the link of the plan or pack, without either those of all plans
--- that the account may subscribe to; and what makes their URLs name the account.
+-- {"links": [{"name", "step"}], "reference"}: the link of the plan or pack, without either those of all plans that the account
+-- may subscribe to; and what makes their URLs name the account.
 create function billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid default null)
 returns jsonb
 language plpgsql
@@ -15629,9 +15931,10 @@ begin
         perform billing._check_not_subscribed(v_account_id, v_plan);
     end if;
     if prepare_payment_links.plan is not null or prepare_payment_links.pack is not null then
-        v_links := jsonb_build_array(
-            billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
-        );
+        v_links := jsonb_build_array(jsonb_build_object(
+            'name', coalesce(prepare_payment_links.plan, prepare_payment_links.pack),
+            'step', billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
+        ));
     else
         -- In the order of their names, or two at once could wait for each other.
         for v_name in
@@ -15646,50 +15949,48 @@ begin
                 from billing._price_on_sale(v_name, null) as price
                 join billing.plans on plans.stripe_price_id = price.stripe_price_id;
                 perform billing._check_not_subscribed(v_account_id, v_plan);
-                v_links := v_links || billing.claim_payment_link(v_name, null);
+                v_links := v_links
+                    || jsonb_build_object('name', v_name, 'step', billing.claim_payment_link(v_name, null));
             exception when sqlstate 'TB045' or sqlstate 'TB042' then
                 null;  -- the portal changes what they have; or it went off sale at this moment
             end;
         end loop;
     end if;
-    perform billing._note_stripe_request(v_account_id, made ->> 'idempotency_key')
-    from jsonb_array_elements(v_links) as made
-    where made ? 'idempotency_key';
-    return jsonb_build_object(
-        'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
-    );
+    perform billing._note_stripe_request(v_account_id, link #>> '{step,calls,-1,idempotency_key}')
+    from jsonb_array_elements(v_links) as link
+    where link #>> '{step,calls,-1,idempotency_key}' is not null;
+    return jsonb_build_object('links', v_links, 'reference', billing.payment_reference(v_account_id));
 end
 $$;
 
 -- The URL to hand out: that of the link given, unless another was made for the same row in the meantime; null when the
 -- row was retired meanwhile. Whatever is not handed out is deactivated by the worker.
-create function billing.note_payment_link(token uuid, stripe_payment_link_id text, url text)
+create function billing._note_payment_link(token uuid, stripe_payment_link_id text, url text)
 returns text
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_link billing.payment_links;
 begin
-    select * into strict v_link from billing.payment_links where payment_links.id = note_payment_link.token for update;
+    select * into strict v_link from billing.payment_links where payment_links.id = _note_payment_link.token for update;
     if v_link.stripe_payment_link_id is null then
         update billing.payment_links
-        set stripe_payment_link_id = note_payment_link.stripe_payment_link_id, url = note_payment_link.url,
+        set stripe_payment_link_id = _note_payment_link.stripe_payment_link_id, url = _note_payment_link.url,
             confirmed_at = now(), may_exist = false, updated_at = now(),
             deactivate_at = case when v_link.active then null else now() end
         where payment_links.id = v_link.id
         returning * into v_link;
-    elsif v_link.stripe_payment_link_id <> note_payment_link.stripe_payment_link_id then
+    elsif v_link.stripe_payment_link_id <> _note_payment_link.stripe_payment_link_id then
         insert into billing.payment_links (
             livemode, stripe_price_id, options, params, params_hash, idempotency_key, stripe_payment_link_id, url,
             active, retired_at, retired_reason, deactivate_at
         )
         values (
             v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
-            gen_random_uuid()::text, note_payment_link.stripe_payment_link_id,
-            note_payment_link.url, false, now(), 'duplicate', now()
+            gen_random_uuid()::text, _note_payment_link.stripe_payment_link_id,
+            _note_payment_link.url, false, now(), 'duplicate', now()
         )
         on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
     elsif v_link.active then
@@ -15700,25 +16001,24 @@ begin
 end
 $$;
 
--- Stripe has just said that the link stands.
-create function billing.confirm_payment_link(stripe_payment_link_id text)
-returns void
+-- Stripe has just said that the link stands: its URL, null when it was retired meanwhile.
+create function billing._confirm_payment_link(stripe_payment_link_id text)
+returns text
 language sql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
     update billing.payment_links set confirmed_at = now(), updated_at = now()
-    where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
+    where payment_links.stripe_payment_link_id = _confirm_payment_link.stripe_payment_link_id and payment_links.active
+    returning payment_links.url
 $$;
 
 -- Stripe has said that the link is gone or inactive: what is to be done for the one that takes its place. It may be so
 -- because its price ended a moment ago, so what the name means is looked up again.
-create function billing.replace_payment_link(stripe_payment_link_id text, name text)
+create function billing._replace_payment_link(stripe_payment_link_id text, name text)
 returns jsonb
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -15727,13 +16027,13 @@ declare
 begin
     update billing.payment_links
     set active = false, retired_at = now(), retired_reason = 'stripe', updated_at = now()
-    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id and payment_links.active;
+    where payment_links.stripe_payment_link_id = _replace_payment_link.stripe_payment_link_id and payment_links.active;
     select * into strict v_gone from billing.payment_links
-    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id;
+    where payment_links.stripe_payment_link_id = _replace_payment_link.stripe_payment_link_id;
     v_is_pack := v_gone.params ? 'customer_creation';
     return billing.claim_payment_link(
-        case when not v_is_pack then replace_payment_link.name end,
-        case when v_is_pack then replace_payment_link.name end,
+        case when not v_is_pack then _replace_payment_link.name end,
+        case when v_is_pack then _replace_payment_link.name end,
         v_gone.options
     );
 end
@@ -15741,36 +16041,68 @@ $$;
 
 -- Stripe keeps the first answer to a key, also a failure: after one the next click needs another key, and looks first for
 -- what may have been made under this one.
-create function billing.discard_payment_link_key(idempotency_key text)
+create function billing._discard_payment_link_key(idempotency_key text)
 returns void
 language sql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
     update billing.payment_links
     set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
         updated_at = now()
-    where payment_links.idempotency_key = discard_payment_link_key.idempotency_key
+    where payment_links.idempotency_key = _discard_payment_link_key.idempotency_key
         and payment_links.stripe_payment_link_id is null
 $$;
 
+-- Stripe's answers to a step → the next step. The result is {"url"}.
+create function billing.continue_payment_link(state jsonb, answers jsonb)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_answer jsonb := continue_payment_link.answers -> -1;
+    v_error jsonb := v_answer -> 'error';
+    v_link_id text := continue_payment_link.state ->> 'check';
+    v_url text;
+begin
+    if v_link_id is not null and (v_error ->> 'status' = '404' or v_answer #>> '{body,active}' = 'false') then
+        return billing._replace_payment_link(v_link_id, continue_payment_link.state ->> 'name');
+    elsif v_error is not null then
+        if billing._is_kept_by_stripe(v_error) then
+            perform billing._discard_payment_link_key(v_answer ->> 'idempotency_key');
+        end if;
+        return billing._refused_by_stripe(v_error);
+    elsif v_link_id is not null then
+        v_url := billing._confirm_payment_link(v_link_id);
+    else
+        v_url := billing._note_payment_link(
+            (continue_payment_link.state ->> 'token')::uuid, v_answer #>> '{body,id}', v_answer #>> '{body,url}'
+        );
+    end if;
+    if v_url is null then
+        return billing._refused_step(
+            errcode => 'TB064', message => 'the plan was changed in the meantime', hint => 'Request the link again.'
+        );
+    end if;
+    return jsonb_build_object('done', jsonb_build_object('url', v_url));
+end
+$$;
+
 revoke all on function
-    billing.claim_payment_link, billing.prepare_payment_links, billing.note_payment_link,
-    billing.confirm_payment_link, billing.replace_payment_link, billing.discard_payment_link_key
+    billing.claim_payment_link, billing.prepare_payment_links, billing._note_payment_link,
+    billing._confirm_payment_link, billing._replace_payment_link, billing._discard_payment_link_key,
+    billing.continue_payment_link
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.prepare_payment_links(uuid, text, text, uuid),
-    billing.note_payment_link(uuid, text, text),
-    billing.confirm_payment_link(text),
-    billing.replace_payment_link(text, text),
-    billing.discard_payment_link_key(text)
+    billing.prepare_payment_links(uuid, text, text, uuid), billing.continue_payment_link(jsonb, jsonb)
 to billing_checkout;
 
-comment on function billing.claim_payment_link(text, text, jsonb) is 'What is to be done for the link of a plan or pack with these options.';
-comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; what is to be done for them, and the reference that makes them the account''s.';
-comment on function billing.note_payment_link(uuid, text, text) is 'Notes the link that Stripe made for a row; the URL to hand out.';
-comment on function billing.replace_payment_link(text, text) is 'Retires a link that Stripe says is gone or inactive; what is to be done for another.';
+comment on function billing.claim_payment_link(text, text, jsonb) is 'Returns the first step to the link of a plan or pack with these options.';
+comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; returns the first step of each, and the reference that names the account.';
+comment on function billing.continue_payment_link(jsonb, jsonb) is 'Takes Stripe''s answers to a step of a link; returns the next step, or the URL.';
 
 -- 65_payment_links/30_retire_payment_links.sql
 
@@ -15781,7 +16113,7 @@ comment on function billing.replace_payment_link(text, text) is 'Retires a link 
 --
 -- Called by billing_worker; retire_payment_links by the owner of the database only (`till links deactivate`).
 
--- Links that are handed out no more. One that Stripe has not answered yet is deactivated when it does (note_payment_link).
+-- Links that are handed out no more. One that Stripe has not answered yet is deactivated when it does (_note_payment_link).
 create function billing._retire_links(ids uuid[], reason text)
 returns void
 language sql
@@ -15877,7 +16209,7 @@ begin
         select from billing.payment_links
         where payment_links.id = sync_payment_link.token and payment_links.livemode = sync_payment_link.livemode
     ) then
-        perform billing.note_payment_link(
+        perform billing._note_payment_link(
             sync_payment_link.token, sync_payment_link.stripe_payment_link_id, sync_payment_link.url
         );
     end if;

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import stripe
 
 from cli.main import main
 from stripe_local.resources.checkout_completion import complete
@@ -72,19 +73,21 @@ def test_accounts_are_named_as_everywhere_and_their_owner_buys(shop: Shop, till:
 
 def test_fifty_commands_and_clicks_at_once_make_one_customer(shop: Shop, till: Till) -> None:
     from cli.database import connect
-    from cli.open_checkout import open_checkout
+    from cli.stripe_steps import answer, carry_out
 
     user = shop.sign_up()
     order = {
         "user_id": user.id, "account_id": None, "plan": "pro_monthly", "pack": None, "quantity": None,
         "success_url": None, "cancel_url": None, "save_card": False,
     }  # fmt: skip
+    client = stripe.StripeClient(KEY, base_addresses={"api": shop.stripe_url})
 
     def press(number: int) -> str:
         if number % 2:
             return shop.press("checkout", user, plan="pro_monthly").body["id"]
         with connect() as conn:
-            return open_checkout(conn, shop.client, order).id
+            step = answer(conn, "prepare_checkout", **order)
+            return carry_out(conn, client, step, "continue_checkout")["id"]
 
     with ThreadPoolExecutor(50) as pool:
         ids = set(pool.map(press, range(50)))

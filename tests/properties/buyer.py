@@ -21,6 +21,7 @@ from tests.oracle.in_process import Refused, Stripe
 from tests.oracle.test_lives_agree import Project
 from tests.properties.paid_for import PaidFor, paid_for
 from tests.properties.price_lists import Offers, PriceList, put_on_sale
+from tests.sql.steps import body, bring
 from tests.support import account_of, create_user
 from tests.worker.conftest import opened
 
@@ -81,30 +82,30 @@ class Buyer:
             self._pay(None, self.offers.packs[pack], number, self._code(code) | self._amount(pack, amount))
 
     def _pay(self, plan: str | None, pack: str | None, quantity: int, given: dict[str, Any]) -> None:
-        app = self.project.shop.app
         query = "select billing.prepare_checkout(%s, %s, %s, %s, null, null)"
-        row = app.execute(query, [self.user, plan, pack, quantity]).fetchone()
-        assert row is not None
-        prepared = row[0]
-        customer = prepared["customer"]
-        if "id" not in customer:
-            made = self.stripe.post("customers", **customer["params"])
-            link = "select billing.link_checkout_customer(%s, %s, %s)"
-            app.execute(link, [customer["account_id"], customer["token"], made["id"]])
-            customer = made
-        for superseded in prepared["superseded"]:
-            self.stripe.post(f"checkout/sessions/{superseded}/expire")
-        order = prepared["session"]["params"]
-        if plan is not None and self.prices.is_classic:
-            mode = {"billing_mode": {"type": "classic"}}
-            order = order | {"subscription_data": order.get("subscription_data", {}) | mode}
-        session = self.stripe.post("checkout/sessions", customer=customer["id"], **order)
-        note = "select billing.note_checkout_session(%s, %s, %s)"
-        app.execute(note, [prepared["session"]["idempotency_key"], session["id"], prepared["superseded"]])
+        step = self.project.shop.value(query, self.user, plan, pack, quantity)
+        session = self._carry_out(step, "continue_checkout")
         self.stripe.control(
             "checkout_sessions/{identifier}/complete", session["id"], payment_method=CARD, **given
         )
         self._paid_now()
+
+    def _carry_out(self, step: dict[str, Any], continue_by: str) -> dict[str, Any]:
+        """A step and those that follow → the result. Raises Refused."""
+        while "done" not in step:
+            if "refused" in step:
+                raise Refused(step["refused"]["message"])
+            answers = [body(**self._ask(call)) for call in step["calls"]]
+            step = bring(self.project.shop.app, step, continue_by, *answers)
+        return step["done"]
+
+    def _ask(self, call: dict[str, Any]) -> Object:
+        path, params = call["path"].removeprefix("/v1/"), call["params"]
+        if self.prices.is_classic and params.get("mode") == "subscription":
+            mode = {"billing_mode": {"type": "classic"}}
+            params = params | {"subscription_data": params.get("subscription_data", {}) | mode}
+        answered = self.stripe.call(call["method"], path, params)
+        return {name: answered[name] for name in call["keep"]}
 
     def follow_link(
         self,
@@ -137,18 +138,12 @@ class Buyer:
         ]
         if (known := self.links.get(f"{wanted}")) is not None:
             return known
-        app = self.project.shop.app
-        row = app.execute("select billing.prepare_payment_links(%s, %s, %s)", [self.user, *wanted]).fetchone()
-        assert row is not None
-        [link] = row[0]["links"]
-        if "url" not in link:
-            metadata = {"tillbase_link": link["token"]}
-            made = self.stripe.post("payment_links", **(link["params"] | {"metadata": metadata}))
-            note = "select billing.note_payment_link(%s, %s, %s)"
-            app.execute(note, [link["token"], made["id"], made["url"]])
-            link = made
-        self.links[f"{wanted}"] = link["id"]
-        return link["id"]
+        query = "select billing.prepare_payment_links(%s, %s, %s)"
+        [link] = self.project.shop.value(query, self.user, *wanted)["links"]
+        url = self._carry_out(link["step"], "continue_payment_link")["url"]
+        query = "select stripe_payment_link_id from billing.payment_links where url = %s"
+        self.links[f"{wanted}"] = self.project.shop.value(query, url)
+        return self.links[f"{wanted}"]
 
     def _reference(self) -> str:
         """What payment_reference signs, at the time of the local Stripe."""

@@ -17,14 +17,15 @@ CALLERS = ("service_role", "authenticated", "anon")
 _SHARED = re.compile(r"_(lock|check|checked|raise)")
 _TYPE = r"\w+(?: with(?:out)? time zone)?(?:\[\])?"
 _TEXT = r"'((?:[^']|'')*)'"
-_RAISE = re.compile(rf"raise exception\s+(?:{_TEXT})?(.*?);\n", re.DOTALL)
-_CODE = re.compile(r"errcode = '(TB\d+)'")
-_MESSAGE = re.compile(rf"message = (?:[\w.]*format\()?{_TEXT}")
-_HINT = re.compile(rf"hint = (?:[\w.]*format\()?{_TEXT}")
+# Most errors are raised; a step of 60_checkout returns its own.
+_RAISE = re.compile(rf"(?:raise exception\s+(?:{_TEXT})?|billing\._refused_step\()(.*?);\n", re.DOTALL)
+_CODE = re.compile(r"errcode =>? '(TB\d+)'")
+_MESSAGE = re.compile(rf"message =>? (?:[\w.]*format\()?{_TEXT}")
+_HINT = re.compile(rf"hint =>? (?:[\w.]*format\()?{_TEXT}")
 
 
 class Raise(NamedTuple):
-    """One `raise exception` of the schemas, values as …"""
+    """One error of the schemas, values as …"""
 
     code: str
     message: str

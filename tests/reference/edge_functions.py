@@ -104,7 +104,8 @@ def _thrown(source: str) -> Iterator[tuple[str, str, str]]:
 
 def _refused(own: str, raised: Raises) -> Iterator[tuple[str, str, str]]:
     known = refusals()
-    called = {one for name in re.findall(r"billing\.(\w+)\(", own) for one in raised.of(name)}
+    names = re.findall(r'billing\.(\w+)\(|, "(continue_\w+)"', own)
+    called = {one for name in names for one in raised.of("".join(name))}
     for one in called:
         if one.code in known:
             status, error, message = known[one.code]

@@ -14,7 +14,7 @@ Code branches on the SQLSTATE, never on the text. Through the Data API it is `er
 The edge functions answer `{"error": {"code", "message"}}` instead: the last column has the status and the code,
 where one of them passes this error on. All answers of theirs are in [edge functions](edge-functions.md).
 """
-_REFUSAL = re.compile(r'(TB\d+): \[(\d+), "(\w+)"(?:, "([^"]*)")?')
+_REFUSAL = re.compile(r'(TB\d+): \[\s*(\d+),\s*"(\w+)"(?:,\s*"([^"]*)")?')
 
 
 class Refusal(NamedTuple):

@@ -16,6 +16,7 @@ from tests.sql.calls import (
     call,
     fetch,
     fetch_one,
+    fresh,
     item,
     link,
     move_clock,
@@ -27,6 +28,7 @@ from tests.sql.calls import (
     value,
 )
 from tests.sql.races import at_once, blocked
+from tests.sql.steps import body, bring, failure
 from tests.support import Database, account_of, as_user, create_user
 
 SITE = "https://app.example.com"
@@ -65,26 +67,77 @@ def prepare(function: Connection, user_id: UUID, **more: Any) -> Row:
         "success_url": None,
         "cancel_url": None,
     }
-    return answer(function, "prepare_checkout", user_id=user_id, **arguments | more)
+    step = answer(function, "prepare_checkout", user_id=user_id, **arguments | more)
+    return {
+        "livemode": step["livemode"],
+        "step": step,
+        "customer": customer_of(step),
+        "session": request_of(function, step),
+        "superseded": step["state"]["expire"],
+    }
+
+
+def customer_of(step: Row) -> Row:
+    """The customer that the account has; or how it is made, and where it is looked for first."""
+    *lookup, make = step["calls"]
+    if step["state"]["asked"] != "customer":
+        return {"id": make["params"]["customer"]}
+    return {
+        "account_id": make["params"]["metadata"]["account_id"],
+        "token": step["state"]["token"],
+        "params": make["params"],
+        "idempotency_key": make["idempotency_key"],
+        "lookup": lookup[0]["params"] if lookup else None,
+    }
+
+
+def request_of(function: Connection, step: Row) -> Row:
+    """What the session will be made with, read as the owner of the database."""
+    query = "select params, idempotency_key from billing.checkout_requests where idempotency_key = %s"
+    with function.transaction():
+        function.execute("set local role none")
+        request = fetch_one(function, query, [step["state"]["key"]])
+        function.execute("set local role billing_checkout")
+    return request
 
 
 def portal(function: Connection, user_id: UUID, **more: Any) -> Row:
-    return answer(function, "prepare_portal", user_id=user_id, **{"return_url": None, "flow": None} | more)
+    """The one call of Stripe that the portal takes."""
+    step = answer(function, "prepare_portal", user_id=user_id, **{"return_url": None, "flow": None} | more)
+    [call] = step["calls"]
+    return call
 
 
-def link_claimed(function: Connection, checkout: Row, stripe_customer_id: str = "cus_1") -> str:
-    customer = checkout["customer"]
-    return answer(
-        function,
-        "link_checkout_customer",
-        account_id=customer["account_id"],
-        claim_token=customer["token"],
-        stripe_customer_id=stripe_customer_id,
-    )
+def go_on(function: Connection, step: Row, *answers: Row) -> Row:
+    return bring(function, step, "continue_checkout", *answers)
+
+
+def link_claimed(function: Connection, checkout: Row, stripe_customer_id: str | None = "cus_1") -> str:
+    """The customer that the session is made for."""
+    return go_on(function, checkout["step"], body(id=stripe_customer_id))["state"]["customer"]
+
+
+def at_session(function: Connection, step: Row) -> Row:
+    """The step that opens the session, for a customer that was made if need be."""
+    return go_on(function, step, body(id=fresh("cus"))) if step["state"]["asked"] == "customer" else step
+
+
+def opened(session_id: str) -> Row:
+    return body(id=session_id, url=f"https://checkout.stripe.com/c/{session_id}", expires_at=1)
+
+
+def record(function: Connection, checkout: Row, session_id: str) -> bool:
+    """Stripe does all that it is asked → whether the session stands."""
+    step = at_session(function, checkout["step"])
+    ended = [body(status="expired") for _ in step["state"]["expire"]]
+    return "done" in go_on(function, step, *ended, opened(session_id))
 
 
 def discard(function: Connection, checkout: Row, part: str) -> None:
-    answer(function, "discard_checkout_key", idempotency_key=checkout[part]["idempotency_key"])
+    """Stripe fails to make it, and will go on failing under that key."""
+    key = checkout[part]["idempotency_key"]
+    refusal = go_on(function, checkout["step"], failure(500, key))
+    assert refusal["refused"]["code"] == "TB062"
 
 
 def test_a_plan_is_a_subscription_of_its_price_to_be_paid_on_stripes_page(
@@ -382,10 +435,11 @@ def test_a_plan_that_is_paid_for_can_be_bought_again_at_once(
 def test_the_same_click_is_the_same_request_until_its_session_ends(
     conn: Connection, function: Connection, worker: Connection, user: UUID
 ) -> None:
+    link_claimed(function, prepare(function, user, pack="pack_100"))
     first = prepare(function, user, pack="pack_100")
     assert prepare(function, user, pack="pack_100") == first
     key = first["session"]["idempotency_key"]
-    answer(function, "note_checkout_session", idempotency_key=key, stripe_checkout_session_id="cs_1")
+    record(function, first, "cs_1")
     assert prepare(function, user, pack="pack_100") == first
     two = prepare(function, user, pack="pack_100", quantity=2)
     assert (two["session"]["idempotency_key"] != key, two["superseded"]) == (True, [])
@@ -394,16 +448,6 @@ def test_the_same_click_is_the_same_request_until_its_session_ends(
     assert later["session"]["idempotency_key"] != key
     conn.execute("update billing.checkout_requests set created_at = now() - interval '11 minutes'")
     assert prepare(function, user, pack="pack_100") not in (first, later)
-
-
-def record(function: Connection, checkout: Row, session_id: str, expired: list[str] | None = None) -> bool:
-    return answer(
-        function,
-        "note_checkout_session",
-        idempotency_key=checkout["session"]["idempotency_key"],
-        stripe_checkout_session_id=session_id,
-        expired=expired or [],
-    )
 
 
 def test_another_plan_supersedes_what_is_open_until_it_was_expired(
@@ -415,7 +459,7 @@ def test_another_plan_supersedes_what_is_open_until_it_was_expired(
     yearly = prepare(function, user, plan="price_year")
     assert yearly["superseded"] == ["cs_monthly"], "another product is no matter"
     assert prepare(function, user, plan="price_year") == yearly, "as long as it was not done"
-    record(function, yearly, "cs_yearly", ["cs_monthly"])
+    record(function, yearly, "cs_yearly")
     assert prepare(function, user, plan="price_year")["superseded"] == []
     again = prepare(function, user)
     assert again["session"]["idempotency_key"] != monthly["session"]["idempotency_key"]
@@ -550,12 +594,12 @@ def test_nobody_links_without_the_claim_s_token_or_takes_another_s_customer(
     other = prepare(function, create_user(database))
     link(app, UUID(other["customer"]["account_id"]), "cus_other")
     for token in (uuid4(), other["customer"]["token"]):
-        forged = {"customer": checkout["customer"] | {"token": token}}
+        state = checkout["step"]["state"] | {"token": str(token)}
         with refused("TB018"):
-            link_claimed(function, forged)
+            link_claimed(function, {"step": checkout["step"] | {"state": state}})
     for customer in ("cus_other", "acct_1", None):
         with refused("TB018"):
-            link_claimed(function, checkout, customer)  # type: ignore[arg-type]
+            link_claimed(function, checkout, customer)
     assert (
         value(conn, "select count(*) from billing.customers where account_id = %s", [account_of(conn, user)])
         == 0
@@ -587,7 +631,7 @@ def test_a_key_that_stripe_forgets_is_replaced_and_the_customer_is_looked_for(
     conn.execute("update billing.customer_claims set keyed_at = now() - interval '24 hours'")
     second = prepare(function, user)
     assert second["customer"]["idempotency_key"] != first["customer"]["idempotency_key"]
-    assert second["customer"]["lookup"]["created"].keys() == {"gte"}
+    assert second["customer"]["lookup"].keys() == {"created[gte]", "limit"}
     assert prepare(function, user) == second
 
 
@@ -609,7 +653,10 @@ def test_portal_is_that_of_the_account_s_own_customer(
     with refused("TB046"):
         portal(function, user)
     link(app, account_of(conn, user))
-    assert portal(function, user) == {"livemode": False, "params": {"customer": "cus_1", "return_url": SITE}}
+    assert portal(function, user) == {
+        "method": "post", "path": "/v1/billing_portal/sessions", "idempotency_key": None, "find": None,
+        "keep": ["id", "url"], "params": {"customer": "cus_1", "return_url": SITE},
+    }  # fmt: skip
     conn.execute("update billing.accounts set frozen_at = now(), frozen_reason = 'fraud'")
     assert portal(function, user, return_url=f"{SITE}/billing")["params"]["return_url"] == f"{SITE}/billing"
     conn.execute("update billing.settings set site_url = null")

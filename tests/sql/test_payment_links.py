@@ -28,11 +28,13 @@ from tests.sql.calls import (
     value,
 )
 from tests.sql.races import at_once, blocked
+from tests.sql.steps import FAILURES, NOT_FOUND, body, bring, failure
 from tests.support import Database, account_of, as_role, as_user, create_user
 
 SITE = "https://app.example.com"
 URL = "https://buy.stripe.com/1"
 DAY = timedelta(days=1)
+LATER = {"as_of": JANUARY + SECOND}
 
 
 @pytest.fixture
@@ -60,7 +62,27 @@ def shop(conn: Connection, worker: Connection) -> None:
 
 
 def prepare(function: Connection, user_id: UUID, **more: Any) -> Row:
-    return answer(function, "prepare_payment_links", user_id=user_id, **{"plan": None, "pack": None} | more)
+    prepared = answer(
+        function, "prepare_payment_links", user_id=user_id, **{"plan": None, "pack": None} | more
+    )
+    return prepared | {"links": [{"name": link["name"]} | told(link["step"]) for link in prepared["links"]]}
+
+
+def told(step: Row) -> Row:
+    """What a step is about: the URL to hand out, the link to ask about, or how it is made and looked for first."""
+    if "calls" not in step:
+        return {"step": step, **step["done"]}
+    *lookup, call = step["calls"]
+    if "check" in step["state"]:
+        assert (call["method"], call["path"]) == ("get", f"/v1/payment_links/{step['state']['check']}")
+        return {"step": step, "check": step["state"]["check"]}
+    return {
+        "step": step,
+        "token": step["state"]["token"],
+        "params": call["params"],
+        "idempotency_key": call["idempotency_key"],
+        "lookup": lookup[0]["params"] if lookup else None,
+    }
 
 
 def pro(function: Connection, user_id: UUID) -> Row:
@@ -69,9 +91,27 @@ def pro(function: Connection, user_id: UUID) -> Row:
     return prepared
 
 
+def go_on(function: Connection, step: Row, *answers: Row) -> Row:
+    return bring(function, step, "continue_payment_link", *answers)
+
+
 def note(function: Connection, claim: Row, stripe_id: str = "plink_1", url: str = URL) -> str | None:
-    told = {"token": claim["token"], "stripe_payment_link_id": stripe_id, "url": url}
-    return answer(function, "note_payment_link", **told)
+    """Stripe made it → the URL to hand out."""
+    step = go_on(function, claim["step"], body(id=stripe_id, url=url))
+    assert "done" in step or step["refused"]["code"] == "TB064"
+    return step["done"]["url"] if "done" in step else None
+
+
+def replace(function: Connection) -> Row:
+    """Stripe says that the link of pro is not active → what is to be done for another."""
+    state = {"check": "plink_1", "name": "pro"}
+    return told(go_on(function, {"state": state, "calls": [{}]}, body(active=False)))
+
+
+def give_up(function: Connection, claim: Row) -> None:
+    """Stripe fails, and will go on failing under that key."""
+    step = go_on(function, claim["step"], failure(500, claim["idempotency_key"]))
+    assert step["refused"]["code"] == "TB062"
 
 
 def tell(worker: Connection, **more: Any) -> str:
@@ -92,13 +132,13 @@ def links(conn: Connection) -> list[tuple[Any, ...]]:
 def claim(conn: Connection, options: Any = None, **more: Any) -> Row:
     """As the owner of the database, with options."""
     arguments: Row = {"plan": "pro", "pack": None, "options": Jsonb({} if options is None else options)}
-    return answer(conn, "claim_payment_link", **arguments | more)
+    return told(answer(conn, "claim_payment_link", **arguments | more))
 
 
 def test_links_that_stripe_is_asked_for_are_few(conn: Connection, function: Connection, user: UUID) -> None:
     """Stripe fails, and each click has a key of its own."""
     for _ in range(30):
-        answer(function, "discard_payment_link_key", idempotency_key=pro(function, user)["idempotency_key"])
+        give_up(function, pro(function, user))
     with refused("TB049"):
         pro(function, user)
     conn.execute("update billing.stripe_requests set requested_at = now() - interval '11 minutes'")
@@ -124,7 +164,7 @@ def test_a_link_is_made_with_the_price_and_the_owner_s_settings(
         "billing_address_collection": "auto",
         "metadata": {"tillbase_link": made["token"]},
     }
-    assert (prepared["livemode"], made["name"], made["lookup"]) == (False, "pro", None)
+    assert (made["step"]["livemode"], made["name"], made["lookup"]) == (False, "pro", None)
     row = fetch_one(
         conn, "select stripe_price_id, livemode, options, params_hash, params from billing.payment_links"
     )
@@ -148,12 +188,14 @@ def test_whoever_asks_gets_the_same_link_until_it_is_noted_and_after(
     assert pro(function, other) == first
     assert note(function, first) == URL
     for who in (user, other):
-        assert pro(function, who) == {"name": "pro", "id": "plink_1", "url": URL, "check": False}
+        assert pro(function, who)["step"] == {"done": {"url": URL}}
     assert len(links(conn)) == 1
     conn.execute("update billing.payment_links set confirmed_at = now() - interval '11 seconds'")
-    assert pro(function, user)["check"] is True
-    call(function, "confirm_payment_link", stripe_payment_link_id="plink_1")
-    assert pro(function, user)["check"] is False
+    due = pro(function, user)
+    assert due["check"] == "plink_1"
+    for _ in range(2):
+        assert go_on(function, due["step"], body(active=True)) == {"done": {"url": URL}}
+    assert pro(function, user)["url"] == URL
 
 
 def test_fifty_at_once_are_one_row_and_one_key(database: Database, conn: Connection, user: UUID) -> None:
@@ -229,7 +271,7 @@ def test_a_key_that_failed_or_is_old_is_another_one_and_looks_first(
 ) -> None:
     first = pro(function, user)
     for _ in range(2):  # many clicks that failed together give up one key
-        call(function, "discard_payment_link_key", idempotency_key=first["idempotency_key"])
+        give_up(function, first)
     second = pro(function, user)
     assert second["idempotency_key"] != first["idempotency_key"]
     assert (second["token"], second["lookup"]) == (first["token"], {"active": True, "limit": 100})
@@ -239,7 +281,7 @@ def test_a_key_that_failed_or_is_old_is_another_one_and_looks_first(
     assert third["idempotency_key"] != second["idempotency_key"]
     assert third["lookup"] is not None
     note(function, third)
-    call(function, "discard_payment_link_key", idempotency_key=third["idempotency_key"])
+    give_up(function, third)
     assert pro(function, user)["url"] == URL
 
 
@@ -255,6 +297,57 @@ def test_of_two_links_for_one_row_one_stands_and_the_other_is_deactivated(
         ("plink_1", True, None, False, False),
         ("plink_2", False, "duplicate", True, False),
     ]
+
+
+def test_what_may_have_been_made_is_looked_for_by_the_row_s_id(
+    conn: Connection, function: Connection, user: UUID
+) -> None:
+    give_up(function, pro(function, user))
+    claimed = pro(function, user)
+    look, make = claimed["step"]["calls"]
+    assert (look["path"], look["find"]) == ("/v1/payment_links", {"tillbase_link": claimed["token"]})
+    assert make["path"] == look["path"]
+    assert look["keep"] == make["keep"] == ["id", "url"]
+    for answers in ([body(id="plink_1", url=URL)], [NOT_FOUND, body(id="plink_1", url=URL)]):
+        assert go_on(function, claimed["step"], *answers) == {"done": {"url": URL}}
+    assert links(conn) == [("plink_1", True, None, False, False)]
+
+
+@pytest.mark.parametrize(("error", "code", "is_kept"), FAILURES, ids=str)
+def test_a_failure_is_told_apart_and_a_key_is_given_up_exactly_when_stripe_keeps_it(
+    function: Connection, user: UUID, error: Row, code: str, is_kept: bool
+) -> None:
+    claimed = pro(function, user)
+    key = claimed["idempotency_key"]
+    refusal = go_on(function, claimed["step"], failure(key=key, message="as Stripe says", **error))["refused"]
+    assert (refusal["code"], "as Stripe says" in refusal["message"]) == (code, True)
+    assert (pro(function, user)["idempotency_key"] != key) == is_kept
+
+
+@pytest.mark.parametrize(("error", "code", "_"), FAILURES, ids=str)
+def test_a_link_is_kept_unless_stripe_says_that_it_is_gone(
+    conn: Connection, function: Connection, user: UUID, error: Row, code: str, _: bool
+) -> None:
+    note(function, pro(function, user))
+    conn.execute("update billing.payment_links set confirmed_at = now() - interval '11 seconds'")
+    due = pro(function, user)
+    step = go_on(function, due["step"], failure(**error))
+    if error["status"] == 404:
+        assert {"name": "pro"} | told(step) == pro(function, user)
+        assert "token" in told(step)
+    else:
+        assert step["refused"]["code"] == code
+        assert pro(function, user) == due
+
+
+def test_a_link_that_ended_while_stripe_was_asked_about_it_is_not_handed_out(
+    conn: Connection, function: Connection, worker: Connection, user: UUID
+) -> None:
+    note(function, pro(function, user))
+    conn.execute("update billing.payment_links set confirmed_at = now() - interval '11 seconds'")
+    due = pro(function, user)
+    sync_price(worker, active=False, **LATER)
+    assert go_on(function, due["step"], body(active=True))["refused"]["code"] == "TB064"
 
 
 # Who gets links, and of what
@@ -569,9 +662,6 @@ def made(function: Connection, user: UUID) -> Row:
     return claimed
 
 
-LATER = {"as_of": JANUARY + SECOND}
-
-
 @pytest.mark.parametrize(
     ("change", "ends"),
     [
@@ -641,13 +731,12 @@ def test_a_link_that_is_gone_is_replaced_by_one(
     database: Database, conn: Connection, function: Connection, user: UUID, made: Row
 ) -> None:
     connections = [database.connect("billing_checkout") for _ in range(10)]
-    gone = {"stripe_payment_link_id": "plink_1", "name": "pro"}
-    news = at_once([lambda c=c: answer(c, "replace_payment_link", **gone) for c in connections])
+    news = at_once([lambda c=c: replace(c) for c in connections])
     for connection in connections:
         connection.close()
     assert all(new == news[0] for new in news)
-    assert news[0] == pro(function, user)
     assert isinstance(news[0], dict)
+    assert {"name": "pro"} | news[0] == pro(function, user)
     assert news[0]["params"]["line_items"] == made["params"]["line_items"]
     assert links(conn) == [("plink_1", False, "stripe", False, False), (None, True, None, False, False)]
 
@@ -696,13 +785,12 @@ def test_a_price_that_ends_while_its_link_is_claimed_ends_that_too(
 def test_a_link_that_is_gone_because_its_price_ended_is_not_made_again(
     conn: Connection, function: Connection, worker: Connection, user: UUID, made: Row
 ) -> None:
-    gone = {"stripe_payment_link_id": "plink_1", "name": "pro"}
     sync_price(worker, stripe_price_id="price_new", lookup_key="pro", unit_amount=9900, as_of=JANUARY + DAY)
     sync_price(worker, **LATER)
-    assert answer(function, "replace_payment_link", **gone)["params"]["line_items"][0]["price"] == "price_new"
+    assert replace(function)["params"]["line_items"][0]["price"] == "price_new"
     sync_price(worker, stripe_price_id="price_new", lookup_key="pro", active=False, as_of=JANUARY + 2 * DAY)
     with refused("TB042"):
-        answer(function, "replace_payment_link", **gone)
+        replace(function)
     assert [row for row in links(conn) if row[1]] == []
 
 
@@ -714,7 +802,7 @@ def test_whoever_waited_for_a_link_that_ended_meanwhile_gets_another(
         first.execute("select from billing.payment_links for update")
         with blocked(function, conn, lambda: pro(function, user)) as second:
             if how == "replaced":
-                answer(first, "replace_payment_link", stripe_payment_link_id="plink_1", name="pro")
+                replace(first)
             else:
                 fetch(first, "select * from billing.retire_payment_links('pro')")
             first.commit()

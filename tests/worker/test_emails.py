@@ -227,7 +227,10 @@ def test_a_change_that_postgres_refuses_to_settle_is_tried_again(till: Till) -> 
 
 
 def claim(shop: Shop, account_id: UUID) -> dict[str, Any]:
-    return shop.value("select billing._claim_customer(%s, false)", account_id)
+    """The call of Stripe that makes it, and the claim's token."""
+    claimed = shop.value("select billing._claim_customer(%s, false)", account_id)
+    [create] = claimed["calls"]
+    return create | {"token": claimed["token"]}
 
 
 @pytest.mark.parametrize(
@@ -271,7 +274,7 @@ def test_an_address_that_changed_between_claim_and_customer_follows(till: Till, 
         made["params"], {"idempotency_key": made["idempotency_key"]}
     )
     till.shop.app.execute(
-        "select billing.link_checkout_customer(%s, %s, %s)", [account_id, made["token"], customer.id]
+        "select billing._link_claimed_customer(%s, %s, %s)", [account_id, made["token"], customer.id]
     )
     assert till.work() == [Answer(True)]
     assert till.email(customer.id) == THIRD

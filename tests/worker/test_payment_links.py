@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from stripe_local.errors import StripeError
+from tests.sql.steps import body, bring
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker import events
@@ -226,11 +227,12 @@ def till(database: Database) -> Iterator[Till]:
             *(Event(body["type"], body["data"]["object"], body["created"], body["id"]) for body in told)
         )
         shop.drain()
-        [[claim]] = shop.app.execute("select billing.claim_payment_link(%s, null)", [price.id]).fetchall()
+        [[step]] = shop.app.execute("select billing.claim_payment_link(%s, null)", [price.id]).fetchall()
+        [create] = step["calls"]
         made = local.client.payment_links.create(
-            claim["params"], {"idempotency_key": claim["idempotency_key"]}
+            create["params"], {"idempotency_key": create["idempotency_key"]}
         )
-        shop.app.execute("select billing.note_payment_link(%s, %s, %s)", [claim["token"], made.id, made.url])
+        bring(shop.app, step, "continue_payment_link", body(id=made.id, url=made.url))
         yield Till(shop, local, price.id, made.id)
 
 

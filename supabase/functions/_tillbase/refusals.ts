@@ -16,8 +16,19 @@ const REFUSALS: Record<string, [number, string, string?]> = {
   TB047: [409, "no_subscription"],
   TB048: [400, "invalid_request"],
   TB049: [429, "too_many_requests"],
+  TB062: [
+    503,
+    "stripe_unavailable",
+    "Stripe cannot be asked just now. Nothing was bought; try again.",
+  ],
+  TB063: [
+    502,
+    "stripe_refused",
+    "Stripe refused the request; the function's log says why.",
+  ],
+  TB064: [409, "superseded"],
 };
-const RETRY_AFTER_SECONDS = "60";
+const RETRY_AFTER_SECONDS: Record<number, string> = { 429: "60", 503: "5" };
 
 /** Runs a statement; what it refuses by a code of ours is an HttpError. */
 export async function judged<Result>(
@@ -27,14 +38,21 @@ export async function judged<Result>(
     return await statement;
   } catch (error) {
     const { code = "", message } = error as { code?: string; message: string };
-    const refusal = Object.hasOwn(REFUSALS, code) ? REFUSALS[code] : undefined;
-    if (!refusal) throw error;
-    const [status, name, told = sentence(message)] = refusal;
-    const headers = status === 429
-      ? { "retry-after": RETRY_AFTER_SECONDS }
-      : undefined;
-    throw new HttpError(status, name, told, { headers });
+    throw Object.hasOwn(REFUSALS, code) ? refusal({ code, message }) : error;
   }
+}
+
+/** A refusal of the database's → what the caller is told. The log has its own words, where there is a line in it. */
+export function refusal(
+  { code, message }: { code: string; message: string },
+): HttpError {
+  const [status, name, told = sentence(message)] = REFUSALS[code];
+  const retryAfter = RETRY_AFTER_SECONDS[status];
+  const headers = retryAfter ? { "retry-after": retryAfter } : undefined;
+  return new HttpError(status, name, told, {
+    headers,
+    cause: { code, message },
+  });
 }
 
 function sentence(message: string): string {

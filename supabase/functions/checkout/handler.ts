@@ -1,34 +1,29 @@
 /** A signed-in user's POST → an open Checkout Session. What is refused creates nothing in Stripe. */
 
-import type Stripe from "stripe";
 import { answerPost } from "../_tillbase/browser.ts";
 import { readFields } from "../_tillbase/fields.ts";
 import { refuse } from "../_tillbase/respond.ts";
+import type { CarryOut } from "../_tillbase/steps.ts";
 import type { Identify } from "../_tillbase/user.ts";
-import type { Books, Order } from "./books.ts";
-import { openSession } from "./open.ts";
+import type { Order, Prepare, Session } from "./prepare.ts";
 
 export interface Dependencies {
   identify: Identify;
-  books: Books;
-  stripe: (livemode: boolean) => Stripe;
+  prepare: Prepare;
+  carryOut: CarryOut<Session>;
 }
 
 export function handler(
   request: Request,
-  { identify, books, stripe }: Dependencies,
+  { identify, prepare, carryOut }: Dependencies,
 ): Promise<Response> {
   return answerPost(
     request,
     async () => {
       const userId = await identify(request);
-      const checkout = await books.prepare(userId, await readOrder(request));
-      const session = await openSession(
-        checkout,
-        stripe(checkout.livemode),
-        books,
-      );
-      return Response.json({ id: session.id, url: session.url });
+      const step = await prepare(userId, await readOrder(request));
+      const { id, url } = await carryOut(step);
+      return Response.json({ id, url });
     },
     (error) => refuse("checkout", error),
   );

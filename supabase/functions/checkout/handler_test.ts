@@ -1,26 +1,22 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import Stripe from "stripe";
 import { DatabaseUnavailable } from "../_tillbase/database.ts";
 import { HttpError } from "../_tillbase/respond.ts";
-import type { Books, Checkout, Claim, Order } from "./books.ts";
+import type { Step } from "../_tillbase/steps.ts";
 import { handler } from "./handler.ts";
+import type { Order, Session } from "./prepare.ts";
 
 const USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
-const CLAIM: Claim = {
-  account_id: "0b0d3c1e-6d0f-4c5f-9a35-6c7d1d1f0001",
-  token: "0b0d3c1e-6d0f-4c5f-9a35-6c7d1d1f0002",
-  idempotency_key: "key of the customer",
-  params: { email: "ada@example.com" },
-  lookup: null,
-};
-const CHECKOUT: Checkout = {
+const ACCOUNT = "0b0d3c1e-6d0f-4c5f-9a35-6c7d1d1f0001";
+const STEP: Step<Session> = {
   livemode: false,
-  customer: { id: "cus_1" },
-  session: {
-    params: { mode: "subscription", line_items: [{ price: "price_1" }] },
-    idempotency_key: "key of the session",
-  },
-  superseded: [],
+  calls: [],
+  state: {},
+  is_last: false,
+};
+const SESSION = {
+  id: "cs_1",
+  url: "https://checkout.stripe.com/c/cs_1",
+  expires_at: 1,
 };
 const ORDER: Order = {
   plan: "pro",
@@ -36,46 +32,22 @@ interface Click {
   method?: string;
   body?: unknown;
   identify?: () => Promise<string>;
-  prepare?: () => Promise<Checkout>;
-  checkout?: Partial<Checkout>;
-  list?: () => Promise<unknown>;
-  createCustomer?: () => Promise<unknown>;
-  createSession?: () => Promise<unknown>;
-  link?: () => Promise<string>;
-  record?: () => Promise<boolean>;
-  expire?: () => Promise<unknown>;
-  retrieve?: () => Promise<unknown>;
+  prepare?: () => Promise<Step<Session>>;
+  carryOut?: () => Promise<Session>;
 }
 
-/** Clicks, and returns the answer with everything that was asked of the database and of Stripe, in order. */
+/** Clicks, and returns the answer with everything that was done for it, in order. */
 async function click(how: Click = {}) {
   const did: unknown[][] = [];
-  const does = (name: string, result: unknown, instead?: () => unknown) =>
-  // deno-lint-ignore no-explicit-any
-  (...args: unknown[]): Promise<any> => {
+  const does = <Result>(
+    name: string,
+    result: Result,
+    instead?: () => Promise<Result>,
+  ) =>
+  (...args: unknown[]): Promise<Result> => {
     did.push([name, ...args]);
-    return instead ? instead() as Promise<unknown> : Promise.resolve(result);
+    return instead ? instead() : Promise.resolve(result);
   };
-  const books: Books = {
-    prepare: does("prepare", { ...CHECKOUT, ...how.checkout }, how.prepare),
-    link: does("link", "cus_linked", how.link),
-    record: does("record", true, how.record),
-    discard: does("discard", undefined),
-  };
-  const session = { id: "cs_1", url: "https://checkout.stripe.com/c/cs_1" };
-  const stripe = {
-    customers: {
-      list: does("list customers", { data: [] }, how.list),
-      create: does("create customer", { id: "cus_new" }, how.createCustomer),
-    },
-    checkout: {
-      sessions: {
-        create: does("create session", session, how.createSession),
-        expire: does("expire", { status: "expired" }, how.expire),
-        retrieve: does("retrieve", { status: "expired" }, how.retrieve),
-      },
-    },
-  } as unknown as Stripe;
   const { method = "POST", body = { plan: "pro" } } = how;
   const request = new Request("http://localhost/checkout", {
     method,
@@ -86,8 +58,8 @@ async function click(how: Click = {}) {
   const { response, logged } = await withLog(() =>
     handler(request, {
       identify: how.identify ?? (() => Promise.resolve(USER)),
-      books,
-      stripe: () => stripe,
+      prepare: does("prepare", STEP, how.prepare),
+      carryOut: does("carry out", SESSION as Session, how.carryOut),
     })
   );
   const text = await response.text();
@@ -107,22 +79,14 @@ async function withLog(run: () => Promise<Response>) {
 }
 
 const fails = (error: unknown) => () => Promise.reject(error);
-const broken = (statusCode: number) =>
-  new Stripe.errors.StripeAPIError({ statusCode, message: "broken" } as never);
 
-const SESSION_CALL = ["create session", {
-  ...CHECKOUT.session.params,
-  customer: "cus_1",
-}, { idempotencyKey: "key of the session" }];
-const RECORDED = ["record", "key of the session", "cs_1", []];
-
-Deno.test("a known customer's session is opened as the database says, and recorded", async () => {
+Deno.test("the step that the database prepares is carried out, and the session's id and URL are told", async () => {
   const { status, answer, did, logged } = await click();
   deepEqual([status, answer], [200, {
     id: "cs_1",
     url: "https://checkout.stripe.com/c/cs_1",
   }]);
-  deepEqual(did, [["prepare", USER, ORDER], SESSION_CALL, RECORDED]);
+  deepEqual(did, [["prepare", USER, ORDER], ["carry out", STEP]]);
   deepEqual(logged, []);
 });
 
@@ -133,7 +97,7 @@ Deno.test("only the fields that are known reach the database", async () => {
     success_url: "https://a",
     cancel_url: "https://b",
     save_card: true,
-    account_id: CLAIM.account_id,
+    account_id: ACCOUNT,
     amount: 1,
     customer: "cus_of_another",
     user_id: "somebody",
@@ -146,37 +110,8 @@ Deno.test("only the fields that are known reach the database", async () => {
     successUrl: "https://a",
     cancelUrl: "https://b",
     saveCard: true,
-    accountId: CLAIM.account_id,
+    accountId: ACCOUNT,
   }]);
-});
-
-Deno.test("a new customer is made under the claim's key, linked, and what was linked is charged", async () => {
-  const { did } = await click({ checkout: { customer: CLAIM } });
-  deepEqual(did.slice(1, 4), [
-    ["create customer", CLAIM.params, {
-      idempotencyKey: "key of the customer",
-    }],
-    ["link", CLAIM, "cus_new"],
-    ["create session", {
-      ...CHECKOUT.session.params,
-      customer: "cus_linked",
-    }, { idempotencyKey: "key of the session" }],
-  ]);
-});
-
-Deno.test("a customer that may exist is looked for by the claim's token, and made when it is not there", async () => {
-  const customer = { ...CLAIM, lookup: { email: "ada@example.com" } };
-  const someone = { id: "cus_x", metadata: { tillbase_claim: "guessed" } };
-  const ours = { id: "cus_ours", metadata: { tillbase_claim: CLAIM.token } };
-  const list = () => Promise.resolve({ data: [someone, ours] });
-  const found = await click({ checkout: { customer }, list });
-  deepEqual(found.did.slice(1, 3), [
-    ["list customers", customer.lookup],
-    ["link", customer, "cus_ours"],
-  ]);
-  const other = () => Promise.resolve({ data: [someone] });
-  const missed = await click({ checkout: { customer }, list: other });
-  deepEqual(missed.did[2][0], "create customer");
 });
 
 Deno.test("who is not signed in, and what the database refuses, reaches nothing further", async () => {
@@ -231,131 +166,28 @@ Deno.test("a preflight is answered, other methods are not, and every answer is r
   }
 });
 
-Deno.test("failures of Stripe that pass are 503, and say when to come again", async () => {
-  const { StripeConnectionError, StripeRateLimitError } = Stripe.errors;
-  const failures = [
-    new StripeConnectionError({ message: "timeout" } as never),
-    new StripeRateLimitError({ statusCode: 429 } as never),
-    broken(500),
-    broken(409),
-  ];
-  for (const failure of failures) {
-    const { status, answer, response, logged } = await click({
-      createSession: fails(failure),
-    });
-    deepEqual([status, answer.error.code], [503, "stripe_unavailable"]);
-    match(response.headers.get("retry-after")!, /^\d+$/);
-    equal(logged.length, 1);
-  }
-});
+Deno.test("what the database refuses on the way is its status, and failures are logged in one line", async () => {
+  const superseded = new HttpError(409, "superseded", "Another one.");
+  const refused = await click({ carryOut: fails(superseded) });
+  deepEqual([refused.status, refused.answer.error.code], [409, "superseded"]);
+  deepEqual(refused.logged, []);
 
-Deno.test("a key is given up exactly when Stripe keeps its failure", async () => {
-  const kept = [
-    broken(500),
-    broken(503),
-    new Stripe.errors.StripeIdempotencyError({ statusCode: 400 } as never),
-  ];
-  const passing = [
-    broken(409),
-    new Stripe.errors.StripeRateLimitError({ statusCode: 429 } as never),
-    new Stripe.errors.StripeConnectionError({ message: "gone" } as never),
-  ];
-  for (const failure of [...kept, ...passing]) {
-    const ofSession = await click({ createSession: fails(failure) });
-    const ofCustomer = await click({
-      createCustomer: fails(failure),
-      checkout: { customer: CLAIM },
-    });
-    const given_up = kept.includes(failure);
-    const last = (did: unknown[][]) =>
-      did.filter(([name]) => name === "discard").map(([, key]) => key);
-    deepEqual(last(ofSession.did), given_up ? ["key of the session"] : []);
-    deepEqual(last(ofCustomer.did), given_up ? ["key of the customer"] : []);
-    ok(!ofCustomer.did.some(([name]) => name === "link"));
-  }
-});
+  const cause = { code: "TB062", message: "Stripe cannot be asked: timeout" };
+  const headers = { "retry-after": "5" };
+  const away = new HttpError(503, "stripe_unavailable", "Try again.", {
+    headers,
+    cause,
+  });
+  const failed = await click({ carryOut: fails(away) });
+  deepEqual([failed.status, failed.answer.error], [503, {
+    code: "stripe_unavailable",
+    message: "Try again.",
+  }]);
+  match(failed.response.headers.get("retry-after")!, /^\d+$/);
+  equal(failed.logged.length, 1);
+  ok(failed.logged[0].includes(cause.message));
 
-Deno.test("what Stripe refuses is a 502, and only the log says what", async () => {
-  const message = "No such price: 'price_1'";
-  const refusal = new Stripe.errors.StripeInvalidRequestError(
-    { statusCode: 400, message } as never,
-  );
-  const { status, answer, logged } = await click({
-    createSession: fails(refusal),
-  });
-  deepEqual([status, answer.error.code], [502, "stripe_refused"]);
-  ok(!JSON.stringify(answer).includes(message));
-  ok(logged[0].includes(message));
-});
-
-Deno.test("a price that was deleted in Stripe a moment ago is not on sale", async () => {
-  const refuse = (param: string) =>
-    new Stripe.errors.StripeInvalidRequestError({
-      statusCode: 400,
-      code: "resource_missing",
-      message: "No such price: 'price_1'",
-      param,
-    } as never);
-  const ofPrice = await click({
-    createSession: fails(refuse("line_items[0][price]")),
-  });
-  deepEqual([ofPrice.status, ofPrice.answer.error.code], [
-    404,
-    "price_unknown",
-  ]);
-  const ofOther = await click({ createSession: fails(refuse("customer")) });
-  deepEqual([ofOther.status, ofOther.answer.error.code], [
-    502,
-    "stripe_refused",
-  ]);
-});
-
-Deno.test("without a link there is no session", async () => {
-  const { status, did } = await click({
-    checkout: { customer: CLAIM },
-    link: fails(new DatabaseUnavailable(new Error("gone"))),
-  });
-  equal(status, 503);
-  equal(did.at(-1)![0], "link");
-});
-
-Deno.test("other sessions that could be paid too are expired first", async () => {
-  const superseded = ["cs_a", "cs_b"];
-  const gone = new Stripe.errors.StripeInvalidRequestError(
-    { statusCode: 400, message: "not open" } as never,
-  );
-  const well = await click({ checkout: { superseded } });
-  deepEqual(well.did.slice(1), [
-    ["expire", "cs_a"],
-    ["expire", "cs_b"],
-    SESSION_CALL,
-    ["record", "key of the session", "cs_1", superseded],
-  ]);
-  const already = await click({
-    checkout: { superseded },
-    expire: fails(gone),
-  });
-  equal(already.status, 200);
-  const paid = await click({
-    checkout: { superseded },
-    expire: fails(gone),
-    retrieve: () => Promise.resolve({ status: "complete" }),
-  });
-  deepEqual([paid.status, paid.answer.error.code], [409, "already_subscribed"]);
-  const away = await click({
-    checkout: { superseded },
-    expire: fails(broken(500)),
-  });
-  equal(away.status, 503);
-  for (const { did } of [paid, away]) {
-    deepEqual(did.filter(([name]) => name === "create session"), []);
-  }
-});
-
-Deno.test("a session that was superseded while it was opened is expired, and its address is told to nobody", async () => {
-  const { status, answer, did } = await click({
-    record: () => Promise.resolve(false),
-  });
-  deepEqual([status, answer.error.code], [409, "superseded"]);
-  deepEqual(did.at(-1), ["expire", "cs_1"]);
+  const gone = new DatabaseUnavailable(new Error("gone"));
+  equal((await click({ carryOut: fails(gone) })).status, 503);
+  equal((await click({ carryOut: fails(new Error("ours")) })).status, 500);
 });

@@ -1,71 +1,34 @@
 import { deepEqual, equal, match } from "node:assert/strict";
-import Stripe from "stripe";
 import { HttpError } from "../_tillbase/respond.ts";
-import type { Books, Claim, Link, Made, Prepared } from "./books.ts";
+import type { Step } from "../_tillbase/steps.ts";
 import { handler } from "./handler.ts";
+import type { Link, Prepared } from "./prepare.ts";
 
 const USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 const REFERENCE = "tb1_t_1_signed";
-const MADE: Made = {
-  name: "pro",
-  id: "plink_1",
-  url: "https://buy.stripe.com/1",
-  check: false,
+const URL_OF_LINK = "https://buy.stripe.com/1";
+const SIGNED = `${URL_OF_LINK}?client_reference_id=${REFERENCE}`;
+const STEP: Step<Link> = {
+  livemode: false,
+  calls: [],
+  state: {},
+  is_last: false,
 };
-const CLAIM: Claim = {
-  name: "pro",
-  token: "row",
-  idempotency_key: "key",
-  params: { line_items: [{ price: "price_1", quantity: 1 }] },
-  lookup: null,
-};
-const NEW = { id: "plink_2", url: "https://buy.stripe.com/2", metadata: {} };
-const SIGNED_NEW = `${NEW.url}?client_reference_id=${REFERENCE}`;
+const LINKS = [{ name: "pro", step: STEP }];
 
 interface Ask {
   query?: string;
   method?: string;
-  links?: Link[];
+  links?: Prepared["links"];
   identify?: () => Promise<string>;
   prepare?: () => Promise<Prepared>;
-  note?: () => Promise<string | null>;
-  replaced?: Link;
-  retrieve?: () => Promise<unknown>;
-  list?: unknown[];
-  create?: () => Promise<unknown>;
+  carryOut?: (step: Step<Link>) => Promise<Link>;
 }
 
 async function ask(how: Ask = {}) {
   const did: unknown[][] = [];
   const original = console.error;
   console.error = () => {};
-  const doing = <T>(name: string, result: () => Promise<T>) =>
-  (
-    ...args: unknown[]
-  ) => {
-    did.push([name, ...args]);
-    return result();
-  };
-  const books = {
-    prepare: doing(
-      "prepare",
-      how.prepare ?? (() =>
-        Promise.resolve({
-          livemode: false,
-          links: how.links ?? [CLAIM],
-          reference: REFERENCE,
-        })),
-    ),
-    note: doing("note", how.note ?? (() => Promise.resolve(NEW.url))),
-    confirm: doing("confirm", () => Promise.resolve()),
-    replace: doing("replace", () => Promise.resolve(how.replaced ?? CLAIM)),
-    discard: doing("discard", () => Promise.resolve()),
-  } as Books;
-  const paymentLinks = {
-    retrieve: doing("retrieve", how.retrieve ?? (() => Promise.resolve(NEW))),
-    list: doing("list", () => Promise.resolve({ data: how.list ?? [] })),
-    create: doing("create", how.create ?? (() => Promise.resolve(NEW))),
-  };
   try {
     const response = await handler(
       new Request(`http://localhost/payment-links${how.query ?? "?plan=pro"}`, {
@@ -73,8 +36,16 @@ async function ask(how: Ask = {}) {
       }),
       {
         identify: how.identify ?? (() => Promise.resolve(USER)),
-        books,
-        stripe: () => ({ paymentLinks }) as unknown as Stripe,
+        prepare: (...args) => {
+          did.push(["prepare", ...args]);
+          const { links = LINKS } = how;
+          return how.prepare?.() ??
+            Promise.resolve({ links, reference: REFERENCE });
+        },
+        carryOut: (step) => {
+          did.push(["carry out", step]);
+          return how.carryOut?.(step) ?? Promise.resolve({ url: URL_OF_LINK });
+        },
       },
     );
     const text = await response.text();
@@ -91,75 +62,35 @@ async function ask(how: Ask = {}) {
 }
 
 const fails = (error: unknown) => () => Promise.reject(error);
-const stripeError = (
-  kind: keyof typeof Stripe.errors,
-  statusCode: number,
-) =>
-  new (Stripe.errors[kind] as new (raw: unknown) => Error)({
-    message: "no",
-    statusCode,
-  });
 
-Deno.test("a link is made under the row's key, noted, and names the account", async () => {
+Deno.test("the step that the database prepares is carried out, and the URL names the account", async () => {
   const { status, answer, did } = await ask();
-  deepEqual([status, answer], [200, { payment_link: SIGNED_NEW }]);
+  deepEqual([status, answer], [200, { payment_link: SIGNED }]);
   deepEqual(did, [
     ["prepare", USER, { plan: "pro", pack: null, accountId: null }],
-    ["create", CLAIM.params, { idempotencyKey: "key" }],
-    ["note", "row", NEW.id, NEW.url],
+    ["carry out", STEP],
   ]);
 });
 
-Deno.test("a link that was made is handed out, and confirmed when that is due", async () => {
-  const known = await ask({ links: [MADE] });
-  deepEqual(known.names, ["prepare"]);
-  equal(
-    known.answer.payment_link,
-    `${MADE.url}?client_reference_id=${REFERENCE}`,
-  );
-  const due = await ask({
-    links: [{ ...MADE, check: true }],
-    retrieve: () => Promise.resolve({ active: true }),
-  });
-  deepEqual(due.names, ["prepare", "retrieve", "confirm"]);
-  deepEqual(due.answer, known.answer);
-});
-
-Deno.test("a link that is gone or inactive in Stripe is made anew", async () => {
-  const links = [{ ...MADE, check: true }];
-  const gone = fails(stripeError("StripeInvalidRequestError", 404));
-  const inactive = () => Promise.resolve({ active: false });
-  for (const retrieve of [gone, inactive]) {
-    const { answer, names, did } = await ask({ links, retrieve });
-    deepEqual(names, ["prepare", "retrieve", "replace", "create", "note"]);
-    deepEqual(did[2], ["replace", MADE.id, MADE.name]);
-    equal(answer.payment_link, SIGNED_NEW);
-  }
-});
-
-Deno.test("what may have been made before is looked for first", async () => {
-  const lookup = { active: true, limit: 100 };
-  const found = { ...NEW, metadata: { tillbase_link: "row" } };
-  const other = { ...NEW, id: "plink_9", metadata: { tillbase_link: "x" } };
-  const links = [{ ...CLAIM, lookup }];
-  const made = await ask({ links, list: [other, found] });
-  deepEqual(made.names, ["prepare", "list", "note"]);
-  deepEqual(made.did.at(-1), ["note", "row", NEW.id, NEW.url]);
-  const none = await ask({ links, list: [other] });
-  deepEqual(none.names, ["prepare", "list", "create", "note"]);
-});
-
-Deno.test("without a plan there is a link for each, by name", async () => {
-  const links = Array.from(
-    { length: 7 },
-    (_, n) => ({ ...MADE, name: `plan_${n}`, url: `https://buy/${n}?x=1` }),
-  );
-  const { answer } = await ask({ links, query: "" });
+Deno.test("without a plan there is a link for each, by name, five at once", async () => {
+  const links = Array.from({ length: 7 }, (_, n) => ({
+    name: `plan_${n}`,
+    step: { done: { url: `https://buy/${n}?x=1` } },
+  }));
+  let now = 0, most = 0;
+  const carryOut = async (step: Step<Link>) => {
+    most = Math.max(most, ++now);
+    await Promise.resolve();
+    now -= 1;
+    return (step as { done: Link }).done;
+  };
+  const { answer } = await ask({ links, query: "", carryOut });
   deepEqual(Object.keys(answer.payment_links), links.map(({ name }) => name));
   equal(
     answer.payment_links.plan_6,
     `https://buy/6?x=1&client_reference_id=${REFERENCE}`,
   );
+  equal(most, 5);
   deepEqual((await ask({ links: [], query: "" })).answer, {
     payment_links: {},
   });
@@ -173,7 +104,7 @@ Deno.test("whoever pays is nobody that the query could name", async () => {
     pack: null,
     accountId: null,
   }]);
-  equal(answer.payment_link, SIGNED_NEW);
+  equal(answer.payment_link, SIGNED);
 });
 
 Deno.test("what makes no sense reaches nothing", async () => {
@@ -205,27 +136,14 @@ Deno.test("refusals reach nothing further", async () => {
   equal(response.headers.get("access-control-allow-origin"), "*");
 });
 
-Deno.test("a link whose plan changed while it was made is not handed out", async () => {
-  const { status, answer } = await ask({ note: () => Promise.resolve(null) });
+Deno.test("what is refused on the way is its status, and says when to come again", async () => {
+  const superseded = new HttpError(409, "superseded", "Ask again.");
+  const { status, answer } = await ask({ carryOut: fails(superseded) });
   deepEqual([status, answer.error.code], [409, "superseded"]);
-});
-
-Deno.test("when Stripe is away the answer says when to come again, and a key that it burnt is given up", async () => {
-  const cases: [Error, string[]][] = [
-    [stripeError("StripeConnectionError", 0), []],
-    [stripeError("StripeRateLimitError", 429), []],
-    [stripeError("StripeAPIError", 500), ["discard"]],
-    [stripeError("StripeIdempotencyError", 400), ["discard"]],
-  ];
-  for (const [error, then] of cases) {
-    const { status, response, names } = await ask({ create: fails(error) });
-    equal(status, 503);
-    match(response.headers.get("retry-after")!, /^\d+$/);
-    deepEqual(names, ["prepare", "create", ...then]);
-  }
-  const links = [{ ...MADE, check: true }];
-  const away = fails(stripeError("StripeAPIError", 500));
-  deepEqual((await ask({ links, retrieve: away })).status, 503);
-  const refused = fails(stripeError("StripeInvalidRequestError", 400));
-  deepEqual((await ask({ create: refused })).status, 502);
+  const away = new HttpError(503, "stripe_unavailable", "Try again.", {
+    headers: { "retry-after": "5" },
+  });
+  const { response } = await ask({ carryOut: fails(away) });
+  equal(response.status, 503);
+  match(response.headers.get("retry-after")!, /^\d+$/);
 });

@@ -1,18 +1,23 @@
 import { deepEqual, equal, match } from "node:assert/strict";
-import Stripe from "stripe";
 import { HttpError } from "../_tillbase/respond.ts";
+import type { Step } from "../_tillbase/steps.ts";
 import { handler } from "./handler.ts";
-import type { Portal } from "./prepare.ts";
+import type { Session } from "./prepare.ts";
 
 const USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 const URL_OF_PORTAL = "https://billing.stripe.com/p/session/1";
-const PORTAL: Portal = { livemode: false, params: { customer: "cus_1" } };
+const STEP: Step<Session> = {
+  livemode: false,
+  calls: [],
+  state: {},
+  is_last: false,
+};
 
 interface Click {
   body?: string;
   identify?: () => Promise<string>;
-  prepare?: () => Promise<Portal>;
-  create?: () => Promise<unknown>;
+  prepare?: () => Promise<Step<Session>>;
+  carryOut?: () => Promise<Session>;
 }
 
 async function click(how: Click = {}) {
@@ -24,18 +29,17 @@ async function click(how: Click = {}) {
       method: "POST",
       body: how.body ?? "{}",
     });
-    const create = (...args: unknown[]) => {
-      did.push(["create", ...args]);
-      return how.create?.() ?? Promise.resolve({ url: URL_OF_PORTAL });
-    };
     const response = await handler(request, {
       identify: how.identify ?? (() => Promise.resolve(USER)),
       prepare: (...args) => {
         did.push(["prepare", ...args]);
-        return how.prepare?.() ?? Promise.resolve(PORTAL);
+        return how.prepare?.() ?? Promise.resolve(STEP);
       },
-      stripe: () =>
-        ({ billingPortal: { sessions: { create } } }) as unknown as Stripe,
+      carryOut: (step) => {
+        did.push(["carry out", step]);
+        const session = { id: "bps_1", url: URL_OF_PORTAL };
+        return how.carryOut?.() ?? Promise.resolve(session);
+      },
     });
     const answer = await response.json();
     return { status: response.status, response, answer, did };
@@ -60,7 +64,7 @@ Deno.test("the portal is what the database says, and only its address is told", 
       flow: "cancel",
       accountId: null,
     }],
-    ["create", PORTAL.params],
+    ["carry out", STEP],
   ]);
 });
 
@@ -81,10 +85,10 @@ Deno.test("refusals reach nothing further", async () => {
 });
 
 Deno.test("when Stripe is away the answer says when to come again", async () => {
-  const away = new Stripe.errors.StripeConnectionError(
-    { message: "timeout" } as never,
-  );
-  const { status, response } = await click({ create: fails(away) });
+  const away = new HttpError(503, "stripe_unavailable", "Try again.", {
+    headers: { "retry-after": "5" },
+  });
+  const { status, response } = await click({ carryOut: fails(away) });
   equal(status, 503);
   match(response.headers.get("retry-after")!, /^\d+$/);
 });

@@ -1,8 +1,8 @@
-/** What a user wants to change → one call of billing.prepare_portal → what to send to Stripe. */
+/** What a user wants to change → one call of billing.prepare_portal → the first step. */
 
-import type Stripe from "stripe";
 import type { Database } from "../_tillbase/database.ts";
 import { judged } from "../_tillbase/refusals.ts";
+import type { Step } from "../_tillbase/steps.ts";
 
 export interface Wish {
   /** Where to return from the portal, on one of your origins. Default: `settings.site_url`. */
@@ -13,21 +13,20 @@ export interface Wish {
   accountId: string | null;
 }
 
-export interface Portal {
-  livemode: boolean;
-  params: Stripe.BillingPortal.SessionCreateParams;
+export interface Session {
+  url: string;
 }
 
-export type Prepare = (userId: string, wish: Wish) => Promise<Portal>;
+export type Prepare = (userId: string, wish: Wish) => Promise<Step<Session>>;
 
 export function preparer(database: Database): Prepare {
   return async (userId, { returnUrl, flow, accountId }) => {
     const [row] = await judged(
       database.run((sql) =>
-        sql<[{ portal: Portal }]>`select billing.prepare_portal(
-        user_id => ${userId}, return_url => ${returnUrl}, flow => ${flow}, account_id => ${accountId}) as portal`
+        sql<[{ step: Step<Session> }]>`select billing.prepare_portal(
+        user_id => ${userId}, return_url => ${returnUrl}, flow => ${flow}, account_id => ${accountId}) as step`
       ),
     );
-    return row.portal;
+    return row.step;
   };
 }

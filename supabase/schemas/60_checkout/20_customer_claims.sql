@@ -5,7 +5,7 @@
 -- one customer and tells of it again; the claim's token in the customer's metadata, which nobody but us can have put
 -- there, finds it when Stripe has forgotten the key (after a day) or keeps answering it with a failure.
 --
--- Called by billing_checkout. Private: _claim_customer, _name_of_account.
+-- Private: all functions here.
 
 create table billing.customer_claims (
     account_id uuid not null references billing.accounts (id),
@@ -47,8 +47,8 @@ as $$
     where accounts.id = _name_of_account.account_id
 $$;
 
--- The account's customer: {"id"}, or how to make it: {"account_id", "token", "params", "idempotency_key", "lookup"};
--- lookup says where to look for one with the token first, null when there can be none. Holds the claim's lock.
+-- The account's customer: {"id"}, or the calls that make it: {"token", "calls"}. Where there can be one with the token, they
+-- look for it first. Holds the claim's lock.
 create function billing._claim_customer(account_id uuid, livemode boolean)
 returns jsonb
 language plpgsql
@@ -58,6 +58,7 @@ as $$
 declare
     v_claim billing.customer_claims;
     v_customer_id text;
+    v_calls jsonb;
     v_email text := (
         select users.email from billing.accounts join auth.users on users.id = accounts.owner_id
         where accounts.id = _claim_customer.account_id
@@ -93,52 +94,56 @@ begin
         returning * into v_claim;
     end if;
 
-    return jsonb_build_object(
-        'account_id', v_claim.account_id,
-        'token', v_claim.token,
-        'idempotency_key', v_claim.idempotency_key,
-        'params', jsonb_strip_nulls(jsonb_build_object(
+    v_calls := jsonb_build_array(billing._stripe_call(
+        'post', '/v1/customers',
+        params => jsonb_strip_nulls(jsonb_build_object(
             'email', v_claim.email,
             'name', v_claim.name,
             'metadata', jsonb_build_object('account_id', v_claim.account_id, 'tillbase_claim', v_claim.token)
         )),
-        'lookup', case
-            when not v_claim.may_exist then null
-            when v_claim.email is not null then jsonb_build_object('email', v_claim.email, 'limit', 100)
-            else jsonb_build_object(
-                'created', jsonb_build_object('gte', extract(epoch from v_claim.created_at)::bigint - 300), 'limit', 100
-            )
-        end
-    );
+        keep => '{id}',
+        idempotency_key => v_claim.idempotency_key
+    ));
+    if v_claim.may_exist then
+        v_calls := billing._stripe_call(
+            'get', '/v1/customers',
+            params => '{"limit": 100}'::jsonb || case
+                when v_claim.email is not null then jsonb_build_object('email', v_claim.email)
+                else jsonb_build_object('created[gte]', extract(epoch from v_claim.created_at)::bigint - 300)
+            end,
+            keep => '{id}',
+            find => jsonb_build_object('tillbase_claim', v_claim.token)
+        ) || v_calls;
+    end if;
+    return jsonb_build_object('token', v_claim.token, 'calls', v_calls);
 end
 $$;
 
 -- The customer that the account has now: the one given, unless it was linked to another in the meantime.
-create function billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text)
+create function billing._link_claimed_customer(account_id uuid, claim_token uuid, stripe_customer_id text)
 returns text
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_claim billing.customer_claims;
     v_customer_id text;
 begin
-    perform billing._lock_balance(link_checkout_customer.account_id);
+    perform billing._lock_balance(_link_claimed_customer.account_id);
     select * into v_claim from billing.customer_claims
-    where customer_claims.account_id = link_checkout_customer.account_id
-        and customer_claims.token = link_checkout_customer.claim_token
+    where customer_claims.account_id = _link_claimed_customer.account_id
+        and customer_claims.token = _link_claimed_customer.claim_token
     for update;
     if not found then
-        raise exception 'account % has no such claim to a customer', link_checkout_customer.account_id
-            using errcode = 'TB018', hint = 'Ask billing.prepare_checkout for the claim of the day.';
+        raise exception 'account % has no such claim to a customer', _link_claimed_customer.account_id
+            using errcode = 'TB018', hint = 'The claim was replaced. Call billing.prepare_checkout again.';
     end if;
 
     v_customer_id := billing._customer_of(v_claim.account_id, v_claim.livemode);
     if v_customer_id is null then
-        perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
-        v_customer_id := link_checkout_customer.stripe_customer_id;
+        perform billing.link_customer(v_claim.account_id, _link_claimed_customer.stripe_customer_id, v_claim.livemode);
+        v_customer_id := _link_claimed_customer.stripe_customer_id;
         -- The address may have changed since the claim was made.
         perform billing._follow_email(v_customer_id, v_claim.email, users.email)
         from billing.accounts
@@ -152,12 +157,10 @@ end
 $$;
 
 revoke all on function
-    billing._name_of_account, billing._claim_customer, billing.link_checkout_customer
+    billing._name_of_account, billing._claim_customer, billing._link_claimed_customer
 from public, anon, authenticated, service_role;
-grant execute on function billing.link_checkout_customer(uuid, uuid, text) to billing_checkout;
 
 comment on table billing.customer_claims is 'The Stripe customer that an account is getting, or got, by checkout.';
 comment on column billing.customer_claims.token is 'In the metadata of the customer that we made for this claim, and nowhere else.';
 comment on column billing.customer_claims.keyed_at is 'Since when the idempotency key is in use; Stripe forgets it after a day.';
 comment on column billing.customer_claims.may_exist is 'Whether Stripe may have made the customer under an earlier key without our learning of it.';
-comment on function billing.link_checkout_customer(uuid, uuid, text) is 'Links the customer that was made for a claim; the customer that the account has.';

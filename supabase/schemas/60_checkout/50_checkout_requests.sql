@@ -135,11 +135,11 @@ $$;
 
 -- The account's other open sessions for a subscription that would be one too many, or for a trial that would; their keys
 -- are given up. One that is being opened at this moment is not known here: its own click closes it
--- (note_checkout_session). A session lives for a day.
+-- (continue_checkout). A session lives for a day.
 create function billing._supersede_requests(
     account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean
 )
-returns jsonb
+returns text[]
 language sql
 volatile
 set search_path = pg_catalog, pg_temp
@@ -167,7 +167,7 @@ as $$
             )
         returning requests.stripe_checkout_session_id
     )
-    select coalesce(jsonb_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '[]') from superseded
+    select coalesce(array_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '{}') from superseded
     where stripe_checkout_session_id is not null
 $$;
 

@@ -1,11 +1,10 @@
--- The calls of the edge function `checkout`: prepare, (link the customer: link_checkout_customer), record; or discard.
+-- What a user wants to buy → the first step of a checkout. continue_checkout returns the later ones.
 --
--- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by the same click.
+-- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the same click continues.
 --
 -- Called by billing_checkout.
 
--- {"livemode", "customer": see _claim_customer, "session": {"params", "idempotency_key"}, "superseded": sessions to expire
--- first}. Asked again within ten minutes it answers the same, until the session has ended.
+-- Asked again within ten minutes it answers the same, until the session has ended.
 create function billing.prepare_checkout(
     user_id uuid,
     plan text,
@@ -33,8 +32,8 @@ declare
     v_cancel_url text;
     v_customer jsonb;
     v_params jsonb;
-    v_key text;
-    v_superseded jsonb := '[]';
+    v_request billing.checkout_requests;
+    v_superseded text[] := '{}';
 begin
     select * into strict v_settings from billing.settings;
     perform billing._check_may_spend(v_account_id);
@@ -87,7 +86,7 @@ begin
 
     -- From here to the commit the clicks of an account come one after the other.
     v_customer := billing._claim_customer(v_account_id, v_settings.livemode);
-    select requests.idempotency_key into v_key from billing.checkout_requests as requests
+    select requests.* into v_request from billing.checkout_requests as requests
     left join billing.checkout_sessions as sessions
         on sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
     where requests.account_id = v_account_id and requests.livemode = v_settings.livemode
@@ -96,84 +95,35 @@ begin
         and coalesce(sessions.status, 'open') = 'open'
     order by requests.created_at desc
     limit 1;
-    if v_key is null then
-        v_key := gen_random_uuid()::text;
-        perform billing._note_stripe_request(v_account_id, v_key);
+    if not found then
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
         )
         values (
             v_account_id, prepare_checkout.user_id, v_settings.livemode, v_price.stripe_price_id, v_quantity, v_params,
-            v_key
-        );
+            gen_random_uuid()::text
+        )
+        returning * into v_request;
+        perform billing._note_stripe_request(v_account_id, v_request.idempotency_key);
     end if;
 
     if prepare_checkout.plan is not null then
-        v_superseded := billing._supersede_requests(v_account_id, v_plan, v_key, v_trial_days > 0);
+        v_superseded := billing._supersede_requests(
+            v_account_id, v_plan, v_request.idempotency_key, v_trial_days > 0
+        );
         -- In this order: a session that is paid at this moment is among those to expire, or it is known to be paid.
         perform billing._check_not_subscribed(v_account_id, v_plan);
         if billing._trial_days(v_account_id, v_plan) is distinct from v_trial_days then
             raise exception 'a trial began in the meantime' using errcode = '40001', hint = 'Ask again.';
         end if;
     end if;
-    return jsonb_build_object(
-        'livemode', v_settings.livemode,
-        'customer', v_customer,
-        'session', jsonb_build_object('params', v_params, 'idempotency_key', v_key),
-        'superseded', v_superseded
-    );
+    return billing._begin_checkout(v_request, v_customer, v_superseded);
 end
 $$;
 
--- False when another plan was asked for in the meantime: then this session is to be expired too.
-create function billing.note_checkout_session(
-    idempotency_key text, stripe_checkout_session_id text, expired text[] default '{}'
-)
-returns boolean
-language sql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-    update billing.checkout_requests set expired_at = now()
-    where checkout_requests.stripe_checkout_session_id = any (note_checkout_session.expired)
-        and checkout_requests.expired_at is null;
-    update billing.checkout_requests
-    set stripe_checkout_session_id = note_checkout_session.stripe_checkout_session_id
-    where checkout_requests.idempotency_key = note_checkout_session.idempotency_key
-    returning checkout_requests.superseded_at is null
-$$;
-
--- Stripe keeps the first answer to a key, also a failure: after one the next click needs another key. Only the key that
--- failed is given up, so many clicks that failed together give up one.
-create function billing.discard_checkout_key(idempotency_key text)
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update billing.checkout_requests set discarded_at = now()
-    where checkout_requests.idempotency_key = discard_checkout_key.idempotency_key
-        and checkout_requests.discarded_at is null;
-    update billing.customer_claims
-    set idempotency_key = gen_random_uuid()::text,
-        keyed_at = now(), may_exist = true, updated_at = now()
-    where customer_claims.idempotency_key = discard_checkout_key.idempotency_key
-        and customer_claims.stripe_customer_id is null;
-end
-$$;
-
-revoke all on function
-    billing.prepare_checkout, billing.note_checkout_session, billing.discard_checkout_key
-from public, anon, authenticated, service_role;
+revoke all on function billing.prepare_checkout from public, anon, authenticated, service_role;
 grant execute on function
-    billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid),
-    billing.note_checkout_session(text, text, text[]),
-    billing.discard_checkout_key(text)
+    billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid)
 to billing_checkout;
 
-comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; what to send to Stripe for it.';
-comment on function billing.note_checkout_session(text, text, text[]) is 'Notes the session that Stripe opened for a request, and those that were expired for it.';
-comment on function billing.discard_checkout_key(text) is 'Gives up an Idempotency-Key that Stripe answers with a failure.';
+comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; returns the first step.';

@@ -5,7 +5,7 @@
 -- through a Payment Link, which makes a customer of its own: the portal is that of the customer who has the subscription.
 -- So must whoever was deleted and has signed up again: their card is charged for the account that they left behind.
 --
--- Called by billing_checkout. Private: _subscription_to_change, _subscription_left_behind, _portal_flow.
+-- prepare_portal and continue_portal are called by billing_checkout. Private: all other functions here.
 
 -- Of an account's living subscriptions the one that was started last; for `cancel`, of those that go on. Where no page of
 -- a subscription is asked for, one of the customer that the account keeps comes first.
@@ -96,7 +96,7 @@ begin
 end
 $$;
 
--- {"livemode", "params"}.
+-- One step (see 15_stripe_steps.sql), whose result is {"id", "url"} of the session.
 create function billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid default null)
 returns jsonb
 language plpgsql
@@ -129,20 +129,44 @@ begin
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
     end if;
     perform billing._note_stripe_request(v_account_id);
-    return jsonb_build_object(
-        'livemode', v_settings.livemode,
-        'params', jsonb_strip_nulls(jsonb_build_object(
-            'customer', v_customer_id,
-            'return_url', v_return_url,
-            'flow_data', billing._portal_flow(prepare_portal.flow, v_subscription.stripe_subscription_id, v_return_url)
-        ))
+    return billing._stripe_step(
+        v_settings.livemode,
+        jsonb_build_array(billing._stripe_call(
+            'post', '/v1/billing_portal/sessions',
+            params => jsonb_strip_nulls(jsonb_build_object(
+                'customer', v_customer_id,
+                'return_url', v_return_url,
+                'flow_data',
+                billing._portal_flow(prepare_portal.flow, v_subscription.stripe_subscription_id, v_return_url)
+            )),
+            keep => '{id,url}'
+        )),
+        state => '{}',
+        is_last => true
     );
 end
 $$;
 
-revoke all on function
-    billing._subscription_to_change, billing._subscription_left_behind, billing._portal_flow, billing.prepare_portal
-from public, anon, authenticated, service_role;
-grant execute on function billing.prepare_portal(uuid, text, text, uuid) to billing_checkout;
+-- Stripe failed.
+create function billing.continue_portal(state jsonb, answers jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return billing._refused_by_stripe(continue_portal.answers #> '{-1,error}');
+end
+$$;
 
-comment on function billing.prepare_portal(uuid, text, text, uuid) is 'What to send to Stripe for a session of an account''s customer portal.';
+revoke all on function
+    billing._subscription_to_change, billing._subscription_left_behind, billing._portal_flow, billing.prepare_portal,
+    billing.continue_portal
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.prepare_portal(uuid, text, text, uuid), billing.continue_portal(jsonb, jsonb)
+to billing_checkout;
+
+comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Judges what a user wants to change; returns the step that opens the customer portal.';
+comment on function billing.continue_portal(jsonb, jsonb) is 'Takes Stripe''s failure to open the portal; returns the refusal.';

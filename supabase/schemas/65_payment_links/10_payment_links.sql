@@ -79,28 +79,47 @@ begin
 end
 $$;
 
--- What is to be done for a link: {"name", "id", "url", "check": whether Stripe is to be asked if it still stands}, or how
--- to make it: {"name", "params", "idempotency_key", "token", "lookup": where to look for one with the token first}.
-create function billing._link_as_told(link billing.payment_links, name text)
+-- The next step for a link (see 60_checkout/15_stripe_steps.sql): return its URL, or ask Stripe whether it is active, or make
+-- it. name: of the plan or pack, as the caller gave it.
+create function billing._link_step(link billing.payment_links, name text)
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when (_link_as_told.link).url is not null then jsonb_build_object(
-        'name', _link_as_told.name,
-        'id', (_link_as_told.link).stripe_payment_link_id,
-        'url', (_link_as_told.link).url,
-        -- Events tell of it, too; so Stripe is not asked at every click.
-        'check', (_link_as_told.link).confirmed_at < now() - interval '10 seconds'
-    ) else jsonb_build_object(
-        'name', _link_as_told.name,
-        'params', (_link_as_told.link).params
-            || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_as_told.link).id)),
-        'idempotency_key', (_link_as_told.link).idempotency_key,
-        'token', (_link_as_told.link).id,
-        'lookup', case when (_link_as_told.link).may_exist then '{"active": true, "limit": 100}'::jsonb end
-    ) end
+declare
+    v_calls jsonb := '[]';
+begin
+    -- Events report it too, so Stripe is not asked at every click.
+    if (_link_step.link).confirmed_at >= now() - interval '10 seconds' then
+        return jsonb_build_object('done', jsonb_build_object('url', (_link_step.link).url));
+    elsif (_link_step.link).url is not null then
+        return billing._stripe_step(
+            (_link_step.link).livemode,
+            jsonb_build_array(billing._stripe_call(
+                'get', '/v1/payment_links/' || (_link_step.link).stripe_payment_link_id, '{}', keep => '{active}'
+            )),
+            jsonb_build_object('check', (_link_step.link).stripe_payment_link_id, 'name', _link_step.name)
+        );
+    end if;
+    if (_link_step.link).may_exist then
+        v_calls := jsonb_build_array(billing._stripe_call(
+            'get', '/v1/payment_links', '{"active": true, "limit": 100}', keep => '{id,url}',
+            find => jsonb_build_object('tillbase_link', (_link_step.link).id)
+        ));
+    end if;
+    return billing._stripe_step(
+        (_link_step.link).livemode,
+        v_calls || billing._stripe_call(
+            'post', '/v1/payment_links',
+            params => (_link_step.link).params
+                || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_step.link).id)),
+            keep => '{id,url}',
+            idempotency_key => (_link_step.link).idempotency_key
+        ),
+        jsonb_build_object('token', (_link_step.link).id)
+    );
+end
 $$;
 
 -- The link of a price that is on sale. Holds its row's lock.
@@ -146,12 +165,12 @@ begin
         where payment_links.id = v_link.id
         returning * into v_link;
     end if;
-    return billing._link_as_told(v_link, _claim_link.name);
+    return billing._link_step(v_link, _claim_link.name);
 end
 $$;
 
 revoke all on function
-    billing._link_options, billing._link_as_told, billing._claim_link
+    billing._link_options, billing._link_step, billing._claim_link
 from public, anon, authenticated, service_role;
 
 comment on table billing.payment_links is 'Payment Links that we made, one active one for each price and options.';

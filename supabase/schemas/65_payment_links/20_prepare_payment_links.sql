@@ -1,10 +1,9 @@
--- The calls of the edge function `payment-links` and of `till links`: prepare (or claim), then note what Stripe made;
--- replace what Stripe says is gone; discard a key that Stripe answers with a failure.
+-- What a user asks for → the steps that get or make its Payment Links (see 60_checkout/15_stripe_steps.sql). prepare_… or
+-- claim_… returns the first step, continue_payment_link the later ones.
 --
--- Invariant: what is refused leaves nothing behind, here or in Stripe; what breaks on the way is taken up by whoever asks
--- next.
+-- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the next request continues.
 --
--- Called by billing_checkout; claim_payment_link by the owner of the database only.
+-- Called by billing_checkout; claim_payment_link by the owner of the database only. Private: all other functions here.
 
 create function billing.claim_payment_link(plan text, pack text, options jsonb default '{}')
 returns jsonb
@@ -34,8 +33,8 @@ begin
 end
 $$;
 
--- {"livemode", "links": see _link_as_told, "reference"}: the link of the plan or pack, without either those of all plans
--- that the account may subscribe to; and what makes their URLs name the account.
+-- {"links": [{"name", "step"}], "reference"}: the link of the plan or pack, without either those of all plans that the account
+-- may subscribe to; and what makes their URLs name the account.
 create function billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid default null)
 returns jsonb
 language plpgsql
@@ -57,9 +56,10 @@ begin
         perform billing._check_not_subscribed(v_account_id, v_plan);
     end if;
     if prepare_payment_links.plan is not null or prepare_payment_links.pack is not null then
-        v_links := jsonb_build_array(
-            billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
-        );
+        v_links := jsonb_build_array(jsonb_build_object(
+            'name', coalesce(prepare_payment_links.plan, prepare_payment_links.pack),
+            'step', billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
+        ));
     else
         -- In the order of their names, or two at once could wait for each other.
         for v_name in
@@ -74,50 +74,48 @@ begin
                 from billing._price_on_sale(v_name, null) as price
                 join billing.plans on plans.stripe_price_id = price.stripe_price_id;
                 perform billing._check_not_subscribed(v_account_id, v_plan);
-                v_links := v_links || billing.claim_payment_link(v_name, null);
+                v_links := v_links
+                    || jsonb_build_object('name', v_name, 'step', billing.claim_payment_link(v_name, null));
             exception when sqlstate 'TB045' or sqlstate 'TB042' then
                 null;  -- the portal changes what they have; or it went off sale at this moment
             end;
         end loop;
     end if;
-    perform billing._note_stripe_request(v_account_id, made ->> 'idempotency_key')
-    from jsonb_array_elements(v_links) as made
-    where made ? 'idempotency_key';
-    return jsonb_build_object(
-        'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
-    );
+    perform billing._note_stripe_request(v_account_id, link #>> '{step,calls,-1,idempotency_key}')
+    from jsonb_array_elements(v_links) as link
+    where link #>> '{step,calls,-1,idempotency_key}' is not null;
+    return jsonb_build_object('links', v_links, 'reference', billing.payment_reference(v_account_id));
 end
 $$;
 
 -- The URL to hand out: that of the link given, unless another was made for the same row in the meantime; null when the
 -- row was retired meanwhile. Whatever is not handed out is deactivated by the worker.
-create function billing.note_payment_link(token uuid, stripe_payment_link_id text, url text)
+create function billing._note_payment_link(token uuid, stripe_payment_link_id text, url text)
 returns text
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_link billing.payment_links;
 begin
-    select * into strict v_link from billing.payment_links where payment_links.id = note_payment_link.token for update;
+    select * into strict v_link from billing.payment_links where payment_links.id = _note_payment_link.token for update;
     if v_link.stripe_payment_link_id is null then
         update billing.payment_links
-        set stripe_payment_link_id = note_payment_link.stripe_payment_link_id, url = note_payment_link.url,
+        set stripe_payment_link_id = _note_payment_link.stripe_payment_link_id, url = _note_payment_link.url,
             confirmed_at = now(), may_exist = false, updated_at = now(),
             deactivate_at = case when v_link.active then null else now() end
         where payment_links.id = v_link.id
         returning * into v_link;
-    elsif v_link.stripe_payment_link_id <> note_payment_link.stripe_payment_link_id then
+    elsif v_link.stripe_payment_link_id <> _note_payment_link.stripe_payment_link_id then
         insert into billing.payment_links (
             livemode, stripe_price_id, options, params, params_hash, idempotency_key, stripe_payment_link_id, url,
             active, retired_at, retired_reason, deactivate_at
         )
         values (
             v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
-            gen_random_uuid()::text, note_payment_link.stripe_payment_link_id,
-            note_payment_link.url, false, now(), 'duplicate', now()
+            gen_random_uuid()::text, _note_payment_link.stripe_payment_link_id,
+            _note_payment_link.url, false, now(), 'duplicate', now()
         )
         on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
     elsif v_link.active then
@@ -128,25 +126,24 @@ begin
 end
 $$;
 
--- Stripe has just said that the link stands.
-create function billing.confirm_payment_link(stripe_payment_link_id text)
-returns void
+-- Stripe has just said that the link stands: its URL, null when it was retired meanwhile.
+create function billing._confirm_payment_link(stripe_payment_link_id text)
+returns text
 language sql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
     update billing.payment_links set confirmed_at = now(), updated_at = now()
-    where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
+    where payment_links.stripe_payment_link_id = _confirm_payment_link.stripe_payment_link_id and payment_links.active
+    returning payment_links.url
 $$;
 
 -- Stripe has said that the link is gone or inactive: what is to be done for the one that takes its place. It may be so
 -- because its price ended a moment ago, so what the name means is looked up again.
-create function billing.replace_payment_link(stripe_payment_link_id text, name text)
+create function billing._replace_payment_link(stripe_payment_link_id text, name text)
 returns jsonb
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -155,13 +152,13 @@ declare
 begin
     update billing.payment_links
     set active = false, retired_at = now(), retired_reason = 'stripe', updated_at = now()
-    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id and payment_links.active;
+    where payment_links.stripe_payment_link_id = _replace_payment_link.stripe_payment_link_id and payment_links.active;
     select * into strict v_gone from billing.payment_links
-    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id;
+    where payment_links.stripe_payment_link_id = _replace_payment_link.stripe_payment_link_id;
     v_is_pack := v_gone.params ? 'customer_creation';
     return billing.claim_payment_link(
-        case when not v_is_pack then replace_payment_link.name end,
-        case when v_is_pack then replace_payment_link.name end,
+        case when not v_is_pack then _replace_payment_link.name end,
+        case when v_is_pack then _replace_payment_link.name end,
         v_gone.options
     );
 end
@@ -169,33 +166,65 @@ $$;
 
 -- Stripe keeps the first answer to a key, also a failure: after one the next click needs another key, and looks first for
 -- what may have been made under this one.
-create function billing.discard_payment_link_key(idempotency_key text)
+create function billing._discard_payment_link_key(idempotency_key text)
 returns void
 language sql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
     update billing.payment_links
     set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
         updated_at = now()
-    where payment_links.idempotency_key = discard_payment_link_key.idempotency_key
+    where payment_links.idempotency_key = _discard_payment_link_key.idempotency_key
         and payment_links.stripe_payment_link_id is null
 $$;
 
+-- Stripe's answers to a step → the next step. The result is {"url"}.
+create function billing.continue_payment_link(state jsonb, answers jsonb)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_answer jsonb := continue_payment_link.answers -> -1;
+    v_error jsonb := v_answer -> 'error';
+    v_link_id text := continue_payment_link.state ->> 'check';
+    v_url text;
+begin
+    if v_link_id is not null and (v_error ->> 'status' = '404' or v_answer #>> '{body,active}' = 'false') then
+        return billing._replace_payment_link(v_link_id, continue_payment_link.state ->> 'name');
+    elsif v_error is not null then
+        if billing._is_kept_by_stripe(v_error) then
+            perform billing._discard_payment_link_key(v_answer ->> 'idempotency_key');
+        end if;
+        return billing._refused_by_stripe(v_error);
+    elsif v_link_id is not null then
+        v_url := billing._confirm_payment_link(v_link_id);
+    else
+        v_url := billing._note_payment_link(
+            (continue_payment_link.state ->> 'token')::uuid, v_answer #>> '{body,id}', v_answer #>> '{body,url}'
+        );
+    end if;
+    if v_url is null then
+        return billing._refused_step(
+            errcode => 'TB064', message => 'the plan was changed in the meantime', hint => 'Request the link again.'
+        );
+    end if;
+    return jsonb_build_object('done', jsonb_build_object('url', v_url));
+end
+$$;
+
 revoke all on function
-    billing.claim_payment_link, billing.prepare_payment_links, billing.note_payment_link,
-    billing.confirm_payment_link, billing.replace_payment_link, billing.discard_payment_link_key
+    billing.claim_payment_link, billing.prepare_payment_links, billing._note_payment_link,
+    billing._confirm_payment_link, billing._replace_payment_link, billing._discard_payment_link_key,
+    billing.continue_payment_link
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.prepare_payment_links(uuid, text, text, uuid),
-    billing.note_payment_link(uuid, text, text),
-    billing.confirm_payment_link(text),
-    billing.replace_payment_link(text, text),
-    billing.discard_payment_link_key(text)
+    billing.prepare_payment_links(uuid, text, text, uuid), billing.continue_payment_link(jsonb, jsonb)
 to billing_checkout;
 
-comment on function billing.claim_payment_link(text, text, jsonb) is 'What is to be done for the link of a plan or pack with these options.';
-comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; what is to be done for them, and the reference that makes them the account''s.';
-comment on function billing.note_payment_link(uuid, text, text) is 'Notes the link that Stripe made for a row; the URL to hand out.';
-comment on function billing.replace_payment_link(text, text) is 'Retires a link that Stripe says is gone or inactive; what is to be done for another.';
+comment on function billing.claim_payment_link(text, text, jsonb) is 'Returns the first step to the link of a plan or pack with these options.';
+comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; returns the first step of each, and the reference that names the account.';
+comment on function billing.continue_payment_link(jsonb, jsonb) is 'Takes Stripe''s answers to a step of a link; returns the next step, or the URL.';

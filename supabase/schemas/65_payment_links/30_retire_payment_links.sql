@@ -5,7 +5,7 @@
 --
 -- Called by billing_worker; retire_payment_links by the owner of the database only (`till links deactivate`).
 
--- Links that are handed out no more. One that Stripe has not answered yet is deactivated when it does (note_payment_link).
+-- Links that are handed out no more. One that Stripe has not answered yet is deactivated when it does (_note_payment_link).
 create function billing._retire_links(ids uuid[], reason text)
 returns void
 language sql
@@ -101,7 +101,7 @@ begin
         select from billing.payment_links
         where payment_links.id = sync_payment_link.token and payment_links.livemode = sync_payment_link.livemode
     ) then
-        perform billing.note_payment_link(
+        perform billing._note_payment_link(
             sync_payment_link.token, sync_payment_link.stripe_payment_link_id, sync_payment_link.url
         );
     end if;
