@@ -20,6 +20,22 @@ _NAMES = re.compile(r"\b(billing|public)\.(\w+)")
 # Prose: comments, and the hints of errors, which tell people where to look.
 _PROSE = re.compile(r"--[^\n]*|^comment on .*$|hint = '(?:[^']|'')*'", re.MULTILINE)
 
+# What moves credits, and the only files that may. A plain spend is the one that doesn't go by the kernel.
+KERNEL = "30_ledger/15_posting.sql"
+PLAIN_SPEND = "30_ledger/30_spend_credits.sql"
+MOVED_IN = {
+    r"insert into billing\.credit_entries\b": {KERNEL, PLAIN_SPEND},
+    r"insert into billing\.credit_consumptions\b": {KERNEL, PLAIN_SPEND},
+    r"insert into billing\.credit_grants\b": {KERNEL},
+    r"update billing\.credit_balances\b[^;]*?(?:set|,)\s+balance = ": {KERNEL, PLAIN_SPEND},
+    # What is scheduled is written before it opens.
+    r"update billing\.credit_grants\b[^;]*?(?:set|,)\s+remaining = ": {
+        KERNEL,
+        PLAIN_SPEND,
+        "30_ledger/18_open_lot.sql",
+    },
+}
+
 
 def made() -> Iterator[tuple[str, Path]]:
     for file in FILES:
@@ -62,6 +78,12 @@ def test_every_table_stands_whole_in_its_file() -> None:
         if MADE_IN[table] != file
     }
     assert elsewhere == set()
+
+
+@pytest.mark.parametrize(("statement", "files"), MOVED_IN.items(), ids=MOVED_IN)
+def test_credits_are_moved_by_the_posting_kernel_alone(statement: str, files: set[str]) -> None:
+    texts = {short(file): _PROSE.sub("", file.read_text(encoding="utf-8")) for file in FILES}
+    assert {name for name, text in texts.items() if re.search(statement, text)} == files
 
 
 def test_nothing_is_in_the_database_that_no_file_makes(conn: psycopg.Connection) -> None:

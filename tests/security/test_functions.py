@@ -142,11 +142,15 @@ SECURITY_DEFINERS = {
 # those of pg_catalog or fully qualified.
 INLINED = {
     "billing._description_of_move",
+    "billing._entry",
     "billing._first_slot",
     "billing._is_free",
     "billing._is_plain",
+    "billing._lets_lapse",
+    "billing._lot",
     "billing._moment_text",
     "billing._months",
+    "billing._moved",
     "billing._seats",
     "billing._slot",
     "billing._slot_number",

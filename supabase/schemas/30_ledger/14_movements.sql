@@ -1,4 +1,4 @@
--- What moving credits has in common: what is refused at the door, and taking from lots in their order.
+-- What moving credits has in common: what is refused at the door.
 --
 -- Invariant: an account's balance row is locked before anything is looked at, so idempotency, freezing and sufficiency
 -- are judged on what will be committed. Same key and same arguments: the first entry again. Same key, other arguments:
@@ -167,68 +167,6 @@ begin
 end
 $$;
 
--- Takes an amount from the open lots, in their order, for an entry that is there already. The caller holds the lock, so that a
--- lot's row stays where it was found, and has made sure that the lots hold it. What holds have pinned is left alone.
--- Returns the amount.
-create function billing._burn_lots(account_id uuid, entry_id bigint, amount bigint)
-returns bigint
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
-set enable_bitmapscan = off
-as $$
-declare
-    v_left bigint := _burn_lots.amount;
-    v_lot_id bigint;
-    v_lot_row tid;
-    v_remaining bigint;
-    v_free bigint;
-    v_taken bigint;
-begin
-    -- The first lot is mostly more than enough.
-    update billing.credit_grants
-    set remaining = credit_grants.remaining - v_left, epoch = credit_grants.epoch + (random() < 0.02)::integer
-    where v_left > 0 and credit_grants.remaining - credit_grants.held > v_left and credit_grants.ctid = (
-        select lots.ctid from billing.credit_grants as lots
-        where lots.account_id = _burn_lots.account_id and lots.closed_at is null and lots.remaining > lots.held
-        order by lots.priority, lots.expires_at, lots.id, lots.epoch desc
-        limit 1
-    )
-    returning credit_grants.id into v_lot_id;
-    if found then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (_burn_lots.entry_id, v_lot_id, v_left);
-        return _burn_lots.amount;
-    end if;
-
-    while v_left > 0 loop
-        select
-            credit_grants.id, credit_grants.ctid, credit_grants.remaining, credit_grants.remaining - credit_grants.held
-        into v_lot_id, v_lot_row, v_remaining, v_free
-        from billing.credit_grants
-        where credit_grants.account_id = _burn_lots.account_id
-            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
-        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id, credit_grants.epoch desc
-        limit 1;
-        if not found then
-            raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
-                using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
-        end if;
-        v_taken := least(v_left, v_free);
-        update billing.credit_grants
-        set remaining = v_remaining - v_taken,
-            closed_at = case when v_remaining = v_taken then billing.current_time() end,
-            epoch = credit_grants.epoch + (random() < 0.02)::integer
-        where credit_grants.ctid = v_lot_row;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (_burn_lots.entry_id, v_lot_id, v_taken);
-        v_left := v_left - v_taken;
-    end loop;
-    return _burn_lots.amount;
-end
-$$;
-
 -- The balance row with the counter of its running day, week or month (UTC).
 create function billing._in_running_period(balance billing.credit_balances)
 returns billing.credit_balances
@@ -297,6 +235,6 @@ $$;
 revoke all on function
     billing._checked_amount, billing._checked_key, billing._check_reason, billing._check_key_is_new,
     billing._raise_no_account, billing._raise_key_reused, billing._lock_balance, billing._check_may_spend,
-    billing._check_open, billing._raise_insufficient, billing._burn_lots, billing._in_running_period,
-    billing._room_under_cap, billing._count_spend
+    billing._check_open, billing._raise_insufficient, billing._in_running_period, billing._room_under_cap,
+    billing._count_spend
 from public, anon, authenticated, service_role;

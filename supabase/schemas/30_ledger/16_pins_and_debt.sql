@@ -38,6 +38,21 @@ as $$
     select min(freed.expires_at) from freed
 $$;
 
+-- The latest entry of an account: what numbers a movement that may come more than once.
+create function billing._last_entry_id(account_id uuid)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(max(credit_entries.id), 0) from billing.credit_entries
+        where credit_entries.account_id = _last_entry_id.account_id
+    );
+end
+$$;
+
 -- Pays what is owed from credits that have come free: debt stands beside free credits no longer than it must, or they
 -- would lapse and leave their owner in debt. An entry of no credits, with its lineage: lots and debt go down together.
 create function billing._repay_debt(account_id uuid)
@@ -49,23 +64,15 @@ as $$
 declare
     v_balance billing.credit_balances := billing._lock_balance(_repay_debt.account_id);
     v_repaid bigint := least(v_balance.debt, v_balance.balance + v_balance.debt - v_balance.held);
-    v_entry_id bigint;
 begin
-    if v_repaid <= 0 then
-        return;
+    if v_repaid > 0 then
+        perform billing._post_entry(v_balance, billing._entry(
+            account_id => v_balance.account_id, kind => 'repayment', amount => 0, debt => -v_repaid,
+            source => 'app', description => format('%s credits of debt repaid', v_repaid), key_space => 'system',
+            idempotency_key => 'repayment:' || billing._last_entry_id(v_balance.account_id),
+            occurred_at => billing.current_time()
+        ));
     end if;
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, description, key_space, idempotency_key, occurred_at
-    )
-    select
-        v_balance.account_id, 'repayment', 0, v_balance.balance, -v_repaid, 'app',
-        format('%s credits of debt repaid', v_repaid), 'system', 'repayment:' || max(credit_entries.id),
-        billing.current_time()
-    from billing.credit_entries where credit_entries.account_id = v_balance.account_id
-    returning credit_entries.id into v_entry_id;
-    perform billing._burn_lots(v_balance.account_id, v_entry_id, v_repaid);
-    update billing.credit_balances set debt = v_balance.debt - v_repaid, updated_at = now()
-    where credit_balances.account_id = v_balance.account_id;
 end
 $$;
 
@@ -78,13 +85,10 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return format('expiry:%s:%s', (_expiry_key.lot).id, (
-        select max(credit_entries.id) from billing.credit_entries
-        where credit_entries.account_id = (_expiry_key.lot).account_id
-    ));
+    return format('expiry:%s:%s', (_expiry_key.lot).id, billing._last_entry_id((_expiry_key.lot).account_id));
 end
 $$;
 
 revoke all on function
-    billing._remember_due, billing._release_pins, billing._repay_debt, billing._expiry_key
+    billing._remember_due, billing._release_pins, billing._last_entry_id, billing._repay_debt, billing._expiry_key
 from public, anon, authenticated, service_role;

@@ -57,35 +57,25 @@ as $$
 declare
     v_revocation billing.credit_revocations := _claim_shortfall.revocation;
     v_balance billing.credit_balances := billing._lock_balance(v_revocation.account_id);
-    v_entry_id bigint;
+    v_entry billing.credit_entries := billing._entry(
+        account_id => v_revocation.account_id, kind => 'revocation', amount => -_claim_shortfall.amount,
+        source => (_claim_shortfall.lot).source, reference_id => (_claim_shortfall.lot).reference_id,
+        description => v_revocation.reason, actor => v_revocation.actor,
+        reverses_entry_id => (_claim_shortfall.lot).entry_id, key_space => 'system',
+        idempotency_key => format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
+        occurred_at => billing.current_time()
+    );
 begin
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, actor, reverses_entry_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_revocation.account_id, 'revocation', -_claim_shortfall.amount, v_balance.balance - _claim_shortfall.amount,
-        (_claim_shortfall.lot).source, (_claim_shortfall.lot).reference_id, v_revocation.reason, v_revocation.actor,
-        (_claim_shortfall.lot).entry_id, 'system', format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
-        billing.current_time()
-    )
-    returning id into v_entry_id;
-    insert into billing.credit_consumptions (entry_id, grant_id, amount)
-    values (v_entry_id, (_claim_shortfall.lot).id, _claim_shortfall.amount);
-    update billing.credit_grants
-    set remaining = credit_grants.remaining - _claim_shortfall.amount,
-        closed_at = case when credit_grants.remaining = _claim_shortfall.amount then billing.current_time() end
-    where credit_grants.id = (_claim_shortfall.lot).id;
+    if v_revocation.shortfall_policy = 'block_future_grants' then
+        v_balance.withheld := v_balance.withheld - _claim_shortfall.amount;
+    end if;
+    perform billing._post_entry(v_balance, v_entry, takes => array[
+        row(v_entry.id, (_claim_shortfall.lot).id, _claim_shortfall.amount)::billing.credit_consumptions
+    ]);
     update billing.credit_revocations
     set taken = credit_revocations.taken + _claim_shortfall.amount,
         shortfall = credit_revocations.shortfall - _claim_shortfall.amount
     where credit_revocations.id = v_revocation.id;
-    update billing.credit_balances
-    set balance = credit_balances.balance - _claim_shortfall.amount,
-        withheld = credit_balances.withheld
-            - case v_revocation.shortfall_policy when 'block_future_grants' then _claim_shortfall.amount else 0 end,
-        updated_at = now()
-    where credit_balances.account_id = v_revocation.account_id;
 end
 $$;
 

@@ -14,6 +14,9 @@ as $$
 declare
     v_hold_ids uuid[];
     v_lot billing.credit_grants;
+    v_balances billing.credit_balances[];
+    v_entries billing.credit_entries[];
+    v_takes billing.credit_consumptions[];
 begin
     with due as (
         update billing.credit_holds set status = 'expired', settled_at = credit_holds.expires_at
@@ -57,56 +60,47 @@ begin
 
     with due as (
         select
-            credit_grants.id, credit_grants.account_id, credit_grants.held, credit_grants.expires_at,
-            credit_grants.source, credit_grants.reference_id,
-            credit_grants.remaining - credit_grants.held as expiring,
-            sum(credit_grants.remaining - credit_grants.held) over (
-                partition by credit_grants.account_id order by credit_grants.expires_at, credit_grants.id
-            ) as so_far,
+            nextval('billing.credit_entries_id_seq') as expiry_id, lots.*,
             -- What was given back after the lot's time expires when it was given back, not before.
-            greatest(credit_grants.expires_at, (
+            greatest(lots.expires_at, (
                 select credit_entries.occurred_at from billing.credit_consumptions
                 join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
-                where credit_consumptions.grant_id = credit_grants.id and credit_consumptions.amount < 0
+                where credit_consumptions.grant_id = lots.id and credit_consumptions.amount < 0
                 order by credit_consumptions.entry_id desc
                 limit 1
-            )) as expired_at,
-            billing._expiry_key(credit_grants) as key
-        from billing.credit_grants
-        where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
-            and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
-    ),
-    written as (
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, key_space, idempotency_key, occurred_at
-        )
-        select
-            due.account_id, 'expiry', -due.expiring, credit_balances.balance - due.so_far, due.source, due.reference_id,
-            'system', due.key, due.expired_at
-        from due
-        join billing.credit_balances on credit_balances.account_id = due.account_id
-        order by due.account_id, due.expires_at, due.id
-        returning credit_entries.id, credit_entries.account_id, credit_entries.idempotency_key
-    ),
-    consumed as (
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        select written.id, due.id, due.expiring from due
-        join written on written.account_id = due.account_id and written.idempotency_key = due.key
-    ),
-    emptied as (
-        update billing.credit_grants
-        set remaining = due.held, lapsed = credit_grants.lapsed + due.expiring,
-            closed_at = case when due.held = 0 then due.expired_at end
-        from due where credit_grants.id = due.id
-    ),
-    totals as (
-        select due.account_id, sum(due.expiring) as expiring, count(*) as lots from due group by due.account_id
-    ),
-    lowered as (
-        update billing.credit_balances set balance = credit_balances.balance - totals.expiring
-        from totals where credit_balances.account_id = totals.account_id
+            )) as expired_at
+        from (
+            select
+                credit_grants.*, credit_grants as lot, credit_grants.remaining - credit_grants.held as expiring,
+                credit_balances as locked,
+                row_number() over account as number,
+                sum(credit_grants.remaining - credit_grants.held) over account as so_far,
+                sum(credit_grants.remaining - credit_grants.held) over (partition by credit_grants.account_id) as total
+            from billing.credit_grants
+            join billing.credit_balances on credit_balances.account_id = credit_grants.account_id
+            where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
+                and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
+            window account as (
+                partition by credit_grants.account_id order by credit_grants.expires_at, credit_grants.id
+            )
+            order by credit_grants.account_id, credit_grants.expires_at, credit_grants.id
+        ) as lots
     )
-    select coalesce(sum(totals.lots), 0), coalesce(sum(totals.expiring), 0) into lots_expired, credits_expired from totals;
+    select
+        array_agg(billing._moved(due.locked, -due.total::bigint)) filter (where due.number = 1),
+        array_agg(billing._entry(
+            id => due.expiry_id, account_id => due.account_id, kind => 'expiry', amount => -due.expiring,
+            balance_after => (due.locked).balance - due.so_far::bigint, source => due.source,
+            reference_id => due.reference_id, key_space => 'system',
+            idempotency_key => billing._expiry_key(due.lot), occurred_at => due.expired_at
+        ) order by due.expiry_id),
+        array_agg(row(due.expiry_id, due.id, due.expiring)::billing.credit_consumptions),
+        count(*), coalesce(sum(due.expiring), 0)
+    into v_balances, v_entries, v_takes, lots_expired, credits_expired
+    from due;
+    if lots_expired > 0 then
+        perform billing._write_entries(v_balances, v_entries, '{}', v_takes);
+    end if;
 
     update billing.credit_balances
     set next_due_at = least(

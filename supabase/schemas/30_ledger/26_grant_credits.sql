@@ -69,26 +69,24 @@ begin
         perform billing._check_expiry(_grant_credits.expires_at, v_now);
     end if;
 
-    v_entry.account_id := _grant_credits.account_id;
-    v_entry.kind := _grant_credits.kind;
-    v_entry.amount := _grant_credits.amount;
-    v_entry.source := _grant_credits.source;
-    v_entry.reference_id := _grant_credits.reference_id;
-    v_entry.description := _grant_credits.description;
-    v_entry.metadata := _grant_credits.metadata;
-    v_entry.actor := _grant_credits.actor;
-    v_entry.key_space := _grant_credits.key_space;
-    v_entry.idempotency_key := _grant_credits.idempotency_key;
-    v_entry.occurred_at := v_now;
-    v_lot.priority := _grant_credits.priority;
-    v_lot.effective_at := coalesce(_grant_credits.effective_at, v_now);
-    v_lot.expires_at := _grant_credits.expires_at;
-    v_lot.stripe_invoice_id := _grant_credits.stripe_invoice_id;
-    v_lot.stripe_subscription_item_id := _grant_credits.stripe_subscription_item_id;
-    v_lot.stripe_price_id := _grant_credits.stripe_price_id;
-    v_lot.stripe_checkout_session_id := _grant_credits.stripe_checkout_session_id;
-    v_lot.stripe_payment_intent_id := _grant_credits.stripe_payment_intent_id;
-    return billing._open_lot(v_balance, v_entry, v_lot);
+    v_entry := billing._entry(
+        account_id => _grant_credits.account_id, kind => _grant_credits.kind, amount => _grant_credits.amount,
+        source => _grant_credits.source, reference_id => _grant_credits.reference_id,
+        description => _grant_credits.description, metadata => _grant_credits.metadata,
+        actor => _grant_credits.actor, key_space => _grant_credits.key_space,
+        idempotency_key => _grant_credits.idempotency_key, occurred_at => v_now
+    );
+    return billing._open_lot(v_balance, v_entry, billing._lot(
+        account_id => v_entry.account_id, entry_id => v_entry.id, amount => v_entry.amount,
+        priority => _grant_credits.priority, effective_at => coalesce(_grant_credits.effective_at, v_now),
+        expires_at => _grant_credits.expires_at, source => v_entry.source, reference_id => v_entry.reference_id,
+        key_space => v_entry.key_space, idempotency_key => v_entry.idempotency_key,
+        stripe_invoice_id => _grant_credits.stripe_invoice_id,
+        stripe_subscription_item_id => _grant_credits.stripe_subscription_item_id,
+        stripe_price_id => _grant_credits.stripe_price_id,
+        stripe_checkout_session_id => _grant_credits.stripe_checkout_session_id,
+        stripe_payment_intent_id => _grant_credits.stripe_payment_intent_id
+    ), is_scheduled => false);
 end
 $$;
 

@@ -23,10 +23,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount bigint := billing._checked_amount(schedule_credits.amount);
+    v_balance billing.credit_balances;
     v_lot billing.credit_grants;
 begin
     perform billing._checked_key(schedule_credits.idempotency_key, '{}');
-    perform billing._lock_balance(schedule_credits.account_id);
+    v_balance := billing._lock_balance(schedule_credits.account_id);
 
     select * into v_lot from billing.credit_grants
     where credit_grants.account_id = schedule_credits.account_id and credit_grants.key_space = 'caller'
@@ -51,17 +52,15 @@ begin
             using errcode = 'TB012', hint = 'Credits that open at once are granted with grant_credits.';
     end if;
     perform billing._check_expiry(schedule_credits.expires_at, schedule_credits.effective_at);
-    insert into billing.credit_grants (
-        account_id, amount, remaining, priority, effective_at, expires_at, source, reference_id, description, key_space,
-        idempotency_key
-    )
-    values (
-        schedule_credits.account_id, v_amount, 0, schedule_credits.priority, schedule_credits.effective_at,
-        schedule_credits.expires_at, schedule_credits.source, schedule_credits.reference_id,
-        schedule_credits.description, 'caller', schedule_credits.idempotency_key
-    )
-    returning * into v_lot;
-    perform billing._remember_due(v_lot.account_id, v_lot.effective_at);
+    v_lot := billing._lot(
+        account_id => schedule_credits.account_id, entry_id => null, amount => v_amount,
+        priority => schedule_credits.priority, effective_at => schedule_credits.effective_at,
+        expires_at => schedule_credits.expires_at, source => schedule_credits.source,
+        reference_id => schedule_credits.reference_id, description => schedule_credits.description,
+        key_space => 'caller', idempotency_key => schedule_credits.idempotency_key
+    );
+    perform billing._post_entries(v_balance, '{}', array[v_lot]);
+    select * into strict v_lot from billing.credit_grants where credit_grants.id = v_lot.id;
     return v_lot;
 end
 $$;

@@ -3,6 +3,39 @@
 -- Callable by service_role (the app's own server), inside the app's own transaction; clients never. Below zero only as
 -- far as the account's overdraft, which becomes debt that the next grant repays.
 
+-- Posts the spends of one account: as far as its credits, its overdraft and its cap go. What its lots do not hold is debt.
+create function billing._post_spends(balance billing.credit_balances, spends billing.credit_entries[])
+returns billing.credit_entries[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances := _post_spends.balance;
+    v_spends billing.credit_entries[] := _post_spends.spends;
+    v_number integer := cardinality(v_spends);
+    v_total numeric;
+    v_debt bigint;
+begin
+    select -sum(spend.amount) into v_total from unnest(v_spends) as spend;
+    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
+        perform billing._raise_insufficient(
+            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
+        );
+    elsif v_balance.spend_cap is not null then
+        v_balance := billing._count_spend(v_balance, v_total::bigint);
+    end if;
+    -- Lots hold balance + debt. The last credits are beyond them.
+    v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
+    while v_debt > 0 loop
+        v_spends[v_number].debt := least(v_debt, -v_spends[v_number].amount);
+        v_debt := v_debt - v_spends[v_number].debt;
+        v_number := v_number - 1;
+    end loop;
+    return billing._post_entries(v_balance, v_spends);
+end
+$$;
+
 -- A spend that is not plain: a key that was used before, an account where something is due or capped, too few credits.
 create function billing._spend_judged(
     account_id uuid,
@@ -27,7 +60,6 @@ declare
     v_now timestamptz;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_debt bigint;
 begin
     v_balance := billing._lock_balance(_spend_judged.account_id);
     v_now := billing.current_time();
@@ -62,41 +94,16 @@ begin
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
     end if;
-    if v_amount <= 0 or v_amount - v_balance.overdraft > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft,
-            _spend_judged.amount
-        );
+    if v_amount <= 0 then
+        perform billing._raise_insufficient(v_balance.account_id, 0, _spend_judged.amount);
     end if;
-    if v_balance.spend_cap is not null then
-        v_balance := billing._count_spend(v_balance, v_amount);
-    end if;
-
-    -- Beyond what the lots hold (balance + debt) it is debt.
-    v_debt := greatest(v_amount - v_balance.debt - (v_balance.balance - v_balance.held), 0);
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, up_to, source, reference_id, description, feature, metadata,
-        key_space, idempotency_key, occurred_at
-    )
-    values (
-        _spend_judged.account_id, 'spend', -v_amount, v_balance.balance - v_amount, v_debt, v_up_to, 'app',
-        _spend_judged.reference_id, _spend_judged.description, _spend_judged.feature, _spend_judged.metadata, 'caller',
-        _spend_judged.idempotency_key, v_now
-    )
-    returning * into v_entry;
-    perform billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
-
-    update billing.credit_balances
-    set balance = v_entry.balance_after,
-        debt = v_balance.debt + v_debt,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now(),
-        epoch = credit_balances.epoch + (random() < 0.02)::integer
-    where uuid_hash(credit_balances.account_id) = uuid_hash(v_entry.account_id)
-        and credit_balances.account_id is not distinct from v_entry.account_id
-        and credit_balances.epoch = v_balance.epoch;
-    return v_entry;
+    v_entry := billing._entry(
+        account_id => v_balance.account_id, kind => 'spend', amount => -v_amount, up_to => v_up_to,
+        source => 'app', reference_id => _spend_judged.reference_id, description => _spend_judged.description,
+        feature => _spend_judged.feature, metadata => _spend_judged.metadata, key_space => 'caller',
+        idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
+    );
+    return (billing._post_spends(v_balance, array[v_entry]))[1];
 end
 $$;
 
@@ -125,6 +132,7 @@ declare
     v_entry billing.credit_entries;
     v_left bigint;
     v_due_at timestamptz;
+    v_lot_id bigint;
 begin
     -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance. Whether anything is
     -- due is judged after it, by the time at which the lock is held.
@@ -157,8 +165,23 @@ begin
         on conflict do nothing
         returning * into v_entry;
         if found then
-            -- Assigned rather than performed, which would start the executor for it.
-            v_left := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount);
+            -- The first lot is mostly more than enough.
+            update billing.credit_grants
+            set remaining = credit_grants.remaining - v_amount, epoch = credit_grants.epoch + (random() < 0.02)::integer
+            where credit_grants.remaining - credit_grants.held > v_amount and credit_grants.ctid = (
+                select lots.ctid from billing.credit_grants as lots
+                where lots.account_id = spend_credits.account_id and lots.closed_at is null
+                    and lots.remaining > lots.held
+                order by lots.priority, lots.expires_at, lots.id, lots.epoch desc
+                limit 1
+            )
+            returning credit_grants.id into v_lot_id;
+            if found then
+                insert into billing.credit_consumptions (entry_id, grant_id, amount)
+                values (v_entry.id, v_lot_id, v_amount);
+            else
+                perform billing._burn_lots(array[v_entry], '{}', v_amount);
+            end if;
             return v_entry;
         end if;
         -- The key was used before, or something falls due before it.
@@ -172,7 +195,8 @@ begin
 end
 $$;
 
-revoke all on function billing._spend_judged, billing.spend_credits from public, anon, authenticated, service_role;
+revoke all on function billing._post_spends, billing._spend_judged, billing.spend_credits
+from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) to service_role;
 
 comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Refused below zero (TB001) and while frozen (TB003); with up_to it takes what there is. Call it inside your own transaction.';

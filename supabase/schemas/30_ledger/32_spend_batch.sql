@@ -1,109 +1,8 @@
 -- Many spends in one call: all of them or none.
 --
--- Set-based: an account is locked once, its entries are one insert, and lots meet spends where their running totals
--- overlap. The entries, lots and lineage are the same as by one spend_credits after the other. Only keys are looked up
--- one by one (lateral, limit 1): a join of the batch with the entries plans as a hash of the whole ledger. Callable by
--- service_role.
-
--- The spends of one account. The caller has locked it, and every key is new.
-create function billing._spend_all(account_id uuid, spends jsonb)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_balance billing.credit_balances := billing._lock_settled_balance(_spend_all.account_id);
-    v_total numeric;
-    v_debt bigint;
-begin
-    perform billing._check_may_spend(_spend_all.account_id);
-    select sum(spend.amount) into v_total from jsonb_to_recordset(_spend_all.spends) as spend (amount numeric);
-    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
-        );
-    end if;
-    if v_balance.spend_cap is not null then
-        v_balance := billing._count_spend(v_balance, v_total::bigint);
-    end if;
-    v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
-
-    with
-    asked as (
-        select spend.*, sum(spend.amount) over (order by spend.position) as upper
-        from rows from (
-            jsonb_to_recordset(_spend_all.spends) as (
-                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
-            )
-        ) with ordinality as spend (
-            amount, idempotency_key, description, metadata, feature, reference_id, position
-        )
-    ),
-    written as (
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata,
-            key_space, idempotency_key, occurred_at
-        )
-        select
-            _spend_all.account_id, 'spend', -asked.amount, v_balance.balance - asked.upper,
-            -- The last v_debt credits of the batch are beyond what the lots hold.
-            least(greatest(asked.upper - (v_total - v_debt), 0), asked.amount), 'app', asked.reference_id,
-            asked.description, asked.feature, coalesce(asked.metadata, '{}'), 'caller', asked.idempotency_key,
-            billing.current_time()
-        from asked
-        order by asked.position
-        returning credit_entries.id, credit_entries.idempotency_key
-    ),
-    lots as (
-        select
-            credit_grants.id, credit_grants.remaining, credit_grants.remaining - credit_grants.held as free,
-            sum(credit_grants.remaining - credit_grants.held) over (
-                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-            ) as upper
-        from billing.credit_grants
-        where credit_grants.account_id = _spend_all.account_id
-            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
-    ),
-    consumed as (
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        select
-            written.id, lots.id,
-            least(asked.upper, lots.upper) - greatest(asked.upper - asked.amount, lots.upper - lots.free)
-        from asked
-        join written on written.idempotency_key = asked.idempotency_key
-        join lots on lots.upper - lots.free < asked.upper and lots.upper > asked.upper - asked.amount
-        returning credit_consumptions.amount
-    ),
-    burnt as (
-        update billing.credit_grants
-        set remaining = credit_grants.remaining - least(lots.free, v_total - v_debt - (lots.upper - lots.free)),
-            closed_at = case
-                when credit_grants.remaining = least(lots.free, v_total - v_debt - (lots.upper - lots.free))
-                    then billing.current_time()
-            end
-        from lots
-        where credit_grants.id = lots.id and lots.upper - lots.free < v_total - v_debt
-    )
-    select v_total - v_debt - coalesce(sum(consumed.amount), 0) into v_total from consumed;
-    if v_total <> 0 then
-        raise exception 'the open lots of account % hold % credits less than its balance', _spend_all.account_id, v_total
-            using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
-    end if;
-
-    update billing.credit_balances
-    set balance = (
-            select credit_entries.balance_after from billing.credit_entries
-            where credit_entries.account_id = _spend_all.account_id
-            order by credit_entries.id desc limit 1
-        ),
-        debt = v_balance.debt + v_debt,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now()
-    where credit_balances.account_id = _spend_all.account_id;
-end
-$$;
+-- An account is locked once and its entries are posted at once: the entries, lots and lineage are the same as by one
+-- spend_credits after the other. Only keys are looked up one by one (lateral, limit 1): a join of the batch with the
+-- entries plans as a hash of the whole ledger. Callable by service_role.
 
 -- Of the spends of one account those whose key is new. A key may be used already, by an earlier call or twice in this
 -- one: then all else must be the same.
@@ -171,6 +70,7 @@ declare
     v_key text;
     v_new jsonb;
     v_repeated boolean;
+    v_balance billing.credit_balances;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -215,7 +115,17 @@ begin
             v_new := billing._without_repeats(v_account_id, v_new);
         end if;
         if v_new is not null then
-            perform billing._spend_all(v_account_id, v_new);
+            v_balance := billing._lock_settled_balance(v_account_id);
+            perform billing._check_may_spend(v_account_id);
+            perform billing._post_spends(v_balance, array_agg(billing._entry(
+                account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
+                reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
+                metadata => coalesce(spend.metadata, '{}'), key_space => 'caller',
+                idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
+            )))
+            from jsonb_to_recordset(v_new) as spend (
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+            );
         end if;
     end loop;
 
@@ -232,7 +142,7 @@ begin
 end
 $$;
 
-revoke all on function billing._spend_all, billing._without_repeats, billing.spend_credits_batch from public, anon, authenticated, service_role;
+revoke all on function billing._without_repeats, billing.spend_credits_batch from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits_batch(jsonb) to service_role;
 
 comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';

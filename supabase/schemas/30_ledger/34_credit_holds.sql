@@ -198,9 +198,7 @@ declare
     v_hold billing.credit_holds;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_pin record;
-    v_left bigint;
-    v_taken bigint;
+    v_takes billing.credit_consumptions[];
 begin
     perform billing._checked_key(capture_hold.idempotency_key, capture_hold.metadata);
     v_hold := billing._lock_hold(capture_hold.hold_id);
@@ -233,45 +231,34 @@ begin
         v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
     end if;
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, description, feature, metadata, hold_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_hold.account_id, 'capture', -v_amount, v_balance.balance - v_amount, 'app',
-        coalesce(capture_hold.description, v_hold.description), v_hold.feature, capture_hold.metadata, v_hold.id,
-        'caller', capture_hold.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
-
-    v_left := v_amount;
-    for v_pin in
-        select credit_hold_lots.grant_id, credit_hold_lots.amount, credit_grants.remaining
+    v_entry := billing._entry(
+        account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
+        description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
+        metadata => capture_hold.metadata, hold_id => v_hold.id, key_space => 'caller',
+        idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
+    );
+    with pins as (
+        select
+            credit_hold_lots.grant_id, credit_hold_lots.amount,
+            sum(credit_hold_lots.amount) over (
+                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+            ) as upper
         from billing.credit_hold_lots
         join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
         where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
-        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-    loop
-        v_taken := least(v_left, v_pin.amount);
-        update billing.credit_hold_lots set amount = v_pin.amount - v_taken
-        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = v_pin.grant_id;
-        update billing.credit_grants
-        set held = credit_grants.held - v_taken,
-            remaining = credit_grants.remaining - v_taken,
-            closed_at = case when v_pin.remaining = v_taken then billing.current_time() end
-        where credit_grants.id = v_pin.grant_id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_pin.grant_id, v_taken);
-        v_left := v_left - v_taken;
-        exit when v_left = 0;
-    end loop;
-
-    update billing.credit_balances
-    set balance = v_entry.balance_after,
-        held = v_balance.held - v_amount,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now()
-    where credit_balances.account_id = v_hold.account_id;
+    ),
+    captured as (
+        select pins.grant_id, least(pins.amount, v_amount - (pins.upper - pins.amount))::bigint as amount from pins
+        where pins.upper - pins.amount < v_amount
+    ),
+    unpinned as (
+        update billing.credit_hold_lots set amount = credit_hold_lots.amount - captured.amount
+        from captured where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = captured.grant_id
+    )
+    select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
+    from captured;
+    v_balance.held := v_balance.held - v_amount;
+    v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
     update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
     returning * into v_hold;
     if capture_hold.release_rest or v_hold.captured = v_hold.amount then

@@ -18,25 +18,17 @@ declare
         when 'refund' then least(v_balance.written_off_withheld, _owe_again.amount - v_debt) else 0
     end;
 begin
-    if v_debt > 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, description, reverses_entry_id, key_space,
-            idempotency_key, occurred_at
-        )
-        select
-            v_balance.account_id, 'adjustment', -v_debt, v_balance.balance - v_debt, v_debt, 'closing',
-            'Debt that was written off is owed again', (_owe_again.original).id, 'system',
-            'owed_again:' || max(credit_entries.id), billing.current_time()
-        from billing.credit_entries where credit_entries.account_id = v_balance.account_id;
-    end if;
-    update billing.credit_balances
-    set balance = v_balance.balance - v_debt, debt = v_balance.debt + v_debt,
-        withheld = v_balance.withheld + v_withheld,
-        written_off_debt = v_balance.written_off_debt - v_debt,
-        written_off_withheld = v_balance.written_off_withheld - v_withheld
-    where credit_balances.account_id = v_balance.account_id
-    returning * into v_balance;
-    return v_balance;
+    v_balance.withheld := v_balance.withheld + v_withheld;
+    v_balance.written_off_debt := v_balance.written_off_debt - v_debt;
+    v_balance.written_off_withheld := v_balance.written_off_withheld - v_withheld;
+    perform billing._post_entries(v_balance, case when v_debt > 0 then array[billing._entry(
+        account_id => v_balance.account_id, kind => 'adjustment', amount => -v_debt, debt => v_debt,
+        source => 'closing', description => 'Debt that was written off is owed again',
+        reverses_entry_id => (_owe_again.original).id, key_space => 'system',
+        idempotency_key => 'owed_again:' || billing._last_entry_id(v_balance.account_id),
+        occurred_at => billing.current_time()
+    )] else '{}' end);
+    return billing._lock_balance(v_balance.account_id);
 end
 $$;
 
@@ -58,9 +50,8 @@ declare
     v_to_lots bigint;
     v_debt bigint;
     v_new bigint;
-    v_lot record;
     v_left bigint;
-    v_given bigint;
+    v_takes billing.credit_consumptions[];
 begin
     if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
@@ -85,51 +76,47 @@ begin
     v_to_lots := least(_reverse_entry.amount - v_new, v_to_lots);
     v_new := _reverse_entry.amount - v_debt - v_to_lots;
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata, actor,
-        reverses_entry_id, key_space, idempotency_key, occurred_at
-    )
-    values (
-        v_original.account_id, _reverse_entry.kind, _reverse_entry.amount, v_balance.balance + _reverse_entry.amount,
-        -v_debt, v_original.source, v_original.reference_id, _reverse_entry.description, v_original.feature,
-        _reverse_entry.metadata, _reverse_entry.actor, v_original.id, _reverse_entry.key_space,
-        _reverse_entry.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
-
-    v_left := v_to_lots;
-    for v_lot in
-        select credit_grants.id, credit_grants.expires_at, sum(credit_consumptions.amount)::bigint as taken
-        from billing.credit_entries
-        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
-        join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
-        where credit_entries.id = v_original.id
-            or credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement')
-        group by credit_grants.id
-        having sum(credit_consumptions.amount) > 0
-        order by credit_grants.priority desc, credit_grants.expires_at desc, credit_grants.id desc
-    loop
-        exit when v_left = 0;
-        v_given := least(v_left, v_lot.taken);
-        update billing.credit_grants set remaining = credit_grants.remaining + v_given, closed_at = null
-        where credit_grants.id = v_lot.id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, -v_given);
-        perform billing._remember_due(v_original.account_id, v_lot.expires_at);
-        v_left := v_left - v_given;
-    end loop;
-
-    if v_new > 0 then
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, effective_at, source, reference_id, key_space, idempotency_key
-        )
-        values (
-            v_original.account_id, v_entry.id, v_new, v_new, v_entry.occurred_at, v_entry.source, v_entry.reference_id,
-            'system', 'returned:' || v_entry.id
-        );
-    end if;
-    update billing.credit_balances
-    set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
-    where credit_balances.account_id = v_original.account_id;
+    v_entry := billing._entry(
+        account_id => v_original.account_id, kind => _reverse_entry.kind, amount => _reverse_entry.amount,
+        debt => -v_debt, source => v_original.source, reference_id => v_original.reference_id,
+        description => _reverse_entry.description, feature => v_original.feature,
+        metadata => _reverse_entry.metadata, actor => _reverse_entry.actor, reverses_entry_id => v_original.id,
+        key_space => _reverse_entry.key_space, idempotency_key => _reverse_entry.idempotency_key,
+        occurred_at => billing.current_time()
+    );
+    select
+        array_agg(row(v_entry.id, given.id, -given.amount)::billing.credit_consumptions),
+        least(v_balance.next_due_at, min(given.expires_at))
+    into v_takes, v_balance.next_due_at
+    from (
+        select
+            lots.*, least(lots.taken, v_to_lots - (sum(lots.taken) over (
+                order by lots.priority desc, lots.expires_at desc, lots.id desc
+            ) - lots.taken))::bigint as amount
+        from (
+            select
+                credit_grants.id, credit_grants.priority, credit_grants.expires_at,
+                sum(credit_consumptions.amount)::bigint as taken
+            from billing.credit_entries
+            join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
+            join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
+            where credit_entries.id = v_original.id
+                or credit_entries.reverses_entry_id = v_original.id
+                and credit_entries.kind in ('refund', 'reinstatement')
+            group by credit_grants.id
+            having sum(credit_consumptions.amount) > 0
+        ) as lots
+    ) as given
+    where given.amount > 0;
+    v_entry := billing._post_entry(
+        v_balance, v_entry,
+        case when v_new > 0 then array[billing._lot(
+            account_id => v_entry.account_id, entry_id => v_entry.id, amount => v_new,
+            effective_at => v_entry.occurred_at, source => v_entry.source, reference_id => v_entry.reference_id,
+            key_space => 'system', idempotency_key => 'returned:' || v_entry.id
+        )] else '{}' end,
+        coalesce(v_takes, '{}')
+    );
     perform billing._repay_debt(v_original.account_id);
     perform billing._claim_returned_credits(v_original.account_id);
     return v_entry;

@@ -90,6 +90,7 @@ as $$
 declare
     v_lot billing.credit_grants := _write_revocation.lot;
     v_balance billing.credit_balances := billing._lock_balance(v_lot.account_id);
+    v_entry billing.credit_entries;
     v_revocation billing.credit_revocations;
     v_from_others bigint := 0;
     v_debt bigint := 0;
@@ -102,47 +103,39 @@ begin
         v_debt := _write_revocation.shortfall - v_from_others;
     end if;
 
-    if _write_revocation.taken + v_from_others + v_debt > 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, reference_id, description, actor, reverses_entry_id,
-            key_space, idempotency_key, occurred_at
-        )
-        values (
-            v_lot.account_id, 'revocation', -(_write_revocation.taken + v_from_others + v_debt),
-            v_balance.balance - (_write_revocation.taken + v_from_others + v_debt), v_debt, v_lot.source,
-            v_lot.reference_id, _write_revocation.reason, _write_revocation.actor, v_lot.entry_id,
-            _write_revocation.key_space, _write_revocation.idempotency_key, billing.current_time()
-        )
-        returning id into v_revocation.entry_id;
+    if _write_revocation.shortfall_policy = 'block_future_grants' then
+        v_balance.withheld := v_balance.withheld + _write_revocation.shortfall;
     end if;
-    if _write_revocation.taken > 0 then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (v_revocation.entry_id, v_lot.id, _write_revocation.taken);
-    end if;
-    update billing.credit_grants
-    set remaining = v_lot.remaining - _write_revocation.taken,
-        -- One that has not opened yet is empty, and cancelled.
-        closed_at = case
-            when v_lot.remaining = _write_revocation.taken then coalesce(v_lot.closed_at, billing.current_time())
-        end
-    where credit_grants.id = v_lot.id;
-    perform billing._burn_lots(v_lot.account_id, v_revocation.entry_id, v_from_others);
 
-    update billing.credit_balances
-    set balance = v_balance.balance - (_write_revocation.taken + v_from_others + v_debt),
-        debt = v_balance.debt + v_debt,
-        withheld = v_balance.withheld + case _write_revocation.shortfall_policy
-            when 'block_future_grants' then _write_revocation.shortfall else 0
-        end,
-        updated_at = now()
-    where credit_balances.account_id = v_lot.account_id;
+    v_entry := billing._entry(
+        account_id => v_lot.account_id, kind => 'revocation',
+        amount => -(_write_revocation.taken + v_from_others + v_debt), debt => v_debt, source => v_lot.source,
+        reference_id => v_lot.reference_id, description => _write_revocation.reason,
+        actor => _write_revocation.actor, reverses_entry_id => v_lot.entry_id,
+        key_space => _write_revocation.key_space, idempotency_key => _write_revocation.idempotency_key,
+        occurred_at => billing.current_time()
+    );
+    perform billing._post_entries(
+        v_balance,
+        case when v_entry.amount < 0 then array[v_entry] else '{}' end,
+        takes => case
+            when _write_revocation.taken > 0
+                then array[row(v_entry.id, v_lot.id, _write_revocation.taken)::billing.credit_consumptions]
+            else '{}'
+        end
+    );
+    if v_lot.entry_id is null then
+        -- It has not opened yet: it is empty, and cancelled.
+        update billing.credit_grants set closed_at = coalesce(credit_grants.closed_at, v_entry.occurred_at)
+        where credit_grants.id = v_lot.id;
+    end if;
 
     insert into billing.credit_revocations (
         account_id, grant_id, entry_id, requested, taken, shortfall, shortfall_policy, reason, actor, key_space,
         idempotency_key, business_key
     )
     values (
-        v_lot.account_id, v_lot.id, v_revocation.entry_id, _write_revocation.requested, _write_revocation.taken,
+        v_lot.account_id, v_lot.id, case when v_entry.amount < 0 then v_entry.id end, _write_revocation.requested, _write_revocation.taken,
         _write_revocation.shortfall, _write_revocation.shortfall_policy, _write_revocation.reason,
         _write_revocation.actor, _write_revocation.key_space, _write_revocation.idempotency_key,
         _write_revocation.business_key

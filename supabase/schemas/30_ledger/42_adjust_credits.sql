@@ -3,37 +3,23 @@
 -- Invariant: an adjustment has a reason and an actor, written in its entry for ever; what it takes is there to take,
 -- never on the overdraft. adjust_credits is callable by service_role; a transfer takes by the same means.
 
--- Takes credits from an account's lots by an entry of any kind; never on the overdraft. The caller has checked the key.
-create function billing._take_credits(
-    balance billing.credit_balances, kind text, amount bigint, idempotency_key text, source text, description text,
-    metadata jsonb default '{}', actor text default null, reference_id text default null
-)
+-- Posts an entry of any kind that takes credits from an account's lots; never on the overdraft. The caller has checked the
+-- key.
+create function billing._take_credits(balance billing.credit_balances, entry billing.credit_entries)
 returns billing.credit_entries
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_balance billing.credit_balances := _take_credits.balance;
-    v_entry billing.credit_entries;
+    v_free bigint := (_take_credits.balance).balance - (_take_credits.balance).held;
 begin
-    if _take_credits.amount > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(v_balance.account_id, v_balance.balance - v_balance.held, _take_credits.amount);
+    if -(_take_credits.entry).amount > v_free then
+        perform billing._raise_insufficient(
+            (_take_credits.entry).account_id, v_free, -(_take_credits.entry).amount
+        );
     end if;
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, metadata, actor, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_balance.account_id, _take_credits.kind, -_take_credits.amount, v_balance.balance - _take_credits.amount,
-        _take_credits.source, _take_credits.reference_id, _take_credits.description, _take_credits.metadata,
-        _take_credits.actor, 'caller', _take_credits.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
-    perform billing._burn_lots(v_balance.account_id, v_entry.id, _take_credits.amount);
-    update billing.credit_balances set balance = v_entry.balance_after, updated_at = now()
-    where credit_balances.account_id = v_balance.account_id;
-    return v_entry;
+    return billing._post_entry(_take_credits.balance, _take_credits.entry);
 end
 $$;
 
@@ -85,10 +71,11 @@ begin
         return v_entry;
     end if;
     perform billing._check_open(adjust_credits.account_id);
-    return billing._take_credits(
-        billing._lock_settled_balance(adjust_credits.account_id), 'adjustment', v_amount,
-        adjust_credits.idempotency_key, 'adjustment', adjust_credits.reason, actor => adjust_credits.actor
-    );
+    return billing._take_credits(billing._lock_settled_balance(adjust_credits.account_id), billing._entry(
+        account_id => adjust_credits.account_id, kind => 'adjustment', amount => -v_amount, source => 'adjustment',
+        description => adjust_credits.reason, actor => adjust_credits.actor, key_space => 'caller',
+        idempotency_key => adjust_credits.idempotency_key, occurred_at => billing.current_time()
+    ));
 end
 $$;
 

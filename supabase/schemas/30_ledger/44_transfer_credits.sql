@@ -49,11 +49,12 @@ begin
 
     perform billing._check_may_spend(transfer_credits.from_account_id);
     perform billing._check_open(transfer_credits.to_account_id);
-    v_out := billing._take_credits(
-        billing._lock_settled_balance(transfer_credits.from_account_id), 'transfer_out', v_amount,
-        transfer_credits.idempotency_key, 'transfer', transfer_credits.description, transfer_credits.metadata,
-        reference_id => transfer_credits.to_account_id::text
-    );
+    v_out := billing._take_credits(billing._lock_settled_balance(transfer_credits.from_account_id), billing._entry(
+        account_id => transfer_credits.from_account_id, kind => 'transfer_out', amount => -v_amount,
+        source => 'transfer', reference_id => transfer_credits.to_account_id::text,
+        description => transfer_credits.description, metadata => transfer_credits.metadata, key_space => 'caller',
+        idempotency_key => transfer_credits.idempotency_key, occurred_at => billing.current_time()
+    ));
     for v_lot in
         select credit_consumptions.amount, credit_grants.id, credit_grants.priority, credit_grants.expires_at
         from billing.credit_consumptions

@@ -14,24 +14,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance(_expire_beyond_cap.account_id);
-    v_lot billing.credit_grants;
-    v_excess bigint;
-    v_expiring bigint;
-    v_entry_id bigint;
+    v_entries billing.credit_entries[];
+    v_takes billing.credit_consumptions[];
 begin
-    select sum(credit_grants.remaining - credit_grants.held) - _expire_beyond_cap.cap into v_excess
-    from billing.credit_grants
-    where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
-        and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
-        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
-        and credit_grants.effective_at < _expire_beyond_cap.slot_start
-        and not exists (
-            select from billing.invoices
-            where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
-                and invoices.paid_at > _expire_beyond_cap.slot_start
-        );
-    for v_lot in
-        select * from billing.credit_grants
+    with lots as (
+        select
+            credit_grants.*, credit_grants.remaining - credit_grants.held as free,
+            sum(credit_grants.remaining - credit_grants.held) over () - _expire_beyond_cap.cap as excess,
+            sum(credit_grants.remaining - credit_grants.held) over (
+                order by credit_grants.effective_at, credit_grants.id
+            ) as upper
+        from billing.credit_grants
         where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
             and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
             and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
@@ -42,31 +35,29 @@ begin
                 where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
                     and invoices.paid_at > _expire_beyond_cap.slot_start
             )
-        order by credit_grants.effective_at, credit_grants.id
-    loop
-        exit when v_excess <= 0;
-        v_expiring := least(v_excess, v_lot.remaining - v_lot.held);
-        v_balance.balance := v_balance.balance - v_expiring;
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
-            occurred_at
-        )
-        values (
-            v_lot.account_id, 'expiry', -v_expiring, v_balance.balance, v_lot.source, v_lot.reference_id,
-            pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap), 'system',
-            billing._expiry_key(v_lot), billing.current_time()
-        )
-        returning id into v_entry_id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry_id, v_lot.id, v_expiring);
-        update billing.credit_grants
-        set remaining = v_lot.remaining - v_expiring,
-            lapsed = v_lot.lapsed + v_expiring,
-            closed_at = case when v_lot.remaining = v_expiring then billing.current_time() end
-        where credit_grants.id = v_lot.id;
-        v_excess := v_excess - v_expiring;
-    end loop;
-    update billing.credit_balances set balance = v_balance.balance, updated_at = now()
-    where credit_balances.account_id = _expire_beyond_cap.account_id;
+    ),
+    due as (
+        select
+            nextval('billing.credit_entries_id_seq') as expiry_id, lots.*,
+            least(lots.free, lots.excess - (lots.upper - lots.free))::bigint as expiring
+        from lots where lots.upper - lots.free < lots.excess
+        order by lots.upper
+    )
+    select
+        array_agg(billing._entry(
+            id => due.expiry_id, account_id => due.account_id, kind => 'expiry', amount => -due.expiring,
+            source => due.source, reference_id => due.reference_id,
+            description => pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap),
+            key_space => 'system',
+            idempotency_key => pg_catalog.format('expiry:%s:%s', due.id, billing._last_entry_id(due.account_id)),
+            occurred_at => billing.current_time()
+        ) order by due.expiry_id),
+        array_agg(row(due.expiry_id, due.id, due.expiring)::billing.credit_consumptions)
+    into v_entries, v_takes
+    from due;
+    if cardinality(v_entries) > 0 then
+        perform billing._post_entries(v_balance, v_entries, takes => v_takes);
+    end if;
 end
 $$;
 

@@ -223,7 +223,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.current_time();
-    v_ids regclass := pg_get_serial_sequence('billing.credit_entries', 'id');
+    v_balances billing.credit_balances[];
+    v_entries billing.credit_entries[];
+    v_lots billing.credit_grants[];
 begin
     with moves as materialized (
         select
@@ -231,17 +233,15 @@ begin
             worth.credits > 0 and not worth.is_waiting and worth.returned = 0 and lots.id is null
                 and worth.rollover <> 'cap' and worth.credits <= 1000000000000
                 and balances.debt = 0 and balances.withheld = 0 and balances.carried = 0
-                and balances.balance <= 4611686018427387904 and balances.is_open as is_simple,
-            balances.balance
+                and balances.balance <= 4611686018427387904 and (
+                    balances.may_spend or not exists (
+                        select from billing.accounts
+                        where accounts.id = balances.account_id and accounts.closed_at is not null
+                    )
+                ) as is_simple,
+            balances as locked
         from unnest(_post_simple_moves.moves) as worth
-        join lateral (
-            select
-                credit_balances.*, credit_balances.may_spend or not exists (
-                    select from billing.accounts
-                    where accounts.id = credit_balances.account_id and accounts.closed_at is not null
-                ) as is_open
-            from billing.credit_balances where credit_balances.account_id = worth.account_id
-        ) as balances on true
+        join billing.credit_balances as balances on balances.account_id = worth.account_id
         left join billing.credit_grants as lots on lots.key_space = 'stripe' and lots.idempotency_key = worth.key
     ),
     -- Skips moves that the ledger already matches, and waiting moves without a lot.
@@ -264,10 +264,11 @@ begin
     ),
     fresh as materialized (
         select
-            nextval(v_ids) as entry_id, ordered.*,
-            sum(ordered.credits) over (
-                partition by ordered.account_id order by ordered.moment, ordered.key rows unbounded preceding
-            ) as so_far
+            nextval('billing.credit_entries_id_seq') as entry_id, ordered.*,
+            row_number() over account as number,
+            sum(ordered.credits) over (account rows unbounded preceding) as so_far,
+            sum(ordered.credits) over (partition by ordered.account_id) as total,
+            min(ordered.expires_at) over (partition by ordered.account_id) as due_at
         from (
             select
                 simple.*,
@@ -277,42 +278,25 @@ begin
             join billing.products on products.stripe_product_id = plans.stripe_product_id
             order by simple.account_id, simple.moment, simple.key
         ) as ordered
-    ),
-    written as (
-        insert into billing.credit_entries (
-            id, account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
-            occurred_at
-        )
-        overriding system value
-        select
-            fresh.entry_id, fresh.account_id, 'grant', fresh.credits, fresh.balance + fresh.so_far, fresh.source,
-            fresh.stripe_subscription_id, fresh.description, 'stripe', fresh.key, v_now
-        from fresh
-    ),
-    opened as (
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, effective_at, expires_at, source, reference_id, key_space,
-            idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id
-        )
-        select
-            fresh.account_id, fresh.entry_id, fresh.credits, fresh.credits, fresh.moment, fresh.expires_at,
-            fresh.source, fresh.stripe_subscription_id, 'stripe', fresh.key, fresh.stripe_invoice_id,
-            fresh.stripe_subscription_item_id, fresh.stripe_price_id
-        from fresh
-    ),
-    raised as (
-        update billing.credit_balances
-        set balance = credit_balances.balance + totals.amount,
-            next_due_at = least(credit_balances.next_due_at, totals.expires_at),
-            updated_at = now()
-        from (
-            select fresh.account_id, sum(fresh.credits) as amount, min(fresh.expires_at) as expires_at
-            from fresh group by fresh.account_id
-        ) as totals
-        where credit_balances.account_id = totals.account_id
+        window account as (partition by ordered.account_id order by ordered.moment, ordered.key)
     )
     select
-        (select count(*) from fresh), (select coalesce(sum(fresh.credits), 0) from fresh),
+        count(*), coalesce(sum(fresh.credits), 0),
+        array_agg(billing._moved(fresh.locked, fresh.total::bigint, fresh.due_at)) filter (where fresh.number = 1),
+        array_agg(billing._entry(
+            id => fresh.entry_id, account_id => fresh.account_id, kind => 'grant', amount => fresh.credits,
+            balance_after => (fresh.locked).balance + fresh.so_far::bigint,
+            source => fresh.source, reference_id => fresh.stripe_subscription_id, description => fresh.description,
+            key_space => 'stripe', idempotency_key => fresh.key, occurred_at => v_now
+        )),
+        array_agg(billing._lot(
+            entry_id => fresh.entry_id, account_id => fresh.account_id, amount => fresh.credits,
+            effective_at => fresh.moment, expires_at => fresh.expires_at, source => fresh.source,
+            reference_id => fresh.stripe_subscription_id, key_space => 'stripe', idempotency_key => fresh.key,
+            stripe_invoice_id => fresh.stripe_invoice_id,
+            stripe_subscription_item_id => fresh.stripe_subscription_item_id,
+            stripe_price_id => fresh.stripe_price_id
+        )),
         (
             select array_agg(pending.move order by
                 pending.account_id, pending.moment, pending.key ^@ 'credited:', pending.key
@@ -320,7 +304,11 @@ begin
             from pending
             where pending.account_id not in (select simple.account_id from simple)
         )
-    into slots_granted, credits_granted, others;
+    into slots_granted, credits_granted, v_balances, v_entries, v_lots, others
+    from fresh;
+    if slots_granted > 0 then
+        perform billing._write_entries(v_balances, v_entries, v_lots, '{}');
+    end if;
     return next;
 end
 $$;

@@ -17,7 +17,7 @@ declare
     v_balance billing.credit_balances;
     v_hold billing.credit_holds;
     v_key text;
-    v_entry_id bigint;
+    v_debt bigint;
 begin
     perform billing._check_reason(close_account.reason, close_account.actor);
     v_balance := billing._lock_settled_balance(close_account.account_id);
@@ -38,42 +38,31 @@ begin
         and credit_grants.entry_id is null and credit_grants.closed_at is null;
 
     v_balance := billing._lock_settled_balance(close_account.account_id);
+    v_debt := v_balance.debt;
     -- Each further closing is a new movement: its key has a number.
-    v_key := 'closing:' || coalesce((
-        select max(credit_entries.id) from billing.credit_entries
-        where credit_entries.account_id = close_account.account_id
-    ), 0);
-    if v_balance.balance <> 0 or v_balance.debt <> 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, description, actor, key_space, idempotency_key,
-            occurred_at
+    v_key := 'closing:' || billing._last_entry_id(close_account.account_id);
+    if v_debt > 0 or v_balance.withheld > 0 then
+        v_balance.written_off_debt := v_balance.written_off_debt + v_debt;
+        v_balance.written_off_withheld := v_balance.written_off_withheld + v_balance.withheld;
+        v_balance.written_off_at := clock_timestamp();
+    end if;
+    v_balance.withheld := 0;
+    v_balance.carried := 0;
+    v_balance.next_due_at := null;
+    perform billing._post_entries(v_balance, array(
+        select billing._entry(
+            account_id => v_balance.account_id, kind => 'adjustment', amount => step.amount, debt => step.debt,
+            source => 'closing', description => close_account.reason, actor => close_account.actor,
+            key_space => 'system', idempotency_key => step.key, occurred_at => billing.current_time()
         )
-        select v_balance.account_id, 'adjustment', step.amount, step.balance_after, step.debt, 'closing',
-            close_account.reason, close_account.actor, 'system', step.key, billing.current_time()
         from (
             values
-            (1, v_balance.debt, v_balance.balance + v_balance.debt, -v_balance.debt, v_key || ':debt'),
-            (2, -(v_balance.balance + v_balance.debt), 0::bigint, 0::bigint, v_key || ':lots')
-        ) as step (number, amount, balance_after, debt, key)
+            (1, v_debt, -v_debt, v_key || ':debt'),
+            (2, -(v_balance.balance + v_debt), 0::bigint, v_key || ':lots')
+        ) as step (number, amount, debt, key)
         where step.amount <> 0
-        order by step.number;
-        select credit_entries.id into v_entry_id from billing.credit_entries
-        where credit_entries.account_id = close_account.account_id and credit_entries.key_space = 'system'
-            and credit_entries.idempotency_key = v_key || ':lots';
-        perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
-        update billing.credit_grants set lapsed = credit_grants.lapsed + credit_consumptions.amount
-        from billing.credit_consumptions
-        where credit_consumptions.entry_id = v_entry_id and credit_grants.id = credit_consumptions.grant_id;
-    end if;
-    update billing.credit_balances
-    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now(),
-        written_off_debt = credit_balances.written_off_debt + v_balance.debt,
-        written_off_withheld = credit_balances.written_off_withheld + v_balance.withheld,
-        written_off_at = case
-            when v_balance.debt > 0 or v_balance.withheld > 0 then clock_timestamp()
-            else credit_balances.written_off_at
-        end
-    where credit_balances.account_id = close_account.account_id;
+        order by step.number
+    ));
     update billing.accounts set closed_at = billing.current_time(), updated_at = now()
     where accounts.id = close_account.account_id
     returning * into v_account;
