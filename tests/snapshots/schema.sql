@@ -978,6 +978,54 @@ begin
 end
 $$;
 
+CREATE TABLE billing.checkout_requests (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    account_id uuid NOT NULL,
+    user_id uuid,
+    livemode boolean NOT NULL,
+    stripe_price_id text NOT NULL,
+    quantity bigint,
+    params jsonb NOT NULL,
+    idempotency_key text NOT NULL,
+    stripe_checkout_session_id text,
+    discarded_at timestamp with time zone,
+    superseded_at timestamp with time zone,
+    expired_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT params_are_an_object CHECK ((jsonb_typeof(params) = 'object'::text)),
+    CONSTRAINT quantity_is_positive CHECK ((quantity > 0))
+);
+
+COMMENT ON TABLE billing.checkout_requests IS 'What users asked checkout for, and the session that Stripe opened for it.';
+
+COMMENT ON COLUMN billing.checkout_requests.params IS 'What Stripe was sent, without the customer.';
+
+COMMENT ON COLUMN billing.checkout_requests.discarded_at IS 'Since when the idempotency key is good for nothing; the next click is a new request.';
+
+COMMENT ON COLUMN billing.checkout_requests.superseded_at IS 'Since when another plan was asked for, which excludes this one.';
+
+COMMENT ON COLUMN billing.checkout_requests.expired_at IS 'When we closed the session, because another took its place.';
+
+CREATE FUNCTION billing._begin_checkout(request billing.checkout_requests, customer jsonb, sessions text[]) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if _begin_checkout.customer ? 'id' then
+        return billing._checkout_step(
+            _begin_checkout.request, _begin_checkout.customer ->> 'id', _begin_checkout.sessions
+        );
+    end if;
+    return billing._stripe_step(
+        (_begin_checkout.request).livemode, _begin_checkout.customer -> 'calls',
+        jsonb_build_object(
+            'asked', 'customer', 'key', (_begin_checkout.request).idempotency_key,
+            'token', _begin_checkout.customer -> 'token', 'expire', to_jsonb(_begin_checkout.sessions)
+        )
+    );
+end
+$$;
+
 CREATE FUNCTION billing._burn_lots(account_id uuid, entry_id bigint, amount bigint) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1362,6 +1410,41 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._checkout_step(request billing.checkout_requests, stripe_customer_id text, sessions text[]) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_calls jsonb := coalesce((
+        select jsonb_agg(
+            billing._stripe_call('post', '/v1/checkout/sessions/' || session_id || '/expire', '{}', keep => '{status}')
+            order by place
+        )
+        from unnest(_checkout_step.sessions) with ordinality as session (session_id, place)
+    ), '[]');
+begin
+    if _checkout_step.stripe_customer_id is not null then
+        v_calls := v_calls || billing._stripe_call(
+            'post', '/v1/checkout/sessions',
+            params => (_checkout_step.request).params
+                || jsonb_build_object('customer', _checkout_step.stripe_customer_id),
+            keep => '{id,url,expires_at}',
+            idempotency_key => (_checkout_step.request).idempotency_key
+        );
+    elsif v_calls = '[]' then
+        return billing._refused_step(
+            errcode => 'TB064',
+            message => 'another checkout was started in the meantime and replaces this one',
+            hint => 'Continue with the other one, or start again.'
+        );
+    end if;
+    return billing._stripe_step((_checkout_step.request).livemode, v_calls, jsonb_build_object(
+        'asked', 'session', 'key', (_checkout_step.request).idempotency_key,
+        'customer', _checkout_step.stripe_customer_id, 'expire', to_jsonb(_checkout_step.sessions)
+    ));
+end
+$$;
+
 CREATE FUNCTION billing._claim_customer(account_id uuid, livemode boolean) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1369,6 +1452,7 @@ CREATE FUNCTION billing._claim_customer(account_id uuid, livemode boolean) RETUR
 declare
     v_claim billing.customer_claims;
     v_customer_id text;
+    v_calls jsonb;
     v_email text := (
         select users.email from billing.accounts join auth.users on users.id = accounts.owner_id
         where accounts.id = _claim_customer.account_id
@@ -1404,23 +1488,28 @@ begin
         returning * into v_claim;
     end if;
 
-    return jsonb_build_object(
-        'account_id', v_claim.account_id,
-        'token', v_claim.token,
-        'idempotency_key', v_claim.idempotency_key,
-        'params', jsonb_strip_nulls(jsonb_build_object(
+    v_calls := jsonb_build_array(billing._stripe_call(
+        'post', '/v1/customers',
+        params => jsonb_strip_nulls(jsonb_build_object(
             'email', v_claim.email,
             'name', v_claim.name,
             'metadata', jsonb_build_object('account_id', v_claim.account_id, 'tillbase_claim', v_claim.token)
         )),
-        'lookup', case
-            when not v_claim.may_exist then null
-            when v_claim.email is not null then jsonb_build_object('email', v_claim.email, 'limit', 100)
-            else jsonb_build_object(
-                'created', jsonb_build_object('gte', extract(epoch from v_claim.created_at)::bigint - 300), 'limit', 100
-            )
-        end
-    );
+        keep => '{id}',
+        idempotency_key => v_claim.idempotency_key
+    ));
+    if v_claim.may_exist then
+        v_calls := billing._stripe_call(
+            'get', '/v1/customers',
+            params => '{"limit": 100}'::jsonb || case
+                when v_claim.email is not null then jsonb_build_object('email', v_claim.email)
+                else jsonb_build_object('created[gte]', extract(epoch from v_claim.created_at)::bigint - 300)
+            end,
+            keep => '{id}',
+            find => jsonb_build_object('tillbase_claim', v_claim.token)
+        ) || v_calls;
+    end if;
+    return jsonb_build_object('token', v_claim.token, 'calls', v_calls);
 end
 $$;
 
@@ -1464,7 +1553,7 @@ begin
         where payment_links.id = v_link.id
         returning * into v_link;
     end if;
-    return billing._link_as_told(v_link, _claim_link.name);
+    return billing._link_step(v_link, _claim_link.name);
 end
 $$;
 
@@ -1683,6 +1772,15 @@ begin
         updated_at = now()
     where credit_balances.account_id = v_revocation.account_id;
 end
+$$;
+
+CREATE FUNCTION billing._confirm_payment_link(stripe_payment_link_id text) RETURNS text
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    update billing.payment_links set confirmed_at = now(), updated_at = now()
+    where payment_links.stripe_payment_link_id = _confirm_payment_link.stripe_payment_link_id and payment_links.active
+    returning payment_links.url
 $$;
 
 CREATE FUNCTION billing._contested_credits(stripe_invoice_id text) RETURNS bigint
@@ -2200,6 +2298,33 @@ begin
         where notifications.id = any (v_ids) and notifications.status = 'queued';
     end if;
 end
+$$;
+
+CREATE FUNCTION billing._discard_checkout_key(idempotency_key text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.checkout_requests set discarded_at = now()
+    where checkout_requests.idempotency_key = _discard_checkout_key.idempotency_key
+        and checkout_requests.discarded_at is null;
+    update billing.customer_claims
+    set idempotency_key = gen_random_uuid()::text,
+        keyed_at = now(), may_exist = true, updated_at = now()
+    where customer_claims.idempotency_key = _discard_checkout_key.idempotency_key
+        and customer_claims.stripe_customer_id is null;
+end
+$$;
+
+CREATE FUNCTION billing._discard_payment_link_key(idempotency_key text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    update billing.payment_links
+    set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
+        updated_at = now()
+    where payment_links.idempotency_key = _discard_payment_link_key.idempotency_key
+        and payment_links.stripe_payment_link_id is null
 $$;
 
 CREATE FUNCTION billing._dismissal(payload text, waiting_for text) RETURNS text
@@ -3325,6 +3450,19 @@ CREATE FUNCTION billing._is_held(idempotency_key text) RETURNS boolean
     )
 $$;
 
+CREATE FUNCTION billing._is_kept_by_stripe(error jsonb) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_status integer := (_is_kept_by_stripe.error ->> 'status')::integer;
+begin
+    return coalesce(
+        v_status >= 500 or v_status <> 409 and _is_kept_by_stripe.error ->> 'type' = 'idempotency_error', false
+    );
+end
+$$;
+
 CREATE FUNCTION billing._is_pack(declared billing.declared_pack) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3477,6 +3615,68 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._link_claimed_customer(account_id uuid, claim_token uuid, stripe_customer_id text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_claim billing.customer_claims;
+    v_customer_id text;
+begin
+    perform billing._lock_balance(_link_claimed_customer.account_id);
+    select * into v_claim from billing.customer_claims
+    where customer_claims.account_id = _link_claimed_customer.account_id
+        and customer_claims.token = _link_claimed_customer.claim_token
+    for update;
+    if not found then
+        raise exception 'account % has no such claim to a customer', _link_claimed_customer.account_id
+            using errcode = 'TB018', hint = 'The claim was replaced. Call billing.prepare_checkout again.';
+    end if;
+
+    v_customer_id := billing._customer_of(v_claim.account_id, v_claim.livemode);
+    if v_customer_id is null then
+        perform billing.link_customer(v_claim.account_id, _link_claimed_customer.stripe_customer_id, v_claim.livemode);
+        v_customer_id := _link_claimed_customer.stripe_customer_id;
+        -- The address may have changed since the claim was made.
+        perform billing._follow_email(v_customer_id, v_claim.email, users.email)
+        from billing.accounts
+        join auth.users on users.id = accounts.owner_id
+        where accounts.id = v_claim.account_id and users.email <> '' and users.email is distinct from v_claim.email;
+    end if;
+    update billing.customer_claims set stripe_customer_id = v_customer_id, may_exist = false, updated_at = now()
+    where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode;
+    return v_customer_id;
+end
+$$;
+
+CREATE FUNCTION billing._link_options(options jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_options jsonb;
+begin
+    if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
+        raise exception 'options of a payment link are not an object of known names'
+            using errcode = 'TB061',
+            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
+    end if;
+    select jsonb_strip_nulls(
+        jsonb_build_object(
+            'allow_promotion_codes', case when settings.allow_promotion_codes then true end,
+            'automatic_tax', case when settings.automatic_tax then '{"enabled": true}'::jsonb end,
+            'billing_address_collection', settings.billing_address_collection,
+            'tax_id_collection', case when settings.collect_tax_ids then '{"enabled": true}'::jsonb end
+        ) || settings.payment_link_options || coalesce(_link_options.options, '{}')
+    ) into strict v_options
+    from billing.settings;
+    if v_options #> '{after_completion,redirect}' is not null then
+        perform billing._check_redirect('after_completion', v_options #>> '{after_completion,redirect,url}');
+    end if;
+    return v_options;
+end
+$$;
+
 CREATE TABLE billing.payment_links (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     livemode boolean NOT NULL,
@@ -3521,51 +3721,42 @@ COMMENT ON COLUMN billing.payment_links.retired_reason IS 'price: changed, or no
 
 COMMENT ON COLUMN billing.payment_links.deactivate_at IS 'When the worker is to deactivate it in Stripe, again if need be; null when there is nothing to do.';
 
-CREATE FUNCTION billing._link_as_told(link billing.payment_links, name text) RETURNS jsonb
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    select case when (_link_as_told.link).url is not null then jsonb_build_object(
-        'name', _link_as_told.name,
-        'id', (_link_as_told.link).stripe_payment_link_id,
-        'url', (_link_as_told.link).url,
-        -- Events tell of it, too; so Stripe is not asked at every click.
-        'check', (_link_as_told.link).confirmed_at < now() - interval '10 seconds'
-    ) else jsonb_build_object(
-        'name', _link_as_told.name,
-        'params', (_link_as_told.link).params
-            || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_as_told.link).id)),
-        'idempotency_key', (_link_as_told.link).idempotency_key,
-        'token', (_link_as_told.link).id,
-        'lookup', case when (_link_as_told.link).may_exist then '{"active": true, "limit": 100}'::jsonb end
-    ) end
-$$;
-
-CREATE FUNCTION billing._link_options(options jsonb) RETURNS jsonb
+CREATE FUNCTION billing._link_step(link billing.payment_links, name text) RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_options jsonb;
+    v_calls jsonb := '[]';
 begin
-    if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
-        raise exception 'options of a payment link are not an object of known names'
-            using errcode = 'TB061',
-            hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
+    -- Events report it too, so Stripe is not asked at every click.
+    if (_link_step.link).confirmed_at >= now() - interval '10 seconds' then
+        return jsonb_build_object('done', jsonb_build_object('url', (_link_step.link).url));
+    elsif (_link_step.link).url is not null then
+        return billing._stripe_step(
+            (_link_step.link).livemode,
+            jsonb_build_array(billing._stripe_call(
+                'get', '/v1/payment_links/' || (_link_step.link).stripe_payment_link_id, '{}', keep => '{active}'
+            )),
+            jsonb_build_object('check', (_link_step.link).stripe_payment_link_id, 'name', _link_step.name)
+        );
     end if;
-    select jsonb_strip_nulls(
-        jsonb_build_object(
-            'allow_promotion_codes', case when settings.allow_promotion_codes then true end,
-            'automatic_tax', case when settings.automatic_tax then '{"enabled": true}'::jsonb end,
-            'billing_address_collection', settings.billing_address_collection,
-            'tax_id_collection', case when settings.collect_tax_ids then '{"enabled": true}'::jsonb end
-        ) || settings.payment_link_options || coalesce(_link_options.options, '{}')
-    ) into strict v_options
-    from billing.settings;
-    if v_options #> '{after_completion,redirect}' is not null then
-        perform billing._check_redirect('after_completion', v_options #>> '{after_completion,redirect,url}');
+    if (_link_step.link).may_exist then
+        v_calls := jsonb_build_array(billing._stripe_call(
+            'get', '/v1/payment_links', '{"active": true, "limit": 100}', keep => '{id,url}',
+            find => jsonb_build_object('tillbase_link', (_link_step.link).id)
+        ));
     end if;
-    return v_options;
+    return billing._stripe_step(
+        (_link_step.link).livemode,
+        v_calls || billing._stripe_call(
+            'post', '/v1/payment_links',
+            params => (_link_step.link).params
+                || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_step.link).id)),
+            keep => '{id,url}',
+            idempotency_key => (_link_step.link).idempotency_key
+        ),
+        jsonb_build_object('token', (_link_step.link).id)
+    );
 end
 $$;
 
@@ -4102,6 +4293,40 @@ CREATE FUNCTION billing._next_revocation_key(grant_id bigint) RETURNS text
     AS $$
     select format('returned:%s:%s', _next_revocation_key.grant_id, count(*)) from billing.credit_revocations
     where credit_revocations.grant_id = _next_revocation_key.grant_id and credit_revocations.key_space = 'stripe'
+$$;
+
+CREATE FUNCTION billing._note_payment_link(token uuid, stripe_payment_link_id text, url text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_link billing.payment_links;
+begin
+    select * into strict v_link from billing.payment_links where payment_links.id = _note_payment_link.token for update;
+    if v_link.stripe_payment_link_id is null then
+        update billing.payment_links
+        set stripe_payment_link_id = _note_payment_link.stripe_payment_link_id, url = _note_payment_link.url,
+            confirmed_at = now(), may_exist = false, updated_at = now(),
+            deactivate_at = case when v_link.active then null else now() end
+        where payment_links.id = v_link.id
+        returning * into v_link;
+    elsif v_link.stripe_payment_link_id <> _note_payment_link.stripe_payment_link_id then
+        insert into billing.payment_links (
+            livemode, stripe_price_id, options, params, params_hash, idempotency_key, stripe_payment_link_id, url,
+            active, retired_at, retired_reason, deactivate_at
+        )
+        values (
+            v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
+            gen_random_uuid()::text, _note_payment_link.stripe_payment_link_id,
+            _note_payment_link.url, false, now(), 'duplicate', now()
+        )
+        on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
+    elsif v_link.active then
+        update billing.payment_links set confirmed_at = now(), updated_at = now()
+        where payment_links.id = v_link.id;
+    end if;
+    return case when v_link.active then v_link.url end;
+end
 $$;
 
 CREATE FUNCTION billing._note_stripe_request(account_id uuid, idempotency_key text DEFAULT (gen_random_uuid())::text) RETURNS void
@@ -5790,11 +6015,67 @@ CREATE FUNCTION billing._refund_rank(status text) RETURNS integer
     select case _refund_rank.status when 'pending' then 1 when 'requires_action' then 1 when 'succeeded' then 2 else 3 end
 $$;
 
+CREATE FUNCTION billing._refuse_checkout(answer jsonb) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_error jsonb := _refuse_checkout.answer -> 'error';
+begin
+    if billing._is_kept_by_stripe(v_error) then
+        perform billing._discard_checkout_key(_refuse_checkout.answer ->> 'idempotency_key');
+    elsif v_error ->> 'code' = 'resource_missing' and v_error ->> 'param' ~ '^line_items\y.*\yprice\y' then
+        -- The price was deleted in Stripe, and its event has not come yet.
+        return billing._refused_step(
+            errcode => 'TB042', message => 'this plan or pack is not on sale any more',
+            hint => 'Choose another plan or pack.'
+        );
+    end if;
+    return billing._refused_by_stripe(v_error);
+end
+$$;
+
 CREATE FUNCTION billing._refused(held_as_of timestamp with time zone, offered_as_of timestamp with time zone) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case when _refused.held_as_of > _refused.offered_as_of then 'stale' else 'refetch' end
+$$;
+
+CREATE FUNCTION billing._refused_by_stripe(error jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_status integer := (_refused_by_stripe.error ->> 'status')::integer;
+begin
+    if v_status is null or v_status in (409, 429) or v_status >= 500
+        or _refused_by_stripe.error ->> 'type' in ('api_error', 'idempotency_error')
+        or _refused_by_stripe.error ->> 'code' = 'rate_limit'
+    then
+        return billing._refused_step(
+            errcode => 'TB062',
+            message => format('Stripe is unavailable: %s', _refused_by_stripe.error ->> 'message'),
+            hint => 'Nothing was bought; try again.'
+        );
+    end if;
+    return billing._refused_step(
+        errcode => 'TB063',
+        message => format('Stripe refused the request: %s', _refused_by_stripe.error ->> 'message'),
+        hint => 'Correct what Stripe names, or check STRIPE_API_KEY and its permissions.'
+    );
+end
+$$;
+
+CREATE FUNCTION billing._refused_step(errcode text, message text, hint text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return jsonb_build_object('refused', jsonb_build_object(
+        'code', _refused_step.errcode, 'message', _refused_step.message, 'hint', _refused_step.hint
+    ));
+end
 $$;
 
 CREATE TABLE billing.credit_reinstatements (
@@ -5974,6 +6255,28 @@ begin
     perform billing._burn_lots(v_balance.account_id, v_entry_id, v_repaid);
     update billing.credit_balances set debt = v_balance.debt - v_repaid, updated_at = now()
     where credit_balances.account_id = v_balance.account_id;
+end
+$$;
+
+CREATE FUNCTION billing._replace_payment_link(stripe_payment_link_id text, name text) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_gone billing.payment_links;
+    v_is_pack boolean;
+begin
+    update billing.payment_links
+    set active = false, retired_at = now(), retired_reason = 'stripe', updated_at = now()
+    where payment_links.stripe_payment_link_id = _replace_payment_link.stripe_payment_link_id and payment_links.active;
+    select * into strict v_gone from billing.payment_links
+    where payment_links.stripe_payment_link_id = _replace_payment_link.stripe_payment_link_id;
+    v_is_pack := v_gone.params ? 'customer_creation';
+    return billing.claim_payment_link(
+        case when not v_is_pack then _replace_payment_link.name end,
+        case when v_is_pack then _replace_payment_link.name end,
+        v_gone.options
+    );
 end
 $$;
 
@@ -7346,6 +7649,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._stripe_call(method text, path text, params jsonb, keep text[], idempotency_key text DEFAULT NULL::text, find jsonb DEFAULT NULL::jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return jsonb_build_object(
+        'method', _stripe_call.method, 'path', _stripe_call.path, 'params', _stripe_call.params,
+        'idempotency_key', _stripe_call.idempotency_key, 'find', _stripe_call.find, 'keep', to_jsonb(_stripe_call.keep)
+    );
+end
+$$;
+
+CREATE FUNCTION billing._stripe_step(livemode boolean, calls jsonb, state jsonb, is_last boolean DEFAULT false) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return jsonb_build_object(
+        'livemode', _stripe_step.livemode, 'calls', _stripe_step.calls, 'state', _stripe_step.state,
+        'is_last', _stripe_step.is_last
+    );
+end
+$$;
+
 CREATE FUNCTION billing._subscription_left_behind(account_id uuid, livemode boolean, flow text) RETURNS billing.subscriptions
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7391,7 +7718,7 @@ CREATE FUNCTION billing._subscription_to_change(account_id uuid, livemode boolea
     limit 1
 $$;
 
-CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean) RETURNS jsonb
+CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean) RETURNS text[]
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -7418,7 +7745,7 @@ CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans,
             )
         returning requests.stripe_checkout_session_id
     )
-    select coalesce(jsonb_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '[]') from superseded
+    select coalesce(array_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '{}') from superseded
     where stripe_checkout_session_id is not null
 $$;
 
@@ -8991,7 +9318,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb) IS 'What is to be done for the link of a plan or pack with these options.';
+COMMENT ON FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb) IS 'Returns the first step to the link of a plan or pack with these options.';
 
 CREATE FUNCTION billing.claim_stripe_account(stripe_account_id text) RETURNS text
     LANGUAGE sql SECURITY DEFINER
@@ -9098,13 +9425,120 @@ $$;
 
 COMMENT ON FUNCTION billing.close_account(account_id uuid, reason text, actor text) IS 'Closes an account: releases holds, forfeits the balance, writes off debt. Nothing moves until it is reopened.';
 
-CREATE FUNCTION billing.confirm_payment_link(stripe_payment_link_id text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION billing.continue_checkout(state jsonb, answers jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    update billing.payment_links set confirmed_at = now(), updated_at = now()
-    where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
+declare
+    v_request billing.checkout_requests;
+    v_asked text := continue_checkout.state ->> 'asked';
+    v_customer_id text := continue_checkout.state ->> 'customer';
+    v_sessions text[] := array(select jsonb_array_elements_text(continue_checkout.state -> 'expire'));
+    v_answer jsonb := continue_checkout.answers -> -1;
+    v_has_failed boolean := v_answer ? 'error';
+    v_stands boolean;
+begin
+    select * into strict v_request from billing.checkout_requests
+    where checkout_requests.idempotency_key = continue_checkout.state ->> 'key';
+
+    if v_asked = 'customer' then
+        if v_has_failed then
+            return billing._refuse_checkout(v_answer);
+        end if;
+        return billing._checkout_step(v_request, billing._link_claimed_customer(
+            v_request.account_id, (continue_checkout.state ->> 'token')::uuid, v_answer #>> '{body,id}'
+        ), v_sessions);
+    elsif v_asked = 'end' and v_answer #>> '{body,status}' = 'complete' then
+        -- Paid just now, and its event has not come yet.
+        return billing._refused_step(
+            errcode => 'TB045', message => 'there is a subscription already: use the portal to change it',
+            hint => 'The function portal opens it, and so does `till portal`.'
+        );
+    end if;
+
+    -- Sessions are expired in order: one for each call that succeeded.
+    v_sessions := v_sessions[1 + jsonb_array_length(continue_checkout.answers) - v_has_failed::integer:];
+    update billing.checkout_requests set expired_at = now()
+    where checkout_requests.stripe_checkout_session_id in (
+            select jsonb_array_elements_text(continue_checkout.state -> 'expire') except select unnest(v_sessions)
+        )
+        and checkout_requests.expired_at is null;
+    if v_has_failed then
+        if v_asked = 'end' or v_sessions = '{}' or v_answer #>> '{error,status}' is distinct from '400' then
+            return billing._refuse_checkout(v_answer);
+        end if;
+        -- Stripe expires open sessions only. Its error has no code for that, so read how the session ended.
+        return billing._stripe_step(
+            v_request.livemode,
+            jsonb_build_array(billing._stripe_call(
+                'get', '/v1/checkout/sessions/' || v_sessions[1], '{}', keep => '{status}'
+            )),
+            jsonb_build_object(
+                'asked', 'end', 'key', v_request.idempotency_key, 'customer', v_customer_id,
+                'expire', to_jsonb(v_sessions)
+            )
+        );
+    elsif v_asked = 'end' or v_customer_id is null then
+        return billing._checkout_step(v_request, v_customer_id, v_sessions);
+    end if;
+
+    update billing.checkout_requests set stripe_checkout_session_id = v_answer #>> '{body,id}'
+    where checkout_requests.id = v_request.id
+    returning checkout_requests.superseded_at is null into v_stands;
+    if not v_stands then
+        return billing._checkout_step(v_request, null, array[v_answer #>> '{body,id}']);
+    end if;
+    return jsonb_build_object('done', v_answer -> 'body');
+end
 $$;
+
+COMMENT ON FUNCTION billing.continue_checkout(state jsonb, answers jsonb) IS 'Takes Stripe''s answers to a step of a checkout; returns the next step, or the open session.';
+
+CREATE FUNCTION billing.continue_payment_link(state jsonb, answers jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_answer jsonb := continue_payment_link.answers -> -1;
+    v_error jsonb := v_answer -> 'error';
+    v_link_id text := continue_payment_link.state ->> 'check';
+    v_url text;
+begin
+    if v_link_id is not null and (v_error ->> 'status' = '404' or v_answer #>> '{body,active}' = 'false') then
+        return billing._replace_payment_link(v_link_id, continue_payment_link.state ->> 'name');
+    elsif v_error is not null then
+        if billing._is_kept_by_stripe(v_error) then
+            perform billing._discard_payment_link_key(v_answer ->> 'idempotency_key');
+        end if;
+        return billing._refused_by_stripe(v_error);
+    elsif v_link_id is not null then
+        v_url := billing._confirm_payment_link(v_link_id);
+    else
+        v_url := billing._note_payment_link(
+            (continue_payment_link.state ->> 'token')::uuid, v_answer #>> '{body,id}', v_answer #>> '{body,url}'
+        );
+    end if;
+    if v_url is null then
+        return billing._refused_step(
+            errcode => 'TB064', message => 'the plan was changed in the meantime', hint => 'Request the link again.'
+        );
+    end if;
+    return jsonb_build_object('done', jsonb_build_object('url', v_url));
+end
+$$;
+
+COMMENT ON FUNCTION billing.continue_payment_link(state jsonb, answers jsonb) IS 'Takes Stripe''s answers to a step of a link; returns the next step, or the URL.';
+
+CREATE FUNCTION billing.continue_portal(state jsonb, answers jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return billing._refused_by_stripe(continue_portal.answers #> '{-1,error}');
+end
+$$;
+
+COMMENT ON FUNCTION billing.continue_portal(state jsonb, answers jsonb) IS 'Takes Stripe''s failure to open the portal; returns the refusal.';
 
 CREATE FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -9186,35 +9620,6 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.delete_product(stripe_product_id text, as_of timestamp with time zone) IS 'A product was deleted in Stripe: takes it and its prices off sale permanently. Returns applied, or stale if it was deleted before.';
-
-CREATE FUNCTION billing.discard_checkout_key(idempotency_key text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    update billing.checkout_requests set discarded_at = now()
-    where checkout_requests.idempotency_key = discard_checkout_key.idempotency_key
-        and checkout_requests.discarded_at is null;
-    update billing.customer_claims
-    set idempotency_key = gen_random_uuid()::text,
-        keyed_at = now(), may_exist = true, updated_at = now()
-    where customer_claims.idempotency_key = discard_checkout_key.idempotency_key
-        and customer_claims.stripe_customer_id is null;
-end
-$$;
-
-COMMENT ON FUNCTION billing.discard_checkout_key(idempotency_key text) IS 'Gives up an Idempotency-Key that Stripe answers with a failure.';
-
-CREATE FUNCTION billing.discard_payment_link_key(idempotency_key text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.payment_links
-    set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
-        updated_at = now()
-    where payment_links.idempotency_key = discard_payment_link_key.idempotency_key
-        and payment_links.stripe_payment_link_id is null
-$$;
 
 CREATE FUNCTION billing.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9783,42 +10188,6 @@ $$;
 
 COMMENT ON FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) IS 'What the policy would do about a warning now, and why not where it would not. Changes nothing.';
 
-CREATE FUNCTION billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text) RETURNS text
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_claim billing.customer_claims;
-    v_customer_id text;
-begin
-    perform billing._lock_balance(link_checkout_customer.account_id);
-    select * into v_claim from billing.customer_claims
-    where customer_claims.account_id = link_checkout_customer.account_id
-        and customer_claims.token = link_checkout_customer.claim_token
-    for update;
-    if not found then
-        raise exception 'account % has no such claim to a customer', link_checkout_customer.account_id
-            using errcode = 'TB018', hint = 'Ask billing.prepare_checkout for the claim of the day.';
-    end if;
-
-    v_customer_id := billing._customer_of(v_claim.account_id, v_claim.livemode);
-    if v_customer_id is null then
-        perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
-        v_customer_id := link_checkout_customer.stripe_customer_id;
-        -- The address may have changed since the claim was made.
-        perform billing._follow_email(v_customer_id, v_claim.email, users.email)
-        from billing.accounts
-        join auth.users on users.id = accounts.owner_id
-        where accounts.id = v_claim.account_id and users.email <> '' and users.email is distinct from v_claim.email;
-    end if;
-    update billing.customer_claims set stripe_customer_id = v_customer_id, may_exist = false, updated_at = now()
-    where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode;
-    return v_customer_id;
-end
-$$;
-
-COMMENT ON FUNCTION billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text) IS 'Links the customer that was made for a claim; the customer that the account has.';
-
 CREATE FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9974,21 +10343,6 @@ $$;
 
 COMMENT ON FUNCTION billing.my_managed_account_ids() IS 'The accounts that the signed-in user owns or administers: those whose invoices, payments and e-mail address they may read.';
 
-CREATE FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[] DEFAULT '{}'::text[]) RETURNS boolean
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.checkout_requests set expired_at = now()
-    where checkout_requests.stripe_checkout_session_id = any (note_checkout_session.expired)
-        and checkout_requests.expired_at is null;
-    update billing.checkout_requests
-    set stripe_checkout_session_id = note_checkout_session.stripe_checkout_session_id
-    where checkout_requests.idempotency_key = note_checkout_session.idempotency_key
-    returning checkout_requests.superseded_at is null
-$$;
-
-COMMENT ON FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[]) IS 'Notes the session that Stripe opened for a request, and those that were expired for it.';
-
 CREATE FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) RETURNS billing.fraud_actions
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10012,42 +10366,6 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) IS 'Writes a note beside a warning.';
-
-CREATE FUNCTION billing.note_payment_link(token uuid, stripe_payment_link_id text, url text) RETURNS text
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_link billing.payment_links;
-begin
-    select * into strict v_link from billing.payment_links where payment_links.id = note_payment_link.token for update;
-    if v_link.stripe_payment_link_id is null then
-        update billing.payment_links
-        set stripe_payment_link_id = note_payment_link.stripe_payment_link_id, url = note_payment_link.url,
-            confirmed_at = now(), may_exist = false, updated_at = now(),
-            deactivate_at = case when v_link.active then null else now() end
-        where payment_links.id = v_link.id
-        returning * into v_link;
-    elsif v_link.stripe_payment_link_id <> note_payment_link.stripe_payment_link_id then
-        insert into billing.payment_links (
-            livemode, stripe_price_id, options, params, params_hash, idempotency_key, stripe_payment_link_id, url,
-            active, retired_at, retired_reason, deactivate_at
-        )
-        values (
-            v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
-            gen_random_uuid()::text, note_payment_link.stripe_payment_link_id,
-            note_payment_link.url, false, now(), 'duplicate', now()
-        )
-        on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
-    elsif v_link.active then
-        update billing.payment_links set confirmed_at = now(), updated_at = now()
-        where payment_links.id = v_link.id;
-    end if;
-    return case when v_link.active then v_link.url end;
-end
-$$;
-
-COMMENT ON FUNCTION billing.note_payment_link(token uuid, stripe_payment_link_id text, url text) IS 'Notes the link that Stripe made for a row; the URL to hand out.';
 
 CREATE FUNCTION billing.payment_reference(account_id uuid, expires_in interval DEFAULT NULL::interval) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -10085,8 +10403,8 @@ declare
     v_cancel_url text;
     v_customer jsonb;
     v_params jsonb;
-    v_key text;
-    v_superseded jsonb := '[]';
+    v_request billing.checkout_requests;
+    v_superseded text[] := '{}';
 begin
     select * into strict v_settings from billing.settings;
     perform billing._check_may_spend(v_account_id);
@@ -10139,7 +10457,7 @@ begin
 
     -- From here to the commit the clicks of an account come one after the other.
     v_customer := billing._claim_customer(v_account_id, v_settings.livemode);
-    select requests.idempotency_key into v_key from billing.checkout_requests as requests
+    select requests.* into v_request from billing.checkout_requests as requests
     left join billing.checkout_sessions as sessions
         on sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
     where requests.account_id = v_account_id and requests.livemode = v_settings.livemode
@@ -10148,36 +10466,33 @@ begin
         and coalesce(sessions.status, 'open') = 'open'
     order by requests.created_at desc
     limit 1;
-    if v_key is null then
-        v_key := gen_random_uuid()::text;
-        perform billing._note_stripe_request(v_account_id, v_key);
+    if not found then
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
         )
         values (
             v_account_id, prepare_checkout.user_id, v_settings.livemode, v_price.stripe_price_id, v_quantity, v_params,
-            v_key
-        );
+            gen_random_uuid()::text
+        )
+        returning * into v_request;
+        perform billing._note_stripe_request(v_account_id, v_request.idempotency_key);
     end if;
 
     if prepare_checkout.plan is not null then
-        v_superseded := billing._supersede_requests(v_account_id, v_plan, v_key, v_trial_days > 0);
+        v_superseded := billing._supersede_requests(
+            v_account_id, v_plan, v_request.idempotency_key, v_trial_days > 0
+        );
         -- In this order: a session that is paid at this moment is among those to expire, or it is known to be paid.
         perform billing._check_not_subscribed(v_account_id, v_plan);
         if billing._trial_days(v_account_id, v_plan) is distinct from v_trial_days then
             raise exception 'a trial began in the meantime' using errcode = '40001', hint = 'Ask again.';
         end if;
     end if;
-    return jsonb_build_object(
-        'livemode', v_settings.livemode,
-        'customer', v_customer,
-        'session', jsonb_build_object('params', v_params, 'idempotency_key', v_key),
-        'superseded', v_superseded
-    );
+    return billing._begin_checkout(v_request, v_customer, v_superseded);
 end
 $$;
 
-COMMENT ON FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean, account_id uuid) IS 'Judges what a user wants to buy; what to send to Stripe for it.';
+COMMENT ON FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean, account_id uuid) IS 'Judges what a user wants to buy; returns the first step.';
 
 CREATE FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10197,9 +10512,10 @@ begin
         perform billing._check_not_subscribed(v_account_id, v_plan);
     end if;
     if prepare_payment_links.plan is not null or prepare_payment_links.pack is not null then
-        v_links := jsonb_build_array(
-            billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
-        );
+        v_links := jsonb_build_array(jsonb_build_object(
+            'name', coalesce(prepare_payment_links.plan, prepare_payment_links.pack),
+            'step', billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
+        ));
     else
         -- In the order of their names, or two at once could wait for each other.
         for v_name in
@@ -10214,22 +10530,21 @@ begin
                 from billing._price_on_sale(v_name, null) as price
                 join billing.plans on plans.stripe_price_id = price.stripe_price_id;
                 perform billing._check_not_subscribed(v_account_id, v_plan);
-                v_links := v_links || billing.claim_payment_link(v_name, null);
+                v_links := v_links
+                    || jsonb_build_object('name', v_name, 'step', billing.claim_payment_link(v_name, null));
             exception when sqlstate 'TB045' or sqlstate 'TB042' then
                 null;  -- the portal changes what they have; or it went off sale at this moment
             end;
         end loop;
     end if;
-    perform billing._note_stripe_request(v_account_id, made ->> 'idempotency_key')
-    from jsonb_array_elements(v_links) as made
-    where made ? 'idempotency_key';
-    return jsonb_build_object(
-        'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
-    );
+    perform billing._note_stripe_request(v_account_id, link #>> '{step,calls,-1,idempotency_key}')
+    from jsonb_array_elements(v_links) as link
+    where link #>> '{step,calls,-1,idempotency_key}' is not null;
+    return jsonb_build_object('links', v_links, 'reference', billing.payment_reference(v_account_id));
 end
 $$;
 
-COMMENT ON FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid) IS 'Judges for which plans a user gets links; what is to be done for them, and the reference that makes them the account''s.';
+COMMENT ON FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid) IS 'Judges for which plans a user gets links; returns the first step of each, and the reference that names the account.';
 
 CREATE FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10260,18 +10575,25 @@ begin
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
     end if;
     perform billing._note_stripe_request(v_account_id);
-    return jsonb_build_object(
-        'livemode', v_settings.livemode,
-        'params', jsonb_strip_nulls(jsonb_build_object(
-            'customer', v_customer_id,
-            'return_url', v_return_url,
-            'flow_data', billing._portal_flow(prepare_portal.flow, v_subscription.stripe_subscription_id, v_return_url)
-        ))
+    return billing._stripe_step(
+        v_settings.livemode,
+        jsonb_build_array(billing._stripe_call(
+            'post', '/v1/billing_portal/sessions',
+            params => jsonb_strip_nulls(jsonb_build_object(
+                'customer', v_customer_id,
+                'return_url', v_return_url,
+                'flow_data',
+                billing._portal_flow(prepare_portal.flow, v_subscription.stripe_subscription_id, v_return_url)
+            )),
+            keep => '{id,url}'
+        )),
+        state => '{}',
+        is_last => true
     );
 end
 $$;
 
-COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'What to send to Stripe for a session of an account''s customer portal.';
+COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'Judges what a user wants to change; returns the step that opens the customer portal.';
 
 CREATE FUNCTION billing.prove_accounts(accounts_max integer, milliseconds_max integer DEFAULT 50) RETURNS TABLE(accounts bigint, discrepancies bigint)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10769,30 +11091,6 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Reopens a closed account with a balance of 0, plus the paid months of credits that fell due meanwhile.';
-
-CREATE FUNCTION billing.replace_payment_link(stripe_payment_link_id text, name text) RETURNS jsonb
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_gone billing.payment_links;
-    v_is_pack boolean;
-begin
-    update billing.payment_links
-    set active = false, retired_at = now(), retired_reason = 'stripe', updated_at = now()
-    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id and payment_links.active;
-    select * into strict v_gone from billing.payment_links
-    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id;
-    v_is_pack := v_gone.params ? 'customer_creation';
-    return billing.claim_payment_link(
-        case when not v_is_pack then replace_payment_link.name end,
-        case when v_is_pack then replace_payment_link.name end,
-        v_gone.options
-    );
-end
-$$;
-
-COMMENT ON FUNCTION billing.replace_payment_link(stripe_payment_link_id text, name text) IS 'Retires a link that Stripe says is gone or inactive; what is to be done for another.';
 
 CREATE FUNCTION billing.requeue_stripe_events() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12081,7 +12379,7 @@ begin
         select from billing.payment_links
         where payment_links.id = sync_payment_link.token and payment_links.livemode = sync_payment_link.livemode
     ) then
-        perform billing.note_payment_link(
+        perform billing._note_payment_link(
             sync_payment_link.token, sync_payment_link.stripe_payment_link_id, sync_payment_link.url
         );
     end if;
@@ -13674,34 +13972,6 @@ COMMENT ON TABLE billing.checkout_line_items IS 'The line items of paid Checkout
 COMMENT ON COLUMN billing.checkout_line_items.amount_total IS 'The amount paid for the line after discounts, in minor units of the session''s currency.';
 
 COMMENT ON COLUMN billing.checkout_line_items.declares_credits IS 'True if the price or its product has pack_credits in its metadata; otherwise the line is not one of our packs.';
-
-CREATE TABLE billing.checkout_requests (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    account_id uuid NOT NULL,
-    user_id uuid,
-    livemode boolean NOT NULL,
-    stripe_price_id text NOT NULL,
-    quantity bigint,
-    params jsonb NOT NULL,
-    idempotency_key text NOT NULL,
-    stripe_checkout_session_id text,
-    discarded_at timestamp with time zone,
-    superseded_at timestamp with time zone,
-    expired_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT params_are_an_object CHECK ((jsonb_typeof(params) = 'object'::text)),
-    CONSTRAINT quantity_is_positive CHECK ((quantity > 0))
-);
-
-COMMENT ON TABLE billing.checkout_requests IS 'What users asked checkout for, and the session that Stripe opened for it.';
-
-COMMENT ON COLUMN billing.checkout_requests.params IS 'What Stripe was sent, without the customer.';
-
-COMMENT ON COLUMN billing.checkout_requests.discarded_at IS 'Since when the idempotency key is good for nothing; the next click is a new request.';
-
-COMMENT ON COLUMN billing.checkout_requests.superseded_at IS 'Since when another plan was asked for, which excludes this one.';
-
-COMMENT ON COLUMN billing.checkout_requests.expired_at IS 'When we closed the session, because another took its place.';
 
 CREATE TABLE billing.clock (
     id boolean DEFAULT true NOT NULL,
