@@ -1026,60 +1026,106 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._burn_lots(account_id uuid, entry_id bigint, amount bigint) RETURNS bigint
+CREATE TABLE billing.credit_consumptions (
+    entry_id bigint NOT NULL,
+    grant_id bigint NOT NULL,
+    amount billing.credit_change NOT NULL
+);
+
+COMMENT ON TABLE billing.credit_consumptions IS 'Which entry took how many credits from which lot; negative where it gave back.';
+
+CREATE TABLE billing.credit_entries (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    kind billing.entry_kind NOT NULL,
+    amount bigint NOT NULL,
+    balance_after bigint NOT NULL,
+    debt bigint DEFAULT 0 NOT NULL,
+    up_to billing.positive_credits,
+    source text NOT NULL,
+    reference_id text,
+    description text,
+    feature text,
+    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
+    actor text,
+    reverses_entry_id bigint,
+    hold_id uuid,
+    key_space billing.key_space NOT NULL,
+    idempotency_key billing.idempotency_key NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
+
+COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
+
+COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
+
+COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
+
+COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
+
+COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
+
+CREATE FUNCTION billing._burn_lots(entries billing.credit_entries[], takes billing.credit_consumptions[], amount numeric) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
 declare
-    v_left bigint := _burn_lots.amount;
-    v_lot_id bigint;
-    v_lot_row tid;
-    v_remaining bigint;
-    v_free bigint;
+    v_account_id uuid := (_burn_lots.entries[1]).account_id;
+    v_lots cursor for
+    select credit_grants.id, credit_grants.ctid as place, credit_grants.remaining - credit_grants.held as free
+    from billing.credit_grants
+    where credit_grants.account_id = v_account_id and credit_grants.closed_at is null
+        and credit_grants.remaining > credit_grants.held
+    order by credit_grants.priority, credit_grants.expires_at, credit_grants.id, credit_grants.epoch desc;
+    v_lot record;
+    v_left numeric := _burn_lots.amount;
+    v_entry billing.credit_entries;
+    v_number integer := 0;
+    v_cost bigint := 0;
     v_taken bigint;
+    v_part bigint;
+    v_burnt billing.credit_consumptions[] := '{}';
 begin
-    -- The first lot is mostly more than enough.
-    update billing.credit_grants
-    set remaining = credit_grants.remaining - v_left, epoch = credit_grants.epoch + (random() < 0.02)::integer
-    where v_left > 0 and credit_grants.remaining - credit_grants.held > v_left and credit_grants.ctid = (
-        select lots.ctid from billing.credit_grants as lots
-        where lots.account_id = _burn_lots.account_id and lots.closed_at is null and lots.remaining > lots.held
-        order by lots.priority, lots.expires_at, lots.id, lots.epoch desc
-        limit 1
-    )
-    returning credit_grants.id into v_lot_id;
-    if found then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (_burn_lots.entry_id, v_lot_id, v_left);
-        return _burn_lots.amount;
-    end if;
-
+    open v_lots;
     while v_left > 0 loop
-        select
-            credit_grants.id, credit_grants.ctid, credit_grants.remaining, credit_grants.remaining - credit_grants.held
-        into v_lot_id, v_lot_row, v_remaining, v_free
-        from billing.credit_grants
-        where credit_grants.account_id = _burn_lots.account_id
-            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
-        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id, credit_grants.epoch desc
-        limit 1;
+        fetch v_lots into v_lot;
         if not found then
-            raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
+            raise exception 'the open lots of account % hold % credits less than its balance', v_account_id, v_left
                 using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
         end if;
-        v_taken := least(v_left, v_free);
+        v_taken := 0;
+        while v_left > 0 and v_taken < v_lot.free loop
+            if v_cost <= 0 then
+                v_number := v_number + 1;
+                v_entry := _burn_lots.entries[v_number];
+                v_cost := -(v_entry.amount + v_entry.debt);
+                if cardinality(_burn_lots.takes) > 0 then
+                    v_cost := v_cost - coalesce((
+                        select sum(take.amount) from unnest(_burn_lots.takes) as take where take.entry_id = v_entry.id
+                    ), 0);
+                end if;
+                continue when v_cost <= 0;
+            end if;
+            v_part := least(v_cost, v_lot.free - v_taken);
+            v_burnt := v_burnt || row(v_entry.id, v_lot.id, v_part)::billing.credit_consumptions;
+            v_cost := v_cost - v_part;
+            v_taken := v_taken + v_part;
+            v_left := v_left - v_part;
+        end loop;
         update billing.credit_grants
-        set remaining = v_remaining - v_taken,
-            closed_at = case when v_remaining = v_taken then billing.current_time() end,
+        set remaining = credit_grants.remaining - v_taken,
+            lapsed = credit_grants.lapsed + case when billing._lets_lapse(v_entry) then v_taken else 0 end,
+            closed_at = case when credit_grants.remaining = v_taken then v_entry.occurred_at end,
             epoch = credit_grants.epoch + (random() < 0.02)::integer
-        where credit_grants.ctid = v_lot_row;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (_burn_lots.entry_id, v_lot_id, v_taken);
-        v_left := v_left - v_taken;
+        where credit_grants.ctid = v_lot.place;
     end loop;
-    return _burn_lots.amount;
+    close v_lots;
+    insert into billing.credit_consumptions (entry_id, grant_id, amount)
+    select burnt.entry_id, burnt.grant_id, burnt.amount from unnest(v_burnt) as burnt;
 end
 $$;
 
@@ -1742,35 +1788,25 @@ CREATE FUNCTION billing._claim_shortfall(revocation billing.credit_revocations, 
 declare
     v_revocation billing.credit_revocations := _claim_shortfall.revocation;
     v_balance billing.credit_balances := billing._lock_balance(v_revocation.account_id);
-    v_entry_id bigint;
+    v_entry billing.credit_entries := billing._entry(
+        account_id => v_revocation.account_id, kind => 'revocation', amount => -_claim_shortfall.amount,
+        source => (_claim_shortfall.lot).source, reference_id => (_claim_shortfall.lot).reference_id,
+        description => v_revocation.reason, actor => v_revocation.actor,
+        reverses_entry_id => (_claim_shortfall.lot).entry_id, key_space => 'system',
+        idempotency_key => format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
+        occurred_at => billing.current_time()
+    );
 begin
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, actor, reverses_entry_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_revocation.account_id, 'revocation', -_claim_shortfall.amount, v_balance.balance - _claim_shortfall.amount,
-        (_claim_shortfall.lot).source, (_claim_shortfall.lot).reference_id, v_revocation.reason, v_revocation.actor,
-        (_claim_shortfall.lot).entry_id, 'system', format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
-        billing.current_time()
-    )
-    returning id into v_entry_id;
-    insert into billing.credit_consumptions (entry_id, grant_id, amount)
-    values (v_entry_id, (_claim_shortfall.lot).id, _claim_shortfall.amount);
-    update billing.credit_grants
-    set remaining = credit_grants.remaining - _claim_shortfall.amount,
-        closed_at = case when credit_grants.remaining = _claim_shortfall.amount then billing.current_time() end
-    where credit_grants.id = (_claim_shortfall.lot).id;
+    if v_revocation.shortfall_policy = 'block_future_grants' then
+        v_balance.withheld := v_balance.withheld - _claim_shortfall.amount;
+    end if;
+    perform billing._post_entry(v_balance, v_entry, takes => array[
+        row(v_entry.id, (_claim_shortfall.lot).id, _claim_shortfall.amount)::billing.credit_consumptions
+    ]);
     update billing.credit_revocations
     set taken = credit_revocations.taken + _claim_shortfall.amount,
         shortfall = credit_revocations.shortfall - _claim_shortfall.amount
     where credit_revocations.id = v_revocation.id;
-    update billing.credit_balances
-    set balance = credit_balances.balance - _claim_shortfall.amount,
-        withheld = credit_balances.withheld
-            - case v_revocation.shortfall_policy when 'block_future_grants' then _claim_shortfall.amount else 0 end,
-        updated_at = now()
-    where credit_balances.account_id = v_revocation.account_id;
 end
 $$;
 
@@ -1886,39 +1922,6 @@ begin
     return v_balance;
 end
 $$;
-
-CREATE TABLE billing.credit_entries (
-    id bigint NOT NULL,
-    account_id uuid NOT NULL,
-    kind billing.entry_kind NOT NULL,
-    amount bigint NOT NULL,
-    balance_after bigint NOT NULL,
-    debt bigint DEFAULT 0 NOT NULL,
-    up_to billing.positive_credits,
-    source text NOT NULL,
-    reference_id text,
-    description text,
-    feature text,
-    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
-    actor text,
-    reverses_entry_id bigint,
-    hold_id uuid,
-    key_space billing.key_space NOT NULL,
-    idempotency_key billing.idempotency_key NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
-);
-ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
-
-COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
-
-COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
-
-COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
-
-COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
-
-COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
 
 CREATE FUNCTION billing._counted_by_cap(entry billing.credit_entries, period_start timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -2371,30 +2374,42 @@ CREATE FUNCTION billing._ended_hold(capture billing.credit_entries, hold billing
     )
 $$;
 
+ALTER TABLE billing.credit_entries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.credit_entries_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE FUNCTION billing._entry(account_id uuid, kind text, amount bigint, source text, key_space text, idempotency_key text, occurred_at timestamp with time zone, debt bigint DEFAULT 0, reference_id text DEFAULT NULL::text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text, feature text DEFAULT NULL::text, up_to bigint DEFAULT NULL::bigint, reverses_entry_id bigint DEFAULT NULL::bigint, hold_id uuid DEFAULT NULL::uuid, balance_after bigint DEFAULT NULL::bigint, id bigint DEFAULT nextval('billing.credit_entries_id_seq'::regclass)) RETURNS billing.credit_entries
+    LANGUAGE sql STABLE
+    AS $$
+    select row(
+        _entry.id, _entry.account_id, _entry.kind, _entry.amount, _entry.balance_after, _entry.debt, _entry.up_to,
+        _entry.source, _entry.reference_id, _entry.description, _entry.feature, _entry.metadata, _entry.actor,
+        _entry.reverses_entry_id, _entry.hold_id, _entry.key_space, _entry.idempotency_key, _entry.occurred_at, now()
+    )::billing.credit_entries
+$$;
+
 CREATE FUNCTION billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance(_expire_beyond_cap.account_id);
-    v_lot billing.credit_grants;
-    v_excess bigint;
-    v_expiring bigint;
-    v_entry_id bigint;
+    v_entries billing.credit_entries[];
+    v_takes billing.credit_consumptions[];
 begin
-    select sum(credit_grants.remaining - credit_grants.held) - _expire_beyond_cap.cap into v_excess
-    from billing.credit_grants
-    where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
-        and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
-        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
-        and credit_grants.effective_at < _expire_beyond_cap.slot_start
-        and not exists (
-            select from billing.invoices
-            where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
-                and invoices.paid_at > _expire_beyond_cap.slot_start
-        );
-    for v_lot in
-        select * from billing.credit_grants
+    with lots as (
+        select
+            credit_grants.*, credit_grants.remaining - credit_grants.held as free,
+            sum(credit_grants.remaining - credit_grants.held) over () - _expire_beyond_cap.cap as excess,
+            sum(credit_grants.remaining - credit_grants.held) over (
+                order by credit_grants.effective_at, credit_grants.id
+            ) as upper
+        from billing.credit_grants
         where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
             and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
             and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
@@ -2405,31 +2420,29 @@ begin
                 where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
                     and invoices.paid_at > _expire_beyond_cap.slot_start
             )
-        order by credit_grants.effective_at, credit_grants.id
-    loop
-        exit when v_excess <= 0;
-        v_expiring := least(v_excess, v_lot.remaining - v_lot.held);
-        v_balance.balance := v_balance.balance - v_expiring;
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
-            occurred_at
-        )
-        values (
-            v_lot.account_id, 'expiry', -v_expiring, v_balance.balance, v_lot.source, v_lot.reference_id,
-            pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap), 'system',
-            billing._expiry_key(v_lot), billing.current_time()
-        )
-        returning id into v_entry_id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry_id, v_lot.id, v_expiring);
-        update billing.credit_grants
-        set remaining = v_lot.remaining - v_expiring,
-            lapsed = v_lot.lapsed + v_expiring,
-            closed_at = case when v_lot.remaining = v_expiring then billing.current_time() end
-        where credit_grants.id = v_lot.id;
-        v_excess := v_excess - v_expiring;
-    end loop;
-    update billing.credit_balances set balance = v_balance.balance, updated_at = now()
-    where credit_balances.account_id = _expire_beyond_cap.account_id;
+    ),
+    due as (
+        select
+            nextval('billing.credit_entries_id_seq') as expiry_id, lots.*,
+            least(lots.free, lots.excess - (lots.upper - lots.free))::bigint as expiring
+        from lots where lots.upper - lots.free < lots.excess
+        order by lots.upper
+    )
+    select
+        array_agg(billing._entry(
+            id => due.expiry_id, account_id => due.account_id, kind => 'expiry', amount => -due.expiring,
+            source => due.source, reference_id => due.reference_id,
+            description => pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap),
+            key_space => 'system',
+            idempotency_key => pg_catalog.format('expiry:%s:%s', due.id, billing._last_entry_id(due.account_id)),
+            occurred_at => billing.current_time()
+        ) order by due.expiry_id),
+        array_agg(row(due.expiry_id, due.id, due.expiring)::billing.credit_consumptions)
+    into v_entries, v_takes
+    from due;
+    if cardinality(v_entries) > 0 then
+        perform billing._post_entries(v_balance, v_entries, takes => v_takes);
+    end if;
 end
 $$;
 
@@ -2438,10 +2451,7 @@ CREATE FUNCTION billing._expiry_key(lot billing.credit_grants) RETURNS text
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    return format('expiry:%s:%s', (_expiry_key.lot).id, (
-        select max(credit_entries.id) from billing.credit_entries
-        where credit_entries.account_id = (_expiry_key.lot).account_id
-    ));
+    return format('expiry:%s:%s', (_expiry_key.lot).id, billing._last_entry_id((_expiry_key.lot).account_id));
 end
 $$;
 
@@ -2851,26 +2861,24 @@ begin
         perform billing._check_expiry(_grant_credits.expires_at, v_now);
     end if;
 
-    v_entry.account_id := _grant_credits.account_id;
-    v_entry.kind := _grant_credits.kind;
-    v_entry.amount := _grant_credits.amount;
-    v_entry.source := _grant_credits.source;
-    v_entry.reference_id := _grant_credits.reference_id;
-    v_entry.description := _grant_credits.description;
-    v_entry.metadata := _grant_credits.metadata;
-    v_entry.actor := _grant_credits.actor;
-    v_entry.key_space := _grant_credits.key_space;
-    v_entry.idempotency_key := _grant_credits.idempotency_key;
-    v_entry.occurred_at := v_now;
-    v_lot.priority := _grant_credits.priority;
-    v_lot.effective_at := coalesce(_grant_credits.effective_at, v_now);
-    v_lot.expires_at := _grant_credits.expires_at;
-    v_lot.stripe_invoice_id := _grant_credits.stripe_invoice_id;
-    v_lot.stripe_subscription_item_id := _grant_credits.stripe_subscription_item_id;
-    v_lot.stripe_price_id := _grant_credits.stripe_price_id;
-    v_lot.stripe_checkout_session_id := _grant_credits.stripe_checkout_session_id;
-    v_lot.stripe_payment_intent_id := _grant_credits.stripe_payment_intent_id;
-    return billing._open_lot(v_balance, v_entry, v_lot);
+    v_entry := billing._entry(
+        account_id => _grant_credits.account_id, kind => _grant_credits.kind, amount => _grant_credits.amount,
+        source => _grant_credits.source, reference_id => _grant_credits.reference_id,
+        description => _grant_credits.description, metadata => _grant_credits.metadata,
+        actor => _grant_credits.actor, key_space => _grant_credits.key_space,
+        idempotency_key => _grant_credits.idempotency_key, occurred_at => v_now
+    );
+    return billing._open_lot(v_balance, v_entry, billing._lot(
+        account_id => v_entry.account_id, entry_id => v_entry.id, amount => v_entry.amount,
+        priority => _grant_credits.priority, effective_at => coalesce(_grant_credits.effective_at, v_now),
+        expires_at => _grant_credits.expires_at, source => v_entry.source, reference_id => v_entry.reference_id,
+        key_space => v_entry.key_space, idempotency_key => v_entry.idempotency_key,
+        stripe_invoice_id => _grant_credits.stripe_invoice_id,
+        stripe_subscription_item_id => _grant_credits.stripe_subscription_item_id,
+        stripe_price_id => _grant_credits.stripe_price_id,
+        stripe_checkout_session_id => _grant_credits.stripe_checkout_session_id,
+        stripe_payment_intent_id => _grant_credits.stripe_payment_intent_id
+    ), is_scheduled => false);
 end
 $$;
 
@@ -3598,6 +3606,18 @@ CREATE FUNCTION billing._lapsed_of_lot(lot billing.credit_grants) RETURNS bigint
     from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id
 $$;
 
+CREATE FUNCTION billing._last_entry_id(account_id uuid) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (
+        select coalesce(max(credit_entries.id), 0) from billing.credit_entries
+        where credit_entries.account_id = _last_entry_id.account_id
+    );
+end
+$$;
+
 CREATE FUNCTION billing._less_carried(account_id uuid, business_key text, amount bigint) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3613,6 +3633,13 @@ begin
     end if;
     return _less_carried.amount - v_carried;
 end
+$$;
+
+CREATE FUNCTION billing._lets_lapse(entry billing.credit_entries) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select (_lets_lapse.entry).kind = 'expiry'
+        or (_lets_lapse.entry).kind = 'adjustment' and (_lets_lapse.entry).source = 'closing'
 $$;
 
 CREATE FUNCTION billing._link_claimed_customer(account_id uuid, claim_token uuid, stripe_customer_id text) RETURNS text
@@ -4029,6 +4056,27 @@ begin
 end
 $$;
 
+ALTER TABLE billing.credit_grants ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.credit_grants_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE FUNCTION billing._lot(account_id uuid, entry_id bigint, amount bigint, effective_at timestamp with time zone, source text, reference_id text, key_space text, idempotency_key text, description text DEFAULT NULL::text, priority integer DEFAULT 100, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, stripe_subscription_item_id text DEFAULT NULL::text, stripe_price_id text DEFAULT NULL::text, stripe_checkout_session_id text DEFAULT NULL::text, stripe_payment_intent_id text DEFAULT NULL::text, id bigint DEFAULT nextval('billing.credit_grants_id_seq'::regclass)) RETURNS billing.credit_grants
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select row(
+        _lot.id, _lot.account_id, _lot.entry_id, _lot.amount,
+        case when _lot.entry_id is null then 0 else _lot.amount end, 0, 0, 0, 0, _lot.priority, _lot.effective_at,
+        _lot.expires_at, null, _lot.source, _lot.reference_id, _lot.description, _lot.key_space, _lot.idempotency_key,
+        _lot.stripe_invoice_id, _lot.stripe_subscription_item_id, _lot.stripe_price_id,
+        _lot.stripe_checkout_session_id, _lot.stripe_payment_intent_id, null, 0
+    )::billing.credit_grants
+$$;
+
 CREATE FUNCTION billing._lots_of_invoice(stripe_invoice_id text) RETURNS bigint[]
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4250,6 +4298,20 @@ CREATE FUNCTION billing._months(plan billing.plans) RETURNS integer
     LANGUAGE sql IMMUTABLE
     AS $$
     select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
+$$;
+
+CREATE FUNCTION billing._moved(balance billing.credit_balances, amount bigint, due_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_balances
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select row(
+        (_moved.balance).account_id, (_moved.balance).balance + _moved.amount, (_moved.balance).held,
+        (_moved.balance).debt, (_moved.balance).withheld, (_moved.balance).carried, (_moved.balance).written_off_debt,
+        (_moved.balance).written_off_withheld, (_moved.balance).written_off_at,
+        least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).overdraft,
+        (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
+        (_moved.balance).spend_period_start, (_moved.balance).low_balance_threshold, (_moved.balance).is_low,
+        (_moved.balance).recharge_below, (_moved.balance).updated_at, (_moved.balance).epoch
+    )::billing.credit_balances
 $$;
 
 CREATE FUNCTION billing._name_of_account(account_id uuid) RETURNS text
@@ -4578,7 +4640,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._open_lot(balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
+CREATE FUNCTION billing._open_lot(balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants, is_scheduled boolean) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -4586,8 +4648,11 @@ declare
     v_balance billing.credit_balances := _open_lot.balance;
     v_entry billing.credit_entries := _open_lot.entry;
     v_lot billing.credit_grants := _open_lot.lot;
+    v_entries billing.credit_entries[];
+    v_takes billing.credit_consumptions[] := '{}';
     v_repaid bigint := least(v_balance.debt, v_entry.amount);
     v_withheld bigint := 0;
+    v_withholding billing.credit_entries;
 begin
     if v_balance.balance > 9223372036854775807 - v_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_entry.account_id
@@ -4596,53 +4661,27 @@ begin
         v_withheld := least(v_balance.withheld, v_entry.amount - v_repaid);
     end if;
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, reference_id, description, metadata, actor,
-        reverses_entry_id, key_space, idempotency_key, occurred_at
-    )
-    values (
-        v_entry.account_id, v_entry.kind, v_entry.amount, v_balance.balance + v_entry.amount, -v_repaid, v_entry.source,
-        v_entry.reference_id, v_entry.description, coalesce(v_entry.metadata, '{}'), v_entry.actor,
-        v_entry.reverses_entry_id, v_entry.key_space, v_entry.idempotency_key, v_entry.occurred_at
-    )
-    returning * into v_entry;
-
-    v_lot.remaining := v_entry.amount - v_repaid - v_withheld;
-    v_lot.closed_at := case when v_lot.remaining = 0 then v_entry.occurred_at end;
-    if v_lot.id is null then
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, priority, effective_at, expires_at, closed_at, source,
-            reference_id, key_space, idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id,
-            stripe_checkout_session_id, stripe_payment_intent_id
-        )
-        values (
-            v_entry.account_id, v_entry.id, v_entry.amount, v_lot.remaining, coalesce(v_lot.priority, 100),
-            coalesce(v_lot.effective_at, v_entry.occurred_at), v_lot.expires_at, v_lot.closed_at, v_entry.source,
-            v_entry.reference_id, v_entry.key_space, v_entry.idempotency_key, v_lot.stripe_invoice_id,
-            v_lot.stripe_subscription_item_id, v_lot.stripe_price_id, v_lot.stripe_checkout_session_id,
-            v_lot.stripe_payment_intent_id
-        )
-        returning id into v_lot.id;
-    else
-        update billing.credit_grants
-        set entry_id = v_entry.id, remaining = v_lot.remaining, closed_at = v_lot.closed_at
-        where credit_grants.id = v_lot.id;
-    end if;
+    v_entry.debt := -v_repaid;
+    v_entries := array[v_entry];
     if v_repaid > 0 then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, v_repaid);
+        v_takes := array[row(v_entry.id, v_lot.id, v_repaid)::billing.credit_consumptions];
     end if;
-
     if v_withheld > 0 then
-        perform billing._withhold(v_entry, v_lot.id, v_withheld);
+        -- Earlier revocations could not take it: an entry of its own beside the grant's.
+        v_withholding := billing._entry(
+            account_id => v_entry.account_id, kind => 'revocation', amount => -v_withheld,
+            source => v_entry.source, reference_id => v_entry.reference_id,
+            description => 'Withheld for credits taken back', reverses_entry_id => v_entry.id,
+            key_space => 'system', idempotency_key => 'withheld:' || v_entry.id, occurred_at => v_entry.occurred_at
+        );
+        v_entries := v_entries || v_withholding;
+        v_takes := v_takes || row(v_withholding.id, v_lot.id, v_withheld)::billing.credit_consumptions;
+        v_balance.withheld := v_balance.withheld - v_withheld;
     end if;
-    update billing.credit_balances
-    set balance = v_entry.balance_after - v_withheld,
-        debt = v_balance.debt - v_repaid,
-        withheld = v_balance.withheld - v_withheld,
-        next_due_at = least(v_balance.next_due_at, case when v_lot.closed_at is null then v_lot.expires_at end),
-        updated_at = now()
-    where credit_balances.account_id = v_entry.account_id;
-    return v_entry;
+    v_entries := billing._post_entries(
+        v_balance, v_entries, case when _open_lot.is_scheduled then '{}' else array[v_lot] end, v_takes
+    );
+    return v_entries[1];
 end
 $$;
 
@@ -4668,18 +4707,16 @@ CREATE FUNCTION billing._open_scheduled_lot(lot billing.credit_grants) RETURNS v
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_entry billing.credit_entries;
+    v_lot billing.credit_grants := _open_scheduled_lot.lot;
+    v_entry billing.credit_entries := billing._entry(
+        account_id => v_lot.account_id, kind => 'grant', amount => v_lot.amount, source => v_lot.source,
+        reference_id => v_lot.reference_id, description => v_lot.description, key_space => 'system',
+        idempotency_key => 'opening:' || v_lot.id, occurred_at => v_lot.effective_at
+    );
 begin
-    v_entry.account_id := (_open_scheduled_lot.lot).account_id;
-    v_entry.kind := 'grant';
-    v_entry.amount := (_open_scheduled_lot.lot).amount;
-    v_entry.source := (_open_scheduled_lot.lot).source;
-    v_entry.reference_id := (_open_scheduled_lot.lot).reference_id;
-    v_entry.description := (_open_scheduled_lot.lot).description;
-    v_entry.key_space := 'system';
-    v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
-    v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
-    perform billing._open_lot(billing._lock_balance(v_entry.account_id), v_entry, _open_scheduled_lot.lot);
+    update billing.credit_grants set entry_id = v_entry.id, remaining = credit_grants.amount
+    where credit_grants.id = v_lot.id;
+    perform billing._open_lot(billing._lock_balance(v_lot.account_id), v_entry, v_lot, is_scheduled => true);
 end
 $$;
 
@@ -4731,25 +4768,17 @@ declare
         when 'refund' then least(v_balance.written_off_withheld, _owe_again.amount - v_debt) else 0
     end;
 begin
-    if v_debt > 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, description, reverses_entry_id, key_space,
-            idempotency_key, occurred_at
-        )
-        select
-            v_balance.account_id, 'adjustment', -v_debt, v_balance.balance - v_debt, v_debt, 'closing',
-            'Debt that was written off is owed again', (_owe_again.original).id, 'system',
-            'owed_again:' || max(credit_entries.id), billing.current_time()
-        from billing.credit_entries where credit_entries.account_id = v_balance.account_id;
-    end if;
-    update billing.credit_balances
-    set balance = v_balance.balance - v_debt, debt = v_balance.debt + v_debt,
-        withheld = v_balance.withheld + v_withheld,
-        written_off_debt = v_balance.written_off_debt - v_debt,
-        written_off_withheld = v_balance.written_off_withheld - v_withheld
-    where credit_balances.account_id = v_balance.account_id
-    returning * into v_balance;
-    return v_balance;
+    v_balance.withheld := v_balance.withheld + v_withheld;
+    v_balance.written_off_debt := v_balance.written_off_debt - v_debt;
+    v_balance.written_off_withheld := v_balance.written_off_withheld - v_withheld;
+    perform billing._post_entries(v_balance, case when v_debt > 0 then array[billing._entry(
+        account_id => v_balance.account_id, kind => 'adjustment', amount => -v_debt, debt => v_debt,
+        source => 'closing', description => 'Debt that was written off is owed again',
+        reverses_entry_id => (_owe_again.original).id, key_space => 'system',
+        idempotency_key => 'owed_again:' || billing._last_entry_id(v_balance.account_id),
+        occurred_at => billing.current_time()
+    )] else '{}' end);
+    return billing._lock_balance(v_balance.account_id);
 end
 $$;
 
@@ -4943,6 +4972,51 @@ begin
             jsonb_build_object('type', 'redirect', 'redirect', jsonb_build_object('return_url', _portal_flow.return_url))
         end
     ));
+end
+$$;
+
+CREATE FUNCTION billing._post_entries(balance billing.credit_balances, entries billing.credit_entries[], lots billing.credit_grants[] DEFAULT '{}'::billing.credit_grants[], takes billing.credit_consumptions[] DEFAULT '{}'::billing.credit_consumptions[]) RETURNS billing.credit_entries[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances := _post_entries.balance;
+    v_entries billing.credit_entries[] := _post_entries.entries;
+    v_lot billing.credit_grants;
+    v_rest numeric := 0;
+begin
+    for v_number in 1 .. cardinality(v_entries) loop
+        v_balance.balance := v_balance.balance + v_entries[v_number].amount;
+        v_balance.debt := v_balance.debt + v_entries[v_number].debt;
+        v_rest := v_rest - v_entries[v_number].amount - v_entries[v_number].debt;
+        v_entries[v_number].balance_after := v_balance.balance;
+    end loop;
+    foreach v_lot in array _post_entries.lots loop
+        v_rest := v_rest + v_lot.remaining;
+        -- Unless it is used up at once.
+        continue when cardinality(_post_entries.takes) > 0 and v_lot.remaining = (
+            select sum(take.amount) from unnest(_post_entries.takes) as take where take.grant_id = v_lot.id
+        );
+        v_balance.next_due_at := least(
+            v_balance.next_due_at, case when v_lot.entry_id is null then v_lot.effective_at else v_lot.expires_at end
+        );
+    end loop;
+    v_rest := v_rest - billing._write_entries(array[v_balance], v_entries, _post_entries.lots, _post_entries.takes);
+    if v_rest > 0 then
+        perform billing._burn_lots(v_entries, _post_entries.takes, v_rest);
+    end if;
+    return v_entries;
+end
+$$;
+
+CREATE FUNCTION billing._post_entry(balance billing.credit_balances, entry billing.credit_entries, lots billing.credit_grants[] DEFAULT '{}'::billing.credit_grants[], takes billing.credit_consumptions[] DEFAULT '{}'::billing.credit_consumptions[]) RETURNS billing.credit_entries
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (billing._post_entries(
+        _post_entry.balance, array[_post_entry.entry], _post_entry.lots, _post_entry.takes
+    ))[1];
 end
 $$;
 
@@ -5203,7 +5277,9 @@ CREATE FUNCTION billing._post_simple_moves(moves billing.credit_move[]) RETURNS 
     AS $$
 declare
     v_now timestamptz := billing.current_time();
-    v_ids regclass := pg_get_serial_sequence('billing.credit_entries', 'id');
+    v_balances billing.credit_balances[];
+    v_entries billing.credit_entries[];
+    v_lots billing.credit_grants[];
 begin
     with moves as materialized (
         select
@@ -5211,17 +5287,15 @@ begin
             worth.credits > 0 and not worth.is_waiting and worth.returned = 0 and lots.id is null
                 and worth.rollover <> 'cap' and worth.credits <= 1000000000000
                 and balances.debt = 0 and balances.withheld = 0 and balances.carried = 0
-                and balances.balance <= 4611686018427387904 and balances.is_open as is_simple,
-            balances.balance
+                and balances.balance <= 4611686018427387904 and (
+                    balances.may_spend or not exists (
+                        select from billing.accounts
+                        where accounts.id = balances.account_id and accounts.closed_at is not null
+                    )
+                ) as is_simple,
+            balances as locked
         from unnest(_post_simple_moves.moves) as worth
-        join lateral (
-            select
-                credit_balances.*, credit_balances.may_spend or not exists (
-                    select from billing.accounts
-                    where accounts.id = credit_balances.account_id and accounts.closed_at is not null
-                ) as is_open
-            from billing.credit_balances where credit_balances.account_id = worth.account_id
-        ) as balances on true
+        join billing.credit_balances as balances on balances.account_id = worth.account_id
         left join billing.credit_grants as lots on lots.key_space = 'stripe' and lots.idempotency_key = worth.key
     ),
     -- Skips moves that the ledger already matches, and waiting moves without a lot.
@@ -5244,10 +5318,11 @@ begin
     ),
     fresh as materialized (
         select
-            nextval(v_ids) as entry_id, ordered.*,
-            sum(ordered.credits) over (
-                partition by ordered.account_id order by ordered.moment, ordered.key rows unbounded preceding
-            ) as so_far
+            nextval('billing.credit_entries_id_seq') as entry_id, ordered.*,
+            row_number() over account as number,
+            sum(ordered.credits) over (account rows unbounded preceding) as so_far,
+            sum(ordered.credits) over (partition by ordered.account_id) as total,
+            min(ordered.expires_at) over (partition by ordered.account_id) as due_at
         from (
             select
                 simple.*,
@@ -5257,42 +5332,25 @@ begin
             join billing.products on products.stripe_product_id = plans.stripe_product_id
             order by simple.account_id, simple.moment, simple.key
         ) as ordered
-    ),
-    written as (
-        insert into billing.credit_entries (
-            id, account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
-            occurred_at
-        )
-        overriding system value
-        select
-            fresh.entry_id, fresh.account_id, 'grant', fresh.credits, fresh.balance + fresh.so_far, fresh.source,
-            fresh.stripe_subscription_id, fresh.description, 'stripe', fresh.key, v_now
-        from fresh
-    ),
-    opened as (
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, effective_at, expires_at, source, reference_id, key_space,
-            idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id
-        )
-        select
-            fresh.account_id, fresh.entry_id, fresh.credits, fresh.credits, fresh.moment, fresh.expires_at,
-            fresh.source, fresh.stripe_subscription_id, 'stripe', fresh.key, fresh.stripe_invoice_id,
-            fresh.stripe_subscription_item_id, fresh.stripe_price_id
-        from fresh
-    ),
-    raised as (
-        update billing.credit_balances
-        set balance = credit_balances.balance + totals.amount,
-            next_due_at = least(credit_balances.next_due_at, totals.expires_at),
-            updated_at = now()
-        from (
-            select fresh.account_id, sum(fresh.credits) as amount, min(fresh.expires_at) as expires_at
-            from fresh group by fresh.account_id
-        ) as totals
-        where credit_balances.account_id = totals.account_id
+        window account as (partition by ordered.account_id order by ordered.moment, ordered.key)
     )
     select
-        (select count(*) from fresh), (select coalesce(sum(fresh.credits), 0) from fresh),
+        count(*), coalesce(sum(fresh.credits), 0),
+        array_agg(billing._moved(fresh.locked, fresh.total::bigint, fresh.due_at)) filter (where fresh.number = 1),
+        array_agg(billing._entry(
+            id => fresh.entry_id, account_id => fresh.account_id, kind => 'grant', amount => fresh.credits,
+            balance_after => (fresh.locked).balance + fresh.so_far::bigint,
+            source => fresh.source, reference_id => fresh.stripe_subscription_id, description => fresh.description,
+            key_space => 'stripe', idempotency_key => fresh.key, occurred_at => v_now
+        )),
+        array_agg(billing._lot(
+            entry_id => fresh.entry_id, account_id => fresh.account_id, amount => fresh.credits,
+            effective_at => fresh.moment, expires_at => fresh.expires_at, source => fresh.source,
+            reference_id => fresh.stripe_subscription_id, key_space => 'stripe', idempotency_key => fresh.key,
+            stripe_invoice_id => fresh.stripe_invoice_id,
+            stripe_subscription_item_id => fresh.stripe_subscription_item_id,
+            stripe_price_id => fresh.stripe_price_id
+        )),
         (
             select array_agg(pending.move order by
                 pending.account_id, pending.moment, pending.key ^@ 'credited:', pending.key
@@ -5300,8 +5358,42 @@ begin
             from pending
             where pending.account_id not in (select simple.account_id from simple)
         )
-    into slots_granted, credits_granted, others;
+    into slots_granted, credits_granted, v_balances, v_entries, v_lots, others
+    from fresh;
+    if slots_granted > 0 then
+        perform billing._write_entries(v_balances, v_entries, v_lots, '{}');
+    end if;
     return next;
+end
+$$;
+
+CREATE FUNCTION billing._post_spends(balance billing.credit_balances, spends billing.credit_entries[]) RETURNS billing.credit_entries[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances := _post_spends.balance;
+    v_spends billing.credit_entries[] := _post_spends.spends;
+    v_number integer := cardinality(v_spends);
+    v_total numeric;
+    v_debt bigint;
+begin
+    select -sum(spend.amount) into v_total from unnest(v_spends) as spend;
+    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
+        perform billing._raise_insufficient(
+            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
+        );
+    elsif v_balance.spend_cap is not null then
+        v_balance := billing._count_spend(v_balance, v_total::bigint);
+    end if;
+    -- Lots hold balance + debt. The last credits are beyond them.
+    v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
+    while v_debt > 0 loop
+        v_spends[v_number].debt := least(v_debt, -v_spends[v_number].amount);
+        v_debt := v_debt - v_spends[v_number].debt;
+        v_number := v_number - 1;
+    end loop;
+    return billing._post_entries(v_balance, v_spends);
 end
 $$;
 
@@ -6238,23 +6330,15 @@ CREATE FUNCTION billing._repay_debt(account_id uuid) RETURNS void
 declare
     v_balance billing.credit_balances := billing._lock_balance(_repay_debt.account_id);
     v_repaid bigint := least(v_balance.debt, v_balance.balance + v_balance.debt - v_balance.held);
-    v_entry_id bigint;
 begin
-    if v_repaid <= 0 then
-        return;
+    if v_repaid > 0 then
+        perform billing._post_entry(v_balance, billing._entry(
+            account_id => v_balance.account_id, kind => 'repayment', amount => 0, debt => -v_repaid,
+            source => 'app', description => format('%s credits of debt repaid', v_repaid), key_space => 'system',
+            idempotency_key => 'repayment:' || billing._last_entry_id(v_balance.account_id),
+            occurred_at => billing.current_time()
+        ));
     end if;
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, description, key_space, idempotency_key, occurred_at
-    )
-    select
-        v_balance.account_id, 'repayment', 0, v_balance.balance, -v_repaid, 'app',
-        format('%s credits of debt repaid', v_repaid), 'system', 'repayment:' || max(credit_entries.id),
-        billing.current_time()
-    from billing.credit_entries where credit_entries.account_id = v_balance.account_id
-    returning credit_entries.id into v_entry_id;
-    perform billing._burn_lots(v_balance.account_id, v_entry_id, v_repaid);
-    update billing.credit_balances set debt = v_balance.debt - v_repaid, updated_at = now()
-    where credit_balances.account_id = v_balance.account_id;
 end
 $$;
 
@@ -6777,9 +6861,8 @@ declare
     v_to_lots bigint;
     v_debt bigint;
     v_new bigint;
-    v_lot record;
     v_left bigint;
-    v_given bigint;
+    v_takes billing.credit_consumptions[];
 begin
     if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
@@ -6804,51 +6887,47 @@ begin
     v_to_lots := least(_reverse_entry.amount - v_new, v_to_lots);
     v_new := _reverse_entry.amount - v_debt - v_to_lots;
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata, actor,
-        reverses_entry_id, key_space, idempotency_key, occurred_at
-    )
-    values (
-        v_original.account_id, _reverse_entry.kind, _reverse_entry.amount, v_balance.balance + _reverse_entry.amount,
-        -v_debt, v_original.source, v_original.reference_id, _reverse_entry.description, v_original.feature,
-        _reverse_entry.metadata, _reverse_entry.actor, v_original.id, _reverse_entry.key_space,
-        _reverse_entry.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
-
-    v_left := v_to_lots;
-    for v_lot in
-        select credit_grants.id, credit_grants.expires_at, sum(credit_consumptions.amount)::bigint as taken
-        from billing.credit_entries
-        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
-        join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
-        where credit_entries.id = v_original.id
-            or credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement')
-        group by credit_grants.id
-        having sum(credit_consumptions.amount) > 0
-        order by credit_grants.priority desc, credit_grants.expires_at desc, credit_grants.id desc
-    loop
-        exit when v_left = 0;
-        v_given := least(v_left, v_lot.taken);
-        update billing.credit_grants set remaining = credit_grants.remaining + v_given, closed_at = null
-        where credit_grants.id = v_lot.id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, -v_given);
-        perform billing._remember_due(v_original.account_id, v_lot.expires_at);
-        v_left := v_left - v_given;
-    end loop;
-
-    if v_new > 0 then
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, effective_at, source, reference_id, key_space, idempotency_key
-        )
-        values (
-            v_original.account_id, v_entry.id, v_new, v_new, v_entry.occurred_at, v_entry.source, v_entry.reference_id,
-            'system', 'returned:' || v_entry.id
-        );
-    end if;
-    update billing.credit_balances
-    set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
-    where credit_balances.account_id = v_original.account_id;
+    v_entry := billing._entry(
+        account_id => v_original.account_id, kind => _reverse_entry.kind, amount => _reverse_entry.amount,
+        debt => -v_debt, source => v_original.source, reference_id => v_original.reference_id,
+        description => _reverse_entry.description, feature => v_original.feature,
+        metadata => _reverse_entry.metadata, actor => _reverse_entry.actor, reverses_entry_id => v_original.id,
+        key_space => _reverse_entry.key_space, idempotency_key => _reverse_entry.idempotency_key,
+        occurred_at => billing.current_time()
+    );
+    select
+        array_agg(row(v_entry.id, given.id, -given.amount)::billing.credit_consumptions),
+        least(v_balance.next_due_at, min(given.expires_at))
+    into v_takes, v_balance.next_due_at
+    from (
+        select
+            lots.*, least(lots.taken, v_to_lots - (sum(lots.taken) over (
+                order by lots.priority desc, lots.expires_at desc, lots.id desc
+            ) - lots.taken))::bigint as amount
+        from (
+            select
+                credit_grants.id, credit_grants.priority, credit_grants.expires_at,
+                sum(credit_consumptions.amount)::bigint as taken
+            from billing.credit_entries
+            join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
+            join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
+            where credit_entries.id = v_original.id
+                or credit_entries.reverses_entry_id = v_original.id
+                and credit_entries.kind in ('refund', 'reinstatement')
+            group by credit_grants.id
+            having sum(credit_consumptions.amount) > 0
+        ) as lots
+    ) as given
+    where given.amount > 0;
+    v_entry := billing._post_entry(
+        v_balance, v_entry,
+        case when v_new > 0 then array[billing._lot(
+            account_id => v_entry.account_id, entry_id => v_entry.id, amount => v_new,
+            effective_at => v_entry.occurred_at, source => v_entry.source, reference_id => v_entry.reference_id,
+            key_space => 'system', idempotency_key => 'returned:' || v_entry.id
+        )] else '{}' end,
+        coalesce(v_takes, '{}')
+    );
     perform billing._repay_debt(v_original.account_id);
     perform billing._claim_returned_credits(v_original.account_id);
     return v_entry;
@@ -7046,6 +7125,9 @@ CREATE FUNCTION billing._settle_due(account_ids uuid[], as_of timestamp with tim
 declare
     v_hold_ids uuid[];
     v_lot billing.credit_grants;
+    v_balances billing.credit_balances[];
+    v_entries billing.credit_entries[];
+    v_takes billing.credit_consumptions[];
 begin
     with due as (
         update billing.credit_holds set status = 'expired', settled_at = credit_holds.expires_at
@@ -7089,56 +7171,47 @@ begin
 
     with due as (
         select
-            credit_grants.id, credit_grants.account_id, credit_grants.held, credit_grants.expires_at,
-            credit_grants.source, credit_grants.reference_id,
-            credit_grants.remaining - credit_grants.held as expiring,
-            sum(credit_grants.remaining - credit_grants.held) over (
-                partition by credit_grants.account_id order by credit_grants.expires_at, credit_grants.id
-            ) as so_far,
+            nextval('billing.credit_entries_id_seq') as expiry_id, lots.*,
             -- What was given back after the lot's time expires when it was given back, not before.
-            greatest(credit_grants.expires_at, (
+            greatest(lots.expires_at, (
                 select credit_entries.occurred_at from billing.credit_consumptions
                 join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
-                where credit_consumptions.grant_id = credit_grants.id and credit_consumptions.amount < 0
+                where credit_consumptions.grant_id = lots.id and credit_consumptions.amount < 0
                 order by credit_consumptions.entry_id desc
                 limit 1
-            )) as expired_at,
-            billing._expiry_key(credit_grants) as key
-        from billing.credit_grants
-        where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
-            and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
-    ),
-    written as (
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, key_space, idempotency_key, occurred_at
-        )
-        select
-            due.account_id, 'expiry', -due.expiring, credit_balances.balance - due.so_far, due.source, due.reference_id,
-            'system', due.key, due.expired_at
-        from due
-        join billing.credit_balances on credit_balances.account_id = due.account_id
-        order by due.account_id, due.expires_at, due.id
-        returning credit_entries.id, credit_entries.account_id, credit_entries.idempotency_key
-    ),
-    consumed as (
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        select written.id, due.id, due.expiring from due
-        join written on written.account_id = due.account_id and written.idempotency_key = due.key
-    ),
-    emptied as (
-        update billing.credit_grants
-        set remaining = due.held, lapsed = credit_grants.lapsed + due.expiring,
-            closed_at = case when due.held = 0 then due.expired_at end
-        from due where credit_grants.id = due.id
-    ),
-    totals as (
-        select due.account_id, sum(due.expiring) as expiring, count(*) as lots from due group by due.account_id
-    ),
-    lowered as (
-        update billing.credit_balances set balance = credit_balances.balance - totals.expiring
-        from totals where credit_balances.account_id = totals.account_id
+            )) as expired_at
+        from (
+            select
+                credit_grants.*, credit_grants as lot, credit_grants.remaining - credit_grants.held as expiring,
+                credit_balances as locked,
+                row_number() over account as number,
+                sum(credit_grants.remaining - credit_grants.held) over account as so_far,
+                sum(credit_grants.remaining - credit_grants.held) over (partition by credit_grants.account_id) as total
+            from billing.credit_grants
+            join billing.credit_balances on credit_balances.account_id = credit_grants.account_id
+            where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
+                and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
+            window account as (
+                partition by credit_grants.account_id order by credit_grants.expires_at, credit_grants.id
+            )
+            order by credit_grants.account_id, credit_grants.expires_at, credit_grants.id
+        ) as lots
     )
-    select coalesce(sum(totals.lots), 0), coalesce(sum(totals.expiring), 0) into lots_expired, credits_expired from totals;
+    select
+        array_agg(billing._moved(due.locked, -due.total::bigint)) filter (where due.number = 1),
+        array_agg(billing._entry(
+            id => due.expiry_id, account_id => due.account_id, kind => 'expiry', amount => -due.expiring,
+            balance_after => (due.locked).balance - due.so_far::bigint, source => due.source,
+            reference_id => due.reference_id, key_space => 'system',
+            idempotency_key => billing._expiry_key(due.lot), occurred_at => due.expired_at
+        ) order by due.expiry_id),
+        array_agg(row(due.expiry_id, due.id, due.expiring)::billing.credit_consumptions),
+        count(*), coalesce(sum(due.expiring), 0)
+    into v_balances, v_entries, v_takes, lots_expired, credits_expired
+    from due;
+    if lots_expired > 0 then
+        perform billing._write_entries(v_balances, v_entries, '{}', v_takes);
+    end if;
 
     update billing.credit_balances
     set next_due_at = least(
@@ -7366,103 +7439,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._spend_all(account_id uuid, spends jsonb) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_balance billing.credit_balances := billing._lock_settled_balance(_spend_all.account_id);
-    v_total numeric;
-    v_debt bigint;
-begin
-    perform billing._check_may_spend(_spend_all.account_id);
-    select sum(spend.amount) into v_total from jsonb_to_recordset(_spend_all.spends) as spend (amount numeric);
-    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
-        );
-    end if;
-    if v_balance.spend_cap is not null then
-        v_balance := billing._count_spend(v_balance, v_total::bigint);
-    end if;
-    v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
-
-    with
-    asked as (
-        select spend.*, sum(spend.amount) over (order by spend.position) as upper
-        from rows from (
-            jsonb_to_recordset(_spend_all.spends) as (
-                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
-            )
-        ) with ordinality as spend (
-            amount, idempotency_key, description, metadata, feature, reference_id, position
-        )
-    ),
-    written as (
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata,
-            key_space, idempotency_key, occurred_at
-        )
-        select
-            _spend_all.account_id, 'spend', -asked.amount, v_balance.balance - asked.upper,
-            -- The last v_debt credits of the batch are beyond what the lots hold.
-            least(greatest(asked.upper - (v_total - v_debt), 0), asked.amount), 'app', asked.reference_id,
-            asked.description, asked.feature, coalesce(asked.metadata, '{}'), 'caller', asked.idempotency_key,
-            billing.current_time()
-        from asked
-        order by asked.position
-        returning credit_entries.id, credit_entries.idempotency_key
-    ),
-    lots as (
-        select
-            credit_grants.id, credit_grants.remaining, credit_grants.remaining - credit_grants.held as free,
-            sum(credit_grants.remaining - credit_grants.held) over (
-                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-            ) as upper
-        from billing.credit_grants
-        where credit_grants.account_id = _spend_all.account_id
-            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
-    ),
-    consumed as (
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        select
-            written.id, lots.id,
-            least(asked.upper, lots.upper) - greatest(asked.upper - asked.amount, lots.upper - lots.free)
-        from asked
-        join written on written.idempotency_key = asked.idempotency_key
-        join lots on lots.upper - lots.free < asked.upper and lots.upper > asked.upper - asked.amount
-        returning credit_consumptions.amount
-    ),
-    burnt as (
-        update billing.credit_grants
-        set remaining = credit_grants.remaining - least(lots.free, v_total - v_debt - (lots.upper - lots.free)),
-            closed_at = case
-                when credit_grants.remaining = least(lots.free, v_total - v_debt - (lots.upper - lots.free))
-                    then billing.current_time()
-            end
-        from lots
-        where credit_grants.id = lots.id and lots.upper - lots.free < v_total - v_debt
-    )
-    select v_total - v_debt - coalesce(sum(consumed.amount), 0) into v_total from consumed;
-    if v_total <> 0 then
-        raise exception 'the open lots of account % hold % credits less than its balance', _spend_all.account_id, v_total
-            using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
-    end if;
-
-    update billing.credit_balances
-    set balance = (
-            select credit_entries.balance_after from billing.credit_entries
-            where credit_entries.account_id = _spend_all.account_id
-            order by credit_entries.id desc limit 1
-        ),
-        debt = v_balance.debt + v_debt,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now()
-    where credit_balances.account_id = _spend_all.account_id;
-end
-$$;
-
 CREATE FUNCTION billing._spend_judged(account_id uuid, amount bigint, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7475,7 +7451,6 @@ declare
     v_now timestamptz;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_debt bigint;
 begin
     v_balance := billing._lock_balance(_spend_judged.account_id);
     v_now := billing.current_time();
@@ -7510,41 +7485,16 @@ begin
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
     end if;
-    if v_amount <= 0 or v_amount - v_balance.overdraft > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft,
-            _spend_judged.amount
-        );
+    if v_amount <= 0 then
+        perform billing._raise_insufficient(v_balance.account_id, 0, _spend_judged.amount);
     end if;
-    if v_balance.spend_cap is not null then
-        v_balance := billing._count_spend(v_balance, v_amount);
-    end if;
-
-    -- Beyond what the lots hold (balance + debt) it is debt.
-    v_debt := greatest(v_amount - v_balance.debt - (v_balance.balance - v_balance.held), 0);
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, up_to, source, reference_id, description, feature, metadata,
-        key_space, idempotency_key, occurred_at
-    )
-    values (
-        _spend_judged.account_id, 'spend', -v_amount, v_balance.balance - v_amount, v_debt, v_up_to, 'app',
-        _spend_judged.reference_id, _spend_judged.description, _spend_judged.feature, _spend_judged.metadata, 'caller',
-        _spend_judged.idempotency_key, v_now
-    )
-    returning * into v_entry;
-    perform billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
-
-    update billing.credit_balances
-    set balance = v_entry.balance_after,
-        debt = v_balance.debt + v_debt,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now(),
-        epoch = credit_balances.epoch + (random() < 0.02)::integer
-    where uuid_hash(credit_balances.account_id) = uuid_hash(v_entry.account_id)
-        and credit_balances.account_id is not distinct from v_entry.account_id
-        and credit_balances.epoch = v_balance.epoch;
-    return v_entry;
+    v_entry := billing._entry(
+        account_id => v_balance.account_id, kind => 'spend', amount => -v_amount, up_to => v_up_to,
+        source => 'app', reference_id => _spend_judged.reference_id, description => _spend_judged.description,
+        feature => _spend_judged.feature, metadata => _spend_judged.metadata, key_space => 'caller',
+        idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
+    );
+    return (billing._post_spends(v_balance, array[v_entry]))[1];
 end
 $$;
 
@@ -7883,31 +7833,19 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._take_credits(balance billing.credit_balances, kind text, amount bigint, idempotency_key text, source text, description text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text, reference_id text DEFAULT NULL::text) RETURNS billing.credit_entries
+CREATE FUNCTION billing._take_credits(balance billing.credit_balances, entry billing.credit_entries) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_balance billing.credit_balances := _take_credits.balance;
-    v_entry billing.credit_entries;
+    v_free bigint := (_take_credits.balance).balance - (_take_credits.balance).held;
 begin
-    if _take_credits.amount > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(v_balance.account_id, v_balance.balance - v_balance.held, _take_credits.amount);
+    if -(_take_credits.entry).amount > v_free then
+        perform billing._raise_insufficient(
+            (_take_credits.entry).account_id, v_free, -(_take_credits.entry).amount
+        );
     end if;
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, metadata, actor, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_balance.account_id, _take_credits.kind, -_take_credits.amount, v_balance.balance - _take_credits.amount,
-        _take_credits.source, _take_credits.reference_id, _take_credits.description, _take_credits.metadata,
-        _take_credits.actor, 'caller', _take_credits.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
-    perform billing._burn_lots(v_balance.account_id, v_entry.id, _take_credits.amount);
-    update billing.credit_balances set balance = v_entry.balance_after, updated_at = now()
-    where credit_balances.account_id = v_balance.account_id;
-    return v_entry;
+    return billing._post_entry(_take_credits.balance, _take_credits.entry);
 end
 $$;
 
@@ -8257,28 +8195,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._withhold(entry billing.credit_entries, grant_id bigint, amount bigint) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_entry_id bigint;
-begin
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, reverses_entry_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        (_withhold.entry).account_id, 'revocation', -_withhold.amount, (_withhold.entry).balance_after - _withhold.amount,
-        (_withhold.entry).source, (_withhold.entry).reference_id, 'Withheld for credits taken back',
-        (_withhold.entry).id, 'system', 'withheld:' || (_withhold.entry).id, (_withhold.entry).occurred_at
-    )
-    returning id into v_entry_id;
-    insert into billing.credit_consumptions (entry_id, grant_id, amount)
-    values (v_entry_id, _withhold.grant_id, _withhold.amount);
-end
-$$;
-
 CREATE FUNCTION billing._without_repeats(account_id uuid, spends jsonb) RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8565,6 +8481,91 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._write_entries(balances billing.credit_balances[], entries billing.credit_entries[], lots billing.credit_grants[], takes billing.credit_consumptions[]) RETURNS numeric
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_taken numeric := 0;
+begin
+    update billing.credit_balances as balance
+    set balance = moved.balance,
+        debt = moved.debt,
+        held = moved.held,
+        withheld = moved.withheld,
+        carried = moved.carried,
+        written_off_debt = moved.written_off_debt,
+        written_off_withheld = moved.written_off_withheld,
+        written_off_at = moved.written_off_at,
+        next_due_at = moved.next_due_at,
+        spent_in_period = moved.spent_in_period,
+        spend_period_start = moved.spend_period_start,
+        updated_at = now(),
+        epoch = balance.epoch + (random() < 0.02)::integer
+    from unnest(_write_entries.balances) as moved
+    where uuid_hash(balance.account_id) = uuid_hash(moved.account_id)
+        and balance.account_id is not distinct from moved.account_id and balance.epoch >= moved.epoch;
+
+    insert into billing.credit_entries (
+        id, account_id, kind, amount, balance_after, debt, up_to, source, reference_id, description, feature, metadata,
+        actor, reverses_entry_id, hold_id, key_space, idempotency_key, occurred_at
+    )
+    overriding system value
+    select
+        entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.debt, entry.up_to,
+        entry.source, entry.reference_id, entry.description, entry.feature, entry.metadata, entry.actor,
+        entry.reverses_entry_id, entry.hold_id, entry.key_space, entry.idempotency_key, entry.occurred_at
+    from unnest(_write_entries.entries) as entry;
+
+    if cardinality(_write_entries.lots) > 0 then
+        insert into billing.credit_grants (
+            id, account_id, entry_id, amount, remaining, priority, effective_at, expires_at, source, reference_id,
+            description, key_space, idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id,
+            stripe_checkout_session_id, stripe_payment_intent_id
+        )
+        overriding system value
+        select
+            lot.id, lot.account_id, lot.entry_id, lot.amount, lot.remaining, lot.priority, lot.effective_at,
+            lot.expires_at, lot.source, lot.reference_id, lot.description, lot.key_space, lot.idempotency_key,
+            lot.stripe_invoice_id, lot.stripe_subscription_item_id, lot.stripe_price_id,
+            lot.stripe_checkout_session_id, lot.stripe_payment_intent_id
+        from unnest(_write_entries.lots) as lot;
+    end if;
+
+    if cardinality(_write_entries.takes) > 0 then
+        with written as (
+            insert into billing.credit_consumptions (entry_id, grant_id, amount)
+            select take.entry_id, take.grant_id, take.amount from unnest(_write_entries.takes) as take
+            returning credit_consumptions.amount
+        ),
+        moved as (
+            -- A capture takes what its hold has pinned.
+            update billing.credit_grants
+            set remaining = credit_grants.remaining - taken.amount,
+                held = credit_grants.held - taken.captured,
+                lapsed = credit_grants.lapsed + taken.lapsed,
+                closed_at = case when credit_grants.remaining = taken.amount then taken.taken_at end,
+                epoch = credit_grants.epoch + (random() < 0.02)::integer
+            from (
+                select
+                    take.grant_id, sum(take.amount)::bigint as amount, max(entry.occurred_at) as taken_at,
+                    sum(case when entry.kind = 'capture' then take.amount else 0 end)::bigint as captured,
+                    sum(case when billing._lets_lapse(entry) then take.amount else 0 end)::bigint as lapsed
+                from unnest(_write_entries.takes) as take
+                join unnest(_write_entries.entries) as entry on entry.id = take.entry_id
+                group by take.grant_id
+            ) as taken
+            where credit_grants.id = taken.grant_id
+        )
+        select sum(written.amount) into v_taken from written;
+    end if;
+    return v_taken;
+end
+$$;
+
 CREATE FUNCTION billing._write_revocation(lot billing.credit_grants, requested bigint, taken bigint, shortfall bigint, key_space text, idempotency_key text, shortfall_policy text, reason text, actor text, business_key text DEFAULT NULL::text) RETURNS billing.credit_revocations
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8572,6 +8573,7 @@ CREATE FUNCTION billing._write_revocation(lot billing.credit_grants, requested b
 declare
     v_lot billing.credit_grants := _write_revocation.lot;
     v_balance billing.credit_balances := billing._lock_balance(v_lot.account_id);
+    v_entry billing.credit_entries;
     v_revocation billing.credit_revocations;
     v_from_others bigint := 0;
     v_debt bigint := 0;
@@ -8584,47 +8586,39 @@ begin
         v_debt := _write_revocation.shortfall - v_from_others;
     end if;
 
-    if _write_revocation.taken + v_from_others + v_debt > 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, reference_id, description, actor, reverses_entry_id,
-            key_space, idempotency_key, occurred_at
-        )
-        values (
-            v_lot.account_id, 'revocation', -(_write_revocation.taken + v_from_others + v_debt),
-            v_balance.balance - (_write_revocation.taken + v_from_others + v_debt), v_debt, v_lot.source,
-            v_lot.reference_id, _write_revocation.reason, _write_revocation.actor, v_lot.entry_id,
-            _write_revocation.key_space, _write_revocation.idempotency_key, billing.current_time()
-        )
-        returning id into v_revocation.entry_id;
+    if _write_revocation.shortfall_policy = 'block_future_grants' then
+        v_balance.withheld := v_balance.withheld + _write_revocation.shortfall;
     end if;
-    if _write_revocation.taken > 0 then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (v_revocation.entry_id, v_lot.id, _write_revocation.taken);
-    end if;
-    update billing.credit_grants
-    set remaining = v_lot.remaining - _write_revocation.taken,
-        -- One that has not opened yet is empty, and cancelled.
-        closed_at = case
-            when v_lot.remaining = _write_revocation.taken then coalesce(v_lot.closed_at, billing.current_time())
-        end
-    where credit_grants.id = v_lot.id;
-    perform billing._burn_lots(v_lot.account_id, v_revocation.entry_id, v_from_others);
 
-    update billing.credit_balances
-    set balance = v_balance.balance - (_write_revocation.taken + v_from_others + v_debt),
-        debt = v_balance.debt + v_debt,
-        withheld = v_balance.withheld + case _write_revocation.shortfall_policy
-            when 'block_future_grants' then _write_revocation.shortfall else 0
-        end,
-        updated_at = now()
-    where credit_balances.account_id = v_lot.account_id;
+    v_entry := billing._entry(
+        account_id => v_lot.account_id, kind => 'revocation',
+        amount => -(_write_revocation.taken + v_from_others + v_debt), debt => v_debt, source => v_lot.source,
+        reference_id => v_lot.reference_id, description => _write_revocation.reason,
+        actor => _write_revocation.actor, reverses_entry_id => v_lot.entry_id,
+        key_space => _write_revocation.key_space, idempotency_key => _write_revocation.idempotency_key,
+        occurred_at => billing.current_time()
+    );
+    perform billing._post_entries(
+        v_balance,
+        case when v_entry.amount < 0 then array[v_entry] else '{}' end,
+        takes => case
+            when _write_revocation.taken > 0
+                then array[row(v_entry.id, v_lot.id, _write_revocation.taken)::billing.credit_consumptions]
+            else '{}'
+        end
+    );
+    if v_lot.entry_id is null then
+        -- It has not opened yet: it is empty, and cancelled.
+        update billing.credit_grants set closed_at = coalesce(credit_grants.closed_at, v_entry.occurred_at)
+        where credit_grants.id = v_lot.id;
+    end if;
 
     insert into billing.credit_revocations (
         account_id, grant_id, entry_id, requested, taken, shortfall, shortfall_policy, reason, actor, key_space,
         idempotency_key, business_key
     )
     values (
-        v_lot.account_id, v_lot.id, v_revocation.entry_id, _write_revocation.requested, _write_revocation.taken,
+        v_lot.account_id, v_lot.id, case when v_entry.amount < 0 then v_entry.id end, _write_revocation.requested, _write_revocation.taken,
         _write_revocation.shortfall, _write_revocation.shortfall_policy, _write_revocation.reason,
         _write_revocation.actor, _write_revocation.key_space, _write_revocation.idempotency_key,
         _write_revocation.business_key
@@ -9057,10 +9051,11 @@ begin
         return v_entry;
     end if;
     perform billing._check_open(adjust_credits.account_id);
-    return billing._take_credits(
-        billing._lock_settled_balance(adjust_credits.account_id), 'adjustment', v_amount,
-        adjust_credits.idempotency_key, 'adjustment', adjust_credits.reason, actor => adjust_credits.actor
-    );
+    return billing._take_credits(billing._lock_settled_balance(adjust_credits.account_id), billing._entry(
+        account_id => adjust_credits.account_id, kind => 'adjustment', amount => -v_amount, source => 'adjustment',
+        description => adjust_credits.reason, actor => adjust_credits.actor, key_space => 'caller',
+        idempotency_key => adjust_credits.idempotency_key, occurred_at => billing.current_time()
+    ));
 end
 $$;
 
@@ -9190,9 +9185,7 @@ declare
     v_hold billing.credit_holds;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_pin record;
-    v_left bigint;
-    v_taken bigint;
+    v_takes billing.credit_consumptions[];
 begin
     perform billing._checked_key(capture_hold.idempotency_key, capture_hold.metadata);
     v_hold := billing._lock_hold(capture_hold.hold_id);
@@ -9225,45 +9218,34 @@ begin
         v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
     end if;
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, description, feature, metadata, hold_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_hold.account_id, 'capture', -v_amount, v_balance.balance - v_amount, 'app',
-        coalesce(capture_hold.description, v_hold.description), v_hold.feature, capture_hold.metadata, v_hold.id,
-        'caller', capture_hold.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
-
-    v_left := v_amount;
-    for v_pin in
-        select credit_hold_lots.grant_id, credit_hold_lots.amount, credit_grants.remaining
+    v_entry := billing._entry(
+        account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
+        description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
+        metadata => capture_hold.metadata, hold_id => v_hold.id, key_space => 'caller',
+        idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
+    );
+    with pins as (
+        select
+            credit_hold_lots.grant_id, credit_hold_lots.amount,
+            sum(credit_hold_lots.amount) over (
+                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+            ) as upper
         from billing.credit_hold_lots
         join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
         where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
-        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-    loop
-        v_taken := least(v_left, v_pin.amount);
-        update billing.credit_hold_lots set amount = v_pin.amount - v_taken
-        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = v_pin.grant_id;
-        update billing.credit_grants
-        set held = credit_grants.held - v_taken,
-            remaining = credit_grants.remaining - v_taken,
-            closed_at = case when v_pin.remaining = v_taken then billing.current_time() end
-        where credit_grants.id = v_pin.grant_id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_pin.grant_id, v_taken);
-        v_left := v_left - v_taken;
-        exit when v_left = 0;
-    end loop;
-
-    update billing.credit_balances
-    set balance = v_entry.balance_after,
-        held = v_balance.held - v_amount,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now()
-    where credit_balances.account_id = v_hold.account_id;
+    ),
+    captured as (
+        select pins.grant_id, least(pins.amount, v_amount - (pins.upper - pins.amount))::bigint as amount from pins
+        where pins.upper - pins.amount < v_amount
+    ),
+    unpinned as (
+        update billing.credit_hold_lots set amount = credit_hold_lots.amount - captured.amount
+        from captured where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = captured.grant_id
+    )
+    select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
+    from captured;
+    v_balance.held := v_balance.held - v_amount;
+    v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
     update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
     returning * into v_hold;
     if capture_hold.release_rest or v_hold.captured = v_hold.amount then
@@ -9358,7 +9340,7 @@ declare
     v_balance billing.credit_balances;
     v_hold billing.credit_holds;
     v_key text;
-    v_entry_id bigint;
+    v_debt bigint;
 begin
     perform billing._check_reason(close_account.reason, close_account.actor);
     v_balance := billing._lock_settled_balance(close_account.account_id);
@@ -9379,42 +9361,31 @@ begin
         and credit_grants.entry_id is null and credit_grants.closed_at is null;
 
     v_balance := billing._lock_settled_balance(close_account.account_id);
+    v_debt := v_balance.debt;
     -- Each further closing is a new movement: its key has a number.
-    v_key := 'closing:' || coalesce((
-        select max(credit_entries.id) from billing.credit_entries
-        where credit_entries.account_id = close_account.account_id
-    ), 0);
-    if v_balance.balance <> 0 or v_balance.debt <> 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, description, actor, key_space, idempotency_key,
-            occurred_at
+    v_key := 'closing:' || billing._last_entry_id(close_account.account_id);
+    if v_debt > 0 or v_balance.withheld > 0 then
+        v_balance.written_off_debt := v_balance.written_off_debt + v_debt;
+        v_balance.written_off_withheld := v_balance.written_off_withheld + v_balance.withheld;
+        v_balance.written_off_at := clock_timestamp();
+    end if;
+    v_balance.withheld := 0;
+    v_balance.carried := 0;
+    v_balance.next_due_at := null;
+    perform billing._post_entries(v_balance, array(
+        select billing._entry(
+            account_id => v_balance.account_id, kind => 'adjustment', amount => step.amount, debt => step.debt,
+            source => 'closing', description => close_account.reason, actor => close_account.actor,
+            key_space => 'system', idempotency_key => step.key, occurred_at => billing.current_time()
         )
-        select v_balance.account_id, 'adjustment', step.amount, step.balance_after, step.debt, 'closing',
-            close_account.reason, close_account.actor, 'system', step.key, billing.current_time()
         from (
             values
-            (1, v_balance.debt, v_balance.balance + v_balance.debt, -v_balance.debt, v_key || ':debt'),
-            (2, -(v_balance.balance + v_balance.debt), 0::bigint, 0::bigint, v_key || ':lots')
-        ) as step (number, amount, balance_after, debt, key)
+            (1, v_debt, -v_debt, v_key || ':debt'),
+            (2, -(v_balance.balance + v_debt), 0::bigint, v_key || ':lots')
+        ) as step (number, amount, debt, key)
         where step.amount <> 0
-        order by step.number;
-        select credit_entries.id into v_entry_id from billing.credit_entries
-        where credit_entries.account_id = close_account.account_id and credit_entries.key_space = 'system'
-            and credit_entries.idempotency_key = v_key || ':lots';
-        perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
-        update billing.credit_grants set lapsed = credit_grants.lapsed + credit_consumptions.amount
-        from billing.credit_consumptions
-        where credit_consumptions.entry_id = v_entry_id and credit_grants.id = credit_consumptions.grant_id;
-    end if;
-    update billing.credit_balances
-    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now(),
-        written_off_debt = credit_balances.written_off_debt + v_balance.debt,
-        written_off_withheld = credit_balances.written_off_withheld + v_balance.withheld,
-        written_off_at = case
-            when v_balance.debt > 0 or v_balance.withheld > 0 then clock_timestamp()
-            else credit_balances.written_off_at
-        end
-    where credit_balances.account_id = close_account.account_id;
+        order by step.number
+    ));
     update billing.accounts set closed_at = billing.current_time(), updated_at = now()
     where accounts.id = close_account.account_id
     returning * into v_account;
@@ -11347,10 +11318,11 @@ CREATE FUNCTION billing.schedule_credits(account_id uuid, amount numeric, effect
     AS $$
 declare
     v_amount bigint := billing._checked_amount(schedule_credits.amount);
+    v_balance billing.credit_balances;
     v_lot billing.credit_grants;
 begin
     perform billing._checked_key(schedule_credits.idempotency_key, '{}');
-    perform billing._lock_balance(schedule_credits.account_id);
+    v_balance := billing._lock_balance(schedule_credits.account_id);
 
     select * into v_lot from billing.credit_grants
     where credit_grants.account_id = schedule_credits.account_id and credit_grants.key_space = 'caller'
@@ -11375,17 +11347,15 @@ begin
             using errcode = 'TB012', hint = 'Credits that open at once are granted with grant_credits.';
     end if;
     perform billing._check_expiry(schedule_credits.expires_at, schedule_credits.effective_at);
-    insert into billing.credit_grants (
-        account_id, amount, remaining, priority, effective_at, expires_at, source, reference_id, description, key_space,
-        idempotency_key
-    )
-    values (
-        schedule_credits.account_id, v_amount, 0, schedule_credits.priority, schedule_credits.effective_at,
-        schedule_credits.expires_at, schedule_credits.source, schedule_credits.reference_id,
-        schedule_credits.description, 'caller', schedule_credits.idempotency_key
-    )
-    returning * into v_lot;
-    perform billing._remember_due(v_lot.account_id, v_lot.effective_at);
+    v_lot := billing._lot(
+        account_id => schedule_credits.account_id, entry_id => null, amount => v_amount,
+        priority => schedule_credits.priority, effective_at => schedule_credits.effective_at,
+        expires_at => schedule_credits.expires_at, source => schedule_credits.source,
+        reference_id => schedule_credits.reference_id, description => schedule_credits.description,
+        key_space => 'caller', idempotency_key => schedule_credits.idempotency_key
+    );
+    perform billing._post_entries(v_balance, '{}', array[v_lot]);
+    select * into strict v_lot from billing.credit_grants where credit_grants.id = v_lot.id;
     return v_lot;
 end
 $$;
@@ -11808,6 +11778,7 @@ declare
     v_entry billing.credit_entries;
     v_left bigint;
     v_due_at timestamptz;
+    v_lot_id bigint;
 begin
     -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance. Whether anything is
     -- due is judged after it, by the time at which the lock is held.
@@ -11840,8 +11811,23 @@ begin
         on conflict do nothing
         returning * into v_entry;
         if found then
-            -- Assigned rather than performed, which would start the executor for it.
-            v_left := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount);
+            -- The first lot is mostly more than enough.
+            update billing.credit_grants
+            set remaining = credit_grants.remaining - v_amount, epoch = credit_grants.epoch + (random() < 0.02)::integer
+            where credit_grants.remaining - credit_grants.held > v_amount and credit_grants.ctid = (
+                select lots.ctid from billing.credit_grants as lots
+                where lots.account_id = spend_credits.account_id and lots.closed_at is null
+                    and lots.remaining > lots.held
+                order by lots.priority, lots.expires_at, lots.id, lots.epoch desc
+                limit 1
+            )
+            returning credit_grants.id into v_lot_id;
+            if found then
+                insert into billing.credit_consumptions (entry_id, grant_id, amount)
+                values (v_entry.id, v_lot_id, v_amount);
+            else
+                perform billing._burn_lots(array[v_entry], '{}', v_amount);
+            end if;
             return v_entry;
         end if;
         -- The key was used before, or something falls due before it.
@@ -11866,6 +11852,7 @@ declare
     v_key text;
     v_new jsonb;
     v_repeated boolean;
+    v_balance billing.credit_balances;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -11910,7 +11897,17 @@ begin
             v_new := billing._without_repeats(v_account_id, v_new);
         end if;
         if v_new is not null then
-            perform billing._spend_all(v_account_id, v_new);
+            v_balance := billing._lock_settled_balance(v_account_id);
+            perform billing._check_may_spend(v_account_id);
+            perform billing._post_spends(v_balance, array_agg(billing._entry(
+                account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
+                reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
+                metadata => coalesce(spend.metadata, '{}'), key_space => 'caller',
+                idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
+            )))
+            from jsonb_to_recordset(v_new) as spend (
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+            );
         end if;
     end loop;
 
@@ -13438,11 +13435,12 @@ begin
 
     perform billing._check_may_spend(transfer_credits.from_account_id);
     perform billing._check_open(transfer_credits.to_account_id);
-    v_out := billing._take_credits(
-        billing._lock_settled_balance(transfer_credits.from_account_id), 'transfer_out', v_amount,
-        transfer_credits.idempotency_key, 'transfer', transfer_credits.description, transfer_credits.metadata,
-        reference_id => transfer_credits.to_account_id::text
-    );
+    v_out := billing._take_credits(billing._lock_settled_balance(transfer_credits.from_account_id), billing._entry(
+        account_id => transfer_credits.from_account_id, kind => 'transfer_out', amount => -v_amount,
+        source => 'transfer', reference_id => transfer_credits.to_account_id::text,
+        description => transfer_credits.description, metadata => transfer_credits.metadata, key_space => 'caller',
+        idempotency_key => transfer_credits.idempotency_key, occurred_at => billing.current_time()
+    ));
     for v_lot in
         select credit_consumptions.amount, credit_grants.id, credit_grants.priority, credit_grants.expires_at
         from billing.credit_consumptions
@@ -13981,32 +13979,6 @@ CREATE TABLE billing.clock (
 );
 
 COMMENT ON TABLE billing.clock IS 'How far billing time is ahead of the real time; only the local stack moves it.';
-
-CREATE TABLE billing.credit_consumptions (
-    entry_id bigint NOT NULL,
-    grant_id bigint NOT NULL,
-    amount billing.credit_change NOT NULL
-);
-
-COMMENT ON TABLE billing.credit_consumptions IS 'Which entry took how many credits from which lot; negative where it gave back.';
-
-ALTER TABLE billing.credit_entries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME billing.credit_entries_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
-
-ALTER TABLE billing.credit_grants ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME billing.credit_grants_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
 
 CREATE TABLE billing.credit_hold_lots (
     hold_id uuid NOT NULL,
