@@ -5,7 +5,7 @@
 --   {"livemode", "calls", "state", "is_last"}        make the calls, then bring the answers and the state to continue_…;
 --                                                    is_last: if all succeed, the last answer is the result
 --   {"done": …}                                      the result
---   {"refused": {"code", "message", "hint"}}         an error of docs/errors.md, returned and not raised: what was written stays
+--   {"refused": {"code", "message", "hint"}}         an error of docs/reference/errors.md, returned and not raised: what was written stays
 -- Calls are made in order, up to the first one that fails or finds what it looks for:
 --   {"method", "path", "params",                     as in Stripe's API; nested names of a GET are written out: created[gte]
 --    "idempotency_key",                              or null
