@@ -1,7 +1,6 @@
 """The environment's connection string → rows as dicts; Postgres's errors → one line that says what to do."""
 
 import os
-import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -97,23 +96,11 @@ def refusal(error: psycopg.Error) -> str:
 
 
 def account_id_of(conn: Connection, account: str) -> UUID:
-    """An account by its id, its owner's id or e-mail address, or a Stripe customer id."""
-    if re.fullmatch(r"cus_\w+", account):
-        query = (
-            "select account_id as id from billing.customers "
-            "where stripe_customer_id = %(it)s and account_id is not null"
-        )
-    elif re.fullmatch(r"[0-9a-fA-F-]{36}", account):
-        query = (
-            "select id from billing.accounts "
-            "where id = %(it)s::uuid or (owner_id = %(it)s::uuid and kind = 'personal')"
-        )
-    else:
-        query = (
-            "select accounts.id from billing.accounts join auth.users on users.id = accounts.owner_id "
-            "where users.email = lower(%(it)s) and accounts.kind = 'personal'"
-        )
-    found = conn.execute(query, {"it": account}).fetchone()
+    """An account by an id of ours or of Stripe's, or by its owner's e-mail address."""
+    found = conn.execute(
+        "select id from billing.find_accounts(search => %(it)s, results_max => 1, is_exact => true) as id",
+        {"it": account},
+    ).fetchone()
     if found is None:
         raise CliError(
             f"no account for {account!r}: give an account id, a user's id or e-mail address, or a cus_… id"

@@ -11,8 +11,8 @@ from psycopg.rows import dict_row
 
 from cli.plans.catalogue import stripe_account
 from cli.plans.changes import steps
-from cli.plans.file import read_plan_file
 from cli.plans.push import take
+from cli.plans.read import read_plan_file
 from cli.plans.sync import sync_catalogue
 from devstack.deno_process import DenoProcess, deno_environment, spawn
 from devstack.errors import LocalStackError

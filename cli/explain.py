@@ -11,14 +11,13 @@ TIMELINE_MAX = 60
 
 _ACCOUNT: LiteralString = """
     select
-        accounts.id as account_id, accounts.kind, emails.email, accounts.frozen_at, accounts.frozen_reason,
-        accounts.closed_at, balances.balance, balances.held, balances.debt, balances.withheld, balances.carried, (
+        accounts.id as account_id, accounts.kind, accounts.email, accounts.frozen_at, accounts.frozen_reason,
+        accounts.closed_at, accounts.balance, accounts.held, accounts.debt, accounts.withheld, balances.carried, (
             select array_agg(customers.stripe_customer_id order by customers.stripe_customer_id)
             from billing.customers where customers.account_id = accounts.id
         ) as stripe_customer_ids
-    from billing.accounts
-    left join billing.credit_balances as balances on balances.account_id = accounts.id
-    left join lateral billing.account_emails(array[accounts.id]) as emails on true
+    from billing.admin_accounts as accounts
+    join billing.credit_balances as balances on balances.account_id = accounts.id
     where accounts.id = %(account_id)s
 """
 # Newest first; credits of a movement, money of a payment.

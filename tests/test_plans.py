@@ -444,7 +444,7 @@ def test_a_product_can_be_named_by_its_id(local: Local, run: Run, file: Path) ->
     assert (product["id"], product["name"]) == (existing.id, "Pro")
     changed(file, existing.id, "prod_nope")
     refused = run("push", file, "--yes", expect=1)
-    assert refused.err == f"error: {file}:products.pro.stripe_id: Stripe has no product prod_nope\n"
+    assert refused.err == f"error: {file}: products.pro.stripe_id: Stripe has no product prod_nope\n"
 
 
 def test_of_two_products_that_may_be_meant_none_is_taken(local: Local, run: Run, file: Path) -> None:
@@ -503,7 +503,7 @@ def test_a_price_that_no_file_can_say_is_not_replaced(
     with counted_writes(local) as writes:
         refused = run("push", file, "--yes", expect=1)
     assert writes == []
-    assert refused.err.startswith(f"error: {file}:plans.pro_monthly: price_")
+    assert refused.err.startswith(f"error: {file}: plans.pro_monthly: price_")
     assert told in refused.err
 
 

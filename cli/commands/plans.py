@@ -13,12 +13,12 @@ from cli.app import App
 from cli.call import Yes
 from cli.database import Connection, connect, rows
 from cli.output import AsJson, CliError, err, print_json
-from cli.plans.file import BadPlanFile, PlanFile, read_plan_file
 from cli.plans.tables import print_changes, print_plans, print_steps
 
-if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
+if TYPE_CHECKING:  # Stripe's library and pydantic take their time to load: only who needs them waits
     from cli.plans.catalogue import Catalogue, StripeAccount
     from cli.plans.changes import Step
+    from cli.plans.file import PlanFile
     from cli.plans.sync import Synced
 
 app = App(
@@ -108,7 +108,7 @@ def push(
         try:
             planned = steps(declared, catalogue)
         except CliError as error:
-            raise CliError(f"{file}:{error}") from None
+            raise CliError(f"{file}: {error}") from None
         if not as_json:
             print_steps(planned)
         if not yes:
@@ -125,7 +125,9 @@ def push(
     _finish(result)
 
 
-def _read(file: Path) -> PlanFile:
+def _read(file: Path) -> "PlanFile":
+    from cli.plans.read import BadPlanFile, read_plan_file
+
     try:
         return read_plan_file(file)
     except BadPlanFile as error:

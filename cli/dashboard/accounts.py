@@ -1,7 +1,7 @@
 """Accounts → a search, and a page for each: balance, ledger, lots, holds, subscriptions, payments."""
 
 from typing import Any, LiteralString
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -9,44 +9,23 @@ from starlette.responses import RedirectResponse, Response
 
 from cli.dashboard import charts
 from cli.dashboard.database import first
-from cli.dashboard.paging import PAGE_ROWS, cursor, pages
+from cli.dashboard.paging import PAGE_ROWS, Order, page_of
 from cli.dashboard.render import database, number, page, waiting
 from cli.database import rows
 
 CHART_DAYS = 90
 ROWS_MAX = 20
 
-_LISTED: LiteralString = """
-    select
-        accounts.id, accounts.kind, accounts.name, accounts.created_at, accounts.frozen_at, accounts.closed_at,
-        balances.balance, balances.held, balances.debt, emails.email
-    from listed
-    join billing.accounts on accounts.id = listed.id
-    join billing.credit_balances as balances on balances.account_id = accounts.id
-    left join billing.account_emails(array(select listed.id from listed)) as emails on emails.account_id = accounts.id
-    order by accounts.created_at desc, accounts.id desc
+_FOUND: LiteralString = """
+    select * from billing.admin_accounts where id in (select billing.find_accounts(%(search)s, %(limit)s))
+    order by created_at desc, id desc
 """
-_FOUND: LiteralString = f"""
-    with listed as (select id from billing.find_accounts(%(search)s, %(limit)s) as id)
-    {_LISTED}
-"""  # noqa: S608 - our own text
-_NEWEST: LiteralString = f"""
-    with listed as (
-        select id from billing.accounts
-        where %(before_at)s::timestamptz is null or (created_at, id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
-        order by created_at desc, id desc
-        limit %(limit)s
-    )
-    {_LISTED}
-"""  # noqa: S608 - our own text
 
 _ACCOUNT: LiteralString = """
-    select accounts.*, balances.balance, balances.held, balances.debt, balances.withheld, balances.overdraft,
-        balances.spend_cap, balances.spend_cap_period, balances.spent_in_period, balances.low_balance_threshold,
-        emails.email
-    from billing.accounts
+    select accounts.*, balances.overdraft, balances.spend_cap, balances.spend_cap_period, balances.spent_in_period,
+        balances.low_balance_threshold
+    from billing.admin_accounts as accounts
     join billing.credit_balances as balances on balances.account_id = accounts.id
-    left join lateral billing.account_emails(array[accounts.id]) as emails on true
     where accounts.id = %(id)s
 """
 
@@ -91,14 +70,7 @@ _PARTS: dict[str, LiteralString] = {
         where account_id = %(id)s order by duplicate_of nulls first, id limit %(limit)s
     """,
     "subscriptions": """
-        select subscriptions.*, (
-            select string_agg(coalesce(nullif(plans.nickname, ''), products.name, items.stripe_price_id), ', ')
-            from billing.subscription_items as items
-            left join billing.plans on plans.stripe_price_id = items.stripe_price_id
-            left join billing.products on products.stripe_product_id = plans.stripe_product_id
-            where items.stripe_subscription_id = subscriptions.stripe_subscription_id
-        ) as plans
-        from billing.subscriptions where account_id = %(id)s order by started_at desc limit %(limit)s
+        select * from billing.admin_subscriptions where account_id = %(id)s order by started_at desc limit %(limit)s
     """,
     "payments": """
         select stripe_charge_id, charged_at, amount, amount_refunded, currency, status, is_disputed, risk_level,
@@ -106,8 +78,7 @@ _PARTS: dict[str, LiteralString] = {
         from billing.payments where account_id = %(id)s order by charged_at desc limit %(limit)s
     """,
     "warnings": """
-        select stripe_early_fraud_warning_id, warned_at, fraud_type, status from billing.fraud_warnings
-        where account_id = %(id)s order by warned_at desc limit %(limit)s
+        select * from billing.admin_fraud_warnings where account_id = %(id)s order by warned_at desc limit %(limit)s
     """,
     "actions": """
         select * from billing.fraud_actions where account_id = %(id)s order by decided_at desc, id desc limit %(limit)s
@@ -123,8 +94,12 @@ def search(request: Request) -> Response:
         if text:
             found, following = rows(conn, _FOUND, {"search": text, "limit": PAGE_ROWS}), None
         else:
-            listed = rows(conn, _NEWEST, {"limit": PAGE_ROWS + 1} | cursor(request, UUID))
-            found, following = pages(listed, "created_at", "id")
+            found, following = page_of(
+                conn,
+                request,
+                "select * from billing.admin_accounts where true",
+                Order("created_at", "id", "uuid"),
+            )
     if text and len(found) == 1:
         return RedirectResponse(f"/accounts/{found[0]['id']}", 303)
     return page(request, "accounts.jinja", found=found, following=following, text=text, **common)

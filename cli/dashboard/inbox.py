@@ -8,9 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cli.dashboard.database import first
-from cli.dashboard.paging import PAGE_ROWS, cursor, pages
+from cli.dashboard.paging import Order, page_of
 from cli.dashboard.render import database, page, waiting
-from cli.database import rows
 
 # Statuses with an index; `till events list` has the others.
 STATUSES = ("all", "dead", "parked")
@@ -20,15 +19,6 @@ _EVENTS: LiteralString = """
     from billing.stripe_events
     where (%(status)s = 'all' or status = %(status)s)
         and (%(type)s = '' or type = %(type)s)
-        and (
-            %(before_at)s::timestamptz is null
-            or (received_at, stripe_event_id) < (%(before_at)s::timestamptz, %(before_id)s::text)
-        )
-    order by received_at desc, stripe_event_id desc
-    limit %(limit)s
-"""
-_SET_ASIDE: LiteralString = """
-    select status, count(*) as number from billing.stripe_events where status in ('parked', 'dead') group by status
 """
 
 
@@ -40,13 +30,14 @@ def events(request: Request) -> Response:
     kind = request.query_params.get("type", "").strip()
     with database(request).reading() as conn:
         common = waiting(conn)
-        counts = {each["status"]: each["number"] for each in rows(conn, _SET_ASIDE, {})}
-        found = rows(
-            conn, _EVENTS, {"status": status, "type": kind, "limit": PAGE_ROWS + 1} | cursor(request)
-        )
-    shown, following = pages(found, "received_at", "stripe_event_id")
+        counts = {
+            "dead": common["waiting"]["dead_events"],
+            "parked": common["waiting"]["parked_events"],
+        }
+        order = Order("received_at", "stripe_event_id")
+        found, following = page_of(conn, request, _EVENTS, order, status=status, type=kind)
     return page(
-        request, "inbox.jinja", found=shown, following=following, status=status, statuses=STATUSES,
+        request, "inbox.jinja", found=found, following=following, status=status, statuses=STATUSES,
         counts=counts, type=kind, **common,
     )  # fmt: skip
 

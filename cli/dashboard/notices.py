@@ -13,17 +13,10 @@ from cli.database import rows
 STATUSES = ("all", "queued", "sending", "delivered", "digested", "skipped", "dead")
 
 _NOTIFICATIONS: LiteralString = """
-    with listed as (
-        select * from billing.notifications
-        where (%(status)s = 'all' or status = %(status)s) and (%(before)s::bigint is null or id < %(before)s)
-        order by id desc
-        limit %(limit)s
-    )
-    select listed.*, emails.email
-    from listed
-    left join billing.account_emails(array(select listed.account_id from listed)) as emails
-        on emails.account_id = listed.account_id
-    order by listed.id desc
+    select *, billing.owner_email(account_id) as email from billing.notifications
+    where (%(status)s = 'all' or status = %(status)s) and (%(before)s::bigint is null or id < %(before)s)
+    order by id desc
+    limit %(limit)s
 """
 
 

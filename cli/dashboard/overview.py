@@ -8,7 +8,7 @@ from starlette.responses import Response
 from cli.dashboard import charts
 from cli.dashboard.database import first
 from cli.dashboard.render import database, money, number, page, waiting
-from cli.database import Connection, Row, row, rows
+from cli.database import row, rows
 
 DAYS = (30, 90, 365)
 
@@ -23,7 +23,7 @@ _REVENUE: LiteralString = """
     paid as (
         select (charged_at at time zone 'utc')::date as day, sum(amount) as amount
         from billing.payments
-        where status = 'succeeded' and currency = %(currency)s and livemode = billing.is_livemode()
+        where status = 'succeeded' and currency = %(currency)s and livemode = (select billing.is_livemode())
             and charged_at >= (%(now)s::timestamptz at time zone 'utc')::date - %(days)s::integer
         group by 1
     ),
@@ -42,7 +42,7 @@ _REVENUE: LiteralString = """
 _CURRENCIES: LiteralString = """
     select currency, sum(amount)::bigint as amount, count(*) as payments
     from billing.payments
-    where status = 'succeeded' and livemode = billing.is_livemode()
+    where status = 'succeeded' and livemode = (select billing.is_livemode())
         and charged_at >= (%(now)s::timestamptz at time zone 'utc')::date - %(days)s::integer
     group by currency order by count(*) desc, currency
 """
@@ -77,14 +77,19 @@ _LIABILITY: LiteralString = """
 
 _SUBSCRIBERS: LiteralString = """
     select
-        count(*) filter (where status in ('active', 'trialing', 'past_due')) as live,
+        count(*) filter (where is_live) as live,
         count(*) filter (where status = 'trialing') as trialing,
         count(*) filter (where status = 'past_due') as past_due
-    from billing.subscriptions where livemode = billing.is_livemode()
+    from billing.admin_subscriptions where livemode = (select billing.is_livemode())
 """
 
 _LAST_EVENT: LiteralString = """
     select received_at, type from billing.stripe_events order by received_at desc limit 1
+"""
+
+# The newest open warnings.
+_ALERTS: LiteralString = """
+    select * from billing.admin_fraud_warnings where status = 'open' order by warned_at desc limit 5
 """
 
 
@@ -102,7 +107,7 @@ def show(request: Request) -> Response:
             "subscribers": row(conn, _SUBSCRIBERS, {}),
             "state": row(conn, "select * from billing.worker_state()", {}),
             "last_event": first(conn, _LAST_EVENT, {}),
-            "alerts": _alerts(conn),
+            "alerts": rows(conn, _ALERTS, {}),
         }
     return page(
         request,
@@ -129,21 +134,6 @@ def show(request: Request) -> Response:
         ),
         **values,
         **common,
-    )
-
-
-def _alerts(conn: Connection) -> list[Row]:
-    """The newest open warnings."""
-    return list(
-        rows(
-            conn,
-            "select stripe_early_fraud_warning_id, fraud_type, risk_level, warned_at, email.email, warnings.account_id "
-            "from (select * from billing.fraud_warnings where status = 'open' order by warned_at desc limit 5) "
-            "as warnings "
-            "left join lateral billing.account_emails(array[warnings.account_id]) as email on true "
-            "order by warned_at desc",
-            {},
-        )
     )
 
 

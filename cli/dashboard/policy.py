@@ -14,13 +14,13 @@ _POLICIES: LiteralString = """
 """
 _PLANS: LiteralString = """
     select plans.*, products.name from billing.plans join billing.products using (stripe_product_id)
-    where plans.livemode = billing.is_livemode()
+    where plans.livemode = (select billing.is_livemode())
     order by plans.active desc, products.name, plans.recurring_interval, plans.unit_amount
     limit 200
 """
 _PACKS: LiteralString = """
     select credit_packs.*, products.name from billing.credit_packs join billing.products using (stripe_product_id)
-    where credit_packs.livemode = billing.is_livemode()
+    where credit_packs.livemode = (select billing.is_livemode())
     order by credit_packs.active desc, credit_packs.pack_credits
     limit 200
 """

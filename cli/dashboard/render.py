@@ -20,10 +20,10 @@ from worker.money import money_text
 LINKS = (
     ("/", "Overview", None),
     ("/fraud", "Fraud", "open_warnings"),
-    ("/disputes", "Disputes", "open_disputes"),
+    ("/disputes", "Disputes", "disputes_to_answer"),
     ("/accounts", "Accounts", None),
     ("/subscriptions", "Subscriptions", None),
-    ("/inbox", "Inbox", "dead_letters"),
+    ("/inbox", "Inbox", "dead_events"),
     ("/notifications", "Notifications", "dead_notifications"),
     ("/worker", "Worker", None),
     ("/settings", "Settings", None),
@@ -37,17 +37,9 @@ _MOODS = {
 }
 MOODS = {state: mood for mood, states in _MOODS.items() for state in states.split()}
 
-# Counts for the menu of every page, each from a partial index.
 _WAITING = """
-    select
-        (select count(*) from billing.fraud_warnings where status = 'open') as open_warnings,
-        (
-            select count(*) from billing.disputes where status in ('needs_response', 'appeal_needs_response')
-        ) as open_disputes,
-        (select count(*) from billing.stripe_events where status = 'dead') as dead_letters,
-        (select count(*) from billing.notifications where status = 'dead') as dead_notifications,
-        billing.is_livemode() as livemode,
-        billing.current_time() as now, now() as real_now
+    select *, billing.is_livemode() as livemode, billing.current_time() as now, now() as real_now
+    from billing.admin_attention
 """
 
 

@@ -44,10 +44,8 @@ _LAST: LiteralString = """
     select stripe_event_id, type, received_at from billing.stripe_events order by received_at desc limit 1
 """
 _DISCREPANCIES: LiteralString = """
-    select found.account_id, found.invariant, found.detail, emails.email
-    from (select * from billing.found_discrepancies order by id desc limit 100) as found
-    left join lateral billing.account_emails(array[found.account_id]) as emails on true
-    order by found.id desc
+    select account_id, invariant, detail, billing.owner_email(account_id) as email
+    from billing.found_discrepancies order by id desc limit 100
 """
 
 

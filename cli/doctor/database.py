@@ -25,7 +25,7 @@ _WAITING: LiteralString = """
     from billing.stripe_lookups join billing.stripe_events as events using (stripe_event_id)
     where stripe_lookups.attempts > 3
 """
-_NOTIFICATIONS: LiteralString = "select count(*) as number from billing.notifications where status = 'dead'"
+_NOTIFICATIONS: LiteralString = "select dead_notifications as number from billing.admin_attention"
 _WITHOUT_CREDITS: LiteralString = """
     select plans.stripe_price_id, coalesce(plans.lookup_key, products.name) as name, count(*) as subscriptions
     from billing.subscriptions

@@ -7,20 +7,13 @@ one in its metadata, so that an interrupted push finds the old one again.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from cli.output import CliError
 from cli.plans.catalogue import Body, Catalogue, metadata_of
-from cli.plans.file import (
-    PACK_METADATA,
-    PLAN_METADATA,
-    CustomAmount,
-    DeclaredPrice,
-    DeclaredProduct,
-    PlanFile,
-)
+from cli.plans.file import PACK_METADATA, PLAN_METADATA, CustomAmount, PlanFile, Price, Product
 
 PRODUCT_KEY = "tillbase_product"  # on a product: its key in the plan file
 REPLACES_KEY = "tillbase_replaces"  # on a price: the one whose lookup key it took
@@ -67,12 +60,12 @@ def steps(file: PlanFile, catalogue: Catalogue) -> list[Step]:
     _check_distinct(products)
     found = [_product_step(file.products[key], body) for key, body in products.items()]
     for price in file.prices.values():
-        found += _price_steps(price, holders.get(price.lookup_key), products[price.product], catalogue)
+        found += _price_steps(price, holders.get(price.key), products[price.product], catalogue)
     return [*found, *_not_in_file(file, catalogue)]
 
 
 def _find_product(
-    product: DeclaredProduct, file: PlanFile, catalogue: Catalogue, holders: Mapping[str, Body]
+    product: Product, file: PlanFile, catalogue: Catalogue, holders: Mapping[str, Body]
 ) -> Body | None:
     """The product in Stripe: by its stripe_id, by an earlier push's metadata, or by one of its prices' lookup keys."""
     if product.stripe_id is not None:
@@ -87,9 +80,9 @@ def _find_product(
     ]
     if not marked:
         ids = {
-            holders[price.lookup_key]["product"]
+            holders[price.key]["product"]
             for price in file.prices.values()
-            if price.product == product.key and price.lookup_key in holders
+            if price.product == product.key and price.key in holders
         }
         others = {declared.stripe_id for declared in file.products.values()}
         marked = [
@@ -117,7 +110,7 @@ def _check_distinct(products: Mapping[str, Body | None]) -> None:
             )
 
 
-def _product_step(product: DeclaredProduct, body: Body | None) -> Step:
+def _product_step(product: Product, body: Body | None) -> Step:
     wanted: dict[str, Any] = {"name": product.name, "active": product.active}
     if product.description is not None:
         wanted["description"] = product.description
@@ -137,14 +130,10 @@ def _product_step(product: DeclaredProduct, body: Body | None) -> Step:
 
 
 def _price_steps(
-    price: DeclaredPrice, held: Body | None, product: Body | None, catalogue: Catalogue
+    price: Price, held: Body | None, product: Body | None, catalogue: Catalogue
 ) -> Iterator[Step]:
     if held is None:
-        yield (
-            _creation(price, None, product, ())
-            if price.active
-            else Step("same", price.kind, price.lookup_key)
-        )
+        yield (_creation(price, None, product, ()) if price.active else Step("same", price.kind, price.key))
         return
     fixed = _fixed_differences(price, held, product)
     # An archived plan is not sold: its subscribers keep their price.
@@ -169,22 +158,20 @@ def _price_steps(
                 "product",
                 price.product,
                 product["id"],
-                (("default_price", old["id"], price.lookup_key),),
+                (("default_price", old["id"], price.key),),
                 {} if is_replaced else {"default_price": held["id"]},
-                successor=price.lookup_key if is_replaced else None,
+                successor=price.key if is_replaced else None,
             )
-        yield Step(
-            "archive", price.kind, price.lookup_key, old["id"], (("active", "yes", "no"),), {"active": False}
-        )
+        yield Step("archive", price.kind, price.key, old["id"], (("active", "yes", "no"),), {"active": False})
 
 
-def _fixed_differences(price: DeclaredPrice, held: Body, product: Body | None) -> tuple[Difference, ...]:
+def _fixed_differences(price: Price, held: Body, product: Body | None) -> tuple[Difference, ...]:
     recurring: Body = held.get("recurring") or {}
     pairs = (
         ("product", held["product"], None if product is None else product["id"]),
         ("currency", held["currency"], price.currency),
         ("unit_amount", held.get("unit_amount"), price.unit_amount),
-        ("custom_unit_amount", _held_custom_amount(held), price.custom_unit_amount),
+        ("custom_unit_amount", _held_limits(held), _limits(price)),
         ("interval", recurring.get("interval"), price.interval),
         ("interval_count", recurring.get("interval_count"), price.interval_count),
     )
@@ -195,14 +182,16 @@ def _fixed_differences(price: DeclaredPrice, held: Body, product: Body | None) -
     )
 
 
-def _held_custom_amount(held: Body) -> CustomAmount | None:
+def _limits(price: Price) -> dict[str, int | None] | None:
+    return None if price.custom_unit_amount is None else price.custom_unit_amount.model_dump()
+
+
+def _held_limits(held: Body) -> dict[str, int | None] | None:
     amount: Body | None = held.get("custom_unit_amount")
-    if amount is None:
-        return None
-    return CustomAmount(amount.get("minimum"), amount.get("maximum"), amount.get("preset"))
+    return None if amount is None else {key: amount.get(key) for key in CustomAmount.model_fields}
 
 
-def _check_replaceable(price: DeclaredPrice, held: Body) -> None:
+def _check_replaceable(price: Price, held: Body) -> None:
     recurring: Body = held.get("recurring") or {}
     other_currencies = sorted(set(held.get("currency_options") or {}) - {held["currency"]})
     if held.get("billing_scheme") == "tiered":
@@ -219,29 +208,27 @@ def _check_replaceable(price: DeclaredPrice, held: Body) -> None:
         return
     section = "plans" if price.kind == "plan" else "packs"
     raise CliError(
-        f"{section}.{price.lookup_key}: {held['id']} {reason}, which a plan file cannot express: "
+        f"{section}.{price.key}: {held['id']} {reason}, which a plan file cannot express: "
         "change it in Stripe, or remove it from the file"
     )
 
 
-def _creation(
-    price: DeclaredPrice, held: Body | None, product: Body | None, fixed: tuple[Difference, ...]
-) -> Step:
+def _creation(price: Price, held: Body | None, product: Body | None, fixed: tuple[Difference, ...]) -> Step:
     before = metadata_of(held or {})
     changes = _metadata_changes(price, before, metadata_of(product or {}))
     kept = {key: value for key, value in before.items() if key not in (*changes, REPLACES_KEY)}
     params: dict[str, Any] = {
         "currency": price.currency,
-        "lookup_key": price.lookup_key,
+        "lookup_key": price.key,
         "metadata": kept | {key: value for key, value in changes.items() if value},
     }
     if price.custom_unit_amount is None:
         params["unit_amount"] = price.unit_amount
     else:
-        limits = {
-            key: amount for key, amount in asdict(price.custom_unit_amount).items() if amount is not None
+        params["custom_unit_amount"] = {
+            "enabled": True,
+            **price.custom_unit_amount.model_dump(exclude_none=True),
         }
-        params["custom_unit_amount"] = {"enabled": True} | limits
     if price.interval is not None:
         params["recurring"] = {"interval": price.interval, "interval_count": price.interval_count}
     nickname = price.nickname or (held or {}).get("nickname")
@@ -262,10 +249,10 @@ def _creation(
         if trial_days and "recurring" in params:
             params["recurring"]["trial_period_days"] = trial_days
         differences = (*fixed, *_mutable_differences(price, held, product))
-    return Step("create", price.kind, price.lookup_key, None, differences, params, price.product)
+    return Step("create", price.kind, price.key, None, differences, params, price.product)
 
 
-def _update(price: DeclaredPrice, held: Body, product: Body | None) -> Step:
+def _update(price: Price, held: Body, product: Body | None) -> Step:
     params: dict[str, Any] = {}
     if held["active"] != price.active:
         params["active"] = price.active
@@ -277,8 +264,8 @@ def _update(price: DeclaredPrice, held: Body, product: Body | None) -> Step:
     differences = _mutable_differences(price, held, product)
     if "active" in params and not price.active:
         differences = (*differences, ("active", "yes", "no"))
-        return Step("archive", price.kind, price.lookup_key, held["id"], differences, params)
-    return _in_place(price.kind, price.lookup_key, held["id"], differences, params)
+        return Step("archive", price.kind, price.key, held["id"], differences, params)
+    return _in_place(price.kind, price.key, held["id"], differences, params)
 
 
 def _in_place(
@@ -293,7 +280,7 @@ def _in_place(
     return Step("change", kind, key, stripe_id, differences, params)
 
 
-def _mutable_differences(price: DeclaredPrice, held: Body, product: Body | None) -> tuple[Difference, ...]:
+def _mutable_differences(price: Price, held: Body, product: Body | None) -> tuple[Difference, ...]:
     found: list[Difference] = []
     if price.active and not held["active"]:
         found.append(("active", "no", "yes"))
@@ -306,7 +293,7 @@ def _mutable_differences(price: DeclaredPrice, held: Body, product: Body | None)
 
 
 def _metadata_changes(
-    price: DeclaredPrice, of_price: Mapping[str, str], of_product: Mapping[str, str]
+    price: Price, of_price: Mapping[str, str], of_product: Mapping[str, str]
 ) -> dict[str, str]:
     """Metadata to set. Undeclared keys have their default, which is written if Stripe has another value.
 
@@ -375,14 +362,14 @@ def _not_in_file(file: PlanFile, catalogue: Catalogue) -> Iterator[Step]:
             yield Step("not in file", kind, body.get("lookup_key") or "", body["id"])
 
 
-def _price_shown(price: DeclaredPrice) -> str:
+def _price_shown(price: Price) -> str:
     count = price.interval_count or 1
     every = (
         ""
         if price.interval is None
         else f" / {f'{count} {price.interval}s' if count > 1 else price.interval}"
     )
-    amount = _shown(price.custom_unit_amount) or price.unit_amount
+    amount = _shown(_limits(price)) or price.unit_amount
     return f"{amount} {price.currency}{every}"
 
 
@@ -392,8 +379,8 @@ def _shown(value: object) -> str | None:
             return None
         case bool():
             return "yes" if value else "no"
-        case CustomAmount():
-            limits = ((key, amount) for key, amount in asdict(value).items() if amount is not None)
+        case dict():
+            limits = ((key, amount) for key, amount in cast("Body", value).items() if amount is not None)
             return ", ".join(("chosen by the customer", *(f"{key} {amount}" for key, amount in limits)))
         case _:
             return str(value)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from cli.output import err
-from cli.plans.file import PLAN_METADATA
 from cli.tables import print_table
 from worker.money import money_text, whole_unit_text
 
-if TYPE_CHECKING:  # Stripe's library loads slowly: imported only if needed
+if TYPE_CHECKING:  # Stripe's library and pydantic load slowly: imported only if needed
     from cli.plans.changes import Step
     from cli.plans.sync import Synced
 
@@ -162,6 +161,8 @@ def _credits(plan: Mapping[str, Any]) -> str:
 
 
 def _terms(plan: Mapping[str, Any]) -> str:
+    from cli.plans.file import PLAN_METADATA
+
     least, most = plan["seats_min"], plan["seats_max"]
     seats = f"{least} seats" if least == most else f"{least} to {most} seats"
     return ", ".join(

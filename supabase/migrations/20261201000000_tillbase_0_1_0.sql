@@ -404,6 +404,7 @@ create table billing.accounts (
 create unique index accounts_personal_owner on billing.accounts (owner_id) where kind = 'personal';
 create index accounts_owner on billing.accounts (owner_id);
 create index accounts_of_deleted_users on billing.accounts (id) where owner_id is null and kind = 'personal';
+create index accounts_frozen on billing.accounts (frozen_at) where frozen_at is not null;
 create index accounts_created on billing.accounts (created_at, id);
 
 create table billing.account_members (
@@ -4970,6 +4971,12 @@ create table billing.customers (
     dismissed_at timestamptz,
     dismissed_reason text,
     dismissed_by text,
+    status text not null generated always as (case
+        when duplicate_of is not null then 'duplicate'
+        when account_id is not null then 'linked'
+        when dismissed_at is not null then 'dismissed'
+        else 'unlinked'
+    end) stored,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     constraint customer_is_known_to_us_or_to_stripe check (account_id is not null or stripe_customer_id is not null),
@@ -4984,6 +4991,7 @@ create unique index customers_account on billing.customers (account_id, livemode
 where deleted_at is null and duplicate_of is null;
 create index customers_of_account on billing.customers (account_id);
 create index customers_email on billing.customers (lower(email));
+create index customers_unlinked on billing.customers (created_at) where status = 'unlinked';
 create index customers_duplicates on billing.customers (duplicate_of) where duplicate_of is not null;
 
 alter table billing.customers enable row level security;
@@ -5028,6 +5036,7 @@ $$;
 revoke all on function billing._account_of_customer from public, anon, authenticated, service_role;
 
 comment on table billing.customers is 'Stripe customers and their accounts.';
+comment on column billing.customers.status is 'unlinked (no account owns it yet, and its events wait), linked, duplicate or dismissed.';
 comment on column billing.customers.as_of is 'Time of the stored state: the event''s created, or the Date of Stripe''s answer.';
 comment on column billing.customers.account_id is 'Null until link_customer, merge_customer or checkout links the customer; set once.';
 comment on column billing.customers.dismissed_at is 'Since when the customer is dismissed, because it belongs to another app or environment: events that would wait for its link are ignored. Linking the customer ends this.';
@@ -5346,6 +5355,10 @@ create table billing.disputes (
     reason text,
     evidence_due_at timestamptz,
     disputed_at timestamptz not null,
+    is_open boolean not null generated always as (status not in ('won', 'lost', 'warning_closed', 'prevented')) stored,
+    needs_response boolean not null generated always as (
+        status in ('needs_response', 'appeal_needs_response', 'warning_needs_response')
+    ) stored,
     as_of timestamptz not null,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
@@ -5354,6 +5367,7 @@ create table billing.disputes (
 create index disputes_charge on billing.disputes (stripe_charge_id);
 
 create index disputes_payment_intent on billing.disputes (stripe_payment_intent_id);
+create index disputes_to_answer on billing.disputes (disputed_at, stripe_dispute_id) where needs_response;
 create index disputes_disputed on billing.disputes (disputed_at, stripe_dispute_id);
 
 create table billing.credit_notes (
@@ -5430,6 +5444,7 @@ create table billing.reviews (
     updated_at timestamptz not null default now()
 );
 
+create index reviews_opened on billing.reviews (is_open, opened_at);
 create index reviews_account on billing.reviews (account_id);
 create index reviews_charge on billing.reviews (stripe_charge_id);
 
@@ -5471,6 +5486,8 @@ comment on column billing.credit_notes.pre_payment_amount is 'The amount by whic
 comment on column billing.credit_notes.stripe_refund_ids is 'Refunds of this credit note: they return the same money, which counts once.';
 comment on column billing.credit_notes.amount_refunded is 'The part of amount returned by refunds, which have their own rows.';
 comment on table billing.disputes is 'Stripe disputes, including inquiries.';
+comment on column billing.disputes.is_open is 'Not decided yet.';
+comment on column billing.disputes.needs_response is 'Stripe waits for an answer to a dispute, an appeal or an inquiry.';
 comment on table billing.fraud_warnings is 'Early fraud warnings, with the risk level of their charge.';
 comment on table billing.reviews is 'Radar reviews.';
 
@@ -13930,7 +13947,7 @@ as $$
         )
     from (
         select case
-            when (_tell_of_dispute.dispute).status in ('won', 'lost', 'warning_closed', 'prevented') then 'dispute_closed'
+            when not (_tell_of_dispute.dispute).is_open then 'dispute_closed'
             when _tell_of_dispute.before is null
                 or billing._dispute_rank(_tell_of_dispute.before) < billing._dispute_rank('needs_response')
                 and (_tell_of_dispute.dispute).status = 'needs_response' then 'dispute_opened'
@@ -16372,6 +16389,7 @@ create table billing.recharge_settings (
 );
 
 create index recharge_settings_price on billing.recharge_settings (stripe_price_id);
+create index recharge_settings_paused on billing.recharge_settings (paused_at) where is_paused;
 create index recharge_settings_check_again on billing.recharge_settings (check_again_at) where check_again_at is not null;
 
 create table billing.recharges (
@@ -17943,6 +17961,7 @@ create function billing.settled_balance(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
 stable
+strict
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -18022,8 +18041,9 @@ select
     balances.updated_at
 from billing.credit_balances as balances
 left join lateral (
-    select swept.balance, swept.held from billing.settled_balance(balances) as swept
-    where balances.next_due_at <= billing.current_time()
+    -- A condition would be evaluated after the function. Being strict, the function is not called for null.
+    select swept.balance, swept.held
+    from billing.settled_balance(case when balances.next_due_at <= billing.current_time() then balances end) as swept
 ) as settled on true;
 
 -- Without these triggers Postgres refuses a write to this view of two relations before it checks privileges, and
@@ -18700,34 +18720,37 @@ comment on column public.billing_account.frozen_at is 'Since when nothing can be
 comment on column public.billing_account.frozen_reason is 'A sentence for the user; null if it is not frozen.';
 comment on column public.billing_account.closed_at is 'Since when it is closed; null if it is open.';
 
--- 90_api/90_dashboard.sql
+-- 90_api/90_administrators.sql
 
--- Functions that the administrator's dashboard reads besides tables: users' e-mail addresses, the queue and the settings.
+-- Functions that administrators read besides tables and views: users' e-mail addresses, the queue and the settings.
 --
 -- Invariant: nothing here writes. The functions run as their owner, because the app's own server may not read auth.users, the
 -- queue's tables or the settings. Callable by service_role only.
 --
---   account_emails     account ids → e-mail addresses of their owners
---   find_accounts      the text of a search field → accounts
+--   owner_email        an account → its owner's e-mail address
+--   find_accounts      an id, an e-mail address or a part of one → accounts
 --   worker_state       the queue's length and age, and the connected workers
 --   installation       the settings
 
-create function billing.account_emails(account_ids uuid[])
-returns table (account_id uuid, email text)
-language sql
+create function billing.owner_email(account_id uuid)
+returns text
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select accounts.id, users.email::text
-    from billing.accounts
-    left join auth.users on users.id = accounts.owner_id
-    where accounts.id = any (account_emails.account_ids)
+begin
+    return (
+        select users.email from billing.accounts join auth.users on users.id = accounts.owner_id
+        where accounts.id = owner_email.account_id
+    );
+end
 $$;
 
--- An id names one account: the account's own, its owner's, or a Stripe id that belongs to an account. Any other text is
--- an e-mail address, or, from three letters on, a part of one or of a team's name.
-create function billing.find_accounts(search text, results_max integer)
+-- An id names one account: its own, or one of Stripe's. A user's id or e-mail address names the accounts that the user
+-- owns, the personal one first. Any other text is a part of an e-mail address or of a team's name, from three letters on.
+-- With is_exact, a user means the personal account, and parts find nothing: that is how a command names an account.
+create function billing.find_accounts(search text, results_max integer, is_exact boolean default false)
 returns setof uuid
 language plpgsql
 stable
@@ -18735,14 +18758,17 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_search text := lower(pg_catalog.btrim(find_accounts.search));
     v_id text := pg_catalog.btrim(find_accounts.search);
+    v_search text := lower(v_id);
 begin
     if v_search ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
         return query select accounts.id from billing.accounts
-        where accounts.id = v_search::uuid or accounts.owner_id = v_search::uuid
-        order by accounts.id limit find_accounts.results_max;
-    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9]+$' then
+        where accounts.id = v_search::uuid
+            or accounts.owner_id = v_search::uuid and (accounts.kind = 'personal' or not find_accounts.is_exact)
+        order by accounts.id <> v_search::uuid, accounts.kind <> 'personal', accounts.id
+        limit find_accounts.results_max;
+        return;
+    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9_]+$' then
         return query select distinct found.account_id from (
             select customers.account_id from billing.customers where customers.stripe_customer_id = v_id
             union all
@@ -18758,20 +18784,19 @@ begin
         ) as found
         where found.account_id is not null
         limit find_accounts.results_max;
-    else
-        return query select accounts.id from auth.users
-        join billing.accounts on accounts.owner_id = users.id
-        where users.email = v_search
-        order by accounts.id limit find_accounts.results_max;
-        if not found and length(v_search) >= 3 then
-            return query
-            select accounts.id from billing.accounts
-            left join auth.users on users.id = accounts.owner_id
-            where pg_catalog.strpos(lower(users.email), v_search) > 0
-                or pg_catalog.strpos(lower(accounts.name), v_search) > 0
-            limit find_accounts.results_max;
-        end if;
+        return;
     end if;
+    return query select accounts.id from auth.users
+    join billing.accounts on accounts.owner_id = users.id
+    where users.email = v_search and (accounts.kind = 'personal' or not find_accounts.is_exact)
+    order by accounts.kind <> 'personal', accounts.id limit find_accounts.results_max;
+    if found or find_accounts.is_exact or length(v_search) < 3 then
+        return;
+    end if;
+    return query select accounts.id from billing.accounts
+    left join auth.users on users.id = accounts.owner_id
+    where pg_catalog.strpos(lower(users.email), v_search) > 0 or pg_catalog.strpos(lower(accounts.name), v_search) > 0
+    limit find_accounts.results_max;
 end
 $$;
 
@@ -18808,16 +18833,153 @@ as $$
     order by attribute.attnum
 $$;
 
-revoke all on function billing.account_emails, billing.find_accounts, billing.worker_state, billing.installation
+revoke all on function billing.owner_email, billing.find_accounts, billing.worker_state, billing.installation
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.account_emails(uuid[]), billing.find_accounts(text, integer), billing.worker_state(), billing.installation()
+    billing.owner_email(uuid), billing.find_accounts(text, integer, boolean), billing.worker_state(), billing.installation()
 to service_role;
 
-comment on function billing.account_emails(uuid[]) is 'The e-mail addresses of accounts'' owners; null if the owner was deleted.';
-comment on function billing.find_accounts(text, integer) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address, or a part of one.';
+comment on function billing.owner_email(uuid) is 'The e-mail address of an account''s owner; null if the owner was deleted.';
+comment on function billing.find_accounts(text, integer, boolean) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of one.';
 comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
 comment on function billing.installation() is 'The settings of this installation, with their descriptions.';
+
+-- 90_api/92_admin_views.sql
+
+-- Views for administrators: each question that the command line and the dashboard both ask is answered here once.
+--
+-- Invariant: nothing here writes, and nothing here is for clients: readable by service_role, which reads the tables
+-- beneath as well (security_invoker). Readers order and page by the columns that the tables have an index for.
+--
+--   admin_attention        how much waits for a person, by kind: one row
+--   admin_accounts         accounts with owner, status and balance
+--   admin_customers        Stripe customers and what they are to this installation
+--   admin_subscriptions    subscriptions with owner, plans and end of the period
+--   admin_fraud_warnings   early fraud warnings with charge, owner and what was done
+--   admin_disputes         disputes with owner
+--   admin_reviews          Radar reviews with payment and owner
+--   admin_credit_reviews   initial and trial credits under review, with both owners
+--
+-- owner_email is called for the rows that are shown: Postgres works out the columns of a view after its limit.
+
+create view billing.admin_attention with (security_invoker = on) as
+select
+    (select count(*) from billing.fraud_warnings where fraud_warnings.status = 'open') as open_warnings,
+    (select count(*) from billing.disputes where disputes.needs_response) as disputes_to_answer,
+    (select count(*) from billing.held_credits where held_credits.status = 'pending') as credits_under_review,
+    (select count(*) from billing.stripe_events where stripe_events.status = 'dead') as dead_events,
+    (select count(*) from billing.stripe_events where stripe_events.status = 'parked') as parked_events,
+    (select count(*) from billing.notifications where notifications.status = 'dead') as dead_notifications,
+    (select count(*) from billing.recharge_settings where recharge_settings.is_paused) as paused_recharges,
+    (select count(*) from billing.accounts where accounts.frozen_at is not null) as frozen_accounts,
+    (select count(*) from billing.customers where customers.status = 'unlinked') as unlinked_customers;
+
+create view billing.admin_accounts with (security_invoker = on) as
+select
+    accounts.id, accounts.kind, accounts.name, accounts.owner_id, billing.owner_email(accounts.id) as email,
+    states.status, accounts.frozen_at, accounts.frozen_reason, accounts.closed_at, accounts.created_at,
+    settled.balance, settled.held, settled.available, balances.debt, balances.withheld
+from billing.accounts
+join public.billing_account as states on states.account_id = accounts.id
+join public.credit_balance as settled on settled.account_id = accounts.id
+join billing.credit_balances as balances on balances.account_id = accounts.id;
+
+create view billing.admin_customers with (security_invoker = on) as
+select
+    customers.stripe_customer_id, customers.status, customers.email, customers.name, customers.account_id,
+    customers.duplicate_of, customers.dismissed_at, customers.dismissed_reason, customers.dismissed_by,
+    customers.livemode, customers.deleted_at, customers.created_at,
+    (
+        select count(*) from billing.stripe_events
+        where stripe_events.waiting_for = customers.stripe_customer_id and stripe_events.status in ('parked', 'dead')
+    ) as events_waiting
+from billing.customers
+where customers.stripe_customer_id is not null;
+
+create view billing.admin_subscriptions with (security_invoker = on) as
+select
+    subscriptions.stripe_subscription_id, subscriptions.status,
+    subscriptions.status in ('active', 'trialing', 'past_due') as is_live,
+    subscriptions.account_id, billing.owner_email(subscriptions.account_id) as email, subscriptions.stripe_customer_id,
+    subscriptions.livemode, subscriptions.currency, subscriptions.started_at, subscriptions.billing_cycle_anchor,
+    subscriptions.trial_end, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at,
+    subscriptions.ended_at, subscriptions.is_collection_paused,
+    (
+        select string_agg(
+            coalesce(nullif(plans.nickname, ''), products.name, items.stripe_price_id)
+                || case when items.quantity > 1 then ' × ' || items.quantity else '' end,
+            ', ' order by items.stripe_subscription_item_id
+        )
+        from billing.subscription_items as items
+        left join billing.plans on plans.stripe_price_id = items.stripe_price_id
+        left join billing.products on products.stripe_product_id = plans.stripe_product_id
+        where items.stripe_subscription_id = subscriptions.stripe_subscription_id
+    ) as plans,
+    (
+        select max(items.current_period_end) from billing.subscription_items as items
+        where items.stripe_subscription_id = subscriptions.stripe_subscription_id
+    ) as current_period_end
+from billing.subscriptions;
+
+create view billing.admin_fraud_warnings with (security_invoker = on) as
+select
+    warnings.stripe_early_fraud_warning_id, warnings.warned_at, warnings.status, warnings.fraud_type,
+    coalesce(warnings.risk_level, payments.risk_level) as risk_level,
+    coalesce(warnings.risk_score, payments.risk_score) as risk_score,
+    warnings.actionable, warnings.stripe_charge_id, payments.amount, payments.amount_refunded, payments.currency,
+    payments.charged_at, payments.is_disputed, payments.is_liability_shifted, warnings.stripe_customer_id,
+    warnings.account_id, billing.owner_email(warnings.account_id) as email, accounts.frozen_at,
+    array(
+        select actions.action || ' ' || actions.status from billing.fraud_actions as actions
+        where actions.stripe_early_fraud_warning_id = warnings.stripe_early_fraud_warning_id
+            and actions.action not in ('alert', 'note')
+        order by actions.id
+    ) as actions
+from billing.fraud_warnings as warnings
+left join billing.payments on payments.stripe_charge_id = warnings.stripe_charge_id
+left join billing.accounts on accounts.id = warnings.account_id;
+
+create view billing.admin_disputes with (security_invoker = on) as
+select
+    disputes.stripe_dispute_id, disputes.disputed_at, disputes.status, disputes.is_open, disputes.needs_response,
+    disputes.reason, disputes.amount, disputes.currency, disputes.evidence_due_at, disputes.stripe_charge_id,
+    payments.stripe_customer_id, payments.account_id, billing.owner_email(payments.account_id) as email
+from billing.disputes
+left join billing.payments on payments.stripe_charge_id = disputes.stripe_charge_id;
+
+create view billing.admin_reviews with (security_invoker = on) as
+select
+    reviews.stripe_review_id, reviews.opened_at, reviews.is_open, reviews.reason, reviews.closed_reason,
+    reviews.stripe_charge_id, payments.amount, payments.currency, payments.risk_level, reviews.account_id,
+    billing.owner_email(reviews.account_id) as email
+from billing.reviews
+left join billing.payments on payments.stripe_charge_id = reviews.stripe_charge_id;
+
+create view billing.admin_credit_reviews with (security_invoker = on) as
+select
+    held.id, held.held_at, held.status, held.kind, held.amount, held.description, held.source, held.reference_id,
+    held.account_id, billing.owner_email(held.account_id) as email,
+    held.matched_account_id, billing.owner_email(held.matched_account_id) as matched_email,
+    held.reviewed_at, held.reviewed_by, held.reason
+from billing.held_credits as held;
+
+revoke all on
+    billing.admin_attention, billing.admin_accounts, billing.admin_customers, billing.admin_subscriptions,
+    billing.admin_fraud_warnings, billing.admin_disputes, billing.admin_reviews, billing.admin_credit_reviews
+from public, anon, authenticated, service_role;
+grant select on
+    billing.admin_attention, billing.admin_accounts, billing.admin_customers, billing.admin_subscriptions,
+    billing.admin_fraud_warnings, billing.admin_disputes, billing.admin_reviews, billing.admin_credit_reviews
+to service_role;
+
+comment on view billing.admin_attention is 'How much waits for a person, by kind. Each number is answered from an index of just those rows.';
+comment on view billing.admin_accounts is 'Accounts with their owner, status and balance; what is due counts as settled.';
+comment on view billing.admin_customers is 'Stripe customers: unlinked, linked, duplicate or dismissed, and how many events wait for each.';
+comment on view billing.admin_subscriptions is 'Subscriptions with their owner, plans and end of the current period.';
+comment on view billing.admin_fraud_warnings is 'Early fraud warnings with the charge, its risk, the owner and what was done.';
+comment on view billing.admin_disputes is 'Disputes with the owner of the payment. Open: not decided yet. needs_response: Stripe waits for an answer.';
+comment on view billing.admin_reviews is 'Radar reviews with the payment and its owner.';
+comment on view billing.admin_credit_reviews is 'Initial and trial credits under review because their card was seen on another account; pending until a person decides.';
 
 -- 90_api/94_realtime.sql
 

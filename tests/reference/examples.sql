@@ -275,8 +275,8 @@ select settled.balance, settled.held
 from billing.credit_balances as balances, billing.settled_balance(balances) as settled
 where balances.account_id = 'a0000000-0000-0000-0000-000000000001';
 
--- account_emails
-select * from billing.account_emails(array['a0000000-0000-0000-0000-000000000001']::uuid[]);
+-- owner_email
+select billing.owner_email(account_id => 'a0000000-0000-0000-0000-000000000001');
 
 -- find_accounts
 select billing.find_accounts(search => 'ada@', results_max => 10);

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cli.plans.file import PACK_METADATA, PLAN_METADATA
 from tests.reference.catalogue import SCHEMAS, Connection, columns
 from tests.reference.markdown import code, page, sentence, table
 
@@ -22,27 +23,27 @@ class Key(NamedTuple):
 
     relation: str
     column: str
-    kind: str  # where the SQL has no list of values
-    default: str
+    kind: str = ""  # where the SQL has no list of values
 
 
 _CREDITS = "whole number"
 KEYS = {
-    "initial_credits": Key("plans", "initial_credits", _CREDITS, "0"),
-    "monthly_credits": Key("plans", "monthly_credits", _CREDITS, "0"),
-    "trial_credits": Key("plans", "trial_credits", _CREDITS, "0"),
-    "trial_days": Key("plans", "trial_days", "whole number, at most 730", "0"),
-    "seats": Key("plans", "seats_min", "`any`, `5`, `2-50`", "any"),
-    "credits_rollover": Key("plans", "rollover", "`all`, `none`, `periods:N`, `cap:N`", "all"),
-    "credits_on_proration": Key("plans", "proration_credits", "", "delta"),
-    "credits_on_downgrade": Key("plans", "downgrade_credits", "", "take_back"),
-    "credits_on_cancel": Key("plans", "cancel_credits", "", "period_end"),
-    "trial_credits_end": Key("plans", "trial_end_credits", "", "trial_end"),
-    "features": Key("plans", "features", "JSON object", "{}"),
-    "pack_credits": Key("credit_packs", "pack_credits", f"{_CREDITS} from 1 on", ""),
-    "credits_per_unit": Key("credit_packs", "credits_per_unit", "number above 0, up to 6 decimals", ""),
-    "pack_expires_after": Key("credit_packs", "expires_after", "`90 days`, `12 months`, `1 year`", "never"),
+    "initial_credits": Key("plans", "initial_credits", _CREDITS),
+    "monthly_credits": Key("plans", "monthly_credits", _CREDITS),
+    "trial_credits": Key("plans", "trial_credits", _CREDITS),
+    "trial_days": Key("plans", "trial_days", "whole number, at most 730"),
+    "seats": Key("plans", "seats_min", "`any`, `5`, `2-50`"),
+    "credits_rollover": Key("plans", "rollover", "`all`, `none`, `periods:N`, `cap:N`"),
+    "credits_on_proration": Key("plans", "proration_credits"),
+    "credits_on_downgrade": Key("plans", "downgrade_credits"),
+    "credits_on_cancel": Key("plans", "cancel_credits"),
+    "trial_credits_end": Key("plans", "trial_end_credits"),
+    "features": Key("plans", "features", "JSON object"),
+    "pack_credits": Key("credit_packs", "pack_credits", f"{_CREDITS} from 1 on"),
+    "credits_per_unit": Key("credit_packs", "credits_per_unit", "number above 0, up to 6 decimals"),
+    "pack_expires_after": Key("credit_packs", "expires_after", "`90 days`, `12 months`, `1 year`"),
 }  # fmt: skip
+_DEFAULTS = PLAN_METADATA | PACK_METADATA | {"pack_expires_after": "never"}
 _OF = {"plans": "Recurring prices", "credit_packs": "One-time prices"}
 
 
@@ -69,7 +70,7 @@ def metadata(conn: Connection) -> str:
                 [
                     code(name),
                     key.kind or _choices(name),
-                    code(key.default),
+                    code(_DEFAULTS[name]),
                     sentence(comments[relation, key.column]),
                 ]
                 for name, key in KEYS.items()

@@ -5,6 +5,7 @@ import re
 import psycopg
 import pytest
 
+from cli.plans.file import PACK_METADATA, PLAN_METADATA
 from tests.reference import edge_functions, events, metadata, settings
 from tests.reference.catalogue import ROOT, columns, functions
 from tests.reference.cli import cli
@@ -85,7 +86,7 @@ def test_every_event_says_what_it_does() -> None:
 
 
 def test_the_metadata_keys_are_those_that_the_schemas_read() -> None:
-    assert set(metadata.keys_read()) == set(metadata.KEYS)
+    assert set(metadata.keys_read()) == set(metadata.KEYS) == set(PLAN_METADATA) | set(PACK_METADATA)
 
 
 def test_the_environment_variables_are_those_that_the_code_reads() -> None:

@@ -38,13 +38,7 @@ def list_reviews(
     with connect() as conn:
         found = rows(
             conn,
-            "select held.*, users.email, others.email as matched_email "
-            "from billing.held_credits as held "
-            "join billing.accounts on accounts.id = held.account_id "
-            "left join auth.users on users.id = accounts.owner_id "
-            "join billing.accounts as matched on matched.id = held.matched_account_id "
-            "left join auth.users as others on others.id = matched.owner_id "
-            "where held.status = %(status)s order by held.id desc limit %(limit)s",
+            "select * from billing.admin_credit_reviews where status = %(status)s order by id desc limit %(limit)s",
             {"status": status, "limit": limit},
         )
     if not as_json:

@@ -68,14 +68,12 @@ _SETTINGS: LiteralString = (
     "select fraud_dry_run as dry_run, shortfall_policy as shortfall from billing.settings"
 )
 _PREVIEW: LiteralString = """
-select warnings.stripe_early_fraud_warning_id, coalesce(users.email, warnings.account_id::text) as account,
+select warnings.stripe_early_fraud_warning_id, coalesce(warnings.email, warnings.account_id::text) as account,
     judged.action, judged.is_due, judged.reason, judged.stripe_subscription_id, judged.amount, judged.currency
-from billing.fraud_warnings as warnings
-left join billing.accounts on accounts.id = warnings.account_id
-left join auth.users on users.id = accounts.owner_id
+from billing.admin_fraud_warnings as warnings
 cross join lateral billing.judge_fraud_warning(warnings.stripe_early_fraud_warning_id) as judged
 where warnings.status = 'open'
-order by warnings.warned_at desc, warnings.stripe_early_fraud_warning_id
+order by warnings.warned_at desc, warnings.stripe_early_fraud_warning_id desc
 """
 
 

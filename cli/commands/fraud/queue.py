@@ -43,47 +43,24 @@ class Decision(StrEnum):
 
 
 _WARNINGS: LiteralString = """
-select warnings.stripe_early_fraud_warning_id, warnings.warned_at, warnings.status, warnings.fraud_type,
-    warnings.risk_level, warnings.risk_score, warnings.actionable, warnings.stripe_charge_id, payments.amount,
-    payments.currency, warnings.account_id, users.email, accounts.frozen_at is not null as is_frozen,
-    coalesce((
-        select array_agg(actions.action || ' ' || actions.status order by actions.id)
-        from billing.fraud_actions as actions
-        where actions.stripe_early_fraud_warning_id = warnings.stripe_early_fraud_warning_id
-            and actions.action not in ('alert', 'note')
-    ), '{}') as actions
-from billing.fraud_warnings as warnings
-left join billing.payments on payments.stripe_charge_id = warnings.stripe_charge_id
-left join billing.accounts on accounts.id = warnings.account_id
-left join auth.users on users.id = accounts.owner_id
-where (%(id)s::text is null or warnings.stripe_early_fraud_warning_id = %(id)s)
-    and (%(is_open)s::boolean is null or (warnings.status = 'open') = %(is_open)s)
-order by warnings.warned_at desc, warnings.stripe_early_fraud_warning_id limit %(limit)s
+select stripe_early_fraud_warning_id, warned_at, status, fraud_type, risk_level, risk_score, actionable,
+    stripe_charge_id, amount, currency, account_id, email, frozen_at is not null as is_frozen, actions
+from billing.admin_fraud_warnings
+where (%(id)s::text is null or stripe_early_fraud_warning_id = %(id)s)
+    and (%(is_open)s::boolean is null or (status = 'open') = %(is_open)s)
+order by warned_at desc, stripe_early_fraud_warning_id desc limit %(limit)s
 """
 _DISPUTES: LiteralString = """
-select disputes.stripe_dispute_id, disputes.disputed_at, disputes.status, disputes.reason, disputes.amount,
-    disputes.currency, disputes.evidence_due_at, disputes.stripe_charge_id, payments.account_id, users.email
-from billing.disputes
-left join billing.payments on payments.stripe_charge_id = disputes.stripe_charge_id
-left join billing.accounts on accounts.id = payments.account_id
-left join auth.users on users.id = accounts.owner_id
-where (%(id)s::text is null or disputes.stripe_dispute_id = %(id)s)
-    and (
-        %(is_open)s::boolean is null
-        or (disputes.status not in ('won', 'lost', 'warning_closed', 'prevented')) = %(is_open)s
-    )
-order by disputes.disputed_at desc, disputes.stripe_dispute_id limit %(limit)s
+select * from billing.admin_disputes
+where (%(id)s::text is null or stripe_dispute_id = %(id)s)
+    and (%(is_open)s::boolean is null or is_open = %(is_open)s)
+order by disputed_at desc, stripe_dispute_id desc limit %(limit)s
 """
 _REVIEWS: LiteralString = """
-select reviews.stripe_review_id, reviews.opened_at, reviews.is_open, reviews.reason, reviews.closed_reason,
-    reviews.stripe_charge_id, payments.amount, payments.currency, reviews.account_id, users.email
-from billing.reviews
-left join billing.payments on payments.stripe_charge_id = reviews.stripe_charge_id
-left join billing.accounts on accounts.id = reviews.account_id
-left join auth.users on users.id = accounts.owner_id
-where (%(id)s::text is null or reviews.stripe_review_id = %(id)s)
-    and (%(is_open)s::boolean is null or reviews.is_open = %(is_open)s)
-order by reviews.opened_at desc, reviews.stripe_review_id limit %(limit)s
+select * from billing.admin_reviews
+where (%(id)s::text is null or stripe_review_id = %(id)s)
+    and (%(is_open)s::boolean is null or is_open = %(is_open)s)
+order by opened_at desc, stripe_review_id desc limit %(limit)s
 """
 _ACTIONS = """
 select id, decided_at, action, status, reason, actor, amount, currency, stripe_subscription_id, stripe_refund_id,

@@ -20,6 +20,7 @@ create table billing.accounts (
 create unique index accounts_personal_owner on billing.accounts (owner_id) where kind = 'personal';
 create index accounts_owner on billing.accounts (owner_id);
 create index accounts_of_deleted_users on billing.accounts (id) where owner_id is null and kind = 'personal';
+create index accounts_frozen on billing.accounts (frozen_at) where frozen_at is not null;
 create index accounts_created on billing.accounts (created_at, id);
 
 create table billing.account_members (

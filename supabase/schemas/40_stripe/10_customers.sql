@@ -20,6 +20,12 @@ create table billing.customers (
     dismissed_at timestamptz,
     dismissed_reason text,
     dismissed_by text,
+    status text not null generated always as (case
+        when duplicate_of is not null then 'duplicate'
+        when account_id is not null then 'linked'
+        when dismissed_at is not null then 'dismissed'
+        else 'unlinked'
+    end) stored,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     constraint customer_is_known_to_us_or_to_stripe check (account_id is not null or stripe_customer_id is not null),
@@ -34,6 +40,7 @@ create unique index customers_account on billing.customers (account_id, livemode
 where deleted_at is null and duplicate_of is null;
 create index customers_of_account on billing.customers (account_id);
 create index customers_email on billing.customers (lower(email));
+create index customers_unlinked on billing.customers (created_at) where status = 'unlinked';
 create index customers_duplicates on billing.customers (duplicate_of) where duplicate_of is not null;
 
 alter table billing.customers enable row level security;
@@ -78,6 +85,7 @@ $$;
 revoke all on function billing._account_of_customer from public, anon, authenticated, service_role;
 
 comment on table billing.customers is 'Stripe customers and their accounts.';
+comment on column billing.customers.status is 'unlinked (no account owns it yet, and its events wait), linked, duplicate or dismissed.';
 comment on column billing.customers.as_of is 'Time of the stored state: the event''s created, or the Date of Stripe''s answer.';
 comment on column billing.customers.account_id is 'Null until link_customer, merge_customer or checkout links the customer; set once.';
 comment on column billing.customers.dismissed_at is 'Since when the customer is dismissed, because it belongs to another app or environment: events that would wait for its link are ignored. Linking the customer ends this.';

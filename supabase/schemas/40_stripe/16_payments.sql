@@ -73,6 +73,10 @@ create table billing.disputes (
     reason text,
     evidence_due_at timestamptz,
     disputed_at timestamptz not null,
+    is_open boolean not null generated always as (status not in ('won', 'lost', 'warning_closed', 'prevented')) stored,
+    needs_response boolean not null generated always as (
+        status in ('needs_response', 'appeal_needs_response', 'warning_needs_response')
+    ) stored,
     as_of timestamptz not null,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
@@ -81,6 +85,7 @@ create table billing.disputes (
 create index disputes_charge on billing.disputes (stripe_charge_id);
 
 create index disputes_payment_intent on billing.disputes (stripe_payment_intent_id);
+create index disputes_to_answer on billing.disputes (disputed_at, stripe_dispute_id) where needs_response;
 create index disputes_disputed on billing.disputes (disputed_at, stripe_dispute_id);
 
 create table billing.credit_notes (
@@ -157,6 +162,7 @@ create table billing.reviews (
     updated_at timestamptz not null default now()
 );
 
+create index reviews_opened on billing.reviews (is_open, opened_at);
 create index reviews_account on billing.reviews (account_id);
 create index reviews_charge on billing.reviews (stripe_charge_id);
 
@@ -198,5 +204,7 @@ comment on column billing.credit_notes.pre_payment_amount is 'The amount by whic
 comment on column billing.credit_notes.stripe_refund_ids is 'Refunds of this credit note: they return the same money, which counts once.';
 comment on column billing.credit_notes.amount_refunded is 'The part of amount returned by refunds, which have their own rows.';
 comment on table billing.disputes is 'Stripe disputes, including inquiries.';
+comment on column billing.disputes.is_open is 'Not decided yet.';
+comment on column billing.disputes.needs_response is 'Stripe waits for an answer to a dispute, an appeal or an inquiry.';
 comment on table billing.fraud_warnings is 'Early fraud warnings, with the risk level of their charge.';
 comment on table billing.reviews is 'Radar reviews.';

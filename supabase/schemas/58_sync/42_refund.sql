@@ -185,7 +185,7 @@ as $$
         )
     from (
         select case
-            when (_tell_of_dispute.dispute).status in ('won', 'lost', 'warning_closed', 'prevented') then 'dispute_closed'
+            when not (_tell_of_dispute.dispute).is_open then 'dispute_closed'
             when _tell_of_dispute.before is null
                 or billing._dispute_rank(_tell_of_dispute.before) < billing._dispute_rank('needs_response')
                 and (_tell_of_dispute.dispute).status = 'needs_response' then 'dispute_opened'

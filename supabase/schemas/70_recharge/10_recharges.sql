@@ -31,6 +31,7 @@ create table billing.recharge_settings (
 );
 
 create index recharge_settings_price on billing.recharge_settings (stripe_price_id);
+create index recharge_settings_paused on billing.recharge_settings (paused_at) where is_paused;
 create index recharge_settings_check_again on billing.recharge_settings (check_again_at) where check_again_at is not null;
 
 create table billing.recharges (

@@ -10,6 +10,7 @@ create function billing.settled_balance(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
 stable
+strict
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -89,8 +90,9 @@ select
     balances.updated_at
 from billing.credit_balances as balances
 left join lateral (
-    select swept.balance, swept.held from billing.settled_balance(balances) as swept
-    where balances.next_due_at <= billing.current_time()
+    -- A condition would be evaluated after the function. Being strict, the function is not called for null.
+    select swept.balance, swept.held
+    from billing.settled_balance(case when balances.next_due_at <= billing.current_time() then balances end) as swept
 ) as settled on true;
 
 -- Without these triggers Postgres refuses a write to this view of two relations before it checks privileges, and

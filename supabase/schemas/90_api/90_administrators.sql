@@ -1,29 +1,32 @@
--- Functions that the administrator's dashboard reads besides tables: users' e-mail addresses, the queue and the settings.
+-- Functions that administrators read besides tables and views: users' e-mail addresses, the queue and the settings.
 --
 -- Invariant: nothing here writes. The functions run as their owner, because the app's own server may not read auth.users, the
 -- queue's tables or the settings. Callable by service_role only.
 --
---   account_emails     account ids → e-mail addresses of their owners
---   find_accounts      the text of a search field → accounts
+--   owner_email        an account → its owner's e-mail address
+--   find_accounts      an id, an e-mail address or a part of one → accounts
 --   worker_state       the queue's length and age, and the connected workers
 --   installation       the settings
 
-create function billing.account_emails(account_ids uuid[])
-returns table (account_id uuid, email text)
-language sql
+create function billing.owner_email(account_id uuid)
+returns text
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select accounts.id, users.email::text
-    from billing.accounts
-    left join auth.users on users.id = accounts.owner_id
-    where accounts.id = any (account_emails.account_ids)
+begin
+    return (
+        select users.email from billing.accounts join auth.users on users.id = accounts.owner_id
+        where accounts.id = owner_email.account_id
+    );
+end
 $$;
 
--- An id names one account: the account's own, its owner's, or a Stripe id that belongs to an account. Any other text is
--- an e-mail address, or, from three letters on, a part of one or of a team's name.
-create function billing.find_accounts(search text, results_max integer)
+-- An id names one account: its own, or one of Stripe's. A user's id or e-mail address names the accounts that the user
+-- owns, the personal one first. Any other text is a part of an e-mail address or of a team's name, from three letters on.
+-- With is_exact, a user means the personal account, and parts find nothing: that is how a command names an account.
+create function billing.find_accounts(search text, results_max integer, is_exact boolean default false)
 returns setof uuid
 language plpgsql
 stable
@@ -31,14 +34,17 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_search text := lower(pg_catalog.btrim(find_accounts.search));
     v_id text := pg_catalog.btrim(find_accounts.search);
+    v_search text := lower(v_id);
 begin
     if v_search ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
         return query select accounts.id from billing.accounts
-        where accounts.id = v_search::uuid or accounts.owner_id = v_search::uuid
-        order by accounts.id limit find_accounts.results_max;
-    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9]+$' then
+        where accounts.id = v_search::uuid
+            or accounts.owner_id = v_search::uuid and (accounts.kind = 'personal' or not find_accounts.is_exact)
+        order by accounts.id <> v_search::uuid, accounts.kind <> 'personal', accounts.id
+        limit find_accounts.results_max;
+        return;
+    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9_]+$' then
         return query select distinct found.account_id from (
             select customers.account_id from billing.customers where customers.stripe_customer_id = v_id
             union all
@@ -54,20 +60,19 @@ begin
         ) as found
         where found.account_id is not null
         limit find_accounts.results_max;
-    else
-        return query select accounts.id from auth.users
-        join billing.accounts on accounts.owner_id = users.id
-        where users.email = v_search
-        order by accounts.id limit find_accounts.results_max;
-        if not found and length(v_search) >= 3 then
-            return query
-            select accounts.id from billing.accounts
-            left join auth.users on users.id = accounts.owner_id
-            where pg_catalog.strpos(lower(users.email), v_search) > 0
-                or pg_catalog.strpos(lower(accounts.name), v_search) > 0
-            limit find_accounts.results_max;
-        end if;
+        return;
     end if;
+    return query select accounts.id from auth.users
+    join billing.accounts on accounts.owner_id = users.id
+    where users.email = v_search and (accounts.kind = 'personal' or not find_accounts.is_exact)
+    order by accounts.kind <> 'personal', accounts.id limit find_accounts.results_max;
+    if found or find_accounts.is_exact or length(v_search) < 3 then
+        return;
+    end if;
+    return query select accounts.id from billing.accounts
+    left join auth.users on users.id = accounts.owner_id
+    where pg_catalog.strpos(lower(users.email), v_search) > 0 or pg_catalog.strpos(lower(accounts.name), v_search) > 0
+    limit find_accounts.results_max;
 end
 $$;
 
@@ -104,13 +109,13 @@ as $$
     order by attribute.attnum
 $$;
 
-revoke all on function billing.account_emails, billing.find_accounts, billing.worker_state, billing.installation
+revoke all on function billing.owner_email, billing.find_accounts, billing.worker_state, billing.installation
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.account_emails(uuid[]), billing.find_accounts(text, integer), billing.worker_state(), billing.installation()
+    billing.owner_email(uuid), billing.find_accounts(text, integer, boolean), billing.worker_state(), billing.installation()
 to service_role;
 
-comment on function billing.account_emails(uuid[]) is 'The e-mail addresses of accounts'' owners; null if the owner was deleted.';
-comment on function billing.find_accounts(text, integer) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address, or a part of one.';
+comment on function billing.owner_email(uuid) is 'The e-mail address of an account''s owner; null if the owner was deleted.';
+comment on function billing.find_accounts(text, integer, boolean) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of one.';
 comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
 comment on function billing.installation() is 'The settings of this installation, with their descriptions.';
