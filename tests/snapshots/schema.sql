@@ -3855,6 +3855,13 @@ CREATE TABLE billing.customers (
     dismissed_at timestamp with time zone,
     dismissed_reason text,
     dismissed_by text,
+    status text GENERATED ALWAYS AS (
+CASE
+    WHEN (duplicate_of IS NOT NULL) THEN 'duplicate'::text
+    WHEN (account_id IS NOT NULL) THEN 'linked'::text
+    WHEN (dismissed_at IS NOT NULL) THEN 'dismissed'::text
+    ELSE 'unlinked'::text
+END) STORED NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT customer_is_known_to_us_or_to_stripe CHECK (((account_id IS NOT NULL) OR (stripe_customer_id IS NOT NULL))),
@@ -3872,6 +3879,8 @@ COMMENT ON COLUMN billing.customers.duplicate_of IS 'For a duplicate of the same
 COMMENT ON COLUMN billing.customers.as_of IS 'Time of the stored state: the event''s created, or the Date of Stripe''s answer.';
 
 COMMENT ON COLUMN billing.customers.dismissed_at IS 'Since when the customer is dismissed, because it belongs to another app or environment: events that would wait for its link are ignored. Linking the customer ends this.';
+
+COMMENT ON COLUMN billing.customers.status IS 'unlinked (no account owns it yet, and its events wait), linked, duplicate or dismissed.';
 
 CREATE FUNCTION billing._lock_customer(stripe_customer_id text, account_id uuid, livemode boolean) RETURNS billing.customers
     LANGUAGE plpgsql
@@ -7881,12 +7890,18 @@ CREATE TABLE billing.disputes (
     reason text,
     evidence_due_at timestamp with time zone,
     disputed_at timestamp with time zone NOT NULL,
+    is_open boolean GENERATED ALWAYS AS ((status <> ALL (ARRAY['won'::text, 'lost'::text, 'warning_closed'::text, 'prevented'::text]))) STORED NOT NULL,
+    needs_response boolean GENERATED ALWAYS AS ((status = ANY (ARRAY['needs_response'::text, 'appeal_needs_response'::text, 'warning_needs_response'::text]))) STORED NOT NULL,
     as_of timestamp with time zone NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 COMMENT ON TABLE billing.disputes IS 'Stripe disputes, including inquiries.';
+
+COMMENT ON COLUMN billing.disputes.is_open IS 'Not decided yet.';
+
+COMMENT ON COLUMN billing.disputes.needs_response IS 'Stripe waits for an answer to a dispute, an appeal or an inquiry.';
 
 CREATE FUNCTION billing._tell_of_dispute(dispute billing.disputes, before text) RETURNS void
     LANGUAGE sql
@@ -7905,7 +7920,7 @@ CREATE FUNCTION billing._tell_of_dispute(dispute billing.disputes, before text) 
         )
     from (
         select case
-            when (_tell_of_dispute.dispute).status in ('won', 'lost', 'warning_closed', 'prevented') then 'dispute_closed'
+            when not (_tell_of_dispute.dispute).is_open then 'dispute_closed'
             when _tell_of_dispute.before is null
                 or billing._dispute_rank(_tell_of_dispute.before) < billing._dispute_rank('needs_response')
                 and (_tell_of_dispute.dispute).status = 'needs_response' then 'dispute_opened'
@@ -8779,18 +8794,6 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.account_discrepancies(account_id uuid) IS 'The rows of entitlement_discrepancies of one account.';
-
-CREATE FUNCTION billing.account_emails(account_ids uuid[]) RETURNS TABLE(account_id uuid, email text)
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    select accounts.id, users.email::text
-    from billing.accounts
-    left join auth.users on users.id = accounts.owner_id
-    where accounts.id = any (account_emails.account_ids)
-$$;
-
-COMMENT ON FUNCTION billing.account_emails(account_ids uuid[]) IS 'The e-mail addresses of accounts'' owners; null if the owner was deleted.';
 
 CREATE FUNCTION billing.account_entitlements(account_id uuid) RETURNS TABLE(feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
@@ -9825,19 +9828,22 @@ $$;
 
 COMMENT ON FUNCTION billing.extend_hold(hold_id uuid, expires_in interval) IS 'Keeps a hold open for expires_in from now; never shortens it.';
 
-CREATE FUNCTION billing.find_accounts(search text, results_max integer) RETURNS SETOF uuid
+CREATE FUNCTION billing.find_accounts(search text, results_max integer, is_exact boolean DEFAULT false) RETURNS SETOF uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-    v_search text := lower(pg_catalog.btrim(find_accounts.search));
     v_id text := pg_catalog.btrim(find_accounts.search);
+    v_search text := lower(v_id);
 begin
     if v_search ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
         return query select accounts.id from billing.accounts
-        where accounts.id = v_search::uuid or accounts.owner_id = v_search::uuid
-        order by accounts.id limit find_accounts.results_max;
-    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9]+$' then
+        where accounts.id = v_search::uuid
+            or accounts.owner_id = v_search::uuid and (accounts.kind = 'personal' or not find_accounts.is_exact)
+        order by accounts.id <> v_search::uuid, accounts.kind <> 'personal', accounts.id
+        limit find_accounts.results_max;
+        return;
+    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9_]+$' then
         return query select distinct found.account_id from (
             select customers.account_id from billing.customers where customers.stripe_customer_id = v_id
             union all
@@ -9853,24 +9859,23 @@ begin
         ) as found
         where found.account_id is not null
         limit find_accounts.results_max;
-    else
-        return query select accounts.id from auth.users
-        join billing.accounts on accounts.owner_id = users.id
-        where users.email = v_search
-        order by accounts.id limit find_accounts.results_max;
-        if not found and length(v_search) >= 3 then
-            return query
-            select accounts.id from billing.accounts
-            left join auth.users on users.id = accounts.owner_id
-            where pg_catalog.strpos(lower(users.email), v_search) > 0
-                or pg_catalog.strpos(lower(accounts.name), v_search) > 0
-            limit find_accounts.results_max;
-        end if;
+        return;
     end if;
+    return query select accounts.id from auth.users
+    join billing.accounts on accounts.owner_id = users.id
+    where users.email = v_search and (accounts.kind = 'personal' or not find_accounts.is_exact)
+    order by accounts.kind <> 'personal', accounts.id limit find_accounts.results_max;
+    if found or find_accounts.is_exact or length(v_search) < 3 then
+        return;
+    end if;
+    return query select accounts.id from billing.accounts
+    left join auth.users on users.id = accounts.owner_id
+    where pg_catalog.strpos(lower(users.email), v_search) > 0 or pg_catalog.strpos(lower(accounts.name), v_search) > 0
+    limit find_accounts.results_max;
 end
 $_$;
 
-COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer) IS 'Finds accounts by an id of ours or of Stripe''s, an e-mail address, or a part of one.';
+COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer, is_exact boolean) IS 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of one.';
 
 CREATE FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10337,6 +10342,20 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) IS 'Writes a note beside a warning.';
+
+CREATE FUNCTION billing.owner_email(account_id uuid) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (
+        select users.email from billing.accounts join auth.users on users.id = accounts.owner_id
+        where accounts.id = owner_email.account_id
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.owner_email(account_id uuid) IS 'The e-mail address of an account''s owner; null if the owner was deleted.';
 
 CREATE FUNCTION billing.payment_reference(account_id uuid, expires_in interval DEFAULT NULL::interval) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -11696,7 +11715,7 @@ end
 $$;
 
 CREATE FUNCTION billing.settled_balance(balance billing.credit_balances) RETURNS billing.credit_balances
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql STABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
@@ -13945,6 +13964,320 @@ CREATE TABLE billing.account_proof (
 
 COMMENT ON TABLE billing.account_proof IS 'Progress of the running check of all accounts (ledger_discrepancies and entitlement_discrepancies).';
 
+CREATE VIEW public.billing_account WITH (security_invoker='on') AS
+ SELECT id AS account_id,
+    kind,
+        CASE
+            WHEN (closed_at IS NOT NULL) THEN 'closed'::text
+            WHEN (frozen_at IS NOT NULL) THEN 'frozen'::text
+            ELSE 'active'::text
+        END AS status,
+    frozen_at,
+        CASE
+            WHEN (frozen_at IS NOT NULL) THEN 'Payments of this account are under review. Contact support.'::text
+            ELSE NULL::text
+        END AS frozen_reason,
+    closed_at
+   FROM billing.accounts;
+
+COMMENT ON VIEW public.billing_account IS 'My billing accounts: active, frozen (cannot spend; frozen_reason is a neutral text) or closed.';
+
+COMMENT ON COLUMN public.billing_account.account_id IS 'Id of the account, for every other view and function.';
+
+COMMENT ON COLUMN public.billing_account.kind IS 'personal or team.';
+
+COMMENT ON COLUMN public.billing_account.status IS 'active, frozen or closed.';
+
+COMMENT ON COLUMN public.billing_account.frozen_at IS 'Since when nothing can be spent or bought; null if it is not frozen.';
+
+COMMENT ON COLUMN public.billing_account.frozen_reason IS 'A sentence for the user; null if it is not frozen.';
+
+COMMENT ON COLUMN public.billing_account.closed_at IS 'Since when it is closed; null if it is open.';
+
+CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
+ SELECT balances.account_id,
+    COALESCE(settled.balance, balances.balance) AS balance,
+    COALESCE(settled.held, balances.held) AS held,
+    GREATEST((COALESCE(settled.balance, balances.balance) - COALESCE(settled.held, balances.held)), (0)::bigint) AS available,
+    balances.updated_at
+   FROM (billing.credit_balances balances
+     LEFT JOIN LATERAL ( SELECT swept.balance,
+            swept.held
+           FROM billing.settled_balance(
+                CASE
+                    WHEN (balances.next_due_at <= billing."current_time"()) THEN balances.*
+                    ELSE NULL::billing.credit_balances
+                END) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)) settled ON (true));
+
+COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out credits that are held or due to expire.';
+
+COMMENT ON COLUMN public.credit_balance.account_id IS 'The account; its id is in public.billing_account.';
+
+COMMENT ON COLUMN public.credit_balance.balance IS 'Credits of the account, without those that expired. Below zero only by debt.';
+
+COMMENT ON COLUMN public.credit_balance.held IS 'Credits that open holds set aside; part of balance.';
+
+COMMENT ON COLUMN public.credit_balance.available IS 'What can be spent now: balance less held, never below zero.';
+
+COMMENT ON COLUMN public.credit_balance.updated_at IS 'When the balance last changed.';
+
+CREATE VIEW billing.admin_accounts WITH (security_invoker='on') AS
+ SELECT accounts.id,
+    accounts.kind,
+    accounts.name,
+    accounts.owner_id,
+    billing.owner_email(accounts.id) AS email,
+    states.status,
+    accounts.frozen_at,
+    accounts.frozen_reason,
+    accounts.closed_at,
+    accounts.created_at,
+    settled.balance,
+    settled.held,
+    settled.available,
+    balances.debt,
+    balances.withheld
+   FROM (((billing.accounts
+     JOIN public.billing_account states ON ((states.account_id = accounts.id)))
+     JOIN public.credit_balance settled ON ((settled.account_id = accounts.id)))
+     JOIN billing.credit_balances balances ON ((balances.account_id = accounts.id)));
+
+COMMENT ON VIEW billing.admin_accounts IS 'Accounts with their owner, status and balance; what is due counts as settled.';
+
+CREATE VIEW billing.admin_attention WITH (security_invoker='on') AS
+ SELECT ( SELECT count(*) AS count
+           FROM billing.fraud_warnings
+          WHERE (fraud_warnings.status = 'open'::text)) AS open_warnings,
+    ( SELECT count(*) AS count
+           FROM billing.disputes
+          WHERE disputes.needs_response) AS disputes_to_answer,
+    ( SELECT count(*) AS count
+           FROM billing.held_credits
+          WHERE (held_credits.status = 'pending'::text)) AS credits_under_review,
+    ( SELECT count(*) AS count
+           FROM billing.stripe_events
+          WHERE (stripe_events.status = 'dead'::text)) AS dead_events,
+    ( SELECT count(*) AS count
+           FROM billing.stripe_events
+          WHERE (stripe_events.status = 'parked'::text)) AS parked_events,
+    ( SELECT count(*) AS count
+           FROM billing.notifications
+          WHERE (notifications.status = 'dead'::text)) AS dead_notifications,
+    ( SELECT count(*) AS count
+           FROM billing.recharge_settings
+          WHERE recharge_settings.is_paused) AS paused_recharges,
+    ( SELECT count(*) AS count
+           FROM billing.accounts
+          WHERE (accounts.frozen_at IS NOT NULL)) AS frozen_accounts,
+    ( SELECT count(*) AS count
+           FROM billing.customers
+          WHERE (customers.status = 'unlinked'::text)) AS unlinked_customers;
+
+COMMENT ON VIEW billing.admin_attention IS 'How much waits for a person, by kind. Each number is answered from an index of just those rows.';
+
+CREATE VIEW billing.admin_credit_reviews WITH (security_invoker='on') AS
+ SELECT id,
+    held_at,
+    status,
+    kind,
+    amount,
+    description,
+    source,
+    reference_id,
+    account_id,
+    billing.owner_email(account_id) AS email,
+    matched_account_id,
+    billing.owner_email(matched_account_id) AS matched_email,
+    reviewed_at,
+    reviewed_by,
+    reason
+   FROM billing.held_credits held;
+
+COMMENT ON VIEW billing.admin_credit_reviews IS 'Initial and trial credits under review because their card was seen on another account; pending until a person decides.';
+
+CREATE VIEW billing.admin_customers WITH (security_invoker='on') AS
+ SELECT stripe_customer_id,
+    status,
+    email,
+    name,
+    account_id,
+    duplicate_of,
+    dismissed_at,
+    dismissed_reason,
+    dismissed_by,
+    livemode,
+    deleted_at,
+    created_at,
+    ( SELECT count(*) AS count
+           FROM billing.stripe_events
+          WHERE ((stripe_events.waiting_for = customers.stripe_customer_id) AND (stripe_events.status = ANY (ARRAY['parked'::text, 'dead'::text])))) AS events_waiting
+   FROM billing.customers
+  WHERE (stripe_customer_id IS NOT NULL);
+
+COMMENT ON VIEW billing.admin_customers IS 'Stripe customers: unlinked, linked, duplicate or dismissed, and how many events wait for each.';
+
+CREATE TABLE billing.payments (
+    stripe_charge_id text NOT NULL,
+    stripe_payment_intent_id text,
+    stripe_customer_id text,
+    account_id uuid,
+    livemode boolean NOT NULL,
+    status text NOT NULL,
+    currency text NOT NULL,
+    amount bigint NOT NULL,
+    amount_refunded bigint DEFAULT 0 NOT NULL,
+    is_disputed boolean DEFAULT false NOT NULL,
+    risk_level text,
+    risk_score integer,
+    is_liability_shifted boolean DEFAULT false NOT NULL,
+    card_fingerprint text,
+    failure_code text,
+    receipt_url text,
+    charged_at timestamp with time zone NOT NULL,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_refunded_is_within_the_amount CHECK (((amount_refunded >= 0) AND (amount_refunded <= amount))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['succeeded'::text, 'pending'::text, 'failed'::text])))
+);
+
+COMMENT ON TABLE billing.payments IS 'Stripe charges; amounts in minor units of currency.';
+
+COMMENT ON COLUMN billing.payments.risk_level IS 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
+
+COMMENT ON COLUMN billing.payments.is_liability_shifted IS 'True if the cardholder was authenticated (3-D Secure), so the issuer is liable for fraud.';
+
+CREATE VIEW billing.admin_disputes WITH (security_invoker='on') AS
+ SELECT disputes.stripe_dispute_id,
+    disputes.disputed_at,
+    disputes.status,
+    disputes.is_open,
+    disputes.needs_response,
+    disputes.reason,
+    disputes.amount,
+    disputes.currency,
+    disputes.evidence_due_at,
+    disputes.stripe_charge_id,
+    payments.stripe_customer_id,
+    payments.account_id,
+    billing.owner_email(payments.account_id) AS email
+   FROM (billing.disputes
+     LEFT JOIN billing.payments ON ((payments.stripe_charge_id = disputes.stripe_charge_id)));
+
+COMMENT ON VIEW billing.admin_disputes IS 'Disputes with the owner of the payment. Open: not decided yet. needs_response: Stripe waits for an answer.';
+
+CREATE VIEW billing.admin_fraud_warnings WITH (security_invoker='on') AS
+ SELECT warnings.stripe_early_fraud_warning_id,
+    warnings.warned_at,
+    warnings.status,
+    warnings.fraud_type,
+    COALESCE(warnings.risk_level, payments.risk_level) AS risk_level,
+    COALESCE(warnings.risk_score, payments.risk_score) AS risk_score,
+    warnings.actionable,
+    warnings.stripe_charge_id,
+    payments.amount,
+    payments.amount_refunded,
+    payments.currency,
+    payments.charged_at,
+    payments.is_disputed,
+    payments.is_liability_shifted,
+    warnings.stripe_customer_id,
+    warnings.account_id,
+    billing.owner_email(warnings.account_id) AS email,
+    accounts.frozen_at,
+    ARRAY( SELECT ((actions.action || ' '::text) || actions.status)
+           FROM billing.fraud_actions actions
+          WHERE ((actions.stripe_early_fraud_warning_id = warnings.stripe_early_fraud_warning_id) AND (actions.action <> ALL (ARRAY['alert'::text, 'note'::text])))
+          ORDER BY actions.id) AS actions
+   FROM ((billing.fraud_warnings warnings
+     LEFT JOIN billing.payments ON ((payments.stripe_charge_id = warnings.stripe_charge_id)))
+     LEFT JOIN billing.accounts ON ((accounts.id = warnings.account_id)));
+
+COMMENT ON VIEW billing.admin_fraud_warnings IS 'Early fraud warnings with the charge, its risk, the owner and what was done.';
+
+CREATE TABLE billing.reviews (
+    stripe_review_id text NOT NULL,
+    stripe_charge_id text,
+    stripe_payment_intent_id text,
+    account_id uuid,
+    livemode boolean NOT NULL,
+    is_open boolean NOT NULL,
+    reason text NOT NULL,
+    closed_reason text,
+    opened_at timestamp with time zone NOT NULL,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.reviews IS 'Radar reviews.';
+
+CREATE VIEW billing.admin_reviews WITH (security_invoker='on') AS
+ SELECT reviews.stripe_review_id,
+    reviews.opened_at,
+    reviews.is_open,
+    reviews.reason,
+    reviews.closed_reason,
+    reviews.stripe_charge_id,
+    payments.amount,
+    payments.currency,
+    payments.risk_level,
+    reviews.account_id,
+    billing.owner_email(reviews.account_id) AS email
+   FROM (billing.reviews
+     LEFT JOIN billing.payments ON ((payments.stripe_charge_id = reviews.stripe_charge_id)));
+
+COMMENT ON VIEW billing.admin_reviews IS 'Radar reviews with the payment and its owner.';
+
+CREATE TABLE billing.subscription_items (
+    stripe_subscription_item_id text NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    stripe_product_id text,
+    quantity bigint,
+    current_period_start timestamp with time zone NOT NULL,
+    current_period_end timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT current_period_ends_after_it_starts CHECK ((current_period_end >= current_period_start)),
+    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
+);
+
+COMMENT ON TABLE billing.subscription_items IS 'The items of a subscription in its newest state, each with a price, a quantity and a current period.';
+
+CREATE VIEW billing.admin_subscriptions WITH (security_invoker='on') AS
+ SELECT stripe_subscription_id,
+    status,
+    (status = ANY (ARRAY['active'::text, 'trialing'::text, 'past_due'::text])) AS is_live,
+    account_id,
+    billing.owner_email(account_id) AS email,
+    stripe_customer_id,
+    livemode,
+    currency,
+    started_at,
+    billing_cycle_anchor,
+    trial_end,
+    cancel_at_period_end,
+    cancel_at,
+    canceled_at,
+    ended_at,
+    is_collection_paused,
+    ( SELECT string_agg((COALESCE(NULLIF(plans.nickname, ''::text), products.name, items.stripe_price_id) ||
+                CASE
+                    WHEN (items.quantity > 1) THEN (' × '::text || items.quantity)
+                    ELSE ''::text
+                END), ', '::text ORDER BY items.stripe_subscription_item_id) AS string_agg
+           FROM ((billing.subscription_items items
+             LEFT JOIN billing.plans ON ((plans.stripe_price_id = items.stripe_price_id)))
+             LEFT JOIN billing.products ON ((products.stripe_product_id = plans.stripe_product_id)))
+          WHERE (items.stripe_subscription_id = subscriptions.stripe_subscription_id)) AS plans,
+    ( SELECT max(items.current_period_end) AS max
+           FROM billing.subscription_items items
+          WHERE (items.stripe_subscription_id = subscriptions.stripe_subscription_id)) AS current_period_end
+   FROM billing.subscriptions;
+
+COMMENT ON VIEW billing.admin_subscriptions IS 'Subscriptions with their owner, plans and end of the current period.';
+
 CREATE TABLE billing.carried_credits (
     business_key text NOT NULL,
     account_id uuid NOT NULL,
@@ -14270,37 +14603,6 @@ ALTER TABLE billing.payment_reference_keys ALTER COLUMN id ADD GENERATED ALWAYS 
     CACHE 1
 );
 
-CREATE TABLE billing.payments (
-    stripe_charge_id text NOT NULL,
-    stripe_payment_intent_id text,
-    stripe_customer_id text,
-    account_id uuid,
-    livemode boolean NOT NULL,
-    status text NOT NULL,
-    currency text NOT NULL,
-    amount bigint NOT NULL,
-    amount_refunded bigint DEFAULT 0 NOT NULL,
-    is_disputed boolean DEFAULT false NOT NULL,
-    risk_level text,
-    risk_score integer,
-    is_liability_shifted boolean DEFAULT false NOT NULL,
-    card_fingerprint text,
-    failure_code text,
-    receipt_url text,
-    charged_at timestamp with time zone NOT NULL,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT amount_refunded_is_within_the_amount CHECK (((amount_refunded >= 0) AND (amount_refunded <= amount))),
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['succeeded'::text, 'pending'::text, 'failed'::text])))
-);
-
-COMMENT ON TABLE billing.payments IS 'Stripe charges; amounts in minor units of currency.';
-
-COMMENT ON COLUMN billing.payments.risk_level IS 'The charge''s outcome.risk_level: normal, elevated, highest, not_assessed or unknown.';
-
-COMMENT ON COLUMN billing.payments.is_liability_shifted IS 'True if the cardholder was authenticated (3-D Secure), so the issuer is liable for fraud.';
-
 CREATE TABLE billing.refunds (
     stripe_refund_id text NOT NULL,
     stripe_charge_id text,
@@ -14318,23 +14620,6 @@ CREATE TABLE billing.refunds (
 );
 
 COMMENT ON TABLE billing.refunds IS 'Stripe refunds.';
-
-CREATE TABLE billing.reviews (
-    stripe_review_id text NOT NULL,
-    stripe_charge_id text,
-    stripe_payment_intent_id text,
-    account_id uuid,
-    livemode boolean NOT NULL,
-    is_open boolean NOT NULL,
-    reason text NOT NULL,
-    closed_reason text,
-    opened_at timestamp with time zone NOT NULL,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-COMMENT ON TABLE billing.reviews IS 'Radar reviews.';
 
 CREATE TABLE billing.saved_cards (
     stripe_payment_method_id text NOT NULL,
@@ -14497,22 +14782,6 @@ CREATE TABLE billing.stripe_requests (
 
 COMMENT ON TABLE billing.stripe_requests IS 'When an account''s users made us ask Stripe, in the last ten minutes.';
 
-CREATE TABLE billing.subscription_items (
-    stripe_subscription_item_id text NOT NULL,
-    stripe_subscription_id text NOT NULL,
-    stripe_price_id text NOT NULL,
-    stripe_product_id text,
-    quantity bigint,
-    current_period_start timestamp with time zone NOT NULL,
-    current_period_end timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT current_period_ends_after_it_starts CHECK ((current_period_end >= current_period_start)),
-    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
-);
-
-COMMENT ON TABLE billing.subscription_items IS 'The items of a subscription in its newest state, each with a price, a quantity and a current period.';
-
 CREATE TABLE billing.test_clocks (
     stripe_test_clock_id text NOT NULL,
     frozen_at timestamp with time zone NOT NULL
@@ -14528,36 +14797,6 @@ CREATE TABLE billing.trial_items (
 );
 
 COMMENT ON TABLE billing.trial_items IS 'The plans of subscriptions during their trial, with the time of the earliest state that shows each.';
-
-CREATE VIEW public.billing_account WITH (security_invoker='on') AS
- SELECT id AS account_id,
-    kind,
-        CASE
-            WHEN (closed_at IS NOT NULL) THEN 'closed'::text
-            WHEN (frozen_at IS NOT NULL) THEN 'frozen'::text
-            ELSE 'active'::text
-        END AS status,
-    frozen_at,
-        CASE
-            WHEN (frozen_at IS NOT NULL) THEN 'Payments of this account are under review. Contact support.'::text
-            ELSE NULL::text
-        END AS frozen_reason,
-    closed_at
-   FROM billing.accounts;
-
-COMMENT ON VIEW public.billing_account IS 'My billing accounts: active, frozen (cannot spend; frozen_reason is a neutral text) or closed.';
-
-COMMENT ON COLUMN public.billing_account.account_id IS 'Id of the account, for every other view and function.';
-
-COMMENT ON COLUMN public.billing_account.kind IS 'personal or team.';
-
-COMMENT ON COLUMN public.billing_account.status IS 'active, frozen or closed.';
-
-COMMENT ON COLUMN public.billing_account.frozen_at IS 'Since when nothing can be spent or bought; null if it is not frozen.';
-
-COMMENT ON COLUMN public.billing_account.frozen_reason IS 'A sentence for the user; null if it is not frozen.';
-
-COMMENT ON COLUMN public.billing_account.closed_at IS 'Since when it is closed; null if it is open.';
 
 CREATE VIEW public.billing_entitlements WITH (security_invoker='on') AS
  SELECT subscribers.account_id,
@@ -14705,30 +14944,6 @@ COMMENT ON COLUMN public.billing_subscription.trial_end IS 'When the trial ends;
 COMMENT ON COLUMN public.billing_subscription.cancels_at IS 'When a cancellation that was requested takes effect; null if there is none.';
 
 COMMENT ON COLUMN public.billing_subscription.ended_at IS 'When the subscription ended; null while it has not.';
-
-CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
- SELECT balances.account_id,
-    COALESCE(settled.balance, balances.balance) AS balance,
-    COALESCE(settled.held, balances.held) AS held,
-    GREATEST((COALESCE(settled.balance, balances.balance) - COALESCE(settled.held, balances.held)), (0)::bigint) AS available,
-    balances.updated_at
-   FROM (billing.credit_balances balances
-     LEFT JOIN LATERAL ( SELECT swept.balance,
-            swept.held
-           FROM billing.settled_balance(balances.*) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)
-          WHERE (balances.next_due_at <= billing."current_time"())) settled ON (true));
-
-COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out credits that are held or due to expire.';
-
-COMMENT ON COLUMN public.credit_balance.account_id IS 'The account; its id is in public.billing_account.';
-
-COMMENT ON COLUMN public.credit_balance.balance IS 'Credits of the account, without those that expired. Below zero only by debt.';
-
-COMMENT ON COLUMN public.credit_balance.held IS 'Credits that open holds set aside; part of balance.';
-
-COMMENT ON COLUMN public.credit_balance.available IS 'What can be spent now: balance less held, never below zero.';
-
-COMMENT ON COLUMN public.credit_balance.updated_at IS 'When the balance last changed.';
 
 CREATE VIEW public.credit_history WITH (security_invoker='on') AS
  SELECT id,
@@ -14970,6 +15185,8 @@ CREATE INDEX account_members_user ON billing.account_members USING btree (user_i
 
 CREATE INDEX accounts_created ON billing.accounts USING btree (created_at, id);
 
+CREATE INDEX accounts_frozen ON billing.accounts USING btree (frozen_at) WHERE (frozen_at IS NOT NULL);
+
 CREATE INDEX accounts_of_deleted_users ON billing.accounts USING btree (id) WHERE ((owner_id IS NULL) AND (kind = 'personal'::text));
 
 CREATE INDEX accounts_owner ON billing.accounts USING btree (owner_id);
@@ -15088,11 +15305,15 @@ CREATE INDEX customers_email ON billing.customers USING btree (lower(email));
 
 CREATE INDEX customers_of_account ON billing.customers USING btree (account_id);
 
+CREATE INDEX customers_unlinked ON billing.customers USING btree (created_at) WHERE (status = 'unlinked'::text);
+
 CREATE INDEX disputes_charge ON billing.disputes USING btree (stripe_charge_id);
 
 CREATE INDEX disputes_disputed ON billing.disputes USING btree (disputed_at, stripe_dispute_id);
 
 CREATE INDEX disputes_payment_intent ON billing.disputes USING btree (stripe_payment_intent_id);
+
+CREATE INDEX disputes_to_answer ON billing.disputes USING btree (disputed_at, stripe_dispute_id) WHERE needs_response;
 
 CREATE UNIQUE INDEX found_discrepancies_once ON billing.found_discrepancies USING btree (account_id, invariant, detail);
 
@@ -15198,6 +15419,8 @@ CREATE INDEX plans_product ON billing.plans USING btree (stripe_product_id);
 
 CREATE INDEX recharge_settings_check_again ON billing.recharge_settings USING btree (check_again_at) WHERE (check_again_at IS NOT NULL);
 
+CREATE INDEX recharge_settings_paused ON billing.recharge_settings USING btree (paused_at) WHERE is_paused;
+
 CREATE INDEX recharge_settings_price ON billing.recharge_settings USING btree (stripe_price_id);
 
 CREATE INDEX recharges_account ON billing.recharges USING btree (account_id, claimed_at);
@@ -15219,6 +15442,8 @@ CREATE INDEX refunds_refunded ON billing.refunds USING btree (refunded_at);
 CREATE INDEX reviews_account ON billing.reviews USING btree (account_id);
 
 CREATE INDEX reviews_charge ON billing.reviews USING btree (stripe_charge_id);
+
+CREATE INDEX reviews_opened ON billing.reviews USING btree (is_open, opened_at);
 
 CREATE INDEX saved_cards_customer ON billing.saved_cards USING btree (stripe_customer_id);
 
