@@ -502,7 +502,6 @@ export type Database = {
           "idempotency_key": string;
           "is_in_doubt": boolean;
           "last_error": string | null;
-          "next_attempt_at": string | null;
           "reason": string;
           "settled_at": string | null;
           "status": string;
@@ -530,7 +529,6 @@ export type Database = {
           "idempotency_key"?: string;
           "is_in_doubt"?: boolean;
           "last_error"?: string | null;
-          "next_attempt_at"?: string | null;
           "reason": string;
           "settled_at"?: string | null;
           "status": string;
@@ -556,7 +554,6 @@ export type Database = {
           "idempotency_key"?: string;
           "is_in_doubt"?: boolean;
           "last_error"?: string | null;
-          "next_attempt_at"?: string | null;
           "reason"?: string;
           "settled_at"?: string | null;
           "status"?: string;
