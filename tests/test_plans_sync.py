@@ -49,7 +49,7 @@ def run(
     }  # fmt: skip
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("cli.plans.catalogue.REQUEST_RETRIES", 0)
+    monkeypatch.setattr("cli.stripe_key.REQUEST_RETRIES", 0)
 
     def run(*arguments: object, expect: int = 0) -> Any:
         monkeypatch.setattr(sys, "argv", ["till", "plans", *map(str, arguments)])

@@ -268,5 +268,5 @@ def test_a_customer_that_is_not_there_fails_no_recharge_before_the_key_is_known(
     )  # fmt: skip
     unknown = Charger(StripeAccess(KEY, local.url, lambda: False)).charge(recharge)
     assert isinstance(unknown, Unknown)
-    assert "whose key" in unknown.reason
+    assert "is not known yet" in unknown.reason
     assert not isinstance(Charger(StripeAccess(KEY, local.url)).charge(recharge), Unknown)
