@@ -1,4 +1,4 @@
-"""The worked examples of docs/explanation/rules-of-credits.md, played as events: the figures that it prints are those that come out.
+"""The worked examples of docs/explanation/rules-of-credits.md, played as events: the printed figures are the results.
 
 Each row of the table is an example by name. Its text brings the figures that go in, in their order; what comes out is
 compared with the words in bold.

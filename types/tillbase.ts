@@ -188,8 +188,9 @@ export type Database = {
           "reverses_entry_id": number | null;
           "source": string;
           "up_to": number | null;
+          "_lets_lapse": boolean | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_lets_lapse";
         Insert: {
           "account_id": string;
           "actor"?: string | null;

@@ -18263,6 +18263,7 @@ grant execute on function billing.requeue_jobs() to billing_worker;
 grant execute on function billing.lost_jobs() to service_role;
 
 comment on function billing.requeue_jobs() is 'Queues again the jobs of rows that lost theirs, as after a restore that left the queue out. How many.';
+comment on function billing.lost_jobs() is 'Rows that need a job of the worker and have no message in billing_jobs. Part of ledger_discrepancies.';
 
 -- 90_api/05_ledger_discrepancies.sql
 

@@ -75,7 +75,7 @@ def test_every_error_of_the_schemas_is_listed() -> None:
     raised = {
         code
         for file in (ROOT / "supabase/schemas").glob("*/*.sql")
-        for code in re.findall(r"errcode = '(TB\d+)'", file.read_text())
+        for code in re.findall(r"errcode =>? '(TB\d+)'", file.read_text())
     }
     assert {one.code for one in raises()} == raised
 

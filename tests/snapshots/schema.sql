@@ -38,6 +38,9 @@ CREATE DOMAIN billing.entry_kind AS text
 CREATE DOMAIN billing.idempotency_key AS text
 	CONSTRAINT idempotency_key_has_1_to_255_characters CHECK (((length(VALUE) >= 1) AND (length(VALUE) <= 255)));
 
+CREATE DOMAIN billing.job_kind AS text
+	CONSTRAINT job_kind_is_known CHECK ((VALUE = ANY (ARRAY['payment_link'::text, 'email_change'::text, 'fraud_action'::text, 'recharge'::text, 'administrators_notification'::text, 'customer_notification'::text])));
+
 CREATE DOMAIN billing.key_space AS text
 	CONSTRAINT key_space_is_known CHECK ((VALUE = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text])));
 
@@ -196,33 +199,32 @@ begin
     for v_verdict in select * from billing.judge_fraud_warning(v_warning.stripe_early_fraud_warning_id) loop
         insert into billing.fraud_actions as held (
             stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id,
-            stripe_subscription_id, amount, currency, decided_at, next_attempt_at, settled_at
+            stripe_subscription_id, amount, currency, decided_at, settled_at
         )
         select
             v_warning.stripe_early_fraud_warning_id, v_warning.account_id, v_verdict.action, became.status,
             v_verdict.reason, 'policy', v_warning.stripe_charge_id, v_verdict.stripe_subscription_id, v_verdict.amount,
-            v_verdict.currency, billing.current_time(), case when became.status = 'queued' then now() end,
+            v_verdict.currency, billing.current_time(),
             case when became.status = 'done' then billing.current_time() end
         from (
             select case
                 when not v_verdict.is_due then 'skipped'
-                when v_verdict.action in ('refund', 'cancel_subscription') then 'queued'
-                else 'done'
+                when v_verdict.action in ('alert', 'freeze_account') then 'done'
+                else 'queued'
             end as status
         ) as became
         -- An account that is linked later can be frozen then.
         on conflict (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, '')) where actor = 'policy'
         do update
         set account_id = excluded.account_id, status = excluded.status, reason = excluded.reason,
-            decided_at = excluded.decided_at, next_attempt_at = excluded.next_attempt_at,
-            settled_at = excluded.settled_at, updated_at = now()
+            decided_at = excluded.decided_at, settled_at = excluded.settled_at, updated_at = now()
         where held.status = 'skipped' and excluded.status <> 'skipped'
         returning * into v_action;
         if not found or v_action.status <> 'done' then
             continue;
         elsif v_action.action = 'alert' then
             perform billing._alert_of_warning(v_warning);
-        else
+        elsif v_action.action = 'freeze_account' then
             perform billing._freeze_account(
                 v_warning.account_id, 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id
             );
@@ -978,60 +980,154 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._burn_lots(account_id uuid, entry_id bigint, amount bigint) RETURNS bigint
+CREATE TABLE billing.checkout_requests (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    account_id uuid NOT NULL,
+    user_id uuid,
+    livemode boolean NOT NULL,
+    stripe_price_id text NOT NULL,
+    quantity bigint,
+    params jsonb NOT NULL,
+    idempotency_key text NOT NULL,
+    stripe_checkout_session_id text,
+    discarded_at timestamp with time zone,
+    superseded_at timestamp with time zone,
+    expired_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT params_are_an_object CHECK ((jsonb_typeof(params) = 'object'::text)),
+    CONSTRAINT quantity_is_positive CHECK ((quantity > 0))
+);
+
+COMMENT ON TABLE billing.checkout_requests IS 'What users asked checkout for, and the session that Stripe opened for it.';
+
+COMMENT ON COLUMN billing.checkout_requests.params IS 'What Stripe was sent, without the customer.';
+
+COMMENT ON COLUMN billing.checkout_requests.discarded_at IS 'Since when the idempotency key is good for nothing; the next click is a new request.';
+
+COMMENT ON COLUMN billing.checkout_requests.superseded_at IS 'Since when another plan was asked for, which excludes this one.';
+
+COMMENT ON COLUMN billing.checkout_requests.expired_at IS 'When we closed the session, because another took its place.';
+
+CREATE FUNCTION billing._begin_checkout(request billing.checkout_requests, customer jsonb, sessions text[]) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if _begin_checkout.customer ? 'id' then
+        return billing._checkout_step(
+            _begin_checkout.request, _begin_checkout.customer ->> 'id', _begin_checkout.sessions
+        );
+    end if;
+    return billing._stripe_step(
+        (_begin_checkout.request).livemode, _begin_checkout.customer -> 'calls',
+        jsonb_build_object(
+            'asked', 'customer', 'key', (_begin_checkout.request).idempotency_key,
+            'token', _begin_checkout.customer -> 'token', 'expire', to_jsonb(_begin_checkout.sessions)
+        )
+    );
+end
+$$;
+
+CREATE TABLE billing.credit_consumptions (
+    entry_id bigint NOT NULL,
+    grant_id bigint NOT NULL,
+    amount billing.credit_change NOT NULL
+);
+
+COMMENT ON TABLE billing.credit_consumptions IS 'Which entry took how many credits from which lot; negative where it gave back.';
+
+CREATE TABLE billing.credit_entries (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    kind billing.entry_kind NOT NULL,
+    amount bigint NOT NULL,
+    balance_after bigint NOT NULL,
+    debt bigint DEFAULT 0 NOT NULL,
+    up_to billing.positive_credits,
+    source text NOT NULL,
+    reference_id text,
+    description text,
+    feature text,
+    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
+    actor text,
+    reverses_entry_id bigint,
+    hold_id uuid,
+    key_space billing.key_space NOT NULL,
+    idempotency_key billing.idempotency_key NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
+
+COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
+
+COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
+
+COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
+
+COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
+
+COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
+
+CREATE FUNCTION billing._burn_lots(entries billing.credit_entries[], takes billing.credit_consumptions[], amount numeric) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
 declare
-    v_left bigint := _burn_lots.amount;
-    v_lot_id bigint;
-    v_lot_row tid;
-    v_remaining bigint;
-    v_free bigint;
+    v_account_id uuid := (_burn_lots.entries[1]).account_id;
+    v_lots cursor for
+    select credit_grants.id, credit_grants.ctid as place, credit_grants.remaining - credit_grants.held as free
+    from billing.credit_grants
+    where credit_grants.account_id = v_account_id and credit_grants.closed_at is null
+        and credit_grants.remaining > credit_grants.held
+    order by credit_grants.priority, credit_grants.expires_at, credit_grants.id, credit_grants.epoch desc;
+    v_lot record;
+    v_left numeric := _burn_lots.amount;
+    v_entry billing.credit_entries;
+    v_number integer := 0;
+    v_cost bigint := 0;
     v_taken bigint;
+    v_part bigint;
+    v_burnt billing.credit_consumptions[] := '{}';
 begin
-    -- The first lot is mostly more than enough.
-    update billing.credit_grants
-    set remaining = credit_grants.remaining - v_left, epoch = credit_grants.epoch + (random() < 0.02)::integer
-    where v_left > 0 and credit_grants.remaining - credit_grants.held > v_left and credit_grants.ctid = (
-        select lots.ctid from billing.credit_grants as lots
-        where lots.account_id = _burn_lots.account_id and lots.closed_at is null and lots.remaining > lots.held
-        order by lots.priority, lots.expires_at, lots.id, lots.epoch desc
-        limit 1
-    )
-    returning credit_grants.id into v_lot_id;
-    if found then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (_burn_lots.entry_id, v_lot_id, v_left);
-        return _burn_lots.amount;
-    end if;
-
+    open v_lots;
     while v_left > 0 loop
-        select
-            credit_grants.id, credit_grants.ctid, credit_grants.remaining, credit_grants.remaining - credit_grants.held
-        into v_lot_id, v_lot_row, v_remaining, v_free
-        from billing.credit_grants
-        where credit_grants.account_id = _burn_lots.account_id
-            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
-        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id, credit_grants.epoch desc
-        limit 1;
+        fetch v_lots into v_lot;
         if not found then
-            raise exception 'the open lots of account % hold % credits less than its balance', _burn_lots.account_id, v_left
+            raise exception 'the open lots of account % hold % credits less than its balance', v_account_id, v_left
                 using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
         end if;
-        v_taken := least(v_left, v_free);
+        v_taken := 0;
+        while v_left > 0 and v_taken < v_lot.free loop
+            if v_cost <= 0 then
+                v_number := v_number + 1;
+                v_entry := _burn_lots.entries[v_number];
+                v_cost := -(v_entry.amount + v_entry.debt);
+                if cardinality(_burn_lots.takes) > 0 then
+                    v_cost := v_cost - coalesce((
+                        select sum(take.amount) from unnest(_burn_lots.takes) as take where take.entry_id = v_entry.id
+                    ), 0);
+                end if;
+                continue when v_cost <= 0;
+            end if;
+            v_part := least(v_cost, v_lot.free - v_taken);
+            v_burnt := v_burnt || row(v_entry.id, v_lot.id, v_part)::billing.credit_consumptions;
+            v_cost := v_cost - v_part;
+            v_taken := v_taken + v_part;
+            v_left := v_left - v_part;
+        end loop;
         update billing.credit_grants
-        set remaining = v_remaining - v_taken,
-            closed_at = case when v_remaining = v_taken then billing.current_time() end,
+        set remaining = credit_grants.remaining - v_taken,
+            lapsed = credit_grants.lapsed + case when billing._lets_lapse(v_entry) then v_taken else 0 end,
+            closed_at = case when credit_grants.remaining = v_taken then v_entry.occurred_at end,
             epoch = credit_grants.epoch + (random() < 0.02)::integer
-        where credit_grants.ctid = v_lot_row;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (_burn_lots.entry_id, v_lot_id, v_taken);
-        v_left := v_left - v_taken;
+        where credit_grants.ctid = v_lot.place;
     end loop;
-    return _burn_lots.amount;
+    close v_lots;
+    insert into billing.credit_consumptions (entry_id, grant_id, amount)
+    select burnt.entry_id, burnt.grant_id, burnt.amount from unnest(v_burnt) as burnt;
 end
 $$;
 
@@ -1258,28 +1354,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._check_recharges_again() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_account_id uuid;
-begin
-    for v_account_id in
-        select recharge_settings.account_id from billing.recharge_settings
-        where recharge_settings.check_again_at <= billing.current_time()
-        order by recharge_settings.check_again_at
-        limit 100
-    loop
-        perform from billing.credit_balances where credit_balances.account_id = v_account_id for update skip locked;
-        continue when not found;
-        update billing.recharge_settings set check_again_at = null, updated_at = now()
-        where recharge_settings.account_id = v_account_id;
-        perform billing._arm_recharge(v_account_id);
-    end loop;
-end
-$$;
-
 CREATE FUNCTION billing._check_redirect(parameter text, url text) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1362,6 +1436,41 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._checkout_step(request billing.checkout_requests, stripe_customer_id text, sessions text[]) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_calls jsonb := coalesce((
+        select jsonb_agg(
+            billing._stripe_call('post', '/v1/checkout/sessions/' || session_id || '/expire', '{}', keep => '{status}')
+            order by place
+        )
+        from unnest(_checkout_step.sessions) with ordinality as session (session_id, place)
+    ), '[]');
+begin
+    if _checkout_step.stripe_customer_id is not null then
+        v_calls := v_calls || billing._stripe_call(
+            'post', '/v1/checkout/sessions',
+            params => (_checkout_step.request).params
+                || jsonb_build_object('customer', _checkout_step.stripe_customer_id),
+            keep => '{id,url,expires_at}',
+            idempotency_key => (_checkout_step.request).idempotency_key
+        );
+    elsif v_calls = '[]' then
+        return billing._refused_step(
+            errcode => 'TB064',
+            message => 'another checkout was started in the meantime and replaces this one',
+            hint => 'Continue with the other one, or start again.'
+        );
+    end if;
+    return billing._stripe_step((_checkout_step.request).livemode, v_calls, jsonb_build_object(
+        'asked', 'session', 'key', (_checkout_step.request).idempotency_key,
+        'customer', _checkout_step.stripe_customer_id, 'expire', to_jsonb(_checkout_step.sessions)
+    ));
+end
+$$;
+
 CREATE FUNCTION billing._claim_customer(account_id uuid, livemode boolean) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1369,6 +1478,7 @@ CREATE FUNCTION billing._claim_customer(account_id uuid, livemode boolean) RETUR
 declare
     v_claim billing.customer_claims;
     v_customer_id text;
+    v_calls jsonb;
     v_email text := (
         select users.email from billing.accounts join auth.users on users.id = accounts.owner_id
         where accounts.id = _claim_customer.account_id
@@ -1404,23 +1514,28 @@ begin
         returning * into v_claim;
     end if;
 
-    return jsonb_build_object(
-        'account_id', v_claim.account_id,
-        'token', v_claim.token,
-        'idempotency_key', v_claim.idempotency_key,
-        'params', jsonb_strip_nulls(jsonb_build_object(
+    v_calls := jsonb_build_array(billing._stripe_call(
+        'post', '/v1/customers',
+        params => jsonb_strip_nulls(jsonb_build_object(
             'email', v_claim.email,
             'name', v_claim.name,
             'metadata', jsonb_build_object('account_id', v_claim.account_id, 'tillbase_claim', v_claim.token)
         )),
-        'lookup', case
-            when not v_claim.may_exist then null
-            when v_claim.email is not null then jsonb_build_object('email', v_claim.email, 'limit', 100)
-            else jsonb_build_object(
-                'created', jsonb_build_object('gte', extract(epoch from v_claim.created_at)::bigint - 300), 'limit', 100
-            )
-        end
-    );
+        keep => '{id}',
+        idempotency_key => v_claim.idempotency_key
+    ));
+    if v_claim.may_exist then
+        v_calls := billing._stripe_call(
+            'get', '/v1/customers',
+            params => '{"limit": 100}'::jsonb || case
+                when v_claim.email is not null then jsonb_build_object('email', v_claim.email)
+                else jsonb_build_object('created[gte]', extract(epoch from v_claim.created_at)::bigint - 300)
+            end,
+            keep => '{id}',
+            find => jsonb_build_object('tillbase_claim', v_claim.token)
+        ) || v_calls;
+    end if;
+    return jsonb_build_object('token', v_claim.token, 'calls', v_calls);
 end
 $$;
 
@@ -1464,7 +1579,7 @@ begin
         where payment_links.id = v_link.id
         returning * into v_link;
     end if;
-    return billing._link_as_told(v_link, _claim_link.name);
+    return billing._link_step(v_link, _claim_link.name);
 end
 $$;
 
@@ -1482,6 +1597,7 @@ declare
     v_obstacle text;
     v_count bigint;
     v_amount numeric;
+    v_recharge_id uuid;
 begin
     select * into v_settings from billing.recharge_settings
     where recharge_settings.account_id = _claim_recharge.account_id and not recharge_settings.is_paused
@@ -1539,7 +1655,9 @@ begin
     values (
         v_account.id, v_customer_id, v_pack.stripe_price_id, v_pack.pack_credits, v_pack.unit_amount, v_pack.currency,
         coalesce(v_settings.return_url, (select settings.site_url from billing.settings)), v_now
-    );
+    )
+    returning recharges.id into v_recharge_id;
+    perform billing._enqueue_jobs('recharge', array[v_recharge_id::text]);
 end
 $$;
 
@@ -1653,36 +1771,35 @@ CREATE FUNCTION billing._claim_shortfall(revocation billing.credit_revocations, 
 declare
     v_revocation billing.credit_revocations := _claim_shortfall.revocation;
     v_balance billing.credit_balances := billing._lock_balance(v_revocation.account_id);
-    v_entry_id bigint;
+    v_entry billing.credit_entries := billing._entry(
+        account_id => v_revocation.account_id, kind => 'revocation', amount => -_claim_shortfall.amount,
+        source => (_claim_shortfall.lot).source, reference_id => (_claim_shortfall.lot).reference_id,
+        description => v_revocation.reason, actor => v_revocation.actor,
+        reverses_entry_id => (_claim_shortfall.lot).entry_id, key_space => 'system',
+        idempotency_key => format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
+        occurred_at => billing.current_time()
+    );
 begin
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, actor, reverses_entry_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_revocation.account_id, 'revocation', -_claim_shortfall.amount, v_balance.balance - _claim_shortfall.amount,
-        (_claim_shortfall.lot).source, (_claim_shortfall.lot).reference_id, v_revocation.reason, v_revocation.actor,
-        (_claim_shortfall.lot).entry_id, 'system', format('claim:%s:%s', v_revocation.id, v_revocation.shortfall),
-        billing.current_time()
-    )
-    returning id into v_entry_id;
-    insert into billing.credit_consumptions (entry_id, grant_id, amount)
-    values (v_entry_id, (_claim_shortfall.lot).id, _claim_shortfall.amount);
-    update billing.credit_grants
-    set remaining = credit_grants.remaining - _claim_shortfall.amount,
-        closed_at = case when credit_grants.remaining = _claim_shortfall.amount then billing.current_time() end
-    where credit_grants.id = (_claim_shortfall.lot).id;
+    if v_revocation.shortfall_policy = 'block_future_grants' then
+        v_balance.withheld := v_balance.withheld - _claim_shortfall.amount;
+    end if;
+    perform billing._post_entry(v_balance, v_entry, takes => array[
+        row(v_entry.id, (_claim_shortfall.lot).id, _claim_shortfall.amount)::billing.credit_consumptions
+    ]);
     update billing.credit_revocations
     set taken = credit_revocations.taken + _claim_shortfall.amount,
         shortfall = credit_revocations.shortfall - _claim_shortfall.amount
     where credit_revocations.id = v_revocation.id;
-    update billing.credit_balances
-    set balance = credit_balances.balance - _claim_shortfall.amount,
-        withheld = credit_balances.withheld
-            - case v_revocation.shortfall_policy when 'block_future_grants' then _claim_shortfall.amount else 0 end,
-        updated_at = now()
-    where credit_balances.account_id = v_revocation.account_id;
 end
+$$;
+
+CREATE FUNCTION billing._confirm_payment_link(stripe_payment_link_id text) RETURNS text
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    update billing.payment_links set confirmed_at = now(), updated_at = now()
+    where payment_links.stripe_payment_link_id = _confirm_payment_link.stripe_payment_link_id and payment_links.active
+    returning payment_links.url
 $$;
 
 CREATE FUNCTION billing._contested_credits(stripe_invoice_id text) RETURNS bigint
@@ -1789,39 +1906,6 @@ begin
 end
 $$;
 
-CREATE TABLE billing.credit_entries (
-    id bigint NOT NULL,
-    account_id uuid NOT NULL,
-    kind billing.entry_kind NOT NULL,
-    amount bigint NOT NULL,
-    balance_after bigint NOT NULL,
-    debt bigint DEFAULT 0 NOT NULL,
-    up_to billing.positive_credits,
-    source text NOT NULL,
-    reference_id text,
-    description text,
-    feature text,
-    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
-    actor text,
-    reverses_entry_id bigint,
-    hold_id uuid,
-    key_space billing.key_space NOT NULL,
-    idempotency_key billing.idempotency_key NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
-);
-ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
-
-COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
-
-COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
-
-COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
-
-COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
-
-COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
-
 CREATE FUNCTION billing._counted_by_cap(entry billing.credit_entries, period_start timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1835,6 +1919,22 @@ begin
         return 0;
     end if;
     return -(_counted_by_cap.entry).amount;
+end
+$$;
+
+CREATE FUNCTION billing._create_job_queue() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('pgmq.q_billing_jobs') is not null and to_regclass('pgmq.a_billing_jobs') is not null then
+        return;
+    end if;
+    perform pgmq.create('billing_jobs');
+    create index if not exists billing_jobs_due on pgmq.q_billing_jobs ((message ->> 'kind'), vt);
+    alter table pgmq.q_billing_jobs enable row level security;
+    alter table pgmq.a_billing_jobs enable row level security;
+    revoke all on pgmq.q_billing_jobs, pgmq.a_billing_jobs from public, anon, authenticated, service_role;
 end
 $$;
 
@@ -2133,8 +2233,8 @@ END) STORED NOT NULL,
     payload jsonb DEFAULT '{}'::jsonb NOT NULL,
     status text DEFAULT 'queued'::text NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
+    queued_at timestamp with time zone DEFAULT now() NOT NULL,
     first_attempt_at timestamp with time zone,
-    next_attempt_at timestamp with time zone DEFAULT now(),
     delivered_to text[] DEFAULT '{}'::text[] NOT NULL,
     digest_id bigint,
     digest_size integer,
@@ -2146,7 +2246,6 @@ END) STORED NOT NULL,
     CONSTRAINT delivered_notifications_say_when CHECK (((status = 'delivered'::text) = (delivered_at IS NOT NULL))),
     CONSTRAINT digested_notifications_name_their_digest CHECK (((status = 'digested'::text) = ((digest_id <> id) IS TRUE))),
     CONSTRAINT digests_say_how_many CHECK (((digest_size IS NULL) = (digest_id IS DISTINCT FROM id))),
-    CONSTRAINT open_notifications_are_due CHECK (((status = ANY (ARRAY['queued'::text, 'sending'::text])) = (next_attempt_at IS NOT NULL))),
     CONSTRAINT payload_is_an_object CHECK ((jsonb_typeof(payload) = 'object'::text)),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'sending'::text, 'delivered'::text, 'digested'::text, 'skipped'::text, 'dead'::text]))),
     CONSTRAINT undelivered_notifications_say_why CHECK (((status <> ALL (ARRAY['skipped'::text, 'dead'::text])) OR (last_error IS NOT NULL)))
@@ -2160,6 +2259,10 @@ COMMENT ON COLUMN billing.notifications.reader IS 'The recipient: administrators
 
 COMMENT ON COLUMN billing.notifications.status IS 'queued, sending: to be delivered. delivered: by every channel. digested: part of the message of digest_id. skipped: has no recipient. dead: needs a person; last_error says why.';
 
+COMMENT ON COLUMN billing.notifications.attempts IS 'How often its channels were tried.';
+
+COMMENT ON COLUMN billing.notifications.queued_at IS 'When it was written, or retried by a person.';
+
 COMMENT ON COLUMN billing.notifications.delivered_to IS 'The channels that accepted it; later attempts skip them.';
 
 COMMENT ON COLUMN billing.notifications.digest_id IS 'The notification whose message includes this one.';
@@ -2170,6 +2273,7 @@ CREATE FUNCTION billing._digest_notifications(first billing.notifications) RETUR
     AS $$
 declare
     v_first billing.notifications := _digest_notifications.first;
+    v_job billing.job_kind := v_first.audience || '_notification';
     v_rate integer;
     v_window interval;
     v_sent bigint;
@@ -2181,25 +2285,50 @@ begin
     from billing.notifications
     where notifications.kind = v_first.kind and notifications.reader = v_first.reader
         and notifications.first_attempt_at > now() - v_window;
-    select array_agg(notifications.id) into v_ids from billing.notifications
+    select array_agg(notifications.id order by notifications.id) into v_ids from billing.notifications
     where notifications.kind = v_first.kind and notifications.reader = v_first.reader
-        and notifications.status = 'queued' and notifications.attempts = 0 and notifications.digest_id is null
-        and notifications.next_attempt_at <= now();
+        and notifications.status = 'queued' and notifications.attempts = 0 and notifications.digest_id is null;
 
     if v_sent + cardinality(v_ids) <= v_rate then
         return;
     elsif v_sent >= v_rate then
-        update billing.notifications set next_attempt_at = v_free_at
-        where notifications.id = any (v_ids) and notifications.status = 'queued';
+        perform billing._postpone_jobs(v_job, v_ids::text[], v_free_at);
     elsif cardinality(v_ids) > 1 then
         update billing.notifications
         set digest_id = v_first.id,
             digest_size = case when notifications.id = v_first.id then cardinality(v_ids) end,
-            status = case when notifications.id = v_first.id then 'queued' else 'digested' end,
-            next_attempt_at = case when notifications.id = v_first.id then notifications.next_attempt_at end
+            status = case when notifications.id = v_first.id then 'queued' else 'digested' end
         where notifications.id = any (v_ids) and notifications.status = 'queued';
+        perform billing._drop_jobs(v_job, array_remove(v_ids, v_first.id)::text[]);
     end if;
 end
+$$;
+
+CREATE FUNCTION billing._discard_checkout_key(idempotency_key text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.checkout_requests set discarded_at = now()
+    where checkout_requests.idempotency_key = _discard_checkout_key.idempotency_key
+        and checkout_requests.discarded_at is null;
+    update billing.customer_claims
+    set idempotency_key = gen_random_uuid()::text,
+        keyed_at = now(), may_exist = true, updated_at = now()
+    where customer_claims.idempotency_key = _discard_checkout_key.idempotency_key
+        and customer_claims.stripe_customer_id is null;
+end
+$$;
+
+CREATE FUNCTION billing._discard_payment_link_key(idempotency_key text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    update billing.payment_links
+    set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
+        updated_at = now()
+    where payment_links.idempotency_key = _discard_payment_link_key.idempotency_key
+        and payment_links.stripe_payment_link_id is null
 $$;
 
 CREATE FUNCTION billing._dismissal(payload text, waiting_for text) RETURNS text
@@ -2228,12 +2357,44 @@ CREATE FUNCTION billing._dispute_rank(status text) RETURNS integer
     ], _dispute_rank.status)
 $$;
 
+CREATE FUNCTION billing._drop_jobs(kind billing.job_kind, ids text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    AS $$
+begin
+    delete from pgmq.q_billing_jobs as message
+    using unnest(_drop_jobs.ids) as job (id)
+    where message.message ->> 'kind' = _drop_jobs.kind and message.message ->> 'id' = job.id;
+end
+$$;
+
 CREATE FUNCTION billing._due_after_death(attempts integer, due_at timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case when _due_after_death.attempts > 2 then clock_timestamp() + random() * interval '4 seconds'
         else _due_after_death.due_at end
+$$;
+
+CREATE FUNCTION billing._end_job(msg_id bigint, retry_in_seconds integer, reason text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if _end_job.msg_id is null then
+        return true;
+    elsif _end_job.retry_in_seconds is null then
+        delete from pgmq.q_billing_jobs as message
+        where message.msg_id = _end_job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text;
+    else
+        update pgmq.q_billing_jobs as message
+        set vt = clock_timestamp() + make_interval(secs => _end_job.retry_in_seconds),
+            headers = jsonb_build_object('reason', _end_job.reason)
+        where message.msg_id = _end_job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text;
+    end if;
+    return found;
+end
 $$;
 
 CREATE FUNCTION billing._ended_hold(capture billing.credit_entries, hold billing.credit_holds) RETURNS boolean
@@ -2246,30 +2407,57 @@ CREATE FUNCTION billing._ended_hold(capture billing.credit_entries, hold billing
     )
 $$;
 
+CREATE FUNCTION billing._enqueue_jobs(kind billing.job_kind, ids text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('pgmq.q_billing_jobs') is null then
+        return;
+    end if;
+    insert into pgmq.q_billing_jobs (vt, message)
+    select clock_timestamp(), jsonb_build_object('kind', _enqueue_jobs.kind, 'id', job.id)
+    from unnest(_enqueue_jobs.ids) with ordinality as job (id, place)
+    order by job.place;
+end
+$$;
+
+ALTER TABLE billing.credit_entries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.credit_entries_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE FUNCTION billing._entry(account_id uuid, kind text, amount bigint, source text, key_space text, idempotency_key text, occurred_at timestamp with time zone, debt bigint DEFAULT 0, reference_id text DEFAULT NULL::text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text, feature text DEFAULT NULL::text, up_to bigint DEFAULT NULL::bigint, reverses_entry_id bigint DEFAULT NULL::bigint, hold_id uuid DEFAULT NULL::uuid, balance_after bigint DEFAULT NULL::bigint, id bigint DEFAULT nextval('billing.credit_entries_id_seq'::regclass)) RETURNS billing.credit_entries
+    LANGUAGE sql STABLE
+    AS $$
+    select row(
+        _entry.id, _entry.account_id, _entry.kind, _entry.amount, _entry.balance_after, _entry.debt, _entry.up_to,
+        _entry.source, _entry.reference_id, _entry.description, _entry.feature, _entry.metadata, _entry.actor,
+        _entry.reverses_entry_id, _entry.hold_id, _entry.key_space, _entry.idempotency_key, _entry.occurred_at, now()
+    )::billing.credit_entries
+$$;
+
 CREATE FUNCTION billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance(_expire_beyond_cap.account_id);
-    v_lot billing.credit_grants;
-    v_excess bigint;
-    v_expiring bigint;
-    v_entry_id bigint;
+    v_entries billing.credit_entries[];
+    v_takes billing.credit_consumptions[];
 begin
-    select sum(credit_grants.remaining - credit_grants.held) - _expire_beyond_cap.cap into v_excess
-    from billing.credit_grants
-    where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
-        and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
-        and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
-        and credit_grants.effective_at < _expire_beyond_cap.slot_start
-        and not exists (
-            select from billing.invoices
-            where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
-                and invoices.paid_at > _expire_beyond_cap.slot_start
-        );
-    for v_lot in
-        select * from billing.credit_grants
+    with lots as (
+        select
+            credit_grants.*, credit_grants.remaining - credit_grants.held as free,
+            sum(credit_grants.remaining - credit_grants.held) over () - _expire_beyond_cap.cap as excess,
+            sum(credit_grants.remaining - credit_grants.held) over (
+                order by credit_grants.effective_at, credit_grants.id
+            ) as upper
+        from billing.credit_grants
         where credit_grants.account_id = _expire_beyond_cap.account_id and credit_grants.closed_at is null
             and credit_grants.source in ('stripe.monthly_allocation', 'stripe.proration')
             and credit_grants.stripe_subscription_item_id = _expire_beyond_cap.stripe_subscription_item_id
@@ -2280,31 +2468,29 @@ begin
                 where invoices.stripe_invoice_id = credit_grants.stripe_invoice_id
                     and invoices.paid_at > _expire_beyond_cap.slot_start
             )
-        order by credit_grants.effective_at, credit_grants.id
-    loop
-        exit when v_excess <= 0;
-        v_expiring := least(v_excess, v_lot.remaining - v_lot.held);
-        v_balance.balance := v_balance.balance - v_expiring;
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
-            occurred_at
-        )
-        values (
-            v_lot.account_id, 'expiry', -v_expiring, v_balance.balance, v_lot.source, v_lot.reference_id,
-            pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap), 'system',
-            billing._expiry_key(v_lot), billing.current_time()
-        )
-        returning id into v_entry_id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry_id, v_lot.id, v_expiring);
-        update billing.credit_grants
-        set remaining = v_lot.remaining - v_expiring,
-            lapsed = v_lot.lapsed + v_expiring,
-            closed_at = case when v_lot.remaining = v_expiring then billing.current_time() end
-        where credit_grants.id = v_lot.id;
-        v_excess := v_excess - v_expiring;
-    end loop;
-    update billing.credit_balances set balance = v_balance.balance, updated_at = now()
-    where credit_balances.account_id = _expire_beyond_cap.account_id;
+    ),
+    due as (
+        select
+            nextval('billing.credit_entries_id_seq') as expiry_id, lots.*,
+            least(lots.free, lots.excess - (lots.upper - lots.free))::bigint as expiring
+        from lots where lots.upper - lots.free < lots.excess
+        order by lots.upper
+    )
+    select
+        array_agg(billing._entry(
+            id => due.expiry_id, account_id => due.account_id, kind => 'expiry', amount => -due.expiring,
+            source => due.source, reference_id => due.reference_id,
+            description => pg_catalog.format('More than %s carried over', _expire_beyond_cap.cap),
+            key_space => 'system',
+            idempotency_key => pg_catalog.format('expiry:%s:%s', due.id, billing._last_entry_id(due.account_id)),
+            occurred_at => billing.current_time()
+        ) order by due.expiry_id),
+        array_agg(row(due.expiry_id, due.id, due.expiring)::billing.credit_consumptions)
+    into v_entries, v_takes
+    from due;
+    if cardinality(v_entries) > 0 then
+        perform billing._post_entries(v_balance, v_entries, takes => v_takes);
+    end if;
 end
 $$;
 
@@ -2313,10 +2499,7 @@ CREATE FUNCTION billing._expiry_key(lot billing.credit_grants) RETURNS text
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    return format('expiry:%s:%s', (_expiry_key.lot).id, (
-        select max(credit_entries.id) from billing.credit_entries
-        where credit_entries.account_id = (_expiry_key.lot).account_id
-    ));
+    return format('expiry:%s:%s', (_expiry_key.lot).id, billing._last_entry_id((_expiry_key.lot).account_id));
 end
 $$;
 
@@ -2364,8 +2547,8 @@ CREATE FUNCTION billing._follow_email(stripe_customer_id text, old_email text, n
             when held.settled_at is not null then excluded.old_emails
             else held.old_emails || held.new_email || excluded.old_emails
         end,
-        new_email = excluded.new_email, attempts = 0, next_attempt_at = now(), settled_at = null, last_error = null,
-        updated_at = now()
+        new_email = excluded.new_email, settled_at = null, last_error = null, updated_at = now();
+    select billing._enqueue_jobs('email_change', array[_follow_email.stripe_customer_id]);
 $$;
 
 CREATE FUNCTION billing._free_pack_key(account_id uuid, stripe_product_id text, moment timestamp with time zone) RETURNS text
@@ -2726,26 +2909,24 @@ begin
         perform billing._check_expiry(_grant_credits.expires_at, v_now);
     end if;
 
-    v_entry.account_id := _grant_credits.account_id;
-    v_entry.kind := _grant_credits.kind;
-    v_entry.amount := _grant_credits.amount;
-    v_entry.source := _grant_credits.source;
-    v_entry.reference_id := _grant_credits.reference_id;
-    v_entry.description := _grant_credits.description;
-    v_entry.metadata := _grant_credits.metadata;
-    v_entry.actor := _grant_credits.actor;
-    v_entry.key_space := _grant_credits.key_space;
-    v_entry.idempotency_key := _grant_credits.idempotency_key;
-    v_entry.occurred_at := v_now;
-    v_lot.priority := _grant_credits.priority;
-    v_lot.effective_at := coalesce(_grant_credits.effective_at, v_now);
-    v_lot.expires_at := _grant_credits.expires_at;
-    v_lot.stripe_invoice_id := _grant_credits.stripe_invoice_id;
-    v_lot.stripe_subscription_item_id := _grant_credits.stripe_subscription_item_id;
-    v_lot.stripe_price_id := _grant_credits.stripe_price_id;
-    v_lot.stripe_checkout_session_id := _grant_credits.stripe_checkout_session_id;
-    v_lot.stripe_payment_intent_id := _grant_credits.stripe_payment_intent_id;
-    return billing._open_lot(v_balance, v_entry, v_lot);
+    v_entry := billing._entry(
+        account_id => _grant_credits.account_id, kind => _grant_credits.kind, amount => _grant_credits.amount,
+        source => _grant_credits.source, reference_id => _grant_credits.reference_id,
+        description => _grant_credits.description, metadata => _grant_credits.metadata,
+        actor => _grant_credits.actor, key_space => _grant_credits.key_space,
+        idempotency_key => _grant_credits.idempotency_key, occurred_at => v_now
+    );
+    return billing._open_lot(v_balance, v_entry, billing._lot(
+        account_id => v_entry.account_id, entry_id => v_entry.id, amount => v_entry.amount,
+        priority => _grant_credits.priority, effective_at => coalesce(_grant_credits.effective_at, v_now),
+        expires_at => _grant_credits.expires_at, source => v_entry.source, reference_id => v_entry.reference_id,
+        key_space => v_entry.key_space, idempotency_key => v_entry.idempotency_key,
+        stripe_invoice_id => _grant_credits.stripe_invoice_id,
+        stripe_subscription_item_id => _grant_credits.stripe_subscription_item_id,
+        stripe_price_id => _grant_credits.stripe_price_id,
+        stripe_checkout_session_id => _grant_credits.stripe_checkout_session_id,
+        stripe_payment_intent_id => _grant_credits.stripe_payment_intent_id
+    ), is_scheduled => false);
 end
 $$;
 
@@ -3040,7 +3221,20 @@ begin
     set worker_pid = null, next_attempt_at = billing._due_after_death(stripe_lookups.attempts, now())
     where stripe_lookups.worker_pid = (_hand_back.worker).pid;
 
+    perform billing._hand_back_jobs((_hand_back.worker).pid);
+
     delete from billing.workers where workers.pid = (_hand_back.worker).pid;
+end
+$$;
+
+CREATE FUNCTION billing._hand_back_jobs(worker_pid integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update pgmq.q_billing_jobs as message
+    set vt = billing._due_after_death(message.read_ct, now()), headers = null
+    where message.headers ->> 'worker_pid' = _hand_back_jobs.worker_pid::text;
 end
 $$;
 
@@ -3325,6 +3519,19 @@ CREATE FUNCTION billing._is_held(idempotency_key text) RETURNS boolean
     )
 $$;
 
+CREATE FUNCTION billing._is_kept_by_stripe(error jsonb) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_status integer := (_is_kept_by_stripe.error ->> 'status')::integer;
+begin
+    return coalesce(
+        v_status >= 500 or v_status <> 409 and _is_kept_by_stripe.error ->> 'type' = 'idempotency_error', false
+    );
+end
+$$;
+
 CREATE FUNCTION billing._is_pack(declared billing.declared_pack) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3460,6 +3667,18 @@ CREATE FUNCTION billing._lapsed_of_lot(lot billing.credit_grants) RETURNS bigint
     from billing.credit_revocations where credit_revocations.grant_id = (_lapsed_of_lot.lot).id
 $$;
 
+CREATE FUNCTION billing._last_entry_id(account_id uuid) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (
+        select coalesce(max(credit_entries.id), 0) from billing.credit_entries
+        where credit_entries.account_id = _last_entry_id.account_id
+    );
+end
+$$;
+
 CREATE FUNCTION billing._less_carried(account_id uuid, business_key text, amount bigint) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3477,68 +3696,45 @@ begin
 end
 $$;
 
-CREATE TABLE billing.payment_links (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    livemode boolean NOT NULL,
-    stripe_price_id text NOT NULL,
-    options jsonb NOT NULL,
-    params jsonb NOT NULL,
-    params_hash bytea NOT NULL,
-    idempotency_key text NOT NULL,
-    keyed_at timestamp with time zone DEFAULT now() NOT NULL,
-    may_exist boolean DEFAULT false NOT NULL,
-    stripe_payment_link_id text,
-    url text,
-    active boolean DEFAULT true NOT NULL,
-    confirmed_at timestamp with time zone,
-    retired_at timestamp with time zone,
-    retired_reason text,
-    deactivate_at timestamp with time zone,
-    deactivated_at timestamp with time zone,
-    attempts integer DEFAULT 0 NOT NULL,
-    last_error text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT only_retired_links_are_deactivated CHECK (((NOT active) OR ((deactivate_at IS NULL) AND (deactivated_at IS NULL)))),
-    CONSTRAINT options_are_an_object CHECK ((jsonb_typeof(options) = 'object'::text)),
-    CONSTRAINT retired_links_say_when_and_why CHECK (((active = (retired_at IS NULL)) AND (active = (retired_reason IS NULL)))),
-    CONSTRAINT url_comes_with_the_link CHECK (((url IS NULL) = (stripe_payment_link_id IS NULL)))
-);
+CREATE FUNCTION billing._lets_lapse(entry billing.credit_entries) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select (_lets_lapse.entry).kind = 'expiry'
+        or (_lets_lapse.entry).kind = 'adjustment' and (_lets_lapse.entry).source = 'closing'
+$$;
 
-COMMENT ON TABLE billing.payment_links IS 'Payment Links that we made, one active one for each price and options.';
-
-COMMENT ON COLUMN billing.payment_links.id IS 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
-
-COMMENT ON COLUMN billing.payment_links.params IS 'What Stripe was sent, without the metadata.';
-
-COMMENT ON COLUMN billing.payment_links.params_hash IS 'SHA-256 of params.';
-
-COMMENT ON COLUMN billing.payment_links.active IS 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
-
-COMMENT ON COLUMN billing.payment_links.confirmed_at IS 'When Stripe last said that it stands.';
-
-COMMENT ON COLUMN billing.payment_links.retired_reason IS 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
-
-COMMENT ON COLUMN billing.payment_links.deactivate_at IS 'When the worker is to deactivate it in Stripe, again if need be; null when there is nothing to do.';
-
-CREATE FUNCTION billing._link_as_told(link billing.payment_links, name text) RETURNS jsonb
-    LANGUAGE sql STABLE
+CREATE FUNCTION billing._link_claimed_customer(account_id uuid, claim_token uuid, stripe_customer_id text) RETURNS text
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select case when (_link_as_told.link).url is not null then jsonb_build_object(
-        'name', _link_as_told.name,
-        'id', (_link_as_told.link).stripe_payment_link_id,
-        'url', (_link_as_told.link).url,
-        -- Events tell of it, too; so Stripe is not asked at every click.
-        'check', (_link_as_told.link).confirmed_at < now() - interval '10 seconds'
-    ) else jsonb_build_object(
-        'name', _link_as_told.name,
-        'params', (_link_as_told.link).params
-            || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_as_told.link).id)),
-        'idempotency_key', (_link_as_told.link).idempotency_key,
-        'token', (_link_as_told.link).id,
-        'lookup', case when (_link_as_told.link).may_exist then '{"active": true, "limit": 100}'::jsonb end
-    ) end
+declare
+    v_claim billing.customer_claims;
+    v_customer_id text;
+begin
+    perform billing._lock_balance(_link_claimed_customer.account_id);
+    select * into v_claim from billing.customer_claims
+    where customer_claims.account_id = _link_claimed_customer.account_id
+        and customer_claims.token = _link_claimed_customer.claim_token
+    for update;
+    if not found then
+        raise exception 'account % has no such claim to a customer', _link_claimed_customer.account_id
+            using errcode = 'TB018', hint = 'The claim was replaced. Call billing.prepare_checkout again.';
+    end if;
+
+    v_customer_id := billing._customer_of(v_claim.account_id, v_claim.livemode);
+    if v_customer_id is null then
+        perform billing.link_customer(v_claim.account_id, _link_claimed_customer.stripe_customer_id, v_claim.livemode);
+        v_customer_id := _link_claimed_customer.stripe_customer_id;
+        -- The address may have changed since the claim was made.
+        perform billing._follow_email(v_customer_id, v_claim.email, users.email)
+        from billing.accounts
+        join auth.users on users.id = accounts.owner_id
+        where accounts.id = v_claim.account_id and users.email <> '' and users.email is distinct from v_claim.email;
+    end if;
+    update billing.customer_claims set stripe_customer_id = v_customer_id, may_exist = false, updated_at = now()
+    where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode;
+    return v_customer_id;
+end
 $$;
 
 CREATE FUNCTION billing._link_options(options jsonb) RETURNS jsonb
@@ -3566,6 +3762,88 @@ begin
         perform billing._check_redirect('after_completion', v_options #>> '{after_completion,redirect,url}');
     end if;
     return v_options;
+end
+$$;
+
+CREATE TABLE billing.payment_links (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    livemode boolean NOT NULL,
+    stripe_price_id text NOT NULL,
+    options jsonb NOT NULL,
+    params jsonb NOT NULL,
+    params_hash bytea NOT NULL,
+    idempotency_key text NOT NULL,
+    keyed_at timestamp with time zone DEFAULT now() NOT NULL,
+    may_exist boolean DEFAULT false NOT NULL,
+    stripe_payment_link_id text,
+    url text,
+    active boolean DEFAULT true NOT NULL,
+    confirmed_at timestamp with time zone,
+    retired_at timestamp with time zone,
+    retired_reason text,
+    deactivate_at timestamp with time zone,
+    deactivated_at timestamp with time zone,
+    last_error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT only_retired_links_are_deactivated CHECK (((NOT active) OR ((deactivate_at IS NULL) AND (deactivated_at IS NULL)))),
+    CONSTRAINT options_are_an_object CHECK ((jsonb_typeof(options) = 'object'::text)),
+    CONSTRAINT retired_links_say_when_and_why CHECK (((active = (retired_at IS NULL)) AND (active = (retired_reason IS NULL)))),
+    CONSTRAINT url_comes_with_the_link CHECK (((url IS NULL) = (stripe_payment_link_id IS NULL)))
+);
+
+COMMENT ON TABLE billing.payment_links IS 'Payment Links that we made, one active one for each price and options.';
+
+COMMENT ON COLUMN billing.payment_links.id IS 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
+
+COMMENT ON COLUMN billing.payment_links.params IS 'What Stripe was sent, without the metadata.';
+
+COMMENT ON COLUMN billing.payment_links.params_hash IS 'SHA-256 of params.';
+
+COMMENT ON COLUMN billing.payment_links.active IS 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
+
+COMMENT ON COLUMN billing.payment_links.confirmed_at IS 'When Stripe last said that it stands.';
+
+COMMENT ON COLUMN billing.payment_links.retired_reason IS 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
+
+COMMENT ON COLUMN billing.payment_links.deactivate_at IS 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';
+
+CREATE FUNCTION billing._link_step(link billing.payment_links, name text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_calls jsonb := '[]';
+begin
+    -- Events report it too, so Stripe is not asked at every click.
+    if (_link_step.link).confirmed_at >= now() - interval '10 seconds' then
+        return jsonb_build_object('done', jsonb_build_object('url', (_link_step.link).url));
+    elsif (_link_step.link).url is not null then
+        return billing._stripe_step(
+            (_link_step.link).livemode,
+            jsonb_build_array(billing._stripe_call(
+                'get', '/v1/payment_links/' || (_link_step.link).stripe_payment_link_id, '{}', keep => '{active}'
+            )),
+            jsonb_build_object('check', (_link_step.link).stripe_payment_link_id, 'name', _link_step.name)
+        );
+    end if;
+    if (_link_step.link).may_exist then
+        v_calls := jsonb_build_array(billing._stripe_call(
+            'get', '/v1/payment_links', '{"active": true, "limit": 100}', keep => '{id,url}',
+            find => jsonb_build_object('tillbase_link', (_link_step.link).id)
+        ));
+    end if;
+    return billing._stripe_step(
+        (_link_step.link).livemode,
+        v_calls || billing._stripe_call(
+            'post', '/v1/payment_links',
+            params => (_link_step.link).params
+                || jsonb_build_object('metadata', jsonb_build_object('tillbase_link', (_link_step.link).id)),
+            keep => '{id,url}',
+            idempotency_key => (_link_step.link).idempotency_key
+        ),
+        jsonb_build_object('token', (_link_step.link).id)
+    );
 end
 $$;
 
@@ -3779,7 +4057,6 @@ CREATE TABLE billing.recharges (
     action_url text,
     attempts integer DEFAULT 0 NOT NULL,
     last_error text,
-    next_attempt_at timestamp with time zone DEFAULT now(),
     first_attempt_at timestamp with time zone,
     claimed_at timestamp with time zone NOT NULL,
     settled_at timestamp with time zone,
@@ -3788,7 +4065,6 @@ CREATE TABLE billing.recharges (
     CONSTRAINT amount_is_positive CHECK ((amount > 0)),
     CONSTRAINT failed_recharges_say_why CHECK (((status <> ALL (ARRAY['failed'::text, 'requires_action'::text])) OR (reason IS NOT NULL))),
     CONSTRAINT paid_recharges_name_their_payment CHECK (((status <> 'paid'::text) OR (stripe_payment_intent_id IS NOT NULL))),
-    CONSTRAINT settled_recharges_are_due_no_more CHECK (((status = ANY (ARRAY['claimed'::text, 'charging'::text])) OR (next_attempt_at IS NULL))),
     CONSTRAINT settled_recharges_say_when CHECK (((status = ANY (ARRAY['paid'::text, 'failed'::text])) = (settled_at IS NOT NULL))),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['claimed'::text, 'charging'::text, 'paid'::text, 'failed'::text, 'requires_action'::text])))
 );
@@ -3803,7 +4079,7 @@ COMMENT ON COLUMN billing.recharges.is_final IS 'The card was refused for good: 
 
 COMMENT ON COLUMN billing.recharges.action_url IS 'Where the customer authenticates the payment; it is the bank''s page.';
 
-COMMENT ON COLUMN billing.recharges.next_attempt_at IS 'When the worker is to take it, again if need be; null when there is nothing to do but wait, or it is settled.';
+COMMENT ON COLUMN billing.recharges.attempts IS 'How often Stripe was asked for it.';
 
 CREATE FUNCTION billing._lock_recharge(recharge_id uuid) RETURNS billing.recharges
     LANGUAGE plpgsql
@@ -3836,6 +4112,41 @@ begin
     end if;
     return v_balance;
 end
+$$;
+
+CREATE FUNCTION billing._lost_jobs() RETURNS TABLE(kind billing.job_kind, id text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    AS $$
+begin
+    return query
+    select needed.kind, needed.id from billing._needed_jobs() as needed
+    where not exists (
+        select from billing.queued_jobs() as job where job.kind = needed.kind and job.id = needed.id
+    );
+end
+$$;
+
+ALTER TABLE billing.credit_grants ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.credit_grants_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE FUNCTION billing._lot(account_id uuid, entry_id bigint, amount bigint, effective_at timestamp with time zone, source text, reference_id text, key_space text, idempotency_key text, description text DEFAULT NULL::text, priority integer DEFAULT 100, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, stripe_invoice_id text DEFAULT NULL::text, stripe_subscription_item_id text DEFAULT NULL::text, stripe_price_id text DEFAULT NULL::text, stripe_checkout_session_id text DEFAULT NULL::text, stripe_payment_intent_id text DEFAULT NULL::text, id bigint DEFAULT nextval('billing.credit_grants_id_seq'::regclass)) RETURNS billing.credit_grants
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select row(
+        _lot.id, _lot.account_id, _lot.entry_id, _lot.amount,
+        case when _lot.entry_id is null then 0 else _lot.amount end, 0, 0, 0, 0, _lot.priority, _lot.effective_at,
+        _lot.expires_at, null, _lot.source, _lot.reference_id, _lot.description, _lot.key_space, _lot.idempotency_key,
+        _lot.stripe_invoice_id, _lot.stripe_subscription_item_id, _lot.stripe_price_id,
+        _lot.stripe_checkout_session_id, _lot.stripe_payment_intent_id, null, 0
+    )::billing.credit_grants
 $$;
 
 CREATE FUNCTION billing._lots_of_invoice(stripe_invoice_id text) RETURNS bigint[]
@@ -4061,6 +4372,20 @@ CREATE FUNCTION billing._months(plan billing.plans) RETURNS integer
     select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
 $$;
 
+CREATE FUNCTION billing._moved(balance billing.credit_balances, amount bigint, due_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_balances
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select row(
+        (_moved.balance).account_id, (_moved.balance).balance + _moved.amount, (_moved.balance).held,
+        (_moved.balance).debt, (_moved.balance).withheld, (_moved.balance).carried, (_moved.balance).written_off_debt,
+        (_moved.balance).written_off_withheld, (_moved.balance).written_off_at,
+        least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).overdraft,
+        (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
+        (_moved.balance).spend_period_start, (_moved.balance).low_balance_threshold, (_moved.balance).is_low,
+        (_moved.balance).recharge_below, (_moved.balance).updated_at, (_moved.balance).epoch
+    )::billing.credit_balances
+$$;
+
 CREATE FUNCTION billing._name_of_account(account_id uuid) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4075,6 +4400,24 @@ CREATE FUNCTION billing._name_of_account(account_id uuid) RETURNS text
     from billing.accounts
     left join auth.users on users.id = accounts.owner_id
     where accounts.id = _name_of_account.account_id
+$$;
+
+CREATE FUNCTION billing._needed_jobs() RETURNS TABLE(kind billing.job_kind, id text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select 'payment_link'::billing.job_kind, payment_links.id::text from billing.payment_links
+    where payment_links.deactivate_at is not null
+    union all
+    select 'email_change', changes.stripe_customer_id from billing.customer_email_changes as changes
+    where changes.settled_at is null
+    union all
+    select 'fraud_action', fraud_actions.id::text from billing.fraud_actions where fraud_actions.status = 'queued'
+    union all
+    select 'recharge', recharges.id::text from billing.recharges where recharges.status in ('claimed', 'charging')
+    union all
+    select (notifications.audience || '_notification')::billing.job_kind, notifications.id::text
+    from billing.notifications where notifications.status in ('queued', 'sending')
 $$;
 
 CREATE FUNCTION billing._next_lot_key(business_key text) RETURNS text
@@ -4102,6 +4445,40 @@ CREATE FUNCTION billing._next_revocation_key(grant_id bigint) RETURNS text
     AS $$
     select format('returned:%s:%s', _next_revocation_key.grant_id, count(*)) from billing.credit_revocations
     where credit_revocations.grant_id = _next_revocation_key.grant_id and credit_revocations.key_space = 'stripe'
+$$;
+
+CREATE FUNCTION billing._note_payment_link(token uuid, stripe_payment_link_id text, url text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_link billing.payment_links;
+begin
+    select * into strict v_link from billing.payment_links where payment_links.id = _note_payment_link.token for update;
+    if v_link.stripe_payment_link_id is null then
+        update billing.payment_links
+        set stripe_payment_link_id = _note_payment_link.stripe_payment_link_id, url = _note_payment_link.url,
+            confirmed_at = now(), may_exist = false, updated_at = now(),
+            deactivate_at = case when v_link.active then null else now() end
+        where payment_links.id = v_link.id
+        returning * into v_link;
+    elsif v_link.stripe_payment_link_id <> _note_payment_link.stripe_payment_link_id then
+        insert into billing.payment_links (
+            livemode, stripe_price_id, options, params, params_hash, idempotency_key, stripe_payment_link_id, url,
+            active, retired_at, retired_reason, deactivate_at
+        )
+        values (
+            v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
+            gen_random_uuid()::text, _note_payment_link.stripe_payment_link_id,
+            _note_payment_link.url, false, now(), 'duplicate', now()
+        )
+        on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
+    elsif v_link.active then
+        update billing.payment_links set confirmed_at = now(), updated_at = now()
+        where payment_links.id = v_link.id;
+    end if;
+    return case when v_link.active then v_link.url end;
+end
 $$;
 
 CREATE FUNCTION billing._note_stripe_request(account_id uuid, idempotency_key text DEFAULT (gen_random_uuid())::text) RETURNS void
@@ -4353,7 +4730,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._open_lot(balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants) RETURNS billing.credit_entries
+CREATE FUNCTION billing._open_lot(balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants, is_scheduled boolean) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -4361,8 +4738,11 @@ declare
     v_balance billing.credit_balances := _open_lot.balance;
     v_entry billing.credit_entries := _open_lot.entry;
     v_lot billing.credit_grants := _open_lot.lot;
+    v_entries billing.credit_entries[];
+    v_takes billing.credit_consumptions[] := '{}';
     v_repaid bigint := least(v_balance.debt, v_entry.amount);
     v_withheld bigint := 0;
+    v_withholding billing.credit_entries;
 begin
     if v_balance.balance > 9223372036854775807 - v_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_entry.account_id
@@ -4371,53 +4751,27 @@ begin
         v_withheld := least(v_balance.withheld, v_entry.amount - v_repaid);
     end if;
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, reference_id, description, metadata, actor,
-        reverses_entry_id, key_space, idempotency_key, occurred_at
-    )
-    values (
-        v_entry.account_id, v_entry.kind, v_entry.amount, v_balance.balance + v_entry.amount, -v_repaid, v_entry.source,
-        v_entry.reference_id, v_entry.description, coalesce(v_entry.metadata, '{}'), v_entry.actor,
-        v_entry.reverses_entry_id, v_entry.key_space, v_entry.idempotency_key, v_entry.occurred_at
-    )
-    returning * into v_entry;
-
-    v_lot.remaining := v_entry.amount - v_repaid - v_withheld;
-    v_lot.closed_at := case when v_lot.remaining = 0 then v_entry.occurred_at end;
-    if v_lot.id is null then
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, priority, effective_at, expires_at, closed_at, source,
-            reference_id, key_space, idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id,
-            stripe_checkout_session_id, stripe_payment_intent_id
-        )
-        values (
-            v_entry.account_id, v_entry.id, v_entry.amount, v_lot.remaining, coalesce(v_lot.priority, 100),
-            coalesce(v_lot.effective_at, v_entry.occurred_at), v_lot.expires_at, v_lot.closed_at, v_entry.source,
-            v_entry.reference_id, v_entry.key_space, v_entry.idempotency_key, v_lot.stripe_invoice_id,
-            v_lot.stripe_subscription_item_id, v_lot.stripe_price_id, v_lot.stripe_checkout_session_id,
-            v_lot.stripe_payment_intent_id
-        )
-        returning id into v_lot.id;
-    else
-        update billing.credit_grants
-        set entry_id = v_entry.id, remaining = v_lot.remaining, closed_at = v_lot.closed_at
-        where credit_grants.id = v_lot.id;
-    end if;
+    v_entry.debt := -v_repaid;
+    v_entries := array[v_entry];
     if v_repaid > 0 then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, v_repaid);
+        v_takes := array[row(v_entry.id, v_lot.id, v_repaid)::billing.credit_consumptions];
     end if;
-
     if v_withheld > 0 then
-        perform billing._withhold(v_entry, v_lot.id, v_withheld);
+        -- Earlier revocations could not take it: an entry of its own beside the grant's.
+        v_withholding := billing._entry(
+            account_id => v_entry.account_id, kind => 'revocation', amount => -v_withheld,
+            source => v_entry.source, reference_id => v_entry.reference_id,
+            description => 'Withheld for credits taken back', reverses_entry_id => v_entry.id,
+            key_space => 'system', idempotency_key => 'withheld:' || v_entry.id, occurred_at => v_entry.occurred_at
+        );
+        v_entries := v_entries || v_withholding;
+        v_takes := v_takes || row(v_withholding.id, v_lot.id, v_withheld)::billing.credit_consumptions;
+        v_balance.withheld := v_balance.withheld - v_withheld;
     end if;
-    update billing.credit_balances
-    set balance = v_entry.balance_after - v_withheld,
-        debt = v_balance.debt - v_repaid,
-        withheld = v_balance.withheld - v_withheld,
-        next_due_at = least(v_balance.next_due_at, case when v_lot.closed_at is null then v_lot.expires_at end),
-        updated_at = now()
-    where credit_balances.account_id = v_entry.account_id;
-    return v_entry;
+    v_entries := billing._post_entries(
+        v_balance, v_entries, case when _open_lot.is_scheduled then '{}' else array[v_lot] end, v_takes
+    );
+    return v_entries[1];
 end
 $$;
 
@@ -4443,18 +4797,16 @@ CREATE FUNCTION billing._open_scheduled_lot(lot billing.credit_grants) RETURNS v
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_entry billing.credit_entries;
+    v_lot billing.credit_grants := _open_scheduled_lot.lot;
+    v_entry billing.credit_entries := billing._entry(
+        account_id => v_lot.account_id, kind => 'grant', amount => v_lot.amount, source => v_lot.source,
+        reference_id => v_lot.reference_id, description => v_lot.description, key_space => 'system',
+        idempotency_key => 'opening:' || v_lot.id, occurred_at => v_lot.effective_at
+    );
 begin
-    v_entry.account_id := (_open_scheduled_lot.lot).account_id;
-    v_entry.kind := 'grant';
-    v_entry.amount := (_open_scheduled_lot.lot).amount;
-    v_entry.source := (_open_scheduled_lot.lot).source;
-    v_entry.reference_id := (_open_scheduled_lot.lot).reference_id;
-    v_entry.description := (_open_scheduled_lot.lot).description;
-    v_entry.key_space := 'system';
-    v_entry.idempotency_key := 'opening:' || (_open_scheduled_lot.lot).id;
-    v_entry.occurred_at := (_open_scheduled_lot.lot).effective_at;
-    perform billing._open_lot(billing._lock_balance(v_entry.account_id), v_entry, _open_scheduled_lot.lot);
+    update billing.credit_grants set entry_id = v_entry.id, remaining = credit_grants.amount
+    where credit_grants.id = v_lot.id;
+    perform billing._open_lot(billing._lock_balance(v_lot.account_id), v_entry, v_lot, is_scheduled => true);
 end
 $$;
 
@@ -4506,25 +4858,17 @@ declare
         when 'refund' then least(v_balance.written_off_withheld, _owe_again.amount - v_debt) else 0
     end;
 begin
-    if v_debt > 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, description, reverses_entry_id, key_space,
-            idempotency_key, occurred_at
-        )
-        select
-            v_balance.account_id, 'adjustment', -v_debt, v_balance.balance - v_debt, v_debt, 'closing',
-            'Debt that was written off is owed again', (_owe_again.original).id, 'system',
-            'owed_again:' || max(credit_entries.id), billing.current_time()
-        from billing.credit_entries where credit_entries.account_id = v_balance.account_id;
-    end if;
-    update billing.credit_balances
-    set balance = v_balance.balance - v_debt, debt = v_balance.debt + v_debt,
-        withheld = v_balance.withheld + v_withheld,
-        written_off_debt = v_balance.written_off_debt - v_debt,
-        written_off_withheld = v_balance.written_off_withheld - v_withheld
-    where credit_balances.account_id = v_balance.account_id
-    returning * into v_balance;
-    return v_balance;
+    v_balance.withheld := v_balance.withheld + v_withheld;
+    v_balance.written_off_debt := v_balance.written_off_debt - v_debt;
+    v_balance.written_off_withheld := v_balance.written_off_withheld - v_withheld;
+    perform billing._post_entries(v_balance, case when v_debt > 0 then array[billing._entry(
+        account_id => v_balance.account_id, kind => 'adjustment', amount => -v_debt, debt => v_debt,
+        source => 'closing', description => 'Debt that was written off is owed again',
+        reverses_entry_id => (_owe_again.original).id, key_space => 'system',
+        idempotency_key => 'owed_again:' || billing._last_entry_id(v_balance.account_id),
+        occurred_at => billing.current_time()
+    )] else '{}' end);
+    return billing._lock_balance(v_balance.account_id);
 end
 $$;
 
@@ -4570,7 +4914,7 @@ declare
 begin
     update billing.recharges
     set status = 'paid', stripe_payment_intent_id = _pay_recharge.stripe_payment_intent_id, reason = null,
-        is_final = false, action_url = null, next_attempt_at = null, settled_at = billing.current_time(),
+        is_final = false, action_url = null, settled_at = billing.current_time(),
         updated_at = now()
     where recharges.id = v_recharge.id;
     select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_recharge.stripe_price_id;
@@ -4718,6 +5062,51 @@ begin
             jsonb_build_object('type', 'redirect', 'redirect', jsonb_build_object('return_url', _portal_flow.return_url))
         end
     ));
+end
+$$;
+
+CREATE FUNCTION billing._post_entries(balance billing.credit_balances, entries billing.credit_entries[], lots billing.credit_grants[] DEFAULT '{}'::billing.credit_grants[], takes billing.credit_consumptions[] DEFAULT '{}'::billing.credit_consumptions[]) RETURNS billing.credit_entries[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances := _post_entries.balance;
+    v_entries billing.credit_entries[] := _post_entries.entries;
+    v_lot billing.credit_grants;
+    v_rest numeric := 0;
+begin
+    for v_number in 1 .. cardinality(v_entries) loop
+        v_balance.balance := v_balance.balance + v_entries[v_number].amount;
+        v_balance.debt := v_balance.debt + v_entries[v_number].debt;
+        v_rest := v_rest - v_entries[v_number].amount - v_entries[v_number].debt;
+        v_entries[v_number].balance_after := v_balance.balance;
+    end loop;
+    foreach v_lot in array _post_entries.lots loop
+        v_rest := v_rest + v_lot.remaining;
+        -- Unless it is used up at once.
+        continue when cardinality(_post_entries.takes) > 0 and v_lot.remaining = (
+            select sum(take.amount) from unnest(_post_entries.takes) as take where take.grant_id = v_lot.id
+        );
+        v_balance.next_due_at := least(
+            v_balance.next_due_at, case when v_lot.entry_id is null then v_lot.effective_at else v_lot.expires_at end
+        );
+    end loop;
+    v_rest := v_rest - billing._write_entries(array[v_balance], v_entries, _post_entries.lots, _post_entries.takes);
+    if v_rest > 0 then
+        perform billing._burn_lots(v_entries, _post_entries.takes, v_rest);
+    end if;
+    return v_entries;
+end
+$$;
+
+CREATE FUNCTION billing._post_entry(balance billing.credit_balances, entry billing.credit_entries, lots billing.credit_grants[] DEFAULT '{}'::billing.credit_grants[], takes billing.credit_consumptions[] DEFAULT '{}'::billing.credit_consumptions[]) RETURNS billing.credit_entries
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (billing._post_entries(
+        _post_entry.balance, array[_post_entry.entry], _post_entry.lots, _post_entry.takes
+    ))[1];
 end
 $$;
 
@@ -4978,7 +5367,9 @@ CREATE FUNCTION billing._post_simple_moves(moves billing.credit_move[]) RETURNS 
     AS $$
 declare
     v_now timestamptz := billing.current_time();
-    v_ids regclass := pg_get_serial_sequence('billing.credit_entries', 'id');
+    v_balances billing.credit_balances[];
+    v_entries billing.credit_entries[];
+    v_lots billing.credit_grants[];
 begin
     with moves as materialized (
         select
@@ -4986,17 +5377,15 @@ begin
             worth.credits > 0 and not worth.is_waiting and worth.returned = 0 and lots.id is null
                 and worth.rollover <> 'cap' and worth.credits <= 1000000000000
                 and balances.debt = 0 and balances.withheld = 0 and balances.carried = 0
-                and balances.balance <= 4611686018427387904 and balances.is_open as is_simple,
-            balances.balance
+                and balances.balance <= 4611686018427387904 and (
+                    balances.may_spend or not exists (
+                        select from billing.accounts
+                        where accounts.id = balances.account_id and accounts.closed_at is not null
+                    )
+                ) as is_simple,
+            balances as locked
         from unnest(_post_simple_moves.moves) as worth
-        join lateral (
-            select
-                credit_balances.*, credit_balances.may_spend or not exists (
-                    select from billing.accounts
-                    where accounts.id = credit_balances.account_id and accounts.closed_at is not null
-                ) as is_open
-            from billing.credit_balances where credit_balances.account_id = worth.account_id
-        ) as balances on true
+        join billing.credit_balances as balances on balances.account_id = worth.account_id
         left join billing.credit_grants as lots on lots.key_space = 'stripe' and lots.idempotency_key = worth.key
     ),
     -- Skips moves that the ledger already matches, and waiting moves without a lot.
@@ -5019,10 +5408,11 @@ begin
     ),
     fresh as materialized (
         select
-            nextval(v_ids) as entry_id, ordered.*,
-            sum(ordered.credits) over (
-                partition by ordered.account_id order by ordered.moment, ordered.key rows unbounded preceding
-            ) as so_far
+            nextval('billing.credit_entries_id_seq') as entry_id, ordered.*,
+            row_number() over account as number,
+            sum(ordered.credits) over (account rows unbounded preceding) as so_far,
+            sum(ordered.credits) over (partition by ordered.account_id) as total,
+            min(ordered.expires_at) over (partition by ordered.account_id) as due_at
         from (
             select
                 simple.*,
@@ -5032,42 +5422,25 @@ begin
             join billing.products on products.stripe_product_id = plans.stripe_product_id
             order by simple.account_id, simple.moment, simple.key
         ) as ordered
-    ),
-    written as (
-        insert into billing.credit_entries (
-            id, account_id, kind, amount, balance_after, source, reference_id, description, key_space, idempotency_key,
-            occurred_at
-        )
-        overriding system value
-        select
-            fresh.entry_id, fresh.account_id, 'grant', fresh.credits, fresh.balance + fresh.so_far, fresh.source,
-            fresh.stripe_subscription_id, fresh.description, 'stripe', fresh.key, v_now
-        from fresh
-    ),
-    opened as (
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, effective_at, expires_at, source, reference_id, key_space,
-            idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id
-        )
-        select
-            fresh.account_id, fresh.entry_id, fresh.credits, fresh.credits, fresh.moment, fresh.expires_at,
-            fresh.source, fresh.stripe_subscription_id, 'stripe', fresh.key, fresh.stripe_invoice_id,
-            fresh.stripe_subscription_item_id, fresh.stripe_price_id
-        from fresh
-    ),
-    raised as (
-        update billing.credit_balances
-        set balance = credit_balances.balance + totals.amount,
-            next_due_at = least(credit_balances.next_due_at, totals.expires_at),
-            updated_at = now()
-        from (
-            select fresh.account_id, sum(fresh.credits) as amount, min(fresh.expires_at) as expires_at
-            from fresh group by fresh.account_id
-        ) as totals
-        where credit_balances.account_id = totals.account_id
+        window account as (partition by ordered.account_id order by ordered.moment, ordered.key)
     )
     select
-        (select count(*) from fresh), (select coalesce(sum(fresh.credits), 0) from fresh),
+        count(*), coalesce(sum(fresh.credits), 0),
+        array_agg(billing._moved(fresh.locked, fresh.total::bigint, fresh.due_at)) filter (where fresh.number = 1),
+        array_agg(billing._entry(
+            id => fresh.entry_id, account_id => fresh.account_id, kind => 'grant', amount => fresh.credits,
+            balance_after => (fresh.locked).balance + fresh.so_far::bigint,
+            source => fresh.source, reference_id => fresh.stripe_subscription_id, description => fresh.description,
+            key_space => 'stripe', idempotency_key => fresh.key, occurred_at => v_now
+        )),
+        array_agg(billing._lot(
+            entry_id => fresh.entry_id, account_id => fresh.account_id, amount => fresh.credits,
+            effective_at => fresh.moment, expires_at => fresh.expires_at, source => fresh.source,
+            reference_id => fresh.stripe_subscription_id, key_space => 'stripe', idempotency_key => fresh.key,
+            stripe_invoice_id => fresh.stripe_invoice_id,
+            stripe_subscription_item_id => fresh.stripe_subscription_item_id,
+            stripe_price_id => fresh.stripe_price_id
+        )),
         (
             select array_agg(pending.move order by
                 pending.account_id, pending.moment, pending.key ^@ 'credited:', pending.key
@@ -5075,8 +5448,42 @@ begin
             from pending
             where pending.account_id not in (select simple.account_id from simple)
         )
-    into slots_granted, credits_granted, others;
+    into slots_granted, credits_granted, v_balances, v_entries, v_lots, others
+    from fresh;
+    if slots_granted > 0 then
+        perform billing._write_entries(v_balances, v_entries, v_lots, '{}');
+    end if;
     return next;
+end
+$$;
+
+CREATE FUNCTION billing._post_spends(balance billing.credit_balances, spends billing.credit_entries[]) RETURNS billing.credit_entries[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances := _post_spends.balance;
+    v_spends billing.credit_entries[] := _post_spends.spends;
+    v_number integer := cardinality(v_spends);
+    v_total numeric;
+    v_debt bigint;
+begin
+    select -sum(spend.amount) into v_total from unnest(v_spends) as spend;
+    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
+        perform billing._raise_insufficient(
+            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
+        );
+    elsif v_balance.spend_cap is not null then
+        v_balance := billing._count_spend(v_balance, v_total::bigint);
+    end if;
+    -- Lots hold balance + debt. The last credits are beyond them.
+    v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
+    while v_debt > 0 loop
+        v_spends[v_number].debt := least(v_debt, -v_spends[v_number].amount);
+        v_debt := v_debt - v_spends[v_number].debt;
+        v_number := v_number - 1;
+    end loop;
+    return billing._post_entries(v_balance, v_spends);
 end
 $$;
 
@@ -5131,6 +5538,21 @@ begin
         'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
     );
     return true;
+end
+$$;
+
+CREATE FUNCTION billing._postpone_jobs(kind billing.job_kind, ids text[], due_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    AS $$
+begin
+    update pgmq.q_billing_jobs as message
+    set vt = _postpone_jobs.due_at, headers = null,
+        read_ct = message.read_ct - (message.headers ? 'worker_pid' is true)::integer
+    from unnest(_postpone_jobs.ids) as job (id)
+    where message.message ->> 'kind' = _postpone_jobs.kind and message.message ->> 'id' = job.id
+        and (message.vt <= now() or message.headers ->> 'worker_pid' = pg_backend_pid()::text);
 end
 $$;
 
@@ -5790,11 +6212,67 @@ CREATE FUNCTION billing._refund_rank(status text) RETURNS integer
     select case _refund_rank.status when 'pending' then 1 when 'requires_action' then 1 when 'succeeded' then 2 else 3 end
 $$;
 
+CREATE FUNCTION billing._refuse_checkout(answer jsonb) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_error jsonb := _refuse_checkout.answer -> 'error';
+begin
+    if billing._is_kept_by_stripe(v_error) then
+        perform billing._discard_checkout_key(_refuse_checkout.answer ->> 'idempotency_key');
+    elsif v_error ->> 'code' = 'resource_missing' and v_error ->> 'param' ~ '^line_items\y.*\yprice\y' then
+        -- The price was deleted in Stripe, and its event has not come yet.
+        return billing._refused_step(
+            errcode => 'TB042', message => 'this plan or pack is not on sale any more',
+            hint => 'Choose another plan or pack.'
+        );
+    end if;
+    return billing._refused_by_stripe(v_error);
+end
+$$;
+
 CREATE FUNCTION billing._refused(held_as_of timestamp with time zone, offered_as_of timestamp with time zone) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case when _refused.held_as_of > _refused.offered_as_of then 'stale' else 'refetch' end
+$$;
+
+CREATE FUNCTION billing._refused_by_stripe(error jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_status integer := (_refused_by_stripe.error ->> 'status')::integer;
+begin
+    if v_status is null or v_status in (409, 429) or v_status >= 500
+        or _refused_by_stripe.error ->> 'type' in ('api_error', 'idempotency_error')
+        or _refused_by_stripe.error ->> 'code' = 'rate_limit'
+    then
+        return billing._refused_step(
+            errcode => 'TB062',
+            message => format('Stripe is unavailable: %s', _refused_by_stripe.error ->> 'message'),
+            hint => 'Nothing was bought; try again.'
+        );
+    end if;
+    return billing._refused_step(
+        errcode => 'TB063',
+        message => format('Stripe refused the request: %s', _refused_by_stripe.error ->> 'message'),
+        hint => 'Correct what Stripe names, or check STRIPE_API_KEY and its permissions.'
+    );
+end
+$$;
+
+CREATE FUNCTION billing._refused_step(errcode text, message text, hint text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return jsonb_build_object('refused', jsonb_build_object(
+        'code', _refused_step.errcode, 'message', _refused_step.message, 'hint', _refused_step.hint
+    ));
+end
 $$;
 
 CREATE TABLE billing.credit_reinstatements (
@@ -5957,23 +6435,37 @@ CREATE FUNCTION billing._repay_debt(account_id uuid) RETURNS void
 declare
     v_balance billing.credit_balances := billing._lock_balance(_repay_debt.account_id);
     v_repaid bigint := least(v_balance.debt, v_balance.balance + v_balance.debt - v_balance.held);
-    v_entry_id bigint;
 begin
-    if v_repaid <= 0 then
-        return;
+    if v_repaid > 0 then
+        perform billing._post_entry(v_balance, billing._entry(
+            account_id => v_balance.account_id, kind => 'repayment', amount => 0, debt => -v_repaid,
+            source => 'app', description => format('%s credits of debt repaid', v_repaid), key_space => 'system',
+            idempotency_key => 'repayment:' || billing._last_entry_id(v_balance.account_id),
+            occurred_at => billing.current_time()
+        ));
     end if;
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, description, key_space, idempotency_key, occurred_at
-    )
-    select
-        v_balance.account_id, 'repayment', 0, v_balance.balance, -v_repaid, 'app',
-        format('%s credits of debt repaid', v_repaid), 'system', 'repayment:' || max(credit_entries.id),
-        billing.current_time()
-    from billing.credit_entries where credit_entries.account_id = v_balance.account_id
-    returning credit_entries.id into v_entry_id;
-    perform billing._burn_lots(v_balance.account_id, v_entry_id, v_repaid);
-    update billing.credit_balances set debt = v_balance.debt - v_repaid, updated_at = now()
-    where credit_balances.account_id = v_balance.account_id;
+end
+$$;
+
+CREATE FUNCTION billing._replace_payment_link(stripe_payment_link_id text, name text) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_gone billing.payment_links;
+    v_is_pack boolean;
+begin
+    update billing.payment_links
+    set active = false, retired_at = now(), retired_reason = 'stripe', updated_at = now()
+    where payment_links.stripe_payment_link_id = _replace_payment_link.stripe_payment_link_id and payment_links.active;
+    select * into strict v_gone from billing.payment_links
+    where payment_links.stripe_payment_link_id = _replace_payment_link.stripe_payment_link_id;
+    v_is_pack := v_gone.params ? 'customer_creation';
+    return billing.claim_payment_link(
+        case when not v_is_pack then _replace_payment_link.name end,
+        case when v_is_pack then _replace_payment_link.name end,
+        v_gone.options
+    );
 end
 $$;
 
@@ -6007,11 +6499,11 @@ begin
         );
         if v_policy = 'cancel' then
             insert into billing.fraud_actions (
-                account_id, action, status, reason, actor, stripe_subscription_id, decided_at, next_attempt_at
+                account_id, action, status, reason, actor, stripe_subscription_id, decided_at
             )
             values (
                 _report_deleted_user.account_id, 'cancel_subscription', 'queued', 'the user was deleted',
-                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time(), now()
+                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time()
             )
             on conflict (stripe_subscription_id) where actor = 'on_user_deleted' do nothing;
         end if;
@@ -6474,9 +6966,8 @@ declare
     v_to_lots bigint;
     v_debt bigint;
     v_new bigint;
-    v_lot record;
     v_left bigint;
-    v_given bigint;
+    v_takes billing.credit_consumptions[];
 begin
     if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
@@ -6501,51 +6992,47 @@ begin
     v_to_lots := least(_reverse_entry.amount - v_new, v_to_lots);
     v_new := _reverse_entry.amount - v_debt - v_to_lots;
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata, actor,
-        reverses_entry_id, key_space, idempotency_key, occurred_at
-    )
-    values (
-        v_original.account_id, _reverse_entry.kind, _reverse_entry.amount, v_balance.balance + _reverse_entry.amount,
-        -v_debt, v_original.source, v_original.reference_id, _reverse_entry.description, v_original.feature,
-        _reverse_entry.metadata, _reverse_entry.actor, v_original.id, _reverse_entry.key_space,
-        _reverse_entry.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
-
-    v_left := v_to_lots;
-    for v_lot in
-        select credit_grants.id, credit_grants.expires_at, sum(credit_consumptions.amount)::bigint as taken
-        from billing.credit_entries
-        join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
-        join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
-        where credit_entries.id = v_original.id
-            or credit_entries.reverses_entry_id = v_original.id and credit_entries.kind in ('refund', 'reinstatement')
-        group by credit_grants.id
-        having sum(credit_consumptions.amount) > 0
-        order by credit_grants.priority desc, credit_grants.expires_at desc, credit_grants.id desc
-    loop
-        exit when v_left = 0;
-        v_given := least(v_left, v_lot.taken);
-        update billing.credit_grants set remaining = credit_grants.remaining + v_given, closed_at = null
-        where credit_grants.id = v_lot.id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_lot.id, -v_given);
-        perform billing._remember_due(v_original.account_id, v_lot.expires_at);
-        v_left := v_left - v_given;
-    end loop;
-
-    if v_new > 0 then
-        insert into billing.credit_grants (
-            account_id, entry_id, amount, remaining, effective_at, source, reference_id, key_space, idempotency_key
-        )
-        values (
-            v_original.account_id, v_entry.id, v_new, v_new, v_entry.occurred_at, v_entry.source, v_entry.reference_id,
-            'system', 'returned:' || v_entry.id
-        );
-    end if;
-    update billing.credit_balances
-    set balance = v_entry.balance_after, debt = v_balance.debt - v_debt, updated_at = now()
-    where credit_balances.account_id = v_original.account_id;
+    v_entry := billing._entry(
+        account_id => v_original.account_id, kind => _reverse_entry.kind, amount => _reverse_entry.amount,
+        debt => -v_debt, source => v_original.source, reference_id => v_original.reference_id,
+        description => _reverse_entry.description, feature => v_original.feature,
+        metadata => _reverse_entry.metadata, actor => _reverse_entry.actor, reverses_entry_id => v_original.id,
+        key_space => _reverse_entry.key_space, idempotency_key => _reverse_entry.idempotency_key,
+        occurred_at => billing.current_time()
+    );
+    select
+        array_agg(row(v_entry.id, given.id, -given.amount)::billing.credit_consumptions),
+        least(v_balance.next_due_at, min(given.expires_at))
+    into v_takes, v_balance.next_due_at
+    from (
+        select
+            lots.*, least(lots.taken, v_to_lots - (sum(lots.taken) over (
+                order by lots.priority desc, lots.expires_at desc, lots.id desc
+            ) - lots.taken))::bigint as amount
+        from (
+            select
+                credit_grants.id, credit_grants.priority, credit_grants.expires_at,
+                sum(credit_consumptions.amount)::bigint as taken
+            from billing.credit_entries
+            join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
+            join billing.credit_grants on credit_grants.id = credit_consumptions.grant_id
+            where credit_entries.id = v_original.id
+                or credit_entries.reverses_entry_id = v_original.id
+                and credit_entries.kind in ('refund', 'reinstatement')
+            group by credit_grants.id
+            having sum(credit_consumptions.amount) > 0
+        ) as lots
+    ) as given
+    where given.amount > 0;
+    v_entry := billing._post_entry(
+        v_balance, v_entry,
+        case when v_new > 0 then array[billing._lot(
+            account_id => v_entry.account_id, entry_id => v_entry.id, amount => v_new,
+            effective_at => v_entry.occurred_at, source => v_entry.source, reference_id => v_entry.reference_id,
+            key_space => 'system', idempotency_key => 'returned:' || v_entry.id
+        )] else '{}' end,
+        coalesce(v_takes, '{}')
+    );
     perform billing._repay_debt(v_original.account_id);
     perform billing._claim_returned_credits(v_original.account_id);
     return v_entry;
@@ -6743,6 +7230,9 @@ CREATE FUNCTION billing._settle_due(account_ids uuid[], as_of timestamp with tim
 declare
     v_hold_ids uuid[];
     v_lot billing.credit_grants;
+    v_balances billing.credit_balances[];
+    v_entries billing.credit_entries[];
+    v_takes billing.credit_consumptions[];
 begin
     with due as (
         update billing.credit_holds set status = 'expired', settled_at = credit_holds.expires_at
@@ -6786,56 +7276,47 @@ begin
 
     with due as (
         select
-            credit_grants.id, credit_grants.account_id, credit_grants.held, credit_grants.expires_at,
-            credit_grants.source, credit_grants.reference_id,
-            credit_grants.remaining - credit_grants.held as expiring,
-            sum(credit_grants.remaining - credit_grants.held) over (
-                partition by credit_grants.account_id order by credit_grants.expires_at, credit_grants.id
-            ) as so_far,
+            nextval('billing.credit_entries_id_seq') as expiry_id, lots.*,
             -- What was given back after the lot's time expires when it was given back, not before.
-            greatest(credit_grants.expires_at, (
+            greatest(lots.expires_at, (
                 select credit_entries.occurred_at from billing.credit_consumptions
                 join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
-                where credit_consumptions.grant_id = credit_grants.id and credit_consumptions.amount < 0
+                where credit_consumptions.grant_id = lots.id and credit_consumptions.amount < 0
                 order by credit_consumptions.entry_id desc
                 limit 1
-            )) as expired_at,
-            billing._expiry_key(credit_grants) as key
-        from billing.credit_grants
-        where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
-            and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
-    ),
-    written as (
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, key_space, idempotency_key, occurred_at
-        )
-        select
-            due.account_id, 'expiry', -due.expiring, credit_balances.balance - due.so_far, due.source, due.reference_id,
-            'system', due.key, due.expired_at
-        from due
-        join billing.credit_balances on credit_balances.account_id = due.account_id
-        order by due.account_id, due.expires_at, due.id
-        returning credit_entries.id, credit_entries.account_id, credit_entries.idempotency_key
-    ),
-    consumed as (
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        select written.id, due.id, due.expiring from due
-        join written on written.account_id = due.account_id and written.idempotency_key = due.key
-    ),
-    emptied as (
-        update billing.credit_grants
-        set remaining = due.held, lapsed = credit_grants.lapsed + due.expiring,
-            closed_at = case when due.held = 0 then due.expired_at end
-        from due where credit_grants.id = due.id
-    ),
-    totals as (
-        select due.account_id, sum(due.expiring) as expiring, count(*) as lots from due group by due.account_id
-    ),
-    lowered as (
-        update billing.credit_balances set balance = credit_balances.balance - totals.expiring
-        from totals where credit_balances.account_id = totals.account_id
+            )) as expired_at
+        from (
+            select
+                credit_grants.*, credit_grants as lot, credit_grants.remaining - credit_grants.held as expiring,
+                credit_balances as locked,
+                row_number() over account as number,
+                sum(credit_grants.remaining - credit_grants.held) over account as so_far,
+                sum(credit_grants.remaining - credit_grants.held) over (partition by credit_grants.account_id) as total
+            from billing.credit_grants
+            join billing.credit_balances on credit_balances.account_id = credit_grants.account_id
+            where credit_grants.account_id = any (_settle_due.account_ids) and credit_grants.closed_at is null
+                and credit_grants.expires_at <= _settle_due.as_of and credit_grants.remaining > credit_grants.held
+            window account as (
+                partition by credit_grants.account_id order by credit_grants.expires_at, credit_grants.id
+            )
+            order by credit_grants.account_id, credit_grants.expires_at, credit_grants.id
+        ) as lots
     )
-    select coalesce(sum(totals.lots), 0), coalesce(sum(totals.expiring), 0) into lots_expired, credits_expired from totals;
+    select
+        array_agg(billing._moved(due.locked, -due.total::bigint)) filter (where due.number = 1),
+        array_agg(billing._entry(
+            id => due.expiry_id, account_id => due.account_id, kind => 'expiry', amount => -due.expiring,
+            balance_after => (due.locked).balance - due.so_far::bigint, source => due.source,
+            reference_id => due.reference_id, key_space => 'system',
+            idempotency_key => billing._expiry_key(due.lot), occurred_at => due.expired_at
+        ) order by due.expiry_id),
+        array_agg(row(due.expiry_id, due.id, due.expiring)::billing.credit_consumptions),
+        count(*), coalesce(sum(due.expiring), 0)
+    into v_balances, v_entries, v_takes, lots_expired, credits_expired
+    from due;
+    if lots_expired > 0 then
+        perform billing._write_entries(v_balances, v_entries, '{}', v_takes);
+    end if;
 
     update billing.credit_balances
     set next_due_at = least(
@@ -6933,13 +7414,14 @@ CREATE FUNCTION billing._sign_reference(account_id uuid, livemode boolean, expir
     ) as signed
 $$;
 
-CREATE FUNCTION billing._skip_notifications() RETURNS void
-    LANGUAGE sql
+CREATE FUNCTION billing._skip_notifications(ids bigint[]) RETURNS void
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    update billing.notifications
-    set status = judged.status, last_error = judged.reason, next_attempt_at = null
-    from (
+declare
+    v_ids text[];
+begin
+    with judged as (
         select
             notifications.id,
             case when is_wanted then 'dead' else 'skipped' end as status,
@@ -6948,16 +7430,29 @@ CREATE FUNCTION billing._skip_notifications() RETURNS void
         from billing.notifications
         cross join billing.settings
         cross join lateral (select notifications.kind = any (settings.customer_notifications) as is_wanted) as opted
-        where notifications.audience = 'customer' and notifications.next_attempt_at <= now()
-            and notifications.status = 'queued' and (
+        where notifications.audience = 'customer' and notifications.status = 'queued'
+            and (_skip_notifications.ids is null or notifications.id = any (_skip_notifications.ids))
+            and (
                 not is_wanted
-                or notifications.attempts = 0 and notifications.next_attempt_at < now() - settings.notification_deadline
+                or notifications.first_attempt_at is null
+                and notifications.queued_at < now() - settings.notification_deadline
             )
-        order by notifications.next_attempt_at
+        order by notifications.queued_at
         limit 10000
         for update of notifications skip locked
-    ) as judged
-    where notifications.id = judged.id
+    ),
+    skipped as (
+        update billing.notifications
+        set status = judged.status, last_error = judged.reason
+        from judged
+        where notifications.id = judged.id
+        returning notifications.id
+    )
+    select array_agg(skipped.id::text) into v_ids from skipped;
+    if v_ids is not null then
+        perform billing._drop_jobs('customer_notification', v_ids);
+    end if;
+end
 $$;
 
 CREATE FUNCTION billing._slot(anchor timestamp with time zone, k integer) RETURNS timestamp with time zone
@@ -7063,103 +7558,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._spend_all(account_id uuid, spends jsonb) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_balance billing.credit_balances := billing._lock_settled_balance(_spend_all.account_id);
-    v_total numeric;
-    v_debt bigint;
-begin
-    perform billing._check_may_spend(_spend_all.account_id);
-    select sum(spend.amount) into v_total from jsonb_to_recordset(_spend_all.spends) as spend (amount numeric);
-    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
-        );
-    end if;
-    if v_balance.spend_cap is not null then
-        v_balance := billing._count_spend(v_balance, v_total::bigint);
-    end if;
-    v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
-
-    with
-    asked as (
-        select spend.*, sum(spend.amount) over (order by spend.position) as upper
-        from rows from (
-            jsonb_to_recordset(_spend_all.spends) as (
-                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
-            )
-        ) with ordinality as spend (
-            amount, idempotency_key, description, metadata, feature, reference_id, position
-        )
-    ),
-    written as (
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, reference_id, description, feature, metadata,
-            key_space, idempotency_key, occurred_at
-        )
-        select
-            _spend_all.account_id, 'spend', -asked.amount, v_balance.balance - asked.upper,
-            -- The last v_debt credits of the batch are beyond what the lots hold.
-            least(greatest(asked.upper - (v_total - v_debt), 0), asked.amount), 'app', asked.reference_id,
-            asked.description, asked.feature, coalesce(asked.metadata, '{}'), 'caller', asked.idempotency_key,
-            billing.current_time()
-        from asked
-        order by asked.position
-        returning credit_entries.id, credit_entries.idempotency_key
-    ),
-    lots as (
-        select
-            credit_grants.id, credit_grants.remaining, credit_grants.remaining - credit_grants.held as free,
-            sum(credit_grants.remaining - credit_grants.held) over (
-                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-            ) as upper
-        from billing.credit_grants
-        where credit_grants.account_id = _spend_all.account_id
-            and credit_grants.closed_at is null and credit_grants.remaining > credit_grants.held
-    ),
-    consumed as (
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        select
-            written.id, lots.id,
-            least(asked.upper, lots.upper) - greatest(asked.upper - asked.amount, lots.upper - lots.free)
-        from asked
-        join written on written.idempotency_key = asked.idempotency_key
-        join lots on lots.upper - lots.free < asked.upper and lots.upper > asked.upper - asked.amount
-        returning credit_consumptions.amount
-    ),
-    burnt as (
-        update billing.credit_grants
-        set remaining = credit_grants.remaining - least(lots.free, v_total - v_debt - (lots.upper - lots.free)),
-            closed_at = case
-                when credit_grants.remaining = least(lots.free, v_total - v_debt - (lots.upper - lots.free))
-                    then billing.current_time()
-            end
-        from lots
-        where credit_grants.id = lots.id and lots.upper - lots.free < v_total - v_debt
-    )
-    select v_total - v_debt - coalesce(sum(consumed.amount), 0) into v_total from consumed;
-    if v_total <> 0 then
-        raise exception 'the open lots of account % hold % credits less than its balance', _spend_all.account_id, v_total
-            using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
-    end if;
-
-    update billing.credit_balances
-    set balance = (
-            select credit_entries.balance_after from billing.credit_entries
-            where credit_entries.account_id = _spend_all.account_id
-            order by credit_entries.id desc limit 1
-        ),
-        debt = v_balance.debt + v_debt,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now()
-    where credit_balances.account_id = _spend_all.account_id;
-end
-$$;
-
 CREATE FUNCTION billing._spend_judged(account_id uuid, amount bigint, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7172,7 +7570,6 @@ declare
     v_now timestamptz;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_debt bigint;
 begin
     v_balance := billing._lock_balance(_spend_judged.account_id);
     v_now := billing.current_time();
@@ -7207,41 +7604,16 @@ begin
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
     end if;
-    if v_amount <= 0 or v_amount - v_balance.overdraft > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft,
-            _spend_judged.amount
-        );
+    if v_amount <= 0 then
+        perform billing._raise_insufficient(v_balance.account_id, 0, _spend_judged.amount);
     end if;
-    if v_balance.spend_cap is not null then
-        v_balance := billing._count_spend(v_balance, v_amount);
-    end if;
-
-    -- Beyond what the lots hold (balance + debt) it is debt.
-    v_debt := greatest(v_amount - v_balance.debt - (v_balance.balance - v_balance.held), 0);
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, debt, up_to, source, reference_id, description, feature, metadata,
-        key_space, idempotency_key, occurred_at
-    )
-    values (
-        _spend_judged.account_id, 'spend', -v_amount, v_balance.balance - v_amount, v_debt, v_up_to, 'app',
-        _spend_judged.reference_id, _spend_judged.description, _spend_judged.feature, _spend_judged.metadata, 'caller',
-        _spend_judged.idempotency_key, v_now
-    )
-    returning * into v_entry;
-    perform billing._burn_lots(v_entry.account_id, v_entry.id, v_amount - v_debt);
-
-    update billing.credit_balances
-    set balance = v_entry.balance_after,
-        debt = v_balance.debt + v_debt,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now(),
-        epoch = credit_balances.epoch + (random() < 0.02)::integer
-    where uuid_hash(credit_balances.account_id) = uuid_hash(v_entry.account_id)
-        and credit_balances.account_id is not distinct from v_entry.account_id
-        and credit_balances.epoch = v_balance.epoch;
-    return v_entry;
+    v_entry := billing._entry(
+        account_id => v_balance.account_id, kind => 'spend', amount => -v_amount, up_to => v_up_to,
+        source => 'app', reference_id => _spend_judged.reference_id, description => _spend_judged.description,
+        feature => _spend_judged.feature, metadata => _spend_judged.metadata, key_space => 'caller',
+        idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
+    );
+    return (billing._post_spends(v_balance, array[v_entry]))[1];
 end
 $$;
 
@@ -7329,7 +7701,7 @@ begin
     set status = v_recharge.status, reason = v_recharge.reason, is_final = v_recharge.is_final,
         stripe_payment_intent_id = v_recharge.stripe_payment_intent_id,
         stripe_payment_method_id = v_recharge.stripe_payment_method_id, action_url = v_recharge.action_url,
-        next_attempt_at = null, settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
+        settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
         updated_at = now()
     where recharges.id = v_recharge.id;
     perform billing._pause_recharge(v_recharge.account_id, v_recharge.reason);
@@ -7343,6 +7715,30 @@ begin
         )
     )
     on conflict (dedupe_key) do nothing;
+end
+$$;
+
+CREATE FUNCTION billing._stripe_call(method text, path text, params jsonb, keep text[], idempotency_key text DEFAULT NULL::text, find jsonb DEFAULT NULL::jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return jsonb_build_object(
+        'method', _stripe_call.method, 'path', _stripe_call.path, 'params', _stripe_call.params,
+        'idempotency_key', _stripe_call.idempotency_key, 'find', _stripe_call.find, 'keep', to_jsonb(_stripe_call.keep)
+    );
+end
+$$;
+
+CREATE FUNCTION billing._stripe_step(livemode boolean, calls jsonb, state jsonb, is_last boolean DEFAULT false) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return jsonb_build_object(
+        'livemode', _stripe_step.livemode, 'calls', _stripe_step.calls, 'state', _stripe_step.state,
+        'is_last', _stripe_step.is_last
+    );
 end
 $$;
 
@@ -7391,7 +7787,7 @@ CREATE FUNCTION billing._subscription_to_change(account_id uuid, livemode boolea
     limit 1
 $$;
 
-CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean) RETURNS jsonb
+CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean) RETURNS text[]
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -7418,7 +7814,7 @@ CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans,
             )
         returning requests.stripe_checkout_session_id
     )
-    select coalesce(jsonb_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '[]') from superseded
+    select coalesce(array_agg(stripe_checkout_session_id order by stripe_checkout_session_id), '{}') from superseded
     where stripe_checkout_session_id is not null
 $$;
 
@@ -7556,31 +7952,19 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._take_credits(balance billing.credit_balances, kind text, amount bigint, idempotency_key text, source text, description text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text, reference_id text DEFAULT NULL::text) RETURNS billing.credit_entries
+CREATE FUNCTION billing._take_credits(balance billing.credit_balances, entry billing.credit_entries) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_balance billing.credit_balances := _take_credits.balance;
-    v_entry billing.credit_entries;
+    v_free bigint := (_take_credits.balance).balance - (_take_credits.balance).held;
 begin
-    if _take_credits.amount > v_balance.balance - v_balance.held then
-        perform billing._raise_insufficient(v_balance.account_id, v_balance.balance - v_balance.held, _take_credits.amount);
+    if -(_take_credits.entry).amount > v_free then
+        perform billing._raise_insufficient(
+            (_take_credits.entry).account_id, v_free, -(_take_credits.entry).amount
+        );
     end if;
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, metadata, actor, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_balance.account_id, _take_credits.kind, -_take_credits.amount, v_balance.balance - _take_credits.amount,
-        _take_credits.source, _take_credits.reference_id, _take_credits.description, _take_credits.metadata,
-        _take_credits.actor, 'caller', _take_credits.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
-    perform billing._burn_lots(v_balance.account_id, v_entry.id, _take_credits.amount);
-    update billing.credit_balances set balance = v_entry.balance_after, updated_at = now()
-    where credit_balances.account_id = v_balance.account_id;
-    return v_entry;
+    return billing._post_entry(_take_credits.balance, _take_credits.entry);
 end
 $$;
 
@@ -7667,7 +8051,6 @@ CREATE TABLE billing.fraud_actions (
     stripe_refund_id text,
     is_in_doubt boolean DEFAULT false NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
-    next_attempt_at timestamp with time zone,
     last_error text,
     decided_at timestamp with time zone NOT NULL,
     settled_at timestamp with time zone,
@@ -7677,7 +8060,6 @@ CREATE TABLE billing.fraud_actions (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT action_is_known CHECK ((action = ANY (ARRAY['alert'::text, 'freeze_account'::text, 'unfreeze_account'::text, 'refund'::text, 'cancel_subscription'::text, 'note'::text]))),
-    CONSTRAINT queued_actions_have_a_next_attempt CHECK (((status = 'queued'::text) = (next_attempt_at IS NOT NULL))),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'done'::text, 'skipped'::text, 'failed'::text, 'undone'::text]))),
     CONSTRAINT undone_actions_say_who_and_why CHECK ((((status = 'undone'::text) = (undone_at IS NOT NULL)) AND ((undone_at IS NULL) = ((undone_by IS NULL) OR (undone_reason IS NULL)))))
 );
@@ -7687,6 +8069,8 @@ COMMENT ON TABLE billing.fraud_actions IS 'What was done about fraud, by the pol
 COMMENT ON COLUMN billing.fraud_actions.idempotency_key IS 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
 
 COMMENT ON COLUMN billing.fraud_actions.is_in_doubt IS 'Stripe may have done it already, and its answer was lost.';
+
+COMMENT ON COLUMN billing.fraud_actions.attempts IS 'How often Stripe was asked.';
 
 CREATE FUNCTION billing._tell_of_failed_action(action billing.fraud_actions) RETURNS void
     LANGUAGE sql
@@ -7927,28 +8311,6 @@ begin
         v_lot, null, 'system', 'held:' || v_held.id, 'clamp_and_record', 'Held for review', 'tillbase'
     );
     update billing.held_credits set revocation_id = v_revocation.id where held_credits.id = v_held.id;
-end
-$$;
-
-CREATE FUNCTION billing._withhold(entry billing.credit_entries, grant_id bigint, amount bigint) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_entry_id bigint;
-begin
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, reference_id, description, reverses_entry_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        (_withhold.entry).account_id, 'revocation', -_withhold.amount, (_withhold.entry).balance_after - _withhold.amount,
-        (_withhold.entry).source, (_withhold.entry).reference_id, 'Withheld for credits taken back',
-        (_withhold.entry).id, 'system', 'withheld:' || (_withhold.entry).id, (_withhold.entry).occurred_at
-    )
-    returning id into v_entry_id;
-    insert into billing.credit_consumptions (entry_id, grant_id, amount)
-    values (v_entry_id, _withhold.grant_id, _withhold.amount);
 end
 $$;
 
@@ -8238,6 +8600,91 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._write_entries(balances billing.credit_balances[], entries billing.credit_entries[], lots billing.credit_grants[], takes billing.credit_consumptions[]) RETURNS numeric
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_taken numeric := 0;
+begin
+    update billing.credit_balances as balance
+    set balance = moved.balance,
+        debt = moved.debt,
+        held = moved.held,
+        withheld = moved.withheld,
+        carried = moved.carried,
+        written_off_debt = moved.written_off_debt,
+        written_off_withheld = moved.written_off_withheld,
+        written_off_at = moved.written_off_at,
+        next_due_at = moved.next_due_at,
+        spent_in_period = moved.spent_in_period,
+        spend_period_start = moved.spend_period_start,
+        updated_at = now(),
+        epoch = balance.epoch + (random() < 0.02)::integer
+    from unnest(_write_entries.balances) as moved
+    where uuid_hash(balance.account_id) = uuid_hash(moved.account_id)
+        and balance.account_id is not distinct from moved.account_id and balance.epoch >= moved.epoch;
+
+    insert into billing.credit_entries (
+        id, account_id, kind, amount, balance_after, debt, up_to, source, reference_id, description, feature, metadata,
+        actor, reverses_entry_id, hold_id, key_space, idempotency_key, occurred_at
+    )
+    overriding system value
+    select
+        entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.debt, entry.up_to,
+        entry.source, entry.reference_id, entry.description, entry.feature, entry.metadata, entry.actor,
+        entry.reverses_entry_id, entry.hold_id, entry.key_space, entry.idempotency_key, entry.occurred_at
+    from unnest(_write_entries.entries) as entry;
+
+    if cardinality(_write_entries.lots) > 0 then
+        insert into billing.credit_grants (
+            id, account_id, entry_id, amount, remaining, priority, effective_at, expires_at, source, reference_id,
+            description, key_space, idempotency_key, stripe_invoice_id, stripe_subscription_item_id, stripe_price_id,
+            stripe_checkout_session_id, stripe_payment_intent_id
+        )
+        overriding system value
+        select
+            lot.id, lot.account_id, lot.entry_id, lot.amount, lot.remaining, lot.priority, lot.effective_at,
+            lot.expires_at, lot.source, lot.reference_id, lot.description, lot.key_space, lot.idempotency_key,
+            lot.stripe_invoice_id, lot.stripe_subscription_item_id, lot.stripe_price_id,
+            lot.stripe_checkout_session_id, lot.stripe_payment_intent_id
+        from unnest(_write_entries.lots) as lot;
+    end if;
+
+    if cardinality(_write_entries.takes) > 0 then
+        with written as (
+            insert into billing.credit_consumptions (entry_id, grant_id, amount)
+            select take.entry_id, take.grant_id, take.amount from unnest(_write_entries.takes) as take
+            returning credit_consumptions.amount
+        ),
+        moved as (
+            -- A capture takes what its hold has pinned.
+            update billing.credit_grants
+            set remaining = credit_grants.remaining - taken.amount,
+                held = credit_grants.held - taken.captured,
+                lapsed = credit_grants.lapsed + taken.lapsed,
+                closed_at = case when credit_grants.remaining = taken.amount then taken.taken_at end,
+                epoch = credit_grants.epoch + (random() < 0.02)::integer
+            from (
+                select
+                    take.grant_id, sum(take.amount)::bigint as amount, max(entry.occurred_at) as taken_at,
+                    sum(case when entry.kind = 'capture' then take.amount else 0 end)::bigint as captured,
+                    sum(case when billing._lets_lapse(entry) then take.amount else 0 end)::bigint as lapsed
+                from unnest(_write_entries.takes) as take
+                join unnest(_write_entries.entries) as entry on entry.id = take.entry_id
+                group by take.grant_id
+            ) as taken
+            where credit_grants.id = taken.grant_id
+        )
+        select sum(written.amount) into v_taken from written;
+    end if;
+    return v_taken;
+end
+$$;
+
 CREATE FUNCTION billing._write_revocation(lot billing.credit_grants, requested bigint, taken bigint, shortfall bigint, key_space text, idempotency_key text, shortfall_policy text, reason text, actor text, business_key text DEFAULT NULL::text) RETURNS billing.credit_revocations
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8245,6 +8692,7 @@ CREATE FUNCTION billing._write_revocation(lot billing.credit_grants, requested b
 declare
     v_lot billing.credit_grants := _write_revocation.lot;
     v_balance billing.credit_balances := billing._lock_balance(v_lot.account_id);
+    v_entry billing.credit_entries;
     v_revocation billing.credit_revocations;
     v_from_others bigint := 0;
     v_debt bigint := 0;
@@ -8257,47 +8705,39 @@ begin
         v_debt := _write_revocation.shortfall - v_from_others;
     end if;
 
-    if _write_revocation.taken + v_from_others + v_debt > 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, reference_id, description, actor, reverses_entry_id,
-            key_space, idempotency_key, occurred_at
-        )
-        values (
-            v_lot.account_id, 'revocation', -(_write_revocation.taken + v_from_others + v_debt),
-            v_balance.balance - (_write_revocation.taken + v_from_others + v_debt), v_debt, v_lot.source,
-            v_lot.reference_id, _write_revocation.reason, _write_revocation.actor, v_lot.entry_id,
-            _write_revocation.key_space, _write_revocation.idempotency_key, billing.current_time()
-        )
-        returning id into v_revocation.entry_id;
+    if _write_revocation.shortfall_policy = 'block_future_grants' then
+        v_balance.withheld := v_balance.withheld + _write_revocation.shortfall;
     end if;
-    if _write_revocation.taken > 0 then
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        values (v_revocation.entry_id, v_lot.id, _write_revocation.taken);
-    end if;
-    update billing.credit_grants
-    set remaining = v_lot.remaining - _write_revocation.taken,
-        -- One that has not opened yet is empty, and cancelled.
-        closed_at = case
-            when v_lot.remaining = _write_revocation.taken then coalesce(v_lot.closed_at, billing.current_time())
-        end
-    where credit_grants.id = v_lot.id;
-    perform billing._burn_lots(v_lot.account_id, v_revocation.entry_id, v_from_others);
 
-    update billing.credit_balances
-    set balance = v_balance.balance - (_write_revocation.taken + v_from_others + v_debt),
-        debt = v_balance.debt + v_debt,
-        withheld = v_balance.withheld + case _write_revocation.shortfall_policy
-            when 'block_future_grants' then _write_revocation.shortfall else 0
-        end,
-        updated_at = now()
-    where credit_balances.account_id = v_lot.account_id;
+    v_entry := billing._entry(
+        account_id => v_lot.account_id, kind => 'revocation',
+        amount => -(_write_revocation.taken + v_from_others + v_debt), debt => v_debt, source => v_lot.source,
+        reference_id => v_lot.reference_id, description => _write_revocation.reason,
+        actor => _write_revocation.actor, reverses_entry_id => v_lot.entry_id,
+        key_space => _write_revocation.key_space, idempotency_key => _write_revocation.idempotency_key,
+        occurred_at => billing.current_time()
+    );
+    perform billing._post_entries(
+        v_balance,
+        case when v_entry.amount < 0 then array[v_entry] else '{}' end,
+        takes => case
+            when _write_revocation.taken > 0
+                then array[row(v_entry.id, v_lot.id, _write_revocation.taken)::billing.credit_consumptions]
+            else '{}'
+        end
+    );
+    if v_lot.entry_id is null then
+        -- It has not opened yet: it is empty, and cancelled.
+        update billing.credit_grants set closed_at = coalesce(credit_grants.closed_at, v_entry.occurred_at)
+        where credit_grants.id = v_lot.id;
+    end if;
 
     insert into billing.credit_revocations (
         account_id, grant_id, entry_id, requested, taken, shortfall, shortfall_policy, reason, actor, key_space,
         idempotency_key, business_key
     )
     values (
-        v_lot.account_id, v_lot.id, v_revocation.entry_id, _write_revocation.requested, _write_revocation.taken,
+        v_lot.account_id, v_lot.id, case when v_entry.amount < 0 then v_entry.id end, _write_revocation.requested, _write_revocation.taken,
         _write_revocation.shortfall, _write_revocation.shortfall_policy, _write_revocation.reason,
         _write_revocation.actor, _write_revocation.key_space, _write_revocation.idempotency_key,
         _write_revocation.business_key
@@ -8730,10 +9170,11 @@ begin
         return v_entry;
     end if;
     perform billing._check_open(adjust_credits.account_id);
-    return billing._take_credits(
-        billing._lock_settled_balance(adjust_credits.account_id), 'adjustment', v_amount,
-        adjust_credits.idempotency_key, 'adjustment', adjust_credits.reason, actor => adjust_credits.actor
-    );
+    return billing._take_credits(billing._lock_settled_balance(adjust_credits.account_id), billing._entry(
+        account_id => adjust_credits.account_id, kind => 'adjustment', amount => -v_amount, source => 'adjustment',
+        description => adjust_credits.reason, actor => adjust_credits.actor, key_space => 'caller',
+        idempotency_key => adjust_credits.idempotency_key, occurred_at => billing.current_time()
+    ));
 end
 $$;
 
@@ -8854,6 +9295,190 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.begin_email_changes(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, stripe_customer_id text, old_emails text[], new_email text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select distinct on (changes.stripe_customer_id)
+        job.msg_id, changes.stripe_customer_id, changes.old_emails, changes.new_email
+    from unnest(begin_email_changes.msg_ids, begin_email_changes.ids) as job (msg_id, id)
+    join billing.customer_email_changes as changes on changes.stripe_customer_id = job.id
+    where changes.settled_at is null
+    order by changes.stripe_customer_id, job.msg_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_email_changes(msg_ids bigint[], ids text[]) IS 'Customers whose e-mail address must be changed in Stripe, of the jobs that the caller took.';
+
+CREATE FUNCTION billing.begin_fraud_actions(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    with begun as (
+        select job.msg_id, actions.id, actions.is_in_doubt
+        from unnest(begin_fraud_actions.msg_ids, begin_fraud_actions.ids) as job (msg_id, id)
+        join billing.fraud_actions as actions on actions.id = job.id::bigint
+        where actions.status = 'queued'
+        for update of actions
+    )
+    update billing.fraud_actions
+    set attempts = fraud_actions.attempts + 1, is_in_doubt = true, updated_at = now()
+    from begun
+    where fraud_actions.id = begun.id
+    returning
+        begun.msg_id, fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action,
+        fraud_actions.stripe_charge_id, fraud_actions.stripe_subscription_id, fraud_actions.attempts, begun.is_in_doubt;
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_fraud_actions(msg_ids bigint[], ids text[]) IS 'Refunds and cancellations to ask Stripe for, of the jobs that the caller took.';
+
+CREATE FUNCTION billing.begin_notifications(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer, delivered_to text[], digest_size integer, first jsonb, email text, created_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_ids bigint[] := begin_notifications.ids::bigint[];
+    v_reader record;
+    v_first billing.notifications;
+begin
+    perform billing._skip_notifications(v_ids);
+    for v_reader in
+        select distinct notifications.kind, notifications.reader from billing.notifications
+        where notifications.id = any (v_ids) and notifications.status = 'queued' and notifications.attempts = 0
+            and notifications.digest_id is null
+        order by notifications.kind, notifications.reader
+    loop
+        -- Another worker that has such notifications in hand decides first; what it decided is seen after the lock.
+        perform pg_advisory_xact_lock(
+            hashtextextended(format('billing.notifications:%s:%s', v_reader.kind, v_reader.reader), 0)
+        );
+        select * into v_first from billing.notifications
+        where notifications.id = any (v_ids) and notifications.kind = v_reader.kind
+            and notifications.reader = v_reader.reader and notifications.status = 'queued'
+            and notifications.attempts = 0 and notifications.digest_id is null
+        order by notifications.id
+        limit 1;
+        if found then
+            perform billing._digest_notifications(v_first);
+        end if;
+    end loop;
+
+    return query
+    with begun as (
+        update billing.notifications
+        set status = 'sending', attempts = notifications.attempts + 1,
+            first_attempt_at = coalesce(notifications.first_attempt_at, now())
+        from unnest(begin_notifications.msg_ids, v_ids) as job (msg_id, id)
+        -- Neither what waits nor what became part of a digest is in hand any more.
+        join pgmq.q_billing_jobs as message
+            on message.msg_id = job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text
+        where notifications.id = job.id and notifications.status in ('queued', 'sending')
+        returning job.msg_id, notifications.*
+    )
+    select
+        begun.msg_id, begun.id, begun.audience, begun.kind, begun.account_id, begun.payload, begun.attempts,
+        begun.delivered_to, begun.digest_size,
+        (
+            select jsonb_agg(members.payload order by members.id) from (
+                select told.id, told.payload from billing.notifications as told
+                where told.digest_id = begun.id
+                order by told.id
+                limit 5
+            ) as members
+        ),
+        case begun.audience when 'customer' then users.email::text end, begun.created_at
+    from begun
+    left join billing.accounts on accounts.id = begun.account_id
+    left join auth.users on users.id = accounts.owner_id
+    order by begun.id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_notifications(msg_ids bigint[], ids text[]) IS 'Messages to send now, of the jobs that the caller took.';
+
+CREATE FUNCTION billing.begin_recharges(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text, stripe_payment_intent_id text, was_asked boolean, first_attempt_at timestamp with time zone, age_seconds double precision, barred text[])
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_job record;
+    v_recharge billing.recharges;
+    v_begun bigint[] := '{}';
+    v_was_asked boolean;
+    v_obstacle text;
+begin
+    for v_job in
+        select job.msg_id, recharges as recharge
+        from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
+        join billing.recharges on recharges.id = job.id::uuid
+        where recharges.status in ('claimed', 'charging')
+        order by job.msg_id
+        for update of recharges skip locked
+    loop
+        v_recharge := v_job.recharge;
+        v_was_asked := v_recharge.status = 'charging';
+        v_obstacle := null;
+        if not v_was_asked then
+            -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
+            continue when not billing._lock_balance_soon(v_recharge.account_id);
+            v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
+        end if;
+        if v_obstacle is not null then
+            update billing.recharges
+            set status = 'failed', reason = v_obstacle, settled_at = billing.current_time(), updated_at = now()
+            where recharges.id = v_recharge.id;
+            perform billing._arm_recharge(v_recharge.account_id);
+            continue;
+        end if;
+
+        update billing.recharges
+        set status = 'charging', attempts = v_recharge.attempts + 1,
+            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()), updated_at = now()
+        where recharges.id = v_recharge.id
+        returning * into v_recharge;
+        v_begun := v_begun || v_job.msg_id;
+        return query select
+            v_job.msg_id, v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
+            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_was_asked,
+            v_recharge.first_attempt_at,
+            extract(epoch from now() - v_recharge.first_attempt_at)::double precision,
+            array(
+                select distinct refused.stripe_payment_method_id from billing.recharges as refused
+                where refused.account_id = v_recharge.account_id and refused.is_final
+                    and refused.stripe_payment_method_id is not null
+            );
+    end loop;
+
+    perform billing.retry_job(job.msg_id, 1, 'another transaction holds the account', excused => true)
+    from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
+    join billing.recharges on recharges.id = job.id::uuid
+    where recharges.status in ('claimed', 'charging') and job.msg_id <> all (v_begun);
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_recharges(msg_ids bigint[], ids text[]) IS 'Recharges to charge, of the jobs that the caller took: each is one payment, asked for with its id as the idempotency key.';
+
+CREATE FUNCTION billing.begin_retired_links(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id uuid, stripe_payment_link_id text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select job.msg_id, payment_links.id, payment_links.stripe_payment_link_id
+    from unnest(begin_retired_links.msg_ids, begin_retired_links.ids) as job (msg_id, id)
+    join billing.payment_links on payment_links.id = job.id::uuid
+    where payment_links.deactivate_at is not null
+    order by job.msg_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_retired_links(msg_ids bigint[], ids text[]) IS 'Payment Links to deactivate in Stripe, of the jobs that the caller took.';
+
 CREATE FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, release_rest boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8863,9 +9488,7 @@ declare
     v_hold billing.credit_holds;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_pin record;
-    v_left bigint;
-    v_taken bigint;
+    v_takes billing.credit_consumptions[];
 begin
     perform billing._checked_key(capture_hold.idempotency_key, capture_hold.metadata);
     v_hold := billing._lock_hold(capture_hold.hold_id);
@@ -8898,45 +9521,34 @@ begin
         v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
     end if;
 
-    insert into billing.credit_entries (
-        account_id, kind, amount, balance_after, source, description, feature, metadata, hold_id, key_space,
-        idempotency_key, occurred_at
-    )
-    values (
-        v_hold.account_id, 'capture', -v_amount, v_balance.balance - v_amount, 'app',
-        coalesce(capture_hold.description, v_hold.description), v_hold.feature, capture_hold.metadata, v_hold.id,
-        'caller', capture_hold.idempotency_key, billing.current_time()
-    )
-    returning * into v_entry;
-
-    v_left := v_amount;
-    for v_pin in
-        select credit_hold_lots.grant_id, credit_hold_lots.amount, credit_grants.remaining
+    v_entry := billing._entry(
+        account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
+        description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
+        metadata => capture_hold.metadata, hold_id => v_hold.id, key_space => 'caller',
+        idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
+    );
+    with pins as (
+        select
+            credit_hold_lots.grant_id, credit_hold_lots.amount,
+            sum(credit_hold_lots.amount) over (
+                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+            ) as upper
         from billing.credit_hold_lots
         join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
         where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
-        order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-    loop
-        v_taken := least(v_left, v_pin.amount);
-        update billing.credit_hold_lots set amount = v_pin.amount - v_taken
-        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = v_pin.grant_id;
-        update billing.credit_grants
-        set held = credit_grants.held - v_taken,
-            remaining = credit_grants.remaining - v_taken,
-            closed_at = case when v_pin.remaining = v_taken then billing.current_time() end
-        where credit_grants.id = v_pin.grant_id;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount) values (v_entry.id, v_pin.grant_id, v_taken);
-        v_left := v_left - v_taken;
-        exit when v_left = 0;
-    end loop;
-
-    update billing.credit_balances
-    set balance = v_entry.balance_after,
-        held = v_balance.held - v_amount,
-        spent_in_period = v_balance.spent_in_period,
-        spend_period_start = v_balance.spend_period_start,
-        updated_at = now()
-    where credit_balances.account_id = v_hold.account_id;
+    ),
+    captured as (
+        select pins.grant_id, least(pins.amount, v_amount - (pins.upper - pins.amount))::bigint as amount from pins
+        where pins.upper - pins.amount < v_amount
+    ),
+    unpinned as (
+        update billing.credit_hold_lots set amount = credit_hold_lots.amount - captured.amount
+        from captured where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = captured.grant_id
+    )
+    select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
+    from captured;
+    v_balance.held := v_balance.held - v_amount;
+    v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
     update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
     returning * into v_hold;
     if capture_hold.release_rest or v_hold.captured = v_hold.amount then
@@ -8966,6 +9578,30 @@ $$;
 
 COMMENT ON FUNCTION billing.check_account(account_id uuid) IS 'Rows of ledger_discrepancies and entitlement_discrepancies for one account. Empty when all is well.';
 
+CREATE FUNCTION billing.check_recharges_again() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_account_id uuid;
+begin
+    for v_account_id in
+        select recharge_settings.account_id from billing.recharge_settings
+        where recharge_settings.check_again_at <= billing.current_time()
+        order by recharge_settings.check_again_at
+        limit 100
+    loop
+        perform from billing.credit_balances where credit_balances.account_id = v_account_id for update skip locked;
+        continue when not found;
+        update billing.recharge_settings set check_again_at = null, updated_at = now()
+        where recharge_settings.account_id = v_account_id;
+        perform billing._arm_recharge(v_account_id);
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION billing.check_recharges_again() IS 'Watches balances again whose cap''s month is over, or whose account was frozen.';
+
 CREATE FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8991,7 +9627,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb) IS 'What is to be done for the link of a plan or pack with these options.';
+COMMENT ON FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb) IS 'Returns the first step to the link of a plan or pack with these options.';
 
 CREATE FUNCTION billing.claim_stripe_account(stripe_account_id text) RETURNS text
     LANGUAGE sql SECURITY DEFINER
@@ -9031,7 +9667,7 @@ declare
     v_balance billing.credit_balances;
     v_hold billing.credit_holds;
     v_key text;
-    v_entry_id bigint;
+    v_debt bigint;
 begin
     perform billing._check_reason(close_account.reason, close_account.actor);
     v_balance := billing._lock_settled_balance(close_account.account_id);
@@ -9052,42 +9688,31 @@ begin
         and credit_grants.entry_id is null and credit_grants.closed_at is null;
 
     v_balance := billing._lock_settled_balance(close_account.account_id);
+    v_debt := v_balance.debt;
     -- Each further closing is a new movement: its key has a number.
-    v_key := 'closing:' || coalesce((
-        select max(credit_entries.id) from billing.credit_entries
-        where credit_entries.account_id = close_account.account_id
-    ), 0);
-    if v_balance.balance <> 0 or v_balance.debt <> 0 then
-        insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, debt, source, description, actor, key_space, idempotency_key,
-            occurred_at
+    v_key := 'closing:' || billing._last_entry_id(close_account.account_id);
+    if v_debt > 0 or v_balance.withheld > 0 then
+        v_balance.written_off_debt := v_balance.written_off_debt + v_debt;
+        v_balance.written_off_withheld := v_balance.written_off_withheld + v_balance.withheld;
+        v_balance.written_off_at := clock_timestamp();
+    end if;
+    v_balance.withheld := 0;
+    v_balance.carried := 0;
+    v_balance.next_due_at := null;
+    perform billing._post_entries(v_balance, array(
+        select billing._entry(
+            account_id => v_balance.account_id, kind => 'adjustment', amount => step.amount, debt => step.debt,
+            source => 'closing', description => close_account.reason, actor => close_account.actor,
+            key_space => 'system', idempotency_key => step.key, occurred_at => billing.current_time()
         )
-        select v_balance.account_id, 'adjustment', step.amount, step.balance_after, step.debt, 'closing',
-            close_account.reason, close_account.actor, 'system', step.key, billing.current_time()
         from (
             values
-            (1, v_balance.debt, v_balance.balance + v_balance.debt, -v_balance.debt, v_key || ':debt'),
-            (2, -(v_balance.balance + v_balance.debt), 0::bigint, 0::bigint, v_key || ':lots')
-        ) as step (number, amount, balance_after, debt, key)
+            (1, v_debt, -v_debt, v_key || ':debt'),
+            (2, -(v_balance.balance + v_debt), 0::bigint, v_key || ':lots')
+        ) as step (number, amount, debt, key)
         where step.amount <> 0
-        order by step.number;
-        select credit_entries.id into v_entry_id from billing.credit_entries
-        where credit_entries.account_id = close_account.account_id and credit_entries.key_space = 'system'
-            and credit_entries.idempotency_key = v_key || ':lots';
-        perform billing._burn_lots(close_account.account_id, v_entry_id, v_balance.balance + v_balance.debt);
-        update billing.credit_grants set lapsed = credit_grants.lapsed + credit_consumptions.amount
-        from billing.credit_consumptions
-        where credit_consumptions.entry_id = v_entry_id and credit_grants.id = credit_consumptions.grant_id;
-    end if;
-    update billing.credit_balances
-    set balance = 0, debt = 0, withheld = 0, carried = 0, next_due_at = null, updated_at = now(),
-        written_off_debt = credit_balances.written_off_debt + v_balance.debt,
-        written_off_withheld = credit_balances.written_off_withheld + v_balance.withheld,
-        written_off_at = case
-            when v_balance.debt > 0 or v_balance.withheld > 0 then clock_timestamp()
-            else credit_balances.written_off_at
-        end
-    where credit_balances.account_id = close_account.account_id;
+        order by step.number
+    ));
     update billing.accounts set closed_at = billing.current_time(), updated_at = now()
     where accounts.id = close_account.account_id
     returning * into v_account;
@@ -9098,28 +9723,135 @@ $$;
 
 COMMENT ON FUNCTION billing.close_account(account_id uuid, reason text, actor text) IS 'Closes an account: releases holds, forfeits the balance, writes off debt. Nothing moves until it is reopened.';
 
-CREATE FUNCTION billing.confirm_payment_link(stripe_payment_link_id text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION billing.continue_checkout(state jsonb, answers jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    update billing.payment_links set confirmed_at = now(), updated_at = now()
-    where payment_links.stripe_payment_link_id = confirm_payment_link.stripe_payment_link_id and payment_links.active
+declare
+    v_request billing.checkout_requests;
+    v_asked text := continue_checkout.state ->> 'asked';
+    v_customer_id text := continue_checkout.state ->> 'customer';
+    v_sessions text[] := array(select jsonb_array_elements_text(continue_checkout.state -> 'expire'));
+    v_answer jsonb := continue_checkout.answers -> -1;
+    v_has_failed boolean := v_answer ? 'error';
+    v_stands boolean;
+begin
+    select * into strict v_request from billing.checkout_requests
+    where checkout_requests.idempotency_key = continue_checkout.state ->> 'key';
+
+    if v_asked = 'customer' then
+        if v_has_failed then
+            return billing._refuse_checkout(v_answer);
+        end if;
+        return billing._checkout_step(v_request, billing._link_claimed_customer(
+            v_request.account_id, (continue_checkout.state ->> 'token')::uuid, v_answer #>> '{body,id}'
+        ), v_sessions);
+    elsif v_asked = 'end' and v_answer #>> '{body,status}' = 'complete' then
+        -- Paid just now, and its event has not come yet.
+        return billing._refused_step(
+            errcode => 'TB045', message => 'there is a subscription already: use the portal to change it',
+            hint => 'The function portal opens it, and so does `till portal`.'
+        );
+    end if;
+
+    -- Sessions are expired in order: one for each call that succeeded.
+    v_sessions := v_sessions[1 + jsonb_array_length(continue_checkout.answers) - v_has_failed::integer:];
+    update billing.checkout_requests set expired_at = now()
+    where checkout_requests.stripe_checkout_session_id in (
+            select jsonb_array_elements_text(continue_checkout.state -> 'expire') except select unnest(v_sessions)
+        )
+        and checkout_requests.expired_at is null;
+    if v_has_failed then
+        if v_asked = 'end' or v_sessions = '{}' or v_answer #>> '{error,status}' is distinct from '400' then
+            return billing._refuse_checkout(v_answer);
+        end if;
+        -- Stripe expires open sessions only. Its error has no code for that, so read how the session ended.
+        return billing._stripe_step(
+            v_request.livemode,
+            jsonb_build_array(billing._stripe_call(
+                'get', '/v1/checkout/sessions/' || v_sessions[1], '{}', keep => '{status}'
+            )),
+            jsonb_build_object(
+                'asked', 'end', 'key', v_request.idempotency_key, 'customer', v_customer_id,
+                'expire', to_jsonb(v_sessions)
+            )
+        );
+    elsif v_asked = 'end' or v_customer_id is null then
+        return billing._checkout_step(v_request, v_customer_id, v_sessions);
+    end if;
+
+    update billing.checkout_requests set stripe_checkout_session_id = v_answer #>> '{body,id}'
+    where checkout_requests.id = v_request.id
+    returning checkout_requests.superseded_at is null into v_stands;
+    if not v_stands then
+        return billing._checkout_step(v_request, null, array[v_answer #>> '{body,id}']);
+    end if;
+    return jsonb_build_object('done', v_answer -> 'body');
+end
 $$;
 
-CREATE FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+COMMENT ON FUNCTION billing.continue_checkout(state jsonb, answers jsonb) IS 'Takes Stripe''s answers to a step of a checkout; returns the next step, or the open session.';
+
+CREATE FUNCTION billing.continue_payment_link(state jsonb, answers jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_answer jsonb := continue_payment_link.answers -> -1;
+    v_error jsonb := v_answer -> 'error';
+    v_link_id text := continue_payment_link.state ->> 'check';
+    v_url text;
+begin
+    if v_link_id is not null and (v_error ->> 'status' = '404' or v_answer #>> '{body,active}' = 'false') then
+        return billing._replace_payment_link(v_link_id, continue_payment_link.state ->> 'name');
+    elsif v_error is not null then
+        if billing._is_kept_by_stripe(v_error) then
+            perform billing._discard_payment_link_key(v_answer ->> 'idempotency_key');
+        end if;
+        return billing._refused_by_stripe(v_error);
+    elsif v_link_id is not null then
+        v_url := billing._confirm_payment_link(v_link_id);
+    else
+        v_url := billing._note_payment_link(
+            (continue_payment_link.state ->> 'token')::uuid, v_answer #>> '{body,id}', v_answer #>> '{body,url}'
+        );
+    end if;
+    if v_url is null then
+        return billing._refused_step(
+            errcode => 'TB064', message => 'the plan was changed in the meantime', hint => 'Request the link again.'
+        );
+    end if;
+    return jsonb_build_object('done', jsonb_build_object('url', v_url));
+end
+$$;
+
+COMMENT ON FUNCTION billing.continue_payment_link(state jsonb, answers jsonb) IS 'Takes Stripe''s answers to a step of a link; returns the next step, or the URL.';
+
+CREATE FUNCTION billing.continue_portal(state jsonb, answers jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return billing._refused_by_stripe(continue_portal.answers #> '{-1,error}');
+end
+$$;
+
+COMMENT ON FUNCTION billing.continue_portal(state jsonb, answers jsonb) IS 'Takes Stripe''s failure to open the portal; returns the refusal.';
+
+CREATE FUNCTION billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '500ms'
     AS $$
-    update billing.recharges
-    set next_attempt_at = now() + make_interval(secs => delay_recharge.delay_seconds),
-        last_error = delay_recharge.reason,
-        updated_at = now()
-    where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging'
-        and recharges.next_attempt_at is not null
+begin
+    if billing._end_job(delay_recharge.msg_id, delay_recharge.delay_seconds, delay_recharge.reason) then
+        update billing.recharges set last_error = delay_recharge.reason, updated_at = now()
+        where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging';
+    end if;
+end
 $$;
 
-COMMENT ON FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) IS 'Puts off a recharge of which Stripe gave no answer.';
+COMMENT ON FUNCTION billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text) IS 'Retries later a recharge of which Stripe gave no answer.';
 
 CREATE FUNCTION billing.delay_stripe_event(msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9186,35 +9918,6 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.delete_product(stripe_product_id text, as_of timestamp with time zone) IS 'A product was deleted in Stripe: takes it and its prices off sale permanently. Returns applied, or stale if it was deleted before.';
-
-CREATE FUNCTION billing.discard_checkout_key(idempotency_key text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    update billing.checkout_requests set discarded_at = now()
-    where checkout_requests.idempotency_key = discard_checkout_key.idempotency_key
-        and checkout_requests.discarded_at is null;
-    update billing.customer_claims
-    set idempotency_key = gen_random_uuid()::text,
-        keyed_at = now(), may_exist = true, updated_at = now()
-    where customer_claims.idempotency_key = discard_checkout_key.idempotency_key
-        and customer_claims.stripe_customer_id is null;
-end
-$$;
-
-COMMENT ON FUNCTION billing.discard_checkout_key(idempotency_key text) IS 'Gives up an Idempotency-Key that Stripe answers with a failure.';
-
-CREATE FUNCTION billing.discard_payment_link_key(idempotency_key text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.payment_links
-    set idempotency_key = gen_random_uuid()::text, keyed_at = now(), may_exist = true,
-        updated_at = now()
-    where payment_links.idempotency_key = discard_payment_link_key.idempotency_key
-        and payment_links.stripe_payment_link_id is null
-$$;
 
 CREATE FUNCTION billing.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9495,6 +10198,17 @@ end
 $_$;
 
 COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer) IS 'Finds accounts by an id of ours or of Stripe''s, an e-mail address, or a part of one.';
+
+CREATE FUNCTION billing.finish_jobs(msg_ids bigint[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._end_job(job.msg_id, null, null) from unnest(finish_jobs.msg_ids) as job (msg_id);
+end
+$$;
+
+COMMENT ON FUNCTION billing.finish_jobs(msg_ids bigint[]) IS 'Removes jobs that the caller has in hand and that have nothing left to do.';
 
 CREATE FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9783,42 +10497,6 @@ $$;
 
 COMMENT ON FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) IS 'What the policy would do about a warning now, and why not where it would not. Changes nothing.';
 
-CREATE FUNCTION billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text) RETURNS text
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_claim billing.customer_claims;
-    v_customer_id text;
-begin
-    perform billing._lock_balance(link_checkout_customer.account_id);
-    select * into v_claim from billing.customer_claims
-    where customer_claims.account_id = link_checkout_customer.account_id
-        and customer_claims.token = link_checkout_customer.claim_token
-    for update;
-    if not found then
-        raise exception 'account % has no such claim to a customer', link_checkout_customer.account_id
-            using errcode = 'TB018', hint = 'Ask billing.prepare_checkout for the claim of the day.';
-    end if;
-
-    v_customer_id := billing._customer_of(v_claim.account_id, v_claim.livemode);
-    if v_customer_id is null then
-        perform billing.link_customer(v_claim.account_id, link_checkout_customer.stripe_customer_id, v_claim.livemode);
-        v_customer_id := link_checkout_customer.stripe_customer_id;
-        -- The address may have changed since the claim was made.
-        perform billing._follow_email(v_customer_id, v_claim.email, users.email)
-        from billing.accounts
-        join auth.users on users.id = accounts.owner_id
-        where accounts.id = v_claim.account_id and users.email <> '' and users.email is distinct from v_claim.email;
-    end if;
-    update billing.customer_claims set stripe_customer_id = v_customer_id, may_exist = false, updated_at = now()
-    where customer_claims.account_id = v_claim.account_id and customer_claims.livemode = v_claim.livemode;
-    return v_customer_id;
-end
-$$;
-
-COMMENT ON FUNCTION billing.link_checkout_customer(account_id uuid, claim_token uuid, stripe_customer_id text) IS 'Links the customer that was made for a claim; the customer that the account has.';
-
 CREATE FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9872,6 +10550,19 @@ begin
     for update;
 end
 $$;
+
+CREATE FUNCTION billing.lost_jobs() RETURNS TABLE(invariant text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select 'open_work_has_a_job', format('%s %s has no message in billing_jobs', lost.kind, lost.id)
+    from billing._lost_jobs() as lost;
+end
+$$;
+
+COMMENT ON FUNCTION billing.lost_jobs() IS 'Rows that need a job of the worker and have no message in billing_jobs. Part of ledger_discrepancies.';
 
 CREATE FUNCTION billing.lost_messages() RETURNS TABLE(invariant text, detail text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -9974,21 +10665,6 @@ $$;
 
 COMMENT ON FUNCTION billing.my_managed_account_ids() IS 'The accounts that the signed-in user owns or administers: those whose invoices, payments and e-mail address they may read.';
 
-CREATE FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[] DEFAULT '{}'::text[]) RETURNS boolean
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.checkout_requests set expired_at = now()
-    where checkout_requests.stripe_checkout_session_id = any (note_checkout_session.expired)
-        and checkout_requests.expired_at is null;
-    update billing.checkout_requests
-    set stripe_checkout_session_id = note_checkout_session.stripe_checkout_session_id
-    where checkout_requests.idempotency_key = note_checkout_session.idempotency_key
-    returning checkout_requests.superseded_at is null
-$$;
-
-COMMENT ON FUNCTION billing.note_checkout_session(idempotency_key text, stripe_checkout_session_id text, expired text[]) IS 'Notes the session that Stripe opened for a request, and those that were expired for it.';
-
 CREATE FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) RETURNS billing.fraud_actions
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10012,42 +10688,6 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) IS 'Writes a note beside a warning.';
-
-CREATE FUNCTION billing.note_payment_link(token uuid, stripe_payment_link_id text, url text) RETURNS text
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_link billing.payment_links;
-begin
-    select * into strict v_link from billing.payment_links where payment_links.id = note_payment_link.token for update;
-    if v_link.stripe_payment_link_id is null then
-        update billing.payment_links
-        set stripe_payment_link_id = note_payment_link.stripe_payment_link_id, url = note_payment_link.url,
-            confirmed_at = now(), may_exist = false, updated_at = now(),
-            deactivate_at = case when v_link.active then null else now() end
-        where payment_links.id = v_link.id
-        returning * into v_link;
-    elsif v_link.stripe_payment_link_id <> note_payment_link.stripe_payment_link_id then
-        insert into billing.payment_links (
-            livemode, stripe_price_id, options, params, params_hash, idempotency_key, stripe_payment_link_id, url,
-            active, retired_at, retired_reason, deactivate_at
-        )
-        values (
-            v_link.livemode, v_link.stripe_price_id, v_link.options, v_link.params, v_link.params_hash,
-            gen_random_uuid()::text, note_payment_link.stripe_payment_link_id,
-            note_payment_link.url, false, now(), 'duplicate', now()
-        )
-        on conflict on constraint payment_links_stripe_payment_link_id_key do nothing;
-    elsif v_link.active then
-        update billing.payment_links set confirmed_at = now(), updated_at = now()
-        where payment_links.id = v_link.id;
-    end if;
-    return case when v_link.active then v_link.url end;
-end
-$$;
-
-COMMENT ON FUNCTION billing.note_payment_link(token uuid, stripe_payment_link_id text, url text) IS 'Notes the link that Stripe made for a row; the URL to hand out.';
 
 CREATE FUNCTION billing.payment_reference(account_id uuid, expires_in interval DEFAULT NULL::interval) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -10085,8 +10725,8 @@ declare
     v_cancel_url text;
     v_customer jsonb;
     v_params jsonb;
-    v_key text;
-    v_superseded jsonb := '[]';
+    v_request billing.checkout_requests;
+    v_superseded text[] := '{}';
 begin
     select * into strict v_settings from billing.settings;
     perform billing._check_may_spend(v_account_id);
@@ -10139,7 +10779,7 @@ begin
 
     -- From here to the commit the clicks of an account come one after the other.
     v_customer := billing._claim_customer(v_account_id, v_settings.livemode);
-    select requests.idempotency_key into v_key from billing.checkout_requests as requests
+    select requests.* into v_request from billing.checkout_requests as requests
     left join billing.checkout_sessions as sessions
         on sessions.stripe_checkout_session_id = requests.stripe_checkout_session_id
     where requests.account_id = v_account_id and requests.livemode = v_settings.livemode
@@ -10148,36 +10788,33 @@ begin
         and coalesce(sessions.status, 'open') = 'open'
     order by requests.created_at desc
     limit 1;
-    if v_key is null then
-        v_key := gen_random_uuid()::text;
-        perform billing._note_stripe_request(v_account_id, v_key);
+    if not found then
         insert into billing.checkout_requests (
             account_id, user_id, livemode, stripe_price_id, quantity, params, idempotency_key
         )
         values (
             v_account_id, prepare_checkout.user_id, v_settings.livemode, v_price.stripe_price_id, v_quantity, v_params,
-            v_key
-        );
+            gen_random_uuid()::text
+        )
+        returning * into v_request;
+        perform billing._note_stripe_request(v_account_id, v_request.idempotency_key);
     end if;
 
     if prepare_checkout.plan is not null then
-        v_superseded := billing._supersede_requests(v_account_id, v_plan, v_key, v_trial_days > 0);
+        v_superseded := billing._supersede_requests(
+            v_account_id, v_plan, v_request.idempotency_key, v_trial_days > 0
+        );
         -- In this order: a session that is paid at this moment is among those to expire, or it is known to be paid.
         perform billing._check_not_subscribed(v_account_id, v_plan);
         if billing._trial_days(v_account_id, v_plan) is distinct from v_trial_days then
             raise exception 'a trial began in the meantime' using errcode = '40001', hint = 'Ask again.';
         end if;
     end if;
-    return jsonb_build_object(
-        'livemode', v_settings.livemode,
-        'customer', v_customer,
-        'session', jsonb_build_object('params', v_params, 'idempotency_key', v_key),
-        'superseded', v_superseded
-    );
+    return billing._begin_checkout(v_request, v_customer, v_superseded);
 end
 $$;
 
-COMMENT ON FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean, account_id uuid) IS 'Judges what a user wants to buy; what to send to Stripe for it.';
+COMMENT ON FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean, account_id uuid) IS 'Judges what a user wants to buy; returns the first step.';
 
 CREATE FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10197,9 +10834,10 @@ begin
         perform billing._check_not_subscribed(v_account_id, v_plan);
     end if;
     if prepare_payment_links.plan is not null or prepare_payment_links.pack is not null then
-        v_links := jsonb_build_array(
-            billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
-        );
+        v_links := jsonb_build_array(jsonb_build_object(
+            'name', coalesce(prepare_payment_links.plan, prepare_payment_links.pack),
+            'step', billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
+        ));
     else
         -- In the order of their names, or two at once could wait for each other.
         for v_name in
@@ -10214,22 +10852,21 @@ begin
                 from billing._price_on_sale(v_name, null) as price
                 join billing.plans on plans.stripe_price_id = price.stripe_price_id;
                 perform billing._check_not_subscribed(v_account_id, v_plan);
-                v_links := v_links || billing.claim_payment_link(v_name, null);
+                v_links := v_links
+                    || jsonb_build_object('name', v_name, 'step', billing.claim_payment_link(v_name, null));
             exception when sqlstate 'TB045' or sqlstate 'TB042' then
                 null;  -- the portal changes what they have; or it went off sale at this moment
             end;
         end loop;
     end if;
-    perform billing._note_stripe_request(v_account_id, made ->> 'idempotency_key')
-    from jsonb_array_elements(v_links) as made
-    where made ? 'idempotency_key';
-    return jsonb_build_object(
-        'livemode', billing.is_livemode(), 'links', v_links, 'reference', billing.payment_reference(v_account_id)
-    );
+    perform billing._note_stripe_request(v_account_id, link #>> '{step,calls,-1,idempotency_key}')
+    from jsonb_array_elements(v_links) as link
+    where link #>> '{step,calls,-1,idempotency_key}' is not null;
+    return jsonb_build_object('links', v_links, 'reference', billing.payment_reference(v_account_id));
 end
 $$;
 
-COMMENT ON FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid) IS 'Judges for which plans a user gets links; what is to be done for them, and the reference that makes them the account''s.';
+COMMENT ON FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid) IS 'Judges for which plans a user gets links; returns the first step of each, and the reference that names the account.';
 
 CREATE FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10260,18 +10897,25 @@ begin
             using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
     end if;
     perform billing._note_stripe_request(v_account_id);
-    return jsonb_build_object(
-        'livemode', v_settings.livemode,
-        'params', jsonb_strip_nulls(jsonb_build_object(
-            'customer', v_customer_id,
-            'return_url', v_return_url,
-            'flow_data', billing._portal_flow(prepare_portal.flow, v_subscription.stripe_subscription_id, v_return_url)
-        ))
+    return billing._stripe_step(
+        v_settings.livemode,
+        jsonb_build_array(billing._stripe_call(
+            'post', '/v1/billing_portal/sessions',
+            params => jsonb_strip_nulls(jsonb_build_object(
+                'customer', v_customer_id,
+                'return_url', v_return_url,
+                'flow_data',
+                billing._portal_flow(prepare_portal.flow, v_subscription.stripe_subscription_id, v_return_url)
+            )),
+            keep => '{id,url}'
+        )),
+        state => '{}',
+        is_last => true
     );
 end
 $$;
 
-COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'What to send to Stripe for a session of an account''s customer portal.';
+COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'Judges what a user wants to change; returns the step that opens the customer portal.';
 
 CREATE FUNCTION billing.prove_accounts(accounts_max integer, milliseconds_max integer DEFAULT 50) RETURNS TABLE(accounts bigint, discrepancies bigint)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10380,6 +11024,25 @@ CREATE FUNCTION billing.prune_notifications(rows_max integer) RETURNS bigint
 $$;
 
 COMMENT ON FUNCTION billing.prune_notifications(rows_max integer) IS 'Deletes up to rows_max notifications that were delivered, or skipped, longer ago than settings.notification_retention.';
+
+CREATE FUNCTION billing.queued_jobs() RETURNS TABLE(kind text, id text, attempts integer, due_at timestamp with time zone, reason text, worker_pid integer)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('pgmq.q_billing_jobs') is null then
+        return;
+    end if;
+    return query
+    select
+        message.message ->> 'kind', message.message ->> 'id', message.read_ct, message.vt, message.headers ->> 'reason',
+        (message.headers ->> 'worker_pid')::integer
+    from pgmq.q_billing_jobs as message
+    order by message.msg_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.queued_jobs() IS 'What the worker has to do outside the database: how often it was tried, when it is due, and which session has it in hand.';
 
 CREATE FUNCTION billing.read_stripe_events(visibility_seconds integer, batch_size integer, due_within_seconds double precision DEFAULT NULL::double precision) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10500,6 +11163,63 @@ $$;
 
 COMMENT ON FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) IS 'Stripe saw a card on a customer. Returns applied, or stale if an earlier sighting is known.';
 
+CREATE FUNCTION billing.record_email_change(msg_id bigint, stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if billing._end_job(
+        record_email_change.msg_id, record_email_change.retry_in_seconds, record_email_change.reason
+    ) or record_email_change.retry_in_seconds is null then
+        update billing.customer_email_changes
+        set settled_at = case when record_email_change.retry_in_seconds is null then now() end,
+            last_error = record_email_change.reason, updated_at = now()
+        where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
+            and customer_email_changes.new_email = record_email_change.new_email
+            and customer_email_changes.settled_at is null;
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_email_change(msg_id bigint, stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) IS 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried later.';
+
+CREATE FUNCTION billing.record_fraud_action(msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_is_in_hand boolean;
+    v_action billing.fraud_actions;
+begin
+    -- As sync_refund does: neither commits without having seen the other.
+    perform billing._lock_arrival(record_fraud_action.stripe_refund_id) where record_fraud_action.stripe_refund_id is not null;
+    v_is_in_hand := billing._end_job(
+        record_fraud_action.msg_id,
+        case when record_fraud_action.outcome = 'queued' then record_fraud_action.retry_in_seconds end,
+        record_fraud_action.reason
+    );
+    if record_fraud_action.outcome = 'queued' then
+        update billing.fraud_actions
+        set last_error = record_fraud_action.reason, is_in_doubt = record_fraud_action.is_in_doubt, updated_at = now()
+        where fraud_actions.id = record_fraud_action.id and fraud_actions.status = 'queued' and v_is_in_hand;
+        return;
+    end if;
+    update billing.fraud_actions
+    set status = record_fraud_action.outcome,
+        stripe_refund_id = record_fraud_action.stripe_refund_id,
+        last_error = record_fraud_action.reason,
+        is_in_doubt = record_fraud_action.is_in_doubt,
+        settled_at = billing.current_time(),
+        updated_at = now()
+    where fraud_actions.id = record_fraud_action.id and fraud_actions.status = 'queued'
+    returning * into v_action;
+    perform billing._tell_of_failed_action(v_action);
+    perform billing._fail_refund_action(record_fraud_action.stripe_refund_id);
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_fraud_action(msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) IS 'What became of an action at Stripe: done, failed, or queued to be tried again.';
+
 CREATE FUNCTION billing.record_fraud_warning(stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, fraud_type text, actionable boolean, warned_at timestamp with time zone, stripe_customer_id text, risk_level text, risk_score integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10534,6 +11254,111 @@ begin
     return case when found then 'applied' else 'stale' end;
 end
 $$;
+
+CREATE FUNCTION billing.record_notification(msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_status text;
+begin
+    update billing.notifications
+    set status = judged.status,
+        delivered_to = array(
+            select distinct channel from unnest(notifications.delivered_to || record_notification.delivered_to) as channel
+            order by channel
+        ),
+        last_error = case
+            when judged.status = record_notification.status then record_notification.reason
+            else format('%s (given up after %s attempts)', record_notification.reason, notifications.attempts)
+        end,
+        delivered_at = case when judged.status = 'delivered' then now() end
+    from (
+        select told.id, case
+            when record_notification.status = 'queued' and told.first_attempt_at < now() - settings.notification_deadline
+            then 'dead'
+            else record_notification.status
+        end as status
+        from billing.notifications as told cross join billing.settings
+        where told.id = record_notification.notification_id
+    ) as judged
+    where notifications.id = judged.id and notifications.status in ('sending', 'queued')
+        and (
+            judged.status = 'delivered'
+            or notifications.status = 'sending' and notifications.attempts = record_notification.attempts
+        )
+    returning notifications.status into v_status;
+    if found then
+        perform billing._end_job(
+            record_notification.msg_id, case when v_status = 'queued' then record_notification.retry_in_seconds end,
+            record_notification.reason
+        );
+    end if;
+    return v_status;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_notification(msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) IS 'What became of a message that was begun: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
+
+CREATE FUNCTION billing.record_recharge(msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
+    AS $$
+declare
+    v_recharge billing.recharges := billing._lock_recharge(record_recharge.recharge_id);
+begin
+    -- While the bank takes its time, an event ends it; should that be lost, Stripe is asked again.
+    perform billing._end_job(
+        record_recharge.msg_id,
+        case when record_recharge.status = 'charging' and v_recharge.status = 'charging' then 6 * 3600 end,
+        'the bank takes its time'
+    );
+    if record_recharge.status = 'paid' and v_recharge.status <> 'paid' then
+        perform billing._pay_recharge(v_recharge, record_recharge.stripe_payment_intent_id);
+        return 'paid';
+    elsif v_recharge.status <> 'charging' then
+        return v_recharge.status;  -- an event was faster, or another worker
+    elsif record_recharge.status = 'charging' then
+        update billing.recharges
+        set stripe_payment_intent_id = record_recharge.stripe_payment_intent_id,
+            stripe_payment_method_id = record_recharge.stripe_payment_method_id, updated_at = now()
+        where recharges.id = v_recharge.id;
+        return 'charging';
+    end if;
+    v_recharge.status := record_recharge.status;
+    v_recharge.reason := record_recharge.reason;
+    v_recharge.is_final := record_recharge.is_final;
+    v_recharge.action_url := record_recharge.action_url;
+    v_recharge.stripe_payment_intent_id :=
+        coalesce(record_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
+    v_recharge.stripe_payment_method_id := record_recharge.stripe_payment_method_id;
+    perform billing._stop_recharge(v_recharge, record_recharge.audience);
+    return v_recharge.status;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_recharge(msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) IS 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';
+
+CREATE FUNCTION billing.record_retired_link(msg_id bigint, link_id uuid, retry_in_seconds integer, reason text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if billing._end_job(
+        record_retired_link.msg_id, record_retired_link.retry_in_seconds, record_retired_link.reason
+    ) or record_retired_link.retry_in_seconds is null then
+        update billing.payment_links
+        set deactivate_at = case when record_retired_link.retry_in_seconds is not null
+                then payment_links.deactivate_at end,
+            deactivated_at = case when record_retired_link.retry_in_seconds is null then now() end,
+            last_error = record_retired_link.reason, updated_at = now()
+        where payment_links.id = record_retired_link.link_id and payment_links.deactivated_at is null;
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_retired_link(msg_id bigint, link_id uuid, retry_in_seconds integer, reason text) IS 'A retired link is inactive in Stripe, or is to be tried again later.';
 
 CREATE FUNCTION billing.record_saved_card(stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text, card_exp_month integer, card_exp_year integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10592,12 +11417,12 @@ begin
     end if;
     insert into billing.fraud_actions (
         stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id, amount, currency,
-        decided_at, next_attempt_at
+        decided_at
     )
     values (
         v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'refund', 'queued', refund_fraud_warning.reason,
         refund_fraud_warning.actor, v_payment.stripe_charge_id, v_payment.amount - v_payment.amount_refunded,
-        v_payment.currency, billing.current_time(), now()
+        v_payment.currency, billing.current_time()
     )
     returning * into v_action;
     return v_action;
@@ -10770,29 +11595,28 @@ $$;
 
 COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Reopens a closed account with a balance of 0, plus the paid months of credits that fell due meanwhile.';
 
-CREATE FUNCTION billing.replace_payment_link(stripe_payment_link_id text, name text) RETURNS jsonb
+CREATE FUNCTION billing.requeue_jobs() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_gone billing.payment_links;
-    v_is_pack boolean;
+    v_lost record;
+    v_count bigint := 0;
 begin
-    update billing.payment_links
-    set active = false, retired_at = now(), retired_reason = 'stripe', updated_at = now()
-    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id and payment_links.active;
-    select * into strict v_gone from billing.payment_links
-    where payment_links.stripe_payment_link_id = replace_payment_link.stripe_payment_link_id;
-    v_is_pack := v_gone.params ? 'customer_creation';
-    return billing.claim_payment_link(
-        case when not v_is_pack then replace_payment_link.name end,
-        case when v_is_pack then replace_payment_link.name end,
-        v_gone.options
-    );
+    if not pg_try_advisory_xact_lock(hashtextextended('billing.requeue_jobs', 0)) then
+        return 0;
+    end if;
+    for v_lost in
+        select lost.kind, array_agg(lost.id order by lost.id) as ids from billing._lost_jobs() as lost group by lost.kind
+    loop
+        perform billing._enqueue_jobs(v_lost.kind, v_lost.ids);
+        v_count := v_count + cardinality(v_lost.ids);
+    end loop;
+    return v_count;
 end
 $$;
 
-COMMENT ON FUNCTION billing.replace_payment_link(stripe_payment_link_id text, name text) IS 'Retires a link that Stripe says is gone or inactive; what is to be done for another.';
+COMMENT ON FUNCTION billing.requeue_jobs() IS 'Queues again the jobs of rows that lost theirs, as after a restore that left the queue out. How many.';
 
 CREATE FUNCTION billing.requeue_stripe_events() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10890,6 +11714,20 @@ $$;
 
 COMMENT ON FUNCTION billing.retire_payment_links(name text) IS 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';
 
+CREATE FUNCTION billing.retry_job(msg_id bigint, delay_seconds integer, reason text, excused boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if billing._end_job(retry_job.msg_id, retry_job.delay_seconds, retry_job.reason) and retry_job.excused then
+        update pgmq.q_billing_jobs as message set read_ct = greatest(message.read_ct - 1, 0)
+        where message.msg_id = retry_job.msg_id;
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.retry_job(msg_id bigint, delay_seconds integer, reason text, excused boolean) IS 'A job that the caller has in hand is due again after delay_seconds.';
+
 CREATE FUNCTION billing.retry_notification(notification_id bigint) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10898,8 +11736,12 @@ declare
     v_status text;
 begin
     update billing.notifications
-    set status = 'queued', attempts = 0, first_attempt_at = null, next_attempt_at = now()
+    set status = 'queued', attempts = 0, first_attempt_at = null, queued_at = now()
     where notifications.id = retry_notification.notification_id and notifications.status in ('dead', 'skipped');
+    if found then
+        perform billing._enqueue_jobs(notifications.audience || '_notification', array[notifications.id::text])
+        from billing.notifications where notifications.id = retry_notification.notification_id;
+    end if;
     select notifications.status into v_status from billing.notifications
     where notifications.id = retry_notification.notification_id;
     if not found then
@@ -11049,10 +11891,11 @@ CREATE FUNCTION billing.schedule_credits(account_id uuid, amount numeric, effect
     AS $$
 declare
     v_amount bigint := billing._checked_amount(schedule_credits.amount);
+    v_balance billing.credit_balances;
     v_lot billing.credit_grants;
 begin
     perform billing._checked_key(schedule_credits.idempotency_key, '{}');
-    perform billing._lock_balance(schedule_credits.account_id);
+    v_balance := billing._lock_balance(schedule_credits.account_id);
 
     select * into v_lot from billing.credit_grants
     where credit_grants.account_id = schedule_credits.account_id and credit_grants.key_space = 'caller'
@@ -11077,17 +11920,15 @@ begin
             using errcode = 'TB012', hint = 'Credits that open at once are granted with grant_credits.';
     end if;
     perform billing._check_expiry(schedule_credits.expires_at, schedule_credits.effective_at);
-    insert into billing.credit_grants (
-        account_id, amount, remaining, priority, effective_at, expires_at, source, reference_id, description, key_space,
-        idempotency_key
-    )
-    values (
-        schedule_credits.account_id, v_amount, 0, schedule_credits.priority, schedule_credits.effective_at,
-        schedule_credits.expires_at, schedule_credits.source, schedule_credits.reference_id,
-        schedule_credits.description, 'caller', schedule_credits.idempotency_key
-    )
-    returning * into v_lot;
-    perform billing._remember_due(v_lot.account_id, v_lot.effective_at);
+    v_lot := billing._lot(
+        account_id => schedule_credits.account_id, entry_id => null, amount => v_amount,
+        priority => schedule_credits.priority, effective_at => schedule_credits.effective_at,
+        expires_at => schedule_credits.expires_at, source => schedule_credits.source,
+        reference_id => schedule_credits.reference_id, description => schedule_credits.description,
+        key_space => 'caller', idempotency_key => schedule_credits.idempotency_key
+    );
+    perform billing._post_entries(v_balance, '{}', array[v_lot]);
+    select * into strict v_lot from billing.credit_grants where credit_grants.id = v_lot.id;
     return v_lot;
 end
 $$;
@@ -11255,133 +12096,6 @@ $_$;
 
 COMMENT ON FUNCTION billing.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric, monthly_cap_count integer, is_paused boolean, return_url text) IS 'Agrees to buy a credit pack with the customer''s default payment method whenever fewer credits than threshold are available; what is left out is no cap by amount, ten recharges a month, not paused. Calling it again changes it, and ends a pause.';
 
-CREATE FUNCTION billing.settle_email_change(stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.customer_email_changes
-    set next_attempt_at = now() + make_interval(secs => settle_email_change.retry_in_seconds),
-        settled_at = case when settle_email_change.retry_in_seconds is null then now() end,
-        last_error = settle_email_change.reason, updated_at = now()
-    where customer_email_changes.stripe_customer_id = settle_email_change.stripe_customer_id
-        and customer_email_changes.new_email = settle_email_change.new_email
-        and customer_email_changes.settled_at is null
-$$;
-
-COMMENT ON FUNCTION billing.settle_email_change(stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) IS 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried.';
-
-CREATE FUNCTION billing.settle_fraud_action(id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_action billing.fraud_actions;
-begin
-    -- As sync_refund does: neither commits without having seen the other.
-    perform billing._lock_arrival(settle_fraud_action.stripe_refund_id) where settle_fraud_action.stripe_refund_id is not null;
-    update billing.fraud_actions
-    set status = settle_fraud_action.outcome,
-        stripe_refund_id = settle_fraud_action.stripe_refund_id,
-        last_error = settle_fraud_action.reason,
-        is_in_doubt = settle_fraud_action.is_in_doubt,
-        next_attempt_at = case
-            when settle_fraud_action.outcome = 'queued'
-                then now() + make_interval(secs => settle_fraud_action.retry_in_seconds)
-        end,
-        settled_at = case when settle_fraud_action.outcome <> 'queued' then billing.current_time() end,
-        updated_at = now()
-    where fraud_actions.id = settle_fraud_action.id and fraud_actions.status = 'queued'
-    returning * into v_action;
-    perform billing._tell_of_failed_action(v_action);
-    perform billing._fail_refund_action(settle_fraud_action.stripe_refund_id);
-end
-$$;
-
-CREATE FUNCTION billing.settle_notification(notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) RETURNS text
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.notifications
-    set status = judged.status,
-        delivered_to = array(
-            select distinct channel from unnest(notifications.delivered_to || settle_notification.delivered_to) as channel
-            order by channel
-        ),
-        last_error = case
-            when judged.status = settle_notification.status then settle_notification.reason
-            else format('%s (given up after %s attempts)', settle_notification.reason, notifications.attempts)
-        end,
-        next_attempt_at = case when judged.status = 'queued'
-            then now() + make_interval(secs => settle_notification.retry_in_seconds) end,
-        delivered_at = case when judged.status = 'delivered' then now() end
-    from (
-        select told.id, case
-            when settle_notification.status = 'queued' and told.first_attempt_at < now() - settings.notification_deadline
-            then 'dead'
-            else settle_notification.status
-        end as status
-        from billing.notifications as told cross join billing.settings
-        where told.id = settle_notification.notification_id
-    ) as judged
-    where notifications.id = judged.id and notifications.status in ('sending', 'queued')
-        and (
-            judged.status = 'delivered'
-            or notifications.status = 'sending' and notifications.attempts = settle_notification.attempts
-        )
-    returning notifications.status
-$$;
-
-COMMENT ON FUNCTION billing.settle_notification(notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) IS 'What became of a message that was taken: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
-
-CREATE FUNCTION billing.settle_recharge(recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) RETURNS text
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET lock_timeout TO '500ms'
-    AS $$
-declare
-    v_recharge billing.recharges := billing._lock_recharge(settle_recharge.recharge_id);
-begin
-    if settle_recharge.status = 'paid' and v_recharge.status <> 'paid' then
-        perform billing._pay_recharge(v_recharge, settle_recharge.stripe_payment_intent_id);
-        return 'paid';
-    elsif v_recharge.status <> 'charging' then
-        return v_recharge.status;  -- an event was faster, or another worker
-    elsif settle_recharge.status = 'charging' then
-        -- Its event ends it; should that be lost, Stripe is asked again.
-        update billing.recharges
-        set stripe_payment_intent_id = settle_recharge.stripe_payment_intent_id,
-            stripe_payment_method_id = settle_recharge.stripe_payment_method_id,
-            next_attempt_at = now() + interval '6 hours', updated_at = now()
-        where recharges.id = v_recharge.id;
-        return 'charging';
-    end if;
-    v_recharge.status := settle_recharge.status;
-    v_recharge.reason := settle_recharge.reason;
-    v_recharge.is_final := settle_recharge.is_final;
-    v_recharge.action_url := settle_recharge.action_url;
-    v_recharge.stripe_payment_intent_id :=
-        coalesce(settle_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
-    v_recharge.stripe_payment_method_id := settle_recharge.stripe_payment_method_id;
-    perform billing._stop_recharge(v_recharge, settle_recharge.audience);
-    return v_recharge.status;
-end
-$$;
-
-COMMENT ON FUNCTION billing.settle_recharge(recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) IS 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';
-
-CREATE FUNCTION billing.settle_retired_link(link_id uuid, retry_in_seconds integer, reason text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.payment_links
-    set deactivate_at = now() + make_interval(secs => settle_retired_link.retry_in_seconds),
-        deactivated_at = case when settle_retired_link.retry_in_seconds is null then now() end,
-        last_error = settle_retired_link.reason, updated_at = now()
-    where payment_links.id = settle_retired_link.link_id and payment_links.deactivated_at is null
-$$;
-
-COMMENT ON FUNCTION billing.settle_retired_link(link_id uuid, retry_in_seconds integer, reason text) IS 'A retired link is inactive in Stripe, or is to be tried again later.';
-
 CREATE FUNCTION billing.settle_stripe_events(msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11497,6 +12211,17 @@ $$;
 
 COMMENT ON FUNCTION billing.settled_balance(balance billing.credit_balances) IS 'An account''s balance with everything that is due released, opened and expired.';
 
+CREATE FUNCTION billing.skip_notifications() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._skip_notifications(null);
+end
+$$;
+
+COMMENT ON FUNCTION billing.skip_notifications() IS 'Ends notifications that customers are not to receive: of a kind that is not enabled, or not sent within settings.notification_deadline.';
+
 CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11510,6 +12235,7 @@ declare
     v_entry billing.credit_entries;
     v_left bigint;
     v_due_at timestamptz;
+    v_lot_id bigint;
 begin
     -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance. Whether anything is
     -- due is judged after it, by the time at which the lock is held.
@@ -11542,8 +12268,23 @@ begin
         on conflict do nothing
         returning * into v_entry;
         if found then
-            -- Assigned rather than performed, which would start the executor for it.
-            v_left := billing._burn_lots(v_entry.account_id, v_entry.id, v_amount);
+            -- The first lot is mostly more than enough.
+            update billing.credit_grants
+            set remaining = credit_grants.remaining - v_amount, epoch = credit_grants.epoch + (random() < 0.02)::integer
+            where credit_grants.remaining - credit_grants.held > v_amount and credit_grants.ctid = (
+                select lots.ctid from billing.credit_grants as lots
+                where lots.account_id = spend_credits.account_id and lots.closed_at is null
+                    and lots.remaining > lots.held
+                order by lots.priority, lots.expires_at, lots.id, lots.epoch desc
+                limit 1
+            )
+            returning credit_grants.id into v_lot_id;
+            if found then
+                insert into billing.credit_consumptions (entry_id, grant_id, amount)
+                values (v_entry.id, v_lot_id, v_amount);
+            else
+                perform billing._burn_lots(array[v_entry], '{}', v_amount);
+            end if;
             return v_entry;
         end if;
         -- The key was used before, or something falls due before it.
@@ -11568,6 +12309,7 @@ declare
     v_key text;
     v_new jsonb;
     v_repeated boolean;
+    v_balance billing.credit_balances;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -11612,7 +12354,17 @@ begin
             v_new := billing._without_repeats(v_account_id, v_new);
         end if;
         if v_new is not null then
-            perform billing._spend_all(v_account_id, v_new);
+            v_balance := billing._lock_settled_balance(v_account_id);
+            perform billing._check_may_spend(v_account_id);
+            perform billing._post_spends(v_balance, array_agg(billing._entry(
+                account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
+                reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
+                metadata => coalesce(spend.metadata, '{}'), key_space => 'caller',
+                idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
+            )))
+            from jsonb_to_recordset(v_new) as spend (
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+            );
         end if;
     end loop;
 
@@ -11637,6 +12389,7 @@ CREATE FUNCTION billing.start_worker() RETURNS void
     AS $$
 begin
     perform billing._create_queue();
+    perform billing._create_job_queue();
     perform billing._hand_back(workers) from billing.workers where workers.pid = pg_backend_pid();
     insert into billing.workers (pid) values (pg_backend_pid());
     perform pg_advisory_lock(billing._lock_of_workers(), pg_backend_pid());
@@ -12081,7 +12834,7 @@ begin
         select from billing.payment_links
         where payment_links.id = sync_payment_link.token and payment_links.livemode = sync_payment_link.livemode
     ) then
-        perform billing.note_payment_link(
+        perform billing._note_payment_link(
             sync_payment_link.token, sync_payment_link.stripe_payment_link_id, sync_payment_link.url
         );
     end if;
@@ -12408,189 +13161,43 @@ $$;
 
 COMMENT ON FUNCTION billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamp with time zone) IS 'A Stripe test clock has advanced to a time. Returns applied or stale.';
 
-CREATE FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) RETURNS TABLE(stripe_customer_id text, old_emails text[], new_email text, attempts integer)
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.customer_email_changes
-    set attempts = customer_email_changes.attempts + 1,
-        next_attempt_at = now() + make_interval(secs => take_email_changes.lease_seconds), updated_at = now()
-    where customer_email_changes.stripe_customer_id in (
-        select due.stripe_customer_id from billing.customer_email_changes as due
-        where due.next_attempt_at <= now()
-        order by due.next_attempt_at
-        limit take_email_changes.changes_max
-        for update skip locked
-    )
-    returning
-        customer_email_changes.stripe_customer_id, customer_email_changes.old_emails, customer_email_changes.new_email,
-        customer_email_changes.attempts
-$$;
-
-COMMENT ON FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) IS 'Leases customers whose e-mail address must be changed in Stripe, for lease_seconds.';
-
-CREATE FUNCTION billing.take_fraud_actions(actions_max integer, lease_seconds integer) RETURNS TABLE(id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    with due as (
-        select actions.id, actions.is_in_doubt from billing.fraud_actions as actions
-        where actions.status = 'queued' and actions.next_attempt_at <= now()
-        order by actions.next_attempt_at, actions.id
-        limit take_fraud_actions.actions_max
-        for update skip locked
-    )
-    update billing.fraud_actions
-    set attempts = fraud_actions.attempts + 1,
-        is_in_doubt = true,
-        next_attempt_at = now() + make_interval(secs => take_fraud_actions.lease_seconds),
-        updated_at = now()
-    from due
-    where fraud_actions.id = due.id
-    returning
-        fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action, fraud_actions.stripe_charge_id,
-        fraud_actions.stripe_subscription_id, fraud_actions.attempts, due.is_in_doubt
-$$;
-
-CREATE FUNCTION billing.take_notifications(messages_max integer, lease_seconds integer, audiences text[]) RETURNS TABLE(id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer, delivered_to text[], digest_size integer, first jsonb, email text, created_at timestamp with time zone)
+CREATE FUNCTION billing.take_jobs(kinds text[], jobs_max integer[], lease_seconds integer) RETURNS TABLE(msg_id bigint, kind text, id text, attempts integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_ids bigint[];
-    v_first billing.notifications;
+    v_msg_ids bigint[];
 begin
-    if not exists (
-        select from billing.notifications
-        where notifications.audience = any (take_notifications.audiences || array['customer'])
-            and notifications.next_attempt_at <= now()
-    ) or not pg_try_advisory_xact_lock(hashtextextended('billing.notifications', 0)) then
+    v_msg_ids := array(
+        select queued.msg_id from unnest(take_jobs.kinds, take_jobs.jobs_max) as wanted (kind, jobs_max)
+        cross join lateral (
+            select message.msg_id from pgmq.q_billing_jobs as message
+            -- Compared as rows, for that only the index by kind can do: pgmq's own has the jobs of all kinds.
+            where (message.message ->> 'kind', message.vt) >= (wanted.kind, '-infinity')
+                and (message.message ->> 'kind', message.vt) <= (wanted.kind, now())
+            order by message.message ->> 'kind', message.vt
+            limit wanted.jobs_max
+            for update skip locked
+        ) as queued
+    );
+    if v_msg_ids = '{}' then
         return;
     end if;
-    perform billing._skip_notifications();
-    select array_agg(due.id) into v_ids from (
-        select notifications.id from billing.notifications
-        where notifications.audience = any (take_notifications.audiences) and notifications.next_attempt_at <= now()
-        order by notifications.next_attempt_at, notifications.id
-        limit take_notifications.messages_max
-    ) as due;
-    for v_first in
-        select distinct on (notifications.kind, notifications.reader) notifications.*
-        from billing.notifications
-        where notifications.id = any (v_ids) and notifications.attempts = 0 and notifications.digest_id is null
-        order by notifications.kind, notifications.reader, notifications.id
-    loop
-        perform billing._digest_notifications(v_first);
-    end loop;
-
     return query
-    with due as (
-        select notifications.id from billing.notifications
-        where notifications.id = any (v_ids) and notifications.next_attempt_at <= now()
-        for update skip locked
-    ),
-    taken as (
-        update billing.notifications
-        set status = 'sending', attempts = notifications.attempts + 1,
-            first_attempt_at = coalesce(notifications.first_attempt_at, now()),
-            next_attempt_at = now() + make_interval(secs => take_notifications.lease_seconds)
-        from due where notifications.id = due.id
-        returning notifications.*
+    with taken as (
+        update pgmq.q_billing_jobs as message
+        set vt = clock_timestamp() + make_interval(secs => take_jobs.lease_seconds), read_ct = message.read_ct + 1,
+            headers = jsonb_build_object('worker_pid', pg_backend_pid())
+        where message.msg_id = any (v_msg_ids)
+        returning message.msg_id, message.message, message.read_ct
     )
-    select
-        taken.id, taken.audience, taken.kind, taken.account_id, taken.payload, taken.attempts, taken.delivered_to,
-        taken.digest_size,
-        (
-            select jsonb_agg(members.payload order by members.id) from (
-                select told.id, told.payload from billing.notifications as told
-                where told.digest_id = taken.id
-                order by told.id
-                limit 5
-            ) as members
-        ),
-        case taken.audience when 'customer' then users.email::text end, taken.created_at
+    select taken.msg_id, taken.message ->> 'kind', taken.message ->> 'id', taken.read_ct
     from taken
-    left join billing.accounts on accounts.id = taken.account_id
-    left join auth.users on users.id = accounts.owner_id
-    order by taken.id;
+    order by taken.msg_id;
 end
 $$;
 
-COMMENT ON FUNCTION billing.take_notifications(messages_max integer, lease_seconds integer, audiences text[]) IS 'Messages that are due for these audiences, taken by the caller for lease_seconds.';
-
-CREATE FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) RETURNS TABLE(id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text, stripe_payment_intent_id text, attempts integer, first_attempt_at timestamp with time zone, age_seconds double precision, barred text[])
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_recharge billing.recharges;
-    v_obstacle text;
-begin
-    perform billing._check_recharges_again();
-    for v_recharge in
-        select * from billing.recharges
-        where recharges.next_attempt_at <= now()
-        order by recharges.next_attempt_at
-        limit take_recharges.recharges_max
-        for update skip locked
-    loop
-        v_obstacle := null;
-        if v_recharge.status = 'claimed' then
-            -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
-            continue when not billing._lock_balance_soon(v_recharge.account_id);
-            v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
-        end if;
-        if v_obstacle is not null then
-            update billing.recharges
-            set status = 'failed', reason = v_obstacle, next_attempt_at = null, settled_at = billing.current_time(),
-                updated_at = now()
-            where recharges.id = v_recharge.id;
-            perform billing._arm_recharge(v_recharge.account_id);
-            continue;
-        end if;
-
-        update billing.recharges
-        set status = 'charging',
-            attempts = v_recharge.attempts + 1,
-            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()),
-            next_attempt_at = now() + make_interval(secs => take_recharges.lease_seconds),
-            updated_at = now()
-        where recharges.id = v_recharge.id
-        returning * into v_recharge;
-        return query select
-            v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
-            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_recharge.attempts,
-            v_recharge.first_attempt_at,
-            extract(epoch from now() - v_recharge.first_attempt_at)::double precision,
-            array(
-                select distinct refused.stripe_payment_method_id from billing.recharges as refused
-                where refused.account_id = v_recharge.account_id and refused.is_final
-                    and refused.stripe_payment_method_id is not null
-            );
-    end loop;
-end
-$$;
-
-COMMENT ON FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) IS 'Recharges that are due, taken by the caller for lease_seconds: each is one payment, asked for with its id as the idempotency key.';
-
-CREATE FUNCTION billing.take_retired_links(links_max integer, lease_seconds integer) RETURNS TABLE(id uuid, stripe_payment_link_id text, attempts integer)
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.payment_links
-    set attempts = payment_links.attempts + 1,
-        deactivate_at = now() + make_interval(secs => take_retired_links.lease_seconds), updated_at = now()
-    where payment_links.id in (
-        select due.id from billing.payment_links as due
-        where due.deactivate_at <= now()
-        order by due.deactivate_at
-        limit take_retired_links.links_max
-        for update skip locked
-    )
-    returning payment_links.id, payment_links.stripe_payment_link_id, payment_links.attempts
-$$;
-
-COMMENT ON FUNCTION billing.take_retired_links(links_max integer, lease_seconds integer) IS 'Payment Links to deactivate in Stripe, taken by the caller for lease_seconds.';
+COMMENT ON FUNCTION billing.take_jobs(kinds text[], jobs_max integer[], lease_seconds integer) IS 'Jobs of these kinds that are due, up to jobs_max of each, taken by the caller for lease_seconds.';
 
 CREATE FUNCTION billing.take_stripe_lookups(lookups_max integer, lease_seconds integer) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text, tie_kind text, tie_stripe_id text)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12641,6 +13248,22 @@ begin
     order by lookups.msg_id;
 end
 $$;
+
+CREATE FUNCTION billing.take_unknown_jobs(kinds text[], delay_seconds integer) RETURNS TABLE(msg_id bigint, kind text, id text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    update pgmq.q_billing_jobs as message
+    set vt = clock_timestamp() + make_interval(secs => take_unknown_jobs.delay_seconds), read_ct = message.read_ct + 1,
+        headers = jsonb_build_object('reason', 'the worker knows no such kind of job')
+    where message.vt <= now() and coalesce(message.message ->> 'kind', '') <> all (take_unknown_jobs.kinds)
+    returning message.msg_id, message.message ->> 'kind', message.message ->> 'id';
+end
+$$;
+
+COMMENT ON FUNCTION billing.take_unknown_jobs(kinds text[], delay_seconds integer) IS 'Jobs that are due and of none of these kinds; they stay in the queue and are due again after delay_seconds.';
 
 CREATE FUNCTION billing.tg_account_members__member_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12873,6 +13496,16 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_fraud_actions__enqueue() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._enqueue_jobs('fraud_action', array[new.id::text]);
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_invoices__payment_failed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -12941,6 +13574,31 @@ begin
     ) then
         perform billing._apply_returns_of_payment(v_intent_id, new.stripe_charge_id);
     end if;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_notifications__enqueue() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._enqueue_jobs(queued.audience || '_notification', queued.ids)
+    from (
+        select added.audience, array_agg(added.id::text order by added.id) as ids from added
+        where added.status = 'queued'
+        group by added.audience
+    ) as queued;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_payment_links__enqueue() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._enqueue_jobs('payment_link', array[new.id::text]);
     return null;
 end
 $$;
@@ -13140,11 +13798,12 @@ begin
 
     perform billing._check_may_spend(transfer_credits.from_account_id);
     perform billing._check_open(transfer_credits.to_account_id);
-    v_out := billing._take_credits(
-        billing._lock_settled_balance(transfer_credits.from_account_id), 'transfer_out', v_amount,
-        transfer_credits.idempotency_key, 'transfer', transfer_credits.description, transfer_credits.metadata,
-        reference_id => transfer_credits.to_account_id::text
-    );
+    v_out := billing._take_credits(billing._lock_settled_balance(transfer_credits.from_account_id), billing._entry(
+        account_id => transfer_credits.from_account_id, kind => 'transfer_out', amount => -v_amount,
+        source => 'transfer', reference_id => transfer_credits.to_account_id::text,
+        description => transfer_credits.description, metadata => transfer_credits.metadata, key_space => 'caller',
+        idempotency_key => transfer_credits.idempotency_key, occurred_at => billing.current_time()
+    ));
     for v_lot in
         select credit_consumptions.amount, credit_grants.id, credit_grants.priority, credit_grants.expires_at
         from billing.credit_consumptions
@@ -13185,7 +13844,7 @@ begin
         perform billing.unfreeze_account(v_action.account_id, undo_fraud_action.reason, undo_fraud_action.actor);
     else
         update billing.fraud_actions
-        set status = 'undone', next_attempt_at = null, undone_at = billing.current_time(),
+        set status = 'undone', undone_at = billing.current_time(),
             undone_by = undo_fraud_action.actor, undone_reason = undo_fraud_action.reason, updated_at = now()
         where fraud_actions.id = undo_fraud_action.id and fraud_actions.status = 'queued'
             and not fraud_actions.is_in_doubt;
@@ -13675,34 +14334,6 @@ COMMENT ON COLUMN billing.checkout_line_items.amount_total IS 'The amount paid f
 
 COMMENT ON COLUMN billing.checkout_line_items.declares_credits IS 'True if the price or its product has pack_credits in its metadata; otherwise the line is not one of our packs.';
 
-CREATE TABLE billing.checkout_requests (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    account_id uuid NOT NULL,
-    user_id uuid,
-    livemode boolean NOT NULL,
-    stripe_price_id text NOT NULL,
-    quantity bigint,
-    params jsonb NOT NULL,
-    idempotency_key text NOT NULL,
-    stripe_checkout_session_id text,
-    discarded_at timestamp with time zone,
-    superseded_at timestamp with time zone,
-    expired_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT params_are_an_object CHECK ((jsonb_typeof(params) = 'object'::text)),
-    CONSTRAINT quantity_is_positive CHECK ((quantity > 0))
-);
-
-COMMENT ON TABLE billing.checkout_requests IS 'What users asked checkout for, and the session that Stripe opened for it.';
-
-COMMENT ON COLUMN billing.checkout_requests.params IS 'What Stripe was sent, without the customer.';
-
-COMMENT ON COLUMN billing.checkout_requests.discarded_at IS 'Since when the idempotency key is good for nothing; the next click is a new request.';
-
-COMMENT ON COLUMN billing.checkout_requests.superseded_at IS 'Since when another plan was asked for, which excludes this one.';
-
-COMMENT ON COLUMN billing.checkout_requests.expired_at IS 'When we closed the session, because another took its place.';
-
 CREATE TABLE billing.clock (
     id boolean DEFAULT true NOT NULL,
     ahead_by interval DEFAULT '00:00:00'::interval NOT NULL,
@@ -13711,32 +14342,6 @@ CREATE TABLE billing.clock (
 );
 
 COMMENT ON TABLE billing.clock IS 'How far billing time is ahead of the real time; only the local stack moves it.';
-
-CREATE TABLE billing.credit_consumptions (
-    entry_id bigint NOT NULL,
-    grant_id bigint NOT NULL,
-    amount billing.credit_change NOT NULL
-);
-
-COMMENT ON TABLE billing.credit_consumptions IS 'Which entry took how many credits from which lot; negative where it gave back.';
-
-ALTER TABLE billing.credit_entries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME billing.credit_entries_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
-
-ALTER TABLE billing.credit_grants ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME billing.credit_grants_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
 
 CREATE TABLE billing.credit_hold_lots (
     hold_id uuid NOT NULL,
@@ -13830,13 +14435,10 @@ CREATE TABLE billing.customer_email_changes (
     stripe_customer_id text NOT NULL,
     old_emails text[] NOT NULL,
     new_email text NOT NULL,
-    attempts integer DEFAULT 0 NOT NULL,
-    next_attempt_at timestamp with time zone DEFAULT now(),
     settled_at timestamp with time zone,
     last_error text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT settled_changes_are_not_due CHECK (((settled_at IS NULL) = (next_attempt_at IS NOT NULL)))
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 COMMENT ON TABLE billing.customer_email_changes IS 'Stripe customers whose user has a new e-mail address; one row for each customer.';
@@ -13988,7 +14590,12 @@ UNION ALL
  SELECT NULL::uuid AS account_id,
     lost.invariant,
     lost.detail
-   FROM billing.lost_messages() lost(invariant, detail);
+   FROM billing.lost_messages() lost(invariant, detail)
+UNION ALL
+ SELECT NULL::uuid AS account_id,
+    lost.invariant,
+    lost.detail
+   FROM billing.lost_jobs() lost(invariant, detail);
 
 COMMENT ON VIEW billing.ledger_discrepancies IS 'Every inconsistency of the ledger: account, broken invariant, figures. Empty when all is well.';
 
@@ -14836,7 +15443,7 @@ CREATE INDEX credit_schedules_next ON billing.credit_schedules USING btree (stri
 
 CREATE INDEX credit_schedules_subscription ON billing.credit_schedules USING btree (stripe_subscription_id, period_end);
 
-CREATE INDEX customer_email_changes_due ON billing.customer_email_changes USING btree (next_attempt_at) WHERE (next_attempt_at IS NOT NULL);
+CREATE INDEX customer_email_changes_open ON billing.customer_email_changes USING btree (stripe_customer_id) WHERE (settled_at IS NULL);
 
 CREATE UNIQUE INDEX customers_account ON billing.customers USING btree (account_id, livemode) WHERE ((deleted_at IS NULL) AND (duplicate_of IS NULL));
 
@@ -14860,7 +15467,7 @@ CREATE UNIQUE INDEX fraud_actions_of_deleted_user ON billing.fraud_actions USING
 
 CREATE UNIQUE INDEX fraud_actions_of_policy ON billing.fraud_actions USING btree (stripe_early_fraud_warning_id, action, COALESCE(stripe_subscription_id, ''::text)) WHERE (actor = 'policy'::text);
 
-CREATE INDEX fraud_actions_queued ON billing.fraud_actions USING btree (next_attempt_at) WHERE (status = 'queued'::text);
+CREATE INDEX fraud_actions_queued ON billing.fraud_actions USING btree (id) WHERE (status = 'queued'::text);
 
 CREATE INDEX fraud_actions_refund ON billing.fraud_actions USING btree (stripe_refund_id) WHERE (stripe_refund_id IS NOT NULL);
 
@@ -14912,13 +15519,13 @@ CREATE INDEX invoices_subscription ON billing.invoices USING btree (stripe_subsc
 
 CREATE INDEX notifications_account ON billing.notifications USING btree (account_id);
 
-CREATE INDEX notifications_alike ON billing.notifications USING btree (kind, reader) WHERE (next_attempt_at IS NOT NULL);
+CREATE INDEX notifications_alike ON billing.notifications USING btree (kind, reader) WHERE (status = 'queued'::text);
 
 CREATE INDEX notifications_dead ON billing.notifications USING btree (id) WHERE (status = 'dead'::text);
 
 CREATE INDEX notifications_digest ON billing.notifications USING btree (digest_id, id) WHERE (digest_id IS NOT NULL);
 
-CREATE INDEX notifications_due ON billing.notifications USING btree (audience, next_attempt_at) WHERE (next_attempt_at IS NOT NULL);
+CREATE INDEX notifications_open ON billing.notifications USING btree (audience, status, queued_at) WHERE (status = ANY (ARRAY['queued'::text, 'sending'::text]));
 
 CREATE INDEX notifications_over ON billing.notifications USING btree (created_at) WHERE (status = ANY (ARRAY['delivered'::text, 'skipped'::text]));
 
@@ -14959,8 +15566,6 @@ CREATE INDEX recharge_settings_check_again ON billing.recharge_settings USING bt
 CREATE INDEX recharge_settings_price ON billing.recharge_settings USING btree (stripe_price_id);
 
 CREATE INDEX recharges_account ON billing.recharges USING btree (account_id, claimed_at);
-
-CREATE INDEX recharges_due ON billing.recharges USING btree (next_attempt_at) WHERE (next_attempt_at IS NOT NULL);
 
 CREATE UNIQUE INDEX recharges_key ON billing.recharges USING btree (idempotency_key);
 
@@ -15048,13 +15653,23 @@ CREATE TRIGGER tg_credit_terms__allocate AFTER INSERT OR UPDATE ON billing.credi
 
 CREATE CONSTRAINT TRIGGER tg_disputes__meet AFTER INSERT OR UPDATE OF status ON billing.disputes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.stripe_payment_intent_id IS NULL)) EXECUTE FUNCTION billing.tg_money__meet();
 
+CREATE TRIGGER tg_fraud_actions__made_queued AFTER INSERT ON billing.fraud_actions FOR EACH ROW WHEN ((new.status = 'queued'::text)) EXECUTE FUNCTION billing.tg_fraud_actions__enqueue();
+
+CREATE TRIGGER tg_fraud_actions__queued AFTER UPDATE OF status ON billing.fraud_actions FOR EACH ROW WHEN (((old.status <> 'queued'::text) AND (new.status = 'queued'::text))) EXECUTE FUNCTION billing.tg_fraud_actions__enqueue();
+
 CREATE TRIGGER tg_invoices__payment_failed AFTER INSERT OR UPDATE OF attempt_count ON billing.invoices FOR EACH ROW WHEN (((new.status = 'open'::text) AND (new.attempt_count > 0) AND (new.amount_due > 0) AND (new.account_id IS NOT NULL) AND (new.billing_reason IS DISTINCT FROM 'subscription_create'::text))) EXECUTE FUNCTION billing.tg_invoices__payment_failed();
 
 CREATE CONSTRAINT TRIGGER tg_invoices__receipt AFTER INSERT OR UPDATE OF status ON billing.invoices DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.status = 'paid'::text) AND (new.amount_paid > 0) AND (new.account_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_invoices__receipt();
 
+CREATE TRIGGER tg_notifications__enqueue AFTER INSERT ON billing.notifications REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_notifications__enqueue();
+
 CREATE TRIGGER tg_one_time_prices__purchase_waiting AFTER INSERT ON billing.one_time_prices FOR EACH ROW EXECUTE FUNCTION billing.tg_prices__purchase_waiting();
 
 CREATE TRIGGER tg_one_time_prices__stay_deleted BEFORE INSERT OR UPDATE ON billing.one_time_prices FOR EACH ROW WHEN (new.active) EXECUTE FUNCTION billing.tg_prices__stay_deleted();
+
+CREATE TRIGGER tg_payment_links__made_retired AFTER INSERT ON billing.payment_links FOR EACH ROW WHEN ((new.deactivate_at IS NOT NULL)) EXECUTE FUNCTION billing.tg_payment_links__enqueue();
+
+CREATE TRIGGER tg_payment_links__retired AFTER UPDATE OF deactivate_at ON billing.payment_links FOR EACH ROW WHEN (((old.deactivate_at IS NULL) AND (new.deactivate_at IS NOT NULL))) EXECUTE FUNCTION billing.tg_payment_links__enqueue();
 
 CREATE CONSTRAINT TRIGGER tg_payments__meet AFTER INSERT ON billing.payments DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.stripe_payment_intent_id IS NOT NULL)) EXECUTE FUNCTION billing.tg_money__meet();
 
