@@ -7,8 +7,9 @@ from psycopg.types.json import Jsonb
 
 from cli.database import Connection, Row, call, row
 from cli.stripe_steps import carry_out
-from worker.jobs.links import Deactivator, RetiredLink, settle
+from worker.jobs.links import RetiredLink, deactivate, record
 from worker.settings import Settings
+from worker.stripe_api import StripeAccess
 
 
 def open_link(
@@ -26,14 +27,14 @@ def open_link(
 
 def close_links(conn: Connection, settings: Settings, links: list[Row]) -> list[str]:
     """Deactivate retired links in Stripe now; returns why some failed, which the worker retries."""
-    deactivator = Deactivator(settings.stripe_api_key, settings.stripe_api_base)
+    stripe_access = StripeAccess(settings.stripe_api_key, settings.stripe_api_base)
     reasons: list[str] = []
     for link in links:
         if link["stripe_payment_link_id"] is None:
             continue
-        retired = RetiredLink(link["id"], link["stripe_payment_link_id"], link["attempts"])
-        reason = deactivator.deactivate(retired)
-        settle(conn, retired, reason)
+        retired = RetiredLink(None, link["id"], link["stripe_payment_link_id"])
+        reason = deactivate(stripe_access, retired, attempt=0)
+        record(conn, retired, reason, None if reason is None else 0)
         if reason is not None:
             reasons.append(f"{retired.stripe_payment_link_id}: {reason}")
     return reasons

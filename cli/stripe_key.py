@@ -8,9 +8,9 @@ import stripe
 
 from cli.database import Connection
 from cli.output import CliError
-from cli.plans.catalogue import refusal
 from worker.account import ask, check_answer, check_mode, read_installation
 from worker.settings import Settings
+from worker.stripe_api import KeyRefused, Refused, Trouble, opened_client, trouble_of
 
 REQUEST_TIMEOUT_SECONDS = 20
 REQUEST_RETRIES = 2
@@ -43,18 +43,32 @@ def stripe_client(settings: Settings) -> Generator[Any]:
 @contextmanager
 def whole_client(settings: Settings) -> Generator[stripe.StripeClient]:
     """Like `stripe_client`, with raw requests too."""
-    if settings.stripe_api_key is None:
-        raise CliError("STRIPE_API_KEY is not set: export a key that may write customers and sessions")
-    http = stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS)
-    client = stripe.StripeClient(
-        settings.stripe_api_key,
-        base_addresses={"api": settings.stripe_api_base} if settings.stripe_api_base else None,
-        max_network_retries=REQUEST_RETRIES,
-        http_client=http,
-    )
-    try:
+    with opened_stripe(settings, "write customers and sessions") as client:
         yield client
+
+
+@contextmanager
+def opened_stripe(settings: Settings, permission: str) -> Generator[stripe.StripeClient]:
+    """A client for a command that needs a permission; an error of Stripe is one line that says what to do."""
+    if settings.stripe_api_key is None:
+        raise CliError(f"STRIPE_API_KEY is not set: export a key that may {permission}")
+    try:
+        with opened_client(
+            settings.stripe_api_key, settings.stripe_api_base, REQUEST_TIMEOUT_SECONDS, REQUEST_RETRIES
+        ) as client:
+            yield client
     except stripe.StripeError as error:
         raise CliError(refusal(error)) from None
-    finally:
-        http.close()
+
+
+def refusal(error: stripe.StripeError) -> str:
+    """An error of Stripe, on one line."""
+    # The key is the one that the person who runs the command exported.
+    trouble = trouble_of(error, is_our_key=True)
+    match trouble:
+        case KeyRefused():
+            return f"Stripe refused the key: {trouble.text} ({trouble.advice})"
+        case Refused() | Trouble(error="IdempotencyError"):
+            return f"Stripe refused: {trouble.text}"
+        case _:
+            return f"the request to Stripe failed: {trouble.text}; try again"

@@ -34,6 +34,8 @@ begin
         union all
         select 'queue stripe_events' where pg_catalog.to_regclass('pgmq.q_stripe_events') is not null
         union all
+        select 'queue billing_jobs' where pg_catalog.to_regclass('pgmq.q_billing_jobs') is not null
+        union all
         select pg_catalog.format('public.%s', relname) from pg_catalog.pg_class
         where relnamespace = 'public'::regnamespace
             and relname in ({views})

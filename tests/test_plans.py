@@ -70,7 +70,7 @@ def run(
     }  # fmt: skip
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("cli.plans.catalogue.REQUEST_RETRIES", 0)
+    monkeypatch.setattr("cli.stripe_key.REQUEST_RETRIES", 0)
     monkeypatch.setattr("cli.plans.sync.TIE_SECONDS", 0.4)
 
     def run(*arguments: object, expect: int = 0) -> Any:
@@ -549,7 +549,7 @@ def test_a_push_that_is_cut_off_goes_on_when_repeated(
     local: Local, conn: Connection, run: Run, file: Path, monkeypatch: pytest.MonkeyPatch, request_number: int,
     fault: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("cli.plans.catalogue.REQUEST_TIMEOUT_SECONDS", 0.4 if fault == "timeout" else 20)
+    monkeypatch.setattr("cli.stripe_key.REQUEST_TIMEOUT_SECONDS", 0.4 if fault == "timeout" else 20)
     cut(local, monkeypatch, request_number, fault)
     stopped = run("push", file, "--yes", expect=1)
     assert stopped.err.count("\n") == 1
@@ -572,7 +572,7 @@ def test_a_change_that_is_cut_off_goes_on_when_repeated(
     [product] = products(local)
     local.client.products.update(product["id"], {"default_price": prices(local)["pro_monthly"]["id"]})
     file.write_text(CHANGE)
-    monkeypatch.setattr("cli.plans.catalogue.REQUEST_TIMEOUT_SECONDS", 0.4 if fault == "timeout" else 20)
+    monkeypatch.setattr("cli.stripe_key.REQUEST_TIMEOUT_SECONDS", 0.4 if fault == "timeout" else 20)
     cut(local, monkeypatch, request_number, fault)
     stopped = run("push", file, "--yes", expect=1)
     assert f"Steps done before it: {request_number - 3} of 4" in stopped.err

@@ -18,6 +18,7 @@ import stripe
 from cli.main import main
 from cli.plans.catalogue import StripeAccount, idempotency_keys
 from cli.plans.tables import price_text
+from cli.stripe_key import opened_stripe
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database
 from tests.worker.conftest import drain_with_stripe
@@ -48,7 +49,7 @@ def run(
     }  # fmt: skip
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("cli.plans.catalogue.REQUEST_RETRIES", 0)
+    monkeypatch.setattr("cli.stripe_key.REQUEST_RETRIES", 0)
 
     def run(*arguments: object, expect: int = 0) -> Any:
         monkeypatch.setattr(sys, "argv", ["till", "plans", *map(str, arguments)])
@@ -376,9 +377,8 @@ def test_amounts_by_currency(amount: int | None, currency: str, text: str) -> No
 
 @contextmanager
 def account(local: Local) -> Iterator[StripeAccount]:
-    opened = StripeAccount(Settings("", KEY, local.url))
-    yield opened
-    opened.close()
+    with opened_stripe(Settings("", KEY, local.url), "read and write products and prices") as client:
+        yield StripeAccount(client)
 
 
 def test_two_pushes_at_a_time_make_one_product_and_one_price(local: Local) -> None:

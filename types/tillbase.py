@@ -168,7 +168,6 @@ class BillingFraudActions(BaseModel):
     idempotency_key: uuid.UUID = Field(alias="idempotency_key")
     is_in_doubt: bool = Field(alias="is_in_doubt")
     last_error: Optional[str] = Field(alias="last_error")
-    next_attempt_at: Optional[datetime.datetime] = Field(alias="next_attempt_at")
     reason: str = Field(alias="reason")
     settled_at: Optional[datetime.datetime] = Field(alias="settled_at")
     status: str = Field(alias="status")

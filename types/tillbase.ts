@@ -503,7 +503,6 @@ export type Database = {
           "idempotency_key": string;
           "is_in_doubt": boolean;
           "last_error": string | null;
-          "next_attempt_at": string | null;
           "reason": string;
           "settled_at": string | null;
           "status": string;
@@ -531,7 +530,6 @@ export type Database = {
           "idempotency_key"?: string;
           "is_in_doubt"?: boolean;
           "last_error"?: string | null;
-          "next_attempt_at"?: string | null;
           "reason": string;
           "settled_at"?: string | null;
           "status": string;
@@ -557,7 +555,6 @@ export type Database = {
           "idempotency_key"?: string;
           "is_in_doubt"?: boolean;
           "last_error"?: string | null;
-          "next_attempt_at"?: string | null;
           "reason"?: string;
           "settled_at"?: string | null;
           "status"?: string;

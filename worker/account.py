@@ -18,6 +18,7 @@ from psycopg.rows import class_row
 
 from worker.errors import WrongStripeKey
 from worker.settings import is_live
+from worker.stripe_api import KeyRefused, NotFound, opened_client, trouble_of
 
 ASK_AGAIN_SECONDS = 30.0
 REQUEST_TIMEOUT_SECONDS = 8
@@ -72,7 +73,7 @@ class KeyCheck:
         try:
             answer = asked.result()
         except Exception as error:  # Stripe is unavailable, or refuses the key, or a proxy answers
-            log.warning("stripe_key_not_checked", error=f"{type(error).__name__}: {error}")
+            log.warning("stripe_key_not_checked", error=str(trouble_of(error, is_our_key=False)))
         else:
             self.is_ours = judge(conn, answer)
             if not self.is_ours:
@@ -104,21 +105,12 @@ def ask(api_key: str, api_base: str | None, installation: Installation) -> Answe
     """The key's account, and if that is not enough, whether it can read an event of our account. Raises
     stripe.StripeError.
     """
-    http = stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS)
-    try:
-        client = stripe.StripeClient(
-            api_key,
-            base_addresses={"api": api_base} if api_base else None,
-            max_network_retries=0,
-            http_client=http,
-        ).v1
-        account_id = _permitted(lambda: client.accounts.retrieve_current().id)
+    with opened_client(api_key, api_base, REQUEST_TIMEOUT_SECONDS) as client:
+        account_id = _permitted(lambda: client.v1.accounts.retrieve_current().id)
         witness = installation.witness_event_id
         if witness is None or (account_id is not None and installation.stripe_account_id is not None):
             return Answer(account_id, None)
-        return Answer(account_id, _permitted(lambda: _has_event(client, witness)))
-    finally:
-        http.close()
+        return Answer(account_id, _permitted(lambda: _has_event(client.v1, witness)))
 
 
 def judge(conn: Connection[Any], answer: Answer) -> bool:
@@ -175,11 +167,12 @@ def _in_background(work: Callable[[], Answer]) -> "Future[Answer]":
     return future
 
 
-def _has_event(client: Any, event_id: str) -> bool:
+def _has_event(v1: Any, event_id: str) -> bool:
     try:
-        client.events.retrieve(event_id)
-    except stripe.InvalidRequestError as error:
-        if error.http_status == 404:
+        v1.events.retrieve(event_id)
+    except stripe.StripeError as error:
+        # Whose key it is, is what this asks: that it does not find the event is the answer.
+        if isinstance(trouble_of(error, is_our_key=True), NotFound):
             return False
         raise
     return True
@@ -188,5 +181,9 @@ def _has_event(client: Any, event_id: str) -> bool:
 def _permitted(ask: Callable[[], Told]) -> Told | None:
     try:
         return ask()
-    except stripe.PermissionError:
-        return None
+    except stripe.StripeError as error:
+        match trouble_of(error, is_our_key=True):
+            case KeyRefused(is_known=True):
+                return None
+            case _:
+                raise

@@ -9,6 +9,7 @@ from worker import metrics
 from worker.clock import PeriodicTask
 
 REMIND_SECONDS = 60.0
+RECHARGE_SECONDS = 5.0
 # Reminders days ahead and retention of months need no check every minute.
 SELDOM_SECONDS = 3600.0
 # About 10 ms each.
@@ -25,6 +26,7 @@ class Reminder:
         refused = metrics.REMINDERS_REFUSED
         self._tasks = (
             PeriodicTask("reminders_refused", refused, self._remind, REMIND_SECONDS),
+            PeriodicTask("recharges_not_checked", refused, self._check_recharges, RECHARGE_SECONDS),
             PeriodicTask("deleted_users_refused", refused, self._remind_of_deleted_users, SELDOM_SECONDS),
             PeriodicTask("reminders_of_expiry_refused", refused, self._remind_of_expiry, SELDOM_SECONDS),
             PeriodicTask("pruning_refused", refused, self._prune, SELDOM_SECONDS),
@@ -41,6 +43,11 @@ class Reminder:
 
     def _remind(self, conn: Connection[Any]) -> bool:
         conn.execute("select billing.enqueue_reminders()")
+        conn.execute("select billing.skip_notifications()")
+        return False
+
+    def _check_recharges(self, conn: Connection[Any]) -> bool:
+        conn.execute("select billing.check_recharges_again()")
         return False
 
     def _remind_of_deleted_users(self, conn: Connection[Any]) -> bool:

@@ -22,16 +22,12 @@ from worker.events.drain import drain, report
 from worker.events.fetch import StripeReader
 from worker.events.lookups import Lookups
 from worker.events.mend import Mender
-from worker.jobs.charge import Charger
-from worker.jobs.emails import AddressWriter, EmailFollower
-from worker.jobs.errands import Errands
-from worker.jobs.fraud import Enforcer, FraudFighter
-from worker.jobs.links import Deactivator, LinkCloser
 from worker.jobs.notify import Notifier
-from worker.jobs.recharge import Recharger
+from worker.jobs.run import Jobs, handlers
 from worker.remind import Reminder
 from worker.sessions import connect
 from worker.settings import Settings
+from worker.stripe_api import StripeAccess
 
 IDLE_SECONDS = 0.2
 # A message becomes visible when its transaction commits, which may be after its due time. If that took longer, a full
@@ -60,25 +56,33 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """
     key, base = settings.stripe_api_key, settings.stripe_api_base
     check = KeyCheck(key, base)
-    errands = (
-        Lookups(StripeReader(key, base, lambda: check.is_ours)),
-        Recharger(Charger(key, base, is_our_key=lambda: check.is_ours).charge),
-        FraudFighter(Enforcer(key, base, is_our_key=lambda: check.is_ours).act),
-        EmailFollower(AddressWriter(key, base, is_our_key=lambda: check.is_ours).write),
-        LinkCloser(Deactivator(key, base, is_our_key=lambda: check.is_ours).deactivate),
-        Notifier.of(settings),
-    )
+    lookups = Lookups(StripeReader(key, base, lambda: check.is_ours))
+    jobs = jobs_of(settings, StripeAccess(key, base, lambda: check.is_ours))
     try:
-        _run(settings, check, errands, stop)
+        _run(settings, check, (lookups, jobs), stop)
     finally:
-        for errand in errands:
-            errand.close()
+        lookups.close()
+        jobs.close()
+
+
+def jobs_of(settings: Settings, stripe: StripeAccess) -> Jobs:
+    """The jobs that this worker does: notifications for those audiences only that it has channels for."""
+    notifier = Notifier.of(settings)
+    every = handlers(stripe, notifier)
+    return Jobs(
+        {
+            kind: handler
+            for kind, handler in every.items()
+            if handler is not notifier or kind in notifier.kinds
+        },
+        known=list(every),
+    )
 
 
 def _run(
     settings: Settings,
     check: KeyCheck,
-    errands: Sequence[Errands[Any, Any]],
+    background: Sequence[Lookups | Jobs],
     stop: threading.Event,
 ) -> None:
     delay_seconds = RECONNECT_FIRST_SECONDS
@@ -90,7 +94,7 @@ def _run(
     while not stop.is_set():
         try:
             with connect(settings) as conn:
-                _drain_until(conn, check, errands, stop, is_well)
+                _drain_until(conn, check, background, stop, is_well)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             metrics.RECONNECTS.inc()
             log.warning("connection_lost", error=_one_line(error), retry_in_seconds=round(delay_seconds, 1))
@@ -142,7 +146,7 @@ def configure_logging() -> None:
 def _drain_until(
     conn: Connection[Any],
     check: KeyCheck,
-    errands: Sequence[Errands[Any, Any]],
+    background: Sequence[Lookups | Jobs],
     stop: threading.Event,
     is_well: Callable[[], None],
 ) -> None:
@@ -161,13 +165,13 @@ def _drain_until(
         more = [
             stage.tick(conn, time.monotonic()) for stage in (mender, clock, reminder) if not stop.is_set()
         ]
-        for errand in errands if not stop.is_set() else ():
-            errand.tick(conn, time.monotonic())
+        for work in background if not stop.is_set() else ():
+            work.tick(conn, time.monotonic())
         is_well()
         if not settled and not any(more):
             stop.wait(IDLE_SECONDS)
-    for errand in errands:
-        errand.finish(conn)
+    for work in background:
+        work.finish(conn)
     inbox.release(conn)
 
 

@@ -22,9 +22,13 @@ app = App(
 )
 
 _LIST = """
-select id, created_at, audience, kind, status, attempts, digest_size, account_id, last_error, next_attempt_at,
-    delivered_at, payload
+select id, created_at, audience, kind, status, attempts, digest_size, account_id, last_error,
+    case when status in ('queued', 'sending') then job.due_at end as next_attempt_at, delivered_at, payload
 from billing.notifications
+left join (
+    select id as notification_id, min(due_at) as due_at from billing.queued_jobs()
+    where kind in ('administrators_notification', 'customer_notification') group by id
+) as job on job.notification_id = notifications.id::text
 where (%(status)s::text is null or status = %(status)s) and (%(kind)s::text is null or kind = %(kind)s)
 order by id desc limit %(limit)s
 """
@@ -159,6 +163,7 @@ def _sample() -> Any:
     from worker.jobs.outbox import Notification
 
     return Notification(
+        msg_id=0,
         id=0,
         audience="administrators",
         kind="test",

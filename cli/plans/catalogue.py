@@ -16,14 +16,14 @@ from stripe.params import PriceCreateParams, PriceUpdateParams, ProductCreatePar
 
 from cli.database import setting
 from cli.output import CliError
+from cli.stripe_key import opened_stripe
 from worker.settings import Settings
+from worker.stripe_api import is_replayed
 
 Body = dict[str, Any]
 ObjectKind = Literal["product", "price"]
 
 PAGE = 100  # Stripe's maximum
-REQUEST_TIMEOUT_SECONDS = 20
-REQUEST_RETRIES = 2
 KEYS_TRIED_MAX = 5
 
 _PATHS: dict[ObjectKind, str] = {"product": "/v1/products", "price": "/v1/prices"}
@@ -57,21 +57,8 @@ class Catalogue:
 class StripeAccount:
     """The account of STRIPE_API_KEY."""
 
-    def __init__(self, settings: Settings) -> None:
-        if settings.stripe_api_key is None:
-            raise CliError(
-                "STRIPE_API_KEY is not set: export a key that may read and write products and prices"
-            )
-        self._http = stripe.RequestsClient(timeout=REQUEST_TIMEOUT_SECONDS)
-        self._client = stripe.StripeClient(
-            settings.stripe_api_key,
-            base_addresses={"api": settings.stripe_api_base} if settings.stripe_api_base else None,
-            max_network_retries=REQUEST_RETRIES,
-            http_client=self._http,
-        )
-
-    def close(self) -> None:
-        self._http.close()
+    def __init__(self, client: stripe.StripeClient) -> None:
+        self._client = client
 
     def read_catalogue(self, on_page: Callable[[int], None]) -> Catalogue:
         """Every product and price. `on_page` is called with the number of objects of a page."""
@@ -145,10 +132,10 @@ class StripeAccount:
             try:
                 made = create(key)
             except stripe.APIError as error:
-                if _is_replay(error.headers):
+                if is_replayed(error.headers):
                     continue
                 raise
-            if not _is_replay(made.last_response.headers if made.last_response else None) or self._stands(
+            if not is_replayed(made.last_response.headers if made.last_response else None) or self._stands(
                 kind, made.id, params
             ):
                 return made.id
@@ -192,33 +179,11 @@ def idempotency_keys(kind: ObjectKind, params: Mapping[str, Any]) -> Iterator[st
         yield f"till-plans-{digest}-{turn}"
 
 
-def _is_replay(headers: Mapping[str, str] | None) -> bool:
-    told = {name.lower(): value for name, value in (headers or {}).items()}
-    return told.get("idempotent-replayed", "").lower() == "true"
-
-
 @contextmanager
 def stripe_account(settings: Settings) -> Generator[StripeAccount]:
     """The account; an error of Stripe is one line that says what to do."""
-    account = StripeAccount(settings)
-    try:
-        yield account
-    except stripe.StripeError as error:
-        raise CliError(refusal(error)) from None
-    finally:
-        account.close()
-
-
-def refusal(error: stripe.StripeError) -> str:
-    """An error of Stripe, on one line."""
-    text = " ".join(str(error.user_message or error).split())
-    match error:
-        case stripe.AuthenticationError() | stripe.PermissionError():
-            return f"Stripe refused the key: {text} (check STRIPE_API_KEY and its permissions)"
-        case stripe.InvalidRequestError() | stripe.IdempotencyError():
-            return f"Stripe refused: {text}"
-        case _:
-            return f"the request to Stripe failed: {text}; try again"
+    with opened_stripe(settings, "read and write products and prices") as client:
+        yield StripeAccount(client)
 
 
 def metadata_of(body: Body) -> dict[str, str]:

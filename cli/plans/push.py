@@ -6,8 +6,9 @@ from typing import Any
 import stripe as stripe_sdk
 
 from cli.output import CliError
-from cli.plans.catalogue import StripeAccount, refusal
+from cli.plans.catalogue import StripeAccount
 from cli.plans.changes import Step
+from cli.stripe_key import refusal
 
 
 def take(account: StripeAccount, steps: Sequence[Step], on_step: Callable[[], None]) -> None:

@@ -22,6 +22,8 @@ begin
         union all
         select 'queue stripe_events' where pg_catalog.to_regclass('pgmq.q_stripe_events') is not null
         union all
+        select 'queue billing_jobs' where pg_catalog.to_regclass('pgmq.q_billing_jobs') is not null
+        union all
         select pg_catalog.format('public.%s', relname) from pg_catalog.pg_class
         where relnamespace = 'public'::regnamespace
             and relname in ('billing_account', 'billing_entitlements', 'billing_packs', 'billing_plans',
@@ -380,6 +382,281 @@ $$;
 
 revoke all on function billing._refused from public, anon, authenticated, service_role;
 
+-- 00_base/60_jobs.sql
+
+-- Jobs: what is done outside the database, at Stripe or by a message to people, waits in one queue for the worker.
+--
+-- A job is a message {"kind", "id"}: the kind says which handler does it, the id names the row that says what to do. The
+-- message is sent in the transaction that makes the work due. Whether there still is something to do is read from the row,
+-- so a second message, or a late one, does nothing.
+--
+-- Invariant: a job is in the hands of one session at a time (worker_pid in its headers), until it is finished or retried,
+-- its time-out is over, or that session ends (workers). Only the session that has it in hand can finish or retry it.
+--
+--   take_jobs          jobs that are due, of the kinds that the caller can do; the attempt counts
+--   finish_jobs        nothing is left to do
+--   retry_job          again after a while, with the reason
+--   take_unknown_jobs  jobs of a kind that the caller does not know: kept, and due again much later
+--   queued_jobs        what waits, how often it was tried and when it is due
+--
+-- Its own SQL, on the columns that pgmq has from 1.5.1 to 1.13. The index serves each kind for itself: what waits for a
+-- worker that can do it costs the others nothing. Callable by billing_worker; queued_jobs by service_role.
+
+-- Every kind of job there is. The worker's handlers are in worker/jobs/run.py.
+create domain billing.job_kind as text
+constraint job_kind_is_known check (
+    value in (
+        'payment_link', 'email_change', 'fraud_action', 'recharge', 'administrators_notification',
+        'customer_notification'
+    )
+);
+
+-- Also after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, and a dump leaves these out.
+create function billing._create_job_queue()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if to_regclass('pgmq.q_billing_jobs') is not null and to_regclass('pgmq.a_billing_jobs') is not null then
+        return;
+    end if;
+    perform pgmq.create('billing_jobs');
+    create index if not exists billing_jobs_due on pgmq.q_billing_jobs ((message ->> 'kind'), vt);
+    alter table pgmq.q_billing_jobs enable row level security;
+    alter table pgmq.a_billing_jobs enable row level security;
+    revoke all on pgmq.q_billing_jobs, pgmq.a_billing_jobs from public, anon, authenticated, service_role;
+end
+$$;
+
+select billing._create_job_queue();
+
+-- Without the queue, as after such a restore, nothing fails: requeue_jobs finds what lacks its message.
+create function billing._enqueue_jobs(kind billing.job_kind, ids text[])
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if to_regclass('pgmq.q_billing_jobs') is null then
+        return;
+    end if;
+    insert into pgmq.q_billing_jobs (vt, message)
+    select clock_timestamp(), jsonb_build_object('kind', _enqueue_jobs.kind, 'id', job.id)
+    from unnest(_enqueue_jobs.ids) with ordinality as job (id, place)
+    order by job.place;
+end
+$$;
+
+-- The messages of rows that need no worker any more, whoever has them. Hashes: there is no index by id.
+create function billing._drop_jobs(kind billing.job_kind, ids text[])
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_nestloop = off
+as $$
+begin
+    delete from pgmq.q_billing_jobs as message
+    using unnest(_drop_jobs.ids) as job (id)
+    where message.message ->> 'kind' = _drop_jobs.kind and message.message ->> 'id' = job.id;
+end
+$$;
+
+-- Makes jobs that are due, or in this session's hands, due at a later time. That was no attempt.
+create function billing._postpone_jobs(kind billing.job_kind, ids text[], due_at timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_nestloop = off
+as $$
+begin
+    update pgmq.q_billing_jobs as message
+    set vt = _postpone_jobs.due_at, headers = null,
+        read_ct = message.read_ct - (message.headers ? 'worker_pid' is true)::integer
+    from unnest(_postpone_jobs.ids) as job (id)
+    where message.message ->> 'kind' = _postpone_jobs.kind and message.message ->> 'id' = job.id
+        and (message.vt <= now() or message.headers ->> 'worker_pid' = pg_backend_pid()::text);
+end
+$$;
+
+-- The end of an attempt: the job is done (retry_in_seconds null), or due again. Whether this session had it in hand; it has
+-- what has no message.
+create function billing._end_job(msg_id bigint, retry_in_seconds integer, reason text)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _end_job.msg_id is null then
+        return true;
+    elsif _end_job.retry_in_seconds is null then
+        delete from pgmq.q_billing_jobs as message
+        where message.msg_id = _end_job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text;
+    else
+        update pgmq.q_billing_jobs as message
+        set vt = clock_timestamp() + make_interval(secs => _end_job.retry_in_seconds),
+            headers = jsonb_build_object('reason', _end_job.reason)
+        where message.msg_id = _end_job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text;
+    end if;
+    return found;
+end
+$$;
+
+-- When work is due that was in hand when its worker died: at once, and before what came after it. What was in hand of
+-- several that died may be what they died of: it waits a little, and each a different while, so that it parts from what was
+-- taken with it.
+create function billing._due_after_death(attempts integer, due_at timestamptz)
+returns timestamptz
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when _due_after_death.attempts > 2 then clock_timestamp() + random() * interval '4 seconds'
+        else _due_after_death.due_at end
+$$;
+
+create function billing._hand_back_jobs(worker_pid integer)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update pgmq.q_billing_jobs as message
+    set vt = billing._due_after_death(message.read_ct, now()), headers = null
+    where message.headers ->> 'worker_pid' = _hand_back_jobs.worker_pid::text;
+end
+$$;
+
+-- Called in a transaction of its own, so that the attempt counts whatever becomes of the worker. jobs_max: how many of each
+-- kind at most; the arrays run in parallel.
+create function billing.take_jobs(kinds text[], jobs_max integer[], lease_seconds integer)
+returns table (msg_id bigint, kind text, id text, attempts integer)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_msg_ids bigint[];
+begin
+    v_msg_ids := array(
+        select queued.msg_id from unnest(take_jobs.kinds, take_jobs.jobs_max) as wanted (kind, jobs_max)
+        cross join lateral (
+            select message.msg_id from pgmq.q_billing_jobs as message
+            -- Compared as rows, for that only the index by kind can do: pgmq's own has the jobs of all kinds.
+            where (message.message ->> 'kind', message.vt) >= (wanted.kind, '-infinity')
+                and (message.message ->> 'kind', message.vt) <= (wanted.kind, now())
+            order by message.message ->> 'kind', message.vt
+            limit wanted.jobs_max
+            for update skip locked
+        ) as queued
+    );
+    if v_msg_ids = '{}' then
+        return;
+    end if;
+    return query
+    with taken as (
+        update pgmq.q_billing_jobs as message
+        set vt = clock_timestamp() + make_interval(secs => take_jobs.lease_seconds), read_ct = message.read_ct + 1,
+            headers = jsonb_build_object('worker_pid', pg_backend_pid())
+        where message.msg_id = any (v_msg_ids)
+        returning message.msg_id, message.message, message.read_ct
+    )
+    select taken.msg_id, taken.message ->> 'kind', taken.message ->> 'id', taken.read_ct
+    from taken
+    order by taken.msg_id;
+end
+$$;
+
+create function billing.finish_jobs(msg_ids bigint[])
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._end_job(job.msg_id, null, null) from unnest(finish_jobs.msg_ids) as job (msg_id);
+end
+$$;
+
+-- excused: the attempt does not count.
+create function billing.retry_job(msg_id bigint, delay_seconds integer, reason text, excused boolean default false)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if billing._end_job(retry_job.msg_id, retry_job.delay_seconds, retry_job.reason) and retry_job.excused then
+        update pgmq.q_billing_jobs as message set read_ct = greatest(message.read_ct - 1, 0)
+        where message.msg_id = retry_job.msg_id;
+    end if;
+end
+$$;
+
+create function billing.take_unknown_jobs(kinds text[], delay_seconds integer)
+returns table (msg_id bigint, kind text, id text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    update pgmq.q_billing_jobs as message
+    set vt = clock_timestamp() + make_interval(secs => take_unknown_jobs.delay_seconds), read_ct = message.read_ct + 1,
+        headers = jsonb_build_object('reason', 'the worker knows no such kind of job')
+    where message.vt <= now() and coalesce(message.message ->> 'kind', '') <> all (take_unknown_jobs.kinds)
+    returning message.msg_id, message.message ->> 'kind', message.message ->> 'id';
+end
+$$;
+
+-- Nothing where the queue is missing.
+create function billing.queued_jobs()
+returns table (kind text, id text, attempts integer, due_at timestamptz, reason text, worker_pid integer)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if to_regclass('pgmq.q_billing_jobs') is null then
+        return;
+    end if;
+    return query
+    select
+        message.message ->> 'kind', message.message ->> 'id', message.read_ct, message.vt, message.headers ->> 'reason',
+        (message.headers ->> 'worker_pid')::integer
+    from pgmq.q_billing_jobs as message
+    order by message.msg_id;
+end
+$$;
+
+revoke all on function
+    billing._create_job_queue, billing._enqueue_jobs, billing._drop_jobs, billing._postpone_jobs, billing._end_job,
+    billing._due_after_death, billing._hand_back_jobs, billing.take_jobs, billing.finish_jobs, billing.retry_job,
+    billing.take_unknown_jobs, billing.queued_jobs
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.take_jobs(text[], integer[], integer), billing.finish_jobs(bigint[]),
+    billing.retry_job(bigint, integer, text, boolean), billing.take_unknown_jobs(text[], integer)
+to billing_worker;
+grant execute on function billing.queued_jobs() to service_role;
+
+comment on function billing.take_jobs(text[], integer[], integer) is 'Jobs of these kinds that are due, up to jobs_max of each, taken by the caller for lease_seconds.';
+comment on function billing.finish_jobs(bigint[]) is 'Removes jobs that the caller has in hand and that have nothing left to do.';
+comment on function billing.retry_job(bigint, integer, text, boolean) is 'A job that the caller has in hand is due again after delay_seconds.';
+comment on function billing.take_unknown_jobs(text[], integer) is 'Jobs that are due and of none of these kinds; they stay in the queue and are due again after delay_seconds.';
+comment on function billing.queued_jobs() is 'What the worker has to do outside the database: how often it was tried, when it is due, and which session has it in hand.';
+
 -- 10_accounts/10_accounts.sql
 
 -- Accounts: what has a balance. Every user has a personal one; a team account has members.
@@ -547,9 +824,9 @@ comment on function billing.ensure_account(uuid) is 'The personal account of a u
 
 -- The outbox of notifications: a row is written in the same transaction as the change that it reports.
 --
--- Invariant: one row for each dedupe_key, so a replayed event notifies once. Queued and sending rows, and only those,
--- are due at next_attempt_at. A digest is one message for many rows: each row has the id of the first one in digest_id,
--- the first one its own, and all of them share its outcome.
+-- Invariant: one row for each dedupe_key, so a replayed event notifies once. Queued and sending rows have a job, by their
+-- audience, because a worker may have channels for only one audience. A digest is one message for many rows: each row has
+-- the id of the first one in digest_id, the first one its own, and all of them share its outcome.
 
 create table billing.notifications (
     id bigint generated always as identity primary key,
@@ -561,8 +838,8 @@ create table billing.notifications (
     payload jsonb not null default '{}',
     status text not null default 'queued',
     attempts integer not null default 0,
+    queued_at timestamptz not null default now(),
     first_attempt_at timestamptz,
-    next_attempt_at timestamptz default now(),
     delivered_to text[] not null default '{}',
     digest_id bigint references billing.notifications (id) on delete cascade,
     digest_size integer,
@@ -573,7 +850,6 @@ create table billing.notifications (
     constraint customers_have_an_account check (audience <> 'customer' or account_id is not null),
     constraint status_is_known check (status in ('queued', 'sending', 'delivered', 'digested', 'skipped', 'dead')),
     constraint payload_is_an_object check (jsonb_typeof(payload) = 'object'),
-    constraint open_notifications_are_due check ((status in ('queued', 'sending')) = (next_attempt_at is not null)),
     constraint delivered_notifications_say_when check ((status = 'delivered') = (delivered_at is not null)),
     constraint undelivered_notifications_say_why check (status not in ('skipped', 'dead') or last_error is not null),
     constraint digests_say_how_many check ((digest_size is null) = (digest_id is distinct from id)),
@@ -581,8 +857,8 @@ create table billing.notifications (
 );
 
 create index notifications_account on billing.notifications (account_id);
-create index notifications_due on billing.notifications (audience, next_attempt_at) where next_attempt_at is not null;
-create index notifications_alike on billing.notifications (kind, reader) where next_attempt_at is not null;
+create index notifications_open on billing.notifications (audience, status, queued_at) where status in ('queued', 'sending');
+create index notifications_alike on billing.notifications (kind, reader) where status = 'queued';
 create index notifications_sent on billing.notifications (kind, reader, first_attempt_at)
 where first_attempt_at is not null;
 create index notifications_digest on billing.notifications (digest_id, id) where digest_id is not null;
@@ -611,12 +887,38 @@ as $$
     on conflict (dedupe_key) do nothing
 $$;
 
-revoke all on function billing._notify from public, anon, authenticated, service_role;
+create function billing.tg_notifications__enqueue()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._enqueue_jobs(queued.audience || '_notification', queued.ids)
+    from (
+        select added.audience, array_agg(added.id::text order by added.id) as ids from added
+        where added.status = 'queued'
+        group by added.audience
+    ) as queued;
+    return null;
+end
+$$;
+
+-- By the statement: ten thousand rows at once are one insert into the queue.
+create trigger tg_notifications__enqueue
+after insert on billing.notifications
+referencing new table as added
+for each statement execute function billing.tg_notifications__enqueue();
+
+revoke all on function billing._notify, billing.tg_notifications__enqueue from public, anon, authenticated, service_role;
 
 comment on table billing.notifications is 'Notifications; the worker delivers them.';
 comment on column billing.notifications.audience is 'administrators, or customer: the owner of the account, if the kind is enabled in the settings.';
 comment on column billing.notifications.reader is 'The recipient: administrators, or a customer''s account id.';
 comment on column billing.notifications.status is 'queued, sending: to be delivered. delivered: by every channel. digested: part of the message of digest_id. skipped: has no recipient. dead: needs a person; last_error says why.';
+comment on column billing.notifications.queued_at is 'When it was written, or retried by a person.';
+comment on column billing.notifications.attempts is 'How often its channels were tried.';
 comment on column billing.notifications.delivered_to is 'The channels that accepted it; later attempts skip them.';
 comment on column billing.notifications.digest_id is 'The notification whose message includes this one.';
 
@@ -5850,7 +6152,7 @@ comment on column billing.stripe_lookups.tie_stripe_id is 'The object with two s
 -- Workers and the messages that each of them holds, so that nothing waits for a dead worker.
 --
 -- Invariant: a worker's session holds an advisory lock as long as it lives, and Postgres releases the lock when the session
--- ends. So a row whose lock is free belongs to a dead worker, and the next check makes its messages due. A worker holds a
+-- ends. So a row whose lock is free belongs to a dead worker, and the next check makes its messages and jobs due. A worker holds a
 -- message as long as the message has the time-out that this worker set: archived messages are deleted, and delayed or reread
 -- messages have another time-out.
 --
@@ -5881,20 +6183,7 @@ as $$
     select hashtext('billing.workers')
 $$;
 
--- When an event is due that a worker held when it died: at once, and before later events. If several workers died with
--- it, the event may have crashed them, so it is delayed, each event by a different time, to separate it from the events
--- of its batch.
-create function billing._due_after_death(attempts integer, due_at timestamptz)
-returns timestamptz
-language sql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-    select case when _due_after_death.attempts > 2 then clock_timestamp() + random() * interval '4 seconds'
-        else _due_after_death.due_at end
-$$;
-
--- Makes the messages of a dead worker due.
+-- Makes the messages and jobs of a dead worker due.
 create function billing._hand_back(worker billing.workers)
 returns void
 language plpgsql
@@ -5911,6 +6200,8 @@ begin
     update billing.stripe_lookups
     set worker_pid = null, next_attempt_at = billing._due_after_death(stripe_lookups.attempts, now())
     where stripe_lookups.worker_pid = (_hand_back.worker).pid;
+
+    perform billing._hand_back_jobs((_hand_back.worker).pid);
 
     delete from billing.workers where workers.pid = (_hand_back.worker).pid;
 end
@@ -5946,6 +6237,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._create_queue();
+    perform billing._create_job_queue();
     perform billing._hand_back(workers) from billing.workers where workers.pid = pg_backend_pid();
     insert into billing.workers (pid) values (pg_backend_pid());
     perform pg_advisory_lock(billing._lock_of_workers(), pg_backend_pid());
@@ -6058,7 +6350,7 @@ end
 $$;
 
 revoke all on function
-    billing._lock_of_workers, billing._due_after_death, billing._hand_back, billing.hand_back_stripe_events,
+    billing._lock_of_workers, billing._hand_back, billing.hand_back_stripe_events,
     billing.start_worker, billing.release_stripe_events, billing.read_stripe_events
 from public, anon, authenticated, service_role;
 grant execute on function
@@ -6441,30 +6733,27 @@ comment on function billing.prune_events(integer) is 'Deletes the bodies of abou
 -- changed only while its address in Stripe is one that the user had before: an address that was entered in Stripe, or
 -- by a payer, stays. The newest address wins; writing it twice is harmless.
 --
--- Taken and settled by billing_worker. Private: _follow_email.
+-- Begun and recorded by billing_worker. Private: _follow_email.
 
 create table billing.customer_email_changes (
     stripe_customer_id text primary key references billing.customers (stripe_customer_id),
     old_emails text[] not null,
     new_email text not null,
-    attempts integer not null default 0,
-    next_attempt_at timestamptz default now(),
     settled_at timestamptz,
     last_error text,
     created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
-    constraint settled_changes_are_not_due check ((settled_at is null) = (next_attempt_at is not null))
+    updated_at timestamptz not null default now()
 );
 
-create index customer_email_changes_due on billing.customer_email_changes (next_attempt_at)
-where next_attempt_at is not null;
+create index customer_email_changes_open on billing.customer_email_changes (stripe_customer_id) where settled_at is null;
 
 alter table billing.customer_email_changes enable row level security;
 
 revoke all on billing.customer_email_changes from public, anon, authenticated, service_role;
 grant select on billing.customer_email_changes to service_role;
 
--- old_email is null if there was none.
+-- old_email is null if there was none. Each change is a job of its own, because a job that is in progress may write the
+-- address before.
 create function billing._follow_email(stripe_customer_id text, old_email text, new_email text)
 returns void
 language sql
@@ -6481,8 +6770,8 @@ as $$
             when held.settled_at is not null then excluded.old_emails
             else held.old_emails || held.new_email || excluded.old_emails
         end,
-        new_email = excluded.new_email, attempts = 0, next_attempt_at = now(), settled_at = null, last_error = null,
-        updated_at = now()
+        new_email = excluded.new_email, settled_at = null, last_error = null, updated_at = now();
+    select billing._enqueue_jobs('email_change', array[_follow_email.stripe_customer_id]);
 $$;
 
 create function billing.tg_users__follow_email()
@@ -6512,62 +6801,63 @@ after update of email on auth.users
 for each row when (new.email <> '' and old.email is distinct from new.email)
 execute function billing.tg_users__follow_email();
 
--- Leased: when the lease expires, another worker may take the change.
-create function billing.take_email_changes(changes_max integer, lease_seconds integer)
-returns table (stripe_customer_id text, old_emails text[], new_email text, attempts integer)
-language sql
-volatile
+-- Which of these jobs' customers are still to have another address; of several jobs of one customer, one.
+create function billing.begin_email_changes(msg_ids bigint[], ids text[])
+returns table (msg_id bigint, stripe_customer_id text, old_emails text[], new_email text)
+language plpgsql
+stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    update billing.customer_email_changes
-    set attempts = customer_email_changes.attempts + 1,
-        next_attempt_at = now() + make_interval(secs => take_email_changes.lease_seconds), updated_at = now()
-    where customer_email_changes.stripe_customer_id in (
-        select due.stripe_customer_id from billing.customer_email_changes as due
-        where due.next_attempt_at <= now()
-        order by due.next_attempt_at
-        limit take_email_changes.changes_max
-        for update skip locked
-    )
-    returning
-        customer_email_changes.stripe_customer_id, customer_email_changes.old_emails, customer_email_changes.new_email,
-        customer_email_changes.attempts
+begin
+    return query
+    select distinct on (changes.stripe_customer_id)
+        job.msg_id, changes.stripe_customer_id, changes.old_emails, changes.new_email
+    from unnest(begin_email_changes.msg_ids, begin_email_changes.ids) as job (msg_id, id)
+    join billing.customer_email_changes as changes on changes.stripe_customer_id = job.id
+    where changes.settled_at is null
+    order by changes.stripe_customer_id, job.msg_id;
+end
 $$;
 
--- new_email: the address as taken; a newer one stays due. retry_in_seconds is null if the change is finished; reason
--- says why the customer was left unchanged.
-create function billing.settle_email_change(
-    stripe_customer_id text, new_email text, retry_in_seconds integer, reason text
+-- new_email: the address as begun; a newer one stays due, by its own job. retry_in_seconds is null if the change is finished;
+-- reason says why the customer was left unchanged.
+create function billing.record_email_change(
+    msg_id bigint, stripe_customer_id text, new_email text, retry_in_seconds integer, reason text
 )
 returns void
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    update billing.customer_email_changes
-    set next_attempt_at = now() + make_interval(secs => settle_email_change.retry_in_seconds),
-        settled_at = case when settle_email_change.retry_in_seconds is null then now() end,
-        last_error = settle_email_change.reason, updated_at = now()
-    where customer_email_changes.stripe_customer_id = settle_email_change.stripe_customer_id
-        and customer_email_changes.new_email = settle_email_change.new_email
-        and customer_email_changes.settled_at is null
+begin
+    if billing._end_job(
+        record_email_change.msg_id, record_email_change.retry_in_seconds, record_email_change.reason
+    ) or record_email_change.retry_in_seconds is null then
+        update billing.customer_email_changes
+        set settled_at = case when record_email_change.retry_in_seconds is null then now() end,
+            last_error = record_email_change.reason, updated_at = now()
+        where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
+            and customer_email_changes.new_email = record_email_change.new_email
+            and customer_email_changes.settled_at is null;
+    end if;
+end
 $$;
 
 revoke all on function
-    billing._follow_email, billing.tg_users__follow_email, billing.take_email_changes, billing.settle_email_change
+    billing._follow_email, billing.tg_users__follow_email, billing.begin_email_changes, billing.record_email_change
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.take_email_changes(integer, integer),
-    billing.settle_email_change(text, text, integer, text)
+    billing.begin_email_changes(bigint[], text[]),
+    billing.record_email_change(bigint, text, text, integer, text)
 to billing_worker;
 
 comment on table billing.customer_email_changes is 'Stripe customers whose user has a new e-mail address; one row for each customer.';
 comment on column billing.customer_email_changes.old_emails is 'The user''s earlier addresses; empty text: none. A customer with any other address is left unchanged.';
 comment on column billing.customer_email_changes.last_error is 'Why the change is retried, or why the customer was left unchanged.';
-comment on function billing.take_email_changes(integer, integer) is 'Leases customers whose e-mail address must be changed in Stripe, for lease_seconds.';
-comment on function billing.settle_email_change(text, text, integer, text) is 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried.';
+comment on function billing.begin_email_changes(bigint[], text[]) is 'Customers whose e-mail address must be changed in Stripe, of the jobs that the caller took.';
+comment on function billing.record_email_change(bigint, text, text, integer, text) is 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried later.';
 
 -- 40_stripe/34_lock_money.sql
 
@@ -11714,7 +12004,6 @@ create table billing.fraud_actions (
     stripe_refund_id text,
     is_in_doubt boolean not null default false,
     attempts integer not null default 0,
-    next_attempt_at timestamptz,
     last_error text,
     decided_at timestamptz not null,
     settled_at timestamptz,
@@ -11726,7 +12015,6 @@ create table billing.fraud_actions (
     constraint action_is_known
     check (action in ('alert', 'freeze_account', 'unfreeze_account', 'refund', 'cancel_subscription', 'note')),
     constraint status_is_known check (status in ('queued', 'done', 'skipped', 'failed', 'undone')),
-    constraint queued_actions_have_a_next_attempt check ((status = 'queued') = (next_attempt_at is not null)),
     constraint undone_actions_say_who_and_why
     check ((status = 'undone') = (undone_at is not null) and (undone_at is null) = (undone_by is null or undone_reason is null))
 );
@@ -11738,7 +12026,7 @@ where actor = 'policy';
 create index fraud_actions_warning on billing.fraud_actions (stripe_early_fraud_warning_id);
 create index fraud_actions_account on billing.fraud_actions (account_id);
 create index fraud_actions_refund on billing.fraud_actions (stripe_refund_id) where stripe_refund_id is not null;
-create index fraud_actions_queued on billing.fraud_actions (next_attempt_at) where status = 'queued';
+create index fraud_actions_queued on billing.fraud_actions (id) where status = 'queued';
 create unique index fraud_actions_of_deleted_user on billing.fraud_actions (stripe_subscription_id)
 where actor = 'on_user_deleted';
 
@@ -11753,6 +12041,7 @@ comment on table billing.fraud_policies is 'What is done about an early fraud wa
 comment on column billing.fraud_policies.refund_amount_max is 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
 comment on table billing.fraud_actions is 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
 comment on column billing.fraud_actions.idempotency_key is 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
+comment on column billing.fraud_actions.attempts is 'How often Stripe was asked.';
 comment on column billing.fraud_actions.is_in_doubt is 'Stripe may have done it already, and its answer was lost.';
 
 -- 55_fraud/20_fraud_administration.sql
@@ -11960,12 +12249,12 @@ begin
     end if;
     insert into billing.fraud_actions (
         stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id, amount, currency,
-        decided_at, next_attempt_at
+        decided_at
     )
     values (
         v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'refund', 'queued', refund_fraud_warning.reason,
         refund_fraud_warning.actor, v_payment.stripe_charge_id, v_payment.amount - v_payment.amount_refunded,
-        v_payment.currency, billing.current_time(), now()
+        v_payment.currency, billing.current_time()
     )
     returning * into v_action;
     return v_action;
@@ -11988,7 +12277,7 @@ begin
         perform billing.unfreeze_account(v_action.account_id, undo_fraud_action.reason, undo_fraud_action.actor);
     else
         update billing.fraud_actions
-        set status = 'undone', next_attempt_at = null, undone_at = billing.current_time(),
+        set status = 'undone', undone_at = billing.current_time(),
             undone_by = undo_fraud_action.actor, undone_reason = undo_fraud_action.reason, updated_at = now()
         where fraud_actions.id = undo_fraud_action.id and fraud_actions.status = 'queued'
             and not fraud_actions.is_in_doubt;
@@ -12176,33 +12465,32 @@ begin
     for v_verdict in select * from billing.judge_fraud_warning(v_warning.stripe_early_fraud_warning_id) loop
         insert into billing.fraud_actions as held (
             stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id,
-            stripe_subscription_id, amount, currency, decided_at, next_attempt_at, settled_at
+            stripe_subscription_id, amount, currency, decided_at, settled_at
         )
         select
             v_warning.stripe_early_fraud_warning_id, v_warning.account_id, v_verdict.action, became.status,
             v_verdict.reason, 'policy', v_warning.stripe_charge_id, v_verdict.stripe_subscription_id, v_verdict.amount,
-            v_verdict.currency, billing.current_time(), case when became.status = 'queued' then now() end,
+            v_verdict.currency, billing.current_time(),
             case when became.status = 'done' then billing.current_time() end
         from (
             select case
                 when not v_verdict.is_due then 'skipped'
-                when v_verdict.action in ('refund', 'cancel_subscription') then 'queued'
-                else 'done'
+                when v_verdict.action in ('alert', 'freeze_account') then 'done'
+                else 'queued'
             end as status
         ) as became
         -- An account that is linked later can be frozen then.
         on conflict (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, '')) where actor = 'policy'
         do update
         set account_id = excluded.account_id, status = excluded.status, reason = excluded.reason,
-            decided_at = excluded.decided_at, next_attempt_at = excluded.next_attempt_at,
-            settled_at = excluded.settled_at, updated_at = now()
+            decided_at = excluded.decided_at, settled_at = excluded.settled_at, updated_at = now()
         where held.status = 'skipped' and excluded.status <> 'skipped'
         returning * into v_action;
         if not found or v_action.status <> 'done' then
             continue;
         elsif v_action.action = 'alert' then
             perform billing._alert_of_warning(v_warning);
-        else
+        elsif v_action.action = 'freeze_account' then
             perform billing._freeze_account(
                 v_warning.account_id, 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id
             );
@@ -12220,40 +12508,64 @@ comment on function billing.judge_fraud_warning(text) is 'What the policy would 
 
 -- 55_fraud/40_take_fraud_actions.sql
 
--- Refunds and cancellations that were decided on → handed to the worker, which asks Stripe → what became of them.
+-- Refunds and cancellations that were decided on → jobs of the worker, which asks Stripe → what became of them.
 --
--- Invariant: an action is in one worker's hands at a time; whoever is not heard of by the end of the lease is thought to
--- have died, and the same is asked for again with the same key (idempotency_key). From its taking until the worker knows
--- better an action is in doubt: Stripe may have done it, so it can't be undone. Callable by billing_worker.
+-- Invariant: a queued action is a job; while one worker has it in hand, no other has. If that worker dies, the same is asked
+-- for again with the same key (idempotency_key). From its beginning until the worker knows better an action is in doubt:
+-- Stripe may have done it, so it can't be undone. Callable by billing_worker.
 
--- was_in_doubt: an earlier attempt may have been done, and its answer was lost.
-create function billing.take_fraud_actions(actions_max integer, lease_seconds integer)
-returns table (
-    id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer,
-    was_in_doubt boolean
-)
-language sql
+create function billing.tg_fraud_actions__enqueue()
+returns trigger
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    with due as (
-        select actions.id, actions.is_in_doubt from billing.fraud_actions as actions
-        where actions.status = 'queued' and actions.next_attempt_at <= now()
-        order by actions.next_attempt_at, actions.id
-        limit take_fraud_actions.actions_max
-        for update skip locked
+begin
+    perform billing._enqueue_jobs('fraud_action', array[new.id::text]);
+    return null;
+end
+$$;
+
+create trigger tg_fraud_actions__made_queued
+after insert on billing.fraud_actions
+for each row when (new.status = 'queued')
+execute function billing.tg_fraud_actions__enqueue();
+
+create trigger tg_fraud_actions__queued
+after update of status on billing.fraud_actions
+for each row when (old.status <> 'queued' and new.status = 'queued')
+execute function billing.tg_fraud_actions__enqueue();
+
+-- Which of these jobs' actions are still to be done. was_in_doubt: an earlier attempt may have been done, and its answer was
+-- lost.
+create function billing.begin_fraud_actions(msg_ids bigint[], ids text[])
+returns table (
+    msg_id bigint, id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text,
+    attempts integer, was_in_doubt boolean
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    with begun as (
+        select job.msg_id, actions.id, actions.is_in_doubt
+        from unnest(begin_fraud_actions.msg_ids, begin_fraud_actions.ids) as job (msg_id, id)
+        join billing.fraud_actions as actions on actions.id = job.id::bigint
+        where actions.status = 'queued'
+        for update of actions
     )
     update billing.fraud_actions
-    set attempts = fraud_actions.attempts + 1,
-        is_in_doubt = true,
-        next_attempt_at = now() + make_interval(secs => take_fraud_actions.lease_seconds),
-        updated_at = now()
-    from due
-    where fraud_actions.id = due.id
+    set attempts = fraud_actions.attempts + 1, is_in_doubt = true, updated_at = now()
+    from begun
+    where fraud_actions.id = begun.id
     returning
-        fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action, fraud_actions.stripe_charge_id,
-        fraud_actions.stripe_subscription_id, fraud_actions.attempts, due.is_in_doubt
+        begun.msg_id, fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action,
+        fraud_actions.stripe_charge_id, fraud_actions.stripe_subscription_id, fraud_actions.attempts, begun.is_in_doubt;
+end
 $$;
 
 create function billing._tell_of_failed_action(action billing.fraud_actions)
@@ -12300,8 +12612,9 @@ $$;
 
 -- outcome: done, failed (Stripe refuses for good), or queued: once more in retry_in_seconds. is_in_doubt: nobody knows
 -- whether Stripe has done it. reason: what stood in the way.
-create function billing.settle_fraud_action(
-    id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer
+create function billing.record_fraud_action(
+    msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean,
+    retry_in_seconds integer
 )
 returns void
 language plpgsql
@@ -12310,35 +12623,47 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_is_in_hand boolean;
     v_action billing.fraud_actions;
 begin
     -- As sync_refund does: neither commits without having seen the other.
-    perform billing._lock_arrival(settle_fraud_action.stripe_refund_id) where settle_fraud_action.stripe_refund_id is not null;
+    perform billing._lock_arrival(record_fraud_action.stripe_refund_id) where record_fraud_action.stripe_refund_id is not null;
+    v_is_in_hand := billing._end_job(
+        record_fraud_action.msg_id,
+        case when record_fraud_action.outcome = 'queued' then record_fraud_action.retry_in_seconds end,
+        record_fraud_action.reason
+    );
+    if record_fraud_action.outcome = 'queued' then
+        update billing.fraud_actions
+        set last_error = record_fraud_action.reason, is_in_doubt = record_fraud_action.is_in_doubt, updated_at = now()
+        where fraud_actions.id = record_fraud_action.id and fraud_actions.status = 'queued' and v_is_in_hand;
+        return;
+    end if;
     update billing.fraud_actions
-    set status = settle_fraud_action.outcome,
-        stripe_refund_id = settle_fraud_action.stripe_refund_id,
-        last_error = settle_fraud_action.reason,
-        is_in_doubt = settle_fraud_action.is_in_doubt,
-        next_attempt_at = case
-            when settle_fraud_action.outcome = 'queued'
-                then now() + make_interval(secs => settle_fraud_action.retry_in_seconds)
-        end,
-        settled_at = case when settle_fraud_action.outcome <> 'queued' then billing.current_time() end,
+    set status = record_fraud_action.outcome,
+        stripe_refund_id = record_fraud_action.stripe_refund_id,
+        last_error = record_fraud_action.reason,
+        is_in_doubt = record_fraud_action.is_in_doubt,
+        settled_at = billing.current_time(),
         updated_at = now()
-    where fraud_actions.id = settle_fraud_action.id and fraud_actions.status = 'queued'
+    where fraud_actions.id = record_fraud_action.id and fraud_actions.status = 'queued'
     returning * into v_action;
     perform billing._tell_of_failed_action(v_action);
-    perform billing._fail_refund_action(settle_fraud_action.stripe_refund_id);
+    perform billing._fail_refund_action(record_fraud_action.stripe_refund_id);
 end
 $$;
 
 revoke all on function
-    billing.take_fraud_actions, billing._tell_of_failed_action, billing._fail_refund_action, billing.settle_fraud_action
+    billing.tg_fraud_actions__enqueue, billing.begin_fraud_actions, billing._tell_of_failed_action,
+    billing._fail_refund_action, billing.record_fraud_action
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.take_fraud_actions(integer, integer),
-    billing.settle_fraud_action(bigint, text, text, text, boolean, integer)
+    billing.begin_fraud_actions(bigint[], text[]),
+    billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer)
 to billing_worker;
+
+comment on function billing.begin_fraud_actions(bigint[], text[]) is 'Refunds and cancellations to ask Stripe for, of the jobs that the caller took.';
+comment on function billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer) is 'What became of an action at Stripe: done, failed, or queued to be tried again.';
 
 -- 55_fraud/50_deleted_users.sql
 
@@ -12385,11 +12710,11 @@ begin
         );
         if v_policy = 'cancel' then
             insert into billing.fraud_actions (
-                account_id, action, status, reason, actor, stripe_subscription_id, decided_at, next_attempt_at
+                account_id, action, status, reason, actor, stripe_subscription_id, decided_at
             )
             values (
                 _report_deleted_user.account_id, 'cancel_subscription', 'queued', 'the user was deleted',
-                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time(), now()
+                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time()
             )
             on conflict (stripe_subscription_id) where actor = 'on_user_deleted' do nothing;
         end if;
@@ -15763,7 +16088,6 @@ create table billing.payment_links (
     retired_reason text,
     deactivate_at timestamptz,
     deactivated_at timestamptz,
-    attempts integer not null default 0,
     last_error text,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -15916,7 +16240,7 @@ comment on column billing.payment_links.params_hash is 'SHA-256 of params.';
 comment on column billing.payment_links.active is 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
 comment on column billing.payment_links.confirmed_at is 'When Stripe last said that it stands.';
 comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
-comment on column billing.payment_links.deactivate_at is 'When the worker is to deactivate it in Stripe, again if need be; null when there is nothing to do.';
+comment on column billing.payment_links.deactivate_at is 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';
 
 -- 65_payment_links/20_prepare_payment_links.sql
 
@@ -16272,40 +16596,70 @@ begin
 end
 $$;
 
--- Links to deactivate, taken for a while: whoever is not heard of by then is thought to have died.
-create function billing.take_retired_links(links_max integer, lease_seconds integer)
-returns table (id uuid, stripe_payment_link_id text, attempts integer)
-language sql
+-- A link that is to be deactivated is a job, whatever made it so.
+create function billing.tg_payment_links__enqueue()
+returns trigger
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    update billing.payment_links
-    set attempts = payment_links.attempts + 1,
-        deactivate_at = now() + make_interval(secs => take_retired_links.lease_seconds), updated_at = now()
-    where payment_links.id in (
-        select due.id from billing.payment_links as due
-        where due.deactivate_at <= now()
-        order by due.deactivate_at
-        limit take_retired_links.links_max
-        for update skip locked
-    )
-    returning payment_links.id, payment_links.stripe_payment_link_id, payment_links.attempts
+begin
+    perform billing._enqueue_jobs('payment_link', array[new.id::text]);
+    return null;
+end
 $$;
 
--- retry_in_seconds is null when the link is inactive in Stripe, or gone.
-create function billing.settle_retired_link(link_id uuid, retry_in_seconds integer, reason text)
+create trigger tg_payment_links__made_retired
+after insert on billing.payment_links
+for each row when (new.deactivate_at is not null)
+execute function billing.tg_payment_links__enqueue();
+
+create trigger tg_payment_links__retired
+after update of deactivate_at on billing.payment_links
+for each row when (old.deactivate_at is null and new.deactivate_at is not null)
+execute function billing.tg_payment_links__enqueue();
+
+-- Which of these jobs' links are still to be deactivated.
+create function billing.begin_retired_links(msg_ids bigint[], ids text[])
+returns table (msg_id bigint, id uuid, stripe_payment_link_id text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select job.msg_id, payment_links.id, payment_links.stripe_payment_link_id
+    from unnest(begin_retired_links.msg_ids, begin_retired_links.ids) as job (msg_id, id)
+    join billing.payment_links on payment_links.id = job.id::uuid
+    where payment_links.deactivate_at is not null
+    order by job.msg_id;
+end
+$$;
+
+-- retry_in_seconds is null when the link is inactive in Stripe, or gone. msg_id is null where no job asked for it.
+create function billing.record_retired_link(
+    msg_id bigint, link_id uuid, retry_in_seconds integer, reason text
+)
 returns void
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    update billing.payment_links
-    set deactivate_at = now() + make_interval(secs => settle_retired_link.retry_in_seconds),
-        deactivated_at = case when settle_retired_link.retry_in_seconds is null then now() end,
-        last_error = settle_retired_link.reason, updated_at = now()
-    where payment_links.id = settle_retired_link.link_id and payment_links.deactivated_at is null
+begin
+    if billing._end_job(
+        record_retired_link.msg_id, record_retired_link.retry_in_seconds, record_retired_link.reason
+    ) or record_retired_link.retry_in_seconds is null then
+        update billing.payment_links
+        set deactivate_at = case when record_retired_link.retry_in_seconds is not null
+                then payment_links.deactivate_at end,
+            deactivated_at = case when record_retired_link.retry_in_seconds is null then now() end,
+            last_error = record_retired_link.reason, updated_at = now()
+        where payment_links.id = record_retired_link.link_id and payment_links.deactivated_at is null;
+    end if;
+end
 $$;
 
 -- The active links of an id in Stripe, a price or a lookup key, retired; those that Stripe is to be told of.
@@ -16340,18 +16694,18 @@ $$;
 
 revoke all on function
     billing._retire_links, billing._retire_links_of_price, billing.tg_prices__retire_links,
-    billing.tg_products__retire_links, billing.sync_payment_link, billing.take_retired_links,
-    billing.settle_retired_link, billing.retire_payment_links
+    billing.tg_products__retire_links, billing.sync_payment_link, billing.tg_payment_links__enqueue,
+    billing.begin_retired_links, billing.record_retired_link, billing.retire_payment_links
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.sync_payment_link(text, boolean, boolean, text, uuid),
-    billing.take_retired_links(integer, integer),
-    billing.settle_retired_link(uuid, integer, text)
+    billing.begin_retired_links(bigint[], text[]),
+    billing.record_retired_link(bigint, uuid, integer, text)
 to billing_worker;
 
 comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'What Stripe tells of a Payment Link; those that we did not make are left alone.';
-comment on function billing.take_retired_links(integer, integer) is 'Payment Links to deactivate in Stripe, taken by the caller for lease_seconds.';
-comment on function billing.settle_retired_link(uuid, integer, text) is 'A retired link is inactive in Stripe, or is to be tried again later.';
+comment on function billing.begin_retired_links(bigint[], text[]) is 'Payment Links to deactivate in Stripe, of the jobs that the caller took.';
+comment on function billing.record_retired_link(bigint, uuid, integer, text) is 'A retired link is inactive in Stripe, or is to be tried again later.';
 comment on function billing.retire_payment_links(text) is 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';
 
 -- 70_recharge/10_recharges.sql
@@ -16410,7 +16764,6 @@ create table billing.recharges (
     action_url text,
     attempts integer not null default 0,
     last_error text,
-    next_attempt_at timestamptz default now(),
     first_attempt_at timestamptz,
     claimed_at timestamptz not null,
     settled_at timestamptz,
@@ -16420,9 +16773,7 @@ create table billing.recharges (
     constraint amount_is_positive check (amount > 0),
     constraint paid_recharges_name_their_payment check (status <> 'paid' or stripe_payment_intent_id is not null),
     constraint failed_recharges_say_why check (status not in ('failed', 'requires_action') or reason is not null),
-    constraint settled_recharges_say_when check ((status in ('paid', 'failed')) = (settled_at is not null)),
-    constraint settled_recharges_are_due_no_more
-    check (status in ('claimed', 'charging') or next_attempt_at is null)
+    constraint settled_recharges_say_when check ((status in ('paid', 'failed')) = (settled_at is not null))
 );
 
 create unique index recharges_under_way on billing.recharges (account_id)
@@ -16431,7 +16782,6 @@ create unique index recharges_payment_intent on billing.recharges (stripe_paymen
 where stripe_payment_intent_id is not null;
 create unique index recharges_key on billing.recharges (idempotency_key);
 create index recharges_account on billing.recharges (account_id, claimed_at);
-create index recharges_due on billing.recharges (next_attempt_at) where next_attempt_at is not null;
 
 alter table billing.recharge_settings enable row level security;
 alter table billing.recharges enable row level security;
@@ -16462,7 +16812,7 @@ comment on column billing.recharges.idempotency_key is 'What Stripe is asked wit
 comment on column billing.recharges.reason is 'Why it failed or must be authenticated: Stripe''s decline code or code.';
 comment on column billing.recharges.is_final is 'The card was refused for good: the same payment method is never charged by itself again.';
 comment on column billing.recharges.action_url is 'Where the customer authenticates the payment; it is the bank''s page.';
-comment on column billing.recharges.next_attempt_at is 'When the worker is to take it, again if need be; null when there is nothing to do but wait, or it is settled.';
+comment on column billing.recharges.attempts is 'How often Stripe was asked for it.';
 
 -- 70_recharge/20_claim_recharges.sql
 
@@ -16525,6 +16875,7 @@ declare
     v_obstacle text;
     v_count bigint;
     v_amount numeric;
+    v_recharge_id uuid;
 begin
     select * into v_settings from billing.recharge_settings
     where recharge_settings.account_id = _claim_recharge.account_id and not recharge_settings.is_paused
@@ -16582,7 +16933,9 @@ begin
     values (
         v_account.id, v_customer_id, v_pack.stripe_price_id, v_pack.pack_credits, v_pack.unit_amount, v_pack.currency,
         coalesce(v_settings.return_url, (select settings.site_url from billing.settings)), v_now
-    );
+    )
+    returning recharges.id into v_recharge_id;
+    perform billing._enqueue_jobs('recharge', array[v_recharge_id::text]);
 end
 $$;
 
@@ -16743,11 +17096,11 @@ comment on function public.set_recharge(uuid, numeric, text, numeric, integer, b
 
 -- 70_recharge/40_take_recharges.sql
 
--- Taking recharges that are due, and putting off those of which Stripe gave no answer.
+-- Beginning recharges that are due, and retrying later those of which Stripe gave no answer.
 --
--- Invariant: a recharge is in the hands of one worker until its lease is over, and a claim that has no point any more is
--- never charged. Called by billing_worker. take_recharges holds recharges before balances, the other way round than
--- everybody else, and so never waits for a balance.
+-- Invariant: a recharge that is claimed or charging is a job, in the hands of one worker at a time; a claim that has no point
+-- any more is never charged. Called by billing_worker. begin_recharges holds recharges before balances, the other way round
+-- than everybody else, and so never waits for a balance.
 
 -- Why a claim that nobody has charged yet has no point any more; null when it has.
 create function billing._obstacle_to_recharge(account_id uuid)
@@ -16770,10 +17123,11 @@ as $$
 $$;
 
 -- Watches balances again whose cap's month is over, or that were frozen.
-create function billing._check_recharges_again()
+create function billing.check_recharges_again()
 returns void
 language plpgsql
 volatile
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -16811,12 +17165,13 @@ exception when lock_not_available then
 end
 $$;
 
--- Takes recharges for a while: whoever is not heard of by then is thought to have died, and the same payment is asked for
--- again with the same key. barred: payment methods of the customer that were refused for good.
-create function billing.take_recharges(recharges_max integer, lease_seconds integer)
+-- Which of these jobs' recharges are still to be charged. One whose account is held by an app's transaction is due again in a
+-- second. was_asked: an earlier attempt asked Stripe for the payment. barred: payment methods of the customer that were
+-- refused for good.
+create function billing.begin_recharges(msg_ids bigint[], ids text[])
 returns table (
-    id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text,
-    stripe_payment_intent_id text, attempts integer, first_attempt_at timestamptz, age_seconds double precision,
+    msg_id bigint, id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text,
+    stripe_payment_intent_id text, was_asked boolean, first_attempt_at timestamptz, age_seconds double precision,
     barred text[]
 )
 language plpgsql
@@ -16825,43 +17180,45 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_job record;
     v_recharge billing.recharges;
+    v_begun bigint[] := '{}';
+    v_was_asked boolean;
     v_obstacle text;
 begin
-    perform billing._check_recharges_again();
-    for v_recharge in
-        select * from billing.recharges
-        where recharges.next_attempt_at <= now()
-        order by recharges.next_attempt_at
-        limit take_recharges.recharges_max
-        for update skip locked
+    for v_job in
+        select job.msg_id, recharges as recharge
+        from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
+        join billing.recharges on recharges.id = job.id::uuid
+        where recharges.status in ('claimed', 'charging')
+        order by job.msg_id
+        for update of recharges skip locked
     loop
+        v_recharge := v_job.recharge;
+        v_was_asked := v_recharge.status = 'charging';
         v_obstacle := null;
-        if v_recharge.status = 'claimed' then
+        if not v_was_asked then
             -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
             continue when not billing._lock_balance_soon(v_recharge.account_id);
             v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
         end if;
         if v_obstacle is not null then
             update billing.recharges
-            set status = 'failed', reason = v_obstacle, next_attempt_at = null, settled_at = billing.current_time(),
-                updated_at = now()
+            set status = 'failed', reason = v_obstacle, settled_at = billing.current_time(), updated_at = now()
             where recharges.id = v_recharge.id;
             perform billing._arm_recharge(v_recharge.account_id);
             continue;
         end if;
 
         update billing.recharges
-        set status = 'charging',
-            attempts = v_recharge.attempts + 1,
-            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()),
-            next_attempt_at = now() + make_interval(secs => take_recharges.lease_seconds),
-            updated_at = now()
+        set status = 'charging', attempts = v_recharge.attempts + 1,
+            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()), updated_at = now()
         where recharges.id = v_recharge.id
         returning * into v_recharge;
+        v_begun := v_begun || v_job.msg_id;
         return query select
-            v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
-            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_recharge.attempts,
+            v_job.msg_id, v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
+            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_was_asked,
             v_recharge.first_attempt_at,
             extract(epoch from now() - v_recharge.first_attempt_at)::double precision,
             array(
@@ -16870,36 +17227,43 @@ begin
                     and refused.stripe_payment_method_id is not null
             );
     end loop;
+
+    perform billing.retry_job(job.msg_id, 1, 'another transaction holds the account', excused => true)
+    from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
+    join billing.recharges on recharges.id = job.id::uuid
+    where recharges.status in ('claimed', 'charging') and job.msg_id <> all (v_begun);
 end
 $$;
 
 -- Nothing is known of the payment: it is asked for again, after a while.
-create function billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text)
+create function billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text)
 returns void
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
 as $$
-    update billing.recharges
-    set next_attempt_at = now() + make_interval(secs => delay_recharge.delay_seconds),
-        last_error = delay_recharge.reason,
-        updated_at = now()
-    where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging'
-        and recharges.next_attempt_at is not null
+begin
+    if billing._end_job(delay_recharge.msg_id, delay_recharge.delay_seconds, delay_recharge.reason) then
+        update billing.recharges set last_error = delay_recharge.reason, updated_at = now()
+        where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging';
+    end if;
+end
 $$;
 
 revoke all on function
-    billing._obstacle_to_recharge, billing._check_recharges_again, billing._lock_balance_soon, billing.take_recharges, billing.delay_recharge
+    billing._obstacle_to_recharge, billing.check_recharges_again, billing._lock_balance_soon, billing.begin_recharges,
+    billing.delay_recharge
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.take_recharges(integer, integer),
-    billing.delay_recharge(uuid, integer, text)
+    billing.check_recharges_again(), billing.begin_recharges(bigint[], text[]),
+    billing.delay_recharge(bigint, uuid, integer, text)
 to billing_worker;
 
-comment on function billing.take_recharges(integer, integer) is 'Recharges that are due, taken by the caller for lease_seconds: each is one payment, asked for with its id as the idempotency key.';
-comment on function billing.delay_recharge(uuid, integer, text) is 'Puts off a recharge of which Stripe gave no answer.';
+comment on function billing.check_recharges_again() is 'Watches balances again whose cap''s month is over, or whose account was frozen.';
+comment on function billing.begin_recharges(bigint[], text[]) is 'Recharges to charge, of the jobs that the caller took: each is one payment, asked for with its id as the idempotency key.';
+comment on function billing.delay_recharge(bigint, uuid, integer, text) is 'Retries later a recharge of which Stripe gave no answer.';
 
 -- 70_recharge/50_settle_recharges.sql
 
@@ -16925,7 +17289,7 @@ declare
 begin
     update billing.recharges
     set status = 'paid', stripe_payment_intent_id = _pay_recharge.stripe_payment_intent_id, reason = null,
-        is_final = false, action_url = null, next_attempt_at = null, settled_at = billing.current_time(),
+        is_final = false, action_url = null, settled_at = billing.current_time(),
         updated_at = now()
     where recharges.id = v_recharge.id;
     select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_recharge.stripe_price_id;
@@ -16967,7 +17331,7 @@ begin
     set status = v_recharge.status, reason = v_recharge.reason, is_final = v_recharge.is_final,
         stripe_payment_intent_id = v_recharge.stripe_payment_intent_id,
         stripe_payment_method_id = v_recharge.stripe_payment_method_id, action_url = v_recharge.action_url,
-        next_attempt_at = null, settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
+        settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
         updated_at = now()
     where recharges.id = v_recharge.id;
     perform billing._pause_recharge(v_recharge.account_id, v_recharge.reason);
@@ -17010,8 +17374,8 @@ $$;
 --
 -- What Stripe answered. status: paid, failed, requires_action, or charging while the bank takes its time. Returns the
 -- status that the recharge has then.
-create function billing.settle_recharge(
-    recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text,
+create function billing.record_recharge(
+    msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text,
     is_final boolean, action_url text, audience text
 )
 returns text
@@ -17022,40 +17386,44 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
 as $$
 declare
-    v_recharge billing.recharges := billing._lock_recharge(settle_recharge.recharge_id);
+    v_recharge billing.recharges := billing._lock_recharge(record_recharge.recharge_id);
 begin
-    if settle_recharge.status = 'paid' and v_recharge.status <> 'paid' then
-        perform billing._pay_recharge(v_recharge, settle_recharge.stripe_payment_intent_id);
+    -- While the bank takes its time, an event ends it; should that be lost, Stripe is asked again.
+    perform billing._end_job(
+        record_recharge.msg_id,
+        case when record_recharge.status = 'charging' and v_recharge.status = 'charging' then 6 * 3600 end,
+        'the bank takes its time'
+    );
+    if record_recharge.status = 'paid' and v_recharge.status <> 'paid' then
+        perform billing._pay_recharge(v_recharge, record_recharge.stripe_payment_intent_id);
         return 'paid';
     elsif v_recharge.status <> 'charging' then
         return v_recharge.status;  -- an event was faster, or another worker
-    elsif settle_recharge.status = 'charging' then
-        -- Its event ends it; should that be lost, Stripe is asked again.
+    elsif record_recharge.status = 'charging' then
         update billing.recharges
-        set stripe_payment_intent_id = settle_recharge.stripe_payment_intent_id,
-            stripe_payment_method_id = settle_recharge.stripe_payment_method_id,
-            next_attempt_at = now() + interval '6 hours', updated_at = now()
+        set stripe_payment_intent_id = record_recharge.stripe_payment_intent_id,
+            stripe_payment_method_id = record_recharge.stripe_payment_method_id, updated_at = now()
         where recharges.id = v_recharge.id;
         return 'charging';
     end if;
-    v_recharge.status := settle_recharge.status;
-    v_recharge.reason := settle_recharge.reason;
-    v_recharge.is_final := settle_recharge.is_final;
-    v_recharge.action_url := settle_recharge.action_url;
+    v_recharge.status := record_recharge.status;
+    v_recharge.reason := record_recharge.reason;
+    v_recharge.is_final := record_recharge.is_final;
+    v_recharge.action_url := record_recharge.action_url;
     v_recharge.stripe_payment_intent_id :=
-        coalesce(settle_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
-    v_recharge.stripe_payment_method_id := settle_recharge.stripe_payment_method_id;
-    perform billing._stop_recharge(v_recharge, settle_recharge.audience);
+        coalesce(record_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
+    v_recharge.stripe_payment_method_id := record_recharge.stripe_payment_method_id;
+    perform billing._stop_recharge(v_recharge, record_recharge.audience);
     return v_recharge.status;
 end
 $$;
 
 revoke all on function
-    billing._pay_recharge, billing._stop_recharge, billing._lock_recharge, billing.settle_recharge
+    billing._pay_recharge, billing._stop_recharge, billing._lock_recharge, billing.record_recharge
 from public, anon, authenticated, service_role;
-grant execute on function billing.settle_recharge(uuid, text, text, text, text, boolean, text, text) to billing_worker;
+grant execute on function billing.record_recharge(bigint, uuid, text, text, text, text, boolean, text, text) to billing_worker;
 
-comment on function billing.settle_recharge(uuid, text, text, text, text, boolean, text, text) is 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';
+comment on function billing.record_recharge(bigint, uuid, text, text, text, text, boolean, text, text) is 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';
 
 -- 70_recharge/60_recharge_payments.sql
 
@@ -17130,24 +17498,25 @@ comment on function billing.sync_payment_intent(text, text, text, text, boolean,
 
 -- 80_notifications/10_take_notifications.sql
 
--- Handing out notifications that are due, as messages: singly, or as a digest where there are many alike.
+-- Jobs of notifications → messages: single ones, or a digest where there are many alike.
 --
--- Invariant: one worker takes at a time, and what it took is its own until the lease is over. Of one kind, for one reader
--- (the administrators, or a customer), at most notification_rate messages go out in a notification_window; what goes
--- beyond waits until the window is over, and is one digest then. Costs are those of what is taken, not of what waits.
+-- Invariant: of one kind, for one reader (the administrators, or a customer), at most notification_rate messages are sent in
+-- a notification_window; what goes beyond waits until the window is over, and is one digest then. Workers decide about one
+-- kind and reader one after the other.
 --
 -- Called by billing_worker.
 
--- Ends what customers are not to be told: the kind is not opted in to, or the time for it has passed.
-create function billing._skip_notifications()
+-- Ends what customers are not to receive: the kind is not opted in to, or the time for it has passed. ids null: all of them.
+create function billing._skip_notifications(ids bigint[])
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
-    update billing.notifications
-    set status = judged.status, last_error = judged.reason, next_attempt_at = null
-    from (
+declare
+    v_ids text[];
+begin
+    with judged as (
         select
             notifications.id,
             case when is_wanted then 'dead' else 'skipped' end as status,
@@ -17156,20 +17525,46 @@ as $$
         from billing.notifications
         cross join billing.settings
         cross join lateral (select notifications.kind = any (settings.customer_notifications) as is_wanted) as opted
-        where notifications.audience = 'customer' and notifications.next_attempt_at <= now()
-            and notifications.status = 'queued' and (
+        where notifications.audience = 'customer' and notifications.status = 'queued'
+            and (_skip_notifications.ids is null or notifications.id = any (_skip_notifications.ids))
+            and (
                 not is_wanted
-                or notifications.attempts = 0 and notifications.next_attempt_at < now() - settings.notification_deadline
+                or notifications.first_attempt_at is null
+                and notifications.queued_at < now() - settings.notification_deadline
             )
-        order by notifications.next_attempt_at
+        order by notifications.queued_at
         limit 10000
         for update of notifications skip locked
-    ) as judged
-    where notifications.id = judged.id
+    ),
+    skipped as (
+        update billing.notifications
+        set status = judged.status, last_error = judged.reason
+        from judged
+        where notifications.id = judged.id
+        returning notifications.id
+    )
+    select array_agg(skipped.id::text) into v_ids from skipped;
+    if v_ids is not null then
+        perform billing._drop_jobs('customer_notification', v_ids);
+    end if;
+end
 $$;
 
--- Makes one digest of what is alike and due, or lets it wait, where there is more than may go out singly. `first` is the
--- one of them that is told of first.
+-- Also where no worker can reach customers.
+create function billing.skip_notifications()
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._skip_notifications(null);
+end
+$$;
+
+-- Makes one digest of what is alike, or lets it wait, where there is more than may go out singly. `first` is the one of them
+-- that is reported first.
 create function billing._digest_notifications(first billing.notifications)
 returns void
 language plpgsql
@@ -17178,6 +17573,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_first billing.notifications := _digest_notifications.first;
+    v_job billing.job_kind := v_first.audience || '_notification';
     v_rate integer;
     v_window interval;
     v_sent bigint;
@@ -17189,33 +17585,31 @@ begin
     from billing.notifications
     where notifications.kind = v_first.kind and notifications.reader = v_first.reader
         and notifications.first_attempt_at > now() - v_window;
-    select array_agg(notifications.id) into v_ids from billing.notifications
+    select array_agg(notifications.id order by notifications.id) into v_ids from billing.notifications
     where notifications.kind = v_first.kind and notifications.reader = v_first.reader
-        and notifications.status = 'queued' and notifications.attempts = 0 and notifications.digest_id is null
-        and notifications.next_attempt_at <= now();
+        and notifications.status = 'queued' and notifications.attempts = 0 and notifications.digest_id is null;
 
     if v_sent + cardinality(v_ids) <= v_rate then
         return;
     elsif v_sent >= v_rate then
-        update billing.notifications set next_attempt_at = v_free_at
-        where notifications.id = any (v_ids) and notifications.status = 'queued';
+        perform billing._postpone_jobs(v_job, v_ids::text[], v_free_at);
     elsif cardinality(v_ids) > 1 then
         update billing.notifications
         set digest_id = v_first.id,
             digest_size = case when notifications.id = v_first.id then cardinality(v_ids) end,
-            status = case when notifications.id = v_first.id then 'queued' else 'digested' end,
-            next_attempt_at = case when notifications.id = v_first.id then notifications.next_attempt_at end
+            status = case when notifications.id = v_first.id then 'queued' else 'digested' end
         where notifications.id = any (v_ids) and notifications.status = 'queued';
+        perform billing._drop_jobs(v_job, array_remove(v_ids, v_first.id)::text[]);
     end if;
 end
 $$;
 
--- audiences: those that the worker can reach. email: where the owner of the account reads mail now. first: payloads of the
--- first few that a digest stands for.
-create function billing.take_notifications(messages_max integer, lease_seconds integer, audiences text[])
+-- Which of these jobs' notifications are to be sent now. email: where the owner of the account reads mail now. first:
+-- payloads of the first few that a digest stands for.
+create function billing.begin_notifications(msg_ids bigint[], ids text[])
 returns table (
-    id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer, delivered_to text[],
-    digest_size integer, first jsonb, email text, created_at timestamptz
+    msg_id bigint, id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer,
+    delivered_to text[], digest_size integer, first jsonb, email text, created_at timestamptz
 )
 language plpgsql
 volatile
@@ -17223,71 +17617,72 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ids bigint[];
+    v_ids bigint[] := begin_notifications.ids::bigint[];
+    v_reader record;
     v_first billing.notifications;
 begin
-    if not exists (
-        select from billing.notifications
-        where notifications.audience = any (take_notifications.audiences || array['customer'])
-            and notifications.next_attempt_at <= now()
-    ) or not pg_try_advisory_xact_lock(hashtextextended('billing.notifications', 0)) then
-        return;
-    end if;
-    perform billing._skip_notifications();
-    select array_agg(due.id) into v_ids from (
-        select notifications.id from billing.notifications
-        where notifications.audience = any (take_notifications.audiences) and notifications.next_attempt_at <= now()
-        order by notifications.next_attempt_at, notifications.id
-        limit take_notifications.messages_max
-    ) as due;
-    for v_first in
-        select distinct on (notifications.kind, notifications.reader) notifications.*
-        from billing.notifications
-        where notifications.id = any (v_ids) and notifications.attempts = 0 and notifications.digest_id is null
-        order by notifications.kind, notifications.reader, notifications.id
+    perform billing._skip_notifications(v_ids);
+    for v_reader in
+        select distinct notifications.kind, notifications.reader from billing.notifications
+        where notifications.id = any (v_ids) and notifications.status = 'queued' and notifications.attempts = 0
+            and notifications.digest_id is null
+        order by notifications.kind, notifications.reader
     loop
-        perform billing._digest_notifications(v_first);
+        -- Another worker that has such notifications in hand decides first; what it decided is seen after the lock.
+        perform pg_advisory_xact_lock(
+            hashtextextended(format('billing.notifications:%s:%s', v_reader.kind, v_reader.reader), 0)
+        );
+        select * into v_first from billing.notifications
+        where notifications.id = any (v_ids) and notifications.kind = v_reader.kind
+            and notifications.reader = v_reader.reader and notifications.status = 'queued'
+            and notifications.attempts = 0 and notifications.digest_id is null
+        order by notifications.id
+        limit 1;
+        if found then
+            perform billing._digest_notifications(v_first);
+        end if;
     end loop;
 
     return query
-    with due as (
-        select notifications.id from billing.notifications
-        where notifications.id = any (v_ids) and notifications.next_attempt_at <= now()
-        for update skip locked
-    ),
-    taken as (
+    with begun as (
         update billing.notifications
         set status = 'sending', attempts = notifications.attempts + 1,
-            first_attempt_at = coalesce(notifications.first_attempt_at, now()),
-            next_attempt_at = now() + make_interval(secs => take_notifications.lease_seconds)
-        from due where notifications.id = due.id
-        returning notifications.*
+            first_attempt_at = coalesce(notifications.first_attempt_at, now())
+        from unnest(begin_notifications.msg_ids, v_ids) as job (msg_id, id)
+        -- Neither what waits nor what became part of a digest is in hand any more.
+        join pgmq.q_billing_jobs as message
+            on message.msg_id = job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text
+        where notifications.id = job.id and notifications.status in ('queued', 'sending')
+        returning job.msg_id, notifications.*
     )
     select
-        taken.id, taken.audience, taken.kind, taken.account_id, taken.payload, taken.attempts, taken.delivered_to,
-        taken.digest_size,
+        begun.msg_id, begun.id, begun.audience, begun.kind, begun.account_id, begun.payload, begun.attempts,
+        begun.delivered_to, begun.digest_size,
         (
             select jsonb_agg(members.payload order by members.id) from (
                 select told.id, told.payload from billing.notifications as told
-                where told.digest_id = taken.id
+                where told.digest_id = begun.id
                 order by told.id
                 limit 5
             ) as members
         ),
-        case taken.audience when 'customer' then users.email::text end, taken.created_at
-    from taken
-    left join billing.accounts on accounts.id = taken.account_id
+        case begun.audience when 'customer' then users.email::text end, begun.created_at
+    from begun
+    left join billing.accounts on accounts.id = begun.account_id
     left join auth.users on users.id = accounts.owner_id
-    order by taken.id;
+    order by begun.id;
 end
 $$;
 
 revoke all on function
-    billing._skip_notifications, billing._digest_notifications, billing.take_notifications
+    billing._skip_notifications, billing.skip_notifications, billing._digest_notifications, billing.begin_notifications
 from public, anon, authenticated, service_role;
-grant execute on function billing.take_notifications(integer, integer, text[]) to billing_worker;
+grant execute on function
+    billing.skip_notifications(), billing.begin_notifications(bigint[], text[])
+to billing_worker;
 
-comment on function billing.take_notifications(integer, integer, text[]) is 'Messages that are due for these audiences, taken by the caller for lease_seconds.';
+comment on function billing.skip_notifications() is 'Ends notifications that customers are not to receive: of a kind that is not enabled, or not sent within settings.notification_deadline.';
+comment on function billing.begin_notifications(bigint[], text[]) is 'Messages to send now, of the jobs that the caller took.';
 
 -- 80_notifications/20_settle_notifications.sql
 
@@ -17297,44 +17692,54 @@ comment on function billing.take_notifications(integer, integer, text[]) is 'Mes
 -- one whose lease is over. A digest's rows share the fate of the one that has its message.
 
 -- status: delivered, queued (again in retry_in_seconds; dead once the deadline has passed), skipped or dead. attempts: as
--- it was taken. delivered_to: the channels that took it in this attempt. Returns the status that it has then.
-create function billing.settle_notification(
-    notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text
+-- it was begun. delivered_to: the channels that took it in this attempt. Returns the status that it has then.
+create function billing.record_notification(
+    msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer,
+    reason text
 )
 returns text
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_status text;
+begin
     update billing.notifications
     set status = judged.status,
         delivered_to = array(
-            select distinct channel from unnest(notifications.delivered_to || settle_notification.delivered_to) as channel
+            select distinct channel from unnest(notifications.delivered_to || record_notification.delivered_to) as channel
             order by channel
         ),
         last_error = case
-            when judged.status = settle_notification.status then settle_notification.reason
-            else format('%s (given up after %s attempts)', settle_notification.reason, notifications.attempts)
+            when judged.status = record_notification.status then record_notification.reason
+            else format('%s (given up after %s attempts)', record_notification.reason, notifications.attempts)
         end,
-        next_attempt_at = case when judged.status = 'queued'
-            then now() + make_interval(secs => settle_notification.retry_in_seconds) end,
         delivered_at = case when judged.status = 'delivered' then now() end
     from (
         select told.id, case
-            when settle_notification.status = 'queued' and told.first_attempt_at < now() - settings.notification_deadline
+            when record_notification.status = 'queued' and told.first_attempt_at < now() - settings.notification_deadline
             then 'dead'
-            else settle_notification.status
+            else record_notification.status
         end as status
         from billing.notifications as told cross join billing.settings
-        where told.id = settle_notification.notification_id
+        where told.id = record_notification.notification_id
     ) as judged
     where notifications.id = judged.id and notifications.status in ('sending', 'queued')
         and (
             judged.status = 'delivered'
-            or notifications.status = 'sending' and notifications.attempts = settle_notification.attempts
+            or notifications.status = 'sending' and notifications.attempts = record_notification.attempts
         )
-    returning notifications.status
+    returning notifications.status into v_status;
+    if found then
+        perform billing._end_job(
+            record_notification.msg_id, case when v_status = 'queued' then record_notification.retry_in_seconds end,
+            record_notification.reason
+        );
+    end if;
+    return v_status;
+end
 $$;
 
 create function billing.retry_notification(notification_id bigint)
@@ -17348,8 +17753,12 @@ declare
     v_status text;
 begin
     update billing.notifications
-    set status = 'queued', attempts = 0, first_attempt_at = null, next_attempt_at = now()
+    set status = 'queued', attempts = 0, first_attempt_at = null, queued_at = now()
     where notifications.id = retry_notification.notification_id and notifications.status in ('dead', 'skipped');
+    if found then
+        perform billing._enqueue_jobs(notifications.audience || '_notification', array[notifications.id::text])
+        from billing.notifications where notifications.id = retry_notification.notification_id;
+    end if;
     select notifications.status into v_status from billing.notifications
     where notifications.id = retry_notification.notification_id;
     if not found then
@@ -17383,14 +17792,14 @@ as $$
 $$;
 
 revoke all on function
-    billing.settle_notification, billing.retry_notification, billing.prune_notifications
+    billing.record_notification, billing.retry_notification, billing.prune_notifications
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.settle_notification(bigint, integer, text[], text, integer, text), billing.prune_notifications(integer)
+    billing.record_notification(bigint, bigint, integer, text[], text, integer, text), billing.prune_notifications(integer)
 to billing_worker;
 grant execute on function billing.retry_notification(bigint) to service_role;
 
-comment on function billing.settle_notification(bigint, integer, text[], text, integer, text) is 'What became of a message that was taken: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
+comment on function billing.record_notification(bigint, bigint, integer, text[], text, integer, text) is 'What became of a message that was begun: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
 comment on function billing.retry_notification(bigint) is 'Queues a notification that is dead or was skipped once more; any other is left alone. Returns the status.';
 comment on function billing.prune_notifications(integer) is 'Deletes up to rows_max notifications that were delivered, or skipped, longer ago than settings.notification_retention.';
 
@@ -17777,10 +18186,107 @@ grant execute on function billing.enqueue_reminders(), billing.enqueue_expiring_
 comment on function billing.enqueue_reminders() is 'Tells what only time tells: silence, events that have waited too long, cards that will expire. Once for each, however often it is called.';
 comment on function billing.enqueue_expiring_credits(uuid, integer) is 'Tells owners of credits that will expire, of the accounts_max accounts after one. Returns the last account looked at, null at the end.';
 
+-- 85_jobs/10_lost_jobs.sql
+
+-- Rows that are to be worked on and lost their job: found, listed by the proof, and queued again.
+--
+-- Invariant: a row that the worker has something to do for has a message in billing_jobs. Both are written in one
+-- transaction, so what is off was done from outside: a restore of a project whose pgmq (1.5.1) leaves its queues out of
+-- dumps, a queue that was purged. The other way round nothing is off: a job whose row needs nothing any more ends when it
+-- is taken.
+--
+-- Callable by billing_worker; lost_jobs is part of billing.ledger_discrepancies.
+
+-- Every row that needs a job: for each kind, where its table says so.
+create function billing._needed_jobs()
+returns table (kind billing.job_kind, id text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select 'payment_link'::billing.job_kind, payment_links.id::text from billing.payment_links
+    where payment_links.deactivate_at is not null
+    union all
+    select 'email_change', changes.stripe_customer_id from billing.customer_email_changes as changes
+    where changes.settled_at is null
+    union all
+    select 'fraud_action', fraud_actions.id::text from billing.fraud_actions where fraud_actions.status = 'queued'
+    union all
+    select 'recharge', recharges.id::text from billing.recharges where recharges.status in ('claimed', 'charging')
+    union all
+    select (notifications.audience || '_notification')::billing.job_kind, notifications.id::text
+    from billing.notifications where notifications.status in ('queued', 'sending')
+$$;
+
+-- A table of its own plan: hashes, for the queue has no index by a row's id.
+create function billing._lost_jobs()
+returns table (kind billing.job_kind, id text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_nestloop = off
+as $$
+begin
+    return query
+    select needed.kind, needed.id from billing._needed_jobs() as needed
+    where not exists (
+        select from billing.queued_jobs() as job where job.kind = needed.kind and job.id = needed.id
+    );
+end
+$$;
+
+create function billing.lost_jobs()
+returns table (invariant text, detail text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select 'open_work_has_a_job', format('%s %s has no message in billing_jobs', lost.kind, lost.id)
+    from billing._lost_jobs() as lost;
+end
+$$;
+
+-- Called when a worker has started, and every hour. How many were queued again; one worker at a time.
+create function billing.requeue_jobs()
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lost record;
+    v_count bigint := 0;
+begin
+    if not pg_try_advisory_xact_lock(hashtextextended('billing.requeue_jobs', 0)) then
+        return 0;
+    end if;
+    for v_lost in
+        select lost.kind, array_agg(lost.id order by lost.id) as ids from billing._lost_jobs() as lost group by lost.kind
+    loop
+        perform billing._enqueue_jobs(v_lost.kind, v_lost.ids);
+        v_count := v_count + cardinality(v_lost.ids);
+    end loop;
+    return v_count;
+end
+$$;
+
+revoke all on function
+    billing._needed_jobs, billing._lost_jobs, billing.lost_jobs, billing.requeue_jobs
+from public, anon, authenticated, service_role;
+grant execute on function billing.requeue_jobs() to billing_worker;
+grant execute on function billing.lost_jobs() to service_role;
+
+comment on function billing.requeue_jobs() is 'Queues again the jobs of rows that lost theirs, as after a restore that left the queue out. How many.';
+comment on function billing.lost_jobs() is 'Rows that need a job of the worker and have no message in billing_jobs. Part of ledger_discrepancies.';
+
 -- 90_api/05_ledger_discrepancies.sql
 
--- All checks of the ledger: every account, rows that belong to no account, and events that lost their queue message,
--- because their credits are missing too. The time grows with the ledger: use it after a restore, and in tests.
+-- All checks of the ledger: every account, rows that belong to no account, and events and jobs that lost their queue
+-- message: the credits of such events are missing too. The time grows with the ledger: use it after a restore, and in tests.
 --
 -- Readable by service_role and postgres.
 
@@ -17804,7 +18310,9 @@ from billing.credit_consumptions as c
 where not exists (select from billing.credit_entries where credit_entries.id = c.entry_id)
     and not exists (select from billing.credit_grants where credit_grants.id = c.grant_id)
 union all
-select null, lost.invariant, lost.detail from billing.lost_messages() as lost;
+select null, lost.invariant, lost.detail from billing.lost_messages() as lost
+union all
+select null, lost.invariant, lost.detail from billing.lost_jobs() as lost;
 
 revoke all on billing.ledger_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.ledger_discrepancies to service_role;

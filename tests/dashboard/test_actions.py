@@ -231,8 +231,8 @@ def test_all_dead_letters_go_back_at_once(browser: Browser, database: Database, 
 def test_a_notification_that_died_is_tried_again(browser: Browser, database: Database) -> None:
     with database.connect(admin=True) as admin:
         admin.execute(
-            "insert into billing.notifications (audience, kind, dedupe_key, status, next_attempt_at, last_error, "
-            "first_attempt_at) values ('administrators', 'silence', 'k', 'dead', null, 'no route', now())"
+            "insert into billing.notifications (audience, kind, dedupe_key, status, last_error, first_attempt_at) "
+            "values ('administrators', 'silence', 'k', 'dead', 'no route', now())"
         )
         notification_id = value(admin, "select id from billing.notifications")
         assert "no route" in browser.see("/notifications?status=dead")

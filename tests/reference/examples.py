@@ -165,5 +165,5 @@ def _sell(conn: Connection, worker: Connection, admin: Connection) -> None:
         "update billing.stripe_events set status = 'dead', last_error = 'unknown price', settled_at = received_at"
     )
     admin.execute(
-        "update billing.notifications set status = 'dead', next_attempt_at = null, last_error = 'mailbox full'"
+        "update billing.notifications set status = 'dead', last_error = 'mailbox full'"
     )

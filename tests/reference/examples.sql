@@ -264,6 +264,12 @@ select * from billing.account_ledger_discrepancies(account_id => 'a0000000-0000-
 -- account_discrepancies
 select invariant, business_key, expected, found from billing.account_discrepancies(account_id => 'a0000000-0000-0000-0000-000000000001');
 
+-- lost_jobs
+select * from billing.lost_jobs();
+
+-- queued_jobs
+select kind, id, attempts, reason from billing.queued_jobs();
+
 -- lost_messages
 select * from billing.lost_messages();
 

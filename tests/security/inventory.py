@@ -37,7 +37,7 @@ def relations(conn: Connection) -> dict[str, str]:
         join pg_namespace as n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and (
             {_OURS.format(owner="c.relowner", oid="c.oid")}
-            or n.nspname = 'pgmq' and c.relname in ('q_stripe_events', 'a_stripe_events')
+            or n.nspname = 'pgmq' and c.relname ~ '^[qa]_(stripe_events|billing_jobs)$'
         )
         order by 1
         """.encode()

@@ -128,6 +128,37 @@ def discrepancies(conn: Connection) -> list[tuple[str, str]]:
     return [(row["invariant"], row["detail"]) for row in rows]
 
 
+LEASE_SECONDS = 60
+
+
+def take_jobs(worker: Connection, *kinds: str, jobs_max: int = 10) -> list[Row]:
+    """Jobs of these kinds that are due, up to so many of each."""
+    return fetch(
+        worker,
+        "select * from billing.take_jobs(kinds => %s::text[], jobs_max => %s::integer[], lease_seconds => %s)",
+        [list(kinds), [jobs_max] * len(kinds), LEASE_SECONDS],
+    )
+
+
+def begin_jobs(worker: Connection, function: str, *kinds: str, jobs_max: int = 10) -> list[Row]:
+    """As a worker does it: take jobs that are due, begin them, and finish those that have nothing left to do."""
+    jobs = take_jobs(worker, *kinds, jobs_max=jobs_max)
+    if not jobs:
+        return []
+    columns = [[job[name] for job in jobs] for name in ("msg_id", "id")]
+    begun = fetch(worker, f"select * from billing.{function}(msg_ids => %s, ids => %s)", columns)
+    msg_ids = {row["msg_id"] for row in begun}
+    call(worker, "finish_jobs", msg_ids=[job["msg_id"] for job in jobs if job["msg_id"] not in msg_ids])
+    return begun
+
+
+def make_jobs_due(conn: Connection, passed: timedelta | None = None) -> None:
+    """Let the time-outs and delays of all jobs be over, or so much shorter."""
+    conn.execute(
+        "update pgmq.q_billing_jobs set vt = coalesce(vt - %(t)s::interval, clock_timestamp())", {"t": passed}
+    )
+
+
 def move_clock(admin: Connection, ahead_by: timedelta) -> None:
     """Billing time is this much ahead of now() from here on; `admin` is a superuser's connection."""
     admin.execute("update billing.clock set ahead_by = %s", [ahead_by])

@@ -20,6 +20,7 @@ from tests.sql.calls import (
     Row,
     answer,
     balance,
+    begin_jobs,
     call,
     capture,
     discrepancies,
@@ -373,10 +374,9 @@ def test_what_turned_out_to_be_no_news_does_not_take_a_digest_with_it(
         "insert into billing.notifications (audience, kind, dedupe_key) "
         "select 'administrators', 'credits_held', 'other:' || n from generate_series(1, 9) as n"
     )
-    taken = "select * from billing.take_notifications(40, 60, '{administrators}')"
-    (digest,) = fetch(worker, taken)
-    failed = "select billing.settle_notification(%s, 1, '{}', 'queued', 60, 'no answer')"
-    worker.execute(failed, [digest["id"]])
+    (digest,) = begin_jobs(worker, "begin_notifications", "administrators_notification", jobs_max=40)
+    failed = "select billing.record_notification(%s, %s, 1, '{}', 'queued', 60, 'no answer')"
+    worker.execute(failed, [digest["msg_id"], digest["id"]])
     tell([lambda: eve.attach("card", JANUARY)])
     assert held(conn, eve) == []
     assert (

@@ -11,6 +11,7 @@ from tests.sql.calls import (
     Connection,
     Row,
     answer,
+    begin_jobs,
     call,
     fetch,
     fetch_one,
@@ -114,14 +115,14 @@ def test_where_the_settings_say_so_stripe_is_asked_to_cancel_once(
     assert [(row["action"], row["stripe_subscription_id"]) for row in taken] == [
         ("cancel_subscription", "sub_1")
     ]
-    answer(worker, "settle_fraud_action", id=taken[0]["id"], outcome="done", stripe_refund_id=None, reason=None,
-           is_in_doubt=False, retry_in_seconds=0)  # fmt: skip
+    answer(worker, "record_fraud_action", msg_id=taken[0]["msg_id"], id=taken[0]["id"], outcome="done",
+           stripe_refund_id=None, reason=None, is_in_doubt=False, retry_in_seconds=0)  # fmt: skip
     sweep(worker)
     assert len(cancellations(conn)) == 1
 
 
 def answer_of_take(worker: Connection) -> list[Row]:
-    return fetch(worker, "select * from billing.take_fraud_actions(actions_max => 10, lease_seconds => 60)")
+    return begin_jobs(worker, "begin_fraud_actions", "fraud_action")
 
 
 def test_a_policy_that_is_changed_later_is_followed_for_those_who_were_deleted_before(

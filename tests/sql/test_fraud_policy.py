@@ -16,6 +16,7 @@ from tests.sql.calls import (
     answer,
     available,
     balance,
+    begin_jobs,
     call,
     discrepancies,
     fetch,
@@ -23,6 +24,7 @@ from tests.sql.calls import (
     grant,
     hold,
     link,
+    make_jobs_due,
     record_fraud_warning,
     refused,
     spend,
@@ -87,14 +89,13 @@ def undo(conn: Connection, action_id: int | None, **more: Any) -> Row:
 
 
 def take(conn: Connection) -> list[Row]:
-    return fetch(
-        conn, "select * from billing.take_fraud_actions(actions_max => 10, lease_seconds => 60) order by id"
-    )
+    return sorted(begin_jobs(conn, "begin_fraud_actions", "fraud_action"), key=lambda row: row["id"])
 
 
-def settle(conn: Connection, action_id: int, outcome: str = "done", **more: Any) -> None:
+def settle(conn: Connection, task: Row, outcome: str = "done", **more: Any) -> None:
     arguments = {"stripe_refund_id": None, "reason": None, "is_in_doubt": False, "retry_in_seconds": 5}
-    call(conn, "settle_fraud_action", id=action_id, outcome=outcome, **(arguments | more))
+    told = {"msg_id": task["msg_id"], "id": task["id"], "outcome": outcome}
+    call(conn, "record_fraud_action", **told, **(arguments | more))
 
 
 @pytest.fixture
@@ -496,7 +497,7 @@ def test_refund_by_hand_is_asked_for_once_whatever_the_caps(
     set_policy(conn, refund_amount_max=None)
     sync_invoice_payment(worker)
     (task,) = take(worker)
-    settle(worker, task["id"], stripe_refund_id="re_1")
+    settle(worker, task, stripe_refund_id="re_1")
     assert refund_by_hand(app)["id"] == first["id"]
     assert take(worker) == []
 
@@ -544,9 +545,9 @@ def test_what_stripe_was_not_asked_for_can_be_undone_and_nothing_else(
     (task,) = take(worker)
     with refused("TB075"):
         undo(app, refund)  # a worker is asking Stripe
-    settle(worker, task["id"], "queued", reason="429")
+    settle(worker, task, "queued", reason="429")
     assert undo(app, refund)["undone_by"] == WHO["actor"]
-    settle(worker, task["id"])  # an answer of before
+    settle(worker, task)  # an answer of before
     assert value(app, "select status from billing.fraud_actions where id = %s", [refund]) == "undone"
     assert take(worker) == []
 
@@ -559,10 +560,10 @@ def test_action_in_doubt_stays_in_doubt_until_stripe_has_answered(
     record_fraud_warning(worker)
     assert [task["was_in_doubt"] for task in take(worker)] == [False]
     assert take(worker) == []
-    conn.execute("update billing.fraud_actions set next_attempt_at = now() where status = 'queued'")
+    make_jobs_due(conn)
     (task,) = take(worker)  # whoever had it is thought to have died
     assert (task["was_in_doubt"], task["attempts"]) == (True, 2)
-    settle(worker, task["id"], "queued", is_in_doubt=True, reason="time-out", retry_in_seconds=0)
+    settle(worker, task, "queued", is_in_doubt=True, reason="time-out", retry_in_seconds=0)
     with refused("TB075"):
         undo(app, task["id"])
     (task,) = take(worker)
@@ -578,7 +579,7 @@ def test_refund_that_the_bank_refuses_is_a_failed_action(
     record_fraud_warning(worker)
     (task,) = take(worker)
     told: list[Callable[[], Any]] = [
-        lambda: settle(worker, task["id"], stripe_refund_id="re_1"),
+        lambda: settle(worker, task, stripe_refund_id="re_1"),
         lambda: sync_refund(worker, status="failed", failure_reason="lost_or_stolen_card"),
     ]
     for tell in told if first == "answer" else reversed(told):

@@ -8,14 +8,25 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.sql.calls import Connection, Row, answer, fetch, fetch_one, refused, value
+from tests.sql.calls import (
+    LEASE_SECONDS,
+    Connection,
+    Row,
+    answer,
+    begin_jobs,
+    call,
+    fetch,
+    fetch_one,
+    make_jobs_due,
+    refused,
+    value,
+)
 from tests.sql.races import at_once
 from tests.support import Database, account_of, create_user
 
 RATE = 5
 WINDOW = timedelta(minutes=10)
 DEADLINE = timedelta(days=3)
-LEASE_SECONDS = 300
 EVERYBODY = ["administrators", "customer"]
 
 
@@ -31,15 +42,14 @@ def tell(conn: Connection, count: int = 1, kind: str = "fraud_warning", account:
 
 
 def take(worker: Connection, messages_max: int = 40, audiences: list[str] = EVERYBODY) -> list[Row]:
-    query = (
-        "select * from billing.take_notifications("
-        "messages_max => %s, lease_seconds => %s, audiences => %s::text[])"
-    )
-    return fetch(worker, query, [messages_max, LEASE_SECONDS, audiences])
+    """As a worker does it that has channels for these audiences."""
+    kinds = [f"{audience}_notification" for audience in audiences]
+    return begin_jobs(worker, "begin_notifications", *kinds, jobs_max=messages_max)
 
 
 def settle(worker: Connection, message: Row, status: str = "delivered", **more: Any) -> str | None:
     arguments: Row = {
+        "msg_id": message["msg_id"],
         "notification_id": message["id"],
         "attempts": message["attempts"],
         "delivered_to": [],
@@ -47,16 +57,17 @@ def settle(worker: Connection, message: Row, status: str = "delivered", **more: 
         "retry_in_seconds": 60,
         "reason": None if status == "delivered" else "no answer",
     }
-    return answer(worker, "settle_notification", **(arguments | more))
+    return answer(worker, "record_notification", **(arguments | more))
 
 
 def let_pass(conn: Connection, time_passed: timedelta) -> None:
     """What is due, or was tried, is so much longer ago."""
     conn.execute(
-        "update billing.notifications set next_attempt_at = next_attempt_at - %(t)s, "
+        "update billing.notifications set queued_at = queued_at - %(t)s, "
         "first_attempt_at = first_attempt_at - %(t)s",
         {"t": time_passed},
     )
+    make_jobs_due(conn, time_passed)
 
 
 def age(conn: Connection, days: int) -> None:
@@ -165,7 +176,9 @@ def test_no_opt_in_is_told_whatever_the_worker_can_reach(
 ) -> None:
     tell(conn, 300, account=account)
     assert take(worker, audiences=["administrators"]) == []
+    call(worker, "skip_notifications")
     assert statuses(conn) == {"skipped": 300}
+    assert fetch(conn, "select * from billing.queued_jobs()") == []
 
 
 def test_mail_goes_to_the_owners_address_of_the_moment(
@@ -293,17 +306,30 @@ def test_workers_at_once_never_have_the_same_message(
     assert len(set(found)) == 60
 
 
-def test_while_one_worker_takes_another_takes_nothing(
+def test_workers_at_once_decide_one_after_the_other_about_a_kind(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     tell(conn, RATE)
     with database.connect("billing_worker") as other, worker.transaction():
-        other.execute("set statement_timeout = '5s'")
         assert len(take(worker, messages_max=2)) == 2
         tell(conn, 10)
-        assert take(other) == [], "it would not know of what is being taken"
-    (digest,) = take(worker)
-    assert digest["digest_size"] == RATE - 2 + 10
+        other.execute("set lock_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            take(other)
+    make_jobs_due(conn, timedelta(seconds=LEASE_SECONDS))
+    sizes = sorted(message["digest_size"] or 1 for message in take(worker))
+    assert sizes == [1, 1, RATE - 2 + 10]
+
+
+def test_two_workers_never_send_more_than_the_rate(
+    database: Database, conn: Connection, worker: Connection
+) -> None:
+    tell(conn, 3 * RATE)
+    with database.connect("billing_worker") as other:
+        taken = at_once([lambda: take(worker, 8), lambda: take(other, 8)])
+    sizes = [message["digest_size"] for rows in taken if isinstance(rows, list) for message in rows]
+    assert sizes == [3 * RATE]
+    assert statuses(conn) == {"sending": 1, "digested": 3 * RATE - 1}
 
 
 def test_what_was_delivered_long_ago_goes_with_its_digest_and_nothing_else(

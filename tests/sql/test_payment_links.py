@@ -16,10 +16,12 @@ from tests.sql.calls import (
     Connection,
     Row,
     answer,
+    begin_jobs,
     call,
     fetch,
     fetch_one,
     link,
+    make_jobs_due,
     refused,
     sync_checkout_session,
     sync_price,
@@ -839,14 +841,18 @@ def test_links_of_others_are_left_alone(conn: Connection, worker: Connection, ma
     assert links(conn) == [("plink_1", True, None, False, False)]
 
 
-def take(worker: Connection, links_max: int = 10) -> list[tuple[str, int]]:
-    rows = fetch(worker, "select * from billing.take_retired_links(%s, 60)", [links_max])
-    return [(row["stripe_payment_link_id"], row["attempts"]) for row in rows]
+def take(worker: Connection) -> list[Row]:
+    return begin_jobs(worker, "begin_retired_links", "payment_link")
 
 
-def settle(worker: Connection, link_id: UUID, retry_in_seconds: int | None, reason: str | None) -> None:
-    told = {"link_id": link_id, "retry_in_seconds": retry_in_seconds, "reason": reason}
-    call(worker, "settle_retired_link", **told)
+def attempts(conn: Connection) -> list[tuple[str, int]]:
+    rows = fetch(conn, "select kind, attempts from billing.queued_jobs()")
+    return [(row["kind"], row["attempts"]) for row in rows]
+
+
+def record(worker: Connection, link: Row, retry_in_seconds: int | None, reason: str | None) -> None:
+    told = {"msg_id": link["msg_id"], "link_id": link["id"], "retry_in_seconds": retry_in_seconds}
+    call(worker, "record_retired_link", **told, reason=reason)
 
 
 def test_a_retired_link_is_taken_by_one_worker_until_it_is_settled(
@@ -855,28 +861,41 @@ def test_a_retired_link_is_taken_by_one_worker_until_it_is_settled(
     assert take(worker) == []
     sync_price(worker, active=False, **LATER)
     connections = [database.connect("billing_worker") for _ in range(5)]
-    taken = at_once([lambda c=c: take(c) for c in connections])
+    taken = at_once([lambda c=c: (c, take(c)) for c in connections])
+    assert sorted(len(links) for _, links in taken) == [0, 0, 0, 0, 1]
+    assert take(worker) == []
+    [(holder, [link])] = [(c, links) for c, links in taken if links]
+    record(worker, link, 0, "it is not in this worker's hands")
+    assert value(conn, "select last_error from billing.payment_links") is None
+    record(holder, link, 0, "Stripe is away")
+    assert value(conn, "select last_error from billing.payment_links") == "Stripe is away"
     for connection in connections:
         connection.close()
-    assert sorted(map(len, taken)) == [0, 0, 0, 0, 1]
-    assert take(worker) == []
-    link_id = value(conn, "select id from billing.payment_links")
-    settle(worker, link_id, 0, "Stripe is away")
-    assert value(conn, "select last_error from billing.payment_links") == "Stripe is away"
-    assert take(worker) == [("plink_1", 2)]
-    settle(worker, link_id, None, None)
+    [link] = take(worker)
+    assert (link["stripe_payment_link_id"], attempts(conn)) == ("plink_1", [("payment_link", 2)])
+    record(worker, link, None, None)
     assert links(conn) == [("plink_1", False, "price", False, True)]
-    settle(worker, link_id, 0, "late")
-    assert take(worker) == []
+    record(worker, link, 0, "late")
+    assert (take(worker), attempts(conn)) == ([], [])
 
 
 def test_a_worker_that_died_leaves_its_links_to_others(
     conn: Connection, worker: Connection, made: Row
 ) -> None:
     sync_price(worker, active=False, **LATER)
-    assert take(worker) == [("plink_1", 1)]
-    conn.execute("update billing.payment_links set deactivate_at = now() - interval '1 second'")
-    assert take(worker) == [("plink_1", 2)]
+    assert len(take(worker)) == 1
+    make_jobs_due(conn)
+    assert len(take(worker)) == 1
+    assert attempts(conn) == [("payment_link", 2)]
+
+
+def test_a_link_that_stripe_reported_as_inactive_meanwhile_is_no_job_any_more(
+    conn: Connection, worker: Connection, made: Row
+) -> None:
+    sync_price(worker, active=False, **LATER)
+    tell(worker, active=False)
+    assert attempts(conn) == [("payment_link", 0)]
+    assert (take(worker), attempts(conn)) == ([], [])
 
 
 @pytest.mark.parametrize("name", ["plink_1", "price_1", "pro"])

@@ -17,6 +17,7 @@ from tests.sql.calls import (
     answer,
     balance,
     balances,
+    begin_jobs,
     call,
     discrepancies,
     entries,
@@ -27,6 +28,7 @@ from tests.sql.calls import (
     hold,
     link,
     lots,
+    make_jobs_due,
     move_clock,
     refused,
     release,
@@ -40,7 +42,8 @@ from tests.support import Database
 
 THRESHOLD = 100
 PRICE = 2000
-LEASE_SECONDS = 60
+# The messages of recharges that were taken.
+JOBS: dict[UUID, int] = {}
 
 
 def set_recharge(conn: Connection, account: UUID | None, **more: Any) -> Row:
@@ -66,7 +69,13 @@ def notifications(conn: Connection) -> list[tuple[str, str]]:
 
 
 def take(worker: Connection, recharges_max: int = 10) -> list[Row]:
-    return fetch(worker, "select * from billing.take_recharges(%s, %s)", [recharges_max, LEASE_SECONDS])
+    begun = begin_jobs(worker, "begin_recharges", "recharge", jobs_max=recharges_max)
+    JOBS.update({row["id"]: row["msg_id"] for row in begun})
+    return begun
+
+
+def check_again(worker: Connection) -> None:
+    call(worker, "check_recharges_again")
 
 
 def settle(worker: Connection, recharge_id: UUID, status: str, **more: Any) -> str:
@@ -78,7 +87,8 @@ def settle(worker: Connection, recharge_id: UUID, status: str, **more: Any) -> s
         "action_url": None,
         "audience": "customer",
     }
-    return answer(worker, "settle_recharge", recharge_id=recharge_id, status=status, **(arguments | more))
+    told = {"msg_id": JOBS.get(recharge_id), "recharge_id": recharge_id, "status": status}
+    return answer(worker, "record_recharge", **told, **(arguments | more))
 
 
 def sync_intent(worker: Connection, recharge_id: UUID | None = None, **more: Any) -> str:
@@ -102,7 +112,7 @@ def sync_intent(worker: Connection, recharge_id: UUID | None = None, **more: Any
 
 
 def make_due(admin: Connection) -> None:
-    admin.execute("update billing.recharges set next_attempt_at = now() where next_attempt_at is not null")
+    make_jobs_due(admin)
 
 
 @pytest.fixture
@@ -250,10 +260,12 @@ def test_frozen_account_is_looked_at_again_in_an_hour(
     admin.execute("update billing.accounts set frozen_at = now(), frozen_reason = 'fraud'")
     call(conn, "adjust_credits", account_id=customer, amount=-100, idempotency_key="k", reason="r", actor="a")
     assert recharges(conn) == []
+    check_again(worker)
     assert take(worker) == []
     admin.execute("update billing.accounts set frozen_at = null, frozen_reason = null")
     move_clock(admin, timedelta(hours=2))
     assert take(worker) == []
+    check_again(worker)
     assert len(take(worker)) == 1
 
 
@@ -383,15 +395,16 @@ def test_taken_recharge_is_left_alone_until_its_lease_is_over(
     worker: Connection, admin: Connection, claimed: UUID
 ) -> None:
     (row,) = take(worker)
-    assert (row["id"], row["attempts"], row["amount"], row["barred"]) == (claimed, 1, PRICE, [])
+    assert (row["id"], row["was_asked"], row["amount"], row["barred"]) == (claimed, False, PRICE, [])
     assert take(worker) == []
     make_due(admin)
     (again,) = take(worker)
-    assert (again["id"], again["attempts"], again["first_attempt_at"]) == (
+    assert (again["id"], again["was_asked"], again["first_attempt_at"]) == (
         claimed,
-        2,
+        True,
         row["first_attempt_at"],
     )
+    assert recharges(admin)[0]["attempts"] == 2
 
 
 def test_two_workers_take_a_recharge_once(database: Database, conn: Connection, claimed: UUID) -> None:
@@ -447,6 +460,10 @@ def test_account_that_is_frozen_at_this_moment_is_not_charged(
         call(app, "freeze_account", account_id=customer, reason="under review", actor="ada")
         assert take(worker) == []
         app.commit()
+    assert fetch_one(conn, "select attempts from billing.queued_jobs() where kind = 'recharge'") == {
+        "attempts": 0
+    }
+    make_due(conn)
     assert take(worker) == []
     assert recharges(conn)[0]["reason"] == "account_frozen"
 
@@ -648,10 +665,12 @@ def test_payment_authenticated_after_it_was_given_up_is_granted_all_the_same(
 def test_delay_puts_off_and_nothing_else(
     conn: Connection, worker: Connection, admin: Connection, charging: UUID
 ) -> None:
-    worker.execute("select billing.delay_recharge(%s, 30, 'Stripe is away')", [charging])
+    worker.execute("select billing.delay_recharge(%s, %s, 30, 'Stripe is away')", [JOBS[charging], charging])
     (row,) = recharges(conn)
     assert (row["status"], row["last_error"]) == ("charging", "Stripe is away")
-    assert timedelta(seconds=20) < row["next_attempt_at"] - row["updated_at"] <= timedelta(seconds=30)
+    (job,) = fetch(conn, "select * from billing.queued_jobs()")
+    assert timedelta(seconds=20) < job["due_at"] - row["updated_at"] <= timedelta(seconds=31)
+    assert (job["id"], job["reason"]) == (str(charging), "Stripe is away")
     assert notifications(conn) == []
 
 
@@ -692,9 +711,10 @@ def test_cap_is_respected_and_told_once_until_the_next_month_of_utc(
     next_month = datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
     assert settings(conn)["check_again_at"] == next_month
     move_clock(admin, next_month - now - timedelta(minutes=2))
-    assert (take(worker), take(worker)) == ([], [])
+    check_again(worker)
+    assert take(worker) == []
     move_clock(admin, next_month - now + timedelta(minutes=1))
-    take(worker)  # arms it: below the threshold, that is a claim
+    check_again(worker)  # arms it: below the threshold, that is a claim
     assert [row["status"] for row in recharges(conn)][:2] == ["paid", "paid"]
     assert len(recharges(conn)) == 3
     pay_next(conn, worker, 3)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -16,8 +16,14 @@ from worker.events.drain import Settled, drain
 from worker.events.fetch import StripeReader
 from worker.events.lookups import Lookups, look_up
 from worker.events.outcomes import Fetch, Outcome, Refetch
+from worker.jobs import queue
+from worker.jobs.handler import Handler
+from worker.jobs.queue import Job
 from worker.sessions import connect
 from worker.settings import Settings
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
 
 
 def drain_with_stripe(
@@ -43,6 +49,25 @@ def make_due(app: psycopg.Connection[Any]) -> int:
         "select from billing.stripe_lookups where stripe_event_id = message.message ->> 'event_id'"
         ") then vt else clock_timestamp() end"
     ).rowcount
+
+
+def begin(
+    worker: psycopg.Connection[Any], handler: Handler[Task, Any], *kinds: str
+) -> list[tuple[Job, Task]]:
+    """What a worker takes and begins; jobs that have nothing left to do are finished."""
+    jobs = queue.take(worker, dict.fromkeys(kinds, handler.jobs_max))
+    tasks = handler.begin(worker, jobs) if jobs else {}
+    queue.finish(worker, [job for job in jobs if job.msg_id not in tasks])
+    return [(job, tasks[job.msg_id]) for job in jobs if job.msg_id in tasks]
+
+
+def work(worker: psycopg.Connection[Any], handler: Handler[Any, Answer], *kinds: str) -> list[Answer]:
+    """One worker takes what is due, does it and records it; what it was answered."""
+    answers: list[Answer] = []
+    for job, task in begin(worker, handler, *kinds):
+        answers.append(handler.do(job, task))
+        handler.record(worker, job, task, answers[-1])
+    return answers
 
 
 @dataclass

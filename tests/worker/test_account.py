@@ -27,6 +27,7 @@ from worker.jobs.recharges import Recharge, Unknown
 from worker.run import run
 from worker.sessions import connect
 from worker.settings import Settings, is_live
+from worker.stripe_api import StripeAccess
 
 TIMEOUT_SECONDS = 60
 RESTRICTED = "rk_test_restricted"
@@ -263,9 +264,9 @@ def _tie(shop: Shop) -> None:
 
 def test_a_customer_that_is_not_there_fails_no_recharge_before_the_key_is_known(local: Local) -> None:
     recharge = Recharge(
-        uuid4(), "cus_of_ours", "price_1", 2000, "usd", None, None, 1, datetime.now(UTC), 0, []
+        1, uuid4(), "cus_of_ours", "price_1", 2000, "usd", None, None, False, datetime.now(UTC), 0, []
     )  # fmt: skip
-    unknown = Charger(KEY, local.url, is_our_key=lambda: False).charge(recharge)
+    unknown = Charger(StripeAccess(KEY, local.url, lambda: False)).charge(recharge)
     assert isinstance(unknown, Unknown)
-    assert "whose key" in unknown.reason
-    assert not isinstance(Charger(KEY, local.url).charge(recharge), Unknown)
+    assert "is not known yet" in unknown.reason
+    assert not isinstance(Charger(StripeAccess(KEY, local.url)).charge(recharge), Unknown)

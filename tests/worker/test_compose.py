@@ -151,6 +151,7 @@ def compose(kind: str, payload: dict[str, Any], audience: str = "customer", **mo
     created_at = datetime(2027, 1, 1, tzinfo=UTC)
     return Composer().compose(
         Notification(
+            msg_id=7,
             id=7,
             audience=audience,
             kind=kind,

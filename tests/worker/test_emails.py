@@ -9,13 +9,16 @@ from uuid import UUID
 
 import pytest
 
+from tests.sql.calls import make_jobs_due
 from tests.stripe_local.conftest import KEY, Local, _serve, until
 from tests.support import Database, account_of, create_user
-from tests.worker.conftest import Shop, opened
+from tests.worker.conftest import Shop, begin, opened
 from worker.events.fetch import StripeReader
-from worker.jobs.emails import AddressWriter, Answer, EmailChange, EmailFollower, settle, take
+from worker.jobs.emails import Answer, EmailChange, Emails, write
+from worker.jobs.queue import Job
 from worker.run import run
 from worker.settings import Settings
+from worker.stripe_api import StripeAccess
 
 OLD, NEW, THIRD = "old@example.com", "new@example.com", "third@example.com"
 
@@ -29,6 +32,7 @@ class Till:
     user_id: UUID
     account_id: UUID
     customer_id: str
+    attempts: int = 0
 
     def rename(self, email: str | None) -> None:
         """As the auth server does it, once the new address is confirmed."""
@@ -36,28 +40,34 @@ class Till:
             auth.execute("set local role supabase_auth_admin")
             auth.execute("update auth.users set email = %s where id = %s", [email, self.user_id])
 
-    def work(self, writer: AddressWriter | None = None) -> list[Answer]:
-        answers: list[Answer] = []
-        for change in take(self.shop.worker, 10):
-            answers.append((writer or AddressWriter(KEY, self.local.url)).write(change))
-            settle(self.shop.worker, change, answers[-1])
+    def stripe(self, **more: Any) -> StripeAccess:
+        return StripeAccess(KEY, self.local.url, **more)
+
+    def begin(self) -> list[tuple[Job, EmailChange]]:
+        begun = begin(self.shop.worker, Emails(self.stripe()), "email_change")
+        self.attempts = max([self.attempts, *(job.attempts for job, _ in begun)])
+        return begun
+
+    def work(self, stripe: StripeAccess | None = None) -> list[Answer]:
+        emails, answers = Emails(stripe or self.stripe()), list[Answer]()
+        for job, change in self.begin():
+            answers.append(emails.do(job, change))
+            emails.record(self.shop.worker, job, change, answers[-1])
         return answers
 
     def make_due(self) -> None:
-        self.shop.app.execute(
-            "update billing.customer_email_changes set next_attempt_at = now() where next_attempt_at is not null"
-        )
+        make_jobs_due(self.shop.app)
 
     def email(self, customer_id: str | None = None) -> str | None:
         return self.local.client.customers.retrieve(customer_id or self.customer_id).email
 
     def held(self) -> tuple[bool, str | None, int]:
-        """Settled, last error, attempts."""
+        """Settled, last error, attempts of this worker."""
         row = self.shop.app.execute(
-            "select settled_at is not null, last_error, attempts from billing.customer_email_changes"
+            "select settled_at is not null, last_error from billing.customer_email_changes"
         ).fetchone()
         assert row is not None
-        return row
+        return (*row, self.attempts)
 
 
 @pytest.fixture
@@ -80,9 +90,8 @@ def test_the_customer_gets_the_new_address_once(till: Till) -> None:
 
 def test_to_write_it_twice_is_to_write_it_once(till: Till) -> None:
     till.rename(NEW)
-    [change] = take(till.shop.worker, 10)
-    writer = AddressWriter(KEY, till.local.url)
-    assert [writer.write(change), writer.write(change)] == [Answer(True), Answer(True)]
+    [(_, change)] = till.begin()
+    assert [write(till.stripe(), change), write(till.stripe(), change)] == [Answer(True), Answer(True)]
     assert till.local.event_types().count("customer.updated") == 1
 
 
@@ -114,11 +123,11 @@ def test_a_customer_without_an_address_gets_the_first(till: Till) -> None:
 @pytest.mark.parametrize("is_written", [False, True], ids=["nothing was written", "the first was written"])
 def test_of_two_changes_the_last_stands_whatever_became_of_the_first(till: Till, is_written: bool) -> None:
     till.rename(NEW)
-    [change] = take(till.shop.worker, 10)
+    [(job, change)] = till.begin()
     if is_written:
-        AddressWriter(KEY, till.local.url).write(change)
+        write(till.stripe(), change)
     till.rename(THIRD)
-    settle(till.shop.worker, change, Answer(True))
+    Emails(till.stripe()).record(till.shop.worker, job, change, Answer(True))
     assert till.held()[0] is False
     assert till.work() == [Answer(True)]
     assert (till.email(), till.held()[0]) == (THIRD, True)
@@ -162,7 +171,7 @@ def test_stripe_is_asked_until_it_answers(till: Till, fault: str) -> None:
     till.rename(NEW)
     till.local.world.faults.set({"api": {fault: 1}})
     for attempts in (1, 2):
-        [answer] = till.work(AddressWriter(KEY, till.local.url, timeout_seconds=0.3))
+        [answer] = till.work(till.stripe(timeout_seconds=0.3))
         assert till.held() == (False, answer.reason, attempts)
         assert till.work() == [], "not before its time"
         till.make_due()
@@ -184,16 +193,16 @@ def test_what_a_person_must_mend_says_so_and_is_tried_again(
     till: Till, key: str | None, base: str | None, word: str
 ) -> None:
     till.rename(NEW)
-    [answer] = till.work(AddressWriter(key, base or till.local.url))
+    [answer] = till.work(StripeAccess(key, base or till.local.url))
     assert not answer.is_settled
     assert word in (answer.reason or "")
     assert till.held()[0] is False
 
 
 def test_a_customer_that_stripe_does_not_know_is_believed_to_a_key_of_ours_only(till: Till) -> None:
-    gone = EmailChange("cus_gone", [OLD], NEW, 1)
-    assert AddressWriter(KEY, till.local.url).write(gone).is_settled
-    assert not AddressWriter(KEY, till.local.url, is_our_key=lambda: False).write(gone).is_settled
+    gone = EmailChange(1, "cus_gone", [OLD], NEW)
+    assert write(till.stripe(), gone).is_settled
+    assert not write(till.stripe(is_our_key=lambda: False), gone).is_settled
 
 
 def test_changing_an_address_never_fails(till: Till) -> None:
@@ -216,11 +225,13 @@ def test_a_running_worker_follows_by_itself(till: Till) -> None:
 
 
 def test_a_change_that_postgres_refuses_to_settle_is_tried_again(till: Till) -> None:
-    follower = EmailFollower(lambda _: Answer(True))
     till.rename(NEW)
-    [change] = take(till.shop.worker, 1)
-    follower.put_off(till.shop.worker, change, "refused")
+    [(job, change)] = till.begin()
+    Emails(till.stripe()).put_off(till.shop.worker, job, change, "refused", 900)
     assert till.held() == (False, "refused", 1)
+    assert till.work() == [], "not before its time"
+    till.make_due()
+    assert till.work() == [Answer(True)]
 
 
 # What a new customer is made of

@@ -12,16 +12,19 @@ import pytest
 
 from stripe_local.api import Api
 from stripe_local.errors import StripeError
-from tests.sql.calls import call
+from tests.sql.calls import call, make_jobs_due
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
-from tests.worker.conftest import Shop, opened
+from tests.worker.conftest import Shop, begin, opened, work
 from tests.worker.events import Event
 from worker.events.fetch import StripeReader
-from worker.jobs.fraud import ACTION, Answer, Enforcer, FraudAction, FraudFighter, settle, take
-from worker.jobs.links import Deactivator, RetiredLink
+from worker.jobs.fraud import ACTION, Answer, FraudAction, FraudActions, act
+from worker.jobs.links import RetiredLink, deactivate
+from worker.jobs.queue import Job
+from worker.jobs.run import Jobs
 from worker.run import run
 from worker.settings import Settings
+from worker.stripe_api import StripeAccess
 
 CREDITS = 100
 DEADLINE_SECONDS = 30
@@ -56,21 +59,20 @@ class Till:
         self.local.control(f"charges/{self.charge_id}/early_fraud_warning")
         self.tell()
 
-    def enforcer(self, **more: Any) -> Enforcer:
-        return Enforcer(KEY, self.local.url, **more)
+    def stripe(self, **more: Any) -> StripeAccess:
+        return StripeAccess(KEY, self.local.url, **more)
 
-    def work(self, enforcer: Enforcer | None = None) -> list[Answer]:
-        """One worker takes what is due, asks Stripe and settles it."""
-        answers: list[Answer] = []
-        for action in take(self.shop.worker, 10):
-            answers.append((enforcer or self.enforcer()).act(action))
-            settle(self.shop.worker, action, answers[-1])
-        return answers
+    def begin(self) -> tuple[Job, FraudAction]:
+        """One worker takes the one action that is due."""
+        [begun] = begin(self.shop.worker, FraudActions(self.stripe()), "fraud_action")
+        return begun
+
+    def work(self, stripe: StripeAccess | None = None) -> list[Answer]:
+        """One worker takes what is due, asks Stripe and records it."""
+        return work(self.shop.worker, FraudActions(stripe or self.stripe()), "fraud_action")
 
     def make_due(self) -> None:
-        self.shop.app.execute(
-            "update billing.fraud_actions set next_attempt_at = now() where status = 'queued'"
-        )
+        make_jobs_due(self.shop.app)
 
     def refunds(self) -> list[dict[str, Any]]:
         return list(self.local.world.store.all("refund"))
@@ -150,7 +152,7 @@ def test_stripe_is_asked_until_it_answers(till: Till, fault: str) -> None:
     till.warn()
     till.local.world.faults.set({"api": {fault: 1}})
     for attempts in (1, 2):
-        answers = till.work(till.enforcer(timeout_seconds=0.3))
+        answers = till.work(till.stripe(timeout_seconds=0.3))
         assert [answer.outcome for answer in answers] == ["queued", "queued"]
         assert till.held()[::2] == ("queued", attempts)
         assert till.held()[1]
@@ -169,18 +171,19 @@ def test_refusal_of_an_overload_leaves_no_doubt_and_a_lost_answer_does(till: Til
     assert till.shop.value(in_doubt) is False
     till.make_due()
     till.local.world.faults.set({"api": {"timeout": 1}})
-    till.work(till.enforcer(timeout_seconds=0.3))
+    till.work(till.stripe(timeout_seconds=0.3))
     assert till.shop.value(in_doubt) is True
 
 
 @pytest.mark.parametrize("when", ["answer_lost", "worker_died", "key_forgotten"])
 def test_lost_answer_never_makes_two_refunds(till: Till, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     till.warn()
-    (action,) = take(till.shop.worker, 10)
-    done = till.enforcer().act(action)
+    job, action = till.begin()
+    done = act(till.stripe(), action)
     assert done.outcome == "done"
     if when == "answer_lost":
-        settle(till.shop.worker, action, Answer("queued", "time-out", is_in_doubt=True))
+        lost = Answer("queued", "time-out", is_in_doubt=True)
+        FraudActions(till.stripe()).record(till.shop.worker, job, action, lost)
     if when == "key_forgotten":
         monkeypatch.setattr(Api, "_replayed", lambda *_: None)
     till.make_due()
@@ -199,8 +202,8 @@ def test_every_attempt_at_a_refund_has_the_action_s_key(till: Till, monkeypatch:
 
     monkeypatch.setattr(Api, "_replayed", record)
     till.warn()
-    (action,) = take(till.shop.worker, 10)
-    till.enforcer().act(action)
+    _, action = till.begin()
+    act(till.stripe(), action)
     till.make_due()
     till.work()
     assert asked == [str(action.idempotency_key)] * 2
@@ -273,11 +276,11 @@ def test_refund_that_the_bank_refuses_is_a_failed_action_and_gives_the_credits_b
 
 
 def test_what_stripe_does_not_know_fails_when_the_key_is_ours_and_waits_otherwise(till: Till) -> None:
-    gone = FraudAction(1, uuid4(), "refund", "ch_gone", None, 1, was_in_doubt=False)
-    assert till.enforcer().act(gone).outcome == "failed"
-    assert till.enforcer(is_our_key=lambda: False).act(gone).outcome == "queued"
-    lost = FraudAction(1, uuid4(), "cancel_subscription", None, "sub_gone", 1, was_in_doubt=False)
-    answer = till.enforcer().act(lost)
+    gone = FraudAction(1, 1, uuid4(), "refund", "ch_gone", None, 1, was_in_doubt=False)
+    assert act(till.stripe(), gone).outcome == "failed"
+    assert act(till.stripe(is_our_key=lambda: False), gone).outcome == "queued"
+    lost = FraudAction(1, 1, uuid4(), "cancel_subscription", None, "sub_gone", 1, was_in_doubt=False)
+    answer = act(till.stripe(), lost)
     assert answer.outcome == "failed"
     assert "sub_gone" in (answer.reason or "")
 
@@ -295,7 +298,7 @@ def test_what_a_person_must_mend_says_so_and_waits(
     till: Till, key: str | None, base: str | None, word: str
 ) -> None:
     till.warn()
-    (answer,) = till.work(Enforcer(key, base or till.local.url))
+    (answer,) = till.work(StripeAccess(key, base or till.local.url))
     assert answer.outcome == "queued"
     assert word in (answer.reason or "")
     # Nothing was asked for a reason: it can still be undone.
@@ -305,6 +308,24 @@ def test_what_a_person_must_mend_says_so_and_waits(
         assert undone["status"] == "undone"
     till.make_due()
     assert len(till.work()) == (0 if word else 1)
+
+
+def test_an_action_that_this_version_does_not_know_is_neither_done_nor_lost(till: Till) -> None:
+    """Such as one of a newer version's migrations: it waits for a worker that knows it."""
+    till.warn()
+    with till.shop.database.connect(admin=True) as admin:
+        admin.execute("alter table billing.fraud_actions drop constraint action_is_known")
+        admin.execute(
+            "update billing.fraud_actions set action = 'block_card', stripe_subscription_id = %s "
+            "where action = 'refund'",
+            [till.subscription_id],
+        )
+    (answer,) = till.work()
+    assert (answer.outcome, answer.is_in_doubt) == ("queued", False)
+    assert "block_card" in (answer.reason or "")
+    assert till.held("block_card")[0] == "queued"
+    assert till.refunds() == []
+    assert till.local.client.subscriptions.retrieve(till.subscription_id).status == "active"
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -318,17 +339,18 @@ def test_queue_does_not_wait_for_stripe(till: Till) -> None:
     till.warn()
     release = threading.Event()
 
-    def slow(action: FraudAction) -> Answer:
-        release.wait(DEADLINE_SECONDS)
-        return Answer("done", stripe_refund_id="re_1")
+    class Slow(FraudActions):
+        def do(self, job: Job, task: FraudAction) -> Answer:
+            release.wait(DEADLINE_SECONDS)
+            return Answer("done", stripe_refund_id="re_1")
 
-    fighter = FraudFighter(slow)
-    fighter.tick(till.shop.worker, 0)
-    fighter.tick(till.shop.worker, 5)
+    jobs = Jobs({"fraud_action": Slow(till.stripe())})
+    jobs.tick(till.shop.worker, 0)
+    jobs.tick(till.shop.worker, 5)
     assert till.held()[::2] == ("queued", 1)
     release.set()
-    fighter.finish(till.shop.worker)
-    fighter.close()
+    jobs.finish(till.shop.worker)
+    jobs.close()
     assert till.held()[0] == "done"
 
 
@@ -351,14 +373,14 @@ def test_running_worker_refunds_by_itself(till: Till) -> None:
 def test_actions_of_two_databases_that_have_the_same_number_are_two_refunds(till: Till) -> None:
     """A reset, a branch, a restore: databases of one Stripe account, whose sequences give the same ids."""
     till.warn()
-    (first,) = take(till.shop.worker, 10)
-    assert till.enforcer().act(first).outcome == "done"
+    _, first = till.begin()
+    assert act(till.stripe(), first).outcome == "done"
     other = till.local.customer()
     price = till.local.price()
     till.local.client.subscriptions.create({"customer": other.id, "items": [{"price": price.id}]})
     charge = till.local.client.charges.list({"customer": other.id}).data[0]
     second = replace(first, idempotency_key=uuid4(), stripe_charge_id=charge.id)
-    assert till.enforcer().act(second).outcome == "done"
+    assert act(till.stripe(), second).outcome == "done"
     assert [refund["charge"] for refund in till.refunds()] == [first.stripe_charge_id, charge.id]
 
 
@@ -374,10 +396,10 @@ def test_every_idempotency_key_that_stripe_is_sent_is_a_uuid_of_its_row(
 
     till.warn()
     monkeypatch.setattr(Api, "answer", record)
-    (refund,) = take(till.shop.worker, 10)
-    till.enforcer().act(refund)
+    _, refund = till.begin()
+    act(till.stripe(), refund)
     cancel = replace(refund, action="cancel_subscription", stripe_subscription_id="sub_1")
-    till.enforcer().act(cancel)
-    till.enforcer().act(replace(cancel, attempts=2))
-    Deactivator(KEY, till.local.url).deactivate(RetiredLink(uuid4(), "plink_1", 1))
+    act(till.stripe(), cancel)
+    act(till.stripe(), replace(cancel, attempts=2))
+    deactivate(till.stripe(), RetiredLink(1, uuid4(), "plink_1"), 1)
     assert len({UUID(key) for key in asked}) == len(asked) == 4

@@ -21,10 +21,12 @@ from structlog.testing import capture_logs
 from tests.sql.calls import fetch, value
 from tests.sql.test_notifications import WINDOW, let_pass, opt_in, tell
 from tests.support import Database, account_of, create_user
+from tests.worker.conftest import work
 from tests.worker.inboxes import HOST, MailServer, Webhook, mail_server, webhook
 from worker.errors import SettingsError
 from worker.jobs.channels import Channel, administrator_channels, customer_channel
 from worker.jobs.notify import Notifier
+from worker.jobs.run import Jobs
 from worker.run import run
 from worker.sessions import connect
 from worker.settings import Settings
@@ -75,23 +77,12 @@ class Sender(Notifier):
         if conn is not None:
             let_pass(conn, A_WHILE)
             self.now += A_WHILE.total_seconds()
-        taken = self.take(worker, self.tasks_max)
-        for message in taken:
-            self.settle(worker, message, self.do(message))
-        return len(taken)
+        return len(work(worker, self, *self.kinds))
 
 
 @pytest.fixture
-def sender() -> Iterator[Callable[..., Sender]]:
-    made: list[Sender] = []
-
-    def make(*urls: str, **more: Any) -> Sender:
-        made.append(Sender.to(*urls, **more))
-        return made[-1]
-
-    yield make
-    for notifier in made:
-        notifier.close()
+def sender() -> Callable[..., Sender]:
+    return Sender.to
 
 
 def say(
@@ -473,13 +464,23 @@ def test_a_stop_leaves_what_was_not_begun_to_another_worker_at_once(
 ) -> None:
     for number in range(3):
         tell(conn, kind=f"kind_{number}")
-    stopping = sender(mail.url)
-    taken = stopping.take(worker, 40)
-    stopping.finish(worker)
-    for message in taken:
-        stopping.settle(worker, message, stopping.do(message))
-    assert mail.mails == []
-    assert sender(mail.url).work(worker) == 3
+    stopping, is_begun, goes_on = sender(mail.url), threading.Event(), threading.Event()
+    stopping.threads = 1
+
+    def wait_before(_message: Any, _address: str) -> None:
+        is_begun.set()
+        goes_on.wait(DEADLINE_SECONDS)
+
+    stopping._channels.insert(0, Channel("slow", (), wait_before))
+    jobs = Jobs(dict.fromkeys(stopping.kinds, stopping))
+    jobs.tick(worker, 0)
+    assert is_begun.wait(DEADLINE_SECONDS)
+    threading.Timer(0.1, goes_on.set).start()
+    jobs.finish(worker)
+    jobs.close()
+    assert sorted(status for status, _ in states(conn)) == ["delivered", "queued", "queued"]
+    assert len(mail.mails) == 1
+    assert sender(mail.url).work(worker) == 2
     assert len(mail.mails) == 3
 
 
@@ -535,7 +536,6 @@ def test_a_worker_killed_between_sending_and_settling_repeats_under_the_same_mes
     assert worker.returncode == -signal.SIGKILL
     mail.before_answer = lambda: None
     assert [status for status, _ in states(conn)] == ["sending"]
-    let_pass(conn, timedelta(seconds=301))
     worker = start_worker(database, log_path, **environment)
     try:
         until(lambda: states(conn) == [("delivered", None)])

@@ -13,11 +13,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from stripe_local.errors import StripeError
+from tests.sql.calls import make_jobs_due
 from tests.sql.steps import body, bring
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker import events
-from tests.worker.conftest import Shop, opened
+from tests.worker.conftest import Shop, begin, opened
 from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTHLY_CREDITS, Event, paid
 from worker.events.commands import SyncPaymentLink
 from worker.events.decide import decide
@@ -25,9 +26,12 @@ from worker.events.fetch import StripeReader
 from worker.events.normalise import normalise
 from worker.events.objects import PaymentLink
 from worker.events.outcomes import Done, Parked
-from worker.jobs.links import Deactivator, LinkCloser, RetiredLink, settle, take
+from worker.jobs.links import Links, RetiredLink, deactivate
+from worker.jobs.queue import Job
+from worker.jobs.run import Jobs
 from worker.run import run
 from worker.settings import Settings
+from worker.stripe_api import StripeAccess
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
 DEADLINE_SECONDS = 30
@@ -171,6 +175,7 @@ class Till:
     local: Local
     price_id: str
     link_id: str
+    attempts: int = 0
 
     def tell(self, *types: str) -> None:
         """Receive the local Stripe's events, of these types if any is named, and drain."""
@@ -189,29 +194,36 @@ class Till:
             "update billing.plans set active = false where stripe_price_id = %s", [self.price_id]
         )
 
-    def work(self, deactivator: Deactivator | None = None) -> list[str | None]:
+    def stripe(self, **more: Any) -> StripeAccess:
+        return StripeAccess(KEY, self.local.url, **more)
+
+    def begin(self) -> list[tuple[Job, RetiredLink]]:
+        """One worker takes what is due."""
+        begun = begin(self.shop.worker, Links(self.stripe()), "payment_link")
+        self.attempts = max([self.attempts, *(job.attempts for job, _ in begun)])
+        return begun
+
+    def work(self, stripe: StripeAccess | None = None) -> list[str | None]:
         """One worker takes what is due and tells Stripe; why it could not."""
-        reasons: list[str | None] = []
-        for link in take(self.shop.worker, 10):
-            reasons.append((deactivator or Deactivator(KEY, self.local.url)).deactivate(link))
-            settle(self.shop.worker, link, reasons[-1])
+        links, reasons = Links(stripe or self.stripe()), list[str | None]()
+        for job, link in self.begin():
+            reasons.append(links.do(job, link))
+            links.record(self.shop.worker, job, link, reasons[-1])
         return reasons
 
     def make_due(self) -> None:
-        self.shop.app.execute(
-            "update billing.payment_links set deactivate_at = now() where deactivate_at is not null"
-        )
+        make_jobs_due(self.shop.app)
 
     def is_active(self) -> bool:
         return self.local.client.payment_links.retrieve(self.link_id).active
 
     def held(self) -> tuple[bool, bool, bool, int]:
-        """Active, to be deactivated, deactivated, attempts."""
+        """Active, to be deactivated, deactivated, attempts of this worker."""
         row = self.shop.app.execute(
-            "select active, deactivate_at is not null, deactivated_at is not null, attempts from billing.payment_links"
+            "select active, deactivate_at is not null, deactivated_at is not null from billing.payment_links"
         ).fetchone()
         assert row is not None
-        return row
+        return (*row, self.attempts)
 
 
 @pytest.fixture
@@ -276,7 +288,7 @@ def test_stripe_is_told_until_it_answers(till: Till, fault: str) -> None:
     till.archive()
     till.local.world.faults.set({"api": {fault: 1}})
     for attempts in (1, 2):
-        [reason] = till.work(Deactivator(KEY, till.local.url, timeout_seconds=0.3))
+        [reason] = till.work(till.stripe(timeout_seconds=0.3))
         assert reason
         assert till.held() == (False, True, False, attempts)
         assert till.shop.value("select last_error from billing.payment_links") == reason
@@ -317,25 +329,25 @@ def test_what_a_person_must_mend_says_so_and_is_tried_again(
     till: Till, key: str | None, base: str | None, word: str
 ) -> None:
     till.archive()
-    [reason] = till.work(Deactivator(key, base or till.local.url))
+    [reason] = till.work(StripeAccess(key, base or till.local.url))
     assert reason
     assert word in reason
     assert till.held()[1] is True
 
 
 def test_a_link_that_stripe_does_not_know_is_done_when_the_key_is_ours(till: Till) -> None:
-    gone = RetiredLink(uuid4(), "plink_gone", 1)
-    assert Deactivator(KEY, till.local.url).deactivate(gone) is None
-    reason = Deactivator(KEY, till.local.url, is_our_key=lambda: False).deactivate(gone)
+    gone = RetiredLink(1, uuid4(), "plink_gone")
+    assert deactivate(till.stripe(), gone, 1) is None
+    reason = deactivate(till.stripe(is_our_key=lambda: False), gone, 1)
     assert reason
     assert "plink_gone" in reason
 
 
 def test_a_worker_that_dies_after_stripe_answered_leaves_nothing_undone(till: Till) -> None:
     till.archive()
-    [link] = take(till.shop.worker, 10)
-    assert Deactivator(KEY, till.local.url).deactivate(link) is None
-    assert take(till.shop.worker, 10) == []
+    [(_, link)] = till.begin()
+    assert deactivate(till.stripe(), link, 1) is None
+    assert till.begin() == []
     till.make_due()
     assert till.work() == [None]
     assert till.held() == (False, False, True, 2)
@@ -352,18 +364,20 @@ def test_the_queue_does_not_wait_for_stripe(till: Till) -> None:
     till.archive()
     release = threading.Event()
 
-    def slow(link: RetiredLink) -> str | None:
-        release.wait(DEADLINE_SECONDS)
-        return None
+    class Slow(Links):
+        def do(self, job: Job, task: RetiredLink) -> str | None:
+            release.wait(DEADLINE_SECONDS)
+            return None
 
-    closer = LinkCloser(slow)
-    closer.tick(till.shop.worker, 0)
-    closer.tick(till.shop.worker, 5)
-    assert till.held() == (False, True, False, 1)
+    jobs = Jobs({"payment_link": Slow(till.stripe())})
+    jobs.tick(till.shop.worker, 0)
+    jobs.tick(till.shop.worker, 5)
+    assert till.held()[:3] == (False, True, False)
+    assert till.shop.value("select attempts from billing.queued_jobs()") == 1
     release.set()
-    closer.finish(till.shop.worker)
-    closer.close()
-    assert till.held() == (False, False, True, 1)
+    jobs.finish(till.shop.worker)
+    jobs.close()
+    assert till.held()[:3] == (False, False, True)
 
 
 def test_a_running_worker_closes_links_by_itself(till: Till) -> None:
@@ -373,8 +387,9 @@ def test_a_running_worker_closes_links_by_itself(till: Till) -> None:
     thread.start()
     try:
         till.archive()
-        until(lambda: till.held() == (False, False, True, 1))
+        until(lambda: till.held()[:3] == (False, False, True))
     finally:
         stop.set()
         thread.join()
     assert not till.is_active()
+    assert till.local.event_types().count("payment_link.updated") == 1

@@ -13,11 +13,11 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.sql.calls import call, grant, spend
+from tests.sql.calls import call, grant, make_jobs_due, spend
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker import events
-from tests.worker.conftest import Shop, opened
+from tests.worker.conftest import Shop, begin, opened
 from tests.worker.events import JANUARY, Event, message, moment
 from tests.worker.stripe_stub import StripeStub
 from worker.events.commands import SyncCheckoutSession, SyncPaymentIntent
@@ -28,12 +28,13 @@ from worker.events.objects import CheckoutLineItem, CheckoutSession
 from worker.events.outcomes import Dead, Parked, RetryLater
 from worker.events.shapes import Node
 from worker.jobs.charge import KEY_SECONDS, NEVER_AGAIN, Charger
-from worker.jobs.errands import PARALLEL_TASKS
-from worker.jobs.recharge import Recharger
-from worker.jobs.recharges import Answer, Recharge, Unknown, settle, take
+from worker.jobs.queue import Job
+from worker.jobs.recharges import Answer, Recharge, Recharges, Unknown
+from worker.jobs.run import Jobs
 from worker.run import run
 from worker.sessions import connect
 from worker.settings import Settings
+from worker.stripe_api import StripeAccess
 
 PACK_CREDITS = 500
 PRICE = 2000
@@ -50,6 +51,7 @@ class Till:
     price_id: str
     account: UUID
     customer_id: str
+    job: Any = None
 
     def tell(self, *types: str) -> None:
         """Receive the local Stripe's events of these types, all if none is named, and drain."""
@@ -100,23 +102,39 @@ class Till:
         spend(self.shop.app, self.account, 60)
 
     def charger(self, **more: Any) -> Charger:
-        return Charger(KEY, self.local.url, **more)
+        return Charger(StripeAccess(KEY, self.local.url, **more))
+
+    def jobs(self, charge: Callable[[Recharge], Answer | Unknown] | None = None) -> Jobs:
+        return Jobs({"recharge": Recharges(charge or self.charger().charge)})
+
+    def begin(self) -> list[tuple[Job, Recharge]]:
+        """One worker takes what is due."""
+        return begin(self.shop.worker, Recharges(self.charger().charge), "recharge")
+
+    def take(self) -> Recharge:
+        """One worker takes the one recharge that is due."""
+        [(self.job, recharge)] = self.begin()
+        return recharge
+
+    def record(self, recharge: Recharge, answer: Answer | Unknown) -> str:
+        """Record an answer; the status that the recharge has then, or delayed."""
+        Recharges(self.charger().charge).record(self.shop.worker, self.job, recharge, answer)
+        if isinstance(answer, Unknown):
+            return "delayed"
+        return self.shop.value("select status from billing.recharges where id = %s", recharge.id)
 
     def work(self, charger: Charger | None = None) -> str | None:
         """One worker takes what is due, charges it and settles it; the status it ended in."""
-        found = take(self.shop.worker, PARALLEL_TASKS)
+        found = self.begin()
         if not found:
             return None
-        (recharge,) = found
-        return settle(self.shop.worker, recharge, (charger or self.charger()).charge(recharge))
+        [(self.job, recharge)] = found
+        return self.record(recharge, (charger or self.charger()).charge(recharge))
 
     def make_due(self, age: timedelta = timedelta()) -> None:
         with self.shop.database.connect(admin=True) as admin:
-            admin.execute(
-                "update billing.recharges set next_attempt_at = now(), first_attempt_at = first_attempt_at - %s "
-                "where next_attempt_at is not null",
-                [age],
-            )
+            make_jobs_due(admin)
+            admin.execute("update billing.recharges set first_attempt_at = first_attempt_at - %s", [age])
 
     def status(self) -> list[tuple[str, str | None]]:
         query = "select status, reason from billing.recharges order by claimed_at, created_at"
@@ -377,17 +395,17 @@ def test_a_fall_is_one_payment_and_one_pack(till: Till) -> None:
 
 def test_the_event_may_be_faster_than_the_answer(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
+    recharge = till.take()
     answer = till.charger().charge(recharge)
     till.tell()
     assert till.status() == [("paid", None)]
-    assert settle(till.shop.worker, recharge, answer) == "paid"
+    assert till.record(recharge, answer) == "paid"
     assert till.balance() == 90 + PACK_CREDITS
 
 
 def test_dying_after_the_payment_ends_in_the_same_payment(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
+    recharge = till.take()
     till.charger().charge(recharge)  # and nobody hears of it
     till.pay_with("pm_card_mastercard")
     till.make_due()
@@ -397,7 +415,7 @@ def test_dying_after_the_payment_ends_in_the_same_payment(till: Till) -> None:
 
 def test_dying_before_the_payment_ends_in_one_payment(till: Till) -> None:
     till.fall()
-    take(till.shop.worker, PARALLEL_TASKS)
+    till.take()
     till.make_due()
     assert till.work() == "paid"
     assert len(till.intents()) == 1
@@ -405,11 +423,11 @@ def test_dying_before_the_payment_ends_in_one_payment(till: Till) -> None:
 
 def test_two_workers_with_one_recharge_in_hand_make_one_payment(till: Till) -> None:
     till.fall()
-    (first,) = take(till.shop.worker, PARALLEL_TASKS)
+    first = till.take()
     till.make_due()
-    (second,) = take(till.shop.worker, PARALLEL_TASKS)
+    second = till.take()
     # The key alone keeps them apart: neither looks for what the other made.
-    second = replace(second, attempts=1)
+    second = replace(second, was_asked=False)
     barrier = threading.Barrier(2)
     answers: list[Answer | Unknown] = []
 
@@ -423,7 +441,7 @@ def test_two_workers_with_one_recharge_in_hand_make_one_payment(till: Till) -> N
     for thread in threads:
         thread.join()
     for answer in answers:
-        settle(till.shop.worker, first, answer)
+        till.record(first, answer)
     assert (len(till.intents()), till.balance()) == (1, 90 + PACK_CREDITS)
 
 
@@ -498,7 +516,7 @@ def test_stripe_being_away_delays_and_never_pays_twice(till: Till, fault: str) -
 
 def test_an_answer_that_never_comes_ends_in_the_same_payment(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
+    recharge = till.take()
     # The reading is answered, the payment is not: an attempt that has read already.
     charger = till.charger(timeout_seconds=0.3)
     method = charger._method(recharge)
@@ -514,7 +532,7 @@ def test_an_answer_that_never_comes_ends_in_the_same_payment(till: Till) -> None
 
 def test_a_key_that_stripe_may_have_forgotten_is_never_used_again(till: Till) -> None:
     till.fall()
-    take(till.shop.worker, PARALLEL_TASKS)
+    till.take()
     till.make_due(timedelta(seconds=KEY_SECONDS + 60))
     assert till.work() == "failed"
     assert (till.intents(), till.status()) == ([], [("failed", "no_answer")])
@@ -523,7 +541,7 @@ def test_a_key_that_stripe_may_have_forgotten_is_never_used_again(till: Till) ->
 
 def test_a_payment_of_long_ago_is_found(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
+    recharge = till.take()
     till.charger().charge(recharge)
     till.local.world.pretended_time = int(time.time()) + 30 * 3600
     till.make_due(timedelta(seconds=KEY_SECONDS + 60))
@@ -548,11 +566,11 @@ def test_ten_declines_are_one_attempt_a_pause_and_one_notification(till: Till) -
 def test_dying_after_a_decline_ends_in_the_same_decline(till: Till) -> None:
     till.pay_with("pm_card_chargeCustomerFail")
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
+    recharge = till.take()
     first = till.charger().charge(recharge)
     till.pay_with("pm_card_visa")
     till.make_due()
-    (again,) = take(till.shop.worker, PARALLEL_TASKS)
+    again = till.take()
     assert till.charger().charge(again) == first
     assert len(till.intents()) == 1
 
@@ -575,17 +593,17 @@ def test_a_card_that_was_refused_for_good_is_never_charged_again_and_another_one
 def test_codes_that_are_final(till: Till, code: str) -> None:
     assert code in NEVER_AGAIN
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
+    recharge = till.take()
     answer = till.charger()._refused(recharge, "pi_1", "pm_1", code, None)
     assert answer == Answer("failed", "pi_1", "pm_1", code, is_final=True)
-    assert settle(till.shop.worker, recharge, answer) == "failed"
+    assert till.record(recharge, answer) == "failed"
     till.agree()
-    assert take(till.shop.worker, PARALLEL_TASKS)[0].barred == ["pm_1"]
+    assert till.take().barred == ["pm_1"]
 
 
 def test_a_card_without_enough_money_may_be_tried_again_when_somebody_says_so(till: Till) -> None:
     till.fall()
-    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
+    recharge = till.take()
     answer = till.charger()._refused(recharge, "pi_1", "pm_1", "insufficient_funds", "try_again_later")
     assert answer == Answer("failed", "pi_1", "pm_1", "insufficient_funds", is_final=False)
 
@@ -611,10 +629,10 @@ def test_a_payment_that_needs_the_customer_waits_with_a_link(till: Till) -> None
 def test_dying_before_the_link_is_written_down_ends_in_the_same_link(till: Till) -> None:
     till.pay_with("pm_card_authenticationRequired")
     till.fall(return_url=RETURN_URL)
-    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
+    recharge = till.take()
     first = till.charger().charge(recharge)
     till.make_due()
-    (again,) = take(till.shop.worker, PARALLEL_TASKS)
+    again = till.take()
     assert till.charger().charge(again) == first
     assert isinstance(first, Answer)
     assert first.action_url is not None
@@ -654,13 +672,13 @@ def test_of_the_saved_cards_one_that_was_refused_for_good_is_left_out(till: Till
     till.fall()
     assert till.work() == "failed"
     till.agree()
-    (recharge,) = take(till.shop.worker, PARALLEL_TASKS)
+    recharge = till.take()
     assert recharge.barred == [bad]
     assert till.charger()._method(recharge) == good
     for method in till.local.client.customers.payment_methods.list(till.customer_id).data:
         if method.id != bad:
             till.local.client.payment_methods.detach(method.id)
-    assert settle(till.shop.worker, recharge, till.charger().charge(recharge)) == "failed"
+    assert till.record(recharge, till.charger().charge(recharge)) == "failed"
     assert (till.paused(), len(till.intents())) == ("payment_method_refused_before", 1)
 
 
@@ -688,7 +706,7 @@ def test_what_stripe_refuses_as_a_request_is_for_administrators(till: Till) -> N
 @pytest.mark.parametrize("key", [None, "sk_live_wrong"])
 def test_a_key_that_is_missing_or_wrong_delays_and_says_so(till: Till, key: str | None) -> None:
     till.fall()
-    assert till.work(Charger(key, till.local.url)) == "delayed"
+    assert till.work(Charger(StripeAccess(key, till.local.url))) == "delayed"
     assert "STRIPE_API_KEY" in till.shop.value("select last_error from billing.recharges")
     till.make_due()
     assert till.work() == "paid"
@@ -706,7 +724,7 @@ def test_the_queue_never_waits_for_a_bank_and_no_transaction_is_open_meanwhile(t
         answered.wait(DEADLINE_SECONDS)
         return till.charger().charge(recharge)
 
-    recharger = Recharger(charge)
+    recharger = till.jobs(charge)
     recharger.tick(till.shop.worker, 0)
     assert asked.wait(DEADLINE_SECONDS)
     assert till.shop.worker.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
@@ -720,9 +738,9 @@ def test_the_queue_never_waits_for_a_bank_and_no_transaction_is_open_meanwhile(t
 
 def test_an_account_in_the_apps_hands_holds_up_its_own_recharge_only(till: Till) -> None:
     till.fall()
-    recharger = Recharger(till.charger().charge)
+    recharger = till.jobs()
     recharger.tick(till.shop.worker, 0)
-    until(lambda: all(future.done() for future in recharger._in_hand))
+    until(lambda: all(future.done() for future in recharger._in_hand["recharge"]._in_hand))
     with till.shop.database.connect("service_role", autocommit=False) as app:
         spend(app, till.account, 1)
         started = time.monotonic()
@@ -737,11 +755,11 @@ def test_an_account_in_the_apps_hands_holds_up_its_own_recharge_only(till: Till)
 
 def test_what_was_answered_while_the_connection_was_lost_is_settled_on_the_next_one(till: Till) -> None:
     till.fall()
-    recharger = Recharger(till.charger().charge)
+    recharger = till.jobs()
     settings = Settings(till.shop.database.url)
     with connect(settings) as lost:
         recharger.tick(lost, 0)
-        until(lambda: all(future.done() for future in recharger._in_hand))
+        until(lambda: all(future.done() for future in recharger._in_hand["recharge"]._in_hand))
         with till.shop.database.connect(admin=True) as admin:
             admin.execute("select pg_terminate_backend(%s)", [lost.info.backend_pid])
         with pytest.raises(psycopg.OperationalError):
@@ -753,9 +771,9 @@ def test_what_was_answered_while_the_connection_was_lost_is_settled_on_the_next_
 
 def test_what_postgres_refuses_to_settle_is_put_off(till: Till) -> None:
     till.fall()
-    recharger = Recharger(till.charger().charge)
+    recharger = till.jobs()
     recharger.tick(till.shop.worker, 0)
-    until(lambda: all(future.done() for future in recharger._in_hand))
+    until(lambda: all(future.done() for future in recharger._in_hand["recharge"]._in_hand))
     call(till.shop.app, "close_account", account_id=till.account, reason="left", actor="ada")
     recharger.tick(till.shop.worker, 0)
     recharger.close()

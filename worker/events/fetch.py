@@ -6,13 +6,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from urllib.parse import quote
 
-import stripe
-
 from worker.errors import BillingError, StripeGone, StripeRefused, StripeUnavailable, UnknownShape
 from worker.events.decide import Fetched
 from worker.events.normalise import normalise_object
 from worker.events.shapes import Node
-from worker.stripe_api import stripe_client
+from worker.stripe_api import NotFound, Refused, StripeAccess, Trouble
 
 REQUEST_TIMEOUT_SECONDS = 8
 REQUEST_RETRIES = 1
@@ -68,18 +66,14 @@ class Reference:
 
 
 class StripeReader:
-    """Reads objects from Stripe; creates the client with the first request, because ordinary events need none.
-
-    Until the key is known to be ours (`is_our_key`), a 404 means nothing.
-    """
+    """Reads objects from Stripe. Until the key is known to be ours (`is_our_key`), a 404 means nothing."""
 
     def __init__(
         self, api_key: str | None, api_base: str | None, is_our_key: Callable[[], bool] = lambda: True
     ) -> None:
-        self._api_key = api_key
-        self._api_base = api_base
-        self._is_our_key = is_our_key
-        self._client: stripe.StripeClient | None = None
+        self._stripe = StripeAccess(
+            api_key, api_base, is_our_key, timeout_seconds=REQUEST_TIMEOUT_SECONDS, retries=REQUEST_RETRIES
+        )
 
     def fetch(self, stripe_ids: Iterable[str]) -> dict[str, Fetched | BillingError]:
         """Read objects by ids that Stripe generated; their prefix tells their kind."""
@@ -92,14 +86,10 @@ class StripeReader:
         """Read an object; if it could not be read, the error takes its place. From any thread."""
         try:
             return self._read(reference)
-        except stripe.StripeError as error:
-            return _classify(reference, error, is_our_key=self._is_our_key())
         except BillingError as error:
             return error
-        except Exception as error:  # not an answer of Stripe, such as a proxy's page
-            return StripeUnavailable(
-                f"reading {reference.stripe_id} from Stripe: {type(error).__name__}: {error}"
-            )
+        except Exception as error:
+            return _unread(reference, self._stripe.trouble_of(error))
 
     def _read(self, reference: Reference) -> Fetched:
         stripe_id, path = reference.stripe_id, _PATHS.get(reference.kind)
@@ -134,33 +124,18 @@ class StripeReader:
 
     def _get(self, path: str, params: dict[str, Any] | None = None) -> tuple[dict[str, Any], str]:
         # raw_request, because only the raw answer has both the Date and a body that the normaliser reads.
-        client: Any = self._connect()
+        client: Any = self._stripe.client
         response = client.raw_request("get", path, **(params or {}))
         return response.data, response.headers["Date"]
 
-    def _connect(self) -> stripe.StripeClient:
-        if self._api_key is None:
-            raise StripeUnavailable("STRIPE_API_KEY is not set, and this event needs data from Stripe")
-        if self._client is None:
-            self._client = stripe_client(
-                self._api_key, self._api_base, REQUEST_TIMEOUT_SECONDS, REQUEST_RETRIES
-            )
-        return self._client
 
-
-def _classify(reference: Reference, error: stripe.StripeError, *, is_our_key: bool) -> BillingError:
-    text = f"reading {reference.stripe_id} from Stripe: {error.user_message or error}"
-    match error:
-        case stripe.APIConnectionError() | stripe.RateLimitError():
-            return StripeUnavailable(text)
-        case stripe.AuthenticationError() | stripe.PermissionError():
-            # The event is good, the key is not: the event waits until the key is fixed, however long that takes.
-            return StripeUnavailable(f"{text} (check STRIPE_API_KEY and its permissions)")
-        case stripe.InvalidRequestError(http_status=404) if not is_our_key:
-            return StripeUnavailable(f"{text} (the Stripe account of STRIPE_API_KEY is not known yet)")
-        case stripe.InvalidRequestError(http_status=404) if reference.kind in _DELETABLE:
+def _unread(reference: Reference, trouble: Trouble) -> BillingError:
+    """What becomes of an event that needs this object. It waits until the key is fixed, however long that takes."""
+    text = f"reading {reference.stripe_id} from Stripe: {trouble}"
+    match trouble:
+        case NotFound() if reference.kind in _DELETABLE:
             return StripeGone(text)
-        case stripe.InvalidRequestError():
+        case Refused():
             return StripeRefused(text)
         case _:
             return StripeUnavailable(text)

@@ -1,4 +1,4 @@
-"""Repairs the queue: messages of dead workers, and queued events without a message → due again."""
+"""Repairs the queues: messages and jobs of dead workers, events and jobs that lost their message → due again."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from psycopg import Connection
 from worker import metrics
 from worker.clock import PeriodicTask
 from worker.events import inbox
+from worker.jobs import queue
 
 # How long an event waits for a dead worker while another one runs.
 HAND_BACK_SECONDS = 2.0
@@ -40,4 +41,7 @@ class Mender:
         count = inbox.requeue(conn)
         if count:
             log.warning("events_requeued", count=count, reason="their queue message was missing")
+        jobs = queue.requeue(conn)
+        if jobs:
+            log.warning("jobs_requeued", count=jobs, reason="their queue message was missing")
         return False

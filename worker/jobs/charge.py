@@ -4,16 +4,13 @@ What is asked for is frozen in the recharge's row and its id is the idempotency 
 the same payment, because whoever takes the recharge next looks for that payment first.
 """
 
-from collections.abc import Callable
-from functools import cached_property
 from typing import Any, cast
 
 import stripe
 
 from worker.jobs.recharges import Answer, Recharge, Unknown
-from worker.stripe_api import key_of_step, stripe_client
+from worker.stripe_api import Refused, StripeAccess, key_of_step
 
-REQUEST_TIMEOUT_SECONDS = 20
 # Stripe forgets an idempotency key after a day at the earliest: from here on a payment is looked for, never made.
 KEY_SECONDS = 20 * 3600
 # What is listed of a customer's payments starts that much before we first asked, by our clock.
@@ -40,47 +37,27 @@ _AUTHENTICATION = "authentication_required"
 
 
 class Charger:
-    """Asks Stripe for payments; makes a client when the first one is needed."""
+    """Asks Stripe for payments."""
 
-    def __init__(
-        self,
-        api_key: str | None,
-        api_base: str | None,
-        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
-        is_our_key: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self._api_key = api_key
-        self._api_base = api_base
-        self._is_our_key = is_our_key
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, stripe: StripeAccess) -> None:
+        self._stripe = stripe
 
     def charge(self, recharge: Recharge) -> Answer | Unknown:
         """Make the recharge's one payment, or find it where it was made before. Never raises."""
         try:
             return self._charge(recharge)
-        except stripe.IdempotencyError as error:
-            # Asked for before with another payment method, and no payment came of it.
-            return Unknown(_told(error))
-        except (stripe.AuthenticationError, stripe.PermissionError) as error:
-            return Unknown(f"{_told(error)} (check STRIPE_API_KEY and its permissions)")
-        except stripe.RateLimitError as error:
-            return Unknown(_told(error))
-        except stripe.InvalidRequestError as error:
-            if error.http_status == 404 and not self._is_our_key():
-                return Unknown(f"{_told(error)} (it is not known yet whose key STRIPE_API_KEY is)")
-            reason = error.code or "invalid_request"
-            return Answer(
-                "failed", recharge.stripe_payment_intent_id, reason=reason, audience="administrators"
-            )
-        except stripe.StripeError as error:
-            return Unknown(_told(error))
-        except Exception as error:  # an answer that is none of Stripe's, such as a proxy's page
-            return Unknown(f"{type(error).__name__}: {error}")
+        except Exception as error:
+            trouble = self._stripe.trouble_of(error)
+            if isinstance(trouble, Refused):
+                reason = trouble.code or "invalid_request"
+                return Answer(
+                    "failed", recharge.stripe_payment_intent_id, reason=reason, audience="administrators"
+                )
+            # Also where it was asked for before with another payment method, and no payment came of it.
+            return Unknown(str(trouble))
 
     def _charge(self, recharge: Recharge) -> Answer | Unknown:
-        if self._api_key is None:
-            return Unknown("STRIPE_API_KEY is not set, and a recharge is a payment at Stripe")
-        if recharge.attempts > 1:
+        if recharge.was_asked:
             found = self._find(recharge)
             if found is not None:
                 return self._answer(recharge, found)
@@ -97,7 +74,7 @@ class Charger:
                 is_final=True,
             )
         try:
-            intent = self._v1.payment_intents.create(
+            intent = self._stripe.v1.payment_intents.create(
                 cast("Any", _order(recharge, method)), {"idempotency_key": str(recharge.id)}
             )
         except stripe.CardError as error:
@@ -107,9 +84,9 @@ class Charger:
     def _find(self, recharge: Recharge) -> stripe.PaymentIntent | None:
         """The payment that an earlier attempt made, if any did. Listing is not searching: it is never behind."""
         if recharge.stripe_payment_intent_id is not None:
-            return self._v1.payment_intents.retrieve(recharge.stripe_payment_intent_id)
+            return self._stripe.v1.payment_intents.retrieve(recharge.stripe_payment_intent_id)
         since = int(recharge.first_attempt_at.timestamp()) - CLOCK_LEEWAY_SECONDS
-        made = self._v1.payment_intents.list(
+        made = self._stripe.v1.payment_intents.list(
             {"customer": recharge.stripe_customer_id, "created": {"gte": since}, "limit": 100}
         )
         for intent in made.auto_paging_iter():
@@ -120,12 +97,12 @@ class Charger:
     def _method(self, recharge: Recharge) -> str | None:
         """The customer's default; where there is none, the card that was saved last. Paying for a pack saves a card
         and makes no default of it."""
-        customer = self._v1.customers.retrieve(recharge.stripe_customer_id)
+        customer = self._stripe.v1.customers.retrieve(recharge.stripe_customer_id)
         settings = customer.invoice_settings if "invoice_settings" in customer else None
         default = _id(settings.default_payment_method) if settings else None
         if default is not None or "deleted" in customer:
             return default
-        saved = self._v1.customers.payment_methods.list(
+        saved = self._stripe.v1.customers.payment_methods.list(
             recharge.stripe_customer_id, {"type": "card", "limit": 100}
         )
         methods: list[str] = [method.id for method in saved.data]
@@ -169,7 +146,7 @@ class Charger:
             return Answer("requires_action", intent_id, method, code)
         # The same payment again, now with the customer there: Stripe answers with the bank's page.
         try:
-            intent = self._v1.payment_intents.confirm(
+            intent = self._stripe.v1.payment_intents.confirm(
                 intent_id,
                 {"payment_method": method, "return_url": recharge.return_url},
                 {"idempotency_key": key_of_step(recharge.id, "authenticate")},
@@ -183,10 +160,6 @@ class Charger:
             if intent.status != "requires_payment_method"
             else Answer("failed", intent_id, method, code)
         )
-
-    @cached_property
-    def _v1(self) -> Any:
-        return stripe_client(cast("str", self._api_key), self._api_base, self._timeout_seconds).v1
 
 
 def _order(recharge: Recharge, method: str) -> dict[str, Any]:
@@ -225,7 +198,3 @@ def _text(told: Any, key: str) -> str | None:
 
 def _id(found: Any) -> str | None:
     return found if found is None or isinstance(found, str) else found.id
-
-
-def _told(error: stripe.StripeError) -> str:
-    return f"{type(error).__name__}: {error.user_message or error}"

@@ -1,7 +1,7 @@
-"""Notifications that are due → delivered by every channel, in the background, and written down on one connection.
+"""Notifications that are due → delivered by every channel.
 
-A message goes out at least once. What it can be known by (its Message-ID, an Idempotency-Key) is the same each time,
-and a channel that took it is not asked again.
+A message goes out at least once. Its Message-ID and Idempotency-Key are the same each time, and a channel that took it
+is not tried again.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,20 @@ from worker import metrics
 from worker.events.failures import backoff_seconds
 from worker.jobs.channels import Channel, administrator_channels, customer_channel
 from worker.jobs.compose import Composer
-from worker.jobs.errands import Errands
+from worker.jobs.handler import Handler
 from worker.jobs.mail import NeverDelivered, NotDelivered
-from worker.jobs.outbox import Notification, Outcome, settle, take
+from worker.jobs.outbox import Notification, Outcome, begin, record
+from worker.jobs.queue import Job
 from worker.settings import Settings
 
 # With four threads, forty mails a second where the server takes 100 ms for one.
 MESSAGES_MAX = 40
-REFUSED_SECONDS = 900
 
 log = structlog.stdlib.get_logger()
 
 
-class Notifier(Errands[Notification, Outcome]):
-    """Takes what is due, has it sent in the background, and writes down what became of it."""
-
-    name = "notification"
-    tasks_max = MESSAGES_MAX
+class Notifier(Handler[Notification, Outcome]):
+    jobs_max = MESSAGES_MAX
 
     def __init__(
         self,
@@ -39,15 +36,9 @@ class Notifier(Errands[Notification, Outcome]):
         customer_mail: Channel | None = None,
         templates: Path | None = None,
     ) -> None:
-        super().__init__()
         self._channels = list(channels)
         self._customer_mail = customer_mail
         self._composer = Composer(templates)
-        self._is_stopping = False
-        self._audiences = [
-            *(["administrators"] if self._channels else []),
-            *(["customer"] if customer_mail else []),
-        ]
 
     @classmethod
     def of(cls, settings: Settings) -> "Notifier":
@@ -59,20 +50,26 @@ class Notifier(Errands[Notification, Outcome]):
             settings.templates_directory,
         )
 
-    def take(self, conn: Connection[Any], tasks_max: int) -> list[Notification]:
-        return take(conn, tasks_max, self._audiences)
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of jobs that it has channels for; the others wait for a worker that has."""
+        return [
+            *(["administrators_notification"] if self._channels else []),
+            *(["customer_notification"] if self._customer_mail else []),
+        ]
 
-    def do(self, task: Notification) -> Outcome:
-        if self._is_stopping:
-            return Outcome("queued", reason="the worker stopped before it was sent")
+    def begin(self, conn: Connection[Any], jobs: Sequence[Job]) -> dict[int, Notification]:
+        return {notification.msg_id: notification for notification in begin(conn, jobs)}
+
+    def do(self, job: Job, task: Notification) -> Outcome:
         try:
             return self._send(task)
         except Exception as error:  # a mistake of ours; what was sent by then may be sent again
             log.exception("notification_failed", **self.describe(task))
             return _again(task, (), type(error).__name__)
 
-    def settle(self, conn: Connection[Any], task: Notification, answer: Outcome) -> None:
-        status = settle(conn, task, answer)
+    def record(self, conn: Connection[Any], job: Job, task: Notification, answer: Outcome) -> None:
+        status = record(conn, task, answer)
         metrics.NOTIFICATIONS.labels(status or "taken_over").inc()
         told = self.describe(task) | {"outcome": status or "taken_over"}
         match status:
@@ -83,17 +80,14 @@ class Notifier(Errands[Notification, Outcome]):
             case _:
                 log.warning("not_notified", **told, reason=answer.reason)
 
-    def put_off(self, conn: Connection[Any], task: Notification, reason: str) -> None:
+    def put_off(
+        self, conn: Connection[Any], job: Job, task: Notification, reason: str, delay_seconds: int
+    ) -> None:
         metrics.NOTIFICATIONS.labels("refused").inc()
-        settle(conn, task, Outcome("queued", reason=reason, retry_in_seconds=REFUSED_SECONDS))
+        record(conn, task, Outcome("queued", reason=reason, retry_in_seconds=delay_seconds))
 
     def describe(self, task: Notification) -> dict[str, str]:
         return {"notification_id": str(task.id), "kind": task.kind}
-
-    def finish(self, conn: Connection[Any]) -> None:
-        """What is being sent is waited for; what is not yet is for another worker, at once."""
-        self._is_stopping = True
-        super().finish(conn)
 
     def _send(self, task: Notification) -> Outcome:
         ways = self._ways(task)

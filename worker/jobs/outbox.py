@@ -1,5 +1,6 @@
-"""The outbox `billing.notifications`: take messages that are due, and put down what became of them."""
+"""The outbox `billing.notifications`: messages that are to be sent, and what became of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -8,8 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-# More than all that a worker has in hand may last.
-LEASE_SECONDS = 300
+from worker.jobs.queue import Job, columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Notification:
     `email` is where the customer reads mail now. `delivered_to` are channels that took it in an earlier attempt.
     """
 
+    msg_id: int
     id: int
     audience: str
     kind: str
@@ -47,23 +48,23 @@ class Outcome:
     retry_in_seconds: int = 0
 
 
-def take(conn: Connection[Any], messages_max: int, audiences: list[str]) -> list[Notification]:
-    """Take messages that are due, for LEASE_SECONDS, in a transaction of its own."""
+def begin(conn: Connection[Any], jobs: Sequence[Job]) -> list[Notification]:
+    """What is to be sent now, of these jobs, in one transaction."""
     with conn.cursor(row_factory=class_row(Notification)) as cursor:
         return cursor.execute(
-            "select id, audience, kind, account_id, payload, attempts, delivered_to, digest_size, first, email, "
-            "created_at from billing.take_notifications("
-            "messages_max => %s, lease_seconds => %s, audiences => %s::text[])",
-            [messages_max, LEASE_SECONDS, audiences],
+            "select msg_id, id, audience, kind, account_id, payload, attempts, delivered_to, digest_size, first, "
+            "email, created_at from billing.begin_notifications(msg_ids => %s, ids => %s)",
+            columns(jobs),
         ).fetchall()
 
 
-def settle(conn: Connection[Any], notification: Notification, outcome: Outcome) -> str | None:
-    """Write down what became of a message; its status then, None where somebody else has it. Raises psycopg.Error."""
+def record(conn: Connection[Any], notification: Notification, outcome: Outcome) -> str | None:
+    """Record what became of a message; its status then, None where another worker has it. Raises psycopg.Error."""
     row = conn.execute(
-        "select billing.settle_notification(notification_id => %s, attempts => %s, delivered_to => %s::text[], "
-        "status => %s, retry_in_seconds => %s, reason => %s)",
+        "select billing.record_notification(msg_id => %s, notification_id => %s, attempts => %s, "
+        "delivered_to => %s::text[], status => %s, retry_in_seconds => %s, reason => %s)",
         [
+            notification.msg_id,
             notification.id,
             notification.attempts,
             list(outcome.delivered_to),

@@ -1,23 +1,30 @@
-"""Recharges that are due ← the database → what became of them: the rows, before Stripe is asked and after."""
+"""Recharges that were claimed → one off-session payment each at Stripe → paid, failed, or waiting for somebody.
 
+A recharge is claimed in the database, by the movement that brought the balance below its threshold.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import structlog
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from worker.events.failures import STRIPE_BACKOFF_MAX_SECONDS, backoff_seconds
+from worker import metrics
+from worker.jobs.handler import Handler, stripe_delay_seconds
+from worker.jobs.queue import Job, columns
 
-# At most five requests of Stripe for each recharge.
-LEASE_SECONDS = 150
+log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Recharge:
-    """A payment to ask for. `barred` are payment methods that were refused for good."""
+    """A payment to ask for. `was_asked`: not for the first time. `barred`: payment methods refused for good."""
 
+    msg_id: int
     id: UUID
     stripe_customer_id: str
     stripe_price_id: str
@@ -25,7 +32,7 @@ class Recharge:
     currency: str
     return_url: str | None
     stripe_payment_intent_id: str | None
-    attempts: int
+    was_asked: bool
     first_attempt_at: datetime
     age_seconds: float
     barred: list[str]
@@ -33,7 +40,7 @@ class Recharge:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of the payment now: `status` as settle_recharge takes it."""
+    """What is known of the payment now: `status` as record_recharge takes it."""
 
     status: str
     stripe_payment_intent_id: str | None = None
@@ -51,27 +58,56 @@ class Unknown:
     reason: str
 
 
-def take(conn: Connection[Any], recharges_max: int) -> list[Recharge]:
-    """Take recharges that are due, for LEASE_SECONDS, in a transaction of its own."""
-    with conn.cursor(row_factory=class_row(Recharge)) as cursor:
-        return cursor.execute(
-            "select id, stripe_customer_id, stripe_price_id, amount, currency, return_url, stripe_payment_intent_id, "
-            "attempts, first_attempt_at, age_seconds, barred "
-            "from billing.take_recharges(recharges_max => %s, lease_seconds => %s)",
-            [recharges_max, LEASE_SECONDS],
-        ).fetchall()
+class Recharges(Handler[Recharge, Answer | Unknown]):
+    def __init__(self, charge: Callable[[Recharge], Answer | Unknown]) -> None:
+        self._charge = charge
+
+    def begin(self, conn: Connection[Any], jobs: Sequence[Job]) -> dict[int, Recharge]:
+        with conn.cursor(row_factory=class_row(Recharge)) as cursor:
+            found = cursor.execute(
+                "select msg_id, id, stripe_customer_id, stripe_price_id, amount, currency, return_url, "
+                "stripe_payment_intent_id, was_asked, first_attempt_at, age_seconds, barred "
+                "from billing.begin_recharges(msg_ids => %s, ids => %s)",
+                columns(jobs),
+            ).fetchall()
+        return {recharge.msg_id: recharge for recharge in found}
+
+    def do(self, job: Job, task: Recharge) -> Answer | Unknown:
+        return self._charge(task)
+
+    def record(self, conn: Connection[Any], job: Job, task: Recharge, answer: Answer | Unknown) -> None:
+        if isinstance(answer, Unknown):
+            _delay(conn, task, stripe_delay_seconds(job), answer.reason)
+            outcome = "delayed"
+        else:
+            outcome = _record(conn, task, answer)
+        metrics.RECHARGES.labels(outcome).inc()
+        told = self.describe(task) | {"outcome": outcome}
+        if isinstance(answer, Unknown):
+            log.warning("recharge_delayed", **told, reason=answer.reason)
+        elif answer.reason is not None:
+            log.warning("recharge_stopped", **told, reason=answer.reason)
+        else:
+            log.info("recharged", **told)
+
+    def put_off(
+        self, conn: Connection[Any], job: Job, task: Recharge, reason: str, delay_seconds: int
+    ) -> None:
+        metrics.RECHARGES.labels("refused").inc()
+        _delay(conn, task, delay_seconds, reason)
+
+    def describe(self, task: Recharge) -> dict[str, str]:
+        return {"recharge_id": str(task.id)}
 
 
-def settle(conn: Connection[Any], recharge: Recharge, answer: Answer | Unknown) -> str:
-    """Write down what became of a recharge, in one transaction; its status then. Raises psycopg.Error."""
-    if isinstance(answer, Unknown):
-        delay_seconds = min(backoff_seconds(recharge.attempts), STRIPE_BACKOFF_MAX_SECONDS)
-        delay(conn, recharge, delay_seconds, answer.reason)
-        return "delayed"
+def _record(conn: Connection[Any], recharge: Recharge, answer: Answer) -> str:
+    """Record what became of a recharge, in one transaction; its status then. Raises psycopg.Error."""
     row = conn.execute(
-        "select billing.settle_recharge(recharge_id => %s, status => %s, stripe_payment_intent_id => %s, "
-        "stripe_payment_method_id => %s, reason => %s, is_final => %s, action_url => %s, audience => %s)",
+        "select billing.record_recharge(msg_id => %s, recharge_id => %s, status => %s, "
+        "stripe_payment_intent_id => %s, stripe_payment_method_id => %s, reason => %s, is_final => %s, "
+        "action_url => %s, audience => %s)",
         [
+            recharge.msg_id,
             recharge.id,
             answer.status,
             answer.stripe_payment_intent_id,
@@ -86,9 +122,8 @@ def settle(conn: Connection[Any], recharge: Recharge, answer: Answer | Unknown) 
     return row[0]
 
 
-def delay(conn: Connection[Any], recharge: Recharge, delay_seconds: int, reason: str) -> None:
-    """Put a recharge off."""
+def _delay(conn: Connection[Any], recharge: Recharge, delay_seconds: int, reason: str) -> None:
     conn.execute(
-        "select billing.delay_recharge(recharge_id => %s, delay_seconds => %s, reason => %s)",
-        [recharge.id, delay_seconds, reason],
+        "select billing.delay_recharge(msg_id => %s, recharge_id => %s, delay_seconds => %s, reason => %s)",
+        [recharge.msg_id, recharge.id, delay_seconds, reason],
     )

@@ -1,7 +1,7 @@
 -- Workers and the messages that each of them holds, so that nothing waits for a dead worker.
 --
 -- Invariant: a worker's session holds an advisory lock as long as it lives, and Postgres releases the lock when the session
--- ends. So a row whose lock is free belongs to a dead worker, and the next check makes its messages due. A worker holds a
+-- ends. So a row whose lock is free belongs to a dead worker, and the next check makes its messages and jobs due. A worker holds a
 -- message as long as the message has the time-out that this worker set: archived messages are deleted, and delayed or reread
 -- messages have another time-out.
 --
@@ -32,20 +32,7 @@ as $$
     select hashtext('billing.workers')
 $$;
 
--- When an event is due that a worker held when it died: at once, and before later events. If several workers died with
--- it, the event may have crashed them, so it is delayed, each event by a different time, to separate it from the events
--- of its batch.
-create function billing._due_after_death(attempts integer, due_at timestamptz)
-returns timestamptz
-language sql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-    select case when _due_after_death.attempts > 2 then clock_timestamp() + random() * interval '4 seconds'
-        else _due_after_death.due_at end
-$$;
-
--- Makes the messages of a dead worker due.
+-- Makes the messages and jobs of a dead worker due.
 create function billing._hand_back(worker billing.workers)
 returns void
 language plpgsql
@@ -62,6 +49,8 @@ begin
     update billing.stripe_lookups
     set worker_pid = null, next_attempt_at = billing._due_after_death(stripe_lookups.attempts, now())
     where stripe_lookups.worker_pid = (_hand_back.worker).pid;
+
+    perform billing._hand_back_jobs((_hand_back.worker).pid);
 
     delete from billing.workers where workers.pid = (_hand_back.worker).pid;
 end
@@ -97,6 +86,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing._create_queue();
+    perform billing._create_job_queue();
     perform billing._hand_back(workers) from billing.workers where workers.pid = pg_backend_pid();
     insert into billing.workers (pid) values (pg_backend_pid());
     perform pg_advisory_lock(billing._lock_of_workers(), pg_backend_pid());
@@ -209,7 +199,7 @@ end
 $$;
 
 revoke all on function
-    billing._lock_of_workers, billing._due_after_death, billing._hand_back, billing.hand_back_stripe_events,
+    billing._lock_of_workers, billing._hand_back, billing.hand_back_stripe_events,
     billing.start_worker, billing.release_stripe_events, billing.read_stripe_events
 from public, anon, authenticated, service_role;
 grant execute on function

@@ -4,30 +4,27 @@
 -- changed only while its address in Stripe is one that the user had before: an address that was entered in Stripe, or
 -- by a payer, stays. The newest address wins; writing it twice is harmless.
 --
--- Taken and settled by billing_worker. Private: _follow_email.
+-- Begun and recorded by billing_worker. Private: _follow_email.
 
 create table billing.customer_email_changes (
     stripe_customer_id text primary key references billing.customers (stripe_customer_id),
     old_emails text[] not null,
     new_email text not null,
-    attempts integer not null default 0,
-    next_attempt_at timestamptz default now(),
     settled_at timestamptz,
     last_error text,
     created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
-    constraint settled_changes_are_not_due check ((settled_at is null) = (next_attempt_at is not null))
+    updated_at timestamptz not null default now()
 );
 
-create index customer_email_changes_due on billing.customer_email_changes (next_attempt_at)
-where next_attempt_at is not null;
+create index customer_email_changes_open on billing.customer_email_changes (stripe_customer_id) where settled_at is null;
 
 alter table billing.customer_email_changes enable row level security;
 
 revoke all on billing.customer_email_changes from public, anon, authenticated, service_role;
 grant select on billing.customer_email_changes to service_role;
 
--- old_email is null if there was none.
+-- old_email is null if there was none. Each change is a job of its own, because a job that is in progress may write the
+-- address before.
 create function billing._follow_email(stripe_customer_id text, old_email text, new_email text)
 returns void
 language sql
@@ -44,8 +41,8 @@ as $$
             when held.settled_at is not null then excluded.old_emails
             else held.old_emails || held.new_email || excluded.old_emails
         end,
-        new_email = excluded.new_email, attempts = 0, next_attempt_at = now(), settled_at = null, last_error = null,
-        updated_at = now()
+        new_email = excluded.new_email, settled_at = null, last_error = null, updated_at = now();
+    select billing._enqueue_jobs('email_change', array[_follow_email.stripe_customer_id]);
 $$;
 
 create function billing.tg_users__follow_email()
@@ -75,59 +72,60 @@ after update of email on auth.users
 for each row when (new.email <> '' and old.email is distinct from new.email)
 execute function billing.tg_users__follow_email();
 
--- Leased: when the lease expires, another worker may take the change.
-create function billing.take_email_changes(changes_max integer, lease_seconds integer)
-returns table (stripe_customer_id text, old_emails text[], new_email text, attempts integer)
-language sql
-volatile
+-- Which of these jobs' customers are still to have another address; of several jobs of one customer, one.
+create function billing.begin_email_changes(msg_ids bigint[], ids text[])
+returns table (msg_id bigint, stripe_customer_id text, old_emails text[], new_email text)
+language plpgsql
+stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    update billing.customer_email_changes
-    set attempts = customer_email_changes.attempts + 1,
-        next_attempt_at = now() + make_interval(secs => take_email_changes.lease_seconds), updated_at = now()
-    where customer_email_changes.stripe_customer_id in (
-        select due.stripe_customer_id from billing.customer_email_changes as due
-        where due.next_attempt_at <= now()
-        order by due.next_attempt_at
-        limit take_email_changes.changes_max
-        for update skip locked
-    )
-    returning
-        customer_email_changes.stripe_customer_id, customer_email_changes.old_emails, customer_email_changes.new_email,
-        customer_email_changes.attempts
+begin
+    return query
+    select distinct on (changes.stripe_customer_id)
+        job.msg_id, changes.stripe_customer_id, changes.old_emails, changes.new_email
+    from unnest(begin_email_changes.msg_ids, begin_email_changes.ids) as job (msg_id, id)
+    join billing.customer_email_changes as changes on changes.stripe_customer_id = job.id
+    where changes.settled_at is null
+    order by changes.stripe_customer_id, job.msg_id;
+end
 $$;
 
--- new_email: the address as taken; a newer one stays due. retry_in_seconds is null if the change is finished; reason
--- says why the customer was left unchanged.
-create function billing.settle_email_change(
-    stripe_customer_id text, new_email text, retry_in_seconds integer, reason text
+-- new_email: the address as begun; a newer one stays due, by its own job. retry_in_seconds is null if the change is finished;
+-- reason says why the customer was left unchanged.
+create function billing.record_email_change(
+    msg_id bigint, stripe_customer_id text, new_email text, retry_in_seconds integer, reason text
 )
 returns void
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    update billing.customer_email_changes
-    set next_attempt_at = now() + make_interval(secs => settle_email_change.retry_in_seconds),
-        settled_at = case when settle_email_change.retry_in_seconds is null then now() end,
-        last_error = settle_email_change.reason, updated_at = now()
-    where customer_email_changes.stripe_customer_id = settle_email_change.stripe_customer_id
-        and customer_email_changes.new_email = settle_email_change.new_email
-        and customer_email_changes.settled_at is null
+begin
+    if billing._end_job(
+        record_email_change.msg_id, record_email_change.retry_in_seconds, record_email_change.reason
+    ) or record_email_change.retry_in_seconds is null then
+        update billing.customer_email_changes
+        set settled_at = case when record_email_change.retry_in_seconds is null then now() end,
+            last_error = record_email_change.reason, updated_at = now()
+        where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
+            and customer_email_changes.new_email = record_email_change.new_email
+            and customer_email_changes.settled_at is null;
+    end if;
+end
 $$;
 
 revoke all on function
-    billing._follow_email, billing.tg_users__follow_email, billing.take_email_changes, billing.settle_email_change
+    billing._follow_email, billing.tg_users__follow_email, billing.begin_email_changes, billing.record_email_change
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.take_email_changes(integer, integer),
-    billing.settle_email_change(text, text, integer, text)
+    billing.begin_email_changes(bigint[], text[]),
+    billing.record_email_change(bigint, text, text, integer, text)
 to billing_worker;
 
 comment on table billing.customer_email_changes is 'Stripe customers whose user has a new e-mail address; one row for each customer.';
 comment on column billing.customer_email_changes.old_emails is 'The user''s earlier addresses; empty text: none. A customer with any other address is left unchanged.';
 comment on column billing.customer_email_changes.last_error is 'Why the change is retried, or why the customer was left unchanged.';
-comment on function billing.take_email_changes(integer, integer) is 'Leases customers whose e-mail address must be changed in Stripe, for lease_seconds.';
-comment on function billing.settle_email_change(text, text, integer, text) is 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried.';
+comment on function billing.begin_email_changes(bigint[], text[]) is 'Customers whose e-mail address must be changed in Stripe, of the jobs that the caller took.';
+comment on function billing.record_email_change(bigint, text, text, integer, text) is 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried later.';

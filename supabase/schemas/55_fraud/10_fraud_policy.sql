@@ -40,7 +40,6 @@ create table billing.fraud_actions (
     stripe_refund_id text,
     is_in_doubt boolean not null default false,
     attempts integer not null default 0,
-    next_attempt_at timestamptz,
     last_error text,
     decided_at timestamptz not null,
     settled_at timestamptz,
@@ -52,7 +51,6 @@ create table billing.fraud_actions (
     constraint action_is_known
     check (action in ('alert', 'freeze_account', 'unfreeze_account', 'refund', 'cancel_subscription', 'note')),
     constraint status_is_known check (status in ('queued', 'done', 'skipped', 'failed', 'undone')),
-    constraint queued_actions_have_a_next_attempt check ((status = 'queued') = (next_attempt_at is not null)),
     constraint undone_actions_say_who_and_why
     check ((status = 'undone') = (undone_at is not null) and (undone_at is null) = (undone_by is null or undone_reason is null))
 );
@@ -64,7 +62,7 @@ where actor = 'policy';
 create index fraud_actions_warning on billing.fraud_actions (stripe_early_fraud_warning_id);
 create index fraud_actions_account on billing.fraud_actions (account_id);
 create index fraud_actions_refund on billing.fraud_actions (stripe_refund_id) where stripe_refund_id is not null;
-create index fraud_actions_queued on billing.fraud_actions (next_attempt_at) where status = 'queued';
+create index fraud_actions_queued on billing.fraud_actions (id) where status = 'queued';
 create unique index fraud_actions_of_deleted_user on billing.fraud_actions (stripe_subscription_id)
 where actor = 'on_user_deleted';
 
@@ -79,4 +77,5 @@ comment on table billing.fraud_policies is 'What is done about an early fraud wa
 comment on column billing.fraud_policies.refund_amount_max is 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
 comment on table billing.fraud_actions is 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
 comment on column billing.fraud_actions.idempotency_key is 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
+comment on column billing.fraud_actions.attempts is 'How often Stripe was asked.';
 comment on column billing.fraud_actions.is_in_doubt is 'Stripe may have done it already, and its answer was lost.';

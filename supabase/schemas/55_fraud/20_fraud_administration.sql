@@ -201,12 +201,12 @@ begin
     end if;
     insert into billing.fraud_actions (
         stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id, amount, currency,
-        decided_at, next_attempt_at
+        decided_at
     )
     values (
         v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'refund', 'queued', refund_fraud_warning.reason,
         refund_fraud_warning.actor, v_payment.stripe_charge_id, v_payment.amount - v_payment.amount_refunded,
-        v_payment.currency, billing.current_time(), now()
+        v_payment.currency, billing.current_time()
     )
     returning * into v_action;
     return v_action;
@@ -229,7 +229,7 @@ begin
         perform billing.unfreeze_account(v_action.account_id, undo_fraud_action.reason, undo_fraud_action.actor);
     else
         update billing.fraud_actions
-        set status = 'undone', next_attempt_at = null, undone_at = billing.current_time(),
+        set status = 'undone', undone_at = billing.current_time(),
             undone_by = undo_fraud_action.actor, undone_reason = undo_fraud_action.reason, updated_at = now()
         where fraud_actions.id = undo_fraud_action.id and fraud_actions.status = 'queued'
             and not fraud_actions.is_in_doubt;

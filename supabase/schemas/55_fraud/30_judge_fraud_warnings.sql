@@ -149,33 +149,32 @@ begin
     for v_verdict in select * from billing.judge_fraud_warning(v_warning.stripe_early_fraud_warning_id) loop
         insert into billing.fraud_actions as held (
             stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id,
-            stripe_subscription_id, amount, currency, decided_at, next_attempt_at, settled_at
+            stripe_subscription_id, amount, currency, decided_at, settled_at
         )
         select
             v_warning.stripe_early_fraud_warning_id, v_warning.account_id, v_verdict.action, became.status,
             v_verdict.reason, 'policy', v_warning.stripe_charge_id, v_verdict.stripe_subscription_id, v_verdict.amount,
-            v_verdict.currency, billing.current_time(), case when became.status = 'queued' then now() end,
+            v_verdict.currency, billing.current_time(),
             case when became.status = 'done' then billing.current_time() end
         from (
             select case
                 when not v_verdict.is_due then 'skipped'
-                when v_verdict.action in ('refund', 'cancel_subscription') then 'queued'
-                else 'done'
+                when v_verdict.action in ('alert', 'freeze_account') then 'done'
+                else 'queued'
             end as status
         ) as became
         -- An account that is linked later can be frozen then.
         on conflict (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, '')) where actor = 'policy'
         do update
         set account_id = excluded.account_id, status = excluded.status, reason = excluded.reason,
-            decided_at = excluded.decided_at, next_attempt_at = excluded.next_attempt_at,
-            settled_at = excluded.settled_at, updated_at = now()
+            decided_at = excluded.decided_at, settled_at = excluded.settled_at, updated_at = now()
         where held.status = 'skipped' and excluded.status <> 'skipped'
         returning * into v_action;
         if not found or v_action.status <> 'done' then
             continue;
         elsif v_action.action = 'alert' then
             perform billing._alert_of_warning(v_warning);
-        else
+        elsif v_action.action = 'freeze_account' then
             perform billing._freeze_account(
                 v_warning.account_id, 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id
             );

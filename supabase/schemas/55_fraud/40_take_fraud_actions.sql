@@ -1,37 +1,61 @@
--- Refunds and cancellations that were decided on → handed to the worker, which asks Stripe → what became of them.
+-- Refunds and cancellations that were decided on → jobs of the worker, which asks Stripe → what became of them.
 --
--- Invariant: an action is in one worker's hands at a time; whoever is not heard of by the end of the lease is thought to
--- have died, and the same is asked for again with the same key (idempotency_key). From its taking until the worker knows
--- better an action is in doubt: Stripe may have done it, so it can't be undone. Callable by billing_worker.
+-- Invariant: a queued action is a job; while one worker has it in hand, no other has. If that worker dies, the same is asked
+-- for again with the same key (idempotency_key). From its beginning until the worker knows better an action is in doubt:
+-- Stripe may have done it, so it can't be undone. Callable by billing_worker.
 
--- was_in_doubt: an earlier attempt may have been done, and its answer was lost.
-create function billing.take_fraud_actions(actions_max integer, lease_seconds integer)
-returns table (
-    id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer,
-    was_in_doubt boolean
-)
-language sql
+create function billing.tg_fraud_actions__enqueue()
+returns trigger
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    with due as (
-        select actions.id, actions.is_in_doubt from billing.fraud_actions as actions
-        where actions.status = 'queued' and actions.next_attempt_at <= now()
-        order by actions.next_attempt_at, actions.id
-        limit take_fraud_actions.actions_max
-        for update skip locked
+begin
+    perform billing._enqueue_jobs('fraud_action', array[new.id::text]);
+    return null;
+end
+$$;
+
+create trigger tg_fraud_actions__made_queued
+after insert on billing.fraud_actions
+for each row when (new.status = 'queued')
+execute function billing.tg_fraud_actions__enqueue();
+
+create trigger tg_fraud_actions__queued
+after update of status on billing.fraud_actions
+for each row when (old.status <> 'queued' and new.status = 'queued')
+execute function billing.tg_fraud_actions__enqueue();
+
+-- Which of these jobs' actions are still to be done. was_in_doubt: an earlier attempt may have been done, and its answer was
+-- lost.
+create function billing.begin_fraud_actions(msg_ids bigint[], ids text[])
+returns table (
+    msg_id bigint, id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text,
+    attempts integer, was_in_doubt boolean
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    with begun as (
+        select job.msg_id, actions.id, actions.is_in_doubt
+        from unnest(begin_fraud_actions.msg_ids, begin_fraud_actions.ids) as job (msg_id, id)
+        join billing.fraud_actions as actions on actions.id = job.id::bigint
+        where actions.status = 'queued'
+        for update of actions
     )
     update billing.fraud_actions
-    set attempts = fraud_actions.attempts + 1,
-        is_in_doubt = true,
-        next_attempt_at = now() + make_interval(secs => take_fraud_actions.lease_seconds),
-        updated_at = now()
-    from due
-    where fraud_actions.id = due.id
+    set attempts = fraud_actions.attempts + 1, is_in_doubt = true, updated_at = now()
+    from begun
+    where fraud_actions.id = begun.id
     returning
-        fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action, fraud_actions.stripe_charge_id,
-        fraud_actions.stripe_subscription_id, fraud_actions.attempts, due.is_in_doubt
+        begun.msg_id, fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action,
+        fraud_actions.stripe_charge_id, fraud_actions.stripe_subscription_id, fraud_actions.attempts, begun.is_in_doubt;
+end
 $$;
 
 create function billing._tell_of_failed_action(action billing.fraud_actions)
@@ -78,8 +102,9 @@ $$;
 
 -- outcome: done, failed (Stripe refuses for good), or queued: once more in retry_in_seconds. is_in_doubt: nobody knows
 -- whether Stripe has done it. reason: what stood in the way.
-create function billing.settle_fraud_action(
-    id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer
+create function billing.record_fraud_action(
+    msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean,
+    retry_in_seconds integer
 )
 returns void
 language plpgsql
@@ -88,32 +113,44 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_is_in_hand boolean;
     v_action billing.fraud_actions;
 begin
     -- As sync_refund does: neither commits without having seen the other.
-    perform billing._lock_arrival(settle_fraud_action.stripe_refund_id) where settle_fraud_action.stripe_refund_id is not null;
+    perform billing._lock_arrival(record_fraud_action.stripe_refund_id) where record_fraud_action.stripe_refund_id is not null;
+    v_is_in_hand := billing._end_job(
+        record_fraud_action.msg_id,
+        case when record_fraud_action.outcome = 'queued' then record_fraud_action.retry_in_seconds end,
+        record_fraud_action.reason
+    );
+    if record_fraud_action.outcome = 'queued' then
+        update billing.fraud_actions
+        set last_error = record_fraud_action.reason, is_in_doubt = record_fraud_action.is_in_doubt, updated_at = now()
+        where fraud_actions.id = record_fraud_action.id and fraud_actions.status = 'queued' and v_is_in_hand;
+        return;
+    end if;
     update billing.fraud_actions
-    set status = settle_fraud_action.outcome,
-        stripe_refund_id = settle_fraud_action.stripe_refund_id,
-        last_error = settle_fraud_action.reason,
-        is_in_doubt = settle_fraud_action.is_in_doubt,
-        next_attempt_at = case
-            when settle_fraud_action.outcome = 'queued'
-                then now() + make_interval(secs => settle_fraud_action.retry_in_seconds)
-        end,
-        settled_at = case when settle_fraud_action.outcome <> 'queued' then billing.current_time() end,
+    set status = record_fraud_action.outcome,
+        stripe_refund_id = record_fraud_action.stripe_refund_id,
+        last_error = record_fraud_action.reason,
+        is_in_doubt = record_fraud_action.is_in_doubt,
+        settled_at = billing.current_time(),
         updated_at = now()
-    where fraud_actions.id = settle_fraud_action.id and fraud_actions.status = 'queued'
+    where fraud_actions.id = record_fraud_action.id and fraud_actions.status = 'queued'
     returning * into v_action;
     perform billing._tell_of_failed_action(v_action);
-    perform billing._fail_refund_action(settle_fraud_action.stripe_refund_id);
+    perform billing._fail_refund_action(record_fraud_action.stripe_refund_id);
 end
 $$;
 
 revoke all on function
-    billing.take_fraud_actions, billing._tell_of_failed_action, billing._fail_refund_action, billing.settle_fraud_action
+    billing.tg_fraud_actions__enqueue, billing.begin_fraud_actions, billing._tell_of_failed_action,
+    billing._fail_refund_action, billing.record_fraud_action
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.take_fraud_actions(integer, integer),
-    billing.settle_fraud_action(bigint, text, text, text, boolean, integer)
+    billing.begin_fraud_actions(bigint[], text[]),
+    billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer)
 to billing_worker;
+
+comment on function billing.begin_fraud_actions(bigint[], text[]) is 'Refunds and cancellations to ask Stripe for, of the jobs that the caller took.';
+comment on function billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer) is 'What became of an action at Stripe: done, failed, or queued to be tried again.';

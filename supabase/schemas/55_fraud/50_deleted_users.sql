@@ -41,11 +41,11 @@ begin
         );
         if v_policy = 'cancel' then
             insert into billing.fraud_actions (
-                account_id, action, status, reason, actor, stripe_subscription_id, decided_at, next_attempt_at
+                account_id, action, status, reason, actor, stripe_subscription_id, decided_at
             )
             values (
                 _report_deleted_user.account_id, 'cancel_subscription', 'queued', 'the user was deleted',
-                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time(), now()
+                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time()
             )
             on conflict (stripe_subscription_id) where actor = 'on_user_deleted' do nothing;
         end if;

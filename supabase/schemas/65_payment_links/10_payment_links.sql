@@ -27,7 +27,6 @@ create table billing.payment_links (
     retired_reason text,
     deactivate_at timestamptz,
     deactivated_at timestamptz,
-    attempts integer not null default 0,
     last_error text,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -180,4 +179,4 @@ comment on column billing.payment_links.params_hash is 'SHA-256 of params.';
 comment on column billing.payment_links.active is 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
 comment on column billing.payment_links.confirmed_at is 'When Stripe last said that it stands.';
 comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
-comment on column billing.payment_links.deactivate_at is 'When the worker is to deactivate it in Stripe, again if need be; null when there is nothing to do.';
+comment on column billing.payment_links.deactivate_at is 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';

@@ -117,40 +117,70 @@ begin
 end
 $$;
 
--- Links to deactivate, taken for a while: whoever is not heard of by then is thought to have died.
-create function billing.take_retired_links(links_max integer, lease_seconds integer)
-returns table (id uuid, stripe_payment_link_id text, attempts integer)
-language sql
+-- A link that is to be deactivated is a job, whatever made it so.
+create function billing.tg_payment_links__enqueue()
+returns trigger
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    update billing.payment_links
-    set attempts = payment_links.attempts + 1,
-        deactivate_at = now() + make_interval(secs => take_retired_links.lease_seconds), updated_at = now()
-    where payment_links.id in (
-        select due.id from billing.payment_links as due
-        where due.deactivate_at <= now()
-        order by due.deactivate_at
-        limit take_retired_links.links_max
-        for update skip locked
-    )
-    returning payment_links.id, payment_links.stripe_payment_link_id, payment_links.attempts
+begin
+    perform billing._enqueue_jobs('payment_link', array[new.id::text]);
+    return null;
+end
 $$;
 
--- retry_in_seconds is null when the link is inactive in Stripe, or gone.
-create function billing.settle_retired_link(link_id uuid, retry_in_seconds integer, reason text)
+create trigger tg_payment_links__made_retired
+after insert on billing.payment_links
+for each row when (new.deactivate_at is not null)
+execute function billing.tg_payment_links__enqueue();
+
+create trigger tg_payment_links__retired
+after update of deactivate_at on billing.payment_links
+for each row when (old.deactivate_at is null and new.deactivate_at is not null)
+execute function billing.tg_payment_links__enqueue();
+
+-- Which of these jobs' links are still to be deactivated.
+create function billing.begin_retired_links(msg_ids bigint[], ids text[])
+returns table (msg_id bigint, id uuid, stripe_payment_link_id text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select job.msg_id, payment_links.id, payment_links.stripe_payment_link_id
+    from unnest(begin_retired_links.msg_ids, begin_retired_links.ids) as job (msg_id, id)
+    join billing.payment_links on payment_links.id = job.id::uuid
+    where payment_links.deactivate_at is not null
+    order by job.msg_id;
+end
+$$;
+
+-- retry_in_seconds is null when the link is inactive in Stripe, or gone. msg_id is null where no job asked for it.
+create function billing.record_retired_link(
+    msg_id bigint, link_id uuid, retry_in_seconds integer, reason text
+)
 returns void
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    update billing.payment_links
-    set deactivate_at = now() + make_interval(secs => settle_retired_link.retry_in_seconds),
-        deactivated_at = case when settle_retired_link.retry_in_seconds is null then now() end,
-        last_error = settle_retired_link.reason, updated_at = now()
-    where payment_links.id = settle_retired_link.link_id and payment_links.deactivated_at is null
+begin
+    if billing._end_job(
+        record_retired_link.msg_id, record_retired_link.retry_in_seconds, record_retired_link.reason
+    ) or record_retired_link.retry_in_seconds is null then
+        update billing.payment_links
+        set deactivate_at = case when record_retired_link.retry_in_seconds is not null
+                then payment_links.deactivate_at end,
+            deactivated_at = case when record_retired_link.retry_in_seconds is null then now() end,
+            last_error = record_retired_link.reason, updated_at = now()
+        where payment_links.id = record_retired_link.link_id and payment_links.deactivated_at is null;
+    end if;
+end
 $$;
 
 -- The active links of an id in Stripe, a price or a lookup key, retired; those that Stripe is to be told of.
@@ -185,16 +215,16 @@ $$;
 
 revoke all on function
     billing._retire_links, billing._retire_links_of_price, billing.tg_prices__retire_links,
-    billing.tg_products__retire_links, billing.sync_payment_link, billing.take_retired_links,
-    billing.settle_retired_link, billing.retire_payment_links
+    billing.tg_products__retire_links, billing.sync_payment_link, billing.tg_payment_links__enqueue,
+    billing.begin_retired_links, billing.record_retired_link, billing.retire_payment_links
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.sync_payment_link(text, boolean, boolean, text, uuid),
-    billing.take_retired_links(integer, integer),
-    billing.settle_retired_link(uuid, integer, text)
+    billing.begin_retired_links(bigint[], text[]),
+    billing.record_retired_link(bigint, uuid, integer, text)
 to billing_worker;
 
 comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'What Stripe tells of a Payment Link; those that we did not make are left alone.';
-comment on function billing.take_retired_links(integer, integer) is 'Payment Links to deactivate in Stripe, taken by the caller for lease_seconds.';
-comment on function billing.settle_retired_link(uuid, integer, text) is 'A retired link is inactive in Stripe, or is to be tried again later.';
+comment on function billing.begin_retired_links(bigint[], text[]) is 'Payment Links to deactivate in Stripe, of the jobs that the caller took.';
+comment on function billing.record_retired_link(bigint, uuid, integer, text) is 'A retired link is inactive in Stripe, or is to be tried again later.';
 comment on function billing.retire_payment_links(text) is 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';

@@ -52,7 +52,6 @@ create table billing.recharges (
     action_url text,
     attempts integer not null default 0,
     last_error text,
-    next_attempt_at timestamptz default now(),
     first_attempt_at timestamptz,
     claimed_at timestamptz not null,
     settled_at timestamptz,
@@ -62,9 +61,7 @@ create table billing.recharges (
     constraint amount_is_positive check (amount > 0),
     constraint paid_recharges_name_their_payment check (status <> 'paid' or stripe_payment_intent_id is not null),
     constraint failed_recharges_say_why check (status not in ('failed', 'requires_action') or reason is not null),
-    constraint settled_recharges_say_when check ((status in ('paid', 'failed')) = (settled_at is not null)),
-    constraint settled_recharges_are_due_no_more
-    check (status in ('claimed', 'charging') or next_attempt_at is null)
+    constraint settled_recharges_say_when check ((status in ('paid', 'failed')) = (settled_at is not null))
 );
 
 create unique index recharges_under_way on billing.recharges (account_id)
@@ -73,7 +70,6 @@ create unique index recharges_payment_intent on billing.recharges (stripe_paymen
 where stripe_payment_intent_id is not null;
 create unique index recharges_key on billing.recharges (idempotency_key);
 create index recharges_account on billing.recharges (account_id, claimed_at);
-create index recharges_due on billing.recharges (next_attempt_at) where next_attempt_at is not null;
 
 alter table billing.recharge_settings enable row level security;
 alter table billing.recharges enable row level security;
@@ -104,4 +100,4 @@ comment on column billing.recharges.idempotency_key is 'What Stripe is asked wit
 comment on column billing.recharges.reason is 'Why it failed or must be authenticated: Stripe''s decline code or code.';
 comment on column billing.recharges.is_final is 'The card was refused for good: the same payment method is never charged by itself again.';
 comment on column billing.recharges.action_url is 'Where the customer authenticates the payment; it is the bank''s page.';
-comment on column billing.recharges.next_attempt_at is 'When the worker is to take it, again if need be; null when there is nothing to do but wait, or it is settled.';
+comment on column billing.recharges.attempts is 'How often Stripe was asked for it.';

@@ -57,6 +57,7 @@ declare
     v_obstacle text;
     v_count bigint;
     v_amount numeric;
+    v_recharge_id uuid;
 begin
     select * into v_settings from billing.recharge_settings
     where recharge_settings.account_id = _claim_recharge.account_id and not recharge_settings.is_paused
@@ -114,7 +115,9 @@ begin
     values (
         v_account.id, v_customer_id, v_pack.stripe_price_id, v_pack.pack_credits, v_pack.unit_amount, v_pack.currency,
         coalesce(v_settings.return_url, (select settings.site_url from billing.settings)), v_now
-    );
+    )
+    returning recharges.id into v_recharge_id;
+    perform billing._enqueue_jobs('recharge', array[v_recharge_id::text]);
 end
 $$;
 

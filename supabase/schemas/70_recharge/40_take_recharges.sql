@@ -1,8 +1,8 @@
--- Taking recharges that are due, and putting off those of which Stripe gave no answer.
+-- Beginning recharges that are due, and retrying later those of which Stripe gave no answer.
 --
--- Invariant: a recharge is in the hands of one worker until its lease is over, and a claim that has no point any more is
--- never charged. Called by billing_worker. take_recharges holds recharges before balances, the other way round than
--- everybody else, and so never waits for a balance.
+-- Invariant: a recharge that is claimed or charging is a job, in the hands of one worker at a time; a claim that has no point
+-- any more is never charged. Called by billing_worker. begin_recharges holds recharges before balances, the other way round
+-- than everybody else, and so never waits for a balance.
 
 -- Why a claim that nobody has charged yet has no point any more; null when it has.
 create function billing._obstacle_to_recharge(account_id uuid)
@@ -25,10 +25,11 @@ as $$
 $$;
 
 -- Watches balances again whose cap's month is over, or that were frozen.
-create function billing._check_recharges_again()
+create function billing.check_recharges_again()
 returns void
 language plpgsql
 volatile
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -66,12 +67,13 @@ exception when lock_not_available then
 end
 $$;
 
--- Takes recharges for a while: whoever is not heard of by then is thought to have died, and the same payment is asked for
--- again with the same key. barred: payment methods of the customer that were refused for good.
-create function billing.take_recharges(recharges_max integer, lease_seconds integer)
+-- Which of these jobs' recharges are still to be charged. One whose account is held by an app's transaction is due again in a
+-- second. was_asked: an earlier attempt asked Stripe for the payment. barred: payment methods of the customer that were
+-- refused for good.
+create function billing.begin_recharges(msg_ids bigint[], ids text[])
 returns table (
-    id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text,
-    stripe_payment_intent_id text, attempts integer, first_attempt_at timestamptz, age_seconds double precision,
+    msg_id bigint, id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text,
+    stripe_payment_intent_id text, was_asked boolean, first_attempt_at timestamptz, age_seconds double precision,
     barred text[]
 )
 language plpgsql
@@ -80,43 +82,45 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_job record;
     v_recharge billing.recharges;
+    v_begun bigint[] := '{}';
+    v_was_asked boolean;
     v_obstacle text;
 begin
-    perform billing._check_recharges_again();
-    for v_recharge in
-        select * from billing.recharges
-        where recharges.next_attempt_at <= now()
-        order by recharges.next_attempt_at
-        limit take_recharges.recharges_max
-        for update skip locked
+    for v_job in
+        select job.msg_id, recharges as recharge
+        from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
+        join billing.recharges on recharges.id = job.id::uuid
+        where recharges.status in ('claimed', 'charging')
+        order by job.msg_id
+        for update of recharges skip locked
     loop
+        v_recharge := v_job.recharge;
+        v_was_asked := v_recharge.status = 'charging';
         v_obstacle := null;
-        if v_recharge.status = 'claimed' then
+        if not v_was_asked then
             -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
             continue when not billing._lock_balance_soon(v_recharge.account_id);
             v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
         end if;
         if v_obstacle is not null then
             update billing.recharges
-            set status = 'failed', reason = v_obstacle, next_attempt_at = null, settled_at = billing.current_time(),
-                updated_at = now()
+            set status = 'failed', reason = v_obstacle, settled_at = billing.current_time(), updated_at = now()
             where recharges.id = v_recharge.id;
             perform billing._arm_recharge(v_recharge.account_id);
             continue;
         end if;
 
         update billing.recharges
-        set status = 'charging',
-            attempts = v_recharge.attempts + 1,
-            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()),
-            next_attempt_at = now() + make_interval(secs => take_recharges.lease_seconds),
-            updated_at = now()
+        set status = 'charging', attempts = v_recharge.attempts + 1,
+            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()), updated_at = now()
         where recharges.id = v_recharge.id
         returning * into v_recharge;
+        v_begun := v_begun || v_job.msg_id;
         return query select
-            v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
-            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_recharge.attempts,
+            v_job.msg_id, v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
+            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_was_asked,
             v_recharge.first_attempt_at,
             extract(epoch from now() - v_recharge.first_attempt_at)::double precision,
             array(
@@ -125,33 +129,40 @@ begin
                     and refused.stripe_payment_method_id is not null
             );
     end loop;
+
+    perform billing.retry_job(job.msg_id, 1, 'another transaction holds the account', excused => true)
+    from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
+    join billing.recharges on recharges.id = job.id::uuid
+    where recharges.status in ('claimed', 'charging') and job.msg_id <> all (v_begun);
 end
 $$;
 
 -- Nothing is known of the payment: it is asked for again, after a while.
-create function billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text)
+create function billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text)
 returns void
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
 as $$
-    update billing.recharges
-    set next_attempt_at = now() + make_interval(secs => delay_recharge.delay_seconds),
-        last_error = delay_recharge.reason,
-        updated_at = now()
-    where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging'
-        and recharges.next_attempt_at is not null
+begin
+    if billing._end_job(delay_recharge.msg_id, delay_recharge.delay_seconds, delay_recharge.reason) then
+        update billing.recharges set last_error = delay_recharge.reason, updated_at = now()
+        where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging';
+    end if;
+end
 $$;
 
 revoke all on function
-    billing._obstacle_to_recharge, billing._check_recharges_again, billing._lock_balance_soon, billing.take_recharges, billing.delay_recharge
+    billing._obstacle_to_recharge, billing.check_recharges_again, billing._lock_balance_soon, billing.begin_recharges,
+    billing.delay_recharge
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.take_recharges(integer, integer),
-    billing.delay_recharge(uuid, integer, text)
+    billing.check_recharges_again(), billing.begin_recharges(bigint[], text[]),
+    billing.delay_recharge(bigint, uuid, integer, text)
 to billing_worker;
 
-comment on function billing.take_recharges(integer, integer) is 'Recharges that are due, taken by the caller for lease_seconds: each is one payment, asked for with its id as the idempotency key.';
-comment on function billing.delay_recharge(uuid, integer, text) is 'Puts off a recharge of which Stripe gave no answer.';
+comment on function billing.check_recharges_again() is 'Watches balances again whose cap''s month is over, or whose account was frozen.';
+comment on function billing.begin_recharges(bigint[], text[]) is 'Recharges to charge, of the jobs that the caller took: each is one payment, asked for with its id as the idempotency key.';
+comment on function billing.delay_recharge(bigint, uuid, integer, text) is 'Retries later a recharge of which Stripe gave no answer.';

@@ -20,7 +20,7 @@ declare
 begin
     update billing.recharges
     set status = 'paid', stripe_payment_intent_id = _pay_recharge.stripe_payment_intent_id, reason = null,
-        is_final = false, action_url = null, next_attempt_at = null, settled_at = billing.current_time(),
+        is_final = false, action_url = null, settled_at = billing.current_time(),
         updated_at = now()
     where recharges.id = v_recharge.id;
     select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_recharge.stripe_price_id;
@@ -62,7 +62,7 @@ begin
     set status = v_recharge.status, reason = v_recharge.reason, is_final = v_recharge.is_final,
         stripe_payment_intent_id = v_recharge.stripe_payment_intent_id,
         stripe_payment_method_id = v_recharge.stripe_payment_method_id, action_url = v_recharge.action_url,
-        next_attempt_at = null, settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
+        settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
         updated_at = now()
     where recharges.id = v_recharge.id;
     perform billing._pause_recharge(v_recharge.account_id, v_recharge.reason);
@@ -105,8 +105,8 @@ $$;
 --
 -- What Stripe answered. status: paid, failed, requires_action, or charging while the bank takes its time. Returns the
 -- status that the recharge has then.
-create function billing.settle_recharge(
-    recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text,
+create function billing.record_recharge(
+    msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text,
     is_final boolean, action_url text, audience text
 )
 returns text
@@ -117,37 +117,41 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
 as $$
 declare
-    v_recharge billing.recharges := billing._lock_recharge(settle_recharge.recharge_id);
+    v_recharge billing.recharges := billing._lock_recharge(record_recharge.recharge_id);
 begin
-    if settle_recharge.status = 'paid' and v_recharge.status <> 'paid' then
-        perform billing._pay_recharge(v_recharge, settle_recharge.stripe_payment_intent_id);
+    -- While the bank takes its time, an event ends it; should that be lost, Stripe is asked again.
+    perform billing._end_job(
+        record_recharge.msg_id,
+        case when record_recharge.status = 'charging' and v_recharge.status = 'charging' then 6 * 3600 end,
+        'the bank takes its time'
+    );
+    if record_recharge.status = 'paid' and v_recharge.status <> 'paid' then
+        perform billing._pay_recharge(v_recharge, record_recharge.stripe_payment_intent_id);
         return 'paid';
     elsif v_recharge.status <> 'charging' then
         return v_recharge.status;  -- an event was faster, or another worker
-    elsif settle_recharge.status = 'charging' then
-        -- Its event ends it; should that be lost, Stripe is asked again.
+    elsif record_recharge.status = 'charging' then
         update billing.recharges
-        set stripe_payment_intent_id = settle_recharge.stripe_payment_intent_id,
-            stripe_payment_method_id = settle_recharge.stripe_payment_method_id,
-            next_attempt_at = now() + interval '6 hours', updated_at = now()
+        set stripe_payment_intent_id = record_recharge.stripe_payment_intent_id,
+            stripe_payment_method_id = record_recharge.stripe_payment_method_id, updated_at = now()
         where recharges.id = v_recharge.id;
         return 'charging';
     end if;
-    v_recharge.status := settle_recharge.status;
-    v_recharge.reason := settle_recharge.reason;
-    v_recharge.is_final := settle_recharge.is_final;
-    v_recharge.action_url := settle_recharge.action_url;
+    v_recharge.status := record_recharge.status;
+    v_recharge.reason := record_recharge.reason;
+    v_recharge.is_final := record_recharge.is_final;
+    v_recharge.action_url := record_recharge.action_url;
     v_recharge.stripe_payment_intent_id :=
-        coalesce(settle_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
-    v_recharge.stripe_payment_method_id := settle_recharge.stripe_payment_method_id;
-    perform billing._stop_recharge(v_recharge, settle_recharge.audience);
+        coalesce(record_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
+    v_recharge.stripe_payment_method_id := record_recharge.stripe_payment_method_id;
+    perform billing._stop_recharge(v_recharge, record_recharge.audience);
     return v_recharge.status;
 end
 $$;
 
 revoke all on function
-    billing._pay_recharge, billing._stop_recharge, billing._lock_recharge, billing.settle_recharge
+    billing._pay_recharge, billing._stop_recharge, billing._lock_recharge, billing.record_recharge
 from public, anon, authenticated, service_role;
-grant execute on function billing.settle_recharge(uuid, text, text, text, text, boolean, text, text) to billing_worker;
+grant execute on function billing.record_recharge(bigint, uuid, text, text, text, text, boolean, text, text) to billing_worker;
 
-comment on function billing.settle_recharge(uuid, text, text, text, text, boolean, text, text) is 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';
+comment on function billing.record_recharge(bigint, uuid, text, text, text, text, boolean, text, text) is 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';

@@ -1,5 +1,5 @@
--- All checks of the ledger: every account, rows that belong to no account, and events that lost their queue message,
--- because their credits are missing too. The time grows with the ledger: use it after a restore, and in tests.
+-- All checks of the ledger: every account, rows that belong to no account, and events and jobs that lost their queue
+-- message: the credits of such events are missing too. The time grows with the ledger: use it after a restore, and in tests.
 --
 -- Readable by service_role and postgres.
 
@@ -23,7 +23,9 @@ from billing.credit_consumptions as c
 where not exists (select from billing.credit_entries where credit_entries.id = c.entry_id)
     and not exists (select from billing.credit_grants where credit_grants.id = c.grant_id)
 union all
-select null, lost.invariant, lost.detail from billing.lost_messages() as lost;
+select null, lost.invariant, lost.detail from billing.lost_messages() as lost
+union all
+select null, lost.invariant, lost.detail from billing.lost_jobs() as lost;
 
 revoke all on billing.ledger_discrepancies from public, anon, authenticated, service_role;
 grant select on billing.ledger_discrepancies to service_role;

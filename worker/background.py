@@ -1,0 +1,64 @@
+"""What takes long, such as a request to Stripe → done in threads, outside any transaction → settled on a connection."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Generic, TypeVar
+
+import psycopg
+from psycopg import Connection
+
+from worker.events.failures import CONTENTION, raise_if_lost
+from worker.stripe_api import REQUEST_TIMEOUT_SECONDS
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+
+
+class Background(Generic[Task, Answer]):
+    """Tasks in hand, of one kind. A task stays in hand until its answer is settled."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._in_hand: dict[Future[Answer], Task] = {}
+
+    @property
+    def tasks(self) -> list[Task]:
+        return list(self._in_hand.values())
+
+    def start(self, task: Task, do: Callable[[], Answer]) -> None:
+        """Have `do` called in a thread. It never raises."""
+        self._in_hand[self._pool.submit(do)] = task
+
+    def settle(
+        self,
+        conn: Connection[Any],
+        settle: Callable[[Task, Answer], None],
+        refuse: Callable[[Task, psycopg.Error], None],
+    ) -> None:
+        """Settle what was answered; `refuse` what Postgres refuses. What meets somebody's lock stays in hand.
+
+        Raises psycopg.Error when the connection is lost: what was in hand stays so, and is settled on the next one.
+        """
+        for future in [future for future in self._in_hand if future.done()]:
+            task = self._in_hand[future]
+            try:
+                settle(task, future.result())
+            except psycopg.Error as error:
+                raise_if_lost(conn, error)
+                if error.sqlstate in CONTENTION:
+                    continue
+                refuse(task, error)
+            del self._in_hand[future]
+
+    def cancel(self) -> list[Task]:
+        """The tasks that no thread has begun; they are not in hand any more."""
+        cancelled = [future for future in self._in_hand if future.cancel()]
+        return [self._in_hand.pop(future) for future in cancelled]
+
+    def wait(self) -> None:
+        """Wait for what is in hand, as long as a request may take."""
+        wait(self._in_hand, timeout=REQUEST_TIMEOUT_SECONDS)
+
+    def close(self) -> None:
+        """Start no more. What is still in hand comes back when its time is over, here or elsewhere."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
