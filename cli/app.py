@@ -1,5 +1,6 @@
 """Typer → this command line's own conventions: one declaration for each command, help that names values, not types."""
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+_NEGATIVE = re.compile(r"-\d[\d_]*")
 _METAVARS: dict[Any, str] = {int: "N", datetime: "TIME", Path: "FILE"}
 
 
@@ -17,6 +19,11 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters as help shows them."""
         return [_named(parameter) for parameter in super().get_params(ctx)]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """A negative number is an argument and no option."""
+        ctx.ignore_unknown_options = any(_NEGATIVE.fullmatch(arg) for arg in args)
+        return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """`[OPTIONS] ACCOUNT [AMOUNT]`."""

@@ -1,5 +1,6 @@
 """The environment's connection string → rows as dicts; Postgres's errors → one line that says what to do."""
 
+import getpass
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from cli.output import CliError
@@ -30,19 +32,12 @@ def setting(name: str) -> str:
     return local
 
 
-_NO_SCHEMA = (
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedFunction,
-    psycopg.errors.InvalidSchemaName,
-)
-
-
 @contextmanager
 def connect() -> Generator[Connection]:
-    """A connection in autocommit mode, by POSTGRES_URL."""
+    """A connection in autocommit mode, by POSTGRES_URL; errors of Postgres become one line."""
     url = setting("POSTGRES_URL")
     check_postgres_url(url)
-    try:
+    with one_line_errors("POSTGRES_URL", url):
         conn = Connection.connect(
             url,
             autocommit=True,
@@ -51,17 +46,18 @@ def connect() -> Generator[Connection]:
             row_factory=dict_row,
             application_name="till",
         )
-    except psycopg.OperationalError as error:
-        raise CliError(f"cannot connect to Postgres ({_one_line(error)}): check POSTGRES_URL") from None
-    with conn:
-        try:
+        with conn:
             yield conn
-        except _NO_SCHEMA:
-            raise CliError(
-                "the database has no billing schema of this version: run `supabase db push`"
-            ) from None
-        except psycopg.Error as error:
-            raise CliError(refusal(error)) from None
+
+
+@contextmanager
+def one_line_errors(name: str, url: str) -> Generator[None]:
+    """Postgres's errors → CliError that says what to do; `name` is the setting that has the URL."""
+    try:
+        yield
+    except psycopg.Error as error:
+        is_unreachable = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+        raise CliError(unreachable(error, name, url) if is_unreachable else refusal(error)) from None
 
 
 def rows(conn: Connection, query: LiteralString, parameters: Mapping[str, Any]) -> Sequence[Row]:
@@ -87,12 +83,74 @@ def call(conn: Connection, function: str, **arguments: Any) -> Sequence[Row]:
     return conn.execute(query, arguments).fetchall()
 
 
+# By what the network or the server says; the first that fits.
+_UNREACHABLE = (
+    (
+        "Connection refused",
+        "nothing listens at {server}: start Postgres, or correct the host and port in {name}",
+    ),
+    ("No such file", "nothing listens at {server}: start Postgres, or correct the host in {name}"),
+    ("resolve host", "there is no host {host}: correct it in {name}"),
+    ("password authentication", "{server} refuses user {user} or the password: correct them in {name}"),
+    ("no password supplied", "{server} wants a password: add it to {name}"),
+    ("database", "{server} has no database {database}: correct it in {name}"),
+    ("SSL", "{server} and {name} do not agree on encryption: correct sslmode in {name}"),
+    ("timeout", "{server} does not answer: check the host and port in {name}, and the network"),
+    ("timed out", "{server} does not answer: check the host and port in {name}, and the network"),
+    (
+        "closed the connection",
+        "the connection to {server} was lost: run it again, with the same --key if it has one",
+    ),
+    ("connection slots", "{server} has no connection left: close others, or run it again later"),
+)
+
+
+def unreachable(error: psycopg.Error, name: str, url: str) -> str:
+    """Why no connection came about, or why it was lost; the password is not repeated."""
+    parts = conninfo_to_dict(url)
+    host = str(parts.get("host") or "localhost")
+    names = {
+        "name": name,
+        "host": host,
+        "server": f"{host}:{parts.get('port') or 5432}",
+        "user": parts.get("user") or getpass.getuser(),
+        "database": parts.get("dbname") or parts.get("user") or getpass.getuser(),
+    }
+    told = _one_line(error)
+    for sign, line in _UNREACHABLE:
+        if sign in told:
+            return line.format(**names)
+    return f"cannot connect to {names['server']}: check {name} ({told})"
+
+
+_REFUSALS = {
+    **dict.fromkeys(
+        ("42P01", "42883", "3F000", "42703"),
+        "the database has no billing schema of this version: run `supabase db push`",
+    ),
+    "42501": "this role may not do that: name the role `postgres` in POSTGRES_URL",
+    "25006": "the database is read-only: connect to the primary, or free its disk",
+    "57014": "it took longer than the database allows: run it again",
+    **dict.fromkeys(
+        ("40001", "40P01", "55P03"),
+        "another transaction was in the way: run it again, with the same --key if it has one",
+    ),
+    **dict.fromkeys(
+        ("57P01", "57P02", "57P03"),
+        "Postgres shut the connection down: run it again, with the same --key if it has one",
+    ),
+}
+
+
 def refusal(error: psycopg.Error) -> str:
-    """An error of Postgres with its code and its hint, on one line."""
-    if error.sqlstate is None:
-        return _one_line(error)
+    """What Postgres refused, on one line: our own errors with code and hint, its own by what to do about them."""
+    code = error.sqlstate or ""
+    if code in _REFUSALS:
+        return _REFUSALS[code]
+    if not code:
+        return f"Postgres could not be asked: {_one_line(error)}"
     hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
-    return f"{error.diag.message_primary} ({error.sqlstate}).{hint}"
+    return f"{error.diag.message_primary} ({code}).{hint}"
 
 
 def account_id_of(conn: Connection, account: str) -> UUID:

@@ -2,7 +2,7 @@
 
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -24,6 +24,7 @@ from cli.commands import (
     notifications,
     plans,
     recharge,
+    subscriptions,
     testdata,
     trigger,
     webhook,
@@ -31,6 +32,7 @@ from cli.commands import (
 )
 from cli.dashboard import command as dashboard
 from cli.output import err
+from cli.usage import usage_line
 from worker.errors import BillingError
 
 app = App(
@@ -47,6 +49,7 @@ app.add_typer(links.app)
 app.add_typer(checkout.app)
 app.add_typer(accounts.app)
 app.add_typer(customers.app)
+app.add_typer(subscriptions.app)
 app.add_typer(credits.app)
 app.add_typer(recharge.app)
 app.add_typer(explain.app)
@@ -84,7 +87,12 @@ LOCAL_MODULES = {"httpx", "jwt", "cryptography"}
 def main() -> None:
     """Entry point of `till`: 0 done, 1 failed with one line on stderr, 2 wrong usage."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        # Whoever names a group alone has read its help by now.
+        if error.__class__.__name__ != "NoArgsIsHelpError":
+            _fail(usage_line(error), error.exit_code)
+        sys.exit(error.exit_code)
     except BillingError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
@@ -95,6 +103,6 @@ def main() -> None:
         sys.exit(130)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, status: int = 1) -> NoReturn:
     err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
-    sys.exit(1)
+    sys.exit(status)

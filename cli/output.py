@@ -1,38 +1,34 @@
 """Rows → a table for people or JSON for programs, on stdout; everything else goes to stderr."""
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.markup import escape
-from rich.segment import Segment
-from rich.table import Table
+from rich.highlighter import JSONHighlighter
+from rich.text import Text
 
+from cli.console import CONTROLS, err, out
+from cli.tables import print_table
 from worker.errors import BillingError
 
-# C0 except tab and newline, C1, and characters that change the direction of text.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+__all__ = ["AsJson", "CliError", "err", "out", "print_fields", "print_json", "print_rows", "time_text"]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-class SafeConsole(Console):
-    """Removes control characters: a text that a customer wrote must not control this terminal."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Rich's own, with its own colours and cursor movements."""
-        for segment in super().render(renderable, options):
-            if segment.control is None and _CONTROLS.search(segment.text):
-                segment = Segment(_CONTROLS.sub("\ufffd", segment.text), segment.style)
-            yield segment
-
-
-out = SafeConsole(soft_wrap=True)
-err = SafeConsole(stderr=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+# Texts that people write, as long as they like: a screen wraps them.
+_PROSE = (
+    "description",
+    "reason",
+    "last_error",
+    "notes",
+    "frozen_reason",
+    "dismissed_reason",
+    "metadata",
+    "payload",
+)
 
 
 class CliError(BillingError):
@@ -42,34 +38,63 @@ class CliError(BillingError):
 def print_rows(
     rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str, numbers: Sequence[str] = ()
 ) -> None:
-    """Print a listing. `numbers` are right-aligned columns; `empty` is printed if there are no rows."""
+    """Print a listing. `numbers` are right-aligned columns; `empty` is printed if there are no rows.
+
+    People see no column that is empty in every row.
+    """
     if as_json:
         print_json(rows)
     elif not rows:
         err.print(empty, style="dim")
     else:
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in rows[0]:
-            table.add_column(name.replace("_", " "), justify="right" if name in numbers else "left")
-        for row in rows:
-            table.add_row(*(_cell(name, value) for name, value in row.items()))
-        out.print(table)
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    out.print_json(json.dumps(value, default=str), highlight=out.is_terminal)
+        names = [name for name in rows[0] if any(row[name] not in (None, "", {}, []) for row in rows)]
+        print_table(
+            [_header(name) for name in names],
+            (("", [_cell(name, row[name]) for name in names]) for row in rows),
+            wrapped=[_header(name) for name in _PROSE],
+            numbers=[_header(name) for name in numbers],
+        )
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Print one record, a line for each field that has a value."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in fields.items():
-        if value is not None:
-            table.add_row(name.replace("_", " "), _cell(name, value))
-    out.print(table)
+    shown = {name: value for name, value in fields.items() if value is not None}
+    print_table(
+        ("field", "value"),
+        (("", (name.replace("_", " "), _cell(name, value))) for name, value in shown.items()),
+        wrapped=("value",) if any(name in _PROSE for name in shown) else (),
+        headed=False,
+    )
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document, its times and durations as in ISO 8601, in UTC."""
+    text = json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
+    text = CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    out.print(JSONHighlighter()(Text(text)) if out.is_terminal else Text(text))
+
+
+def time_text(moment: datetime) -> str:
+    """A moment as people read it, and as options take it."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case timedelta():
+            return f"P{value.days}DT{value.seconds}S"
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case _:
+            return str(value)
+
+
+def _header(name: str) -> str:
+    return name.removeprefix("stripe_").removesuffix("_id").replace("_", " ")
 
 
 def _cell(name: str, value: Any) -> str:
@@ -77,12 +102,12 @@ def _cell(name: str, value: Any) -> str:
         case None:
             return ""
         case datetime():
-            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            return time_text(value)
         case bool():
             return "yes" if value else "no"
         case int() if name != "id" and not name.endswith("_id"):  # ids can be copied as a whole
             return f"{value:,}"
         case dict() | list():
-            return escape(json.dumps(value, default=str))
+            return json.dumps(value, default=_plain, ensure_ascii=False)
         case _:
-            return escape(str(value))
+            return str(value)

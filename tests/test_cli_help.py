@@ -60,6 +60,13 @@ def test_every_command_is_declared_where_it_is_defined() -> None:
     assert [pair for pair in declared if pair[0] != pair[1]] == []
 
 
+@pytest.mark.parametrize("path", [(), ("credits",)])
+def test_each_command_is_said_in_one_line_of_80_columns(path: tuple[str, ...]) -> None:
+    shown = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).invoke(app, [*path, "--help"]).output
+    panels = shown.partition("\u2500 Options")[2].partition("\u2570")[2]
+    assert [line for line in panels.splitlines() if line.startswith("\u2502    ")] == []
+
+
 def test_help_has_no_types_of_python() -> None:
     page = (SNAPSHOTS / "cli.txt").read_text()
     assert [word for word in ("<bool>", "<str>", "int range", "<datetime>", "{") if word in page] == []

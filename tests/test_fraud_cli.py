@@ -180,7 +180,7 @@ def test_a_change_is_shown_first_and_made_with_yes(run: Run) -> None:
         "--set", "shortfall=allow_negative",
     ]  # fmt: skip
     tried = told(run, "policy", *changes)
-    assert tried["nothing_was_done"]
+    assert tried["dry_run"]
     assert level(tried, "highest")["refund_amount_max"] == 5000
     assert level(told(run, "policy"), "highest")["refund"] is False
     assert "on *" in run("policy", *changes).out

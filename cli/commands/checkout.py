@@ -1,6 +1,7 @@
 """`till checkout` and `till portal`: a user → the page of Stripe's where they buy, or change what they have."""
 
 import time
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -44,16 +45,16 @@ def checkout(
     plan: Annotated[str | None, typer.Option(help="Lookup key or price id of a plan.", metavar="KEY")] = None,
     pack: Annotated[str | None, typer.Option(help="Lookup key or price id of a pack.", metavar="KEY")] = None,
     quantity: Annotated[
-        int | None, typer.Option(help="Seats, or packs; the fewest there are if left out.", min=1)
+        int | None, typer.Option(help="Seats, or packs. Default: the plan's minimum.", min=1)
     ] = None,
     save_card: Annotated[
         bool, typer.Option("--save-card", help="Keep the card of a pack for recharges.")
     ] = False,
     success_url: Annotated[
-        str | None, typer.Option(help="Where they come back to after paying.", metavar="URL")
+        str | None, typer.Option(help="Where the user returns to after paying.", metavar="URL")
     ] = None,
     cancel_url: Annotated[
-        str | None, typer.Option(help="Where they come back to without.", metavar="URL")
+        str | None, typer.Option(help="Where the user returns to without paying.", metavar="URL")
     ] = None,
     open_page: Open = False,
     wait: Annotated[
@@ -91,13 +92,16 @@ def portal(
     user: User = None,
     account: ForAccount = None,
     flow: Annotated[
-        Flow | None, typer.Option(help="Lead to one page: cancel, change the plan, or change the card.")
+        Flow | None, typer.Option(help="Open one page: cancel, change the plan, or change the card.")
     ] = None,
-    return_url: Annotated[str | None, typer.Option(help="Where they come back to.", metavar="URL")] = None,
+    return_url: Annotated[str | None, typer.Option(help="Where the user returns to.", metavar="URL")] = None,
     open_page: Open = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open a session of a user's customer portal and print its URL. It is good for minutes."""
+    """Open a customer portal session for a user and print its URL.
+
+    The URL is valid for minutes.
+    """
     from cli.plans.catalogue import stripe_settings
     from cli.stripe_key import check_key, whole_client
     from cli.stripe_steps import answer, carry_out
@@ -138,6 +142,8 @@ def _buyer(conn: Connection, user: str | None, account: str | None) -> Row:
 
 
 def _show(session: dict[str, Any], open_page: bool, *, as_json: bool) -> None:
+    if "expires_at" in session:
+        session = session | {"expires_at": datetime.fromtimestamp(session["expires_at"], UTC)}
     if as_json:
         print_json(session)
     else:
@@ -157,5 +163,5 @@ def _wait_until_paid(client: Any, session_id: str) -> None:
             time.sleep(WAIT_SECONDS)
     if session.status != "complete":
         raise CliError(f"{session.id} is {session.status}, nothing was paid: run it again for another one")
-    told = "the bank takes its time" if session.payment_status == "unpaid" else "done"
+    told = "paid by bank debit, which takes days to arrive" if session.payment_status == "unpaid" else "done"
     err.print(f"{session.id}: {told}", style="dim", highlight=False)

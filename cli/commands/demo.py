@@ -22,7 +22,7 @@ app = App(panel="Local stack")
 
 @app.command()
 def demo() -> None:
-    """Play the whole story on a stack of its own: sign-up, Checkout, credits, renewal, refund, dispute, fraud."""
+    """Play a purchase, refund, dispute and fraud on a temporary stack."""
     from cli.shop import Shop
     from devstack.stack import Stack
 

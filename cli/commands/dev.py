@@ -7,13 +7,15 @@ from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.markup import escape
 
 from cli.app import App
-from cli.database import setting
+from cli.database import one_line_errors, setting
 from cli.output import CliError, err, out
+from cli.tables import print_table
 from devstack.paths import state_directory
 
 if TYPE_CHECKING:
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 app = App(panel="Local stack")
 
 WATCH_SECONDS = 0.5
+_ADDRESSES = {
+    "EXAMPLE_URL": "Example app",
+    "DASHBOARD_URL": "Dashboard",
+    "SUPABASE_URL": "Supabase",
+    "FUNCTIONS_URL": "Edge functions",
+    "STRIPE_API_BASE": "Stripe",
+}
 DATA_API_SECONDS = 15
 
 
@@ -46,6 +55,9 @@ def dev(
         bool, typer.Option("--no-migrate", help="Leave the database without migrations.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the data of earlier runs first.")] = False,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Print the settings too, passwords and keys included.")
+    ] = False,
     example: Annotated[
         bool, typer.Option("--example", help="Serve the example app, too: a shop to click through.")
     ] = False,
@@ -56,9 +68,11 @@ def dev(
     api_port: Port = None,
     dashboard_port: Port = None,
 ) -> None:
-    """Run the local stack: Postgres, Stripe, the edge functions, the worker, the dashboard. Ctrl-C stops all of it.
+    """Run the local stack until Ctrl-C.
 
-    Needs no Docker, no Node and no account. The database is kept in .till/ of this directory; Stripe starts anew.
+    Postgres, Stripe, sign-in and Data API, edge functions, worker, dashboard.
+    Needs no Docker, no Node and no account. The database is kept in .till/ of this directory; Stripe starts empty.
+    Other commands that run in this directory use the stack.
     """
     # The stack's libraries come with the `local` extra: a server that only runs the worker does without.
     from cli.example import Example, example_functions
@@ -91,9 +105,14 @@ def dev(
         if example:
             with err.status("opening the example"):
                 Example.start(stack)
-        _print_settings(stack.settings)
+        _print_addresses(stack.settings)
+        if settings:
+            _print_settings(stack.settings)
         if env_file is not None:
             write_env_file(env_file, stack.settings)
+        err.print(
+            f"settings: {escape(str(state_directory() / 'env'))}, or --env-file", style="dim", highlight=False
+        )
         err.print("ready. Ctrl-C stops everything.", style="bold green")
         while (dead := stack.first_dead()) is None:
             time.sleep(WATCH_SECONDS)
@@ -107,12 +126,14 @@ def token(
         str, typer.Option(help="E-mail address; the user is signed up if need be.", metavar="EMAIL")
     ],
 ) -> None:
-    """Print an access token of a user of the local stack, signed up if need be."""
+    """Print an access token for a user of the local stack."""
     from devstack.tokens import SigningKeys, find_or_create_user
 
     if "@" not in user:
         raise typer.BadParameter("give an e-mail address", param_hint="--user")
-    user_id = find_or_create_user(setting("DATABASE_URL"), user)
+    url = setting("DATABASE_URL")
+    with one_line_errors("DATABASE_URL", url):
+        user_id = find_or_create_user(url, user)
     state = Path(setting("TILL_STATE"))
     out.print(SigningKeys.load(state).access_token(user_id, user.strip().lower()), highlight=False)
 
@@ -127,6 +148,15 @@ def warn_of_the_data_api(stack: "Stack") -> None:
         trouble = stack.data_api.trouble(DATA_API_SECONDS) if stack.data_api else None
     if trouble:
         err.print(f"warning: {escape(trouble)}", style="bold yellow", soft_wrap=True)
+
+
+def _print_addresses(settings: dict[str, str]) -> None:
+    """What to open in a browser or to connect to; the settings have passwords and keys in them."""
+    shown = {what: settings[name] for name, what in _ADDRESSES.items() if name in settings}
+    if "POSTGRES_URL" in settings:
+        parts = urlsplit(settings["POSTGRES_URL"])
+        shown["Postgres"] = f"{parts.hostname}:{parts.port}"
+    print_table(("what", "where"), (("", row) for row in shown.items()), wrapped=(), headed=False)
 
 
 def _print_settings(settings: dict[str, str]) -> None:

@@ -9,14 +9,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cli.app import App
-from cli.call import Actor, Yes, actor_or_user
+from cli.call import Actor, Yes, actor_or_user, say_nothing_was_done
 from cli.database import connect, row, rows
 from cli.output import AsJson, CliError, err, out, print_fields, print_json, print_rows
 
 app = App(
     "events",
     panel="Operate",
-    help="Look into the inbox of Stripe events, send events to the queue again, or dismiss them.",
+    help="The inbox of Stripe events: list, show, retry, dismiss.",
 )
 
 
@@ -54,7 +54,7 @@ def list_events(
 
 @app.command()
 def show(event_id: EventId, as_json: AsJson = False) -> None:
-    """Show one event: what became of it, and its body as it came."""
+    """Show one event: its status, and its body as it came."""
     with connect() as conn:
         found = conn.execute(
             "select * from billing.stripe_events where stripe_event_id = %(event_id)s", {"event_id": event_id}
@@ -81,9 +81,9 @@ def retry(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send dead, parked or ignored events to the queue again; others are left as they are."""
+    """Send dead, parked or ignored events to the queue again. Others stay as they are."""
     if bool(event_ids) == bool(status):
-        raise typer.BadParameter("name events, or a status: one of the two")
+        raise typer.BadParameter("give event ids or --status, not both")
     if status in (Status.QUEUED, Status.APPLIED):
         raise typer.BadParameter(f"{status} events need no retry: choose dead, parked or ignored")
     with connect() as conn:
@@ -108,7 +108,7 @@ def retry(
         ]
     print_rows(result, as_json=as_json, empty=f"no {status} events")
     if any(item["status"] == "applied" for item in result):
-        err.print("events that were applied are left as they are", style="dim")
+        err.print("applied events stay as they are", style="dim")
 
 
 @app.command()
@@ -119,7 +119,7 @@ def dismiss(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ignore dead or parked events for good; others are left as they are.
+    """Ignore dead or parked events for good. Others stay as they are.
 
     `till customers dismiss` does it for all events of a customer, also later ones.
     """
@@ -127,6 +127,7 @@ def dismiss(
         result = [
             {
                 "stripe_event_id": event_id,
+                "dry_run": not yes,
                 "status": row(
                     conn,
                     "select billing.dismiss_stripe_event("
@@ -138,7 +139,7 @@ def dismiss(
         ]
     print_rows(result, as_json=as_json, empty="no events")
     if not yes:
-        err.print("nothing was done: repeat it with --yes", style="dim")
+        say_nothing_was_done()
 
 
 @app.command()

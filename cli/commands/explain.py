@@ -26,7 +26,7 @@ def explain(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Explain a customer's credits: what was paid, what was granted, what is missing and what to do about it."""
+    """Explain a customer's credits: paid, granted, missing, and why."""
     with connect() as conn:
         cases = cases_of(conn, search)
     if as_json:

@@ -54,7 +54,9 @@ def init(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add Tillbase to a Supabase project: its migration, its edge functions and their settings.
+    """Add Tillbase to a Supabase project.
+
+    Copies its migration and its edge functions, and adds their settings.
 
     Nothing that is there is changed; what is in the way is named before anything is written. A second run changes
     nothing.

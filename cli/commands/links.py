@@ -7,12 +7,12 @@ from typing import Annotated, Any, cast
 import typer
 
 from cli.app import App
-from cli.call import Yes
+from cli.call import Yes, say_nothing_was_done
 from cli.database import Connection, account_id_of, call, connect, row, rows
 from cli.output import AsJson, CliError, err, out, print_json
 from cli.tables import print_table
 
-app = App("links", panel="Sell", help="Make, list and deactivate Payment Links of plans and packs.")
+app = App("links", panel="Sell", help="Create, list and deactivate Payment Links.")
 
 _LIST = """
 select links.stripe_payment_link_id, links.url, coalesce(plans.lookup_key, packs.lookup_key) as lookup_key,
@@ -36,14 +36,14 @@ def create(
     account: Annotated[
         str | None,
         typer.Option(
-            help="Whose payment it will be: account id, e-mail or cus_… id. Without, the URL names nobody.",
+            help="Which account pays: account id, e-mail or cus_… id. Without it the link is tied to no account.",
             metavar="ACCOUNT",
         ),
     ] = None,
     expires_in: Annotated[
         str | None,
         typer.Option(
-            help="How long the URL names the account, such as '7 days'; as the settings say if left out."
+            help="How long the URL is tied to the account, such as '7 days'. Default: the settings."
         ),
     ] = None,
     promotion_codes: Annotated[
@@ -69,7 +69,7 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the URL of the one Payment Link for a plan and options; it is made if there is none.
+    """Print the URL of the Payment Link for a plan and options; creates it if there is none.
 
     Without options those of the settings, as for the edge function payment-links.
     """
@@ -97,12 +97,10 @@ def create(
 
 @app.command("list")
 def list_links(
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also those that are not active any more.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also those that are no longer active.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List Payment Links that were made here."""
+    """List Payment Links."""
     with connect() as conn:
         found = rows(conn, _LIST, {"everything": everything})
     if as_json:
@@ -115,13 +113,11 @@ def list_links(
 
 @app.command()
 def deactivate(
-    name: Annotated[
-        str, typer.Argument(help="A link (plink_…), or a plan or pack whose links are all to end.")
-    ],
+    name: Annotated[str, typer.Argument(help="A link (plink_…), or a plan or pack: all its links.")],
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Deactivate Payment Links, here and in Stripe. Whoever asks for one later gets another."""
+    """Deactivate Payment Links, here and in Stripe. Creating one later makes another."""
     from cli.open_links import close_links
     from cli.plans.catalogue import stripe_settings
     from cli.stripe_key import check_key, stripe_client
@@ -136,14 +132,14 @@ def deactivate(
         reasons = close_links(conn, settings, links) if yes else []
     told = [{"stripe_payment_link_id": link["stripe_payment_link_id"], "url": link["url"]} for link in links]
     if as_json:
-        print_json({"dry_run": True, "links": told} if not yes else {"links": told, "failed": reasons})
+        print_json({"dry_run": not yes, "links": told, "failed": reasons})
     else:
         for link in told:
             out.print(
                 link["stripe_payment_link_id"] or "a link in the making", link["url"] or "", markup=False
             )
     if not yes:
-        err.print("nothing was done: repeat it with --yes", style="dim")
+        say_nothing_was_done()
     if reasons:
         raise CliError(f"not deactivated in Stripe yet, the worker goes on trying: {'; '.join(reasons)}")
 

@@ -1,4 +1,4 @@
-"""`till notifications …`: what people were told, what could not be delivered and why, and a test of the channels."""
+"""`till notifications …`: what was sent, what could not be delivered and why, and a test of the channels."""
 
 import os
 from collections.abc import Sequence
@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.app import App
+from cli.call import row_id
 from cli.database import Row, call, connect, rows
-from cli.output import AsJson, CliError, print_rows
+from cli.output import AsJson, CliError, print_rows, time_text
 from cli.tables import print_table
 
 if TYPE_CHECKING:  # apprise takes its time to load: only who needs it waits
     from worker.jobs.channels import Channel
     from worker.jobs.compose import Message
 
-app = App(
-    "notifications", panel="Operate", help="What administrators and customers were told, and could not be."
-)
+app = App("notifications", panel="Operate", help="Sent and failed notifications, and a test of the channels.")
 
 _LIST = """
 select id, created_at, audience, kind, status, attempts, digest_size, account_id, last_error,
@@ -64,15 +63,17 @@ def list_notifications(
 
 @app.command()
 def retry(
-    notification_ids: Annotated[list[int] | None, typer.Argument(help="Notification ids.")] = None,
+    notification_ids: Annotated[
+        list[int] | None, typer.Argument(help="Notification ids.", parser=row_id)
+    ] = None,
     status: Annotated[
         Status | None, typer.Option(help="Every notification of this status: dead or skipped.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Queue notifications that are dead, or were skipped, once more; channels that took them are left out."""
+    """Send dead or skipped notifications again, except by channels that took them."""
     if bool(notification_ids) == bool(status):
-        raise typer.BadParameter("name notifications, or a status: one of the two")
+        raise typer.BadParameter("give notification ids or --status, not both")
     if status not in (None, Status.DEAD, Status.SKIPPED):
         raise typer.BadParameter(f"{status} notifications need no retry: choose dead or skipped")
     with connect() as conn:
@@ -101,7 +102,7 @@ def send_test(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send a test message by every channel of TILLBASE_NOTIFY_URLS, and say what became of it."""
+    """Send a test message by every channel of TILLBASE_NOTIFY_URLS."""
     from worker.jobs.channels import administrator_channels, customer_channel
     from worker.settings import notification_settings
 
@@ -132,7 +133,7 @@ def _print(found: Sequence[Row]) -> None:
                 _STYLES.get(row["status"], ""),
                 (
                     str(row["id"]),
-                    f"{row['created_at'].astimezone():%Y-%m-%d %H:%M:%S}",
+                    time_text(row["created_at"]),
                     row["audience"],
                     row["kind"],
                     row["status"]

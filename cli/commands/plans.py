@@ -21,9 +21,7 @@ if TYPE_CHECKING:  # Stripe's library and pydantic take their time to load: only
     from cli.plans.file import PlanFile
     from cli.plans.sync import Synced
 
-app = App(
-    "plans", panel="Sell", help="List plans and credit packs, and bring them to Stripe and from Stripe."
-)
+app = App("plans", panel="Sell", help="List, push and sync plans and credit packs.")
 
 _LIST = """
 select 'plan' as kind, plans.lookup_key, plans.stripe_price_id, plans.stripe_product_id, products.name as product,
@@ -47,7 +45,7 @@ order by active desc, kind desc, product, unit_amount nulls last, stripe_price_i
 
 @app.command("list")
 def list_plans(as_json: AsJson = False) -> None:
-    """List plans and packs as they are in the database, those on sale first."""
+    """List plans and packs in the database, those on sale first."""
     with connect() as conn:
         found = rows(conn, _LIST, {})
     if as_json:
@@ -61,7 +59,7 @@ def list_plans(as_json: AsJson = False) -> None:
 
 @app.command()
 def sync(as_json: AsJson = False) -> None:
-    """Bring every product and price of Stripe into the database, archived ones too, and print what changed.
+    """Sync products and prices from Stripe to the database, archived ones too. Prints what changed.
 
     What was deleted in Stripe is off sale for good.
     Metadata that cannot be read is reported and the rest goes on; the exit code is 1 then.
@@ -87,7 +85,7 @@ def push(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring Stripe to what a plan file says, then the database to what Stripe says.
+    """Push a plan file to Stripe, then sync the database from Stripe.
 
     A new amount, currency or interval makes a new price that takes the lookup key over.
     The old one is archived and keeps its subscribers.
@@ -119,7 +117,7 @@ def push(
         _push(stripe, planned)
         result = _sync(conn, stripe, is_our_key=is_our_key)
     if as_json:
-        print_json({"steps": [_step(step) for step in planned], "database": _told(result)})
+        print_json({"dry_run": False, "steps": [_step(step) for step in planned], "database": _told(result)})
     else:
         print_changes(result)
     _finish(result)

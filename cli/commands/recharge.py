@@ -1,4 +1,4 @@
-"""`till recharge …`: packs that an account buys by itself when its balance falls, as agreed, and what came of it."""
+"""`till recharge …`: an account's auto-recharge, and the payments that it made."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,12 +8,14 @@ import typer
 from cli.app import App
 from cli.call import Account, print_record
 from cli.database import Connection, Row, account_id_of, call, connect, rows
-from cli.output import AsJson, CliError, print_rows
+from cli.output import AsJson, CliError, print_rows, time_text
 from cli.plans.tables import price_text
 from cli.tables import print_table
 
 app = App(
-    "recharge", panel="Accounts and credits", help="Packs that are bought by themselves when a balance falls."
+    "recharge",
+    panel="Accounts and credits",
+    help="Auto-recharge: buy a pack when a balance is low.",
 )
 
 _AGREED = """
@@ -35,7 +37,7 @@ order by claimed_at desc, id limit %(limit)s
 
 @app.command()
 def show(account: Account, as_json: AsJson = False) -> None:
-    """Show what an account has agreed to, and whether it is paused and why."""
+    """Show an account's auto-recharge, and whether it is paused and why."""
     with connect() as conn:
         agreed = _agreed(conn, account_id_of(conn, account))
     print_record(agreed if as_json else _for_people(agreed), as_json=as_json)
@@ -51,26 +53,28 @@ def set_recharge(
         str | None, typer.Option(help="Which pack: its lookup key or price id.", metavar="KEY")
     ] = None,
     monthly_count: Annotated[
-        int | None, typer.Option(help="At most so many in a calendar month (UTC); 10 at first.", min=1)
+        int | None, typer.Option(help="At most so many in a calendar month (UTC). Default: 10.", min=1)
     ] = None,
     monthly_amount: Annotated[
         int | None, typer.Option(help="At most so much in a month, in minor units (1900 is 19.00).", min=1)
     ] = None,
-    no_caps: Annotated[bool, typer.Option("--no-caps", help="As often and as much as it takes.")] = False,
+    no_caps: Annotated[bool, typer.Option("--no-caps", help="No limit a month.")] = False,
     return_url: Annotated[
         str | None,
         typer.Option(help="Where the customer comes back to from the bank's page.", metavar="URL"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Agree to recharges for an account, or change them; this ends a pause. What is left out stays as it is."""
+    """Set up or change auto-recharge. Ends a pause. What is left out stays as it is."""
     if no_caps and (monthly_count or monthly_amount):
         raise typer.BadParameter("it goes with no cap", param_hint="--no-caps")
     with connect() as conn:
         account_id = account_id_of(conn, account)
         held = _held(conn, account_id)
         if held is None and (threshold is None or pack is None):
-            raise typer.BadParameter("nothing is agreed to yet: give both", param_hint="--threshold, --pack")
+            raise typer.BadParameter(
+                "auto-recharge is not set up yet: give both", param_hint="--threshold, --pack"
+            )
         given = {
             "threshold": threshold,
             "stripe_price_id": None if pack is None else _price_of(conn, pack),
@@ -87,13 +91,13 @@ def set_recharge(
 
 @app.command()
 def pause(account: Account, as_json: AsJson = False) -> None:
-    """Buy nothing until it is resumed."""
+    """Pause auto-recharge until it is resumed."""
     _change(account, is_paused=True, as_json=as_json)
 
 
 @app.command()
 def resume(account: Account, as_json: AsJson = False) -> None:
-    """End a pause, also one that a declined card made; a balance that is below the threshold is recharged at once."""
+    """End a pause, also one after a declined card. A balance below the threshold is recharged at once."""
     _change(account, is_paused=False, as_json=as_json)
 
 
@@ -103,7 +107,7 @@ def attempts(
     limit: Annotated[int, typer.Option(help="How many.", min=1, max=1000)] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List recharges, each at most one payment, newest first."""
+    """List recharges, newest first; each is at most one payment."""
     with connect() as conn:
         found = rows(conn, _ATTEMPTS, {"account_id": account_id_of(conn, account), "limit": limit})
     if as_json or not found:
@@ -145,7 +149,7 @@ def _agreed(conn: Connection, account_id: UUID) -> Row:
     found = rows(conn, _AGREED, {"account_id": account_id})
     if not found:
         raise CliError(
-            f"account {account_id} has agreed to no recharges: `till recharge set` with --threshold and --pack"
+            f"account {account_id} has no auto-recharge: set it up with `till recharge set`, --threshold and --pack"
         )
     return found[0]
 
@@ -174,7 +178,7 @@ def _for_people(agreed: Row) -> dict[str, Any]:
 
 def _cells(attempt: Row) -> list[str | None]:
     return [
-        attempt["claimed_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        time_text(attempt["claimed_at"]),
         attempt["status"],
         attempt["reason"] or attempt["last_error"],
         f"{attempt['credits']:,}",

@@ -22,7 +22,7 @@ from worker.settings import is_live
 app = App(
     "testdata",
     panel="Local stack",
-    help="Look up Stripe's test cards and bank accounts, and pages of its Dashboard.",
+    help="Stripe's test cards, bank accounts and Dashboard URLs.",
 )
 
 
@@ -168,13 +168,13 @@ PAGES = {
 
 @app.command()
 def cards(as_json: AsJson = False) -> None:
-    """List test cards by what comes of a payment: any date to come, any CVC. The API takes the names."""
+    """List test cards by outcome. Any future date and any CVC will do; the API takes the names."""
     _print([asdict(card) for card in CARDS], as_json=as_json)
 
 
 @app.command()
 def banks(as_json: AsJson = False) -> None:
-    """List test bank accounts (ACH, SEPA) by what comes of a payment.
+    """List test bank accounts (ACH, SEPA) by outcome.
 
     ACH accounts are verified by the microdeposits 32 and 45, or by the descriptor code SM11AA.
     """
@@ -199,7 +199,7 @@ def urls(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the page of each object in Stripe's Dashboard."""
+    """Print the URL of each object in Stripe's Dashboard."""
     for stripe_id in stripe_ids:
         if "_" not in stripe_id.strip("_"):
             raise typer.BadParameter(f"{stripe_id!r} is no id of Stripe's", param_hint="STRIPE_IDS")

@@ -4,17 +4,17 @@ import os
 
 from cli.app import App
 
-app = App("worker", panel="Operate", help="The process that drains the queue of Stripe events.")
+app = App("worker", panel="Operate", help="Apply Stripe events and do scheduled work.")
 
 
 @app.callback()
 def worker() -> None:
-    """The process that drains the queue of Stripe events."""
+    """Apply Stripe events and do scheduled work."""
 
 
 @app.command()
 def run() -> None:
-    """Run the worker until SIGTERM or Ctrl-C; what is in hand is finished first.
+    """Run the worker until SIGTERM or Ctrl-C. Work in progress is finished first.
 
     Reads POSTGRES_URL, STRIPE_API_KEY, STRIPE_API_BASE, WORKER_METRICS_ADDRESS, TILLBASE_NOTIFY_URLS,
     TILLBASE_CUSTOMER_MAIL_URL and TILLBASE_TEMPLATES.

@@ -28,10 +28,10 @@ def dashboard(
     ] = False,
     actor: Annotated[
         str | None,
-        typer.Option(help="Who decides, as it is written down; your user name on this machine if left out."),
+        typer.Option(help="Who decides, as it is recorded. Default: your user name on this machine."),
     ] = None,
 ) -> None:
-    """Open the administrator's dashboard in a browser: fraud, disputes, accounts, revenue, the inbox. Ctrl-C ends it.
+    """Open the administrator's dashboard in a browser.
 
     Reads POSTGRES_URL, and WORKER_METRICS_URL to show the worker's metrics. The address works once.
     """

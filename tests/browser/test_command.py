@@ -47,7 +47,7 @@ def test_the_example_is_served_until_ctrl_c(state: Path) -> None:
             if line.startswith("ready."):
                 break
         children = psutil.Process(process.pid).children(recursive=True)
-        url = next(line for line in process.stdout if line.startswith("EXAMPLE_URL=")).split("=")[1].strip()
+        url = next(line.split()[-1] for line in process.stdout if line.startswith("Example app"))
         settings = read_env_file(state / "env")
         assert "Haiku" in httpx.get(url).text
         assert httpx.get(f"{url}/config.json").json() == {

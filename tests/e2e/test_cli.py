@@ -9,7 +9,7 @@ import httpx
 import jwt
 import pytest
 
-from cli.commands.trigger import events as triggers
+from cli.commands.trigger import SCENES
 from devstack.stack import Stack
 
 Till = Callable[..., Any]
@@ -77,7 +77,7 @@ def test_a_token_is_what_the_published_keys_verify(till: Till, stack: Stack) -> 
     assert json.loads(till("credits", "balance", claims["sub"], "--json").stdout)["balance"] == 0
 
 
-@pytest.mark.parametrize("event", triggers())
+@pytest.mark.parametrize("event", sorted(SCENES))
 def test_trigger_has_stripe_send_the_event(till: Till, event: str) -> None:
     event_id = till("trigger", event, "--user", f"{uuid4().hex}@example.com").stdout.strip()
     shown = json.loads(till("events", "show", event_id, "--json").stdout)

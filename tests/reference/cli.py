@@ -13,6 +13,13 @@ _INTRODUCTION = """
 else to stderr. Exit codes: 0 done, 1 failed with one line that says what to do, 2 wrong usage. Commands that
 take something away are dry runs without `--yes`. Without `POSTGRES_URL` the commands use the local stack of the
 directory ([environment](environment.md)).
+
+Times are in UTC, and a time that you type is, too, unless it names an offset: `2026-11-30`, `2026-11-30T07:15`,
+`2026-11-30T07:15:00+01:00`. In JSON they are ISO 8601 (`2026-11-30T07:15:00Z`), and a movement of credits has
+`replayed`: whether its `--key` was used before, so that nothing was done again. What has `--yes` has `dry_run`.
+
+`till --install-completion` sets up completion of commands, options and values for your shell (bash, zsh, fish,
+PowerShell); `till --show-completion` prints it. It takes effect in a new terminal.
 """
 
 

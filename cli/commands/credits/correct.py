@@ -16,6 +16,7 @@ from cli.call import (
     actor_or_user,
     key_or_new,
     perform,
+    row_id,
 )
 from cli.output import AsJson
 
@@ -32,7 +33,9 @@ class Policy(StrEnum):
 
 @app.command()
 def revoke(
-    grant_id: Annotated[int, typer.Argument(help="Id of the lot, as `lots` prints it.")],
+    grant_id: Annotated[
+        int, typer.Argument(help="Id of the credit grant, as `till credits grants` prints it.", parser=row_id)
+    ],
     amount: Part = None,
     *,
     reason: Reason,
@@ -40,14 +43,17 @@ def revoke(
     policy: Annotated[
         Policy,
         typer.Option(
-            help="What becomes of the part that was spent: nothing, debt, or the next grants make up for it."
+            help="If part of it was spent: record that (the default), make it debt, or take it from the next grants."
         ),
     ] = Policy.CLAMP,
     key: Key = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take a lot back, all of it or part; a scheduled one is cancelled."""
+    """Take a credit grant back, all of it or part.
+
+    A scheduled one is cancelled.
+    """
     perform(
         "revoke_grant",
         as_json=as_json,
@@ -63,7 +69,10 @@ def revoke(
 
 @app.command()
 def reinstate(
-    revocation_id: Annotated[int, typer.Argument(help="Id of the revocation, as `revoke` prints it.")],
+    revocation_id: Annotated[
+        int,
+        typer.Argument(help="Id of the revocation, as `till credits revoke` prints it.", parser=row_id),
+    ],
     amount: Part = None,
     *,
     reason: Reason,
@@ -72,7 +81,7 @@ def reinstate(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give back what a revocation took, or no longer withhold it from the next grants."""
+    """Undo a revocation, all of it or part."""
     perform(
         "reinstate_grant",
         as_json=as_json,
@@ -85,25 +94,22 @@ def reinstate(
     )
 
 
-# A negative amount is no option.
-@app.command(context_settings={"ignore_unknown_options": True})
+@app.command()
 def adjust(
     account: Account,
-    amount: Annotated[int, typer.Argument(help="Credits to add, or to take where it is below zero.")],
+    amount: Annotated[int, typer.Argument(help="Credits to add, such as 5, or to take, such as -5.")],
     *,
     reason: Reason,
     actor: Actor = None,
     key: Key = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Take them. Without, only show what it would do.")
-    ] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add or take credits by hand."""
+    """Correct a balance by hand, up or down."""
     perform(
         "adjust_credits",
         as_json=as_json,
-        yes=yes or amount >= 0,
+        yes=yes,
         account_id=account,
         amount=amount,
         idempotency_key=key_or_new(key),

@@ -1,5 +1,6 @@
 """`till credits hold`, `capture`, `release`, `extend`, `holds`: credits set aside for work in progress."""
 
+import re
 from typing import Annotated
 from uuid import UUID
 
@@ -13,10 +14,23 @@ from cli.output import AsJson, print_rows
 app = App(panel="Hold for work in progress")
 
 HoldId = Annotated[UUID, typer.Argument(help="Hold id, as `till credits hold` and `holds` print it.")]
+_DURATION = re.compile(r"(\d+) ?(seconds?|minutes?|hours?|days?)?")
+
+
+def _duration(text: str) -> str:
+    """Minutes, or a number and its unit → an interval as Postgres reads it."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no duration: write minutes, or such as '2 hours'")
+    return f"{found[1]} {found[2] or 'minutes'}"
+
+
 ExpiresIn = Annotated[
     str,
     typer.Option(
-        help="How long they are set aside: minutes, or an interval such as '2 hours'.", metavar="MINUTES"
+        help="How long they are set aside: minutes, or such as '2 hours'.",
+        metavar="DURATION",
+        parser=_duration,
     ),
 ]
 
@@ -31,14 +45,14 @@ def hold(
     feature: Feature = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set credits aside for work in progress, until they are captured or released, or time is over."""
+    """Set credits aside, until they are captured, released or expire."""
     perform(
         "hold_credits",
         as_json=as_json,
         account_id=account,
         amount=amount,
         idempotency_key=key_or_new(key),
-        expires_in=interval(expires_in),
+        expires_in=expires_in,
         description=description,
         feature=feature,
     )
@@ -51,7 +65,7 @@ def capture(
     key: Key = None,
     description: Description = None,
     release_rest: Annotated[
-        bool, typer.Option("--release-rest", help="Give back what is left of the hold.")
+        bool, typer.Option("--release-rest", help="Release what is left of the hold.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,14 +83,14 @@ def capture(
 
 @app.command()
 def release(hold_id: HoldId, key: Key = None, as_json: AsJson = False) -> None:
-    """Give back what a hold still has set aside."""
+    """End a hold without spending: its credits are available again."""
     perform("release_hold", as_json=as_json, hold_id=hold_id, idempotency_key=key_or_new(key))
 
 
 @app.command()
 def extend(hold_id: HoldId, expires_in: ExpiresIn = "1 hour", as_json: AsJson = False) -> None:
-    """Keep a hold open for a time from now; never shortens it."""
-    perform("extend_hold", as_json=as_json, hold_id=hold_id, expires_in=interval(expires_in))
+    """Give a hold more time, counted from now. Never shortens it."""
+    perform("extend_hold", as_json=as_json, hold_id=hold_id, expires_in=expires_in)
 
 
 @app.command()
@@ -91,8 +105,3 @@ def holds(account: Account, as_json: AsJson = False) -> None:
             {"account_id": account_id_of(conn, account)},
         )
     print_rows(found, as_json=as_json, empty="no open holds", numbers=("amount", "captured", "held"))
-
-
-def interval(text: str) -> str:
-    """Minutes, or an interval as Postgres reads it → the interval."""
-    return f"{text} minutes" if text.isdecimal() else text

@@ -31,11 +31,12 @@ def limits(
     cap_period: Annotated[Period | None, typer.Option(help="What the cap is counted over, in UTC.")] = None,
     no_cap: Annotated[bool, typer.Option("--no-cap", help="Lift the cap.")] = False,
     warn_below: Annotated[
-        int | None, typer.Option(help="Tell the user when less is available; 0 for never.", min=0)
+        int | None,
+        typer.Option(help="Notify the user when fewer credits than this are available; 0 for never.", min=0),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show an account's limits, or set those that are given."""
+    """Show or set overdraft, spend cap and low-balance warning."""
     given = {
         "overdraft": overdraft,
         "spend_cap": cap,

@@ -15,8 +15,9 @@ from cli.call import (
     Part,
     Reference,
     key_or_new,
+    moment,
     perform,
-    utc,
+    row_id,
 )
 from cli.output import AsJson
 
@@ -32,16 +33,20 @@ def grant(
     source: Annotated[str, typer.Option(help="Where the credits come from.")] = "till.grant",
     reference: Reference = None,
     opens_at: Annotated[
-        datetime | None, typer.Option(help="When they open, at once if left out (UTC).")
+        datetime | None,
+        typer.Option(help="When they open (UTC); at once if left out.", parser=moment),
     ] = None,
     expires_at: Annotated[
-        datetime | None, typer.Option(help="When what is left of them expires (UTC).")
+        datetime | None,
+        typer.Option(help="When unspent ones expire (UTC); never if left out.", parser=moment),
     ] = None,
-    priority: Annotated[int, typer.Option(help="Lots of a lower number are spent first.")] = 100,
+    priority: Annotated[
+        int, typer.Option(help="Grants of a lower number are spent first.", min=-1_000_000, max=1_000_000)
+    ] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Grant credits to an account, at once or at a later time."""
-    opening: dict[str, Any] = {} if opens_at is None else {"effective_at": utc(opens_at)}
+    """Add credits to an account, now or at a later time."""
+    opening: dict[str, Any] = {} if opens_at is None else {"effective_at": opens_at}
     perform(
         "grant_credits" if opens_at is None else "schedule_credits",
         as_json=as_json,
@@ -51,7 +56,7 @@ def grant(
         description=description,
         source=source,
         reference_id=reference,
-        expires_at=utc(expires_at),
+        expires_at=expires_at,
         priority=priority,
         **opening,
     )
@@ -65,10 +70,13 @@ def spend(
     description: Description = None,
     feature: Feature = None,
     reference: Reference = None,
-    up_to: Annotated[bool, typer.Option("--up-to", help="Take what there is, where it is less.")] = False,
+    up_to: Annotated[bool, typer.Option("--up-to", help="Take what is available, if that is less.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Spend credits of an account; refused below zero and while the account is frozen."""
+    """Take credits for something that was used.
+
+    Refused when too few are available and while the account is frozen.
+    """
     perform(
         "spend_credits",
         as_json=as_json,
@@ -84,13 +92,18 @@ def spend(
 
 @app.command()
 def refund(
-    entry_id: Annotated[int, typer.Argument(help="Id of the spend or capture, as `history` prints it.")],
+    entry_id: Annotated[
+        int,
+        typer.Argument(
+            help="Id of the spend or capture, as `till credits history` prints it.", parser=row_id
+        ),
+    ],
     amount: Part = None,
     key: Key = None,
     description: Description = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a spend back to the lots that it came from."""
+    """Undo a spend: its credits go back to the grants they came from."""
     perform(
         "refund_spend",
         as_json=as_json,
@@ -103,14 +116,18 @@ def refund(
 
 @app.command()
 def transfer(
-    giver: Annotated[str, typer.Argument(metavar="FROM", help="The account that gives, as elsewhere.")],
-    taker: Annotated[str, typer.Argument(metavar="TO", help="The account that takes, as elsewhere.")],
+    giver: Annotated[
+        str, typer.Argument(metavar="FROM", help="The account that gives: id, e-mail or cus_… id.")
+    ],
+    taker: Annotated[
+        str, typer.Argument(metavar="TO", help="The account that receives: id, e-mail or cus_… id.")
+    ],
     amount: Amount,
     key: Key = None,
     description: Description = None,
     as_json: AsJson = False,
 ) -> None:
-    """Move credits to another account; they keep their priority and their expiry."""
+    """Move credits to another account; they keep their expiry."""
     perform(
         "transfer_credits",
         as_json=as_json,

@@ -7,29 +7,32 @@ from uuid import UUID
 import typer
 
 from cli.app import App
-from cli.call import Account, print_record, utc
+from cli.call import Account, moment, print_record, row_id
 from cli.database import Connection, Row, account_id_of, call, connect, row, rows
-from cli.output import AsJson, err, print_rows
+from cli.output import AsJson, err, print_rows, time_text
 
 app = App(panel="Read")
 
 Since = Annotated[
-    datetime | None, typer.Option("--from", help="First moment (UTC); this month's if left out.")
+    datetime | None,
+    typer.Option("--from", help="First moment (UTC); this month's if left out.", parser=moment),
 ]
-Until = Annotated[datetime | None, typer.Option("--to", help="Up to this moment (UTC); now if left out.")]
+Until = Annotated[
+    datetime | None, typer.Option("--to", help="Up to this moment (UTC); now if left out.", parser=moment)
+]
 
 
 @app.command()
 def balance(
     account: Account,
     as_of: Annotated[
-        datetime | None, typer.Option(help="The balance as of this moment instead (UTC).")
+        datetime | None, typer.Option(help="The balance as of this moment instead (UTC).", parser=moment)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show balance, held and available credits."""
+    """Show the balance, what is held of it, and what is available."""
     with connect() as conn:
-        parameters = {"account_id": account_id_of(conn, account), "as_of": utc(as_of)}
+        parameters = {"account_id": account_id_of(conn, account), "as_of": as_of}
         if as_of is not None:
             found = row(
                 conn,
@@ -52,11 +55,12 @@ def history(
     account: Account,
     limit: Annotated[int, typer.Option(help="How many entries.", min=1, max=1000)] = 20,
     before: Annotated[
-        int | None, typer.Option(help="Only entries older than this id: the next page.")
+        int | None,
+        typer.Option(help="Only entries older than this id: the next page.", metavar="ID", parser=row_id),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List movements, newest first."""
+    """List entries, newest first."""
     with connect() as conn:
         found = rows(
             conn,
@@ -66,12 +70,12 @@ def history(
             "order by id desc limit %(limit)s",
             {"account_id": account_id_of(conn, account), "before": before, "limit": limit},
         )
-    print_rows(found, as_json=as_json, empty="no movements yet", numbers=("id", "amount", "balance_after"))
+    print_rows(found, as_json=as_json, empty="no entries yet", numbers=("id", "amount", "balance_after"))
 
 
 @app.command()
 def grants(account: Account, as_json: AsJson = False) -> None:
-    """List open credit grants in the order in which they are spent, then scheduled ones."""
+    """List open credit grants in spending order, scheduled ones last."""
     with connect() as conn:
         found = rows(
             conn,
@@ -88,7 +92,7 @@ def grants(account: Account, as_json: AsJson = False) -> None:
 
 @app.command()
 def statement(account: Account, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
-    """Show a period's opening balance, its movements summed up, and its closing balance."""
+    """Show a period: opening balance, entries summed up, closing balance."""
     with connect() as conn:
         found = call(conn, "public.credit_statement", **_period(conn, account, since, until))
     print_rows(found, as_json=as_json, empty="", numbers=("entries", "amount"))
@@ -96,7 +100,7 @@ def statement(account: Account, since: Since = None, until: Until = None, as_jso
 
 @app.command()
 def usage(account: Account, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
-    """List what was spent, less what was refunded, by day (UTC) and feature."""
+    """List credits spent, minus refunds, by day (UTC) and feature."""
     with connect() as conn:
         found = call(conn, "public.credit_usage", **_period(conn, account, since, until))
     print_rows(found, as_json=as_json, empty="nothing was spent", numbers=("spends", "credits"))
@@ -108,9 +112,10 @@ def _period(conn: Connection, account: str, since: datetime | None, until: datet
         conn,
         "select coalesce(%(since)s, date_trunc('month', billing.current_time(), 'UTC')) as period_start, "
         "coalesce(%(until)s, billing.current_time()) as period_end",
-        {"since": utc(since), "until": utc(until)},
+        {"since": since, "until": until},
     )
     if period["period_start"] > period["period_end"]:
         raise typer.BadParameter("it is after --to", param_hint="--from")
-    err.print(f"from {period['period_start']} to {period['period_end']}", style="dim", highlight=False)
+    told = f"from {time_text(period['period_start'])} to {time_text(period['period_end'])}"
+    err.print(told, style="dim", highlight=False)
     return period | {"account_id": account_id}

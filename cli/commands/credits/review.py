@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 import typer
 
 from cli.app import App
-from cli.call import Actor, Reason, actor_or_user, perform
+from cli.call import Actor, Reason, actor_or_user, perform, row_id
 from cli.database import Row, connect, rows
 from cli.output import AsJson, print_rows
 
-app = App("review", panel="Correct", help="Initial and trial credits under review.")
+app = App("review", panel="Correct", help="Approve or refuse initial and trial credits under review.")
 
 
 class Status(StrEnum):
@@ -22,14 +22,17 @@ class Status(StrEnum):
 
 
 ReviewId = Annotated[
-    int, typer.Argument(help="Id of the review, as `till credits review list` prints it.", metavar="ID")
+    int,
+    typer.Argument(
+        help="Id of the review, as `till credits review list` prints it.", metavar="ID", parser=row_id
+    ),
 ]
 
 
 @app.command("list")
 def list_reviews(
     status: Annotated[
-        Status, typer.Option(help="Those that wait, or those that were approved or refused.")
+        Status, typer.Option(help="Those that are pending, or what was decided.")
     ] = Status.PENDING,
     limit: Annotated[int, typer.Option(help="How many.", min=1, max=1000)] = 100,
     as_json: AsJson = False,

@@ -20,7 +20,7 @@ import typer
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from cli.app import App
-from cli.call import utc
+from cli.call import moment
 from cli.database import Connection, call, connect, refusal, row
 from cli.output import AsJson, CliError, err, print_json, print_rows
 
@@ -30,7 +30,10 @@ app = App(panel="Scheduled work")
 CHUNK = 500
 _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
-AsOf = Annotated[datetime | None, typer.Option(help="What was due by this moment (UTC); by now if left out.")]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(help="What is due by this moment (UTC); now if left out.", parser=moment),
+]
 Chunk = Annotated[
     int, typer.Option(help="How many accounts are locked, and committed, at a time.", min=1, max=1_000_000)
 ]
@@ -61,7 +64,7 @@ EXPIRY = Work(
 
 @app.command()
 def allocate(as_of: AsOf = None, chunk: Chunk = CHUNK, as_json: AsJson = False) -> None:
-    """Grant every month of credits that has begun, each once.
+    """Grant all months of credits that are due, each once.
 
     Ctrl-C stops after the chunk in hand; what was granted stays.
     """
@@ -70,7 +73,7 @@ def allocate(as_of: AsOf = None, chunk: Chunk = CHUNK, as_json: AsJson = False) 
 
 @app.command()
 def expire(as_of: AsOf = None, chunk: Chunk = CHUNK, as_json: AsJson = False) -> None:
-    """Expire lots and holds that are due, and open scheduled lots.
+    """Expire grants and holds that are due; open scheduled grants.
 
     Ctrl-C stops after the chunk in hand; what was expired stays.
     """
@@ -97,12 +100,12 @@ def _perform(work: Work, as_of: datetime | None, chunk: int, *, as_json: bool) -
     done: Counter[str] = Counter(accounts=0)
     with connect() as conn:
         query = "select coalesce(%(as_of)s, billing.current_time()) as moment"
-        moment: datetime = row(conn, query, {"as_of": utc(as_of)})["moment"]
+        until: datetime = row(conn, query, {"as_of": as_of})["moment"]
         started = time.monotonic()
-        due = _accounts_due(conn, work, moment)
+        due = _accounts_due(conn, work, until)
         with _stop_on_interrupt() as stop, _progress(work, due) as progress:
             try:
-                for counts in in_chunks(conn, work, moment, due, chunk):
+                for counts in in_chunks(conn, work, until, due, chunk):
                     done.update(counts)
                     progress.update(progress.task_ids[0], completed=done["accounts"])
                     if stop.is_set():
@@ -114,7 +117,7 @@ def _perform(work: Work, as_of: datetime | None, chunk: int, *, as_json: bool) -
                     raise
                 raise CliError(f"{refusal(error)} Accounts done before it: {done['accounts']:,}.") from None
         seconds = round(time.monotonic() - started, 1)
-        left = _accounts_due(conn, work, moment)
+        left = _accounts_due(conn, work, until)
 
     if as_json:
         print_json({**done, "seconds": seconds, "accounts_left": left})

@@ -11,7 +11,7 @@ from cli.app import App
 from cli.call import Yes
 from cli.database import Connection, connect, row, rows
 from cli.evidence import Facts, check, evidence_of
-from cli.output import AsJson, CliError, err, out, print_json
+from cli.output import AsJson, CliError, err, out, print_json, time_text
 from cli.tables import print_table
 from devstack.private import private
 
@@ -87,7 +87,7 @@ def evidence(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Collect evidence for a dispute in a file, in Stripe's fields; with --yes submit what the file says.
+    """Collect evidence for a dispute in a file; with --yes submit the file to Stripe.
 
     A file that is there is never written over: edit it as you like. The bank takes one submission.
     """
@@ -106,7 +106,7 @@ def evidence(
         due = facts.payment["evidence_due_at"]
         out.print(f"\n{'written to' if is_new else 'as it is in'} {path}", highlight=False)
         if done is None and due is not None:
-            out.print(f"the bank wants it by {due.astimezone():%Y-%m-%d %H:%M}", highlight=False)
+            out.print(f"the bank wants it by {time_text(due)}", highlight=False)
     if done is None:
         err.print("nothing was submitted: look it over, then repeat it with --yes", style="dim")
     else:

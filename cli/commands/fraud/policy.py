@@ -6,7 +6,7 @@ from typing import Annotated, Any, LiteralString, NamedTuple
 import typer
 
 from cli.app import App
-from cli.call import Yes
+from cli.call import Yes, say_nothing_was_done
 from cli.database import Connection, Row, connect, row, rows
 from cli.output import AsJson, err, out, print_json
 from cli.tables import print_table
@@ -98,15 +98,15 @@ def policy(
         ),
     ] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Also what it would do about each open warning now.")
+        bool, typer.Option("--preview", help="Also show what it would do about each open warning.")
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is done about early fraud warnings by the risk of their charge; change it with --set.
+    """Show the policy for early fraud warnings by the risk of their charge; change it with --set.
 
-    Without --yes a change is only shown, with what it would do about the open warnings. A change is for warnings
-    to come: what was decided before stays.
+    Without --yes a change is only shown, with what it would do about open warnings.
+    A change applies to later warnings. Decisions stay.
     """
     changes = [found for text in change or [] for found in _read(text)]
     with connect() as conn, conn.transaction(force_rollback=bool(changes) and not yes):
@@ -120,13 +120,13 @@ def policy(
     if as_json:
         told: dict[str, Any] = {"policy": [_readable(found) for found in table]} | settings
         told |= {} if tried is None else {"preview": tried}
-        print_json({"nothing_was_done": True} | told if is_dry else told)
+        print_json({"dry_run": is_dry} | told)
     else:
         _print(table, settings, {(one.level, one.column) for one in changes})
         if tried is not None:
             _print_preview(tried)
     if is_dry:
-        err.print("nothing was done: repeat it with --yes", style="dim")
+        say_nothing_was_done()
 
 
 def _read(text: str) -> Sequence[Change]:

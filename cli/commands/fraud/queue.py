@@ -6,7 +6,7 @@ from typing import Annotated, LiteralString
 import typer
 
 from cli.app import App
-from cli.call import Actor, Reason, Yes, actor_or_user, perform
+from cli.call import Actor, Reason, Yes, actor_or_user, perform, row_id
 from cli.commands.fraud.tables import for_people, is_told, print_others, print_warnings
 from cli.database import Connection, Row, connect, rows
 from cli.output import AsJson, CliError, err, out, print_fields, print_json, print_rows
@@ -81,7 +81,7 @@ _QUERIES: dict[Kind, LiteralString] = {
 def list_fraud(
     what: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.WARNINGS,
     status: Annotated[
-        Status, typer.Option(help="Those that wait for somebody, or those that don't.")
+        Status, typer.Option(help="Those that need attention, or those that are closed.")
     ] = Status.OPEN,
     limit: Annotated[int, typer.Option(help="How many.", min=1, max=1000)] = 50,
     as_json: AsJson = False,
@@ -109,7 +109,7 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show one, its account, what was done about it and why, and what the policy would still do."""
+    """Show a warning, dispute or review: its account, what was done, what the policy would do."""
     with connect() as conn:
         found = _find(conn, id)
         if "stripe_early_fraud_warning_id" not in found:
@@ -159,7 +159,7 @@ def note(
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a note beside a warning."""
+    """Add a note to a warning."""
     perform(
         "note_fraud",
         as_json=as_json,
@@ -173,7 +173,7 @@ def note(
 def refund(
     warning_id: WarningId, *, reason: Reason, actor: Actor = None, yes: Yes = False, as_json: AsJson = False
 ) -> None:
-    """Have the worker refund what is left of a warning's charge, as fraudulent. Credits follow the money."""
+    """Refund the remaining amount of a warning's charge, as fraudulent. Its credits are revoked."""
     perform(
         "refund_fraud_warning",
         as_json=as_json,
@@ -186,13 +186,15 @@ def refund(
 
 @app.command()
 def undo(
-    action_id: Annotated[int, typer.Argument(help="Id of an action, as `till fraud show` prints it.")],
+    action_id: Annotated[
+        int, typer.Argument(help="Id of an action, as `till fraud show` prints it.", parser=row_id)
+    ],
     *,
     reason: Reason,
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
-    """Undo a freeze, or a refund or cancellation that Stripe was not asked for yet."""
+    """Undo a freeze, or a refund or cancellation that was not sent to Stripe yet."""
     perform("undo_fraud_action", as_json=as_json, id=action_id, reason=reason, actor=actor_or_user(actor))
 
 

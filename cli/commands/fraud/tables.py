@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from cli.database import Row
+from cli.output import time_text
 from cli.tables import print_table
 from worker.money import money_text
 
@@ -76,7 +77,7 @@ def print_others(found: Sequence[Row], names: Sequence[str]) -> None:
 
 
 def _cell(value: Any) -> str:
-    return f"{value.astimezone():%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value or "")
+    return time_text(value) if isinstance(value, datetime) else str(value or "")
 
 
 def _account(row: Row) -> str:
