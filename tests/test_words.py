@@ -1,11 +1,7 @@
 """Documentation, comments and messages use plain words: a phrase of this list fails with what to write instead."""
 
-import re
-import subprocess
 
-import pytest
 
-from devstack.paths import ROOT
 
 INSTEAD = {
     r"\bthe books\b|\bon no books\b": "the ledger, the database",
