@@ -32,7 +32,7 @@ dev: $(STAMP) ## The local stack: Postgres, Stripe, edge functions, worker, dash
 example: $(STAMP) ## The example app on a fresh local stack: a shop to click through
 	@$(BIN)/till dev --example --fresh
 
-pictures: $(STAMP) ## Photograph the example app and the dashboard anew → docs/pictures (needs Chromium)
+pictures: $(STAMP) ## Take the pictures of the example app and the dashboard again → docs/pictures (needs Chromium)
 	@$(BIN)/python -m pytest -q tests/browser --update-snapshots
 
 test: $(STAMP) ## Every test
@@ -47,7 +47,7 @@ lives: $(STAMP) ## Two thousand random lives of customers against the oracle (LI
 adversary: $(STAMP) ## Three hundred cheapest buyers against the price list, and what each finds with a fix taken out (ADVERSARY_EXAMPLES=n)
 	@ADVERSARY_EXAMPLES=$${ADVERSARY_EXAMPLES:-300} $(BIN)/python -m pytest -q -n 2 --show-capture=no tests/properties/test_adversary.py tests/properties/test_adversary_finds.py
 
-chaos: $(STAMP) ## Kill, cut and restart things under load, then prove the books
+chaos: $(STAMP) ## Kill, cut and restart things under load, then check the ledger
 	@CHAOS_KILLS=$${CHAOS_KILLS:-100} $(BIN)/python -m pytest tests/chaos
 
 bench: $(STAMP) ## Speed on PostgreSQL 17 and 18, as ratios to a floor of the same run → bench/latest.json
@@ -71,16 +71,16 @@ typecheck: $(STAMP) ## Pyright, strict, on worker and cli; deno check on the fun
 	@$(BIN)/deno check --quiet --no-lock --config examples/web/deno.json examples/web/*.ts
 	@for f in examples/web/functions/*/deno.json; do $(BIN)/deno check --quiet --no-lock --config $$f $$(dirname $$f)/*.ts || exit 1; done
 
-migration: $(STAMP) ## Write the release's migration anew from supabase/schemas
+migration: $(STAMP) ## Write the release's migration from supabase/schemas
 	@$(BIN)/python -m devstack.release
 
-snapshots: migration ## Write schema.sql, access.txt, the CLI help and docs/reference anew
+snapshots: migration ## Write schema.sql, access.txt, the CLI help and docs/reference
 	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py tests/doctor/test_catalogue.py tests/reference --update-snapshots
 
-reference: migration ## Write docs/reference anew from the code, its comments and examples that are run
+reference: migration ## Write docs/reference from the code, its comments and examples that are run
 	@$(BIN)/python -m pytest -q tests/reference --update-snapshots
 
-types: migration ## Write types/tillbase.ts and .py anew from the migrations (needs Node)
+types: migration ## Write types/tillbase.ts and .py from the migrations (needs Node)
 	@$(BIN)/python -m pytest -q tests/test_types.py --update-snapshots
 
 check: lint typecheck test ## All that CI looks at

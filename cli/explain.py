@@ -236,7 +236,7 @@ def _unlinked(conn: Connection, customer: Row) -> Case:
     if customer["dismissed_at"]:
         what = f"{customer_id} was dismissed, so its payments are ignored"
     else:
-        what = f"{customer_id} ({customer['email'] or 'no e-mail'}) is linked to no account, so its payments wait"
+        what = f"{customer_id} ({customer['email'] or 'no e-mail'}) is not linked to an account, so its payments wait"
     findings = [Finding("unlinked", what, f"till customers link EMAIL {customer_id}")]
     return Case(None, [], findings + _of_events(conn, [customer_id]))
 

@@ -1,7 +1,7 @@
 /** http://127.0.0.1:PORT/functions/v1/<name> → the edge function of that name, as Supabase's gateway calls it. */
 
 // deno run … functions.ts PORT URL_OF_A_FUNCTIONS_FOLDER…
-// Ends when its standard input does, so that it cannot outlive whoever started it, however that one died.
+// Ends when its standard input closes, so that it cannot outlive the process that started it.
 
 type Handler = (
   request: Request,

@@ -74,7 +74,7 @@ def _ended(world: World, session: Object) -> Response | None:
     if session["status"] == "expired":
         return message(
             "This session has expired",
-            "Nothing was paid. Go back to begin anew.",
+            "Nothing was paid. Go back and start again.",
             link=session.get("cancel_url"),
         )
     return None

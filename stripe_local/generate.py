@@ -23,8 +23,8 @@ import typing_extensions
 
 TARGET = Path(__file__).with_name("stripe_api.jsonl")
 
-# The families the emulator plays. Of every other path Stripe knows only the path is kept, so that it can be told
-# from a path nobody knows.
+# The families that the emulator implements. Of Stripe's other paths only the path is kept, to distinguish them
+# from unknown paths.
 PLAYED = (
     "/v1/account",
     "/v1/billing_portal",

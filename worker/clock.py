@@ -1,6 +1,6 @@
 """Everything that is due → months granted, holds and lots expired, lots opened, in chunks of accounts.
 
-Each chunk is its own transaction, between two batches. A month is granted once, whoever grants it first, and every
+Each chunk is its own transaction, between two batches. A month is granted once, by the first caller, and every
 movement expires what is due in its own account, so the balances never depend on this stage.
 """
 

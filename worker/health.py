@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def serve(host: str, port: int) -> ThreadingHTTPServer:
-    """Answer on host:port until the process ends; returns the server, for whoever wants its port."""
+    """Answer on host:port until the process ends; returns the server, which has the port."""
     server = ThreadingHTTPServer((host, port), _Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

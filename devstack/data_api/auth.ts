@@ -108,7 +108,7 @@ async function signIn(body: Json, dependencies: Dependencies) {
   const { users } = dependencies;
   const user = await users.byEmail(emailOf(body));
   const password = String(body.password ?? "");
-  // Whoever was made by `till token` has no password, and none fits.
+  // A user of `till token` has no password, so none fits.
   const fits = user?.encrypted_password
     ? await bcrypt.compare(password, user.encrypted_password)
     : false;
@@ -161,7 +161,7 @@ async function signOut(request: Request, dependencies: Dependencies) {
   return new Response(null, { status: 204 });
 }
 
-/** The user of the request's token. One of `till token` names a session that is not on the books: it has not ended. */
+/** The user of the request's token. A token of `till token` names a session without a row: it has not ended. */
 async function signedIn(
   request: Request,
   { users, trust }: Dependencies,

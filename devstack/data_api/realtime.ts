@@ -1,6 +1,6 @@
 /** A Realtime client's socket → the answer that no channel can be joined: the local stack has no Realtime.
  *
- * A socket that could not even be opened would be a failure to a browser; a client that is told so can read instead. */
+ * If the socket could not be opened, the browser's console would show an error; a client that gets this answer can read instead. */
 
 const REASON = "the local stack has no Realtime: read again instead";
 

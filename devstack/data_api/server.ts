@@ -1,8 +1,8 @@
 /** http://127.0.0.1:PORT → the Data API over the local stack's Postgres, sign-in, and its edge functions. */
 
 // deno run … server.ts PORT, with the settings in the environment and the functions' URL as first line of standard
-// input: they start while this is loading. Ends when its standard input does, so that it cannot outlive whoever
-// started it, however that one died.
+// input: they start while this is loading. Ends when its standard input closes, so that it cannot outlive the
+// process that started it.
 
 import { answer, oneLine } from "./gateway.ts";
 import { signer, trustedKeys } from "./tokens.ts";

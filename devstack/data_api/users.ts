@@ -39,8 +39,8 @@ export interface Users {
   byEmail(email: string): Promise<User | undefined>;
   byId(id: string): Promise<User | undefined>;
   openSession(userId: string): Promise<Session & { user: User }>;
-  /** Each token is good once; ten seconds more, because two tabs may ask at the same time. A token that is used after
-   * that was stolen, by whoever comes second: the session's tokens all end. */
+  /** Each token is valid once, and ten seconds more, because two tabs may refresh at the same time. A token that is
+   * used later was stolen: all tokens of the session end. */
   refresh(
     token: string,
   ): Promise<(Session & { userId: string }) | "unknown" | "used">;

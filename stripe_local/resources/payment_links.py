@@ -1,4 +1,4 @@
-"""Payment Links: a URL that opens a Checkout Session for whoever follows it."""
+"""Payment Links: a URL that opens a Checkout Session for each visitor."""
 
 import re
 from typing import Any

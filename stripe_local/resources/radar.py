@@ -19,7 +19,7 @@ FRAUD_TYPES = (
 
 
 def warn(world: World, charge: Object, fraud_type: str) -> Object:
-    """The issuer suspects this charge. The warning says nothing of risk: that is the charge's outcome."""
+    """The issuer reports this charge. The warning has no risk level: the charge's outcome has."""
     if fraud_type not in FRAUD_TYPES:
         raise invalid(f"Invalid fraud_type: must be one of {', '.join(FRAUD_TYPES)}", "fraud_type")
     warning = world.store.add(

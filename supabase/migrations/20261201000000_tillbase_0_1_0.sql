@@ -1562,12 +1562,12 @@ revoke all on function billing._resolve_terms from public, anon, authenticated, 
 --
 -- Invariant, at every commit and for every account:
 --     balance = sum of entries = sum of what remains in open lots - debt
--- credit_balances   one fixed row for each account: the row that every movement locks, with all that it is judged by
--- credit_entries    append-only, for the owner too: amount, balance_after and the key that makes it happen once
--- credit_grants     lots: what was granted, what remains, when it falls due, what paid for it
--- credit_consumptions   which entry took how much from which lot (negative: gave back)
--- credit_holds      credits set aside until captured, released or expired; credit_hold_lots: the lots they pin
--- Clients read their own; only functions write. What a row may be: sound_rows.
+-- credit_balances       one permanent row for each account: every movement locks it, and it has all that a movement checks
+-- credit_entries        append-only, for the owner too: amount, balance_after and the key that makes it unique
+-- credit_grants         lots: what was granted, what remains, when it expires, what paid for it
+-- credit_consumptions   which entry took how much from which lot (negative: returned)
+-- credit_holds          credits set aside until captured, released or expired; credit_hold_lots: the lots that they reserve
+-- Clients read their own rows; only functions write. Rules for rows: sound_rows.
 
 create table billing.credit_balances (
     account_id uuid primary key references billing.accounts (id),
@@ -1593,11 +1593,11 @@ create table billing.credit_balances (
     epoch integer not null default 0
 ) with (fillfactor = 70);
 
--- While somebody holds an old snapshot (a dump, a forgotten transaction), Postgres keeps every version of a row, and a look-up
--- by its key visits them all: 30,000 spends later a spend took fifteen times as long. So the rows that each spend updates
--- have an epoch, which one update in fifty raises, and are found from the newest epoch on. By a hash of the account
--- ("is not distinct from" uses no index), so that the planner cannot take the primary key; and with enable_seqscan off,
--- because it would read a small table whole, which is not small behind a snapshot.
+-- While a session keeps an old snapshot (a dump, a forgotten transaction), Postgres keeps every version of a row, and a
+-- look-up by key visits all of them: after 30,000 spends, a spend took fifteen times as long. So the rows that each
+-- spend updates have an epoch, which one update in fifty increments, and look-ups start with the newest epoch. The
+-- index has a hash of the account ("is not distinct from" uses no index), so that the planner cannot use the primary
+-- key; enable_seqscan is off, because it would scan a small table, which is not small behind an old snapshot.
 create index credit_balances_newest on billing.credit_balances (uuid_hash(account_id), epoch desc);
 create index credit_balances_due on billing.credit_balances (next_due_at) where next_due_at is not null;
 
@@ -1625,9 +1625,9 @@ create table billing.credit_entries (
 
 create index credit_entries_history on billing.credit_entries (account_id, id desc);
 create index credit_entries_time on billing.credit_entries (account_id, occurred_at);
--- Where statistics say that accounts have about one entry each, or say nothing yet, all three indexes cost the same to
--- look a key up, and only this one does not read the account's history. The last one made wins a tie, and the estimate
--- of many entries for each account makes it no tie.
+-- If statistics say that accounts have about one entry each, or if there are none yet, all three indexes cost the same
+-- for a key look-up, and only this one does not read the account's history. The last created index wins a tie, and the
+-- estimate of many entries for each account avoids the tie.
 create unique index credit_entries_key on billing.credit_entries (account_id, key_space, idempotency_key);
 alter table billing.credit_entries alter column account_id set (n_distinct = -0.01);
 
@@ -1660,10 +1660,10 @@ create table billing.credit_grants (
 ) with (fillfactor = 80);
 
 -- The order in which lots are spent: priority, soonest expiry, oldest. closed_at rather than remaining in the
--- predicate, so that taking from a lot touches no index. Of one lot the newest version comes first.
+-- predicate, so that taking from a lot changes no index. Of one lot the newest version comes first.
 create index credit_grants_spending_order on billing.credit_grants (account_id, priority, expires_at, id, epoch desc)
 where closed_at is null;
--- Lots that are yet to open.
+-- Scheduled lots.
 create index credit_grants_scheduled on billing.credit_grants (account_id, effective_at)
 where entry_id is null and closed_at is null;
 create unique index credit_grants_key on billing.credit_grants (account_id, key_space, idempotency_key);
@@ -1682,7 +1682,7 @@ create table billing.credit_consumptions (
 );
 
 create index credit_consumptions_grant on billing.credit_consumptions (grant_id);
--- What was given back to a lot, the latest of it at once.
+-- Credits that were returned to a lot; finds the latest at once.
 create index credit_consumptions_given_back on billing.credit_consumptions (grant_id, entry_id) where amount < 0;
 
 create table billing.credit_holds (
@@ -1726,7 +1726,7 @@ alter table billing.credit_entries
 add constraint credit_entries_hold_id_fkey foreign key (hold_id) references billing.credit_holds (id);
 create index credit_entries_hold on billing.credit_entries (hold_id) where hold_id is not null;
 create index credit_entries_reverses on billing.credit_entries (reverses_entry_id) where reverses_entry_id is not null;
--- A few bytes for a hundred pages, so that movements cost no more than before: entries are in the order of time anyway.
+-- A few bytes for a hundred pages, so movements cost no more: entries are in the order of time anyway.
 create index credit_entries_moment on billing.credit_entries using brin (occurred_at);
 
 create function billing.tg_accounts__open_balance()
@@ -1746,7 +1746,7 @@ create trigger tg_accounts__open_balance
 after insert on billing.accounts
 for each row execute function billing.tg_accounts__open_balance();
 
--- Who freezes or closes an account locks its balance first, as every movement does.
+-- Functions that freeze or close an account lock its balance first, as every movement does.
 create function billing.tg_accounts__may_spend()
 returns trigger
 language plpgsql
@@ -1765,7 +1765,7 @@ create trigger tg_accounts__may_spend
 after update of frozen_at, closed_at on billing.accounts
 for each row execute function billing.tg_accounts__may_spend();
 
--- Accounts of those who signed up while the migrations were half applied.
+-- Accounts of users who signed up while the migrations were applied.
 insert into billing.credit_balances (account_id) select accounts.id from billing.accounts on conflict do nothing;
 
 create function billing.tg_ledger__append_only()
@@ -1775,7 +1775,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception '% refused: rows of % stay as they are', lower(tg_op), tg_table_name
+    raise exception '% refused: % is append-only', lower(tg_op), tg_table_name
         using errcode = 'TB015', hint = 'Correct a mistake with a new entry, such as a revocation or a refund.';
 end
 $$;
@@ -1788,8 +1788,9 @@ create trigger tg_credit_consumptions__append_only
 before update or delete or truncate on billing.credit_consumptions
 for each statement execute function billing.tg_ledger__append_only();
 
--- What entries, lots and their lineage name stays, so that they need no foreign keys, which were a third of a batch of
--- spends and a sixth of a month's allocation. ledger_discrepancies lists what names something that is not there.
+-- Rows that entries, lots and their lineage refer to are never deleted, so they need no foreign keys, which were a
+-- third of the cost of a batch of spends and a sixth of a month's allocation. ledger_discrepancies lists broken
+-- references.
 create trigger tg_credit_balances__kept
 before delete or truncate on billing.credit_balances
 for each statement execute function billing.tg_ledger__append_only();
@@ -1823,7 +1824,7 @@ for select to authenticated using (account_id = any (array(select billing.my_acc
 create policy credit_holds_select_own on billing.credit_holds
 for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
 
--- The holds are read first, under their own policy, and once for the statement.
+-- The holds are read first, under their own policy, and once for each statement.
 create policy credit_hold_lots_select_own on billing.credit_hold_lots
 for select to authenticated using (hold_id = any (array(select credit_holds.id from billing.credit_holds)));
 
@@ -1842,44 +1843,44 @@ to service_role;
 comment on table billing.credit_balances is 'The balance of each account: one row that every movement locks.';
 comment on column billing.credit_balances.balance is 'Credits; sum of all entries. Below zero only by debt.';
 comment on column billing.credit_balances.held is 'Credits set aside by open holds; part of balance.';
-comment on column billing.credit_balances.debt is 'Credits owed because something already spent was taken back; the next grant repays it.';
-comment on column billing.credit_balances.withheld is 'Credits that the next grants give up, because something already spent was taken back.';
-comment on column billing.credit_balances.carried is 'Credits by which later ones that invoices pay for are less: Stripe credited time back whose credits had been spent.';
-comment on column billing.credit_balances.written_off_debt is 'Debt that closing the account wrote off; what is given back of older movements repays it first.';
-comment on column billing.credit_balances.written_off_withheld is 'Credits that closing the account ceased to withhold; what is given back of older movements makes up for them first.';
-comment on column billing.credit_balances.written_off_at is 'When the account was closed last with something owed, by the clock of created_at.';
-comment on column billing.credit_balances.next_due_at is 'No lot opens or expires and no hold expires before this; null: none ever does.';
-comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; accounts says why.';
-comment on column billing.credit_balances.overdraft is 'How far below zero spending may go.';
+comment on column billing.credit_balances.debt is 'Credits owed, because spent credits were revoked or an overdraft was used; the next grant repays them.';
+comment on column billing.credit_balances.withheld is 'Credits that the next grants give up, because spent credits were revoked.';
+comment on column billing.credit_balances.carried is 'Credits by which the next credits that invoices pay for are reduced: spent credits of time that Stripe credited back.';
+comment on column billing.credit_balances.written_off_debt is 'Debt that closing the account wrote off; refunds of older movements repay it first.';
+comment on column billing.credit_balances.written_off_withheld is 'Withholding that closing the account ended; refunds of older movements cover it first.';
+comment on column billing.credit_balances.written_off_at is 'When the account was last closed with debt or withholding, by the clock of created_at.';
+comment on column billing.credit_balances.next_due_at is 'The earliest time at which a lot opens or expires or a hold expires; null: never.';
+comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; see accounts.';
+comment on column billing.credit_balances.overdraft is 'How far spending may go below zero.';
 comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
-comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count against the cap beside it.';
-comment on column billing.credit_balances.epoch is 'Raised by one update in fifty: by it the row is found behind its older versions.';
-comment on column billing.credit_balances.low_balance_threshold is 'When what is available falls below it the customer is told, once for each fall.';
-comment on column billing.credit_balances.recharge_below is 'When what is available falls below it a credit pack is bought; null while nothing watches.';
-comment on column billing.credit_balances.is_low is 'Whether it was below the threshold when last seen.';
-comment on table billing.credit_entries is 'Every movement of credits, once, for ever.';
+comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
+comment on column billing.credit_balances.epoch is 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
+comment on column billing.credit_balances.low_balance_threshold is 'The customer is notified when the available credits fall below it, once for each fall.';
+comment on column billing.credit_balances.recharge_below is 'A credit pack is bought when the available credits fall below it; null: no auto-recharge is waiting.';
+comment on column billing.credit_balances.is_low is 'True if the available credits were below the threshold at the last check.';
+comment on table billing.credit_entries is 'Every movement of credits, once; never changed or deleted.';
 comment on column billing.credit_entries.balance_after is 'The account''s balance after this entry; ids of one account are in order of commit.';
-comment on column billing.credit_entries.debt is 'By how much it raised the account''s debt; negative: repaid.';
-comment on column billing.credit_entries.up_to is 'What was asked for when it was to take what there was; else null.';
-comment on column billing.credit_entries.occurred_at is 'When it happened, by billing.current_time(); created_at is when it was written.';
+comment on column billing.credit_entries.debt is 'By how much it increased the account''s debt; negative: repaid.';
+comment on column billing.credit_entries.up_to is 'The requested amount of a spend with up_to; else null.';
+comment on column billing.credit_entries.occurred_at is 'When it happened, in billing time; created_at is when it was written.';
 comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
-comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot takes effect.';
-comment on column billing.credit_grants.held is 'Part of remaining that open holds have pinned.';
-comment on column billing.credit_grants.contested is 'Credits that an open dispute contests and that could not be frozen, because they were spent or held: frozen when they come back.';
-comment on column billing.credit_grants.cut is 'Credits that were not granted with it, because their price had been returned by then.';
-comment on column billing.credit_grants.lapsed is 'Credits of it that expired unspent, or that the closing of the account took.';
-comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative where it gave back.';
+comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot opens.';
+comment on column billing.credit_grants.held is 'Part of remaining that open holds have reserved.';
+comment on column billing.credit_grants.contested is 'Credits of an open dispute that could not be frozen, because they were spent or held; frozen when they return.';
+comment on column billing.credit_grants.cut is 'Credits that were left out, because their payment had already been refunded.';
+comment on column billing.credit_grants.lapsed is 'Credits that expired unspent, or that the closing of the account forfeited.';
+comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative: returned.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
-comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute has frozen; null for the app''s own holds.';
+comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute froze; null for the app''s own holds.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
-comment on table billing.credit_hold_lots is 'The lots that a hold has pinned, and how much of each it still pins.';
+comment on table billing.credit_hold_lots is 'The lots of a hold, and how many credits of each it still reserves.';
 
 -- 30_ledger/12_sound_rows.sql
 
--- What a row of the ledger may be, beyond what the types of its columns say.
+-- Rules for the ledger's rows, besides the types of their columns.
 --
--- Invariant: every row that is written is judged, whoever writes it. By triggers, because Postgres parses the CHECKs of a
--- table anew for every statement that writes to it, which was a quarter of a spend; a trigger is compiled once for a
+-- Invariant: every written row is checked, by every writer. Triggers, because Postgres parses the CHECKs of a table
+-- again for every statement that writes to it, which was a quarter of a spend; a trigger is compiled once for each
 -- connection. Errors are those of a CHECK: 23514, with the rule's name.
 
 create function billing._raise_unsound(table_name text, rule text)
@@ -1902,7 +1903,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Null, where there is no cap or threshold, is no offence.
+    -- Null (no cap, no threshold) violates no rule.
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
@@ -1914,7 +1915,7 @@ end
 $$;
 
 create trigger tg_credit_balances__sound
--- Of the columns that are judged: a plain spend writes none of them.
+-- Only for the checked columns: a plain spend writes none of them.
 before insert or update of held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, spend_cap,
     spend_cap_period, low_balance_threshold
 on billing.credit_balances
@@ -1974,11 +1975,12 @@ from public, anon, authenticated, service_role;
 
 -- 30_ledger/14_movements.sql
 
--- What moving credits has in common: what is refused at the door.
+-- Checks that all movements of credits share.
 --
--- Invariant: an account's balance row is locked before anything is looked at, so idempotency, freezing and sufficiency
--- are judged on what will be committed. Same key and same arguments: the first entry again. Same key, other arguments:
--- TB002. Amounts arrive as numeric, so that a fraction, NaN or too many digits gets a clear refusal, not a rounding.
+-- Invariant: an account's balance row is locked before anything is read, so idempotency, freezing and sufficiency are
+-- checked on the data that will be committed. Same key and same arguments: returns the first entry. Same key, other
+-- arguments: TB002. Amounts are passed as numeric, so that a fraction, NaN or too many digits gives a clear error and
+-- is never rounded.
 
 create function billing._checked_amount(amount numeric)
 returns bigint
@@ -2006,7 +2008,7 @@ begin
     if _checked_key.idempotency_key is null or length(_checked_key.idempotency_key) not between 1 and 255 then
         raise exception 'idempotency_key has % characters, it needs 1 to 255',
             coalesce(length(_checked_key.idempotency_key), 0)
-            using errcode = 'TB006', hint = 'Name what the credits are for, such as the id of the job or the order.';
+            using errcode = 'TB006', hint = 'Use the id of what the credits are for, such as a job or an order.';
     elsif jsonb_typeof(_checked_key.metadata) is distinct from 'object' then
         raise exception 'metadata is %, it must be an object', coalesce(jsonb_typeof(_checked_key.metadata), 'null')
             using errcode = 'TB007', hint = 'Pass a JSON object, such as {"job": "42"}.';
@@ -2024,7 +2026,7 @@ as $$
 begin
     if coalesce(length(_check_reason.reason), 0) = 0 or coalesce(length(_check_reason.actor), 0) = 0 then
         raise exception 'reason or actor is missing'
-            using errcode = 'TB028', hint = 'Say why, and who does it: it is written beside the entry for ever.';
+            using errcode = 'TB028', hint = 'Pass both. They are stored with the entry.';
     end if;
 end
 $$;
@@ -2053,7 +2055,7 @@ begin
 end
 $$;
 
--- Refuses a key that another movement of the account has used.
+-- Raises if another movement of the account has used the key.
 create function billing._check_key_is_new(account_id uuid, idempotency_key text)
 returns void
 language plpgsql
@@ -2071,7 +2073,7 @@ begin
 end
 $$;
 
--- Locks the account's balance row, which every movement begins with. TB004 when there is none.
+-- Locks the account's balance row; every movement starts with this. TB004 if there is none.
 create function billing._lock_balance(account_id uuid)
 returns billing.credit_balances
 language plpgsql
@@ -2096,7 +2098,7 @@ begin
 end
 $$;
 
--- Refuses what takes credits out of a frozen or closed account.
+-- Raises if the account is frozen or closed, for movements that take credits.
 create function billing._check_may_spend(account_id uuid)
 returns void
 language plpgsql
@@ -2109,7 +2111,7 @@ begin
     select * into strict v_account from billing.accounts where accounts.id = _check_may_spend.account_id;
     if v_account.frozen_at is not null then
         raise exception 'account % is frozen: %', v_account.id, v_account.frozen_reason
-            using errcode = 'TB003', hint = 'Spending opens again once the account is unfrozen.';
+            using errcode = 'TB003', hint = 'The account can spend again after it is unfrozen.';
     elsif v_account.closed_at is not null then
         perform billing._check_open(v_account.id);
     end if;
@@ -2125,7 +2127,7 @@ as $$
 begin
     if exists (select from billing.accounts where accounts.id = _check_open.account_id and accounts.closed_at is not null) then
         raise exception 'account % is closed', _check_open.account_id
-            using errcode = 'TB008', hint = 'Use another account, or open this one again.';
+            using errcode = 'TB008', hint = 'Use another account, or reopen this one.';
     end if;
 end
 $$;
@@ -2143,7 +2145,7 @@ begin
 end
 $$;
 
--- The balance row with the counter of its running day, week or month (UTC).
+-- The balance row with the counter of the current day, week or month (UTC).
 create function billing._in_running_period(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
@@ -2154,7 +2156,7 @@ declare
     v_balance billing.credit_balances := _in_running_period.balance;
     v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
 begin
-    -- Only forwards: a period that has begun is never counted anew.
+    -- Only forward: a started period is never counted again.
     if coalesce(v_balance.spend_period_start < v_period_start, true) then
         v_balance.spend_period_start := v_period_start;
         v_balance.spent_in_period := 0;
@@ -2163,8 +2165,8 @@ begin
 end
 $$;
 
--- How many more credits the cap allows: what is held counts, too, because it may be captured in this period. What a
--- dispute has frozen does not: nobody spends it.
+-- How many more credits the cap allows. Held credits count too, because they may be captured in this period; credits
+-- frozen by a dispute don't, because they cannot be spent.
 create function billing._room_under_cap(balance billing.credit_balances)
 returns bigint
 language plpgsql
@@ -2186,7 +2188,7 @@ begin
 end
 $$;
 
--- Refuses what passes the account's cap (TB021); the balance row with the spend counted.
+-- Raises TB021 if the account's cap would be exceeded; otherwise returns the balance row with the spend counted.
 create function billing._count_spend(balance billing.credit_balances, amount bigint)
 returns billing.credit_balances
 language plpgsql
@@ -2217,15 +2219,16 @@ from public, anon, authenticated, service_role;
 
 -- 30_ledger/15_posting.sql
 
--- The posting kernel: how balances, entries, lots and lineage are written. Every movement of credits goes through it; a
--- plain spend alone writes the same rows by a shorter way (spend_credits).
+-- The posting kernel: writes balances, entries, lots and lineage. Every movement of credits uses it; only a plain spend
+-- writes the same rows by a shorter path (spend_credits).
 --
--- Invariant: an entry moves its account's balance by its amount and its debt by its debt; what it takes from lots is what
--- it opened - amount - debt. The lots that it names pay first, open lots in the order of spending pay the rest.
+-- Invariant: an entry changes its account's balance by its amount and its debt by its debt; it takes from lots what it
+-- opened - amount - debt. The lots that it names pay first, open lots in the order of spending pay the rest.
 --
--- A movement locks the balance, judges, makes its entry by _entry and calls _post_entry, or _post_entries for many. Private.
+-- A movement locks the balance, checks, creates its entry with _entry and calls _post_entry, or _post_entries for
+-- several. Private.
 
--- An entry that is yet to be posted, with its id, so that lots and lineage can name it.
+-- A new entry, not posted yet, with its id, so that lots and lineage can refer to it.
 create function billing._entry(
     account_id uuid, kind text, amount bigint, source text, key_space text, idempotency_key text,
     occurred_at timestamptz, debt bigint default 0, reference_id text default null, description text default null,
@@ -2244,7 +2247,7 @@ as $$
     )::billing.credit_entries
 $$;
 
--- A lot that is yet to be opened by an entry, or (without entry_id) by itself when it takes effect.
+-- A new lot that an entry opens, or (without entry_id) a scheduled lot that opens when it takes effect.
 create function billing._lot(
     account_id uuid, entry_id bigint, amount bigint, effective_at timestamptz, source text, reference_id text,
     key_space text, idempotency_key text, description text default null, priority integer default 100,
@@ -2266,7 +2269,7 @@ as $$
     )::billing.credit_grants
 $$;
 
--- A balance that entries have moved by an amount, and that has a lot which falls due then.
+-- A balance changed by an amount, with a lot that falls due at a time.
 create function billing._moved(balance billing.credit_balances, amount bigint, due_at timestamptz default null)
 returns billing.credit_balances
 language sql
@@ -2283,7 +2286,7 @@ as $$
     )::billing.credit_balances
 $$;
 
--- What of a lot expires or is forfeited has lapsed unspent.
+-- Entries whose credits lapse unspent: expiries and forfeits.
 create function billing._lets_lapse(entry billing.credit_entries)
 returns boolean
 language sql
@@ -2293,8 +2296,8 @@ as $$
         or (_lets_lapse.entry).kind = 'adjustment' and (_lets_lapse.entry).source = 'closing'
 $$;
 
--- Writes movements of any number of accounts: their balances as they are to be, entries with balance_after, lots that are
--- opened whole, and what is taken from lots by name. How much that is.
+-- Writes movements of any number of accounts: the new balances, entries with balance_after, lots that are opened whole,
+-- and what is taken from named lots. Returns how much that is.
 create function billing._write_entries(
     balances billing.credit_balances[], entries billing.credit_entries[], lots billing.credit_grants[],
     takes billing.credit_consumptions[]
@@ -2303,8 +2306,8 @@ returns numeric
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
--- By index, also in tables that were small when it was planned; and planned once, because a plan for one row seems so much
--- cheaper than that for any number that each call would be planned anew.
+-- Uses indexes, even for tables that were small when the statement was planned; and a generic plan, because a plan for
+-- one row looks so much cheaper than that for any number that each call would be planned again.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
@@ -2363,7 +2366,7 @@ begin
             returning credit_consumptions.amount
         ),
         moved as (
-            -- A capture takes what its hold has pinned.
+            -- A capture takes the credits that its hold reserved.
             update billing.credit_grants
             set remaining = credit_grants.remaining - taken.amount,
                 held = credit_grants.held - taken.captured,
@@ -2387,8 +2390,8 @@ begin
 end
 $$;
 
--- Takes what entries of one account cost beyond their named lots from its open lots, in the order of spending. What holds
--- have pinned is left alone. The caller holds the lock, so that a lot's row stays where it was found.
+-- Takes what entries of one account cost beyond their named lots from its open lots, in the order of spending, except
+-- held credits. The caller holds the lock, so that a lot's row does not change after it was found.
 create function billing._burn_lots(
     entries billing.credit_entries[], takes billing.credit_consumptions[], amount numeric
 )
@@ -2421,7 +2424,7 @@ begin
         fetch v_lots into v_lot;
         if not found then
             raise exception 'the open lots of account % hold % credits less than its balance', v_account_id, v_left
-                using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
+                using errcode = 'TB016', hint = 'Check billing.ledger_discrepancies before the account spends again.';
         end if;
         v_taken := 0;
         while v_left > 0 and v_taken < v_lot.free loop
@@ -2455,8 +2458,8 @@ begin
 end
 $$;
 
--- Posts entries of one account, in their order: as they are written. `balance` is the row that the caller has locked, with
--- whatever else the movement changes of it. What entries take beyond the named lots is burnt.
+-- Posts entries of one account, in their order. `balance` is the row that the caller has locked, with all other changes
+-- of the movement. What entries take beyond the named lots is taken from open lots.
 create function billing._post_entries(
     balance billing.credit_balances, entries billing.credit_entries[], lots billing.credit_grants[] default '{}',
     takes billing.credit_consumptions[] default '{}'
@@ -2519,11 +2522,12 @@ from public, anon, authenticated, service_role;
 
 -- 30_ledger/16_pins_and_debt.sql
 
--- What all that gives credits back to a lot shares: pins are released, debt is repaid, the next moment is remembered.
+-- Shared by all movements that return credits to lots: releases reserved credits, repays debt, updates the next due
+-- time.
 --
 -- Private. The caller has locked the balance.
 
--- Lowers the moment at which an account falls due next; never raises it.
+-- Moves the account's next due time earlier; never later.
 create function billing._remember_due(account_id uuid, due_at timestamptz)
 returns void
 language sql
@@ -2535,7 +2539,7 @@ as $$
         and _remember_due.due_at < coalesce(credit_balances.next_due_at, 'infinity')
 $$;
 
--- Gives back what holds still pin. The soonest expiry of the lots that they pinned.
+-- Releases what holds still reserve. Returns the soonest expiry of the lots concerned.
 create function billing._release_pins(hold_ids uuid[])
 returns timestamptz
 language sql
@@ -2559,7 +2563,7 @@ as $$
     select min(freed.expires_at) from freed
 $$;
 
--- The latest entry of an account: what numbers a movement that may come more than once.
+-- The latest entry of an account: numbers movements that may occur more than once.
 create function billing._last_entry_id(account_id uuid)
 returns bigint
 language plpgsql
@@ -2574,8 +2578,8 @@ begin
 end
 $$;
 
--- Pays what is owed from credits that have come free: debt stands beside free credits no longer than it must, or they
--- would lapse and leave their owner in debt. An entry of no credits, with its lineage: lots and debt go down together.
+-- Repays debt from credits that became free: free credits never stay beside debt, or they could expire and leave the
+-- debt. Writes an entry of zero credits, with its lineage: lots and debt decrease together.
 create function billing._repay_debt(account_id uuid)
 returns void
 language plpgsql
@@ -2597,8 +2601,8 @@ begin
 end
 $$;
 
--- The key of an expiry. A lot may expire more than once: what is given back to it later expires by itself, after another
--- entry of its account.
+-- The key of an expiry. A lot may expire more than once: credits that are returned to it later expire separately, after
+-- another entry of its account.
 create function billing._expiry_key(lot billing.credit_grants)
 returns text
 language plpgsql
@@ -2616,14 +2620,13 @@ from public, anon, authenticated, service_role;
 
 -- 30_ledger/18_open_lot.sql
 
--- Opening a lot: its entry, and what is owed taken from it at once.
+-- Opens a lot: writes its entry, and takes what the account owes.
 --
 -- Invariant: debt is repaid first, then a grant or a transfer gives up what earlier revocations withhold; only the rest
--- remains in the lot. Private: called by what grants credits, at once or on schedule.
+-- remains in the lot. Private: called by the functions that grant credits, at once or on schedule.
 
--- Posts the entry of a lot: what is owed is taken from it at once, first debt, then what is withheld for something already
--- spent that was taken back. `balance` is the row as the caller has locked it. A scheduled lot is
--- written already.
+-- Posts the entry of a lot. What is owed is taken from it at once: first debt, then what is withheld for spent credits
+-- that were revoked. `balance` is the row as the caller has locked it. A scheduled lot is already written.
 create function billing._open_lot(
     balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants, is_scheduled boolean
 )
@@ -2655,7 +2658,7 @@ begin
         v_takes := array[row(v_entry.id, v_lot.id, v_repaid)::billing.credit_consumptions];
     end if;
     if v_withheld > 0 then
-        -- Earlier revocations could not take it: an entry of its own beside the grant's.
+        -- Earlier revocations could not take it: a separate entry beside the grant's.
         v_withholding := billing._entry(
             account_id => v_entry.account_id, kind => 'revocation', amount => -v_withheld,
             source => v_entry.source, reference_id => v_entry.reference_id,
@@ -2697,11 +2700,11 @@ revoke all on function billing._open_lot, billing._open_scheduled_lot from publi
 
 -- 30_ledger/20_credit_revocations.sql
 
--- What was taken back of lots, and what was given back of that.
+-- What was revoked from lots, and what was reinstated of it.
 --
--- Invariant: what was taken and the shortfall are at most what was requested; the rest had lapsed unspent. No more is
--- reinstated than was taken or charged to others: of a shortfall that was only recorded, nothing. Only functions write;
--- service_role reads, clients read none of it.
+-- Invariant: taken and shortfall are at most what was requested; the rest had expired unspent. A reinstatement is at
+-- most what was taken, also from other lots; nothing is reinstated for a shortfall that was only recorded. Only
+-- functions write; service_role reads, clients cannot.
 
 create table billing.credit_revocations (
     id bigint generated always as identity primary key,
@@ -2764,21 +2767,21 @@ revoke all on all sequences in schema billing from public, anon, authenticated, 
 revoke all on billing.credit_revocations, billing.credit_reinstatements from public, anon, authenticated, service_role;
 grant select on billing.credit_revocations, billing.credit_reinstatements to service_role;
 
-comment on table billing.credit_revocations is 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
-comment on column billing.credit_revocations.business_key is 'The key of what is paid for less than was granted; null where a person took it back.';
-comment on column billing.credit_revocations.voided is 'Part of requested that nothing had been taken for, and that is asked for no more.';
-comment on table billing.credit_reinstatements is 'What was given back of revocations.';
-comment on column billing.credit_reinstatements.entry_id is 'The entry that gave it back; null when only withholding was lifted.';
-comment on column billing.credit_reinstatements.unwithheld is 'How much of it was still to be withheld, and is no more.';
-comment on column billing.credit_revocations.entry_id is 'The entry that took it; null when nothing was left to take.';
+comment on table billing.credit_revocations is 'Revocations of lots. requested = taken + shortfall (spent or held) + expired unspent.';
+comment on column billing.credit_revocations.business_key is 'The business key that is worth less than was granted; null for a revocation by a person.';
+comment on column billing.credit_revocations.voided is 'Part of requested for which nothing had been taken, and which is no longer requested.';
+comment on table billing.credit_reinstatements is 'What was reinstated of revocations.';
+comment on column billing.credit_reinstatements.entry_id is 'The entry of the reinstatement; null if it only ended withholding.';
+comment on column billing.credit_reinstatements.unwithheld is 'Credits that were still to be withheld, and no longer are.';
+comment on column billing.credit_revocations.entry_id is 'The entry of the revocation; null if nothing was left to take.';
 
 -- 30_ledger/22_claim_returned_credits.sql
 
--- Credits that come back to a lot, by a release, a refunded spend or the end of a hold, after it was revoked or while it
--- is disputed: what is owed on them is taken, or frozen, at once.
+-- Credits that return to a lot (by a release, a refunded spend or an expired hold) after it was revoked or while it is
+-- disputed: what is owed on them is taken, or frozen, at once.
 --
--- Invariant: no lot has free credits beside an open shortfall of its own, nor beside contested credits that are not frozen.
--- Private: called by whatever gives credits back to lots. The caller has locked the balance.
+-- Invariant: no lot has free credits together with its own open shortfall, or with contested credits that are not
+-- frozen. Private: called by the functions that return credits to lots. The caller has locked the balance.
 
 create function billing._thaw(hold billing.credit_holds)
 returns void
@@ -2795,7 +2798,7 @@ begin
 end
 $$;
 
--- Freezes free credits of a lot. A dispute takes months, so the hold lasts until it is thawed, or the credits expire.
+-- Freezes free credits of a lot. A dispute takes months, so the hold lasts until it is ended, or the credits expire.
 create function billing._freeze(lot billing.credit_grants, amount bigint)
 returns void
 language plpgsql
@@ -2823,7 +2826,7 @@ begin
 end
 $$;
 
--- Takes part of an open shortfall from the lot itself. Its revocation has taken so much more, and lacks so much less.
+-- Takes part of an open shortfall from the lot itself: the revocation's taken grows, and its shortfall shrinks.
 create function billing._claim_shortfall(revocation billing.credit_revocations, lot billing.credit_grants, amount bigint)
 returns void
 language plpgsql
@@ -2855,7 +2858,7 @@ begin
 end
 $$;
 
--- as_of: what has expired by then is not frozen, because it is about to lapse.
+-- as_of: credits that have expired by then are not frozen, because they are about to lapse.
 create function billing._claim_returned_credits(account_id uuid, as_of timestamptz default billing.current_time())
 returns void
 language plpgsql
@@ -2879,7 +2882,7 @@ begin
         where credit_balances.account_id = v_revocation.account_id;
         v_claimed := least(
             v_lot.remaining - v_lot.held, v_revocation.shortfall,
-            -- What later credits have made up for is owed no more.
+            -- Later credits have already covered it.
             case v_revocation.shortfall_policy
                 when 'block_future_grants' then least(
                     v_balance.withheld,
@@ -2913,13 +2916,13 @@ from public, anon, authenticated, service_role;
 
 -- 30_ledger/24_settle_due.sql
 
--- What time alone does to an account: holds expire, scheduled lots open, lots expire. Each is an entry or gives back.
+-- Due changes of an account: holds expire, scheduled lots open, lots expire. Each writes an entry or releases credits.
 --
--- Invariant: swept before an account moves, so a movement never sees what is due; a sweep of everybody by the clock
--- (expire_due_credits) only makes it visible sooner. Holds go first: a lot that was pinned beyond its time expires with
--- what its hold gives back. What a hold still pins of a lot that is due stays until the hold is settled.
+-- Invariant: processed before an account moves, so a movement never sees anything due; the clock's run for all accounts
+-- (expire_due_credits) only makes it visible sooner. Holds go first: a lot whose held credits outlived it expires with
+-- what its hold releases. Credits that a hold still reserves of a due lot stay until the hold ends.
 
--- Sweeps accounts whose balance rows the caller has locked.
+-- Processes accounts whose balance rows the caller has locked.
 create function billing._settle_due(account_ids uuid[], as_of timestamptz)
 returns table (holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
 language plpgsql
@@ -2963,7 +2966,8 @@ begin
             and credit_grants.closed_at is null and credit_grants.effective_at <= _settle_due.as_of
         order by credit_grants.account_id, credit_grants.effective_at, credit_grants.id
     loop
-        -- What would pass the largest balance waits until there is room: nothing else of the account may wait for it.
+        -- A lot that would exceed the largest balance waits until there is room; nothing else of the account waits for
+        -- it.
         if (
             select credit_balances.balance <= 9223372036854775807 - v_lot.amount from billing.credit_balances
             where credit_balances.account_id = v_lot.account_id
@@ -2976,7 +2980,7 @@ begin
     with due as (
         select
             nextval('billing.credit_entries_id_seq') as expiry_id, lots.*,
-            -- What was given back after the lot's time expires when it was given back, not before.
+            -- Credits that were returned after the lot's expiry expire when they were returned, not before.
             greatest(lots.expires_at, (
                 select credit_entries.occurred_at from billing.credit_consumptions
                 join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
@@ -3040,7 +3044,7 @@ begin
 end
 $$;
 
--- Locks an account and sweeps it if anything is due: its balance row as of now.
+-- Locks an account and processes what is due: returns its current balance row.
 create function billing._lock_settled_balance(account_id uuid)
 returns billing.credit_balances
 language plpgsql
@@ -3072,10 +3076,10 @@ declare
     v_account_ids uuid[];
 begin
     if v_as_of > billing.current_time() then
-        raise exception 'as_of % is still to come', v_as_of
-            using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is swept.';
+        raise exception 'as_of % is in the future', v_as_of
+            using errcode = 'TB022', hint = 'Leave as_of out to process what is due now.';
     end if;
-    -- An account that somebody else has locked is left to them: their movement sweeps it.
+    -- Accounts that another transaction has locked are skipped: their movement processes them.
     select array_agg(due.account_id) into v_account_ids from (
         select credit_balances.account_id from billing.credit_balances
         where credit_balances.next_due_at <= v_as_of
@@ -3094,17 +3098,17 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.expire_due_credits(timestamptz, integer) to service_role, billing_worker;
 
-comment on function billing.expire_due_credits(timestamptz, integer) is 'Expires due holds and lots and opens scheduled lots of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
+comment on function billing.expire_due_credits(timestamptz, integer) is 'Expires due holds and lots and opens scheduled lots, for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
 
 -- 30_ledger/26_grant_credits.sql
 
--- Granting credits: an entry and the lot that it opens, debt repaid first.
+-- Grants credits: writes an entry and the lot that it opens, after repaying debt.
 --
--- Invariant: once for each key. Callable by service_role (the app's own server); clients never, and the worker only by
--- way of what was paid for.
+-- Invariant: once for each key. Callable by service_role (the app's own server); never by clients. The worker grants
+-- only what was paid for.
 
--- What grants of every origin have in common. A business key (key_space stripe) that was used before is not an error:
--- two different events can tell of one payment.
+-- Shared by all grants. A business key (key_space stripe) that was used before is not an error: two different events
+-- can report one payment.
 create function billing._grant_credits(
     account_id uuid,
     amount bigint,
@@ -3198,7 +3202,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _check_expiry.expires_at <= _check_expiry.opens_at then
-        raise exception 'expires_at % is not after %, when the credits open', _check_expiry.expires_at, _check_expiry.opens_at
+        raise exception 'expires_at % must be after %, when the credits become available', _check_expiry.expires_at, _check_expiry.opens_at
             using errcode = 'TB012', hint = 'Pass a later time, or leave it out for credits that never expire.';
     end if;
 end
@@ -3245,16 +3249,17 @@ grant execute on function
     billing.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb)
 to service_role;
 
-comment on function billing.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb) is 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots of a lower priority number are spent first.';
+comment on function billing.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb) is 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots with a lower priority number are spent first.';
 
 -- 30_ledger/28_schedule_credits.sql
 
--- Scheduling credits: a lot that opens by itself at a later time.
+-- Schedules credits: a lot that opens at a later time.
 --
--- Invariant: until it opens, a scheduled lot has no entry and is no part of the balance; it opens once, by the first
--- sweep after its time. schedule_credits is callable by service_role (the app's own server); clients never.
+-- Invariant: until it opens, a scheduled lot has no entry and is not part of the balance; it opens once, when the
+-- account is first processed after that time. schedule_credits is callable by service_role (the app's own server);
+-- never by clients.
 
--- A grant that opens by itself at a later time. Its entry is written then; the lot is the answer until then.
+-- A grant that opens at a later time. Its entry is written then; until then the lot is returned.
 create function billing.schedule_credits(
     account_id uuid,
     amount numeric,
@@ -3299,8 +3304,8 @@ begin
     perform billing._check_key_is_new(schedule_credits.account_id, schedule_credits.idempotency_key);
     perform billing._check_open(schedule_credits.account_id);
     if schedule_credits.effective_at is null or schedule_credits.effective_at <= billing.current_time() then
-        raise exception 'effective_at % is not to come', coalesce(schedule_credits.effective_at::text, 'null')
-            using errcode = 'TB012', hint = 'Credits that open at once are granted with grant_credits.';
+        raise exception 'effective_at % must be in the future', coalesce(schedule_credits.effective_at::text, 'null')
+            using errcode = 'TB012', hint = 'To grant credits now, use grant_credits.';
     end if;
     perform billing._check_expiry(schedule_credits.expires_at, schedule_credits.effective_at);
     v_lot := billing._lot(
@@ -3325,12 +3330,12 @@ comment on function billing.schedule_credits(uuid, numeric, timestamptz, text, t
 
 -- 30_ledger/30_spend_credits.sql
 
--- Spending credits: what is due is swept, then lots are burnt by priority, soonest expiry and age, each with its lineage.
+-- Spends credits: processes what is due, then takes from lots by priority, soonest expiry and age, with lineage.
 --
--- Callable by service_role (the app's own server), inside the app's own transaction; clients never. Below zero only as
--- far as the account's overdraft, which becomes debt that the next grant repays.
+-- Callable by service_role (the app's own server), inside the app's own transaction; never by clients. Below zero only
+-- as far as the account's overdraft, which becomes debt that the next grant repays.
 
--- Posts the spends of one account: as far as its credits, its overdraft and its cap go. What its lots do not hold is debt.
+-- Posts the spends of one account, limited by its credits, overdraft and cap. What its lots cannot pay becomes debt.
 create function billing._post_spends(balance billing.credit_balances, spends billing.credit_entries[])
 returns billing.credit_entries[]
 language plpgsql
@@ -3352,7 +3357,7 @@ begin
     elsif v_balance.spend_cap is not null then
         v_balance := billing._count_spend(v_balance, v_total::bigint);
     end if;
-    -- Lots hold balance + debt. The last credits are beyond them.
+    -- Lots contain balance + debt. The last credits are beyond them.
     v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
     while v_debt > 0 loop
         v_spends[v_number].debt := least(v_debt, -v_spends[v_number].amount);
@@ -3363,7 +3368,7 @@ begin
 end
 $$;
 
--- A spend that is not plain: a key that was used before, an account where something is due or capped, too few credits.
+-- A spend that is not plain: a used key, something due, a cap, or too few credits.
 create function billing._spend_judged(
     account_id uuid,
     amount bigint,
@@ -3417,7 +3422,7 @@ begin
     if v_up_to is not null then
         v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
         if v_balance.spend_cap is not null then
-            -- At least one, so that a cap that is used up is refused as such.
+            -- At least one, so that a cap that is used up raises its own error.
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
     end if;
@@ -3461,14 +3466,14 @@ declare
     v_due_at timestamptz;
     v_lot_id bigint;
 begin
-    -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance. Whether anything is
-    -- due is judged after it, by the time at which the lock is held.
+    -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due is
+    -- checked afterwards, with the time at which the lock is held.
     update billing.credit_balances
     set balance = credit_balances.balance - v_amount, updated_at = now(),
         epoch = credit_balances.epoch + (random() < 0.02)::integer
     where uuid_hash(credit_balances.account_id) = uuid_hash(spend_credits.account_id)
         and credit_balances.account_id is not distinct from spend_credits.account_id
-        -- From it on: it may be raised while this waits for the lock.
+        -- From this epoch on: it may be incremented while this statement waits for the lock.
         and credit_balances.epoch >= (
             select newest.epoch from billing.credit_balances as newest
             where uuid_hash(newest.account_id) = uuid_hash(spend_credits.account_id)
@@ -3492,7 +3497,7 @@ begin
         on conflict do nothing
         returning * into v_entry;
         if found then
-            -- The first lot is mostly more than enough.
+            -- The first lot usually has enough.
             update billing.credit_grants
             set remaining = credit_grants.remaining - v_amount, epoch = credit_grants.epoch + (random() < 0.02)::integer
             where credit_grants.remaining - credit_grants.held > v_amount and credit_grants.ctid = (
@@ -3511,7 +3516,7 @@ begin
             end if;
             return v_entry;
         end if;
-        -- The key was used before, or something falls due before it.
+        -- The key was used before, or something is due first.
         update billing.credit_balances set balance = credit_balances.balance + v_amount
         where credit_balances.account_id = spend_credits.account_id;
     end if;
@@ -3526,18 +3531,18 @@ revoke all on function billing._post_spends, billing._spend_judged, billing.spen
 from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) to service_role;
 
-comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Refused below zero (TB001) and while frozen (TB003); with up_to it takes what there is. Call it inside your own transaction.';
+comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
 
 -- 30_ledger/32_spend_batch.sql
 
--- Many spends in one call: all of them or none.
+-- Many spends in one call, all or none.
 --
--- An account is locked once and its entries are posted at once: the entries, lots and lineage are the same as by one
--- spend_credits after the other. Only keys are looked up one by one (lateral, limit 1): a join of the batch with the
--- entries plans as a hash of the whole ledger. Callable by service_role.
+-- Each account is locked once and its entries are posted together: entries, lots and lineage are the same as with one
+-- spend_credits after the other. Only keys are looked up one by one (lateral, limit 1), because a join of the batch
+-- with the entries is planned as a hash of the whole ledger. Callable by service_role.
 
--- Of the spends of one account those whose key is new. A key may be used already, by an earlier call or twice in this
--- one: then all else must be the same.
+-- The spends of one account with a new key. A key may have been used before, by an earlier call or twice in this one:
+-- then all arguments must be the same.
 create function billing._without_repeats(account_id uuid, spends jsonb)
 returns jsonb
 language plpgsql
@@ -3606,11 +3611,11 @@ declare
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
-        raise exception 'spends is not an array of objects'
+        raise exception 'spends must be an array of objects'
             using errcode = 'TB023',
-            hint = 'Pass [{"account_id": …, "amount": …, "idempotency_key": …}, …], as spend_credits takes them.';
+            hint = 'Pass [{"account_id": …, "amount": …, "idempotency_key": …}, …], with the parameters of spend_credits.';
     end if;
-    -- A misspelt or unknown name would otherwise be left out in silence, and something else be spent than was meant.
+    -- Otherwise a misspelt name would be ignored silently, and the spend would differ from what was meant.
     select name into v_key
     from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
     where name not in (
@@ -3618,8 +3623,8 @@ begin
     )
     limit 1;
     if found then
-        raise exception 'a spend of the batch has %, which is not known', v_key
-            using errcode = 'TB023', hint = 'A spend has account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
+        raise exception 'a spend of the batch has the unknown field %', v_key
+            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
     end if;
     perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
         billing._checked_amount(spend.amount)
@@ -3677,15 +3682,15 @@ $$;
 revoke all on function billing._without_repeats, billing.spend_credits_batch from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits_batch(jsonb) to service_role;
 
-comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';
+comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. Returns the entries in the same order; a used key returns its first entry.';
 
 -- 30_ledger/34_credit_holds.sql
 
--- Holds: credits set aside for work in progress, then captured, in one part or several, or given back.
+-- Holds: credits set aside for work in progress, then captured, in one part or several, or released.
 --
--- Invariant: a hold pins the lots that will pay for it, so a lot that falls due meanwhile does not vanish under it, and
--- no other spend can take them. It is taken on what is there, never on the overdraft. An account that is frozen later
--- can still be captured from: the work was begun in good faith. Callable by service_role.
+-- Invariant: a hold reserves credits of the lots that will pay for it, so they don't expire meanwhile, and no other
+-- spend takes them. It uses available credits only, never the overdraft. If an account is frozen later, its open holds
+-- can still be captured. Callable by service_role.
 
 create function billing.hold_credits(
     account_id uuid,
@@ -3778,13 +3783,13 @@ begin
     if _check_expires_in.expires_in is null or _check_expires_in.expires_in not between '1 second' and '1 year' then
         raise exception 'expires_in is %, it must be from one second to one year',
             coalesce(_check_expires_in.expires_in::text, 'null')
-            using errcode = 'TB024', hint = 'Pass a little more than the work takes, such as interval ''15 minutes''.';
+            using errcode = 'TB024', hint = 'Pass slightly more time than the work takes, such as interval ''15 minutes''.';
     end if;
 end
 $$;
 
--- Locks the account of a hold, sweeps it, and locks the hold. TB019 when there is none, TB070
--- when it is a dispute's.
+-- Locks the account of a hold, processes what is due, and locks the hold. TB019 if there is none, TB070 if it belongs
+-- to a dispute.
 create function billing._lock_hold(hold_id uuid)
 returns billing.credit_holds
 language plpgsql
@@ -3800,8 +3805,8 @@ begin
             using errcode = 'TB019', hint = 'Pass the id that hold_credits returned.';
     end if;
     if v_hold.frozen_grant_id is not null then
-        raise exception 'hold % is a dispute''s', v_hold.id
-            using errcode = 'TB070', hint = 'It ends with the dispute: what it holds is given back or taken.';
+        raise exception 'hold % belongs to a dispute', v_hold.id
+            using errcode = 'TB070', hint = 'It ends when the dispute is closed.';
     end if;
     perform billing._lock_settled_balance(v_hold.account_id);
     select * into strict v_hold from billing.credit_holds where credit_holds.id = _lock_hold.hold_id for update;
@@ -3817,13 +3822,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if (_check_held.hold).status <> 'held' then
-        raise exception 'hold % is % since %', (_check_held.hold).id, (_check_held.hold).status, (_check_held.hold).settled_at
-            using errcode = 'TB020', hint = 'Take a new hold, or spend directly.';
+        raise exception 'hold % was % at %', (_check_held.hold).id, (_check_held.hold).status, (_check_held.hold).settled_at
+            using errcode = 'TB020', hint = 'Create a new hold, or spend directly.';
     end if;
 end
 $$;
 
--- Ends a hold and gives back what it still pins.
+-- Ends a hold and releases what it still reserves.
 create function billing._settle_hold(hold billing.credit_holds, status text, release_key text default null)
 returns billing.credit_holds
 language plpgsql
@@ -3849,7 +3854,7 @@ begin
 end
 $$;
 
--- Whether a capture was the last of its hold and ended it.
+-- True if a capture was the last of its hold and ended it.
 create function billing._ended_hold(capture billing.credit_entries, hold billing.credit_holds)
 returns boolean
 language sql
@@ -3904,12 +3909,12 @@ begin
     perform billing._check_held(v_hold);
     v_amount := coalesce(v_amount, v_hold.amount - v_hold.captured);
     if v_amount > v_hold.amount - v_hold.captured then
-        raise exception 'hold % has % credits left, % are to be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
+        raise exception 'hold % has % credits left, % cannot be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
             using errcode = 'TB025', hint = 'Capture what is held and spend the rest with spend_credits.';
     end if;
     v_balance := billing._lock_balance(v_hold.account_id);
     if v_balance.spend_cap is not null then
-        -- Judged when the hold was taken; counted now.
+        -- Checked when the hold was created; counted now.
         v_balance := billing._in_running_period(v_balance);
         v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
     end if;
@@ -3971,7 +3976,7 @@ begin
     ) then
         perform billing._raise_key_reused(release_hold.idempotency_key);
     elsif v_hold.status = 'expired' then
-        -- It came too late to give anything back, and nothing is held: what the caller wanted is so.
+        -- Too late to release anything, but nothing is held any more, which is what the caller wanted.
         return v_hold;
     end if;
     perform billing._check_held(v_hold);
@@ -4011,19 +4016,19 @@ grant execute on function
     billing.extend_hold(uuid, interval)
 to service_role;
 
-comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text) is 'Sets credits aside until they are captured or released, or expires_in is over; once for each idempotency key.';
+comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text) is 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
 comment on function billing.capture_hold(uuid, numeric, text, text, jsonb, boolean) is 'Spends credits of a hold, once for each idempotency key, and returns the entry. amount null: all that is left. The rest stays held until it is captured, released (release_rest) or expires.';
-comment on function billing.release_hold(uuid, text) is 'Gives back what a hold still has set aside.';
+comment on function billing.release_hold(uuid, text) is 'Releases what a hold still has set aside.';
 comment on function billing.extend_hold(uuid, interval) is 'Keeps a hold open for expires_in from now; never shortens it.';
 
 -- 30_ledger/36_refund_spend.sql
 
--- Giving a spend back: to the lots it came from, by lineage, and never more than it took, however many calls.
+-- Refunds a spend to the lots that it came from, by lineage, and never more than it took, over all calls.
 --
--- refund_spend is callable by service_role; a reinstatement reverses its revocation by the same means.
+-- refund_spend is callable by service_role; a reinstatement reverses its revocation in the same way.
 
--- Has an account owe again what its closing wrote off, as far as a movement from before the closing is given back: what is
--- given back pays it at once, as it would have without the closing. The balance as it is then.
+-- When a movement from before a closing is refunded, the account owes again what the closing wrote off, up to that
+-- amount: the refund pays it at once, as it would have without the closing. Returns the new balance.
 create function billing._owe_again(original billing.credit_entries, kind text, amount bigint)
 returns billing.credit_balances
 language plpgsql
@@ -4033,7 +4038,7 @@ as $$
 declare
     v_balance billing.credit_balances := billing._lock_balance((_owe_again.original).account_id);
     v_debt bigint := least(v_balance.written_off_debt, _owe_again.amount);
-    -- A reinstatement lifts itself what its own revocation withholds.
+    -- A reinstatement itself ends what its own revocation withholds.
     v_withheld bigint := case _owe_again.kind
         when 'refund' then least(v_balance.written_off_withheld, _owe_again.amount - v_debt) else 0
     end;
@@ -4052,8 +4057,8 @@ begin
 end
 $$;
 
--- Gives back part of what an entry took, the last taken first: debt, then lots from the end of their order. What was
--- debt and is repaid by now comes back as a lot of its own. Lots that are due expire again by themselves.
+-- Returns part of what an entry took, in reverse order: debt, then lots from the end of their order. Debt that is
+-- repaid by now returns as a new lot. Lots that are due then expire again.
 create function billing._reverse_entry(
     original billing.credit_entries, kind text, amount bigint, key_space text, idempotency_key text, description text,
     metadata jsonb, actor text
@@ -4075,12 +4080,12 @@ declare
 begin
     if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
-            using errcode = 'TB009', hint = 'Give back less.';
+            using errcode = 'TB009', hint = 'Refund less.';
     elsif v_original.created_at < v_balance.written_off_at then
         v_balance := billing._owe_again(v_original, _reverse_entry.kind, _reverse_entry.amount);
     end if;
 
-    -- What the entry took from lots and has not been given back to them yet.
+    -- What the entry took from lots and was not returned to them yet.
     select coalesce(sum(credit_consumptions.amount), 0) into v_to_lots
     from billing.credit_entries
     join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
@@ -4167,7 +4172,7 @@ begin
     select * into v_spend from billing.credit_entries
     where credit_entries.id = refund_spend.entry_id and credit_entries.kind in ('spend', 'capture');
     if not found then
-        raise exception 'entry % is no spend', coalesce(refund_spend.entry_id::text, 'null')
+        raise exception 'entry % is not a spend', coalesce(refund_spend.entry_id::text, 'null')
             using errcode = 'TB026', hint = 'Pass the id that spend_credits or capture_hold returned.';
     end if;
     v_balance := billing._lock_balance(v_spend.account_id);
@@ -4190,15 +4195,15 @@ begin
     where credit_entries.reverses_entry_id = v_spend.id and credit_entries.kind = 'refund';
     v_amount := coalesce(v_amount, v_left);
     if v_left = 0 or v_amount > v_left then
-        raise exception '% credits of entry % are left to refund, % are asked for', v_left, v_spend.id, v_amount
-            using errcode = 'TB027', hint = 'Refund at most what the spend took.';
+        raise exception 'only % credits of entry % can be refunded, not %', v_left, v_spend.id, v_amount
+            using errcode = 'TB027', hint = 'Refund at most what is left of the spend.';
     end if;
 
     v_entry := billing._reverse_entry(
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
         refund_spend.metadata, null
     );
-    -- It counts no more towards the cap of the period that it was spent in.
+    -- It no longer counts towards the cap of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
     where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
         and v_spend.occurred_at >= credit_balances.spend_period_start;
@@ -4209,20 +4214,20 @@ $$;
 revoke all on function billing._owe_again, billing._reverse_entry, billing.refund_spend from public, anon, authenticated, service_role;
 grant execute on function billing.refund_spend(bigint, numeric, text, text, jsonb) to service_role;
 
-comment on function billing.refund_spend(bigint, numeric, text, text, jsonb) is 'Gives a spend or capture back to the lots it came from, all that is left of it (amount null) or part; once for each idempotency key.';
+comment on function billing.refund_spend(bigint, numeric, text, text, jsonb) is 'Refunds a spend or capture to the lots that it came from: all that is left of it (amount null) or a part. Once for each idempotency key.';
 
 -- 30_ledger/38_revoke_grant.sql
 
--- Taking a lot back, by lineage.
+-- Revokes a lot, by lineage.
 --
--- Invariant: never more is taken than was granted. What a revocation can't take because it was spent (or is held) is
--- its shortfall, and is always recorded:
+-- Invariant: at most what was granted is taken. Credits that were spent (or are held) are the revocation's shortfall, which is
+-- always recorded:
 --     clamp_and_record      nothing more is taken
 --     allow_negative        other lots pay, then the balance goes below zero: debt, which the next credits repay
---     block_future_grants   the balance stays as it is; the next grants are withheld until it is made up
--- What had lapsed unspent is nobody's gain and no shortfall. Callable by service_role.
+--     block_future_grants   the balance stays as it is; the next grants are withheld until the shortfall is covered
+-- Credits that expired unspent are no shortfall. Callable by service_role.
 
--- What is still asked back of a revocation.
+-- What a revocation still requests.
 create function billing._asked_back(revocation billing.credit_revocations)
 returns bigint
 language sql
@@ -4232,8 +4237,8 @@ as $$
     select (_asked_back.revocation).requested - (_asked_back.revocation).reinstated - (_asked_back.revocation).voided
 $$;
 
--- How much of a lot was spent or is held, and was not given back: all that is gone of it, but for what lapsed unspent and
--- what revocations of the lot itself took. Worked out from these, because the spends of a lot may be a million.
+-- Credits of a lot that were spent or are held, and not returned: everything missing from it, except what expired
+-- unspent and what revocations of the lot itself took. Calculated from these, because a lot may have a million spends.
 create function billing._spent_of_lot(lot billing.credit_grants)
 returns bigint
 language plpgsql
@@ -4252,7 +4257,7 @@ begin
             select credit_revocations.entry_id from billing.credit_revocations
             where credit_revocations.grant_id = v_lot.id and credit_revocations.entry_id is not null
             union
-            -- What revocations took of credits that came back later; what was withheld of the lot counts as spent.
+            -- What revocations took of credits that returned later; what was withheld of the lot counts as spent.
             select credit_entries.id from billing.credit_entries
             where credit_entries.reverses_entry_id = v_lot.entry_id and credit_entries.kind = 'revocation'
                 and credit_entries.key_space = 'system' and credit_entries.idempotency_key ^@ 'claim:'
@@ -4268,7 +4273,7 @@ begin
 end
 $$;
 
--- What earlier revocations of a lot could not take, less what reinstatements gave back elsewhere than to the lot.
+-- What earlier revocations of a lot could not take, minus what reinstatements returned elsewhere than to the lot.
 create function billing._open_shortfall(grant_id bigint)
 returns bigint
 language sql
@@ -4291,8 +4296,8 @@ as $$
     ), 0)::bigint
 $$;
 
--- Writes a revocation of a lot: what is taken of it at once, and the shortfall by its policy. business_key: what is worth less
--- than was granted; null where a person decided.
+-- Writes a revocation of a lot: what is taken of it at once, and the shortfall by its policy. business_key: the key
+-- that is worth less than was granted; null for a decision of a person.
 create function billing._write_revocation(
     lot billing.credit_grants, requested bigint, taken bigint, shortfall bigint, key_space text, idempotency_key text,
     shortfall_policy text, reason text, actor text, business_key text default null
@@ -4380,11 +4385,11 @@ begin
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
     v_revocation.requested := coalesce(_revoke_grant.amount, v_revocable);
     if v_revocable = 0 or v_revocation.requested > v_revocable then
-        raise exception '% credits of lot % are left to revoke, % are asked for', v_revocable, v_lot.id, v_revocation.requested
-            using errcode = 'TB027', hint = 'Revoke at most what the lot was granted.';
+        raise exception 'only % credits of grant % can be revoked, not %', v_revocable, v_lot.id, v_revocation.requested
+            using errcode = 'TB027', hint = 'Revoke at most what is left of the grant.';
     elsif v_lot.entry_id is null and v_revocation.requested < v_revocable then
-        raise exception 'lot % has not opened yet: it can only be cancelled as a whole', v_lot.id
-            using errcode = 'TB032', hint = 'Revoke all of it (amount null) and schedule what is to remain.';
+        raise exception 'grant % is scheduled and can only be revoked as a whole', v_lot.id
+            using errcode = 'TB032', hint = 'Revoke all of it (amount null), then schedule a smaller grant.';
     end if;
 
     v_revocation.taken := least(v_revocation.requested, v_lot.remaining - v_lot.held);
@@ -4425,12 +4430,12 @@ begin
     perform billing._check_reason(revoke_grant.reason, revoke_grant.actor);
     if revoke_grant.shortfall_policy is null
         or revoke_grant.shortfall_policy not in ('clamp_and_record', 'allow_negative', 'block_future_grants') then
-        raise exception 'shortfall_policy % is not known', coalesce(revoke_grant.shortfall_policy, 'null')
+        raise exception 'unknown shortfall_policy: %', coalesce(revoke_grant.shortfall_policy, 'null')
             using errcode = 'TB029', hint = 'Use clamp_and_record, allow_negative or block_future_grants.';
     end if;
     select * into v_lot from billing.credit_grants where credit_grants.id = revoke_grant.grant_id;
     if not found then
-        raise exception 'there is no lot %', coalesce(revoke_grant.grant_id::text, 'null')
+        raise exception 'there is no credit grant %', coalesce(revoke_grant.grant_id::text, 'null')
             using errcode = 'TB026', hint = 'Pass the id of a row in billing.credit_grants.';
     end if;
     perform billing._lock_balance(v_lot.account_id);
@@ -4465,15 +4470,15 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.revoke_grant(bigint, numeric, text, text, text, text) to service_role;
 
-comment on function billing.revoke_grant(bigint, numeric, text, text, text, text) is 'Takes a lot back, all of it (amount null) or part; what was spent is a shortfall, dealt with by shortfall_policy. A scheduled lot is cancelled.';
+comment on function billing.revoke_grant(bigint, numeric, text, text, text, text) is 'Revokes a lot: all of it (amount null) or a part; shortfall_policy decides about spent credits. A scheduled lot is cancelled.';
 
 -- 30_ledger/40_reinstate.sql
 
--- Giving back what a revocation took: to the lots it came from, by lineage.
+-- Reinstates what a revocation took, to the lots that it came from, by lineage.
 --
--- Invariant: never more is given back than the revocation took, however many calls. Private.
+-- Invariant: at most what the revocation took, over all calls. Private.
 
--- Gives back what a revocation took, as _reverse_entry does; then lifts what is withheld still.
+-- Returns what a revocation took, as _reverse_entry does; then ends what is still withheld.
 create function billing._reinstate(
     revocation billing.credit_revocations, amount bigint, key_space text, idempotency_key text, reason text, actor text
 )
@@ -4500,11 +4505,11 @@ begin
         + case v_revocation.shortfall_policy when 'clamp_and_record' then 0 else v_revocation.shortfall end;
     v_reinstatement.amount := coalesce(_reinstate.amount, v_left);
     if v_left = 0 or v_reinstatement.amount > v_left then
-        raise exception '% credits of revocation % are left to reinstate', v_left, v_revocation.id
-            using errcode = 'TB027', hint = 'Reinstate at most what was taken.';
+        raise exception 'only % credits of revocation % can be reinstated', v_left, v_revocation.id
+            using errcode = 'TB027', hint = 'Reinstate at most that number.';
     end if;
     if v_revocation.created_at < v_balance.written_off_at then
-        -- What closing the account ceased to withhold was given up by no grant either.
+        -- Closing the account ended this withholding, so no grant gave it up.
         v_written_off := v_balance.written_off_withheld;
     end if;
     v_reinstatement.unwithheld := case v_revocation.shortfall_policy
@@ -4517,7 +4522,7 @@ begin
 
     update billing.credit_revocations
     set reinstated = credit_revocations.reinstated + v_reinstatement.amount,
-        -- What was only recorded is asked for no more: or it would be taken of what is given back.
+        -- What was only recorded is no longer requested; otherwise it would be taken from the reinstated credits.
         voided = case credit_revocations.shortfall_policy
             when 'clamp_and_record' then greatest(credit_revocations.voided, credit_revocations.shortfall)
             else credit_revocations.voided
@@ -4529,7 +4534,7 @@ begin
         written_off_withheld = credit_balances.written_off_withheld - v_written_off
     where credit_balances.account_id = v_revocation.account_id;
     v_left := v_reinstatement.amount - v_reinstatement.unwithheld;
-    -- What it took at once, then what it took of credits that came back later.
+    -- What it took at once, then what it took of credits that returned later.
     for v_original in
         select credit_entries.* from billing.credit_entries
         where credit_entries.id = v_revocation.entry_id
@@ -4583,13 +4588,13 @@ revoke all on function billing._reinstate from public, anon, authenticated, serv
 
 -- 30_ledger/42_adjust_credits.sql
 
--- Adjusting a balance by hand, and taking credits by an entry of any kind.
+-- Adjusts a balance by hand, and takes credits with an entry of any kind.
 --
--- Invariant: an adjustment has a reason and an actor, written in its entry for ever; what it takes is there to take,
--- never on the overdraft. adjust_credits is callable by service_role; a transfer takes by the same means.
+-- Invariant: an adjustment has a reason and an actor, stored in its entry; it takes available credits only, never the
+-- overdraft. adjust_credits is callable by service_role; a transfer takes credits in the same way.
 
--- Posts an entry of any kind that takes credits from an account's lots; never on the overdraft. The caller has checked the
--- key.
+-- Posts an entry of any kind that takes credits from an account's lots; never from the overdraft. The caller has
+-- checked the key.
 create function billing._take_credits(balance billing.credit_balances, entry billing.credit_entries)
 returns billing.credit_entries
 language plpgsql
@@ -4667,16 +4672,16 @@ $$;
 revoke all on function billing._take_credits, billing.adjust_credits from public, anon, authenticated, service_role;
 grant execute on function billing.adjust_credits(uuid, numeric, text, text, text, timestamptz) to service_role;
 
-comment on function billing.adjust_credits(uuid, numeric, text, text, text, timestamptz) is 'Adds or (amount below zero) takes credits by hand, with a reason and an actor; once for each idempotency key.';
+comment on function billing.adjust_credits(uuid, numeric, text, text, text, timestamptz) is 'Adds credits or (amount below zero) removes them by hand, with a reason and an actor; once for each idempotency key.';
 
 -- 30_ledger/44_transfer_credits.sql
 
--- Moving credits from one account to another.
+-- Moves credits from one account to another.
 --
--- Invariant: what leaves one account arrives in the other, in the same transaction and lot by lot; it is there to take,
--- never on the overdraft. Callable by service_role.
+-- Invariant: the same credits leave one account and arrive in the other, in the same transaction and lot by lot;
+-- available credits only, never the overdraft. Callable by service_role.
 
--- Lots keep their priority and their expiry on the way: nothing lives longer by being moved.
+-- Lots keep their priority and their expiry: a transfer never extends them.
 create function billing.transfer_credits(
     from_account_id uuid,
     to_account_id uuid,
@@ -4699,11 +4704,11 @@ begin
     perform billing._checked_key(transfer_credits.idempotency_key, transfer_credits.metadata);
     if transfer_credits.from_account_id = transfer_credits.to_account_id then
         raise exception 'account % cannot transfer to itself', transfer_credits.from_account_id
-            using errcode = 'TB030', hint = 'Name another account to transfer to.';
+            using errcode = 'TB030', hint = 'Pass a different to_account_id.';
     elsif transfer_credits.from_account_id is null or transfer_credits.to_account_id is null then
         perform billing._raise_no_account(null);
     end if;
-    -- Both in the order of their ids, so that two transfers in opposite directions wait and never deadlock.
+    -- Both in the order of their ids, so that two transfers in opposite directions never deadlock.
     perform billing._lock_balance(least(transfer_credits.from_account_id, transfer_credits.to_account_id));
     perform billing._lock_balance(greatest(transfer_credits.from_account_id, transfer_credits.to_account_id));
 
@@ -4756,14 +4761,14 @@ $$;
 revoke all on function billing.transfer_credits from public, anon, authenticated, service_role;
 grant execute on function billing.transfer_credits(uuid, uuid, numeric, text, text, jsonb) to service_role;
 
-comment on function billing.transfer_credits(uuid, uuid, numeric, text, text, jsonb) is 'Moves credits to another account, once for each idempotency key of the giving one. Lots keep priority and expiry.';
+comment on function billing.transfer_credits(uuid, uuid, numeric, text, text, jsonb) is 'Moves credits to another account, once for each idempotency key of the paying account. Lots keep priority and expiry.';
 
 -- 30_ledger/46_credit_limits.sql
 
--- Limits of an account: its overdraft, its spending cap, and the balance below which its customer is told.
+-- Limits of an account: its overdraft, its spending cap, and the low-balance threshold.
 --
--- Invariant: a cap counts the whole of its period, what was spent before it was set too; a fall below the threshold is
--- told once. set_credit_limits is callable by service_role; the trigger sees whatever moves a balance.
+-- Invariant: a cap counts its whole period, including what was spent before it was set; a fall below the threshold
+-- notifies once. set_credit_limits is callable by service_role; the trigger sees every change of a balance.
 
 create function billing.set_credit_limits(
     account_id uuid,
@@ -4786,11 +4791,11 @@ declare
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
         or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
-        raise exception 'spend_cap and spend_cap_period do not fit together'
-            using errcode = 'TB031', hint = 'Pass both, the period being day, week or month, or neither for no cap.';
+        raise exception 'spend_cap and spend_cap_period must be set together'
+            using errcode = 'TB031', hint = 'Pass both, with day, week or month as the period. Pass neither for no cap.';
     end if;
-    -- A cap counts what was spent before it was set, too. What is committed by now is added up before the lock is taken,
-    -- which the account's movements would wait for; under it, only what came meanwhile.
+    -- A cap also counts what was spent before it was set. Committed spends are added up before the lock is taken, which
+    -- would block the account's movements; under the lock only those since then.
     if set_credit_limits.spend_cap is not null then
         select coalesce(max(credit_entries.id), 0) into v_last_entry_id from billing.credit_entries
         where credit_entries.account_id = set_credit_limits.account_id;
@@ -4800,7 +4805,7 @@ begin
     v_balance := billing._lock_balance(set_credit_limits.account_id);
     if set_credit_limits.spend_cap is not null then
         if v_period_start < date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC') then
-            -- Another period has begun meanwhile.
+            -- A new period has started meanwhile.
             v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
             v_spent := 0;
         end if;
@@ -4814,7 +4819,7 @@ begin
         low_balance_threshold = nullif(
             billing._checked_limit('low_balance_threshold', set_credit_limits.low_balance_threshold), 0
         ),
-        -- Set above the balance it tells nothing: that was no fall.
+        -- Setting it above the balance notifies nobody, because the balance did not fall.
         is_low = credit_balances.balance - credit_balances.held < coalesce(set_credit_limits.low_balance_threshold, 0),
         spend_period_start = v_period_start,
         spent_in_period = greatest(v_spent, 0)
@@ -4824,7 +4829,7 @@ begin
 end
 $$;
 
--- What an entry counts towards the cap of the period that began then. A refund counts in the period of what it gives back,
+-- What an entry counts towards the cap of the period that started then. A refund counts in the period of its original,
 -- as refund_spend counts it.
 create function billing._counted_by_cap(entry billing.credit_entries, period_start timestamptz)
 returns bigint
@@ -4844,7 +4849,7 @@ begin
 end
 $$;
 
--- Credits spent since the start of a period, by the entries up to one.
+-- Credits spent since the start of a period, by entries up to one.
 create function billing._spent_until(account_id uuid, period_start timestamptz, last_entry_id bigint)
 returns numeric
 language plpgsql
@@ -4870,7 +4875,7 @@ end
 $$;
 
 -- Credits spent since the start of a period, by the entries after one, which are few: read by their ids alone (offset),
--- because those of the period may be a million.
+-- because the period may have a million entries.
 create function billing._spent_after(account_id uuid, period_start timestamptz, last_entry_id bigint)
 returns numeric
 language plpgsql
@@ -4906,8 +4911,8 @@ begin
 end
 $$;
 
--- Tells the customer once when what is available falls below the threshold. At the end of the transaction, so that what
--- rises and falls within one, such as a hold that expires with its lot, is no fall.
+-- Notifies the customer once when the available credits fall below the threshold. At the end of the transaction, so
+-- that a fall within one, such as a hold that expires with its lot, does not count.
 create function billing.tg_credit_balances__low_balance()
 returns trigger
 language plpgsql
@@ -4945,7 +4950,7 @@ create constraint trigger tg_credit_balances__low_balance
 after update on billing.credit_balances
 deferrable initially deferred
 for each row
--- Parsed for every update, so as short as can be: null, which no threshold makes it, is no.
+-- Parsed for every update, so as short as possible: null, for accounts without a threshold, counts as false.
 when (new.is_low <> (new.balance - new.held < new.low_balance_threshold))
 execute function billing.tg_credit_balances__low_balance();
 
@@ -4955,14 +4960,14 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) to service_role;
 
-comment on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) is 'Sets all limits of an account: what is left out is no overdraft, no cap, no warning.';
+comment on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) is 'Sets all limits of an account: an omitted one means no overdraft, no cap, no warning.';
 
 -- 30_ledger/48_credit_reports.sql
 
--- Reading the ledger over time: a balance as of a moment, a statement of a period, usage by day.
+-- Reads the ledger over time: a balance at a point in time, a statement of a period, usage by day.
 --
--- security invoker: a client sees its own accounts, by the policies on credit_entries. By when things happened
--- (occurred_at), so a lot that expired counts from its expiry on, once it has been swept.
+-- security invoker: clients see their own accounts, by the policies on credit_entries. By the time of the event
+-- (occurred_at), so an expired lot counts from its expiry on, once the expiry is written.
 
 create function public.credit_balance_as_of(account_id uuid, moment timestamptz)
 returns bigint
@@ -4970,7 +4975,7 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    -- From the balance backwards, because most questions are about a moment not long ago.
+    -- From the current balance backwards, because most questions are about the recent past.
     select (credit_balances.balance - coalesce((
         select sum(credit_entries.amount) from billing.credit_entries
         where credit_entries.account_id = credit_balance_as_of.account_id
@@ -5036,17 +5041,17 @@ grant execute on function
     public.credit_usage(uuid, timestamptz, timestamptz)
 to authenticated, service_role;
 
-comment on function public.credit_balance_as_of(uuid, timestamptz) is 'The balance of an account as of a moment.';
+comment on function public.credit_balance_as_of(uuid, timestamptz) is 'The balance of an account at a point in time.';
 comment on function public.credit_statement(uuid, timestamptz, timestamptz) is 'Opening balance, movements by kind, source and feature, and closing balance of a period [start, end).';
-comment on function public.credit_usage(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and feature in a period [start, end), less what was refunded.';
+comment on function public.credit_usage(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and feature in a period [start, end), minus refunds.';
 
 -- 30_ledger/50_ledger_discrepancies.sql
 
--- The ledger's proof of one account: a row for whatever is off, none when all is well.
+-- All checks of one account's ledger: a row for each violation, none when all is well.
 --
--- Invariant: all that is looked at is found by an index of one account, so that an account takes as long as its own history
--- is, and each of its rows is looked at once. prove_accounts walks the accounts, a few at a time; the view
--- ledger_discrepancies looks at all of them. Readable by service_role and postgres.
+-- Invariant: every read uses an index of one account, so an account takes as long as its own history, and each of its
+-- rows is read once. prove_accounts checks the accounts, a few at a time; the view ledger_discrepancies checks all of
+-- them. Readable by service_role and postgres.
 
 create function billing.account_ledger_discrepancies(account_id uuid)
 returns table (invariant text, detail text)
@@ -5054,7 +5059,7 @@ language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
--- By the indexes of the account, also where statistics say that one account has most of the rows.
+-- Uses the indexes of the account, even if statistics say that one account has most of the rows.
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -5070,7 +5075,7 @@ begin
     select * into v_balance from billing.credit_balances
     where credit_balances.account_id = account_ledger_discrepancies.account_id;
 
-    -- An entry is what it opened, less what it took from lots, less what it owes: for every kind of movement.
+    -- For every kind of movement: an entry is what it opened, minus what it took from lots, minus what it owes.
     select
         coalesce(sum(e.amount), 0) as total, coalesce(sum(e.debt), 0) as debt, coalesce(sum(t.taken), 0) as taken,
         max(e.id) as last_id,
@@ -5140,7 +5145,7 @@ begin
     union all
     select 'lot_has_its_entry', broken.detail from unnest(v_lots.without_entry) as broken (detail)
     union all
-    -- Lineage that leads to no lot or entry, or to one of another account, is on one side only.
+    -- Lineage that refers to a missing lot or entry, or to one of another account, is on one side only.
     select
         'lineage_joins_entry_and_lot',
         format('entries took %s credits from lots, and from the lots %s were taken', v_entries.taken, v_lots.taken)
@@ -10944,7 +10949,7 @@ begin
         ));
     end if;
     if v_balance.account_id is null then
-        return;  -- linked to nobody: whatever links it calls again
+        return;  -- not linked: the link calls it again
     elsif v_is_closed then
         -- Nothing can be granted, but what Stripe reports about its subscriptions must be recorded.
         if v_subscription.stripe_subscription_id is not null then

@@ -1,1 +1,1 @@
-"""The code, the catalogue and examples that are run → docs/reference. `make reference` writes it anew."""
+"""The code, the catalogue and examples that are run → docs/reference. `make reference` writes it."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "supabase/schemas"
 
 CALLERS = ("service_role", "authenticated", "anon")
-# What nearly every function ends in: their codes are those of whoever calls them, from whichever folder.
+# Shared functions that raise: their codes belong to the calling functions.
 _SHARED = re.compile(r"_(lock|check|checked|raise)")
 _TYPE = r"\w+(?: with(?:out)? time zone)?(?:\[\])?"
 _TEXT = r"'((?:[^']|'')*)'"

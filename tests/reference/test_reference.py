@@ -1,4 +1,4 @@
-"""docs/reference is what the code, the catalogue and the examples give: `make reference` writes it anew."""
+"""docs/reference is what the code, the catalogue and the examples give: `make reference` writes it."""
 
 import re
 

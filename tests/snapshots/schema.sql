@@ -425,7 +425,7 @@ begin
         ));
     end if;
     if v_balance.account_id is null then
-        return;  -- linked to nobody: whatever links it calls again
+        return;  -- not linked: the link calls it again
     elsif v_is_closed then
         -- Nothing can be granted, but what Stripe reports about its subscriptions must be recorded.
         if v_subscription.stripe_subscription_id is not null then
@@ -922,13 +922,13 @@ END)))),
     CONSTRAINT voided_is_within_what_was_not_taken CHECK (((voided >= 0) AND (voided <= (requested - taken))))
 );
 
-COMMENT ON TABLE billing.credit_revocations IS 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
+COMMENT ON TABLE billing.credit_revocations IS 'Revocations of lots. requested = taken + shortfall (spent or held) + expired unspent.';
 
-COMMENT ON COLUMN billing.credit_revocations.entry_id IS 'The entry that took it; null when nothing was left to take.';
+COMMENT ON COLUMN billing.credit_revocations.entry_id IS 'The entry of the revocation; null if nothing was left to take.';
 
-COMMENT ON COLUMN billing.credit_revocations.voided IS 'Part of requested that nothing had been taken for, and that is asked for no more.';
+COMMENT ON COLUMN billing.credit_revocations.voided IS 'Part of requested for which nothing had been taken, and which is no longer requested.';
 
-COMMENT ON COLUMN billing.credit_revocations.business_key IS 'The key of what is paid for less than was granted; null where a person took it back.';
+COMMENT ON COLUMN billing.credit_revocations.business_key IS 'The business key that is worth less than was granted; null for a revocation by a person.';
 
 CREATE FUNCTION billing._asked_back(revocation billing.credit_revocations) RETURNS bigint
     LANGUAGE sql IMMUTABLE
@@ -1032,7 +1032,7 @@ CREATE TABLE billing.credit_consumptions (
     amount billing.credit_change NOT NULL
 );
 
-COMMENT ON TABLE billing.credit_consumptions IS 'Which entry took how many credits from which lot; negative where it gave back.';
+COMMENT ON TABLE billing.credit_consumptions IS 'Which entry took how many credits from which lot; negative: returned.';
 
 CREATE TABLE billing.credit_entries (
     id bigint NOT NULL,
@@ -1057,15 +1057,15 @@ CREATE TABLE billing.credit_entries (
 );
 ALTER TABLE ONLY billing.credit_entries ALTER COLUMN account_id SET (n_distinct=-0.01);
 
-COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once, for ever.';
+COMMENT ON TABLE billing.credit_entries IS 'Every movement of credits, once; never changed or deleted.';
 
 COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balance after this entry; ids of one account are in order of commit.';
 
-COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it raised the account''s debt; negative: repaid.';
+COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it increased the account''s debt; negative: repaid.';
 
-COMMENT ON COLUMN billing.credit_entries.up_to IS 'What was asked for when it was to take what there was; else null.';
+COMMENT ON COLUMN billing.credit_entries.up_to IS 'The requested amount of a spend with up_to; else null.';
 
-COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, by billing.current_time(); created_at is when it was written.';
+COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, in billing time; created_at is when it was written.';
 
 CREATE FUNCTION billing._burn_lots(entries billing.credit_entries[], takes billing.credit_consumptions[], amount numeric) RETURNS void
     LANGUAGE plpgsql
@@ -1095,7 +1095,7 @@ begin
         fetch v_lots into v_lot;
         if not found then
             raise exception 'the open lots of account % hold % credits less than its balance', v_account_id, v_left
-                using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
+                using errcode = 'TB016', hint = 'Check billing.ledger_discrepancies before the account spends again.';
         end if;
         v_taken := 0;
         while v_left > 0 and v_taken < v_lot.free loop
@@ -1194,7 +1194,7 @@ begin
     if _check_expires_in.expires_in is null or _check_expires_in.expires_in not between '1 second' and '1 year' then
         raise exception 'expires_in is %, it must be from one second to one year',
             coalesce(_check_expires_in.expires_in::text, 'null')
-            using errcode = 'TB024', hint = 'Pass a little more than the work takes, such as interval ''15 minutes''.';
+            using errcode = 'TB024', hint = 'Pass slightly more time than the work takes, such as interval ''15 minutes''.';
     end if;
 end
 $$;
@@ -1205,7 +1205,7 @@ CREATE FUNCTION billing._check_expiry(expires_at timestamp with time zone, opens
     AS $$
 begin
     if _check_expiry.expires_at <= _check_expiry.opens_at then
-        raise exception 'expires_at % is not after %, when the credits open', _check_expiry.expires_at, _check_expiry.opens_at
+        raise exception 'expires_at % must be after %, when the credits become available', _check_expiry.expires_at, _check_expiry.opens_at
             using errcode = 'TB012', hint = 'Pass a later time, or leave it out for credits that never expire.';
     end if;
 end
@@ -1236,7 +1236,7 @@ COMMENT ON TABLE billing.credit_holds IS 'Credits set aside until captured, rele
 
 COMMENT ON COLUMN billing.credit_holds.release_key IS 'The idempotency key of its release.';
 
-COMMENT ON COLUMN billing.credit_holds.frozen_grant_id IS 'The lot that a dispute has frozen; null for the app''s own holds.';
+COMMENT ON COLUMN billing.credit_holds.frozen_grant_id IS 'The lot that a dispute froze; null for the app''s own holds.';
 
 CREATE FUNCTION billing._check_held(hold billing.credit_holds) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -1244,8 +1244,8 @@ CREATE FUNCTION billing._check_held(hold billing.credit_holds) RETURNS void
     AS $$
 begin
     if (_check_held.hold).status <> 'held' then
-        raise exception 'hold % is % since %', (_check_held.hold).id, (_check_held.hold).status, (_check_held.hold).settled_at
-            using errcode = 'TB020', hint = 'Take a new hold, or spend directly.';
+        raise exception 'hold % was % at %', (_check_held.hold).id, (_check_held.hold).status, (_check_held.hold).settled_at
+            using errcode = 'TB020', hint = 'Create a new hold, or spend directly.';
     end if;
 end
 $$;
@@ -1275,7 +1275,7 @@ begin
     select * into strict v_account from billing.accounts where accounts.id = _check_may_spend.account_id;
     if v_account.frozen_at is not null then
         raise exception 'account % is frozen: %', v_account.id, v_account.frozen_reason
-            using errcode = 'TB003', hint = 'Spending opens again once the account is unfrozen.';
+            using errcode = 'TB003', hint = 'The account can spend again after it is unfrozen.';
     elsif v_account.closed_at is not null then
         perform billing._check_open(v_account.id);
     end if;
@@ -1335,7 +1335,7 @@ CREATE FUNCTION billing._check_open(account_id uuid) RETURNS void
 begin
     if exists (select from billing.accounts where accounts.id = _check_open.account_id and accounts.closed_at is not null) then
         raise exception 'account % is closed', _check_open.account_id
-            using errcode = 'TB008', hint = 'Use another account, or open this one again.';
+            using errcode = 'TB008', hint = 'Use another account, or reopen this one.';
     end if;
 end
 $$;
@@ -1347,7 +1347,7 @@ CREATE FUNCTION billing._check_reason(reason text, actor text) RETURNS void
 begin
     if coalesce(length(_check_reason.reason), 0) = 0 or coalesce(length(_check_reason.actor), 0) = 0 then
         raise exception 'reason or actor is missing'
-            using errcode = 'TB028', hint = 'Say why, and who does it: it is written beside the entry for ever.';
+            using errcode = 'TB028', hint = 'Pass both. They are stored with the entry.';
     end if;
 end
 $$;
@@ -1413,7 +1413,7 @@ begin
     if _checked_key.idempotency_key is null or length(_checked_key.idempotency_key) not between 1 and 255 then
         raise exception 'idempotency_key has % characters, it needs 1 to 255',
             coalesce(length(_checked_key.idempotency_key), 0)
-            using errcode = 'TB006', hint = 'Name what the credits are for, such as the id of the job or the order.';
+            using errcode = 'TB006', hint = 'Use the id of what the credits are for, such as a job or an order.';
     elsif jsonb_typeof(_checked_key.metadata) is distinct from 'object' then
         raise exception 'metadata is %, it must be an object', coalesce(jsonb_typeof(_checked_key.metadata), 'null')
             using errcode = 'TB007', hint = 'Pass a JSON object, such as {"job": "42"}.';
@@ -1712,7 +1712,7 @@ begin
         where credit_balances.account_id = v_revocation.account_id;
         v_claimed := least(
             v_lot.remaining - v_lot.held, v_revocation.shortfall,
-            -- What later credits have made up for is owed no more.
+            -- Later credits have already covered it.
             case v_revocation.shortfall_policy
                 when 'block_future_grants' then least(
                     v_balance.withheld,
@@ -1771,15 +1771,15 @@ WITH (fillfactor='80');
 
 COMMENT ON TABLE billing.credit_grants IS 'Lots of credits: what is left of each grant and what paid for it.';
 
-COMMENT ON COLUMN billing.credit_grants.entry_id IS 'The entry that opened the lot; null until a scheduled lot takes effect.';
+COMMENT ON COLUMN billing.credit_grants.entry_id IS 'The entry that opened the lot; null until a scheduled lot opens.';
 
-COMMENT ON COLUMN billing.credit_grants.held IS 'Part of remaining that open holds have pinned.';
+COMMENT ON COLUMN billing.credit_grants.held IS 'Part of remaining that open holds have reserved.';
 
-COMMENT ON COLUMN billing.credit_grants.contested IS 'Credits that an open dispute contests and that could not be frozen, because they were spent or held: frozen when they come back.';
+COMMENT ON COLUMN billing.credit_grants.contested IS 'Credits of an open dispute that could not be frozen, because they were spent or held; frozen when they return.';
 
-COMMENT ON COLUMN billing.credit_grants.cut IS 'Credits that were not granted with it, because their price had been returned by then.';
+COMMENT ON COLUMN billing.credit_grants.cut IS 'Credits that were left out, because their payment had already been refunded.';
 
-COMMENT ON COLUMN billing.credit_grants.lapsed IS 'Credits of it that expired unspent, or that the closing of the account took.';
+COMMENT ON COLUMN billing.credit_grants.lapsed IS 'Credits that expired unspent, or that the closing of the account forfeited.';
 
 CREATE FUNCTION billing._claim_shortfall(revocation billing.credit_revocations, lot billing.credit_grants, amount bigint) RETURNS void
     LANGUAGE plpgsql
@@ -1874,35 +1874,35 @@ COMMENT ON COLUMN billing.credit_balances.balance IS 'Credits; sum of all entrie
 
 COMMENT ON COLUMN billing.credit_balances.held IS 'Credits set aside by open holds; part of balance.';
 
-COMMENT ON COLUMN billing.credit_balances.debt IS 'Credits owed because something already spent was taken back; the next grant repays it.';
+COMMENT ON COLUMN billing.credit_balances.debt IS 'Credits owed, because spent credits were revoked or an overdraft was used; the next grant repays them.';
 
-COMMENT ON COLUMN billing.credit_balances.withheld IS 'Credits that the next grants give up, because something already spent was taken back.';
+COMMENT ON COLUMN billing.credit_balances.withheld IS 'Credits that the next grants give up, because spent credits were revoked.';
 
-COMMENT ON COLUMN billing.credit_balances.carried IS 'Credits by which later ones that invoices pay for are less: Stripe credited time back whose credits had been spent.';
+COMMENT ON COLUMN billing.credit_balances.carried IS 'Credits by which the next credits that invoices pay for are reduced: spent credits of time that Stripe credited back.';
 
-COMMENT ON COLUMN billing.credit_balances.written_off_debt IS 'Debt that closing the account wrote off; what is given back of older movements repays it first.';
+COMMENT ON COLUMN billing.credit_balances.written_off_debt IS 'Debt that closing the account wrote off; refunds of older movements repay it first.';
 
-COMMENT ON COLUMN billing.credit_balances.written_off_withheld IS 'Credits that closing the account ceased to withhold; what is given back of older movements makes up for them first.';
+COMMENT ON COLUMN billing.credit_balances.written_off_withheld IS 'Withholding that closing the account ended; refunds of older movements cover it first.';
 
-COMMENT ON COLUMN billing.credit_balances.written_off_at IS 'When the account was closed last with something owed, by the clock of created_at.';
+COMMENT ON COLUMN billing.credit_balances.written_off_at IS 'When the account was last closed with debt or withholding, by the clock of created_at.';
 
-COMMENT ON COLUMN billing.credit_balances.next_due_at IS 'No lot opens or expires and no hold expires before this; null: none ever does.';
+COMMENT ON COLUMN billing.credit_balances.next_due_at IS 'The earliest time at which a lot opens or expires or a hold expires; null: never.';
 
-COMMENT ON COLUMN billing.credit_balances.may_spend IS 'False while the account is frozen or closed; accounts says why.';
+COMMENT ON COLUMN billing.credit_balances.may_spend IS 'False while the account is frozen or closed; see accounts.';
 
-COMMENT ON COLUMN billing.credit_balances.overdraft IS 'How far below zero spending may go.';
+COMMENT ON COLUMN billing.credit_balances.overdraft IS 'How far spending may go below zero.';
 
 COMMENT ON COLUMN billing.credit_balances.spend_cap IS 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
 
-COMMENT ON COLUMN billing.credit_balances.spent_in_period IS 'Credits spent since spend_period_start; kept while there is a cap. Open holds count against the cap beside it.';
+COMMENT ON COLUMN billing.credit_balances.spent_in_period IS 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
 
-COMMENT ON COLUMN billing.credit_balances.low_balance_threshold IS 'When what is available falls below it the customer is told, once for each fall.';
+COMMENT ON COLUMN billing.credit_balances.low_balance_threshold IS 'The customer is notified when the available credits fall below it, once for each fall.';
 
-COMMENT ON COLUMN billing.credit_balances.is_low IS 'Whether it was below the threshold when last seen.';
+COMMENT ON COLUMN billing.credit_balances.is_low IS 'True if the available credits were below the threshold at the last check.';
 
-COMMENT ON COLUMN billing.credit_balances.recharge_below IS 'When what is available falls below it a credit pack is bought; null while nothing watches.';
+COMMENT ON COLUMN billing.credit_balances.recharge_below IS 'A credit pack is bought when the available credits fall below it; null: no auto-recharge is waiting.';
 
-COMMENT ON COLUMN billing.credit_balances.epoch IS 'Raised by one update in fifty: by it the row is found behind its older versions.';
+COMMENT ON COLUMN billing.credit_balances.epoch IS 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
 
 CREATE FUNCTION billing._count_spend(balance billing.credit_balances, amount bigint) RETURNS billing.credit_balances
     LANGUAGE plpgsql STABLE
@@ -3269,7 +3269,7 @@ declare
     v_balance billing.credit_balances := _in_running_period.balance;
     v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
 begin
-    -- Only forwards: a period that has begun is never counted anew.
+    -- Only forward: a started period is never counted again.
     if coalesce(v_balance.spend_period_start < v_period_start, true) then
         v_balance.spend_period_start := v_period_start;
         v_balance.spent_in_period := 0;
@@ -3918,8 +3918,8 @@ begin
             using errcode = 'TB019', hint = 'Pass the id that hold_credits returned.';
     end if;
     if v_hold.frozen_grant_id is not null then
-        raise exception 'hold % is a dispute''s', v_hold.id
-            using errcode = 'TB070', hint = 'It ends with the dispute: what it holds is given back or taken.';
+        raise exception 'hold % belongs to a dispute', v_hold.id
+            using errcode = 'TB070', hint = 'It ends when the dispute is closed.';
     end if;
     perform billing._lock_settled_balance(v_hold.account_id);
     select * into strict v_hold from billing.credit_holds where credit_holds.id = _lock_hold.hold_id for update;
@@ -4676,7 +4676,7 @@ begin
         v_takes := array[row(v_entry.id, v_lot.id, v_repaid)::billing.credit_consumptions];
     end if;
     if v_withheld > 0 then
-        -- Earlier revocations could not take it: an entry of its own beside the grant's.
+        -- Earlier revocations could not take it: a separate entry beside the grant's.
         v_withholding := billing._entry(
             account_id => v_entry.account_id, kind => 'revocation', amount => -v_withheld,
             source => v_entry.source, reference_id => v_entry.reference_id,
@@ -4772,7 +4772,7 @@ CREATE FUNCTION billing._owe_again(original billing.credit_entries, kind text, a
 declare
     v_balance billing.credit_balances := billing._lock_balance((_owe_again.original).account_id);
     v_debt bigint := least(v_balance.written_off_debt, _owe_again.amount);
-    -- A reinstatement lifts itself what its own revocation withholds.
+    -- A reinstatement itself ends what its own revocation withholds.
     v_withheld bigint := case _owe_again.kind
         when 'refund' then least(v_balance.written_off_withheld, _owe_again.amount - v_debt) else 0
     end;
@@ -5395,7 +5395,7 @@ begin
     elsif v_balance.spend_cap is not null then
         v_balance := billing._count_spend(v_balance, v_total::bigint);
     end if;
-    -- Lots hold balance + debt. The last credits are beyond them.
+    -- Lots contain balance + debt. The last credits are beyond them.
     v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
     while v_debt > 0 loop
         v_spends[v_number].debt := least(v_debt, -v_spends[v_number].amount);
@@ -6195,11 +6195,11 @@ CREATE TABLE billing.credit_reinstatements (
     CONSTRAINT unwithheld_is_within_the_amount CHECK (((unwithheld >= 0) AND (unwithheld <= amount)))
 );
 
-COMMENT ON TABLE billing.credit_reinstatements IS 'What was given back of revocations.';
+COMMENT ON TABLE billing.credit_reinstatements IS 'What was reinstated of revocations.';
 
-COMMENT ON COLUMN billing.credit_reinstatements.entry_id IS 'The entry that gave it back; null when only withholding was lifted.';
+COMMENT ON COLUMN billing.credit_reinstatements.entry_id IS 'The entry of the reinstatement; null if it only ended withholding.';
 
-COMMENT ON COLUMN billing.credit_reinstatements.unwithheld IS 'How much of it was still to be withheld, and is no more.';
+COMMENT ON COLUMN billing.credit_reinstatements.unwithheld IS 'Credits that were still to be withheld, and no longer are.';
 
 CREATE FUNCTION billing._reinstate(revocation billing.credit_revocations, amount bigint, key_space text, idempotency_key text, reason text, actor text) RETURNS billing.credit_reinstatements
     LANGUAGE plpgsql
@@ -6223,11 +6223,11 @@ begin
         + case v_revocation.shortfall_policy when 'clamp_and_record' then 0 else v_revocation.shortfall end;
     v_reinstatement.amount := coalesce(_reinstate.amount, v_left);
     if v_left = 0 or v_reinstatement.amount > v_left then
-        raise exception '% credits of revocation % are left to reinstate', v_left, v_revocation.id
-            using errcode = 'TB027', hint = 'Reinstate at most what was taken.';
+        raise exception 'only % credits of revocation % can be reinstated', v_left, v_revocation.id
+            using errcode = 'TB027', hint = 'Reinstate at most that number.';
     end if;
     if v_revocation.created_at < v_balance.written_off_at then
-        -- What closing the account ceased to withhold was given up by no grant either.
+        -- Closing the account ended this withholding, so no grant gave it up.
         v_written_off := v_balance.written_off_withheld;
     end if;
     v_reinstatement.unwithheld := case v_revocation.shortfall_policy
@@ -6240,7 +6240,7 @@ begin
 
     update billing.credit_revocations
     set reinstated = credit_revocations.reinstated + v_reinstatement.amount,
-        -- What was only recorded is asked for no more: or it would be taken of what is given back.
+        -- What was only recorded is no longer requested; otherwise it would be taken from the reinstated credits.
         voided = case credit_revocations.shortfall_policy
             when 'clamp_and_record' then greatest(credit_revocations.voided, credit_revocations.shortfall)
             else credit_revocations.voided
@@ -6252,7 +6252,7 @@ begin
         written_off_withheld = credit_balances.written_off_withheld - v_written_off
     where credit_balances.account_id = v_revocation.account_id;
     v_left := v_reinstatement.amount - v_reinstatement.unwithheld;
-    -- What it took at once, then what it took of credits that came back later.
+    -- What it took at once, then what it took of credits that returned later.
     for v_original in
         select credit_entries.* from billing.credit_entries
         where credit_entries.id = v_revocation.entry_id
@@ -6875,12 +6875,12 @@ declare
 begin
     if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
-            using errcode = 'TB009', hint = 'Give back less.';
+            using errcode = 'TB009', hint = 'Refund less.';
     elsif v_original.created_at < v_balance.written_off_at then
         v_balance := billing._owe_again(v_original, _reverse_entry.kind, _reverse_entry.amount);
     end if;
 
-    -- What the entry took from lots and has not been given back to them yet.
+    -- What the entry took from lots and was not returned to them yet.
     select coalesce(sum(credit_consumptions.amount), 0) into v_to_lots
     from billing.credit_entries
     join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
@@ -6966,11 +6966,11 @@ begin
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
     v_revocation.requested := coalesce(_revoke_grant.amount, v_revocable);
     if v_revocable = 0 or v_revocation.requested > v_revocable then
-        raise exception '% credits of lot % are left to revoke, % are asked for', v_revocable, v_lot.id, v_revocation.requested
-            using errcode = 'TB027', hint = 'Revoke at most what the lot was granted.';
+        raise exception 'only % credits of grant % can be revoked, not %', v_revocable, v_lot.id, v_revocation.requested
+            using errcode = 'TB027', hint = 'Revoke at most what is left of the grant.';
     elsif v_lot.entry_id is null and v_revocation.requested < v_revocable then
-        raise exception 'lot % has not opened yet: it can only be cancelled as a whole', v_lot.id
-            using errcode = 'TB032', hint = 'Revoke all of it (amount null) and schedule what is to remain.';
+        raise exception 'grant % is scheduled and can only be revoked as a whole', v_lot.id
+            using errcode = 'TB032', hint = 'Revoke all of it (amount null), then schedule a smaller grant.';
     end if;
 
     v_revocation.taken := least(v_revocation.requested, v_lot.remaining - v_lot.held);
@@ -7168,7 +7168,8 @@ begin
             and credit_grants.closed_at is null and credit_grants.effective_at <= _settle_due.as_of
         order by credit_grants.account_id, credit_grants.effective_at, credit_grants.id
     loop
-        -- What would pass the largest balance waits until there is room: nothing else of the account may wait for it.
+        -- A lot that would exceed the largest balance waits until there is room; nothing else of the account waits for
+        -- it.
         if (
             select credit_balances.balance <= 9223372036854775807 - v_lot.amount from billing.credit_balances
             where credit_balances.account_id = v_lot.account_id
@@ -7181,7 +7182,7 @@ begin
     with due as (
         select
             nextval('billing.credit_entries_id_seq') as expiry_id, lots.*,
-            -- What was given back after the lot's time expires when it was given back, not before.
+            -- Credits that were returned after the lot's expiry expire when they were returned, not before.
             greatest(lots.expires_at, (
                 select credit_entries.occurred_at from billing.credit_consumptions
                 join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
@@ -7490,7 +7491,7 @@ begin
     if v_up_to is not null then
         v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
         if v_balance.spend_cap is not null then
-            -- At least one, so that a cap that is used up is refused as such.
+            -- At least one, so that a cap that is used up raises its own error.
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
     end if;
@@ -7541,7 +7542,7 @@ begin
             select credit_revocations.entry_id from billing.credit_revocations
             where credit_revocations.grant_id = v_lot.id and credit_revocations.entry_id is not null
             union
-            -- What revocations took of credits that came back later; what was withheld of the lot counts as spent.
+            -- What revocations took of credits that returned later; what was withheld of the lot counts as spent.
             select credit_entries.id from billing.credit_entries
             where credit_entries.reverses_entry_id = v_lot.entry_id and credit_entries.kind = 'revocation'
                 and credit_entries.key_space = 'system' and credit_entries.idempotency_key ^@ 'claim:'
@@ -8557,7 +8558,7 @@ begin
             returning credit_consumptions.amount
         ),
         moved as (
-            -- A capture takes what its hold has pinned.
+            -- A capture takes the credits that its hold reserved.
             update billing.credit_grants
             set remaining = credit_grants.remaining - taken.amount,
                 held = credit_grants.held - taken.captured,
@@ -8840,7 +8841,7 @@ begin
     select * into v_balance from billing.credit_balances
     where credit_balances.account_id = account_ledger_discrepancies.account_id;
 
-    -- An entry is what it opened, less what it took from lots, less what it owes: for every kind of movement.
+    -- For every kind of movement: an entry is what it opened, minus what it took from lots, minus what it owes.
     select
         coalesce(sum(e.amount), 0) as total, coalesce(sum(e.debt), 0) as debt, coalesce(sum(t.taken), 0) as taken,
         max(e.id) as last_id,
@@ -8910,7 +8911,7 @@ begin
     union all
     select 'lot_has_its_entry', broken.detail from unnest(v_lots.without_entry) as broken (detail)
     union all
-    -- Lineage that leads to no lot or entry, or to one of another account, is on one side only.
+    -- Lineage that refers to a missing lot or entry, or to one of another account, is on one side only.
     select
         'lineage_joins_entry_and_lot',
         format('entries took %s credits from lots, and from the lots %s were taken', v_entries.taken, v_lots.taken)
@@ -9062,7 +9063,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone) IS 'Adds or (amount below zero) takes credits by hand, with a reason and an actor; once for each idempotency key.';
+COMMENT ON FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone) IS 'Adds credits or (amount below zero) removes them by hand, with a reason and an actor; once for each idempotency key.';
 
 CREATE FUNCTION billing.allocate_due_credits(as_of timestamp with time zone DEFAULT NULL::timestamp with time zone, accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, slots_granted bigint, credits_granted numeric)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9211,12 +9212,12 @@ begin
     perform billing._check_held(v_hold);
     v_amount := coalesce(v_amount, v_hold.amount - v_hold.captured);
     if v_amount > v_hold.amount - v_hold.captured then
-        raise exception 'hold % has % credits left, % are to be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
+        raise exception 'hold % has % credits left, % cannot be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
             using errcode = 'TB025', hint = 'Capture what is held and spend the rest with spend_credits.';
     end if;
     v_balance := billing._lock_balance(v_hold.account_id);
     if v_balance.spend_cap is not null then
-        -- Judged when the hold was taken; counted now.
+        -- Checked when the hold was created; counted now.
         v_balance := billing._in_running_period(v_balance);
         v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
     end if;
@@ -9789,10 +9790,10 @@ declare
     v_account_ids uuid[];
 begin
     if v_as_of > billing.current_time() then
-        raise exception 'as_of % is still to come', v_as_of
-            using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is swept.';
+        raise exception 'as_of % is in the future', v_as_of
+            using errcode = 'TB022', hint = 'Leave as_of out to process what is due now.';
     end if;
-    -- An account that somebody else has locked is left to them: their movement sweeps it.
+    -- Accounts that another transaction has locked are skipped: their movement processes them.
     select array_agg(due.account_id) into v_account_ids from (
         select credit_balances.account_id from billing.credit_balances
         where credit_balances.next_due_at <= v_as_of
@@ -9806,7 +9807,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.expire_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Expires due holds and lots and opens scheduled lots of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
+COMMENT ON FUNCTION billing.expire_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Expires due holds and lots and opens scheduled lots, for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
 
 CREATE FUNCTION billing.extend_hold(hold_id uuid, expires_in interval) RETURNS billing.credit_holds
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9924,7 +9925,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text, source text, reference_id text, expires_at timestamp with time zone, priority integer, metadata jsonb) IS 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots of a lower priority number are spent first.';
+COMMENT ON FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text, source text, reference_id text, expires_at timestamp with time zone, priority integer, metadata jsonb) IS 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots with a lower priority number are spent first.';
 
 CREATE FUNCTION billing.hand_back_stripe_events() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10038,7 +10039,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text) IS 'Sets credits aside until they are captured or released, or expires_in is over; once for each idempotency key.';
+COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text) IS 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
 
 CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, meaning text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -10933,7 +10934,7 @@ begin
     select * into v_spend from billing.credit_entries
     where credit_entries.id = refund_spend.entry_id and credit_entries.kind in ('spend', 'capture');
     if not found then
-        raise exception 'entry % is no spend', coalesce(refund_spend.entry_id::text, 'null')
+        raise exception 'entry % is not a spend', coalesce(refund_spend.entry_id::text, 'null')
             using errcode = 'TB026', hint = 'Pass the id that spend_credits or capture_hold returned.';
     end if;
     v_balance := billing._lock_balance(v_spend.account_id);
@@ -10956,15 +10957,15 @@ begin
     where credit_entries.reverses_entry_id = v_spend.id and credit_entries.kind = 'refund';
     v_amount := coalesce(v_amount, v_left);
     if v_left = 0 or v_amount > v_left then
-        raise exception '% credits of entry % are left to refund, % are asked for', v_left, v_spend.id, v_amount
-            using errcode = 'TB027', hint = 'Refund at most what the spend took.';
+        raise exception 'only % credits of entry % can be refunded, not %', v_left, v_spend.id, v_amount
+            using errcode = 'TB027', hint = 'Refund at most what is left of the spend.';
     end if;
 
     v_entry := billing._reverse_entry(
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
         refund_spend.metadata, null
     );
-    -- It counts no more towards the cap of the period that it was spent in.
+    -- It no longer counts towards the cap of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
     where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
         and v_spend.occurred_at >= credit_balances.spend_period_start;
@@ -10972,7 +10973,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text, metadata jsonb) IS 'Gives a spend or capture back to the lots it came from, all that is left of it (amount null) or part; once for each idempotency key.';
+COMMENT ON FUNCTION billing.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text, metadata jsonb) IS 'Refunds a spend or capture to the lots that it came from: all that is left of it (amount null) or a part. Once for each idempotency key.';
 
 CREATE FUNCTION billing.reinstate_grant(revocation_id bigint, amount numeric, idempotency_key text, reason text, actor text) RETURNS billing.credit_reinstatements
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11035,7 +11036,7 @@ begin
     ) then
         perform billing._raise_key_reused(release_hold.idempotency_key);
     elsif v_hold.status = 'expired' then
-        -- It came too late to give anything back, and nothing is held: what the caller wanted is so.
+        -- Too late to release anything, but nothing is held any more, which is what the caller wanted.
         return v_hold;
     end if;
     perform billing._check_held(v_hold);
@@ -11043,7 +11044,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.release_hold(hold_id uuid, idempotency_key text) IS 'Gives back what a hold still has set aside.';
+COMMENT ON FUNCTION billing.release_hold(hold_id uuid, idempotency_key text) IS 'Releases what a hold still has set aside.';
 
 CREATE FUNCTION billing.release_stripe_events(delay_seconds integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11295,12 +11296,12 @@ begin
     perform billing._check_reason(revoke_grant.reason, revoke_grant.actor);
     if revoke_grant.shortfall_policy is null
         or revoke_grant.shortfall_policy not in ('clamp_and_record', 'allow_negative', 'block_future_grants') then
-        raise exception 'shortfall_policy % is not known', coalesce(revoke_grant.shortfall_policy, 'null')
+        raise exception 'unknown shortfall_policy: %', coalesce(revoke_grant.shortfall_policy, 'null')
             using errcode = 'TB029', hint = 'Use clamp_and_record, allow_negative or block_future_grants.';
     end if;
     select * into v_lot from billing.credit_grants where credit_grants.id = revoke_grant.grant_id;
     if not found then
-        raise exception 'there is no lot %', coalesce(revoke_grant.grant_id::text, 'null')
+        raise exception 'there is no credit grant %', coalesce(revoke_grant.grant_id::text, 'null')
             using errcode = 'TB026', hint = 'Pass the id of a row in billing.credit_grants.';
     end if;
     perform billing._lock_balance(v_lot.account_id);
@@ -11329,7 +11330,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text) IS 'Takes a lot back, all of it (amount null) or part; what was spent is a shortfall, dealt with by shortfall_policy. A scheduled lot is cancelled.';
+COMMENT ON FUNCTION billing.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text) IS 'Revokes a lot: all of it (amount null) or a part; shortfall_policy decides about spent credits. A scheduled lot is cancelled.';
 
 CREATE FUNCTION billing.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100) RETURNS billing.credit_grants
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11362,8 +11363,8 @@ begin
     perform billing._check_key_is_new(schedule_credits.account_id, schedule_credits.idempotency_key);
     perform billing._check_open(schedule_credits.account_id);
     if schedule_credits.effective_at is null or schedule_credits.effective_at <= billing.current_time() then
-        raise exception 'effective_at % is not to come', coalesce(schedule_credits.effective_at::text, 'null')
-            using errcode = 'TB012', hint = 'Credits that open at once are granted with grant_credits.';
+        raise exception 'effective_at % must be in the future', coalesce(schedule_credits.effective_at::text, 'null')
+            using errcode = 'TB012', hint = 'To grant credits now, use grant_credits.';
     end if;
     perform billing._check_expiry(schedule_credits.expires_at, schedule_credits.effective_at);
     v_lot := billing._lot(
@@ -11393,11 +11394,11 @@ declare
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
         or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
-        raise exception 'spend_cap and spend_cap_period do not fit together'
-            using errcode = 'TB031', hint = 'Pass both, the period being day, week or month, or neither for no cap.';
+        raise exception 'spend_cap and spend_cap_period must be set together'
+            using errcode = 'TB031', hint = 'Pass both, with day, week or month as the period. Pass neither for no cap.';
     end if;
-    -- A cap counts what was spent before it was set, too. What is committed by now is added up before the lock is taken,
-    -- which the account's movements would wait for; under it, only what came meanwhile.
+    -- A cap also counts what was spent before it was set. Committed spends are added up before the lock is taken, which
+    -- would block the account's movements; under the lock only those since then.
     if set_credit_limits.spend_cap is not null then
         select coalesce(max(credit_entries.id), 0) into v_last_entry_id from billing.credit_entries
         where credit_entries.account_id = set_credit_limits.account_id;
@@ -11407,7 +11408,7 @@ begin
     v_balance := billing._lock_balance(set_credit_limits.account_id);
     if set_credit_limits.spend_cap is not null then
         if v_period_start < date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC') then
-            -- Another period has begun meanwhile.
+            -- A new period has started meanwhile.
             v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
             v_spent := 0;
         end if;
@@ -11421,7 +11422,7 @@ begin
         low_balance_threshold = nullif(
             billing._checked_limit('low_balance_threshold', set_credit_limits.low_balance_threshold), 0
         ),
-        -- Set above the balance it tells nothing: that was no fall.
+        -- Setting it above the balance notifies nobody, because the balance did not fall.
         is_low = credit_balances.balance - credit_balances.held < coalesce(set_credit_limits.low_balance_threshold, 0),
         spend_period_start = v_period_start,
         spent_in_period = greatest(v_spent, 0)
@@ -11431,7 +11432,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric, spend_cap numeric, spend_cap_period text, low_balance_threshold numeric) IS 'Sets all limits of an account: what is left out is no overdraft, no cap, no warning.';
+COMMENT ON FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric, spend_cap numeric, spend_cap_period text, low_balance_threshold numeric) IS 'Sets all limits of an account: an omitted one means no overdraft, no cap, no warning.';
 
 CREATE TABLE billing.recharge_settings (
     account_id uuid NOT NULL,
@@ -11799,14 +11800,14 @@ declare
     v_due_at timestamptz;
     v_lot_id bigint;
 begin
-    -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance. Whether anything is
-    -- due is judged after it, by the time at which the lock is held.
+    -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due is
+    -- checked afterwards, with the time at which the lock is held.
     update billing.credit_balances
     set balance = credit_balances.balance - v_amount, updated_at = now(),
         epoch = credit_balances.epoch + (random() < 0.02)::integer
     where uuid_hash(credit_balances.account_id) = uuid_hash(spend_credits.account_id)
         and credit_balances.account_id is not distinct from spend_credits.account_id
-        -- From it on: it may be raised while this waits for the lock.
+        -- From this epoch on: it may be incremented while this statement waits for the lock.
         and credit_balances.epoch >= (
             select newest.epoch from billing.credit_balances as newest
             where uuid_hash(newest.account_id) = uuid_hash(spend_credits.account_id)
@@ -11830,7 +11831,7 @@ begin
         on conflict do nothing
         returning * into v_entry;
         if found then
-            -- The first lot is mostly more than enough.
+            -- The first lot usually has enough.
             update billing.credit_grants
             set remaining = credit_grants.remaining - v_amount, epoch = credit_grants.epoch + (random() < 0.02)::integer
             where credit_grants.remaining - credit_grants.held > v_amount and credit_grants.ctid = (
@@ -11849,7 +11850,7 @@ begin
             end if;
             return v_entry;
         end if;
-        -- The key was used before, or something falls due before it.
+        -- The key was used before, or something is due first.
         update billing.credit_balances set balance = credit_balances.balance + v_amount
         where credit_balances.account_id = spend_credits.account_id;
     end if;
@@ -11860,7 +11861,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) IS 'Spends credits of an account, once for each idempotency key, and returns the entry. Refused below zero (TB001) and while frozen (TB003); with up_to it takes what there is. Call it inside your own transaction.';
+COMMENT ON FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) IS 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
 
 CREATE FUNCTION billing.spend_credits_batch(spends jsonb) RETURNS SETOF billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11875,11 +11876,11 @@ declare
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
-        raise exception 'spends is not an array of objects'
+        raise exception 'spends must be an array of objects'
             using errcode = 'TB023',
-            hint = 'Pass [{"account_id": …, "amount": …, "idempotency_key": …}, …], as spend_credits takes them.';
+            hint = 'Pass [{"account_id": …, "amount": …, "idempotency_key": …}, …], with the parameters of spend_credits.';
     end if;
-    -- A misspelt or unknown name would otherwise be left out in silence, and something else be spent than was meant.
+    -- Otherwise a misspelt name would be ignored silently, and the spend would differ from what was meant.
     select name into v_key
     from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
     where name not in (
@@ -11887,8 +11888,8 @@ begin
     )
     limit 1;
     if found then
-        raise exception 'a spend of the batch has %, which is not known', v_key
-            using errcode = 'TB023', hint = 'A spend has account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
+        raise exception 'a spend of the batch has the unknown field %', v_key
+            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
     end if;
     perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
         billing._checked_amount(spend.amount)
@@ -11943,7 +11944,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';
+COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. Returns the entries in the same order; a used key returns its first entry.';
 
 CREATE FUNCTION billing.start_worker() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13089,7 +13090,7 @@ CREATE FUNCTION billing.tg_credit_balances__sound() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- Null, where there is no cap or threshold, is no offence.
+    -- Null (no cap, no threshold) violates no rule.
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
@@ -13226,7 +13227,7 @@ CREATE FUNCTION billing.tg_ledger__append_only() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    raise exception '% refused: rows of % stay as they are', lower(tg_op), tg_table_name
+    raise exception '% refused: % is append-only', lower(tg_op), tg_table_name
         using errcode = 'TB015', hint = 'Correct a mistake with a new entry, such as a revocation or a refund.';
 end
 $$;
@@ -13431,11 +13432,11 @@ begin
     perform billing._checked_key(transfer_credits.idempotency_key, transfer_credits.metadata);
     if transfer_credits.from_account_id = transfer_credits.to_account_id then
         raise exception 'account % cannot transfer to itself', transfer_credits.from_account_id
-            using errcode = 'TB030', hint = 'Name another account to transfer to.';
+            using errcode = 'TB030', hint = 'Pass a different to_account_id.';
     elsif transfer_credits.from_account_id is null or transfer_credits.to_account_id is null then
         perform billing._raise_no_account(null);
     end if;
-    -- Both in the order of their ids, so that two transfers in opposite directions wait and never deadlock.
+    -- Both in the order of their ids, so that two transfers in opposite directions never deadlock.
     perform billing._lock_balance(least(transfer_credits.from_account_id, transfer_credits.to_account_id));
     perform billing._lock_balance(greatest(transfer_credits.from_account_id, transfer_credits.to_account_id));
 
@@ -13485,7 +13486,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb) IS 'Moves credits to another account, once for each idempotency key of the giving one. Lots keep priority and expiry.';
+COMMENT ON FUNCTION billing.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb) IS 'Moves credits to another account, once for each idempotency key of the paying account. Lots keep priority and expiry.';
 
 CREATE FUNCTION billing.undo_fraud_action(id bigint, reason text, actor text) RETURNS billing.fraud_actions
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13626,7 +13627,7 @@ CREATE FUNCTION public.credit_balance_as_of(account_id uuid, moment timestamp wi
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    -- From the balance backwards, because most questions are about a moment not long ago.
+    -- From the current balance backwards, because most questions are about the recent past.
     select (credit_balances.balance - coalesce((
         select sum(credit_entries.amount) from billing.credit_entries
         where credit_entries.account_id = credit_balance_as_of.account_id
@@ -13636,7 +13637,7 @@ CREATE FUNCTION public.credit_balance_as_of(account_id uuid, moment timestamp wi
     where credit_balances.account_id = credit_balance_as_of.account_id
 $$;
 
-COMMENT ON FUNCTION public.credit_balance_as_of(account_id uuid, moment timestamp with time zone) IS 'The balance of an account as of a moment.';
+COMMENT ON FUNCTION public.credit_balance_as_of(account_id uuid, moment timestamp with time zone) IS 'The balance of an account at a point in time.';
 
 CREATE FUNCTION public.credit_statement(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS TABLE(line text, kind text, source text, feature text, entries bigint, amount bigint)
     LANGUAGE sql STABLE
@@ -13681,7 +13682,7 @@ CREATE FUNCTION public.credit_usage(account_id uuid, period_start timestamp with
     order by 1, 2
 $$;
 
-COMMENT ON FUNCTION public.credit_usage(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and feature in a period [start, end), less what was refunded.';
+COMMENT ON FUNCTION public.credit_usage(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and feature in a period [start, end), minus refunds.';
 
 CREATE FUNCTION public.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
     LANGUAGE sql
@@ -14319,7 +14320,7 @@ CREATE TABLE billing.credit_hold_lots (
     amount billing.credits NOT NULL
 );
 
-COMMENT ON TABLE billing.credit_hold_lots IS 'The lots that a hold has pinned, and how much of each it still pins.';
+COMMENT ON TABLE billing.credit_hold_lots IS 'The lots of a hold, and how many credits of each it still reserves.';
 
 CREATE TABLE billing.credit_note_lines (
     stripe_credit_note_id text NOT NULL,

@@ -96,7 +96,7 @@ def _of_other_accounts(conn: Connection[Any], messages: Sequence[Message]) -> di
 def normalised(message: Message) -> StripeEvent | Outcome:
     """A message's event; or its outcome, if it is ignored or cannot be read."""
     if message.attempts > ATTEMPTS_MAX:
-        # None of its attempts ended: the event crashes the worker.
+        # No attempt ended: the event crashes the worker.
         return Dead(
             f"the worker crashed on each of {ATTEMPTS_MAX} attempts at this event. "
             "Read its log, upgrade it, then retry the event."

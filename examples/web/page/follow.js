@@ -1,6 +1,6 @@
-/** Whoever is signed in → their balance and subscription as they change, without a reload.
+/** The signed-in user → their balance and subscription as they change, without a reload.
  *
- * Realtime tells of every movement; where its channel cannot be joined, the rows are read again every now and then.
+ * Realtime reports every movement; if its channel cannot be joined, the rows are read again periodically.
  */
 
 import { supabase } from "./project.js";
@@ -53,7 +53,7 @@ export function follow(
     if (status === "SUBSCRIBED") pollMs = CALM_POLL_MS;
     if (status === "CHANNEL_ERROR" || status === "TIMED_OUT") {
       pollMs = POLL_MS;
-      supabase.removeChannel(channel); // else it tries again for ever
+      supabase.removeChannel(channel); // else it retries forever
     }
   });
   document.addEventListener("visibilitychange", onVisibility);

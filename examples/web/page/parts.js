@@ -25,7 +25,7 @@ export function money(amount, currency) {
   return format.format(amount / 10 ** maximumFractionDigits);
 }
 
-/** Runs what a button does: the button waits, and what went wrong is told. */
+/** Runs what a button does: the button waits, and errors are shown. */
 export async function pressed(button, work) {
   for (const box of ["problem", "notice"]) show($(box), null);
   button.disabled = true;

@@ -62,7 +62,7 @@ export function nameOf(priceId) {
 /** Plans, each with what a user who has this subscription may do about it. */
 export function showPlans(subscription) {
   const now = subscription?.stripe_price_id ?? null;
-  if (now === shown) return; // whoever has the focus on a button keeps it
+  if (now === shown) return; // keeps the focus on a button
   shown = now;
   $("plans").replaceChildren(...plans.map((plan) =>
     card(
@@ -111,7 +111,10 @@ async function showLink(key) {
     undefined,
     "GET",
   );
-  show($("notice"), "Whoever pays here becomes your account's customer: ");
+  show(
+    $("notice"),
+    "The person who pays here becomes your account's customer: ",
+  );
   $("notice").append(
     element("a", {
       href: payment_link,

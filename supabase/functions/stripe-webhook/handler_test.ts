@@ -307,7 +307,7 @@ Deno.test("a body that is too large is not read to its end", async () => {
   ok(declared.sent() < MEBIBYTE);
 });
 
-Deno.test("whoever hangs up within a body is no failure of ours", async () => {
+Deno.test("a client that disconnects within a body is not our failure", async () => {
   const header = await sign(BODY);
   const declared: Record<string, string> = { "content-length": "10000" };
   for (const headers of [{}, declared]) {

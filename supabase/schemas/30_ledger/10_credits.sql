@@ -2,12 +2,12 @@
 --
 -- Invariant, at every commit and for every account:
 --     balance = sum of entries = sum of what remains in open lots - debt
--- credit_balances   one fixed row for each account: the row that every movement locks, with all that it is judged by
--- credit_entries    append-only, for the owner too: amount, balance_after and the key that makes it happen once
--- credit_grants     lots: what was granted, what remains, when it falls due, what paid for it
--- credit_consumptions   which entry took how much from which lot (negative: gave back)
--- credit_holds      credits set aside until captured, released or expired; credit_hold_lots: the lots they pin
--- Clients read their own; only functions write. What a row may be: sound_rows.
+-- credit_balances       one permanent row for each account: every movement locks it, and it has all that a movement checks
+-- credit_entries        append-only, for the owner too: amount, balance_after and the key that makes it unique
+-- credit_grants         lots: what was granted, what remains, when it expires, what paid for it
+-- credit_consumptions   which entry took how much from which lot (negative: returned)
+-- credit_holds          credits set aside until captured, released or expired; credit_hold_lots: the lots that they reserve
+-- Clients read their own rows; only functions write. Rules for rows: sound_rows.
 
 create table billing.credit_balances (
     account_id uuid primary key references billing.accounts (id),
@@ -33,11 +33,11 @@ create table billing.credit_balances (
     epoch integer not null default 0
 ) with (fillfactor = 70);
 
--- While somebody holds an old snapshot (a dump, a forgotten transaction), Postgres keeps every version of a row, and a look-up
--- by its key visits them all: 30,000 spends later a spend took fifteen times as long. So the rows that each spend updates
--- have an epoch, which one update in fifty raises, and are found from the newest epoch on. By a hash of the account
--- ("is not distinct from" uses no index), so that the planner cannot take the primary key; and with enable_seqscan off,
--- because it would read a small table whole, which is not small behind a snapshot.
+-- While a session keeps an old snapshot (a dump, a forgotten transaction), Postgres keeps every version of a row, and a
+-- look-up by key visits all of them: after 30,000 spends, a spend took fifteen times as long. So the rows that each
+-- spend updates have an epoch, which one update in fifty increments, and look-ups start with the newest epoch. The
+-- index has a hash of the account ("is not distinct from" uses no index), so that the planner cannot use the primary
+-- key; enable_seqscan is off, because it would scan a small table, which is not small behind an old snapshot.
 create index credit_balances_newest on billing.credit_balances (uuid_hash(account_id), epoch desc);
 create index credit_balances_due on billing.credit_balances (next_due_at) where next_due_at is not null;
 
@@ -65,9 +65,9 @@ create table billing.credit_entries (
 
 create index credit_entries_history on billing.credit_entries (account_id, id desc);
 create index credit_entries_time on billing.credit_entries (account_id, occurred_at);
--- Where statistics say that accounts have about one entry each, or say nothing yet, all three indexes cost the same to
--- look a key up, and only this one does not read the account's history. The last one made wins a tie, and the estimate
--- of many entries for each account makes it no tie.
+-- If statistics say that accounts have about one entry each, or if there are none yet, all three indexes cost the same
+-- for a key look-up, and only this one does not read the account's history. The last created index wins a tie, and the
+-- estimate of many entries for each account avoids the tie.
 create unique index credit_entries_key on billing.credit_entries (account_id, key_space, idempotency_key);
 alter table billing.credit_entries alter column account_id set (n_distinct = -0.01);
 
@@ -100,10 +100,10 @@ create table billing.credit_grants (
 ) with (fillfactor = 80);
 
 -- The order in which lots are spent: priority, soonest expiry, oldest. closed_at rather than remaining in the
--- predicate, so that taking from a lot touches no index. Of one lot the newest version comes first.
+-- predicate, so that taking from a lot changes no index. Of one lot the newest version comes first.
 create index credit_grants_spending_order on billing.credit_grants (account_id, priority, expires_at, id, epoch desc)
 where closed_at is null;
--- Lots that are yet to open.
+-- Scheduled lots.
 create index credit_grants_scheduled on billing.credit_grants (account_id, effective_at)
 where entry_id is null and closed_at is null;
 create unique index credit_grants_key on billing.credit_grants (account_id, key_space, idempotency_key);
@@ -122,7 +122,7 @@ create table billing.credit_consumptions (
 );
 
 create index credit_consumptions_grant on billing.credit_consumptions (grant_id);
--- What was given back to a lot, the latest of it at once.
+-- Credits that were returned to a lot; finds the latest at once.
 create index credit_consumptions_given_back on billing.credit_consumptions (grant_id, entry_id) where amount < 0;
 
 create table billing.credit_holds (
@@ -166,7 +166,7 @@ alter table billing.credit_entries
 add constraint credit_entries_hold_id_fkey foreign key (hold_id) references billing.credit_holds (id);
 create index credit_entries_hold on billing.credit_entries (hold_id) where hold_id is not null;
 create index credit_entries_reverses on billing.credit_entries (reverses_entry_id) where reverses_entry_id is not null;
--- A few bytes for a hundred pages, so that movements cost no more than before: entries are in the order of time anyway.
+-- A few bytes for a hundred pages, so movements cost no more: entries are in the order of time anyway.
 create index credit_entries_moment on billing.credit_entries using brin (occurred_at);
 
 create function billing.tg_accounts__open_balance()
@@ -186,7 +186,7 @@ create trigger tg_accounts__open_balance
 after insert on billing.accounts
 for each row execute function billing.tg_accounts__open_balance();
 
--- Who freezes or closes an account locks its balance first, as every movement does.
+-- Functions that freeze or close an account lock its balance first, as every movement does.
 create function billing.tg_accounts__may_spend()
 returns trigger
 language plpgsql
@@ -205,7 +205,7 @@ create trigger tg_accounts__may_spend
 after update of frozen_at, closed_at on billing.accounts
 for each row execute function billing.tg_accounts__may_spend();
 
--- Accounts of those who signed up while the migrations were half applied.
+-- Accounts of users who signed up while the migrations were applied.
 insert into billing.credit_balances (account_id) select accounts.id from billing.accounts on conflict do nothing;
 
 create function billing.tg_ledger__append_only()
@@ -215,7 +215,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception '% refused: rows of % stay as they are', lower(tg_op), tg_table_name
+    raise exception '% refused: % is append-only', lower(tg_op), tg_table_name
         using errcode = 'TB015', hint = 'Correct a mistake with a new entry, such as a revocation or a refund.';
 end
 $$;
@@ -228,8 +228,9 @@ create trigger tg_credit_consumptions__append_only
 before update or delete or truncate on billing.credit_consumptions
 for each statement execute function billing.tg_ledger__append_only();
 
--- What entries, lots and their lineage name stays, so that they need no foreign keys, which were a third of a batch of
--- spends and a sixth of a month's allocation. ledger_discrepancies lists what names something that is not there.
+-- Rows that entries, lots and their lineage refer to are never deleted, so they need no foreign keys, which were a
+-- third of the cost of a batch of spends and a sixth of a month's allocation. ledger_discrepancies lists broken
+-- references.
 create trigger tg_credit_balances__kept
 before delete or truncate on billing.credit_balances
 for each statement execute function billing.tg_ledger__append_only();
@@ -263,7 +264,7 @@ for select to authenticated using (account_id = any (array(select billing.my_acc
 create policy credit_holds_select_own on billing.credit_holds
 for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
 
--- The holds are read first, under their own policy, and once for the statement.
+-- The holds are read first, under their own policy, and once for each statement.
 create policy credit_hold_lots_select_own on billing.credit_hold_lots
 for select to authenticated using (hold_id = any (array(select credit_holds.id from billing.credit_holds)));
 
@@ -282,34 +283,34 @@ to service_role;
 comment on table billing.credit_balances is 'The balance of each account: one row that every movement locks.';
 comment on column billing.credit_balances.balance is 'Credits; sum of all entries. Below zero only by debt.';
 comment on column billing.credit_balances.held is 'Credits set aside by open holds; part of balance.';
-comment on column billing.credit_balances.debt is 'Credits owed because something already spent was taken back; the next grant repays it.';
-comment on column billing.credit_balances.withheld is 'Credits that the next grants give up, because something already spent was taken back.';
-comment on column billing.credit_balances.carried is 'Credits by which later ones that invoices pay for are less: Stripe credited time back whose credits had been spent.';
-comment on column billing.credit_balances.written_off_debt is 'Debt that closing the account wrote off; what is given back of older movements repays it first.';
-comment on column billing.credit_balances.written_off_withheld is 'Credits that closing the account ceased to withhold; what is given back of older movements makes up for them first.';
-comment on column billing.credit_balances.written_off_at is 'When the account was closed last with something owed, by the clock of created_at.';
-comment on column billing.credit_balances.next_due_at is 'No lot opens or expires and no hold expires before this; null: none ever does.';
-comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; accounts says why.';
-comment on column billing.credit_balances.overdraft is 'How far below zero spending may go.';
+comment on column billing.credit_balances.debt is 'Credits owed, because spent credits were revoked or an overdraft was used; the next grant repays them.';
+comment on column billing.credit_balances.withheld is 'Credits that the next grants give up, because spent credits were revoked.';
+comment on column billing.credit_balances.carried is 'Credits by which the next credits that invoices pay for are reduced: spent credits of time that Stripe credited back.';
+comment on column billing.credit_balances.written_off_debt is 'Debt that closing the account wrote off; refunds of older movements repay it first.';
+comment on column billing.credit_balances.written_off_withheld is 'Withholding that closing the account ended; refunds of older movements cover it first.';
+comment on column billing.credit_balances.written_off_at is 'When the account was last closed with debt or withholding, by the clock of created_at.';
+comment on column billing.credit_balances.next_due_at is 'The earliest time at which a lot opens or expires or a hold expires; null: never.';
+comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; see accounts.';
+comment on column billing.credit_balances.overdraft is 'How far spending may go below zero.';
 comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
-comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count against the cap beside it.';
-comment on column billing.credit_balances.epoch is 'Raised by one update in fifty: by it the row is found behind its older versions.';
-comment on column billing.credit_balances.low_balance_threshold is 'When what is available falls below it the customer is told, once for each fall.';
-comment on column billing.credit_balances.recharge_below is 'When what is available falls below it a credit pack is bought; null while nothing watches.';
-comment on column billing.credit_balances.is_low is 'Whether it was below the threshold when last seen.';
-comment on table billing.credit_entries is 'Every movement of credits, once, for ever.';
+comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
+comment on column billing.credit_balances.epoch is 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
+comment on column billing.credit_balances.low_balance_threshold is 'The customer is notified when the available credits fall below it, once for each fall.';
+comment on column billing.credit_balances.recharge_below is 'A credit pack is bought when the available credits fall below it; null: no auto-recharge is waiting.';
+comment on column billing.credit_balances.is_low is 'True if the available credits were below the threshold at the last check.';
+comment on table billing.credit_entries is 'Every movement of credits, once; never changed or deleted.';
 comment on column billing.credit_entries.balance_after is 'The account''s balance after this entry; ids of one account are in order of commit.';
-comment on column billing.credit_entries.debt is 'By how much it raised the account''s debt; negative: repaid.';
-comment on column billing.credit_entries.up_to is 'What was asked for when it was to take what there was; else null.';
-comment on column billing.credit_entries.occurred_at is 'When it happened, by billing.current_time(); created_at is when it was written.';
+comment on column billing.credit_entries.debt is 'By how much it increased the account''s debt; negative: repaid.';
+comment on column billing.credit_entries.up_to is 'The requested amount of a spend with up_to; else null.';
+comment on column billing.credit_entries.occurred_at is 'When it happened, in billing time; created_at is when it was written.';
 comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
-comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot takes effect.';
-comment on column billing.credit_grants.held is 'Part of remaining that open holds have pinned.';
-comment on column billing.credit_grants.contested is 'Credits that an open dispute contests and that could not be frozen, because they were spent or held: frozen when they come back.';
-comment on column billing.credit_grants.cut is 'Credits that were not granted with it, because their price had been returned by then.';
-comment on column billing.credit_grants.lapsed is 'Credits of it that expired unspent, or that the closing of the account took.';
-comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative where it gave back.';
+comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot opens.';
+comment on column billing.credit_grants.held is 'Part of remaining that open holds have reserved.';
+comment on column billing.credit_grants.contested is 'Credits of an open dispute that could not be frozen, because they were spent or held; frozen when they return.';
+comment on column billing.credit_grants.cut is 'Credits that were left out, because their payment had already been refunded.';
+comment on column billing.credit_grants.lapsed is 'Credits that expired unspent, or that the closing of the account forfeited.';
+comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative: returned.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
-comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute has frozen; null for the app''s own holds.';
+comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute froze; null for the app''s own holds.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
-comment on table billing.credit_hold_lots is 'The lots that a hold has pinned, and how much of each it still pins.';
+comment on table billing.credit_hold_lots is 'The lots of a hold, and how many credits of each it still reserves.';

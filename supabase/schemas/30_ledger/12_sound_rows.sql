@@ -1,7 +1,7 @@
--- What a row of the ledger may be, beyond what the types of its columns say.
+-- Rules for the ledger's rows, besides the types of their columns.
 --
--- Invariant: every row that is written is judged, whoever writes it. By triggers, because Postgres parses the CHECKs of a
--- table anew for every statement that writes to it, which was a quarter of a spend; a trigger is compiled once for a
+-- Invariant: every written row is checked, by every writer. Triggers, because Postgres parses the CHECKs of a table
+-- again for every statement that writes to it, which was a quarter of a spend; a trigger is compiled once for each
 -- connection. Errors are those of a CHECK: 23514, with the rule's name.
 
 create function billing._raise_unsound(table_name text, rule text)
@@ -24,7 +24,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Null, where there is no cap or threshold, is no offence.
+    -- Null (no cap, no threshold) violates no rule.
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
@@ -36,7 +36,7 @@ end
 $$;
 
 create trigger tg_credit_balances__sound
--- Of the columns that are judged: a plain spend writes none of them.
+-- Only for the checked columns: a plain spend writes none of them.
 before insert or update of held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, spend_cap,
     spend_cap_period, low_balance_threshold
 on billing.credit_balances

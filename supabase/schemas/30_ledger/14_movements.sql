@@ -1,8 +1,9 @@
--- What moving credits has in common: what is refused at the door.
+-- Checks that all movements of credits share.
 --
--- Invariant: an account's balance row is locked before anything is looked at, so idempotency, freezing and sufficiency
--- are judged on what will be committed. Same key and same arguments: the first entry again. Same key, other arguments:
--- TB002. Amounts arrive as numeric, so that a fraction, NaN or too many digits gets a clear refusal, not a rounding.
+-- Invariant: an account's balance row is locked before anything is read, so idempotency, freezing and sufficiency are
+-- checked on the data that will be committed. Same key and same arguments: returns the first entry. Same key, other
+-- arguments: TB002. Amounts are passed as numeric, so that a fraction, NaN or too many digits gives a clear error and
+-- is never rounded.
 
 create function billing._checked_amount(amount numeric)
 returns bigint
@@ -30,7 +31,7 @@ begin
     if _checked_key.idempotency_key is null or length(_checked_key.idempotency_key) not between 1 and 255 then
         raise exception 'idempotency_key has % characters, it needs 1 to 255',
             coalesce(length(_checked_key.idempotency_key), 0)
-            using errcode = 'TB006', hint = 'Name what the credits are for, such as the id of the job or the order.';
+            using errcode = 'TB006', hint = 'Use the id of what the credits are for, such as a job or an order.';
     elsif jsonb_typeof(_checked_key.metadata) is distinct from 'object' then
         raise exception 'metadata is %, it must be an object', coalesce(jsonb_typeof(_checked_key.metadata), 'null')
             using errcode = 'TB007', hint = 'Pass a JSON object, such as {"job": "42"}.';
@@ -48,7 +49,7 @@ as $$
 begin
     if coalesce(length(_check_reason.reason), 0) = 0 or coalesce(length(_check_reason.actor), 0) = 0 then
         raise exception 'reason or actor is missing'
-            using errcode = 'TB028', hint = 'Say why, and who does it: it is written beside the entry for ever.';
+            using errcode = 'TB028', hint = 'Pass both. They are stored with the entry.';
     end if;
 end
 $$;
@@ -77,7 +78,7 @@ begin
 end
 $$;
 
--- Refuses a key that another movement of the account has used.
+-- Raises if another movement of the account has used the key.
 create function billing._check_key_is_new(account_id uuid, idempotency_key text)
 returns void
 language plpgsql
@@ -95,7 +96,7 @@ begin
 end
 $$;
 
--- Locks the account's balance row, which every movement begins with. TB004 when there is none.
+-- Locks the account's balance row; every movement starts with this. TB004 if there is none.
 create function billing._lock_balance(account_id uuid)
 returns billing.credit_balances
 language plpgsql
@@ -120,7 +121,7 @@ begin
 end
 $$;
 
--- Refuses what takes credits out of a frozen or closed account.
+-- Raises if the account is frozen or closed, for movements that take credits.
 create function billing._check_may_spend(account_id uuid)
 returns void
 language plpgsql
@@ -133,7 +134,7 @@ begin
     select * into strict v_account from billing.accounts where accounts.id = _check_may_spend.account_id;
     if v_account.frozen_at is not null then
         raise exception 'account % is frozen: %', v_account.id, v_account.frozen_reason
-            using errcode = 'TB003', hint = 'Spending opens again once the account is unfrozen.';
+            using errcode = 'TB003', hint = 'The account can spend again after it is unfrozen.';
     elsif v_account.closed_at is not null then
         perform billing._check_open(v_account.id);
     end if;
@@ -149,7 +150,7 @@ as $$
 begin
     if exists (select from billing.accounts where accounts.id = _check_open.account_id and accounts.closed_at is not null) then
         raise exception 'account % is closed', _check_open.account_id
-            using errcode = 'TB008', hint = 'Use another account, or open this one again.';
+            using errcode = 'TB008', hint = 'Use another account, or reopen this one.';
     end if;
 end
 $$;
@@ -167,7 +168,7 @@ begin
 end
 $$;
 
--- The balance row with the counter of its running day, week or month (UTC).
+-- The balance row with the counter of the current day, week or month (UTC).
 create function billing._in_running_period(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
@@ -178,7 +179,7 @@ declare
     v_balance billing.credit_balances := _in_running_period.balance;
     v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
 begin
-    -- Only forwards: a period that has begun is never counted anew.
+    -- Only forward: a started period is never counted again.
     if coalesce(v_balance.spend_period_start < v_period_start, true) then
         v_balance.spend_period_start := v_period_start;
         v_balance.spent_in_period := 0;
@@ -187,8 +188,8 @@ begin
 end
 $$;
 
--- How many more credits the cap allows: what is held counts, too, because it may be captured in this period. What a
--- dispute has frozen does not: nobody spends it.
+-- How many more credits the cap allows. Held credits count too, because they may be captured in this period; credits
+-- frozen by a dispute don't, because they cannot be spent.
 create function billing._room_under_cap(balance billing.credit_balances)
 returns bigint
 language plpgsql
@@ -210,7 +211,7 @@ begin
 end
 $$;
 
--- Refuses what passes the account's cap (TB021); the balance row with the spend counted.
+-- Raises TB021 if the account's cap would be exceeded; otherwise returns the balance row with the spend counted.
 create function billing._count_spend(balance billing.credit_balances, amount bigint)
 returns billing.credit_balances
 language plpgsql

@@ -1,12 +1,13 @@
--- The posting kernel: how balances, entries, lots and lineage are written. Every movement of credits goes through it; a
--- plain spend alone writes the same rows by a shorter way (spend_credits).
+-- The posting kernel: writes balances, entries, lots and lineage. Every movement of credits uses it; only a plain spend
+-- writes the same rows by a shorter path (spend_credits).
 --
--- Invariant: an entry moves its account's balance by its amount and its debt by its debt; what it takes from lots is what
--- it opened - amount - debt. The lots that it names pay first, open lots in the order of spending pay the rest.
+-- Invariant: an entry changes its account's balance by its amount and its debt by its debt; it takes from lots what it
+-- opened - amount - debt. The lots that it names pay first, open lots in the order of spending pay the rest.
 --
--- A movement locks the balance, judges, makes its entry by _entry and calls _post_entry, or _post_entries for many. Private.
+-- A movement locks the balance, checks, creates its entry with _entry and calls _post_entry, or _post_entries for
+-- several. Private.
 
--- An entry that is yet to be posted, with its id, so that lots and lineage can name it.
+-- A new entry, not posted yet, with its id, so that lots and lineage can refer to it.
 create function billing._entry(
     account_id uuid, kind text, amount bigint, source text, key_space text, idempotency_key text,
     occurred_at timestamptz, debt bigint default 0, reference_id text default null, description text default null,
@@ -25,7 +26,7 @@ as $$
     )::billing.credit_entries
 $$;
 
--- A lot that is yet to be opened by an entry, or (without entry_id) by itself when it takes effect.
+-- A new lot that an entry opens, or (without entry_id) a scheduled lot that opens when it takes effect.
 create function billing._lot(
     account_id uuid, entry_id bigint, amount bigint, effective_at timestamptz, source text, reference_id text,
     key_space text, idempotency_key text, description text default null, priority integer default 100,
@@ -47,7 +48,7 @@ as $$
     )::billing.credit_grants
 $$;
 
--- A balance that entries have moved by an amount, and that has a lot which falls due then.
+-- A balance changed by an amount, with a lot that falls due at a time.
 create function billing._moved(balance billing.credit_balances, amount bigint, due_at timestamptz default null)
 returns billing.credit_balances
 language sql
@@ -64,7 +65,7 @@ as $$
     )::billing.credit_balances
 $$;
 
--- What of a lot expires or is forfeited has lapsed unspent.
+-- Entries whose credits lapse unspent: expiries and forfeits.
 create function billing._lets_lapse(entry billing.credit_entries)
 returns boolean
 language sql
@@ -74,8 +75,8 @@ as $$
         or (_lets_lapse.entry).kind = 'adjustment' and (_lets_lapse.entry).source = 'closing'
 $$;
 
--- Writes movements of any number of accounts: their balances as they are to be, entries with balance_after, lots that are
--- opened whole, and what is taken from lots by name. How much that is.
+-- Writes movements of any number of accounts: the new balances, entries with balance_after, lots that are opened whole,
+-- and what is taken from named lots. Returns how much that is.
 create function billing._write_entries(
     balances billing.credit_balances[], entries billing.credit_entries[], lots billing.credit_grants[],
     takes billing.credit_consumptions[]
@@ -84,8 +85,8 @@ returns numeric
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
--- By index, also in tables that were small when it was planned; and planned once, because a plan for one row seems so much
--- cheaper than that for any number that each call would be planned anew.
+-- Uses indexes, even for tables that were small when the statement was planned; and a generic plan, because a plan for
+-- one row looks so much cheaper than that for any number that each call would be planned again.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
@@ -144,7 +145,7 @@ begin
             returning credit_consumptions.amount
         ),
         moved as (
-            -- A capture takes what its hold has pinned.
+            -- A capture takes the credits that its hold reserved.
             update billing.credit_grants
             set remaining = credit_grants.remaining - taken.amount,
                 held = credit_grants.held - taken.captured,
@@ -168,8 +169,8 @@ begin
 end
 $$;
 
--- Takes what entries of one account cost beyond their named lots from its open lots, in the order of spending. What holds
--- have pinned is left alone. The caller holds the lock, so that a lot's row stays where it was found.
+-- Takes what entries of one account cost beyond their named lots from its open lots, in the order of spending, except
+-- held credits. The caller holds the lock, so that a lot's row does not change after it was found.
 create function billing._burn_lots(
     entries billing.credit_entries[], takes billing.credit_consumptions[], amount numeric
 )
@@ -202,7 +203,7 @@ begin
         fetch v_lots into v_lot;
         if not found then
             raise exception 'the open lots of account % hold % credits less than its balance', v_account_id, v_left
-                using errcode = 'TB016', hint = 'Look at billing.ledger_discrepancies before anything is spent again.';
+                using errcode = 'TB016', hint = 'Check billing.ledger_discrepancies before the account spends again.';
         end if;
         v_taken := 0;
         while v_left > 0 and v_taken < v_lot.free loop
@@ -236,8 +237,8 @@ begin
 end
 $$;
 
--- Posts entries of one account, in their order: as they are written. `balance` is the row that the caller has locked, with
--- whatever else the movement changes of it. What entries take beyond the named lots is burnt.
+-- Posts entries of one account, in their order. `balance` is the row that the caller has locked, with all other changes
+-- of the movement. What entries take beyond the named lots is taken from open lots.
 create function billing._post_entries(
     balance billing.credit_balances, entries billing.credit_entries[], lots billing.credit_grants[] default '{}',
     takes billing.credit_consumptions[] default '{}'

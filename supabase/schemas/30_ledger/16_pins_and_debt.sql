@@ -1,8 +1,9 @@
--- What all that gives credits back to a lot shares: pins are released, debt is repaid, the next moment is remembered.
+-- Shared by all movements that return credits to lots: releases reserved credits, repays debt, updates the next due
+-- time.
 --
 -- Private. The caller has locked the balance.
 
--- Lowers the moment at which an account falls due next; never raises it.
+-- Moves the account's next due time earlier; never later.
 create function billing._remember_due(account_id uuid, due_at timestamptz)
 returns void
 language sql
@@ -14,7 +15,7 @@ as $$
         and _remember_due.due_at < coalesce(credit_balances.next_due_at, 'infinity')
 $$;
 
--- Gives back what holds still pin. The soonest expiry of the lots that they pinned.
+-- Releases what holds still reserve. Returns the soonest expiry of the lots concerned.
 create function billing._release_pins(hold_ids uuid[])
 returns timestamptz
 language sql
@@ -38,7 +39,7 @@ as $$
     select min(freed.expires_at) from freed
 $$;
 
--- The latest entry of an account: what numbers a movement that may come more than once.
+-- The latest entry of an account: numbers movements that may occur more than once.
 create function billing._last_entry_id(account_id uuid)
 returns bigint
 language plpgsql
@@ -53,8 +54,8 @@ begin
 end
 $$;
 
--- Pays what is owed from credits that have come free: debt stands beside free credits no longer than it must, or they
--- would lapse and leave their owner in debt. An entry of no credits, with its lineage: lots and debt go down together.
+-- Repays debt from credits that became free: free credits never stay beside debt, or they could expire and leave the
+-- debt. Writes an entry of zero credits, with its lineage: lots and debt decrease together.
 create function billing._repay_debt(account_id uuid)
 returns void
 language plpgsql
@@ -76,8 +77,8 @@ begin
 end
 $$;
 
--- The key of an expiry. A lot may expire more than once: what is given back to it later expires by itself, after another
--- entry of its account.
+-- The key of an expiry. A lot may expire more than once: credits that are returned to it later expire separately, after
+-- another entry of its account.
 create function billing._expiry_key(lot billing.credit_grants)
 returns text
 language plpgsql

@@ -1,11 +1,10 @@
--- Opening a lot: its entry, and what is owed taken from it at once.
+-- Opens a lot: writes its entry, and takes what the account owes.
 --
 -- Invariant: debt is repaid first, then a grant or a transfer gives up what earlier revocations withhold; only the rest
--- remains in the lot. Private: called by what grants credits, at once or on schedule.
+-- remains in the lot. Private: called by the functions that grant credits, at once or on schedule.
 
--- Posts the entry of a lot: what is owed is taken from it at once, first debt, then what is withheld for something already
--- spent that was taken back. `balance` is the row as the caller has locked it. A scheduled lot is
--- written already.
+-- Posts the entry of a lot. What is owed is taken from it at once: first debt, then what is withheld for spent credits
+-- that were revoked. `balance` is the row as the caller has locked it. A scheduled lot is already written.
 create function billing._open_lot(
     balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants, is_scheduled boolean
 )
@@ -37,7 +36,7 @@ begin
         v_takes := array[row(v_entry.id, v_lot.id, v_repaid)::billing.credit_consumptions];
     end if;
     if v_withheld > 0 then
-        -- Earlier revocations could not take it: an entry of its own beside the grant's.
+        -- Earlier revocations could not take it: a separate entry beside the grant's.
         v_withholding := billing._entry(
             account_id => v_entry.account_id, kind => 'revocation', amount => -v_withheld,
             source => v_entry.source, reference_id => v_entry.reference_id,

@@ -1,8 +1,8 @@
--- What was taken back of lots, and what was given back of that.
+-- What was revoked from lots, and what was reinstated of it.
 --
--- Invariant: what was taken and the shortfall are at most what was requested; the rest had lapsed unspent. No more is
--- reinstated than was taken or charged to others: of a shortfall that was only recorded, nothing. Only functions write;
--- service_role reads, clients read none of it.
+-- Invariant: taken and shortfall are at most what was requested; the rest had expired unspent. A reinstatement is at
+-- most what was taken, also from other lots; nothing is reinstated for a shortfall that was only recorded. Only
+-- functions write; service_role reads, clients cannot.
 
 create table billing.credit_revocations (
     id bigint generated always as identity primary key,
@@ -65,10 +65,10 @@ revoke all on all sequences in schema billing from public, anon, authenticated, 
 revoke all on billing.credit_revocations, billing.credit_reinstatements from public, anon, authenticated, service_role;
 grant select on billing.credit_revocations, billing.credit_reinstatements to service_role;
 
-comment on table billing.credit_revocations is 'What was taken back of a lot. requested = taken + shortfall (spent or held) + what had lapsed unspent.';
-comment on column billing.credit_revocations.business_key is 'The key of what is paid for less than was granted; null where a person took it back.';
-comment on column billing.credit_revocations.voided is 'Part of requested that nothing had been taken for, and that is asked for no more.';
-comment on table billing.credit_reinstatements is 'What was given back of revocations.';
-comment on column billing.credit_reinstatements.entry_id is 'The entry that gave it back; null when only withholding was lifted.';
-comment on column billing.credit_reinstatements.unwithheld is 'How much of it was still to be withheld, and is no more.';
-comment on column billing.credit_revocations.entry_id is 'The entry that took it; null when nothing was left to take.';
+comment on table billing.credit_revocations is 'Revocations of lots. requested = taken + shortfall (spent or held) + expired unspent.';
+comment on column billing.credit_revocations.business_key is 'The business key that is worth less than was granted; null for a revocation by a person.';
+comment on column billing.credit_revocations.voided is 'Part of requested for which nothing had been taken, and which is no longer requested.';
+comment on table billing.credit_reinstatements is 'What was reinstated of revocations.';
+comment on column billing.credit_reinstatements.entry_id is 'The entry of the reinstatement; null if it only ended withholding.';
+comment on column billing.credit_reinstatements.unwithheld is 'Credits that were still to be withheld, and no longer are.';
+comment on column billing.credit_revocations.entry_id is 'The entry of the revocation; null if nothing was left to take.';

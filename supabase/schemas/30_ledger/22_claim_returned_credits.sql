@@ -1,8 +1,8 @@
--- Credits that come back to a lot, by a release, a refunded spend or the end of a hold, after it was revoked or while it
--- is disputed: what is owed on them is taken, or frozen, at once.
+-- Credits that return to a lot (by a release, a refunded spend or an expired hold) after it was revoked or while it is
+-- disputed: what is owed on them is taken, or frozen, at once.
 --
--- Invariant: no lot has free credits beside an open shortfall of its own, nor beside contested credits that are not frozen.
--- Private: called by whatever gives credits back to lots. The caller has locked the balance.
+-- Invariant: no lot has free credits together with its own open shortfall, or with contested credits that are not
+-- frozen. Private: called by the functions that return credits to lots. The caller has locked the balance.
 
 create function billing._thaw(hold billing.credit_holds)
 returns void
@@ -19,7 +19,7 @@ begin
 end
 $$;
 
--- Freezes free credits of a lot. A dispute takes months, so the hold lasts until it is thawed, or the credits expire.
+-- Freezes free credits of a lot. A dispute takes months, so the hold lasts until it is ended, or the credits expire.
 create function billing._freeze(lot billing.credit_grants, amount bigint)
 returns void
 language plpgsql
@@ -47,7 +47,7 @@ begin
 end
 $$;
 
--- Takes part of an open shortfall from the lot itself. Its revocation has taken so much more, and lacks so much less.
+-- Takes part of an open shortfall from the lot itself: the revocation's taken grows, and its shortfall shrinks.
 create function billing._claim_shortfall(revocation billing.credit_revocations, lot billing.credit_grants, amount bigint)
 returns void
 language plpgsql
@@ -79,7 +79,7 @@ begin
 end
 $$;
 
--- as_of: what has expired by then is not frozen, because it is about to lapse.
+-- as_of: credits that have expired by then are not frozen, because they are about to lapse.
 create function billing._claim_returned_credits(account_id uuid, as_of timestamptz default billing.current_time())
 returns void
 language plpgsql
@@ -103,7 +103,7 @@ begin
         where credit_balances.account_id = v_revocation.account_id;
         v_claimed := least(
             v_lot.remaining - v_lot.held, v_revocation.shortfall,
-            -- What later credits have made up for is owed no more.
+            -- Later credits have already covered it.
             case v_revocation.shortfall_policy
                 when 'block_future_grants' then least(
                     v_balance.withheld,

@@ -1,10 +1,10 @@
--- What time alone does to an account: holds expire, scheduled lots open, lots expire. Each is an entry or gives back.
+-- Due changes of an account: holds expire, scheduled lots open, lots expire. Each writes an entry or releases credits.
 --
--- Invariant: swept before an account moves, so a movement never sees what is due; a sweep of everybody by the clock
--- (expire_due_credits) only makes it visible sooner. Holds go first: a lot that was pinned beyond its time expires with
--- what its hold gives back. What a hold still pins of a lot that is due stays until the hold is settled.
+-- Invariant: processed before an account moves, so a movement never sees anything due; the clock's run for all accounts
+-- (expire_due_credits) only makes it visible sooner. Holds go first: a lot whose held credits outlived it expires with
+-- what its hold releases. Credits that a hold still reserves of a due lot stay until the hold ends.
 
--- Sweeps accounts whose balance rows the caller has locked.
+-- Processes accounts whose balance rows the caller has locked.
 create function billing._settle_due(account_ids uuid[], as_of timestamptz)
 returns table (holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
 language plpgsql
@@ -48,7 +48,8 @@ begin
             and credit_grants.closed_at is null and credit_grants.effective_at <= _settle_due.as_of
         order by credit_grants.account_id, credit_grants.effective_at, credit_grants.id
     loop
-        -- What would pass the largest balance waits until there is room: nothing else of the account may wait for it.
+        -- A lot that would exceed the largest balance waits until there is room; nothing else of the account waits for
+        -- it.
         if (
             select credit_balances.balance <= 9223372036854775807 - v_lot.amount from billing.credit_balances
             where credit_balances.account_id = v_lot.account_id
@@ -61,7 +62,7 @@ begin
     with due as (
         select
             nextval('billing.credit_entries_id_seq') as expiry_id, lots.*,
-            -- What was given back after the lot's time expires when it was given back, not before.
+            -- Credits that were returned after the lot's expiry expire when they were returned, not before.
             greatest(lots.expires_at, (
                 select credit_entries.occurred_at from billing.credit_consumptions
                 join billing.credit_entries on credit_entries.id = credit_consumptions.entry_id
@@ -125,7 +126,7 @@ begin
 end
 $$;
 
--- Locks an account and sweeps it if anything is due: its balance row as of now.
+-- Locks an account and processes what is due: returns its current balance row.
 create function billing._lock_settled_balance(account_id uuid)
 returns billing.credit_balances
 language plpgsql
@@ -157,10 +158,10 @@ declare
     v_account_ids uuid[];
 begin
     if v_as_of > billing.current_time() then
-        raise exception 'as_of % is still to come', v_as_of
-            using errcode = 'TB022', hint = 'Leave as_of out: what is due by now is swept.';
+        raise exception 'as_of % is in the future', v_as_of
+            using errcode = 'TB022', hint = 'Leave as_of out to process what is due now.';
     end if;
-    -- An account that somebody else has locked is left to them: their movement sweeps it.
+    -- Accounts that another transaction has locked are skipped: their movement processes them.
     select array_agg(due.account_id) into v_account_ids from (
         select credit_balances.account_id from billing.credit_balances
         where credit_balances.next_due_at <= v_as_of
@@ -179,4 +180,4 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.expire_due_credits(timestamptz, integer) to service_role, billing_worker;
 
-comment on function billing.expire_due_credits(timestamptz, integer) is 'Expires due holds and lots and opens scheduled lots of up to accounts_max accounts (null: all), and counts them. Safe to run at any time, twice and side by side.';
+comment on function billing.expire_due_credits(timestamptz, integer) is 'Expires due holds and lots and opens scheduled lots, for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';

@@ -1,10 +1,10 @@
--- Granting credits: an entry and the lot that it opens, debt repaid first.
+-- Grants credits: writes an entry and the lot that it opens, after repaying debt.
 --
--- Invariant: once for each key. Callable by service_role (the app's own server); clients never, and the worker only by
--- way of what was paid for.
+-- Invariant: once for each key. Callable by service_role (the app's own server); never by clients. The worker grants
+-- only what was paid for.
 
--- What grants of every origin have in common. A business key (key_space stripe) that was used before is not an error:
--- two different events can tell of one payment.
+-- Shared by all grants. A business key (key_space stripe) that was used before is not an error: two different events
+-- can report one payment.
 create function billing._grant_credits(
     account_id uuid,
     amount bigint,
@@ -98,7 +98,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if _check_expiry.expires_at <= _check_expiry.opens_at then
-        raise exception 'expires_at % is not after %, when the credits open', _check_expiry.expires_at, _check_expiry.opens_at
+        raise exception 'expires_at % must be after %, when the credits become available', _check_expiry.expires_at, _check_expiry.opens_at
             using errcode = 'TB012', hint = 'Pass a later time, or leave it out for credits that never expire.';
     end if;
 end
@@ -145,4 +145,4 @@ grant execute on function
     billing.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb)
 to service_role;
 
-comment on function billing.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb) is 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots of a lower priority number are spent first.';
+comment on function billing.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb) is 'Grants credits to an account, once for each idempotency key, and returns the entry. Lots with a lower priority number are spent first.';

@@ -1,9 +1,10 @@
--- Scheduling credits: a lot that opens by itself at a later time.
+-- Schedules credits: a lot that opens at a later time.
 --
--- Invariant: until it opens, a scheduled lot has no entry and is no part of the balance; it opens once, by the first
--- sweep after its time. schedule_credits is callable by service_role (the app's own server); clients never.
+-- Invariant: until it opens, a scheduled lot has no entry and is not part of the balance; it opens once, when the
+-- account is first processed after that time. schedule_credits is callable by service_role (the app's own server);
+-- never by clients.
 
--- A grant that opens by itself at a later time. Its entry is written then; the lot is the answer until then.
+-- A grant that opens at a later time. Its entry is written then; until then the lot is returned.
 create function billing.schedule_credits(
     account_id uuid,
     amount numeric,
@@ -48,8 +49,8 @@ begin
     perform billing._check_key_is_new(schedule_credits.account_id, schedule_credits.idempotency_key);
     perform billing._check_open(schedule_credits.account_id);
     if schedule_credits.effective_at is null or schedule_credits.effective_at <= billing.current_time() then
-        raise exception 'effective_at % is not to come', coalesce(schedule_credits.effective_at::text, 'null')
-            using errcode = 'TB012', hint = 'Credits that open at once are granted with grant_credits.';
+        raise exception 'effective_at % must be in the future', coalesce(schedule_credits.effective_at::text, 'null')
+            using errcode = 'TB012', hint = 'To grant credits now, use grant_credits.';
     end if;
     perform billing._check_expiry(schedule_credits.expires_at, schedule_credits.effective_at);
     v_lot := billing._lot(

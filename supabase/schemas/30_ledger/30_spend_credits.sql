@@ -1,9 +1,9 @@
--- Spending credits: what is due is swept, then lots are burnt by priority, soonest expiry and age, each with its lineage.
+-- Spends credits: processes what is due, then takes from lots by priority, soonest expiry and age, with lineage.
 --
--- Callable by service_role (the app's own server), inside the app's own transaction; clients never. Below zero only as
--- far as the account's overdraft, which becomes debt that the next grant repays.
+-- Callable by service_role (the app's own server), inside the app's own transaction; never by clients. Below zero only
+-- as far as the account's overdraft, which becomes debt that the next grant repays.
 
--- Posts the spends of one account: as far as its credits, its overdraft and its cap go. What its lots do not hold is debt.
+-- Posts the spends of one account, limited by its credits, overdraft and cap. What its lots cannot pay becomes debt.
 create function billing._post_spends(balance billing.credit_balances, spends billing.credit_entries[])
 returns billing.credit_entries[]
 language plpgsql
@@ -25,7 +25,7 @@ begin
     elsif v_balance.spend_cap is not null then
         v_balance := billing._count_spend(v_balance, v_total::bigint);
     end if;
-    -- Lots hold balance + debt. The last credits are beyond them.
+    -- Lots contain balance + debt. The last credits are beyond them.
     v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
     while v_debt > 0 loop
         v_spends[v_number].debt := least(v_debt, -v_spends[v_number].amount);
@@ -36,7 +36,7 @@ begin
 end
 $$;
 
--- A spend that is not plain: a key that was used before, an account where something is due or capped, too few credits.
+-- A spend that is not plain: a used key, something due, a cap, or too few credits.
 create function billing._spend_judged(
     account_id uuid,
     amount bigint,
@@ -90,7 +90,7 @@ begin
     if v_up_to is not null then
         v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
         if v_balance.spend_cap is not null then
-            -- At least one, so that a cap that is used up is refused as such.
+            -- At least one, so that a cap that is used up raises its own error.
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
     end if;
@@ -134,14 +134,14 @@ declare
     v_due_at timestamptz;
     v_lot_id bigint;
 begin
-    -- The plain case, which nearly all spends are: one statement locks, judges and moves the balance. Whether anything is
-    -- due is judged after it, by the time at which the lock is held.
+    -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due is
+    -- checked afterwards, with the time at which the lock is held.
     update billing.credit_balances
     set balance = credit_balances.balance - v_amount, updated_at = now(),
         epoch = credit_balances.epoch + (random() < 0.02)::integer
     where uuid_hash(credit_balances.account_id) = uuid_hash(spend_credits.account_id)
         and credit_balances.account_id is not distinct from spend_credits.account_id
-        -- From it on: it may be raised while this waits for the lock.
+        -- From this epoch on: it may be incremented while this statement waits for the lock.
         and credit_balances.epoch >= (
             select newest.epoch from billing.credit_balances as newest
             where uuid_hash(newest.account_id) = uuid_hash(spend_credits.account_id)
@@ -165,7 +165,7 @@ begin
         on conflict do nothing
         returning * into v_entry;
         if found then
-            -- The first lot is mostly more than enough.
+            -- The first lot usually has enough.
             update billing.credit_grants
             set remaining = credit_grants.remaining - v_amount, epoch = credit_grants.epoch + (random() < 0.02)::integer
             where credit_grants.remaining - credit_grants.held > v_amount and credit_grants.ctid = (
@@ -184,7 +184,7 @@ begin
             end if;
             return v_entry;
         end if;
-        -- The key was used before, or something falls due before it.
+        -- The key was used before, or something is due first.
         update billing.credit_balances set balance = credit_balances.balance + v_amount
         where credit_balances.account_id = spend_credits.account_id;
     end if;
@@ -199,4 +199,4 @@ revoke all on function billing._post_spends, billing._spend_judged, billing.spen
 from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) to service_role;
 
-comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Refused below zero (TB001) and while frozen (TB003); with up_to it takes what there is. Call it inside your own transaction.';
+comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';

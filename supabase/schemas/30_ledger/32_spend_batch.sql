@@ -1,11 +1,11 @@
--- Many spends in one call: all of them or none.
+-- Many spends in one call, all or none.
 --
--- An account is locked once and its entries are posted at once: the entries, lots and lineage are the same as by one
--- spend_credits after the other. Only keys are looked up one by one (lateral, limit 1): a join of the batch with the
--- entries plans as a hash of the whole ledger. Callable by service_role.
+-- Each account is locked once and its entries are posted together: entries, lots and lineage are the same as with one
+-- spend_credits after the other. Only keys are looked up one by one (lateral, limit 1), because a join of the batch
+-- with the entries is planned as a hash of the whole ledger. Callable by service_role.
 
--- Of the spends of one account those whose key is new. A key may be used already, by an earlier call or twice in this
--- one: then all else must be the same.
+-- The spends of one account with a new key. A key may have been used before, by an earlier call or twice in this one:
+-- then all arguments must be the same.
 create function billing._without_repeats(account_id uuid, spends jsonb)
 returns jsonb
 language plpgsql
@@ -74,11 +74,11 @@ declare
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
-        raise exception 'spends is not an array of objects'
+        raise exception 'spends must be an array of objects'
             using errcode = 'TB023',
-            hint = 'Pass [{"account_id": …, "amount": …, "idempotency_key": …}, …], as spend_credits takes them.';
+            hint = 'Pass [{"account_id": …, "amount": …, "idempotency_key": …}, …], with the parameters of spend_credits.';
     end if;
-    -- A misspelt or unknown name would otherwise be left out in silence, and something else be spent than was meant.
+    -- Otherwise a misspelt name would be ignored silently, and the spend would differ from what was meant.
     select name into v_key
     from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
     where name not in (
@@ -86,8 +86,8 @@ begin
     )
     limit 1;
     if found then
-        raise exception 'a spend of the batch has %, which is not known', v_key
-            using errcode = 'TB023', hint = 'A spend has account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
+        raise exception 'a spend of the batch has the unknown field %', v_key
+            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
     end if;
     perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
         billing._checked_amount(spend.amount)
@@ -145,4 +145,4 @@ $$;
 revoke all on function billing._without_repeats, billing.spend_credits_batch from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits_batch(jsonb) to service_role;
 
-comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. The entries in the same order; a key that was used before gives its first entry.';
+comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. Returns the entries in the same order; a used key returns its first entry.';

@@ -1,8 +1,8 @@
--- Holds: credits set aside for work in progress, then captured, in one part or several, or given back.
+-- Holds: credits set aside for work in progress, then captured, in one part or several, or released.
 --
--- Invariant: a hold pins the lots that will pay for it, so a lot that falls due meanwhile does not vanish under it, and
--- no other spend can take them. It is taken on what is there, never on the overdraft. An account that is frozen later
--- can still be captured from: the work was begun in good faith. Callable by service_role.
+-- Invariant: a hold reserves credits of the lots that will pay for it, so they don't expire meanwhile, and no other
+-- spend takes them. It uses available credits only, never the overdraft. If an account is frozen later, its open holds
+-- can still be captured. Callable by service_role.
 
 create function billing.hold_credits(
     account_id uuid,
@@ -95,13 +95,13 @@ begin
     if _check_expires_in.expires_in is null or _check_expires_in.expires_in not between '1 second' and '1 year' then
         raise exception 'expires_in is %, it must be from one second to one year',
             coalesce(_check_expires_in.expires_in::text, 'null')
-            using errcode = 'TB024', hint = 'Pass a little more than the work takes, such as interval ''15 minutes''.';
+            using errcode = 'TB024', hint = 'Pass slightly more time than the work takes, such as interval ''15 minutes''.';
     end if;
 end
 $$;
 
--- Locks the account of a hold, sweeps it, and locks the hold. TB019 when there is none, TB070
--- when it is a dispute's.
+-- Locks the account of a hold, processes what is due, and locks the hold. TB019 if there is none, TB070 if it belongs
+-- to a dispute.
 create function billing._lock_hold(hold_id uuid)
 returns billing.credit_holds
 language plpgsql
@@ -117,8 +117,8 @@ begin
             using errcode = 'TB019', hint = 'Pass the id that hold_credits returned.';
     end if;
     if v_hold.frozen_grant_id is not null then
-        raise exception 'hold % is a dispute''s', v_hold.id
-            using errcode = 'TB070', hint = 'It ends with the dispute: what it holds is given back or taken.';
+        raise exception 'hold % belongs to a dispute', v_hold.id
+            using errcode = 'TB070', hint = 'It ends when the dispute is closed.';
     end if;
     perform billing._lock_settled_balance(v_hold.account_id);
     select * into strict v_hold from billing.credit_holds where credit_holds.id = _lock_hold.hold_id for update;
@@ -134,13 +134,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if (_check_held.hold).status <> 'held' then
-        raise exception 'hold % is % since %', (_check_held.hold).id, (_check_held.hold).status, (_check_held.hold).settled_at
-            using errcode = 'TB020', hint = 'Take a new hold, or spend directly.';
+        raise exception 'hold % was % at %', (_check_held.hold).id, (_check_held.hold).status, (_check_held.hold).settled_at
+            using errcode = 'TB020', hint = 'Create a new hold, or spend directly.';
     end if;
 end
 $$;
 
--- Ends a hold and gives back what it still pins.
+-- Ends a hold and releases what it still reserves.
 create function billing._settle_hold(hold billing.credit_holds, status text, release_key text default null)
 returns billing.credit_holds
 language plpgsql
@@ -166,7 +166,7 @@ begin
 end
 $$;
 
--- Whether a capture was the last of its hold and ended it.
+-- True if a capture was the last of its hold and ended it.
 create function billing._ended_hold(capture billing.credit_entries, hold billing.credit_holds)
 returns boolean
 language sql
@@ -221,12 +221,12 @@ begin
     perform billing._check_held(v_hold);
     v_amount := coalesce(v_amount, v_hold.amount - v_hold.captured);
     if v_amount > v_hold.amount - v_hold.captured then
-        raise exception 'hold % has % credits left, % are to be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
+        raise exception 'hold % has % credits left, % cannot be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
             using errcode = 'TB025', hint = 'Capture what is held and spend the rest with spend_credits.';
     end if;
     v_balance := billing._lock_balance(v_hold.account_id);
     if v_balance.spend_cap is not null then
-        -- Judged when the hold was taken; counted now.
+        -- Checked when the hold was created; counted now.
         v_balance := billing._in_running_period(v_balance);
         v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
     end if;
@@ -288,7 +288,7 @@ begin
     ) then
         perform billing._raise_key_reused(release_hold.idempotency_key);
     elsif v_hold.status = 'expired' then
-        -- It came too late to give anything back, and nothing is held: what the caller wanted is so.
+        -- Too late to release anything, but nothing is held any more, which is what the caller wanted.
         return v_hold;
     end if;
     perform billing._check_held(v_hold);
@@ -328,7 +328,7 @@ grant execute on function
     billing.extend_hold(uuid, interval)
 to service_role;
 
-comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text) is 'Sets credits aside until they are captured or released, or expires_in is over; once for each idempotency key.';
+comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text) is 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
 comment on function billing.capture_hold(uuid, numeric, text, text, jsonb, boolean) is 'Spends credits of a hold, once for each idempotency key, and returns the entry. amount null: all that is left. The rest stays held until it is captured, released (release_rest) or expires.';
-comment on function billing.release_hold(uuid, text) is 'Gives back what a hold still has set aside.';
+comment on function billing.release_hold(uuid, text) is 'Releases what a hold still has set aside.';
 comment on function billing.extend_hold(uuid, interval) is 'Keeps a hold open for expires_in from now; never shortens it.';

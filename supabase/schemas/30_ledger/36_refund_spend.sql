@@ -1,9 +1,9 @@
--- Giving a spend back: to the lots it came from, by lineage, and never more than it took, however many calls.
+-- Refunds a spend to the lots that it came from, by lineage, and never more than it took, over all calls.
 --
--- refund_spend is callable by service_role; a reinstatement reverses its revocation by the same means.
+-- refund_spend is callable by service_role; a reinstatement reverses its revocation in the same way.
 
--- Has an account owe again what its closing wrote off, as far as a movement from before the closing is given back: what is
--- given back pays it at once, as it would have without the closing. The balance as it is then.
+-- When a movement from before a closing is refunded, the account owes again what the closing wrote off, up to that
+-- amount: the refund pays it at once, as it would have without the closing. Returns the new balance.
 create function billing._owe_again(original billing.credit_entries, kind text, amount bigint)
 returns billing.credit_balances
 language plpgsql
@@ -13,7 +13,7 @@ as $$
 declare
     v_balance billing.credit_balances := billing._lock_balance((_owe_again.original).account_id);
     v_debt bigint := least(v_balance.written_off_debt, _owe_again.amount);
-    -- A reinstatement lifts itself what its own revocation withholds.
+    -- A reinstatement itself ends what its own revocation withholds.
     v_withheld bigint := case _owe_again.kind
         when 'refund' then least(v_balance.written_off_withheld, _owe_again.amount - v_debt) else 0
     end;
@@ -32,8 +32,8 @@ begin
 end
 $$;
 
--- Gives back part of what an entry took, the last taken first: debt, then lots from the end of their order. What was
--- debt and is repaid by now comes back as a lot of its own. Lots that are due expire again by themselves.
+-- Returns part of what an entry took, in reverse order: debt, then lots from the end of their order. Debt that is
+-- repaid by now returns as a new lot. Lots that are due then expire again.
 create function billing._reverse_entry(
     original billing.credit_entries, kind text, amount bigint, key_space text, idempotency_key text, description text,
     metadata jsonb, actor text
@@ -55,12 +55,12 @@ declare
 begin
     if v_balance.balance > 9223372036854775807 - _reverse_entry.amount then
         raise exception 'account % would exceed 9223372036854775807 credits', v_original.account_id
-            using errcode = 'TB009', hint = 'Give back less.';
+            using errcode = 'TB009', hint = 'Refund less.';
     elsif v_original.created_at < v_balance.written_off_at then
         v_balance := billing._owe_again(v_original, _reverse_entry.kind, _reverse_entry.amount);
     end if;
 
-    -- What the entry took from lots and has not been given back to them yet.
+    -- What the entry took from lots and was not returned to them yet.
     select coalesce(sum(credit_consumptions.amount), 0) into v_to_lots
     from billing.credit_entries
     join billing.credit_consumptions on credit_consumptions.entry_id = credit_entries.id
@@ -147,7 +147,7 @@ begin
     select * into v_spend from billing.credit_entries
     where credit_entries.id = refund_spend.entry_id and credit_entries.kind in ('spend', 'capture');
     if not found then
-        raise exception 'entry % is no spend', coalesce(refund_spend.entry_id::text, 'null')
+        raise exception 'entry % is not a spend', coalesce(refund_spend.entry_id::text, 'null')
             using errcode = 'TB026', hint = 'Pass the id that spend_credits or capture_hold returned.';
     end if;
     v_balance := billing._lock_balance(v_spend.account_id);
@@ -170,15 +170,15 @@ begin
     where credit_entries.reverses_entry_id = v_spend.id and credit_entries.kind = 'refund';
     v_amount := coalesce(v_amount, v_left);
     if v_left = 0 or v_amount > v_left then
-        raise exception '% credits of entry % are left to refund, % are asked for', v_left, v_spend.id, v_amount
-            using errcode = 'TB027', hint = 'Refund at most what the spend took.';
+        raise exception 'only % credits of entry % can be refunded, not %', v_left, v_spend.id, v_amount
+            using errcode = 'TB027', hint = 'Refund at most what is left of the spend.';
     end if;
 
     v_entry := billing._reverse_entry(
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
         refund_spend.metadata, null
     );
-    -- It counts no more towards the cap of the period that it was spent in.
+    -- It no longer counts towards the cap of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
     where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
         and v_spend.occurred_at >= credit_balances.spend_period_start;
@@ -189,4 +189,4 @@ $$;
 revoke all on function billing._owe_again, billing._reverse_entry, billing.refund_spend from public, anon, authenticated, service_role;
 grant execute on function billing.refund_spend(bigint, numeric, text, text, jsonb) to service_role;
 
-comment on function billing.refund_spend(bigint, numeric, text, text, jsonb) is 'Gives a spend or capture back to the lots it came from, all that is left of it (amount null) or part; once for each idempotency key.';
+comment on function billing.refund_spend(bigint, numeric, text, text, jsonb) is 'Refunds a spend or capture to the lots that it came from: all that is left of it (amount null) or a part. Once for each idempotency key.';

@@ -1,13 +1,13 @@
--- Taking a lot back, by lineage.
+-- Revokes a lot, by lineage.
 --
--- Invariant: never more is taken than was granted. What a revocation can't take because it was spent (or is held) is
--- its shortfall, and is always recorded:
+-- Invariant: at most what was granted is taken. Credits that were spent (or are held) are the revocation's shortfall, which is
+-- always recorded:
 --     clamp_and_record      nothing more is taken
 --     allow_negative        other lots pay, then the balance goes below zero: debt, which the next credits repay
---     block_future_grants   the balance stays as it is; the next grants are withheld until it is made up
--- What had lapsed unspent is nobody's gain and no shortfall. Callable by service_role.
+--     block_future_grants   the balance stays as it is; the next grants are withheld until the shortfall is covered
+-- Credits that expired unspent are no shortfall. Callable by service_role.
 
--- What is still asked back of a revocation.
+-- What a revocation still requests.
 create function billing._asked_back(revocation billing.credit_revocations)
 returns bigint
 language sql
@@ -17,8 +17,8 @@ as $$
     select (_asked_back.revocation).requested - (_asked_back.revocation).reinstated - (_asked_back.revocation).voided
 $$;
 
--- How much of a lot was spent or is held, and was not given back: all that is gone of it, but for what lapsed unspent and
--- what revocations of the lot itself took. Worked out from these, because the spends of a lot may be a million.
+-- Credits of a lot that were spent or are held, and not returned: everything missing from it, except what expired
+-- unspent and what revocations of the lot itself took. Calculated from these, because a lot may have a million spends.
 create function billing._spent_of_lot(lot billing.credit_grants)
 returns bigint
 language plpgsql
@@ -37,7 +37,7 @@ begin
             select credit_revocations.entry_id from billing.credit_revocations
             where credit_revocations.grant_id = v_lot.id and credit_revocations.entry_id is not null
             union
-            -- What revocations took of credits that came back later; what was withheld of the lot counts as spent.
+            -- What revocations took of credits that returned later; what was withheld of the lot counts as spent.
             select credit_entries.id from billing.credit_entries
             where credit_entries.reverses_entry_id = v_lot.entry_id and credit_entries.kind = 'revocation'
                 and credit_entries.key_space = 'system' and credit_entries.idempotency_key ^@ 'claim:'
@@ -53,7 +53,7 @@ begin
 end
 $$;
 
--- What earlier revocations of a lot could not take, less what reinstatements gave back elsewhere than to the lot.
+-- What earlier revocations of a lot could not take, minus what reinstatements returned elsewhere than to the lot.
 create function billing._open_shortfall(grant_id bigint)
 returns bigint
 language sql
@@ -76,8 +76,8 @@ as $$
     ), 0)::bigint
 $$;
 
--- Writes a revocation of a lot: what is taken of it at once, and the shortfall by its policy. business_key: what is worth less
--- than was granted; null where a person decided.
+-- Writes a revocation of a lot: what is taken of it at once, and the shortfall by its policy. business_key: the key
+-- that is worth less than was granted; null for a decision of a person.
 create function billing._write_revocation(
     lot billing.credit_grants, requested bigint, taken bigint, shortfall bigint, key_space text, idempotency_key text,
     shortfall_policy text, reason text, actor text, business_key text default null
@@ -165,11 +165,11 @@ begin
     from billing.credit_revocations where credit_revocations.grant_id = v_lot.id;
     v_revocation.requested := coalesce(_revoke_grant.amount, v_revocable);
     if v_revocable = 0 or v_revocation.requested > v_revocable then
-        raise exception '% credits of lot % are left to revoke, % are asked for', v_revocable, v_lot.id, v_revocation.requested
-            using errcode = 'TB027', hint = 'Revoke at most what the lot was granted.';
+        raise exception 'only % credits of grant % can be revoked, not %', v_revocable, v_lot.id, v_revocation.requested
+            using errcode = 'TB027', hint = 'Revoke at most what is left of the grant.';
     elsif v_lot.entry_id is null and v_revocation.requested < v_revocable then
-        raise exception 'lot % has not opened yet: it can only be cancelled as a whole', v_lot.id
-            using errcode = 'TB032', hint = 'Revoke all of it (amount null) and schedule what is to remain.';
+        raise exception 'grant % is scheduled and can only be revoked as a whole', v_lot.id
+            using errcode = 'TB032', hint = 'Revoke all of it (amount null), then schedule a smaller grant.';
     end if;
 
     v_revocation.taken := least(v_revocation.requested, v_lot.remaining - v_lot.held);
@@ -210,12 +210,12 @@ begin
     perform billing._check_reason(revoke_grant.reason, revoke_grant.actor);
     if revoke_grant.shortfall_policy is null
         or revoke_grant.shortfall_policy not in ('clamp_and_record', 'allow_negative', 'block_future_grants') then
-        raise exception 'shortfall_policy % is not known', coalesce(revoke_grant.shortfall_policy, 'null')
+        raise exception 'unknown shortfall_policy: %', coalesce(revoke_grant.shortfall_policy, 'null')
             using errcode = 'TB029', hint = 'Use clamp_and_record, allow_negative or block_future_grants.';
     end if;
     select * into v_lot from billing.credit_grants where credit_grants.id = revoke_grant.grant_id;
     if not found then
-        raise exception 'there is no lot %', coalesce(revoke_grant.grant_id::text, 'null')
+        raise exception 'there is no credit grant %', coalesce(revoke_grant.grant_id::text, 'null')
             using errcode = 'TB026', hint = 'Pass the id of a row in billing.credit_grants.';
     end if;
     perform billing._lock_balance(v_lot.account_id);
@@ -250,4 +250,4 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.revoke_grant(bigint, numeric, text, text, text, text) to service_role;
 
-comment on function billing.revoke_grant(bigint, numeric, text, text, text, text) is 'Takes a lot back, all of it (amount null) or part; what was spent is a shortfall, dealt with by shortfall_policy. A scheduled lot is cancelled.';
+comment on function billing.revoke_grant(bigint, numeric, text, text, text, text) is 'Revokes a lot: all of it (amount null) or a part; shortfall_policy decides about spent credits. A scheduled lot is cancelled.';

@@ -1,8 +1,8 @@
--- Giving back what a revocation took: to the lots it came from, by lineage.
+-- Reinstates what a revocation took, to the lots that it came from, by lineage.
 --
--- Invariant: never more is given back than the revocation took, however many calls. Private.
+-- Invariant: at most what the revocation took, over all calls. Private.
 
--- Gives back what a revocation took, as _reverse_entry does; then lifts what is withheld still.
+-- Returns what a revocation took, as _reverse_entry does; then ends what is still withheld.
 create function billing._reinstate(
     revocation billing.credit_revocations, amount bigint, key_space text, idempotency_key text, reason text, actor text
 )
@@ -29,11 +29,11 @@ begin
         + case v_revocation.shortfall_policy when 'clamp_and_record' then 0 else v_revocation.shortfall end;
     v_reinstatement.amount := coalesce(_reinstate.amount, v_left);
     if v_left = 0 or v_reinstatement.amount > v_left then
-        raise exception '% credits of revocation % are left to reinstate', v_left, v_revocation.id
-            using errcode = 'TB027', hint = 'Reinstate at most what was taken.';
+        raise exception 'only % credits of revocation % can be reinstated', v_left, v_revocation.id
+            using errcode = 'TB027', hint = 'Reinstate at most that number.';
     end if;
     if v_revocation.created_at < v_balance.written_off_at then
-        -- What closing the account ceased to withhold was given up by no grant either.
+        -- Closing the account ended this withholding, so no grant gave it up.
         v_written_off := v_balance.written_off_withheld;
     end if;
     v_reinstatement.unwithheld := case v_revocation.shortfall_policy
@@ -46,7 +46,7 @@ begin
 
     update billing.credit_revocations
     set reinstated = credit_revocations.reinstated + v_reinstatement.amount,
-        -- What was only recorded is asked for no more: or it would be taken of what is given back.
+        -- What was only recorded is no longer requested; otherwise it would be taken from the reinstated credits.
         voided = case credit_revocations.shortfall_policy
             when 'clamp_and_record' then greatest(credit_revocations.voided, credit_revocations.shortfall)
             else credit_revocations.voided
@@ -58,7 +58,7 @@ begin
         written_off_withheld = credit_balances.written_off_withheld - v_written_off
     where credit_balances.account_id = v_revocation.account_id;
     v_left := v_reinstatement.amount - v_reinstatement.unwithheld;
-    -- What it took at once, then what it took of credits that came back later.
+    -- What it took at once, then what it took of credits that returned later.
     for v_original in
         select credit_entries.* from billing.credit_entries
         where credit_entries.id = v_revocation.entry_id

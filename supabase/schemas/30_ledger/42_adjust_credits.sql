@@ -1,10 +1,10 @@
--- Adjusting a balance by hand, and taking credits by an entry of any kind.
+-- Adjusts a balance by hand, and takes credits with an entry of any kind.
 --
--- Invariant: an adjustment has a reason and an actor, written in its entry for ever; what it takes is there to take,
--- never on the overdraft. adjust_credits is callable by service_role; a transfer takes by the same means.
+-- Invariant: an adjustment has a reason and an actor, stored in its entry; it takes available credits only, never the
+-- overdraft. adjust_credits is callable by service_role; a transfer takes credits in the same way.
 
--- Posts an entry of any kind that takes credits from an account's lots; never on the overdraft. The caller has checked the
--- key.
+-- Posts an entry of any kind that takes credits from an account's lots; never from the overdraft. The caller has
+-- checked the key.
 create function billing._take_credits(balance billing.credit_balances, entry billing.credit_entries)
 returns billing.credit_entries
 language plpgsql
@@ -82,4 +82,4 @@ $$;
 revoke all on function billing._take_credits, billing.adjust_credits from public, anon, authenticated, service_role;
 grant execute on function billing.adjust_credits(uuid, numeric, text, text, text, timestamptz) to service_role;
 
-comment on function billing.adjust_credits(uuid, numeric, text, text, text, timestamptz) is 'Adds or (amount below zero) takes credits by hand, with a reason and an actor; once for each idempotency key.';
+comment on function billing.adjust_credits(uuid, numeric, text, text, text, timestamptz) is 'Adds credits or (amount below zero) removes them by hand, with a reason and an actor; once for each idempotency key.';

@@ -1,9 +1,9 @@
--- Moving credits from one account to another.
+-- Moves credits from one account to another.
 --
--- Invariant: what leaves one account arrives in the other, in the same transaction and lot by lot; it is there to take,
--- never on the overdraft. Callable by service_role.
+-- Invariant: the same credits leave one account and arrive in the other, in the same transaction and lot by lot;
+-- available credits only, never the overdraft. Callable by service_role.
 
--- Lots keep their priority and their expiry on the way: nothing lives longer by being moved.
+-- Lots keep their priority and their expiry: a transfer never extends them.
 create function billing.transfer_credits(
     from_account_id uuid,
     to_account_id uuid,
@@ -26,11 +26,11 @@ begin
     perform billing._checked_key(transfer_credits.idempotency_key, transfer_credits.metadata);
     if transfer_credits.from_account_id = transfer_credits.to_account_id then
         raise exception 'account % cannot transfer to itself', transfer_credits.from_account_id
-            using errcode = 'TB030', hint = 'Name another account to transfer to.';
+            using errcode = 'TB030', hint = 'Pass a different to_account_id.';
     elsif transfer_credits.from_account_id is null or transfer_credits.to_account_id is null then
         perform billing._raise_no_account(null);
     end if;
-    -- Both in the order of their ids, so that two transfers in opposite directions wait and never deadlock.
+    -- Both in the order of their ids, so that two transfers in opposite directions never deadlock.
     perform billing._lock_balance(least(transfer_credits.from_account_id, transfer_credits.to_account_id));
     perform billing._lock_balance(greatest(transfer_credits.from_account_id, transfer_credits.to_account_id));
 
@@ -83,4 +83,4 @@ $$;
 revoke all on function billing.transfer_credits from public, anon, authenticated, service_role;
 grant execute on function billing.transfer_credits(uuid, uuid, numeric, text, text, jsonb) to service_role;
 
-comment on function billing.transfer_credits(uuid, uuid, numeric, text, text, jsonb) is 'Moves credits to another account, once for each idempotency key of the giving one. Lots keep priority and expiry.';
+comment on function billing.transfer_credits(uuid, uuid, numeric, text, text, jsonb) is 'Moves credits to another account, once for each idempotency key of the paying account. Lots keep priority and expiry.';

@@ -1,7 +1,7 @@
--- Limits of an account: its overdraft, its spending cap, and the balance below which its customer is told.
+-- Limits of an account: its overdraft, its spending cap, and the low-balance threshold.
 --
--- Invariant: a cap counts the whole of its period, what was spent before it was set too; a fall below the threshold is
--- told once. set_credit_limits is callable by service_role; the trigger sees whatever moves a balance.
+-- Invariant: a cap counts its whole period, including what was spent before it was set; a fall below the threshold
+-- notifies once. set_credit_limits is callable by service_role; the trigger sees every change of a balance.
 
 create function billing.set_credit_limits(
     account_id uuid,
@@ -24,11 +24,11 @@ declare
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
         or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
-        raise exception 'spend_cap and spend_cap_period do not fit together'
-            using errcode = 'TB031', hint = 'Pass both, the period being day, week or month, or neither for no cap.';
+        raise exception 'spend_cap and spend_cap_period must be set together'
+            using errcode = 'TB031', hint = 'Pass both, with day, week or month as the period. Pass neither for no cap.';
     end if;
-    -- A cap counts what was spent before it was set, too. What is committed by now is added up before the lock is taken,
-    -- which the account's movements would wait for; under it, only what came meanwhile.
+    -- A cap also counts what was spent before it was set. Committed spends are added up before the lock is taken, which
+    -- would block the account's movements; under the lock only those since then.
     if set_credit_limits.spend_cap is not null then
         select coalesce(max(credit_entries.id), 0) into v_last_entry_id from billing.credit_entries
         where credit_entries.account_id = set_credit_limits.account_id;
@@ -38,7 +38,7 @@ begin
     v_balance := billing._lock_balance(set_credit_limits.account_id);
     if set_credit_limits.spend_cap is not null then
         if v_period_start < date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC') then
-            -- Another period has begun meanwhile.
+            -- A new period has started meanwhile.
             v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
             v_spent := 0;
         end if;
@@ -52,7 +52,7 @@ begin
         low_balance_threshold = nullif(
             billing._checked_limit('low_balance_threshold', set_credit_limits.low_balance_threshold), 0
         ),
-        -- Set above the balance it tells nothing: that was no fall.
+        -- Setting it above the balance notifies nobody, because the balance did not fall.
         is_low = credit_balances.balance - credit_balances.held < coalesce(set_credit_limits.low_balance_threshold, 0),
         spend_period_start = v_period_start,
         spent_in_period = greatest(v_spent, 0)
@@ -62,7 +62,7 @@ begin
 end
 $$;
 
--- What an entry counts towards the cap of the period that began then. A refund counts in the period of what it gives back,
+-- What an entry counts towards the cap of the period that started then. A refund counts in the period of its original,
 -- as refund_spend counts it.
 create function billing._counted_by_cap(entry billing.credit_entries, period_start timestamptz)
 returns bigint
@@ -82,7 +82,7 @@ begin
 end
 $$;
 
--- Credits spent since the start of a period, by the entries up to one.
+-- Credits spent since the start of a period, by entries up to one.
 create function billing._spent_until(account_id uuid, period_start timestamptz, last_entry_id bigint)
 returns numeric
 language plpgsql
@@ -108,7 +108,7 @@ end
 $$;
 
 -- Credits spent since the start of a period, by the entries after one, which are few: read by their ids alone (offset),
--- because those of the period may be a million.
+-- because the period may have a million entries.
 create function billing._spent_after(account_id uuid, period_start timestamptz, last_entry_id bigint)
 returns numeric
 language plpgsql
@@ -144,8 +144,8 @@ begin
 end
 $$;
 
--- Tells the customer once when what is available falls below the threshold. At the end of the transaction, so that what
--- rises and falls within one, such as a hold that expires with its lot, is no fall.
+-- Notifies the customer once when the available credits fall below the threshold. At the end of the transaction, so
+-- that a fall within one, such as a hold that expires with its lot, does not count.
 create function billing.tg_credit_balances__low_balance()
 returns trigger
 language plpgsql
@@ -183,7 +183,7 @@ create constraint trigger tg_credit_balances__low_balance
 after update on billing.credit_balances
 deferrable initially deferred
 for each row
--- Parsed for every update, so as short as can be: null, which no threshold makes it, is no.
+-- Parsed for every update, so as short as possible: null, for accounts without a threshold, counts as false.
 when (new.is_low <> (new.balance - new.held < new.low_balance_threshold))
 execute function billing.tg_credit_balances__low_balance();
 
@@ -193,4 +193,4 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) to service_role;
 
-comment on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) is 'Sets all limits of an account: what is left out is no overdraft, no cap, no warning.';
+comment on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) is 'Sets all limits of an account: an omitted one means no overdraft, no cap, no warning.';

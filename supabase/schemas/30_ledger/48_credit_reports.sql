@@ -1,7 +1,7 @@
--- Reading the ledger over time: a balance as of a moment, a statement of a period, usage by day.
+-- Reads the ledger over time: a balance at a point in time, a statement of a period, usage by day.
 --
--- security invoker: a client sees its own accounts, by the policies on credit_entries. By when things happened
--- (occurred_at), so a lot that expired counts from its expiry on, once it has been swept.
+-- security invoker: clients see their own accounts, by the policies on credit_entries. By the time of the event
+-- (occurred_at), so an expired lot counts from its expiry on, once the expiry is written.
 
 create function public.credit_balance_as_of(account_id uuid, moment timestamptz)
 returns bigint
@@ -9,7 +9,7 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    -- From the balance backwards, because most questions are about a moment not long ago.
+    -- From the current balance backwards, because most questions are about the recent past.
     select (credit_balances.balance - coalesce((
         select sum(credit_entries.amount) from billing.credit_entries
         where credit_entries.account_id = credit_balance_as_of.account_id
@@ -75,6 +75,6 @@ grant execute on function
     public.credit_usage(uuid, timestamptz, timestamptz)
 to authenticated, service_role;
 
-comment on function public.credit_balance_as_of(uuid, timestamptz) is 'The balance of an account as of a moment.';
+comment on function public.credit_balance_as_of(uuid, timestamptz) is 'The balance of an account at a point in time.';
 comment on function public.credit_statement(uuid, timestamptz, timestamptz) is 'Opening balance, movements by kind, source and feature, and closing balance of a period [start, end).';
-comment on function public.credit_usage(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and feature in a period [start, end), less what was refunded.';
+comment on function public.credit_usage(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and feature in a period [start, end), minus refunds.';

@@ -1,8 +1,8 @@
--- The ledger's proof of one account: a row for whatever is off, none when all is well.
+-- All checks of one account's ledger: a row for each violation, none when all is well.
 --
--- Invariant: all that is looked at is found by an index of one account, so that an account takes as long as its own history
--- is, and each of its rows is looked at once. prove_accounts walks the accounts, a few at a time; the view
--- ledger_discrepancies looks at all of them. Readable by service_role and postgres.
+-- Invariant: every read uses an index of one account, so an account takes as long as its own history, and each of its
+-- rows is read once. prove_accounts checks the accounts, a few at a time; the view ledger_discrepancies checks all of
+-- them. Readable by service_role and postgres.
 
 create function billing.account_ledger_discrepancies(account_id uuid)
 returns table (invariant text, detail text)
@@ -10,7 +10,7 @@ language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
--- By the indexes of the account, also where statistics say that one account has most of the rows.
+-- Uses the indexes of the account, even if statistics say that one account has most of the rows.
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -26,7 +26,7 @@ begin
     select * into v_balance from billing.credit_balances
     where credit_balances.account_id = account_ledger_discrepancies.account_id;
 
-    -- An entry is what it opened, less what it took from lots, less what it owes: for every kind of movement.
+    -- For every kind of movement: an entry is what it opened, minus what it took from lots, minus what it owes.
     select
         coalesce(sum(e.amount), 0) as total, coalesce(sum(e.debt), 0) as debt, coalesce(sum(t.taken), 0) as taken,
         max(e.id) as last_id,
@@ -96,7 +96,7 @@ begin
     union all
     select 'lot_has_its_entry', broken.detail from unnest(v_lots.without_entry) as broken (detail)
     union all
-    -- Lineage that leads to no lot or entry, or to one of another account, is on one side only.
+    -- Lineage that refers to a missing lot or entry, or to one of another account, is on one side only.
     select
         'lineage_joins_entry_and_lot',
         format('entries took %s credits from lots, and from the lots %s were taken', v_entries.taken, v_lots.taken)

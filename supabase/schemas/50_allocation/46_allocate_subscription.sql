@@ -157,7 +157,7 @@ begin
         ));
     end if;
     if v_balance.account_id is null then
-        return;  -- linked to nobody: whatever links it calls again
+        return;  -- not linked: the link calls it again
     elsif v_is_closed then
         -- Nothing can be granted, but what Stripe reports about its subscriptions must be recorded.
         if v_subscription.stripe_subscription_id is not null then
