@@ -14,7 +14,7 @@ from cli.plans.file import PLAN_METADATA, Plan
 from cli.plans.read import BadPlanFile, read_plan_file
 from cli.plans.rules import CREDITS_MAX, CREDITS_PER_UNIT, EXPIRES_AFTER, ROLLOVER, SEATS, TRIAL_DAYS_MAX
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GOOD = """
 [products.pro]
 name = "Pro"

@@ -5,7 +5,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +15,11 @@ import psycopg
 import pytest
 import stripe
 
-from cli.main import main
 from cli.plans.catalogue import StripeAccount, idempotency_keys
 from cli.plans.tables import price_text
 from cli.stripe_key import opened_stripe
-from tests.stripe_local.conftest import KEY, Local, _serve
+from tests.plans.conftest import Run
+from tests.stripe_local.conftest import KEY, Local
 from tests.support import Database
 from tests.worker.conftest import drain_with_stripe
 from worker.events.fetch import StripeReader
@@ -27,39 +27,8 @@ from worker.sessions import connect
 from worker.settings import Settings
 
 Connection = psycopg.Connection[Any]
-Run = Callable[..., Any]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-c", "from cli.main import main; main()", "plans"]
-
-
-@pytest.fixture
-def local() -> Iterator[Local]:
-    with contextmanager(_serve)(None) as local:
-        yield local
-
-
-@pytest.fixture
-def run(
-    database: Database, local: Local, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """Run `till plans` within this process: its stdout and stderr."""
-    settings = {
-        "POSTGRES_URL": database.url, "STRIPE_API_KEY": KEY, "STRIPE_API_BASE": local.url, "COLUMNS": "300",
-        "PGOPTIONS": "-c statement_timeout=20s",
-    }  # fmt: skip
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("cli.stripe_key.REQUEST_RETRIES", 0)
-
-    def run(*arguments: object, expect: int = 0) -> Any:
-        monkeypatch.setattr(sys, "argv", ["till", "plans", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            main()
-        captured = capsys.readouterr()
-        assert (exited.value.code or 0) == expect, captured
-        return captured
-
-    return run
 
 
 def found(conn: Connection, query: str, *parameters: object) -> list[tuple[Any, ...]]:

@@ -1,8 +1,7 @@
 """`till plans`: a file → Stripe → the database, on the local Stripe and on real Postgres."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from cli.main import main
-from tests.stripe_local.conftest import KEY, Local, _serve
-from tests.support import Database
+from tests.plans.conftest import Run
+from tests.stripe_local.conftest import Local
 
 Connection = psycopg.Connection[Any]
-Run = Callable[..., Any]
 
 PLANS = """
 [products.pro]
@@ -53,35 +50,9 @@ pack_credits = 500
 """
 
 
-@pytest.fixture
-def local() -> Iterator[Local]:
-    with contextmanager(_serve)(None) as local:
-        yield local
-
-
-@pytest.fixture
-def run(
-    database: Database, local: Local, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """Run `till plans` within this process: its stdout and stderr."""
-    settings = {
-        "POSTGRES_URL": database.url, "STRIPE_API_KEY": KEY, "STRIPE_API_BASE": local.url, "COLUMNS": "300",
-        "PGOPTIONS": "-c statement_timeout=20s",
-    }  # fmt: skip
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("cli.stripe_key.REQUEST_RETRIES", 0)
+@pytest.fixture(autouse=True)
+def short_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.plans.sync.TIE_SECONDS", 0.4)
-
-    def run(*arguments: object, expect: int = 0) -> Any:
-        monkeypatch.setattr(sys, "argv", ["till", "plans", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            main()
-        captured = capsys.readouterr()
-        assert (exited.value.code or 0) == expect, captured
-        return captured
-
-    return run
 
 
 @pytest.fixture
