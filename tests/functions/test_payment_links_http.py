@@ -361,7 +361,7 @@ def test_an_expired_reference_links_nobody(shop: Shop) -> None:
     work(shop)
     assert set(owners(shop).values()) == {None}
     [reason] = parked(shop)
-    assert "(reference: expired)" in reason
+    assert "is unusable: expired" in reason
 
 
 def test_whoever_pays_with_another_s_url_pays_for_the_other(shop: Shop) -> None:
