@@ -87,7 +87,7 @@ LOCAL_MODULES = {"httpx", "jwt", "cryptography"}
 def main() -> None:
     """Entry point of `till`: 0 done, 1 failed with one line on stderr, 2 wrong usage."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="till", standalone_mode=False))
     except typer.TyperException as error:
         # Whoever names a group alone has read its help by now.
         if error.__class__.__name__ != "NoArgsIsHelpError":

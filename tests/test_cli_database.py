@@ -47,7 +47,7 @@ def test_the_password_is_wrong(till_on: MakeTill, database: Database) -> None:
 
 def test_it_is_no_connection_string_and_is_not_repeated(till_on: MakeTill) -> None:
     told = till_on("mysql://ada:secret@localhost/app").refused("accounts", "list")
-    assert told.startswith("POSTGRES_URL is no connection string: write postgresql://")
+    assert told.startswith("POSTGRES_URL is not a connection string: ")
     assert "secret" not in told
 
 
