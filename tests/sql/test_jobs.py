@@ -1,16 +1,15 @@
 """The queue of jobs: one worker has a job at a time, and no work is lost or waits for a dead one."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
 
-from devstack.scaffold import create_database, drop_database
+from tests.databases import Databases
 from tests.sql.calls import (
     LEASE_SECONDS,
     Connection,
@@ -26,6 +25,7 @@ from tests.sql.calls import (
     value,
 )
 from tests.sql.races import at_once
+from tests.sql.test_lost_messages import restore
 from tests.sql.test_packs import pack
 from tests.sql.test_recharges import set_recharge
 from tests.support import Database
@@ -322,26 +322,9 @@ def test_a_second_message_of_one_row_does_nothing(
 
 
 @pytest.fixture
-def restored(database: Database, work: set[tuple[str, str]]) -> Iterator[Database]:
-    """What pg_dump saves of a project on pgmq 1.5.1, which makes a queue's tables members of the extension."""
-    with database.connect(admin=True) as admin:
-        for queue in ("stripe_events", "billing_jobs"):
-            for table in (f"q_{queue}", f"a_{queue}"):
-                admin.execute(f"alter extension pgmq add table pgmq.{table}".encode())
-    copy = f"restored_{uuid4().hex[:12]}"
-    create_database(database.server, copy)
-    try:
-        dump = subprocess.run(
-            [database.server.bin("pg_dump"), "--schema=billing", "--schema=public", f"--dbname={database.url}"],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-        subprocess.run(
-            [database.server.bin("psql"), "-q", "-X", database.server.url(copy)],
-            input="create extension pgmq;\n" + dump, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        yield Database(database.server, copy)
-    finally:
-        drop_database(database.server, copy)
+def restored(databases: Databases, database: Database, work: set[tuple[str, str]]) -> Iterator[Database]:
+    with restore(databases, database) as copy:
+        yield copy
 
 
 def test_a_restore_that_left_the_queue_out_loses_no_job_and_fails_no_change(

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -77,14 +78,13 @@ def test_a_message_of_a_settled_event_is_archived(
     assert event(conn)["status"] == "applied"
 
 
-@pytest.fixture
-def restored(databases: Databases, database: Database, receiver: Connection) -> Iterator[Database]:
+@contextmanager
+def restore(databases: Databases, database: Database) -> Iterator[Database]:
     """What pg_dump saves of a project on pgmq 1.5.1, which makes a queue's tables members of the extension."""
-    for number in range(3):
-        receive(receiver, f"evt_{number}")
     with database.connect(admin=True) as admin:
-        for table in ("q_stripe_events", "a_stripe_events"):
-            admin.execute(f"alter extension pgmq add table pgmq.{table}")
+        for queue in ("stripe_events", "billing_jobs"):
+            for table in (f"q_{queue}", f"a_{queue}"):
+                admin.execute(f"alter extension pgmq add table pgmq.{table}")
     with databases.fresh() as copy:
         dump = subprocess.run(
             [database.server.bin("pg_dump"), "--schema=billing", "--schema=public", f"--dbname={database.url}"],
@@ -94,6 +94,14 @@ def restored(databases: Databases, database: Database, receiver: Connection) -> 
             [database.server.bin("psql"), "-q", "-X", copy.url],
             input="create extension pgmq;\n" + dump, capture_output=True, text=True, check=True,
         )  # fmt: skip
+        yield copy
+
+
+@pytest.fixture
+def restored(databases: Databases, database: Database, receiver: Connection) -> Iterator[Database]:
+    for number in range(3):
+        receive(receiver, f"evt_{number}")
+    with restore(databases, database) as copy:
         yield copy
 
 

@@ -69,7 +69,7 @@ def test_every_trouble_is_one_line_that_says_what_to_do() -> None:
         "PermissionError: may not (check STRIPE_API_KEY and its permissions)"
     )
     assert str(KeyUnknown("InvalidRequestError", "no such thing")) == (
-        "InvalidRequestError: no such thing (it is not known yet whose key STRIPE_API_KEY is)"
+        "InvalidRequestError: no such thing (the Stripe account of STRIPE_API_KEY is not known yet)"
     )
     assert str(Retry("APIError", "oops")) == "APIError: oops"
     assert "\n" not in str(trouble_of(stripe.APIError("one\ntwo"), is_our_key=True))
