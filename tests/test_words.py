@@ -1,8 +1,5 @@
 """Documentation, comments and messages use plain words: a phrase of this list fails with what to write instead."""
 
-
-
-
 INSTEAD = {
     r"\bthe books\b|\bon no books\b": "the ledger, the database",
     r"\bwhoever\b|\bwhomever\b|\bthereof\b|\bwhereof\b": "who, anybody who, the caller",

@@ -160,7 +160,7 @@ def plans(conn: Connection) -> Iterator[Finding]:
     for each in rows(conn, _UNKNOWN_PRICES, {}):
         yield Finding(
             "unknown_price",
-            f"{each['subscriptions']:,} subscriptions have price {each['stripe_price_id']}, which is not in billing.plans",
+            f"price {each['stripe_price_id']} of {each['subscriptions']:,} subscriptions is not in billing.plans",
             "till plans sync",
         )
 
