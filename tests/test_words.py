@@ -31,7 +31,9 @@ LEFT_OUT = ("tests/", "supabase/migrations/", "docs/reference/", "types/")
 
 
 def test_words_are_plain() -> None:
-    listed = subprocess.run(["git", "ls-files", *CHECKED], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", *CHECKED], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     paths = [path for path in listed.stdout.split() if not path.startswith(LEFT_OUT)]
     assert len(paths) > 100
     found = [line for path in paths for line in _found(path)]

@@ -450,7 +450,7 @@ begin
 end
 $$;
 
--- The messages of rows that need no worker any more, whoever has them. Hashes: there is no index by id.
+-- Deletes the messages of rows that need no worker any more, even if a worker holds them. Hash join: there is no index by id.
 create function billing._drop_jobs(kind billing.job_kind, ids text[])
 returns void
 language plpgsql
@@ -12053,8 +12053,8 @@ comment on column billing.fraud_actions.is_in_doubt is 'Stripe may have done it 
 
 -- What a person decides about fraud: freeze, unfreeze, refund, note, resolve, undo.
 --
--- Invariant: everything is written down with who and why. A freeze can be undone, and what is still queued; money that
--- went back can't be fetched back, nor a subscription revived. Callable by service_role.
+-- Invariant: every decision has an actor and a reason. A freeze and queued actions can be undone; refunds and cancelled
+-- subscriptions cannot. Callable by service_role.
 
 -- The caller has locked the balance.
 create function billing._freeze_account(account_id uuid, reason text)
@@ -12174,7 +12174,7 @@ begin
     perform billing._check_reason(resolve_fraud_warning.notes, resolve_fraud_warning.actor);
     if resolve_fraud_warning.decision is null
         or resolve_fraud_warning.decision not in ('resolved', 'dismissed', 'open') then
-        raise exception 'decision % is not known', coalesce(resolve_fraud_warning.decision, 'null')
+        raise exception 'unknown decision: %', coalesce(resolve_fraud_warning.decision, 'null')
             using errcode = 'TB073', hint = 'Use resolved, dismissed or open.';
     end if;
     v_warning := billing._warning(resolve_fraud_warning.stripe_early_fraud_warning_id);
@@ -12246,9 +12246,9 @@ begin
     select * into v_payment from billing.payments where payments.stripe_charge_id = v_warning.stripe_charge_id;
     if not found or v_payment.is_disputed or v_payment.amount_refunded = v_payment.amount then
         raise exception 'charge % is % and can''t be refunded', v_warning.stripe_charge_id, case
-                when v_payment.stripe_charge_id is null then 'not known here'
+                when v_payment.stripe_charge_id is null then 'unknown'
                 when v_payment.is_disputed then 'disputed'
-                else 'refunded already'
+                else 'already refunded'
             end
             using errcode = 'TB074', hint = 'Look at the charge in Stripe''s dashboard.';
     end if;
@@ -12289,10 +12289,10 @@ begin
         if not found and v_action.status is distinct from 'undone' then
             raise exception '%', case
                     when v_action.id is null then format('there is no action %s', coalesce(undo_fraud_action.id::text, 'null'))
-                    when v_action.status = 'queued' then format('action %s is being asked of Stripe', v_action.id)
+                    when v_action.status = 'queued' then format('action %s is being sent to Stripe', v_action.id)
                     else format('action %s (%s, %s) can''t be undone', v_action.id, v_action.action, v_action.status)
                 end
-                using errcode = 'TB075', hint = 'A freeze can be undone, and what Stripe was not asked for yet.';
+                using errcode = 'TB075', hint = 'Only a freeze, or an action that was not sent to Stripe yet, can be undone.';
         end if;
     end if;
     select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
@@ -12321,9 +12321,9 @@ comment on function billing.undo_fraud_action(bigint, text, text) is 'Undoes a f
 
 -- Early fraud warnings → what is done about them, by a policy that can be read, tried dry and undone.
 --
--- Invariant: a warning is judged when it first arrives, and again when more comes to be known of whom it is about (its
--- customer is linked, its payment's invoice is told of); never by a replay. What was done or undone once is not done
--- again. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
+-- Invariant: the policy is applied when a warning first arrives, and again when its account or subscription becomes known
+-- (its customer is linked, its payment's invoice arrives); never by a replay. An action that was done or undone is not
+-- repeated. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
 -- cancel) is queued for the worker. service_role may ask for a judgement.
 
 -- What the policy would do about a warning now, and why not where it would not. Reads only.
@@ -12363,7 +12363,7 @@ as $$
         select
             'freeze_account',
             case
-                when case_at_hand.account_id is null then 'its customer is linked to no account'
+                when case_at_hand.account_id is null then 'its customer is not linked to an account'
                 when case_at_hand.closed_at is not null then 'the account is closed'
                 when case_at_hand.frozen_at is not null then 'the account is frozen already'
             end, null, null, null
@@ -12742,7 +12742,7 @@ begin
         perform billing._report_deleted_user(_report_if_deleted.account_id);
     end if;
 exception when others then
-    raise warning 'the subscriptions of account % are not looked at: %', _report_if_deleted.account_id, sqlerrm;
+    raise warning 'could not check the subscriptions of account %: %', _report_if_deleted.account_id, sqlerrm;
 end
 $$;
 
@@ -12788,7 +12788,7 @@ begin
     ) as mine;
     return null;
 exception when others then
-    raise warning 'the subscriptions of user % are not looked at: %', new.id, sqlerrm;
+    raise warning 'could not check the subscriptions of user %: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -16123,7 +16123,7 @@ declare
     v_options jsonb;
 begin
     if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
-        raise exception 'options of a payment link are not an object of known names'
+        raise exception 'options of a payment link must be an object of supported names'
             using errcode = 'TB061',
             hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
     end if;
@@ -16241,8 +16241,8 @@ comment on table billing.payment_links is 'Payment Links that we made, one activ
 comment on column billing.payment_links.id is 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
 comment on column billing.payment_links.params is 'What Stripe was sent, without the metadata.';
 comment on column billing.payment_links.params_hash is 'SHA-256 of params.';
-comment on column billing.payment_links.active is 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
-comment on column billing.payment_links.confirmed_at is 'When Stripe last said that it stands.';
+comment on column billing.payment_links.active is 'True while the link is offered; permanently false once the link or its price is deleted or inactive in Stripe.';
+comment on column billing.payment_links.confirmed_at is 'When Stripe last confirmed that the link is active.';
 comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
 comment on column billing.payment_links.deactivate_at is 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';
 
@@ -16268,13 +16268,13 @@ begin
     select * into strict v_price from billing._price_on_sale(claim_payment_link.plan, claim_payment_link.pack);
     if v_price.is_metered then
         raise exception 'a metered plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'A Payment Link names a quantity; use checkout.';
+            using errcode = 'TB042', hint = 'A Payment Link has a fixed quantity. Use checkout.';
     -- A link sells as often as it is followed, and each time would bring its credits.
     elsif exists (
         select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
     ) then
         raise exception 'a free plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'Use checkout, which knows who has it.';
+            using errcode = 'TB042', hint = 'Use checkout, which checks that an account takes it once.';
     end if;
     return billing._claim_link(
         v_price.stripe_price_id, v_price.seats_min, claim_payment_link.pack is not null, claim_payment_link.options,
@@ -16484,7 +16484,7 @@ comment on function billing.continue_payment_link(jsonb, jsonb) is 'Takes Stripe
 -- Payment Links that must not sell any more: their price was archived, changed or lost its name, Stripe says that they are
 -- inactive, or somebody said so. Noted here in the transaction of what happened; the worker then tells Stripe.
 --
--- Invariant: Stripe is told until it has answered, however often it fails; to tell it twice is to tell it once.
+-- Invariant: the deactivation is sent to Stripe until Stripe has answered; sending it twice is harmless.
 --
 -- Called by billing_worker; retire_payment_links by the owner of the database only (`till links deactivate`).
 
@@ -16568,8 +16568,8 @@ after update on billing.products
 for each row when (old.active and not new.active)
 execute function billing.tg_products__retire_links();
 
--- Inactive is the last thing that happens to a link here, so the order of its events does not matter. token: the row that
--- it was made for, when Stripe's answer to us was lost; only whoever has our API key can have written it.
+-- Inactive is a link's final state, so the order of its events does not matter. token: the row for which it was created,
+-- if Stripe's answer to us was lost; writing it needs our API key.
 create function billing.sync_payment_link(
     stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid
 )
@@ -16666,7 +16666,7 @@ begin
 end
 $$;
 
--- The active links of an id in Stripe, a price or a lookup key, retired; those that Stripe is to be told of.
+-- Retires the active links of a Stripe id, a price or a lookup key. Returns those to deactivate in Stripe.
 create function billing.retire_payment_links(name text)
 returns setof billing.payment_links
 language plpgsql
@@ -16707,7 +16707,7 @@ grant execute on function
     billing.record_retired_link(bigint, uuid, integer, text)
 to billing_worker;
 
-comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'What Stripe tells of a Payment Link; those that we did not make are left alone.';
+comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'Stores the state of a Payment Link in Stripe; links that we did not create are ignored.';
 comment on function billing.begin_retired_links(bigint[], text[]) is 'Payment Links to deactivate in Stripe, of the jobs that the caller took.';
 comment on function billing.record_retired_link(bigint, uuid, integer, text) is 'A retired link is inactive in Stripe, or is to be tried again later.';
 comment on function billing.retire_payment_links(text) is 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';
@@ -17005,15 +17005,15 @@ begin
         or set_recharge.threshold <> trunc(set_recharge.threshold) then
         raise exception 'threshold is %, not a whole number of credits from 1 to 1000000000000000',
             coalesce(set_recharge.threshold::text, 'null')
-            using errcode = 'TB005', hint = 'Pass credits as a whole number; to stop, pass is_paused => true.';
+            using errcode = 'TB005', hint = 'Pass credits as a whole number. To stop recharges, pass is_paused => true.';
     elsif set_recharge.monthly_cap_amount not between 1 and 1000000000000000
         or set_recharge.monthly_cap_amount <> trunc(set_recharge.monthly_cap_amount)
         or set_recharge.monthly_cap_count < 1 then
-        raise exception 'a monthly cap is not a whole number from 1 on'
+        raise exception 'a monthly cap must be a whole number of at least 1'
             using errcode = 'TB052',
             hint = 'monthly_cap_amount is in minor units of the pack''s currency, monthly_cap_count a number of recharges; null is no cap.';
     elsif set_recharge.return_url !~ '^https?://[^[:space:]]+$' then
-        raise exception 'return_url is no address'
+        raise exception 'return_url is not a valid URL'
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
     elsif not coalesce(set_recharge.is_paused, false) and exists (
         select from billing.credit_packs
@@ -17031,12 +17031,12 @@ begin
             and credit_packs.livemode = billing.is_livemode()
         )
     ) then
-        raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
+        raise exception 'price % is not a credit pack on sale', coalesce(set_recharge.stripe_price_id, 'null')
             using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
     elsif not coalesce(set_recharge.is_paused, false)
         and billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
         raise exception 'account % has no Stripe customer', set_recharge.account_id
-            using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
+            using errcode = 'TB051', hint = 'Link a customer with billing.link_customer(account_id, stripe_customer_id), and save a card for it.';
     end if;
 
     insert into billing.recharge_settings as held (
@@ -17055,7 +17055,7 @@ begin
         return_url = excluded.return_url, is_paused = excluded.is_paused, paused_reason = excluded.paused_reason,
         paused_at = excluded.paused_at, check_again_at = null, updated_at = now()
     returning * into v_settings;
-    -- Whoever switches it on again gives up what still waits for an authentication. Paid all the same, it is granted.
+    -- Enabling it again fails recharges that wait for an authentication. If one is paid later, it is still granted.
     if not v_settings.is_paused then
         update billing.recharges
         set status = 'failed', settled_at = billing.current_time(), updated_at = now()
@@ -17152,8 +17152,8 @@ begin
 end
 $$;
 
--- Locks an account's balance, unless that takes longer than the movements of a busy account: whoever has it so long is an
--- app's transaction, and is not waited for.
+-- Locks an account's balance, unless that takes longer than the movements of a busy account: then an app's transaction
+-- holds the lock, and the account is skipped.
 create function billing._lock_balance_soon(account_id uuid)
 returns boolean
 language plpgsql
@@ -17433,8 +17433,8 @@ comment on function billing.record_recharge(bigint, uuid, text, text, text, text
 
 -- Payment intents from Stripe → the recharges that they pay for, and sessions that are paid after they were completed.
 --
--- Invariant: an intent of a recharge grants its pack once (recharge:{payment intent}), however many events tell of it and
--- whatever the worker heard before. An intent is a recharge's by its id, or by the recharge's id in its metadata, and then
+-- Invariant: an intent of a recharge grants its pack once (recharge:{payment intent}), however many events report it and
+-- whatever answer the worker got. An intent is a recharge's by its id, or by the recharge's id in its metadata, and then
 -- only if customer, amount and currency are the recharge's: what metadata says is looked up, never believed. Any other
 -- intent is no concern of this function. Called by billing_worker.
 
@@ -17479,7 +17479,7 @@ begin
         if sync_payment_intent.amount_received >= v_recharge.amount then
             perform billing._pay_recharge(v_recharge, sync_payment_intent.stripe_payment_intent_id);
         end if;
-    -- A decline at once is told by the answer to the worker, whose id of the intent is written with it.
+    -- The worker's own request reports an immediate decline, and writes the intent's id with it.
     elsif v_is_known and (
         sync_payment_intent.status = 'canceled' and v_recharge.status in ('charging', 'requires_action')
         or sync_payment_intent.status = 'requires_payment_method' and v_recharge.status = 'charging'
@@ -17809,10 +17809,10 @@ comment on function billing.prune_notifications(integer) is 'Deletes up to rows_
 
 -- 80_notifications/30_notification_sources.sql
 
--- What is told of payments and of events, where the fact is written: triggers on its row.
+-- Notifications about payments and events, written with the fact: triggers on its row.
 --
--- Invariant: a notification commits with the fact that it tells, or not at all; the same fact, told again, is one row.
--- What may go on by itself (an event that waits for a plan or a customer) is told by the clock, once it has waited.
+-- Invariant: a notification commits with the fact that it reports, or not at all; a repeated fact is one row. For events
+-- that may be retried automatically (they wait for a plan or a customer), the clock notifies after they have waited.
 
 -- Events whose money would have become credits.
 create function billing._pays_for_credits(event_type text)
@@ -17839,7 +17839,7 @@ as $$
             where customers.stripe_customer_id = (_notify_of_event.event).waiting_for
         ),
         'administrators', kind,
-        -- One that was retried and set aside again is told again.
+        -- An event that was retried and parked again notifies again.
         format('%s:%s:%s', kind, (_notify_of_event.event).stripe_event_id, (_notify_of_event.event).attempts),
         jsonb_build_object(
             'stripe_event_id', (_notify_of_event.event).stripe_event_id, 'type', (_notify_of_event.event).type,
@@ -18131,7 +18131,7 @@ as $$
 $$;
 
 -- Looks at the next accounts_max accounts. Returns the last of them, null when all were looked at: the caller begins again
--- there, after a while. A lot that lives no longer than the notice is told of by nobody.
+-- there, after a while. Lots whose life is not longer than the notice are left out.
 create function billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer)
 returns uuid
 language plpgsql

@@ -164,6 +164,4 @@ def _sell(conn: Connection, worker: Connection, admin: Connection) -> None:
     admin.execute(
         "update billing.stripe_events set status = 'dead', last_error = 'unknown price', settled_at = received_at"
     )
-    admin.execute(
-        "update billing.notifications set status = 'dead', last_error = 'mailbox full'"
-    )
+    admin.execute("update billing.notifications set status = 'dead', last_error = 'mailbox full'")

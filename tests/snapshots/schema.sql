@@ -38,6 +38,9 @@ CREATE DOMAIN billing.entry_kind AS text
 CREATE DOMAIN billing.idempotency_key AS text
 	CONSTRAINT idempotency_key_has_1_to_255_characters CHECK (((length(VALUE) >= 1) AND (length(VALUE) <= 255)));
 
+CREATE DOMAIN billing.job_kind AS text
+	CONSTRAINT job_kind_is_known CHECK ((VALUE = ANY (ARRAY['payment_link'::text, 'email_change'::text, 'fraud_action'::text, 'recharge'::text, 'administrators_notification'::text, 'customer_notification'::text])));
+
 CREATE DOMAIN billing.key_space AS text
 	CONSTRAINT key_space_is_known CHECK ((VALUE = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text])));
 
@@ -196,33 +199,32 @@ begin
     for v_verdict in select * from billing.judge_fraud_warning(v_warning.stripe_early_fraud_warning_id) loop
         insert into billing.fraud_actions as held (
             stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id,
-            stripe_subscription_id, amount, currency, decided_at, next_attempt_at, settled_at
+            stripe_subscription_id, amount, currency, decided_at, settled_at
         )
         select
             v_warning.stripe_early_fraud_warning_id, v_warning.account_id, v_verdict.action, became.status,
             v_verdict.reason, 'policy', v_warning.stripe_charge_id, v_verdict.stripe_subscription_id, v_verdict.amount,
-            v_verdict.currency, billing.current_time(), case when became.status = 'queued' then now() end,
+            v_verdict.currency, billing.current_time(),
             case when became.status = 'done' then billing.current_time() end
         from (
             select case
                 when not v_verdict.is_due then 'skipped'
-                when v_verdict.action in ('refund', 'cancel_subscription') then 'queued'
-                else 'done'
+                when v_verdict.action in ('alert', 'freeze_account') then 'done'
+                else 'queued'
             end as status
         ) as became
         -- An account that is linked later can be frozen then.
         on conflict (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, '')) where actor = 'policy'
         do update
         set account_id = excluded.account_id, status = excluded.status, reason = excluded.reason,
-            decided_at = excluded.decided_at, next_attempt_at = excluded.next_attempt_at,
-            settled_at = excluded.settled_at, updated_at = now()
+            decided_at = excluded.decided_at, settled_at = excluded.settled_at, updated_at = now()
         where held.status = 'skipped' and excluded.status <> 'skipped'
         returning * into v_action;
         if not found or v_action.status <> 'done' then
             continue;
         elsif v_action.action = 'alert' then
             perform billing._alert_of_warning(v_warning);
-        else
+        elsif v_action.action = 'freeze_account' then
             perform billing._freeze_account(
                 v_warning.account_id, 'early fraud warning ' || v_warning.stripe_early_fraud_warning_id
             );
@@ -1352,28 +1354,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._check_recharges_again() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_account_id uuid;
-begin
-    for v_account_id in
-        select recharge_settings.account_id from billing.recharge_settings
-        where recharge_settings.check_again_at <= billing.current_time()
-        order by recharge_settings.check_again_at
-        limit 100
-    loop
-        perform from billing.credit_balances where credit_balances.account_id = v_account_id for update skip locked;
-        continue when not found;
-        update billing.recharge_settings set check_again_at = null, updated_at = now()
-        where recharge_settings.account_id = v_account_id;
-        perform billing._arm_recharge(v_account_id);
-    end loop;
-end
-$$;
-
 CREATE FUNCTION billing._check_redirect(parameter text, url text) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1617,6 +1597,7 @@ declare
     v_obstacle text;
     v_count bigint;
     v_amount numeric;
+    v_recharge_id uuid;
 begin
     select * into v_settings from billing.recharge_settings
     where recharge_settings.account_id = _claim_recharge.account_id and not recharge_settings.is_paused
@@ -1674,7 +1655,9 @@ begin
     values (
         v_account.id, v_customer_id, v_pack.stripe_price_id, v_pack.pack_credits, v_pack.unit_amount, v_pack.currency,
         coalesce(v_settings.return_url, (select settings.site_url from billing.settings)), v_now
-    );
+    )
+    returning recharges.id into v_recharge_id;
+    perform billing._enqueue_jobs('recharge', array[v_recharge_id::text]);
 end
 $$;
 
@@ -1936,6 +1919,22 @@ begin
         return 0;
     end if;
     return -(_counted_by_cap.entry).amount;
+end
+$$;
+
+CREATE FUNCTION billing._create_job_queue() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('pgmq.q_billing_jobs') is not null and to_regclass('pgmq.a_billing_jobs') is not null then
+        return;
+    end if;
+    perform pgmq.create('billing_jobs');
+    create index if not exists billing_jobs_due on pgmq.q_billing_jobs ((message ->> 'kind'), vt);
+    alter table pgmq.q_billing_jobs enable row level security;
+    alter table pgmq.a_billing_jobs enable row level security;
+    revoke all on pgmq.q_billing_jobs, pgmq.a_billing_jobs from public, anon, authenticated, service_role;
 end
 $$;
 
@@ -2234,8 +2233,8 @@ END) STORED NOT NULL,
     payload jsonb DEFAULT '{}'::jsonb NOT NULL,
     status text DEFAULT 'queued'::text NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
+    queued_at timestamp with time zone DEFAULT now() NOT NULL,
     first_attempt_at timestamp with time zone,
-    next_attempt_at timestamp with time zone DEFAULT now(),
     delivered_to text[] DEFAULT '{}'::text[] NOT NULL,
     digest_id bigint,
     digest_size integer,
@@ -2247,7 +2246,6 @@ END) STORED NOT NULL,
     CONSTRAINT delivered_notifications_say_when CHECK (((status = 'delivered'::text) = (delivered_at IS NOT NULL))),
     CONSTRAINT digested_notifications_name_their_digest CHECK (((status = 'digested'::text) = ((digest_id <> id) IS TRUE))),
     CONSTRAINT digests_say_how_many CHECK (((digest_size IS NULL) = (digest_id IS DISTINCT FROM id))),
-    CONSTRAINT open_notifications_are_due CHECK (((status = ANY (ARRAY['queued'::text, 'sending'::text])) = (next_attempt_at IS NOT NULL))),
     CONSTRAINT payload_is_an_object CHECK ((jsonb_typeof(payload) = 'object'::text)),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'sending'::text, 'delivered'::text, 'digested'::text, 'skipped'::text, 'dead'::text]))),
     CONSTRAINT undelivered_notifications_say_why CHECK (((status <> ALL (ARRAY['skipped'::text, 'dead'::text])) OR (last_error IS NOT NULL)))
@@ -2261,6 +2259,10 @@ COMMENT ON COLUMN billing.notifications.reader IS 'The recipient: administrators
 
 COMMENT ON COLUMN billing.notifications.status IS 'queued, sending: to be delivered. delivered: by every channel. digested: part of the message of digest_id. skipped: has no recipient. dead: needs a person; last_error says why.';
 
+COMMENT ON COLUMN billing.notifications.attempts IS 'How often its channels were tried.';
+
+COMMENT ON COLUMN billing.notifications.queued_at IS 'When it was written, or retried by a person.';
+
 COMMENT ON COLUMN billing.notifications.delivered_to IS 'The channels that accepted it; later attempts skip them.';
 
 COMMENT ON COLUMN billing.notifications.digest_id IS 'The notification whose message includes this one.';
@@ -2271,6 +2273,7 @@ CREATE FUNCTION billing._digest_notifications(first billing.notifications) RETUR
     AS $$
 declare
     v_first billing.notifications := _digest_notifications.first;
+    v_job billing.job_kind := v_first.audience || '_notification';
     v_rate integer;
     v_window interval;
     v_sent bigint;
@@ -2282,23 +2285,21 @@ begin
     from billing.notifications
     where notifications.kind = v_first.kind and notifications.reader = v_first.reader
         and notifications.first_attempt_at > now() - v_window;
-    select array_agg(notifications.id) into v_ids from billing.notifications
+    select array_agg(notifications.id order by notifications.id) into v_ids from billing.notifications
     where notifications.kind = v_first.kind and notifications.reader = v_first.reader
-        and notifications.status = 'queued' and notifications.attempts = 0 and notifications.digest_id is null
-        and notifications.next_attempt_at <= now();
+        and notifications.status = 'queued' and notifications.attempts = 0 and notifications.digest_id is null;
 
     if v_sent + cardinality(v_ids) <= v_rate then
         return;
     elsif v_sent >= v_rate then
-        update billing.notifications set next_attempt_at = v_free_at
-        where notifications.id = any (v_ids) and notifications.status = 'queued';
+        perform billing._postpone_jobs(v_job, v_ids::text[], v_free_at);
     elsif cardinality(v_ids) > 1 then
         update billing.notifications
         set digest_id = v_first.id,
             digest_size = case when notifications.id = v_first.id then cardinality(v_ids) end,
-            status = case when notifications.id = v_first.id then 'queued' else 'digested' end,
-            next_attempt_at = case when notifications.id = v_first.id then notifications.next_attempt_at end
+            status = case when notifications.id = v_first.id then 'queued' else 'digested' end
         where notifications.id = any (v_ids) and notifications.status = 'queued';
+        perform billing._drop_jobs(v_job, array_remove(v_ids, v_first.id)::text[]);
     end if;
 end
 $$;
@@ -2356,12 +2357,44 @@ CREATE FUNCTION billing._dispute_rank(status text) RETURNS integer
     ], _dispute_rank.status)
 $$;
 
+CREATE FUNCTION billing._drop_jobs(kind billing.job_kind, ids text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    AS $$
+begin
+    delete from pgmq.q_billing_jobs as message
+    using unnest(_drop_jobs.ids) as job (id)
+    where message.message ->> 'kind' = _drop_jobs.kind and message.message ->> 'id' = job.id;
+end
+$$;
+
 CREATE FUNCTION billing._due_after_death(attempts integer, due_at timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case when _due_after_death.attempts > 2 then clock_timestamp() + random() * interval '4 seconds'
         else _due_after_death.due_at end
+$$;
+
+CREATE FUNCTION billing._end_job(msg_id bigint, retry_in_seconds integer, reason text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if _end_job.msg_id is null then
+        return true;
+    elsif _end_job.retry_in_seconds is null then
+        delete from pgmq.q_billing_jobs as message
+        where message.msg_id = _end_job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text;
+    else
+        update pgmq.q_billing_jobs as message
+        set vt = clock_timestamp() + make_interval(secs => _end_job.retry_in_seconds),
+            headers = jsonb_build_object('reason', _end_job.reason)
+        where message.msg_id = _end_job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text;
+    end if;
+    return found;
+end
 $$;
 
 CREATE FUNCTION billing._ended_hold(capture billing.credit_entries, hold billing.credit_holds) RETURNS boolean
@@ -2372,6 +2405,21 @@ CREATE FUNCTION billing._ended_hold(capture billing.credit_entries, hold billing
         select from billing.credit_entries
         where credit_entries.hold_id = (_ended_hold.hold).id and credit_entries.id > (_ended_hold.capture).id
     )
+$$;
+
+CREATE FUNCTION billing._enqueue_jobs(kind billing.job_kind, ids text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('pgmq.q_billing_jobs') is null then
+        return;
+    end if;
+    insert into pgmq.q_billing_jobs (vt, message)
+    select clock_timestamp(), jsonb_build_object('kind', _enqueue_jobs.kind, 'id', job.id)
+    from unnest(_enqueue_jobs.ids) with ordinality as job (id, place)
+    order by job.place;
+end
 $$;
 
 ALTER TABLE billing.credit_entries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -2499,8 +2547,8 @@ CREATE FUNCTION billing._follow_email(stripe_customer_id text, old_email text, n
             when held.settled_at is not null then excluded.old_emails
             else held.old_emails || held.new_email || excluded.old_emails
         end,
-        new_email = excluded.new_email, attempts = 0, next_attempt_at = now(), settled_at = null, last_error = null,
-        updated_at = now()
+        new_email = excluded.new_email, settled_at = null, last_error = null, updated_at = now();
+    select billing._enqueue_jobs('email_change', array[_follow_email.stripe_customer_id]);
 $$;
 
 CREATE FUNCTION billing._free_pack_key(account_id uuid, stripe_product_id text, moment timestamp with time zone) RETURNS text
@@ -3173,7 +3221,20 @@ begin
     set worker_pid = null, next_attempt_at = billing._due_after_death(stripe_lookups.attempts, now())
     where stripe_lookups.worker_pid = (_hand_back.worker).pid;
 
+    perform billing._hand_back_jobs((_hand_back.worker).pid);
+
     delete from billing.workers where workers.pid = (_hand_back.worker).pid;
+end
+$$;
+
+CREATE FUNCTION billing._hand_back_jobs(worker_pid integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update pgmq.q_billing_jobs as message
+    set vt = billing._due_after_death(message.read_ct, now()), headers = null
+    where message.headers ->> 'worker_pid' = _hand_back_jobs.worker_pid::text;
 end
 $$;
 
@@ -3684,7 +3745,7 @@ declare
     v_options jsonb;
 begin
     if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
-        raise exception 'options of a payment link are not an object of known names'
+        raise exception 'options of a payment link must be an object of supported names'
             using errcode = 'TB061',
             hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
     end if;
@@ -3722,7 +3783,6 @@ CREATE TABLE billing.payment_links (
     retired_reason text,
     deactivate_at timestamp with time zone,
     deactivated_at timestamp with time zone,
-    attempts integer DEFAULT 0 NOT NULL,
     last_error text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -3740,13 +3800,13 @@ COMMENT ON COLUMN billing.payment_links.params IS 'What Stripe was sent, without
 
 COMMENT ON COLUMN billing.payment_links.params_hash IS 'SHA-256 of params.';
 
-COMMENT ON COLUMN billing.payment_links.active IS 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
+COMMENT ON COLUMN billing.payment_links.active IS 'True while the link is offered; permanently false once the link or its price is deleted or inactive in Stripe.';
 
-COMMENT ON COLUMN billing.payment_links.confirmed_at IS 'When Stripe last said that it stands.';
+COMMENT ON COLUMN billing.payment_links.confirmed_at IS 'When Stripe last confirmed that the link is active.';
 
 COMMENT ON COLUMN billing.payment_links.retired_reason IS 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
 
-COMMENT ON COLUMN billing.payment_links.deactivate_at IS 'When the worker is to deactivate it in Stripe, again if need be; null when there is nothing to do.';
+COMMENT ON COLUMN billing.payment_links.deactivate_at IS 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';
 
 CREATE FUNCTION billing._link_step(link billing.payment_links, name text) RETURNS jsonb
     LANGUAGE plpgsql STABLE
@@ -4006,7 +4066,6 @@ CREATE TABLE billing.recharges (
     action_url text,
     attempts integer DEFAULT 0 NOT NULL,
     last_error text,
-    next_attempt_at timestamp with time zone DEFAULT now(),
     first_attempt_at timestamp with time zone,
     claimed_at timestamp with time zone NOT NULL,
     settled_at timestamp with time zone,
@@ -4015,7 +4074,6 @@ CREATE TABLE billing.recharges (
     CONSTRAINT amount_is_positive CHECK ((amount > 0)),
     CONSTRAINT failed_recharges_say_why CHECK (((status <> ALL (ARRAY['failed'::text, 'requires_action'::text])) OR (reason IS NOT NULL))),
     CONSTRAINT paid_recharges_name_their_payment CHECK (((status <> 'paid'::text) OR (stripe_payment_intent_id IS NOT NULL))),
-    CONSTRAINT settled_recharges_are_due_no_more CHECK (((status = ANY (ARRAY['claimed'::text, 'charging'::text])) OR (next_attempt_at IS NULL))),
     CONSTRAINT settled_recharges_say_when CHECK (((status = ANY (ARRAY['paid'::text, 'failed'::text])) = (settled_at IS NOT NULL))),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['claimed'::text, 'charging'::text, 'paid'::text, 'failed'::text, 'requires_action'::text])))
 );
@@ -4030,7 +4088,7 @@ COMMENT ON COLUMN billing.recharges.is_final IS 'The card was refused for good: 
 
 COMMENT ON COLUMN billing.recharges.action_url IS 'Where the customer authenticates the payment; it is the bank''s page.';
 
-COMMENT ON COLUMN billing.recharges.next_attempt_at IS 'When the worker is to take it, again if need be; null when there is nothing to do but wait, or it is settled.';
+COMMENT ON COLUMN billing.recharges.attempts IS 'How often Stripe was asked for it.';
 
 CREATE FUNCTION billing._lock_recharge(recharge_id uuid) RETURNS billing.recharges
     LANGUAGE plpgsql
@@ -4062,6 +4120,20 @@ begin
         v_balance := billing._lock_balance(v_balance.account_id);
     end if;
     return v_balance;
+end
+$$;
+
+CREATE FUNCTION billing._lost_jobs() RETURNS TABLE(kind billing.job_kind, id text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    AS $$
+begin
+    return query
+    select needed.kind, needed.id from billing._needed_jobs() as needed
+    where not exists (
+        select from billing.queued_jobs() as job where job.kind = needed.kind and job.id = needed.id
+    );
 end
 $$;
 
@@ -4339,6 +4411,24 @@ CREATE FUNCTION billing._name_of_account(account_id uuid) RETURNS text
     where accounts.id = _name_of_account.account_id
 $$;
 
+CREATE FUNCTION billing._needed_jobs() RETURNS TABLE(kind billing.job_kind, id text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select 'payment_link'::billing.job_kind, payment_links.id::text from billing.payment_links
+    where payment_links.deactivate_at is not null
+    union all
+    select 'email_change', changes.stripe_customer_id from billing.customer_email_changes as changes
+    where changes.settled_at is null
+    union all
+    select 'fraud_action', fraud_actions.id::text from billing.fraud_actions where fraud_actions.status = 'queued'
+    union all
+    select 'recharge', recharges.id::text from billing.recharges where recharges.status in ('claimed', 'charging')
+    union all
+    select (notifications.audience || '_notification')::billing.job_kind, notifications.id::text
+    from billing.notifications where notifications.status in ('queued', 'sending')
+$$;
+
 CREATE FUNCTION billing._next_lot_key(business_key text) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4475,7 +4565,7 @@ CREATE FUNCTION billing._notify_of_event(event billing.stripe_events) RETURNS vo
             where customers.stripe_customer_id = (_notify_of_event.event).waiting_for
         ),
         'administrators', kind,
-        -- One that was retried and set aside again is told again.
+        -- An event that was retried and parked again notifies again.
         format('%s:%s:%s', kind, (_notify_of_event.event).stripe_event_id, (_notify_of_event.event).attempts),
         jsonb_build_object(
             'stripe_event_id', (_notify_of_event.event).stripe_event_id, 'type', (_notify_of_event.event).type,
@@ -4833,7 +4923,7 @@ declare
 begin
     update billing.recharges
     set status = 'paid', stripe_payment_intent_id = _pay_recharge.stripe_payment_intent_id, reason = null,
-        is_final = false, action_url = null, next_attempt_at = null, settled_at = billing.current_time(),
+        is_final = false, action_url = null, settled_at = billing.current_time(),
         updated_at = now()
     where recharges.id = v_recharge.id;
     select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_recharge.stripe_price_id;
@@ -5457,6 +5547,21 @@ begin
         'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
     );
     return true;
+end
+$$;
+
+CREATE FUNCTION billing._postpone_jobs(kind billing.job_kind, ids text[], due_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    AS $$
+begin
+    update pgmq.q_billing_jobs as message
+    set vt = _postpone_jobs.due_at, headers = null,
+        read_ct = message.read_ct - (message.headers ? 'worker_pid' is true)::integer
+    from unnest(_postpone_jobs.ids) as job (id)
+    where message.message ->> 'kind' = _postpone_jobs.kind and message.message ->> 'id' = job.id
+        and (message.vt <= now() or message.headers ->> 'worker_pid' = pg_backend_pid()::text);
 end
 $$;
 
@@ -6403,11 +6508,11 @@ begin
         );
         if v_policy = 'cancel' then
             insert into billing.fraud_actions (
-                account_id, action, status, reason, actor, stripe_subscription_id, decided_at, next_attempt_at
+                account_id, action, status, reason, actor, stripe_subscription_id, decided_at
             )
             values (
                 _report_deleted_user.account_id, 'cancel_subscription', 'queued', 'the user was deleted',
-                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time(), now()
+                'on_user_deleted', v_subscription.stripe_subscription_id, billing.current_time()
             )
             on conflict (stripe_subscription_id) where actor = 'on_user_deleted' do nothing;
         end if;
@@ -6427,7 +6532,7 @@ begin
         perform billing._report_deleted_user(_report_if_deleted.account_id);
     end if;
 exception when others then
-    raise warning 'the subscriptions of account % are not looked at: %', _report_if_deleted.account_id, sqlerrm;
+    raise warning 'could not check the subscriptions of account %: %', _report_if_deleted.account_id, sqlerrm;
 end
 $$;
 
@@ -7319,13 +7424,14 @@ CREATE FUNCTION billing._sign_reference(account_id uuid, livemode boolean, expir
     ) as signed
 $$;
 
-CREATE FUNCTION billing._skip_notifications() RETURNS void
-    LANGUAGE sql
+CREATE FUNCTION billing._skip_notifications(ids bigint[]) RETURNS void
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    update billing.notifications
-    set status = judged.status, last_error = judged.reason, next_attempt_at = null
-    from (
+declare
+    v_ids text[];
+begin
+    with judged as (
         select
             notifications.id,
             case when is_wanted then 'dead' else 'skipped' end as status,
@@ -7334,16 +7440,29 @@ CREATE FUNCTION billing._skip_notifications() RETURNS void
         from billing.notifications
         cross join billing.settings
         cross join lateral (select notifications.kind = any (settings.customer_notifications) as is_wanted) as opted
-        where notifications.audience = 'customer' and notifications.next_attempt_at <= now()
-            and notifications.status = 'queued' and (
+        where notifications.audience = 'customer' and notifications.status = 'queued'
+            and (_skip_notifications.ids is null or notifications.id = any (_skip_notifications.ids))
+            and (
                 not is_wanted
-                or notifications.attempts = 0 and notifications.next_attempt_at < now() - settings.notification_deadline
+                or notifications.first_attempt_at is null
+                and notifications.queued_at < now() - settings.notification_deadline
             )
-        order by notifications.next_attempt_at
+        order by notifications.queued_at
         limit 10000
         for update of notifications skip locked
-    ) as judged
-    where notifications.id = judged.id
+    ),
+    skipped as (
+        update billing.notifications
+        set status = judged.status, last_error = judged.reason
+        from judged
+        where notifications.id = judged.id
+        returning notifications.id
+    )
+    select array_agg(skipped.id::text) into v_ids from skipped;
+    if v_ids is not null then
+        perform billing._drop_jobs('customer_notification', v_ids);
+    end if;
+end
 $$;
 
 CREATE FUNCTION billing._slot(anchor timestamp with time zone, k integer) RETURNS timestamp with time zone
@@ -7592,7 +7711,7 @@ begin
     set status = v_recharge.status, reason = v_recharge.reason, is_final = v_recharge.is_final,
         stripe_payment_intent_id = v_recharge.stripe_payment_intent_id,
         stripe_payment_method_id = v_recharge.stripe_payment_method_id, action_url = v_recharge.action_url,
-        next_attempt_at = null, settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
+        settled_at = case when v_recharge.status = 'failed' then billing.current_time() end,
         updated_at = now()
     where recharges.id = v_recharge.id;
     perform billing._pause_recharge(v_recharge.account_id, v_recharge.reason);
@@ -7948,7 +8067,6 @@ CREATE TABLE billing.fraud_actions (
     stripe_refund_id text,
     is_in_doubt boolean DEFAULT false NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
-    next_attempt_at timestamp with time zone,
     last_error text,
     decided_at timestamp with time zone NOT NULL,
     settled_at timestamp with time zone,
@@ -7958,7 +8076,6 @@ CREATE TABLE billing.fraud_actions (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT action_is_known CHECK ((action = ANY (ARRAY['alert'::text, 'freeze_account'::text, 'unfreeze_account'::text, 'refund'::text, 'cancel_subscription'::text, 'note'::text]))),
-    CONSTRAINT queued_actions_have_a_next_attempt CHECK (((status = 'queued'::text) = (next_attempt_at IS NOT NULL))),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'done'::text, 'skipped'::text, 'failed'::text, 'undone'::text]))),
     CONSTRAINT undone_actions_say_who_and_why CHECK ((((status = 'undone'::text) = (undone_at IS NOT NULL)) AND ((undone_at IS NULL) = ((undone_by IS NULL) OR (undone_reason IS NULL)))))
 );
@@ -7968,6 +8085,8 @@ COMMENT ON TABLE billing.fraud_actions IS 'What was done about fraud, by the pol
 COMMENT ON COLUMN billing.fraud_actions.idempotency_key IS 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
 
 COMMENT ON COLUMN billing.fraud_actions.is_in_doubt IS 'Stripe may have done it already, and its answer was lost.';
+
+COMMENT ON COLUMN billing.fraud_actions.attempts IS 'How often Stripe was asked.';
 
 CREATE FUNCTION billing._tell_of_failed_action(action billing.fraud_actions) RETURNS void
     LANGUAGE sql
@@ -9180,6 +9299,190 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.begin_email_changes(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, stripe_customer_id text, old_emails text[], new_email text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select distinct on (changes.stripe_customer_id)
+        job.msg_id, changes.stripe_customer_id, changes.old_emails, changes.new_email
+    from unnest(begin_email_changes.msg_ids, begin_email_changes.ids) as job (msg_id, id)
+    join billing.customer_email_changes as changes on changes.stripe_customer_id = job.id
+    where changes.settled_at is null
+    order by changes.stripe_customer_id, job.msg_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_email_changes(msg_ids bigint[], ids text[]) IS 'Customers whose e-mail address must be changed in Stripe, of the jobs that the caller took.';
+
+CREATE FUNCTION billing.begin_fraud_actions(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    with begun as (
+        select job.msg_id, actions.id, actions.is_in_doubt
+        from unnest(begin_fraud_actions.msg_ids, begin_fraud_actions.ids) as job (msg_id, id)
+        join billing.fraud_actions as actions on actions.id = job.id::bigint
+        where actions.status = 'queued'
+        for update of actions
+    )
+    update billing.fraud_actions
+    set attempts = fraud_actions.attempts + 1, is_in_doubt = true, updated_at = now()
+    from begun
+    where fraud_actions.id = begun.id
+    returning
+        begun.msg_id, fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action,
+        fraud_actions.stripe_charge_id, fraud_actions.stripe_subscription_id, fraud_actions.attempts, begun.is_in_doubt;
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_fraud_actions(msg_ids bigint[], ids text[]) IS 'Refunds and cancellations to ask Stripe for, of the jobs that the caller took.';
+
+CREATE FUNCTION billing.begin_notifications(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer, delivered_to text[], digest_size integer, first jsonb, email text, created_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_ids bigint[] := begin_notifications.ids::bigint[];
+    v_reader record;
+    v_first billing.notifications;
+begin
+    perform billing._skip_notifications(v_ids);
+    for v_reader in
+        select distinct notifications.kind, notifications.reader from billing.notifications
+        where notifications.id = any (v_ids) and notifications.status = 'queued' and notifications.attempts = 0
+            and notifications.digest_id is null
+        order by notifications.kind, notifications.reader
+    loop
+        -- Another worker that has such notifications in hand decides first; what it decided is seen after the lock.
+        perform pg_advisory_xact_lock(
+            hashtextextended(format('billing.notifications:%s:%s', v_reader.kind, v_reader.reader), 0)
+        );
+        select * into v_first from billing.notifications
+        where notifications.id = any (v_ids) and notifications.kind = v_reader.kind
+            and notifications.reader = v_reader.reader and notifications.status = 'queued'
+            and notifications.attempts = 0 and notifications.digest_id is null
+        order by notifications.id
+        limit 1;
+        if found then
+            perform billing._digest_notifications(v_first);
+        end if;
+    end loop;
+
+    return query
+    with begun as (
+        update billing.notifications
+        set status = 'sending', attempts = notifications.attempts + 1,
+            first_attempt_at = coalesce(notifications.first_attempt_at, now())
+        from unnest(begin_notifications.msg_ids, v_ids) as job (msg_id, id)
+        -- Neither what waits nor what became part of a digest is in hand any more.
+        join pgmq.q_billing_jobs as message
+            on message.msg_id = job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text
+        where notifications.id = job.id and notifications.status in ('queued', 'sending')
+        returning job.msg_id, notifications.*
+    )
+    select
+        begun.msg_id, begun.id, begun.audience, begun.kind, begun.account_id, begun.payload, begun.attempts,
+        begun.delivered_to, begun.digest_size,
+        (
+            select jsonb_agg(members.payload order by members.id) from (
+                select told.id, told.payload from billing.notifications as told
+                where told.digest_id = begun.id
+                order by told.id
+                limit 5
+            ) as members
+        ),
+        case begun.audience when 'customer' then users.email::text end, begun.created_at
+    from begun
+    left join billing.accounts on accounts.id = begun.account_id
+    left join auth.users on users.id = accounts.owner_id
+    order by begun.id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_notifications(msg_ids bigint[], ids text[]) IS 'Messages to send now, of the jobs that the caller took.';
+
+CREATE FUNCTION billing.begin_recharges(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text, stripe_payment_intent_id text, was_asked boolean, first_attempt_at timestamp with time zone, age_seconds double precision, barred text[])
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_job record;
+    v_recharge billing.recharges;
+    v_begun bigint[] := '{}';
+    v_was_asked boolean;
+    v_obstacle text;
+begin
+    for v_job in
+        select job.msg_id, recharges as recharge
+        from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
+        join billing.recharges on recharges.id = job.id::uuid
+        where recharges.status in ('claimed', 'charging')
+        order by job.msg_id
+        for update of recharges skip locked
+    loop
+        v_recharge := v_job.recharge;
+        v_was_asked := v_recharge.status = 'charging';
+        v_obstacle := null;
+        if not v_was_asked then
+            -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
+            continue when not billing._lock_balance_soon(v_recharge.account_id);
+            v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
+        end if;
+        if v_obstacle is not null then
+            update billing.recharges
+            set status = 'failed', reason = v_obstacle, settled_at = billing.current_time(), updated_at = now()
+            where recharges.id = v_recharge.id;
+            perform billing._arm_recharge(v_recharge.account_id);
+            continue;
+        end if;
+
+        update billing.recharges
+        set status = 'charging', attempts = v_recharge.attempts + 1,
+            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()), updated_at = now()
+        where recharges.id = v_recharge.id
+        returning * into v_recharge;
+        v_begun := v_begun || v_job.msg_id;
+        return query select
+            v_job.msg_id, v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
+            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_was_asked,
+            v_recharge.first_attempt_at,
+            extract(epoch from now() - v_recharge.first_attempt_at)::double precision,
+            array(
+                select distinct refused.stripe_payment_method_id from billing.recharges as refused
+                where refused.account_id = v_recharge.account_id and refused.is_final
+                    and refused.stripe_payment_method_id is not null
+            );
+    end loop;
+
+    perform billing.retry_job(job.msg_id, 1, 'another transaction holds the account', excused => true)
+    from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
+    join billing.recharges on recharges.id = job.id::uuid
+    where recharges.status in ('claimed', 'charging') and job.msg_id <> all (v_begun);
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_recharges(msg_ids bigint[], ids text[]) IS 'Recharges to charge, of the jobs that the caller took: each is one payment, asked for with its id as the idempotency key.';
+
+CREATE FUNCTION billing.begin_retired_links(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id uuid, stripe_payment_link_id text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select job.msg_id, payment_links.id, payment_links.stripe_payment_link_id
+    from unnest(begin_retired_links.msg_ids, begin_retired_links.ids) as job (msg_id, id)
+    join billing.payment_links on payment_links.id = job.id::uuid
+    where payment_links.deactivate_at is not null
+    order by job.msg_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_retired_links(msg_ids bigint[], ids text[]) IS 'Payment Links to deactivate in Stripe, of the jobs that the caller took.';
+
 CREATE FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, release_rest boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9279,6 +9582,30 @@ $$;
 
 COMMENT ON FUNCTION billing.check_account(account_id uuid) IS 'Rows of ledger_discrepancies and entitlement_discrepancies for one account. Empty when all is well.';
 
+CREATE FUNCTION billing.check_recharges_again() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_account_id uuid;
+begin
+    for v_account_id in
+        select recharge_settings.account_id from billing.recharge_settings
+        where recharge_settings.check_again_at <= billing.current_time()
+        order by recharge_settings.check_again_at
+        limit 100
+    loop
+        perform from billing.credit_balances where credit_balances.account_id = v_account_id for update skip locked;
+        continue when not found;
+        update billing.recharge_settings set check_again_at = null, updated_at = now()
+        where recharge_settings.account_id = v_account_id;
+        perform billing._arm_recharge(v_account_id);
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION billing.check_recharges_again() IS 'Watches balances again whose cap''s month is over, or whose account was frozen.';
+
 CREATE FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9289,13 +9616,13 @@ begin
     select * into strict v_price from billing._price_on_sale(claim_payment_link.plan, claim_payment_link.pack);
     if v_price.is_metered then
         raise exception 'a metered plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'A Payment Link names a quantity; use checkout.';
+            using errcode = 'TB042', hint = 'A Payment Link has a fixed quantity. Use checkout.';
     -- A link sells as often as it is followed, and each time would bring its credits.
     elsif exists (
         select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
     ) then
         raise exception 'a free plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'Use checkout, which knows who has it.';
+            using errcode = 'TB042', hint = 'Use checkout, which checks that an account takes it once.';
     end if;
     return billing._claim_link(
         v_price.stripe_price_id, v_price.seats_min, claim_payment_link.pack is not null, claim_payment_link.options,
@@ -9515,20 +9842,20 @@ $$;
 
 COMMENT ON FUNCTION billing.continue_portal(state jsonb, answers jsonb) IS 'Takes Stripe''s failure to open the portal. Returns the refusal.';
 
-CREATE FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '500ms'
     AS $$
-    update billing.recharges
-    set next_attempt_at = now() + make_interval(secs => delay_recharge.delay_seconds),
-        last_error = delay_recharge.reason,
-        updated_at = now()
-    where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging'
-        and recharges.next_attempt_at is not null
+begin
+    if billing._end_job(delay_recharge.msg_id, delay_recharge.delay_seconds, delay_recharge.reason) then
+        update billing.recharges set last_error = delay_recharge.reason, updated_at = now()
+        where recharges.id = delay_recharge.recharge_id and recharges.status = 'charging';
+    end if;
+end
 $$;
 
-COMMENT ON FUNCTION billing.delay_recharge(recharge_id uuid, delay_seconds integer, reason text) IS 'Puts off a recharge of which Stripe gave no answer.';
+COMMENT ON FUNCTION billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text) IS 'Retries later a recharge of which Stripe gave no answer.';
 
 CREATE FUNCTION billing.delay_stripe_event(msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9878,6 +10205,17 @@ $_$;
 
 COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer, is_exact boolean) IS 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of one.';
 
+CREATE FUNCTION billing.finish_jobs(msg_ids bigint[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._end_job(job.msg_id, null, null) from unnest(finish_jobs.msg_ids) as job (msg_id);
+end
+$$;
+
+COMMENT ON FUNCTION billing.finish_jobs(msg_ids bigint[]) IS 'Removes jobs that the caller has in hand and that have nothing left to do.';
+
 CREATE FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10097,7 +10435,7 @@ CREATE FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) 
         select
             'freeze_account',
             case
-                when case_at_hand.account_id is null then 'its customer is linked to no account'
+                when case_at_hand.account_id is null then 'its customer is not linked to an account'
                 when case_at_hand.closed_at is not null then 'the account is closed'
                 when case_at_hand.frozen_at is not null then 'the account is frozen already'
             end, null, null, null
@@ -10218,6 +10556,19 @@ begin
     for update;
 end
 $$;
+
+CREATE FUNCTION billing.lost_jobs() RETURNS TABLE(invariant text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select 'open_work_has_a_job', format('%s %s has no message in billing_jobs', lost.kind, lost.id)
+    from billing._lost_jobs() as lost;
+end
+$$;
+
+COMMENT ON FUNCTION billing.lost_jobs() IS 'Rows that need a job of the worker and have no message in billing_jobs. Part of ledger_discrepancies.';
 
 CREATE FUNCTION billing.lost_messages() RETURNS TABLE(invariant text, detail text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -10694,6 +11045,25 @@ $$;
 
 COMMENT ON FUNCTION billing.prune_notifications(rows_max integer) IS 'Deletes up to rows_max notifications that were delivered, or skipped, longer ago than settings.notification_retention.';
 
+CREATE FUNCTION billing.queued_jobs() RETURNS TABLE(kind text, id text, attempts integer, due_at timestamp with time zone, reason text, worker_pid integer)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('pgmq.q_billing_jobs') is null then
+        return;
+    end if;
+    return query
+    select
+        message.message ->> 'kind', message.message ->> 'id', message.read_ct, message.vt, message.headers ->> 'reason',
+        (message.headers ->> 'worker_pid')::integer
+    from pgmq.q_billing_jobs as message
+    order by message.msg_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.queued_jobs() IS 'What the worker has to do outside the database: how often it was tried, when it is due, and which session has it in hand.';
+
 CREATE FUNCTION billing.read_stripe_events(visibility_seconds integer, batch_size integer, due_within_seconds double precision DEFAULT NULL::double precision) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10813,6 +11183,63 @@ $$;
 
 COMMENT ON FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) IS 'Stripe saw a card on a customer. Returns applied, or stale if an earlier sighting is known.';
 
+CREATE FUNCTION billing.record_email_change(msg_id bigint, stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if billing._end_job(
+        record_email_change.msg_id, record_email_change.retry_in_seconds, record_email_change.reason
+    ) or record_email_change.retry_in_seconds is null then
+        update billing.customer_email_changes
+        set settled_at = case when record_email_change.retry_in_seconds is null then now() end,
+            last_error = record_email_change.reason, updated_at = now()
+        where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
+            and customer_email_changes.new_email = record_email_change.new_email
+            and customer_email_changes.settled_at is null;
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_email_change(msg_id bigint, stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) IS 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried later.';
+
+CREATE FUNCTION billing.record_fraud_action(msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_is_in_hand boolean;
+    v_action billing.fraud_actions;
+begin
+    -- As sync_refund does: neither commits without having seen the other.
+    perform billing._lock_arrival(record_fraud_action.stripe_refund_id) where record_fraud_action.stripe_refund_id is not null;
+    v_is_in_hand := billing._end_job(
+        record_fraud_action.msg_id,
+        case when record_fraud_action.outcome = 'queued' then record_fraud_action.retry_in_seconds end,
+        record_fraud_action.reason
+    );
+    if record_fraud_action.outcome = 'queued' then
+        update billing.fraud_actions
+        set last_error = record_fraud_action.reason, is_in_doubt = record_fraud_action.is_in_doubt, updated_at = now()
+        where fraud_actions.id = record_fraud_action.id and fraud_actions.status = 'queued' and v_is_in_hand;
+        return;
+    end if;
+    update billing.fraud_actions
+    set status = record_fraud_action.outcome,
+        stripe_refund_id = record_fraud_action.stripe_refund_id,
+        last_error = record_fraud_action.reason,
+        is_in_doubt = record_fraud_action.is_in_doubt,
+        settled_at = billing.current_time(),
+        updated_at = now()
+    where fraud_actions.id = record_fraud_action.id and fraud_actions.status = 'queued'
+    returning * into v_action;
+    perform billing._tell_of_failed_action(v_action);
+    perform billing._fail_refund_action(record_fraud_action.stripe_refund_id);
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_fraud_action(msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) IS 'What became of an action at Stripe: done, failed, or queued to be tried again.';
+
 CREATE FUNCTION billing.record_fraud_warning(stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, fraud_type text, actionable boolean, warned_at timestamp with time zone, stripe_customer_id text, risk_level text, risk_score integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10847,6 +11274,111 @@ begin
     return case when found then 'applied' else 'stale' end;
 end
 $$;
+
+CREATE FUNCTION billing.record_notification(msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_status text;
+begin
+    update billing.notifications
+    set status = judged.status,
+        delivered_to = array(
+            select distinct channel from unnest(notifications.delivered_to || record_notification.delivered_to) as channel
+            order by channel
+        ),
+        last_error = case
+            when judged.status = record_notification.status then record_notification.reason
+            else format('%s (given up after %s attempts)', record_notification.reason, notifications.attempts)
+        end,
+        delivered_at = case when judged.status = 'delivered' then now() end
+    from (
+        select told.id, case
+            when record_notification.status = 'queued' and told.first_attempt_at < now() - settings.notification_deadline
+            then 'dead'
+            else record_notification.status
+        end as status
+        from billing.notifications as told cross join billing.settings
+        where told.id = record_notification.notification_id
+    ) as judged
+    where notifications.id = judged.id and notifications.status in ('sending', 'queued')
+        and (
+            judged.status = 'delivered'
+            or notifications.status = 'sending' and notifications.attempts = record_notification.attempts
+        )
+    returning notifications.status into v_status;
+    if found then
+        perform billing._end_job(
+            record_notification.msg_id, case when v_status = 'queued' then record_notification.retry_in_seconds end,
+            record_notification.reason
+        );
+    end if;
+    return v_status;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_notification(msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) IS 'What became of a message that was begun: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
+
+CREATE FUNCTION billing.record_recharge(msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
+    AS $$
+declare
+    v_recharge billing.recharges := billing._lock_recharge(record_recharge.recharge_id);
+begin
+    -- While the bank takes its time, an event ends it; should that be lost, Stripe is asked again.
+    perform billing._end_job(
+        record_recharge.msg_id,
+        case when record_recharge.status = 'charging' and v_recharge.status = 'charging' then 6 * 3600 end,
+        'the bank takes its time'
+    );
+    if record_recharge.status = 'paid' and v_recharge.status <> 'paid' then
+        perform billing._pay_recharge(v_recharge, record_recharge.stripe_payment_intent_id);
+        return 'paid';
+    elsif v_recharge.status <> 'charging' then
+        return v_recharge.status;  -- an event was faster, or another worker
+    elsif record_recharge.status = 'charging' then
+        update billing.recharges
+        set stripe_payment_intent_id = record_recharge.stripe_payment_intent_id,
+            stripe_payment_method_id = record_recharge.stripe_payment_method_id, updated_at = now()
+        where recharges.id = v_recharge.id;
+        return 'charging';
+    end if;
+    v_recharge.status := record_recharge.status;
+    v_recharge.reason := record_recharge.reason;
+    v_recharge.is_final := record_recharge.is_final;
+    v_recharge.action_url := record_recharge.action_url;
+    v_recharge.stripe_payment_intent_id :=
+        coalesce(record_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
+    v_recharge.stripe_payment_method_id := record_recharge.stripe_payment_method_id;
+    perform billing._stop_recharge(v_recharge, record_recharge.audience);
+    return v_recharge.status;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_recharge(msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) IS 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';
+
+CREATE FUNCTION billing.record_retired_link(msg_id bigint, link_id uuid, retry_in_seconds integer, reason text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if billing._end_job(
+        record_retired_link.msg_id, record_retired_link.retry_in_seconds, record_retired_link.reason
+    ) or record_retired_link.retry_in_seconds is null then
+        update billing.payment_links
+        set deactivate_at = case when record_retired_link.retry_in_seconds is not null
+                then payment_links.deactivate_at end,
+            deactivated_at = case when record_retired_link.retry_in_seconds is null then now() end,
+            last_error = record_retired_link.reason, updated_at = now()
+        where payment_links.id = record_retired_link.link_id and payment_links.deactivated_at is null;
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_retired_link(msg_id bigint, link_id uuid, retry_in_seconds integer, reason text) IS 'A retired link is inactive in Stripe, or is to be tried again later.';
 
 CREATE FUNCTION billing.record_saved_card(stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text, card_exp_month integer, card_exp_year integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10897,20 +11429,20 @@ begin
     select * into v_payment from billing.payments where payments.stripe_charge_id = v_warning.stripe_charge_id;
     if not found or v_payment.is_disputed or v_payment.amount_refunded = v_payment.amount then
         raise exception 'charge % is % and can''t be refunded', v_warning.stripe_charge_id, case
-                when v_payment.stripe_charge_id is null then 'not known here'
+                when v_payment.stripe_charge_id is null then 'unknown'
                 when v_payment.is_disputed then 'disputed'
-                else 'refunded already'
+                else 'already refunded'
             end
             using errcode = 'TB074', hint = 'Look at the charge in Stripe''s dashboard.';
     end if;
     insert into billing.fraud_actions (
         stripe_early_fraud_warning_id, account_id, action, status, reason, actor, stripe_charge_id, amount, currency,
-        decided_at, next_attempt_at
+        decided_at
     )
     values (
         v_warning.stripe_early_fraud_warning_id, v_warning.account_id, 'refund', 'queued', refund_fraud_warning.reason,
         refund_fraud_warning.actor, v_payment.stripe_charge_id, v_payment.amount - v_payment.amount_refunded,
-        v_payment.currency, billing.current_time(), now()
+        v_payment.currency, billing.current_time()
     )
     returning * into v_action;
     return v_action;
@@ -11083,6 +11615,29 @@ $$;
 
 COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Reopens a closed account with a balance of 0, plus the paid months of credits that fell due meanwhile.';
 
+CREATE FUNCTION billing.requeue_jobs() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_lost record;
+    v_count bigint := 0;
+begin
+    if not pg_try_advisory_xact_lock(hashtextextended('billing.requeue_jobs', 0)) then
+        return 0;
+    end if;
+    for v_lost in
+        select lost.kind, array_agg(lost.id order by lost.id) as ids from billing._lost_jobs() as lost group by lost.kind
+    loop
+        perform billing._enqueue_jobs(v_lost.kind, v_lost.ids);
+        v_count := v_count + cardinality(v_lost.ids);
+    end loop;
+    return v_count;
+end
+$$;
+
+COMMENT ON FUNCTION billing.requeue_jobs() IS 'Queues again the jobs of rows that lost theirs, as after a restore that left the queue out. How many.';
+
 CREATE FUNCTION billing.requeue_stripe_events() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11126,7 +11681,7 @@ begin
     perform billing._check_reason(resolve_fraud_warning.notes, resolve_fraud_warning.actor);
     if resolve_fraud_warning.decision is null
         or resolve_fraud_warning.decision not in ('resolved', 'dismissed', 'open') then
-        raise exception 'decision % is not known', coalesce(resolve_fraud_warning.decision, 'null')
+        raise exception 'unknown decision: %', coalesce(resolve_fraud_warning.decision, 'null')
             using errcode = 'TB073', hint = 'Use resolved, dismissed or open.';
     end if;
     v_warning := billing._warning(resolve_fraud_warning.stripe_early_fraud_warning_id);
@@ -11179,6 +11734,20 @@ $$;
 
 COMMENT ON FUNCTION billing.retire_payment_links(name text) IS 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';
 
+CREATE FUNCTION billing.retry_job(msg_id bigint, delay_seconds integer, reason text, excused boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if billing._end_job(retry_job.msg_id, retry_job.delay_seconds, retry_job.reason) and retry_job.excused then
+        update pgmq.q_billing_jobs as message set read_ct = greatest(message.read_ct - 1, 0)
+        where message.msg_id = retry_job.msg_id;
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.retry_job(msg_id bigint, delay_seconds integer, reason text, excused boolean) IS 'A job that the caller has in hand is due again after delay_seconds.';
+
 CREATE FUNCTION billing.retry_notification(notification_id bigint) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11187,8 +11756,12 @@ declare
     v_status text;
 begin
     update billing.notifications
-    set status = 'queued', attempts = 0, first_attempt_at = null, next_attempt_at = now()
+    set status = 'queued', attempts = 0, first_attempt_at = null, queued_at = now()
     where notifications.id = retry_notification.notification_id and notifications.status in ('dead', 'skipped');
+    if found then
+        perform billing._enqueue_jobs(notifications.audience || '_notification', array[notifications.id::text])
+        from billing.notifications where notifications.id = retry_notification.notification_id;
+    end if;
     select notifications.status into v_status from billing.notifications
     where notifications.id = retry_notification.notification_id;
     if not found then
@@ -11480,15 +12053,15 @@ begin
         or set_recharge.threshold <> trunc(set_recharge.threshold) then
         raise exception 'threshold is %, not a whole number of credits from 1 to 1000000000000000',
             coalesce(set_recharge.threshold::text, 'null')
-            using errcode = 'TB005', hint = 'Pass credits as a whole number; to stop, pass is_paused => true.';
+            using errcode = 'TB005', hint = 'Pass credits as a whole number. To stop recharges, pass is_paused => true.';
     elsif set_recharge.monthly_cap_amount not between 1 and 1000000000000000
         or set_recharge.monthly_cap_amount <> trunc(set_recharge.monthly_cap_amount)
         or set_recharge.monthly_cap_count < 1 then
-        raise exception 'a monthly cap is not a whole number from 1 on'
+        raise exception 'a monthly cap must be a whole number of at least 1'
             using errcode = 'TB052',
             hint = 'monthly_cap_amount is in minor units of the pack''s currency, monthly_cap_count a number of recharges; null is no cap.';
     elsif set_recharge.return_url !~ '^https?://[^[:space:]]+$' then
-        raise exception 'return_url is no address'
+        raise exception 'return_url is not a valid URL'
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
     elsif not coalesce(set_recharge.is_paused, false) and exists (
         select from billing.credit_packs
@@ -11506,12 +12079,12 @@ begin
             and credit_packs.livemode = billing.is_livemode()
         )
     ) then
-        raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
+        raise exception 'price % is not a credit pack on sale', coalesce(set_recharge.stripe_price_id, 'null')
             using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
     elsif not coalesce(set_recharge.is_paused, false)
         and billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
         raise exception 'account % has no Stripe customer', set_recharge.account_id
-            using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
+            using errcode = 'TB051', hint = 'Link a customer with billing.link_customer(account_id, stripe_customer_id), and save a card for it.';
     end if;
 
     insert into billing.recharge_settings as held (
@@ -11530,7 +12103,7 @@ begin
         return_url = excluded.return_url, is_paused = excluded.is_paused, paused_reason = excluded.paused_reason,
         paused_at = excluded.paused_at, check_again_at = null, updated_at = now()
     returning * into v_settings;
-    -- Whoever switches it on again gives up what still waits for an authentication. Paid all the same, it is granted.
+    -- Enabling it again fails recharges that wait for an authentication. If one is paid later, it is still granted.
     if not v_settings.is_paused then
         update billing.recharges
         set status = 'failed', settled_at = billing.current_time(), updated_at = now()
@@ -11542,133 +12115,6 @@ end
 $_$;
 
 COMMENT ON FUNCTION billing.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric, monthly_cap_count integer, is_paused boolean, return_url text) IS 'Agrees to buy a credit pack with the customer''s default payment method whenever fewer credits than threshold are available; what is left out is no cap by amount, ten recharges a month, not paused. Calling it again changes it, and ends a pause.';
-
-CREATE FUNCTION billing.settle_email_change(stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.customer_email_changes
-    set next_attempt_at = now() + make_interval(secs => settle_email_change.retry_in_seconds),
-        settled_at = case when settle_email_change.retry_in_seconds is null then now() end,
-        last_error = settle_email_change.reason, updated_at = now()
-    where customer_email_changes.stripe_customer_id = settle_email_change.stripe_customer_id
-        and customer_email_changes.new_email = settle_email_change.new_email
-        and customer_email_changes.settled_at is null
-$$;
-
-COMMENT ON FUNCTION billing.settle_email_change(stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) IS 'Records that a customer has its new address in Stripe, was left unchanged, or must be retried.';
-
-CREATE FUNCTION billing.settle_fraud_action(id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_action billing.fraud_actions;
-begin
-    -- As sync_refund does: neither commits without having seen the other.
-    perform billing._lock_arrival(settle_fraud_action.stripe_refund_id) where settle_fraud_action.stripe_refund_id is not null;
-    update billing.fraud_actions
-    set status = settle_fraud_action.outcome,
-        stripe_refund_id = settle_fraud_action.stripe_refund_id,
-        last_error = settle_fraud_action.reason,
-        is_in_doubt = settle_fraud_action.is_in_doubt,
-        next_attempt_at = case
-            when settle_fraud_action.outcome = 'queued'
-                then now() + make_interval(secs => settle_fraud_action.retry_in_seconds)
-        end,
-        settled_at = case when settle_fraud_action.outcome <> 'queued' then billing.current_time() end,
-        updated_at = now()
-    where fraud_actions.id = settle_fraud_action.id and fraud_actions.status = 'queued'
-    returning * into v_action;
-    perform billing._tell_of_failed_action(v_action);
-    perform billing._fail_refund_action(settle_fraud_action.stripe_refund_id);
-end
-$$;
-
-CREATE FUNCTION billing.settle_notification(notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) RETURNS text
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.notifications
-    set status = judged.status,
-        delivered_to = array(
-            select distinct channel from unnest(notifications.delivered_to || settle_notification.delivered_to) as channel
-            order by channel
-        ),
-        last_error = case
-            when judged.status = settle_notification.status then settle_notification.reason
-            else format('%s (given up after %s attempts)', settle_notification.reason, notifications.attempts)
-        end,
-        next_attempt_at = case when judged.status = 'queued'
-            then now() + make_interval(secs => settle_notification.retry_in_seconds) end,
-        delivered_at = case when judged.status = 'delivered' then now() end
-    from (
-        select told.id, case
-            when settle_notification.status = 'queued' and told.first_attempt_at < now() - settings.notification_deadline
-            then 'dead'
-            else settle_notification.status
-        end as status
-        from billing.notifications as told cross join billing.settings
-        where told.id = settle_notification.notification_id
-    ) as judged
-    where notifications.id = judged.id and notifications.status in ('sending', 'queued')
-        and (
-            judged.status = 'delivered'
-            or notifications.status = 'sending' and notifications.attempts = settle_notification.attempts
-        )
-    returning notifications.status
-$$;
-
-COMMENT ON FUNCTION billing.settle_notification(notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) IS 'What became of a message that was taken: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
-
-CREATE FUNCTION billing.settle_recharge(recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) RETURNS text
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET lock_timeout TO '500ms'
-    AS $$
-declare
-    v_recharge billing.recharges := billing._lock_recharge(settle_recharge.recharge_id);
-begin
-    if settle_recharge.status = 'paid' and v_recharge.status <> 'paid' then
-        perform billing._pay_recharge(v_recharge, settle_recharge.stripe_payment_intent_id);
-        return 'paid';
-    elsif v_recharge.status <> 'charging' then
-        return v_recharge.status;  -- an event was faster, or another worker
-    elsif settle_recharge.status = 'charging' then
-        -- Its event ends it; should that be lost, Stripe is asked again.
-        update billing.recharges
-        set stripe_payment_intent_id = settle_recharge.stripe_payment_intent_id,
-            stripe_payment_method_id = settle_recharge.stripe_payment_method_id,
-            next_attempt_at = now() + interval '6 hours', updated_at = now()
-        where recharges.id = v_recharge.id;
-        return 'charging';
-    end if;
-    v_recharge.status := settle_recharge.status;
-    v_recharge.reason := settle_recharge.reason;
-    v_recharge.is_final := settle_recharge.is_final;
-    v_recharge.action_url := settle_recharge.action_url;
-    v_recharge.stripe_payment_intent_id :=
-        coalesce(settle_recharge.stripe_payment_intent_id, v_recharge.stripe_payment_intent_id);
-    v_recharge.stripe_payment_method_id := settle_recharge.stripe_payment_method_id;
-    perform billing._stop_recharge(v_recharge, settle_recharge.audience);
-    return v_recharge.status;
-end
-$$;
-
-COMMENT ON FUNCTION billing.settle_recharge(recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) IS 'What became of a recharge at Stripe: paid (grants the pack once), failed or requires_action (pauses and tells once), charging (the bank takes its time). Returns its status.';
-
-CREATE FUNCTION billing.settle_retired_link(link_id uuid, retry_in_seconds integer, reason text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.payment_links
-    set deactivate_at = now() + make_interval(secs => settle_retired_link.retry_in_seconds),
-        deactivated_at = case when settle_retired_link.retry_in_seconds is null then now() end,
-        last_error = settle_retired_link.reason, updated_at = now()
-    where payment_links.id = settle_retired_link.link_id and payment_links.deactivated_at is null
-$$;
-
-COMMENT ON FUNCTION billing.settle_retired_link(link_id uuid, retry_in_seconds integer, reason text) IS 'A retired link is inactive in Stripe, or is to be tried again later.';
 
 CREATE FUNCTION billing.settle_stripe_events(msg_ids bigint[], event_ids text[], statuses text[], reasons text[], waiting_for text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11784,6 +12230,17 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.settled_balance(balance billing.credit_balances) IS 'An account''s balance with everything that is due released, opened and expired.';
+
+CREATE FUNCTION billing.skip_notifications() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._skip_notifications(null);
+end
+$$;
+
+COMMENT ON FUNCTION billing.skip_notifications() IS 'Ends notifications that customers are not to receive: of a kind that is not enabled, or not sent within settings.notification_deadline.';
 
 CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11952,6 +12409,7 @@ CREATE FUNCTION billing.start_worker() RETURNS void
     AS $$
 begin
     perform billing._create_queue();
+    perform billing._create_job_queue();
     perform billing._hand_back(workers) from billing.workers where workers.pid = pg_backend_pid();
     insert into billing.workers (pid) values (pg_backend_pid());
     perform pg_advisory_lock(billing._lock_of_workers(), pg_backend_pid());
@@ -12371,7 +12829,7 @@ begin
         if sync_payment_intent.amount_received >= v_recharge.amount then
             perform billing._pay_recharge(v_recharge, sync_payment_intent.stripe_payment_intent_id);
         end if;
-    -- A decline at once is told by the answer to the worker, whose id of the intent is written with it.
+    -- The worker's own request reports an immediate decline, and writes the intent's id with it.
     elsif v_is_known and (
         sync_payment_intent.status = 'canceled' and v_recharge.status in ('charging', 'requires_action')
         or sync_payment_intent.status = 'requires_payment_method' and v_recharge.status = 'charging'
@@ -12412,7 +12870,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.sync_payment_link(stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid) IS 'What Stripe tells of a Payment Link; those that we did not make are left alone.';
+COMMENT ON FUNCTION billing.sync_payment_link(stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid) IS 'Stores the state of a Payment Link in Stripe; links that we did not create are ignored.';
 
 CREATE FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, has_custom_amount boolean, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12723,189 +13181,43 @@ $$;
 
 COMMENT ON FUNCTION billing.sync_test_clock(stripe_test_clock_id text, livemode boolean, frozen_at timestamp with time zone) IS 'A Stripe test clock has advanced to a time. Returns applied or stale.';
 
-CREATE FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) RETURNS TABLE(stripe_customer_id text, old_emails text[], new_email text, attempts integer)
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.customer_email_changes
-    set attempts = customer_email_changes.attempts + 1,
-        next_attempt_at = now() + make_interval(secs => take_email_changes.lease_seconds), updated_at = now()
-    where customer_email_changes.stripe_customer_id in (
-        select due.stripe_customer_id from billing.customer_email_changes as due
-        where due.next_attempt_at <= now()
-        order by due.next_attempt_at
-        limit take_email_changes.changes_max
-        for update skip locked
-    )
-    returning
-        customer_email_changes.stripe_customer_id, customer_email_changes.old_emails, customer_email_changes.new_email,
-        customer_email_changes.attempts
-$$;
-
-COMMENT ON FUNCTION billing.take_email_changes(changes_max integer, lease_seconds integer) IS 'Leases customers whose e-mail address must be changed in Stripe, for lease_seconds.';
-
-CREATE FUNCTION billing.take_fraud_actions(actions_max integer, lease_seconds integer) RETURNS TABLE(id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    with due as (
-        select actions.id, actions.is_in_doubt from billing.fraud_actions as actions
-        where actions.status = 'queued' and actions.next_attempt_at <= now()
-        order by actions.next_attempt_at, actions.id
-        limit take_fraud_actions.actions_max
-        for update skip locked
-    )
-    update billing.fraud_actions
-    set attempts = fraud_actions.attempts + 1,
-        is_in_doubt = true,
-        next_attempt_at = now() + make_interval(secs => take_fraud_actions.lease_seconds),
-        updated_at = now()
-    from due
-    where fraud_actions.id = due.id
-    returning
-        fraud_actions.id, fraud_actions.idempotency_key, fraud_actions.action, fraud_actions.stripe_charge_id,
-        fraud_actions.stripe_subscription_id, fraud_actions.attempts, due.is_in_doubt
-$$;
-
-CREATE FUNCTION billing.take_notifications(messages_max integer, lease_seconds integer, audiences text[]) RETURNS TABLE(id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer, delivered_to text[], digest_size integer, first jsonb, email text, created_at timestamp with time zone)
+CREATE FUNCTION billing.take_jobs(kinds text[], jobs_max integer[], lease_seconds integer) RETURNS TABLE(msg_id bigint, kind text, id text, attempts integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_ids bigint[];
-    v_first billing.notifications;
+    v_msg_ids bigint[];
 begin
-    if not exists (
-        select from billing.notifications
-        where notifications.audience = any (take_notifications.audiences || array['customer'])
-            and notifications.next_attempt_at <= now()
-    ) or not pg_try_advisory_xact_lock(hashtextextended('billing.notifications', 0)) then
+    v_msg_ids := array(
+        select queued.msg_id from unnest(take_jobs.kinds, take_jobs.jobs_max) as wanted (kind, jobs_max)
+        cross join lateral (
+            select message.msg_id from pgmq.q_billing_jobs as message
+            -- Compared as rows, for that only the index by kind can do: pgmq's own has the jobs of all kinds.
+            where (message.message ->> 'kind', message.vt) >= (wanted.kind, '-infinity')
+                and (message.message ->> 'kind', message.vt) <= (wanted.kind, now())
+            order by message.message ->> 'kind', message.vt
+            limit wanted.jobs_max
+            for update skip locked
+        ) as queued
+    );
+    if v_msg_ids = '{}' then
         return;
     end if;
-    perform billing._skip_notifications();
-    select array_agg(due.id) into v_ids from (
-        select notifications.id from billing.notifications
-        where notifications.audience = any (take_notifications.audiences) and notifications.next_attempt_at <= now()
-        order by notifications.next_attempt_at, notifications.id
-        limit take_notifications.messages_max
-    ) as due;
-    for v_first in
-        select distinct on (notifications.kind, notifications.reader) notifications.*
-        from billing.notifications
-        where notifications.id = any (v_ids) and notifications.attempts = 0 and notifications.digest_id is null
-        order by notifications.kind, notifications.reader, notifications.id
-    loop
-        perform billing._digest_notifications(v_first);
-    end loop;
-
     return query
-    with due as (
-        select notifications.id from billing.notifications
-        where notifications.id = any (v_ids) and notifications.next_attempt_at <= now()
-        for update skip locked
-    ),
-    taken as (
-        update billing.notifications
-        set status = 'sending', attempts = notifications.attempts + 1,
-            first_attempt_at = coalesce(notifications.first_attempt_at, now()),
-            next_attempt_at = now() + make_interval(secs => take_notifications.lease_seconds)
-        from due where notifications.id = due.id
-        returning notifications.*
+    with taken as (
+        update pgmq.q_billing_jobs as message
+        set vt = clock_timestamp() + make_interval(secs => take_jobs.lease_seconds), read_ct = message.read_ct + 1,
+            headers = jsonb_build_object('worker_pid', pg_backend_pid())
+        where message.msg_id = any (v_msg_ids)
+        returning message.msg_id, message.message, message.read_ct
     )
-    select
-        taken.id, taken.audience, taken.kind, taken.account_id, taken.payload, taken.attempts, taken.delivered_to,
-        taken.digest_size,
-        (
-            select jsonb_agg(members.payload order by members.id) from (
-                select told.id, told.payload from billing.notifications as told
-                where told.digest_id = taken.id
-                order by told.id
-                limit 5
-            ) as members
-        ),
-        case taken.audience when 'customer' then users.email::text end, taken.created_at
+    select taken.msg_id, taken.message ->> 'kind', taken.message ->> 'id', taken.read_ct
     from taken
-    left join billing.accounts on accounts.id = taken.account_id
-    left join auth.users on users.id = accounts.owner_id
-    order by taken.id;
+    order by taken.msg_id;
 end
 $$;
 
-COMMENT ON FUNCTION billing.take_notifications(messages_max integer, lease_seconds integer, audiences text[]) IS 'Messages that are due for these audiences, taken by the caller for lease_seconds.';
-
-CREATE FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) RETURNS TABLE(id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text, stripe_payment_intent_id text, attempts integer, first_attempt_at timestamp with time zone, age_seconds double precision, barred text[])
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_recharge billing.recharges;
-    v_obstacle text;
-begin
-    perform billing._check_recharges_again();
-    for v_recharge in
-        select * from billing.recharges
-        where recharges.next_attempt_at <= now()
-        order by recharges.next_attempt_at
-        limit take_recharges.recharges_max
-        for update skip locked
-    loop
-        v_obstacle := null;
-        if v_recharge.status = 'claimed' then
-            -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
-            continue when not billing._lock_balance_soon(v_recharge.account_id);
-            v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
-        end if;
-        if v_obstacle is not null then
-            update billing.recharges
-            set status = 'failed', reason = v_obstacle, next_attempt_at = null, settled_at = billing.current_time(),
-                updated_at = now()
-            where recharges.id = v_recharge.id;
-            perform billing._arm_recharge(v_recharge.account_id);
-            continue;
-        end if;
-
-        update billing.recharges
-        set status = 'charging',
-            attempts = v_recharge.attempts + 1,
-            first_attempt_at = coalesce(v_recharge.first_attempt_at, now()),
-            next_attempt_at = now() + make_interval(secs => take_recharges.lease_seconds),
-            updated_at = now()
-        where recharges.id = v_recharge.id
-        returning * into v_recharge;
-        return query select
-            v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
-            v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_recharge.attempts,
-            v_recharge.first_attempt_at,
-            extract(epoch from now() - v_recharge.first_attempt_at)::double precision,
-            array(
-                select distinct refused.stripe_payment_method_id from billing.recharges as refused
-                where refused.account_id = v_recharge.account_id and refused.is_final
-                    and refused.stripe_payment_method_id is not null
-            );
-    end loop;
-end
-$$;
-
-COMMENT ON FUNCTION billing.take_recharges(recharges_max integer, lease_seconds integer) IS 'Recharges that are due, taken by the caller for lease_seconds: each is one payment, asked for with its id as the idempotency key.';
-
-CREATE FUNCTION billing.take_retired_links(links_max integer, lease_seconds integer) RETURNS TABLE(id uuid, stripe_payment_link_id text, attempts integer)
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update billing.payment_links
-    set attempts = payment_links.attempts + 1,
-        deactivate_at = now() + make_interval(secs => take_retired_links.lease_seconds), updated_at = now()
-    where payment_links.id in (
-        select due.id from billing.payment_links as due
-        where due.deactivate_at <= now()
-        order by due.deactivate_at
-        limit take_retired_links.links_max
-        for update skip locked
-    )
-    returning payment_links.id, payment_links.stripe_payment_link_id, payment_links.attempts
-$$;
-
-COMMENT ON FUNCTION billing.take_retired_links(links_max integer, lease_seconds integer) IS 'Payment Links to deactivate in Stripe, taken by the caller for lease_seconds.';
+COMMENT ON FUNCTION billing.take_jobs(kinds text[], jobs_max integer[], lease_seconds integer) IS 'Jobs of these kinds that are due, up to jobs_max of each, taken by the caller for lease_seconds.';
 
 CREATE FUNCTION billing.take_stripe_lookups(lookups_max integer, lease_seconds integer) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text, tie_kind text, tie_stripe_id text)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12956,6 +13268,22 @@ begin
     order by lookups.msg_id;
 end
 $$;
+
+CREATE FUNCTION billing.take_unknown_jobs(kinds text[], delay_seconds integer) RETURNS TABLE(msg_id bigint, kind text, id text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    update pgmq.q_billing_jobs as message
+    set vt = clock_timestamp() + make_interval(secs => take_unknown_jobs.delay_seconds), read_ct = message.read_ct + 1,
+        headers = jsonb_build_object('reason', 'the worker knows no such kind of job')
+    where message.vt <= now() and coalesce(message.message ->> 'kind', '') <> all (take_unknown_jobs.kinds)
+    returning message.msg_id, message.message ->> 'kind', message.message ->> 'id';
+end
+$$;
+
+COMMENT ON FUNCTION billing.take_unknown_jobs(kinds text[], delay_seconds integer) IS 'Jobs that are due and of none of these kinds; they stay in the queue and are due again after delay_seconds.';
 
 CREATE FUNCTION billing.tg_account_members__member_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13188,6 +13516,16 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_fraud_actions__enqueue() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._enqueue_jobs('fraud_action', array[new.id::text]);
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_invoices__payment_failed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -13256,6 +13594,31 @@ begin
     ) then
         perform billing._apply_returns_of_payment(v_intent_id, new.stripe_charge_id);
     end if;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_notifications__enqueue() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._enqueue_jobs(queued.audience || '_notification', queued.ids)
+    from (
+        select added.audience, array_agg(added.id::text order by added.id) as ids from added
+        where added.status = 'queued'
+        group by added.audience
+    ) as queued;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_payment_links__enqueue() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._enqueue_jobs('payment_link', array[new.id::text]);
     return null;
 end
 $$;
@@ -13382,7 +13745,7 @@ begin
     ) as mine;
     return null;
 exception when others then
-    raise warning 'the subscriptions of user % are not looked at: %', new.id, sqlerrm;
+    raise warning 'could not check the subscriptions of user %: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -13501,17 +13864,17 @@ begin
         perform billing.unfreeze_account(v_action.account_id, undo_fraud_action.reason, undo_fraud_action.actor);
     else
         update billing.fraud_actions
-        set status = 'undone', next_attempt_at = null, undone_at = billing.current_time(),
+        set status = 'undone', undone_at = billing.current_time(),
             undone_by = undo_fraud_action.actor, undone_reason = undo_fraud_action.reason, updated_at = now()
         where fraud_actions.id = undo_fraud_action.id and fraud_actions.status = 'queued'
             and not fraud_actions.is_in_doubt;
         if not found and v_action.status is distinct from 'undone' then
             raise exception '%', case
                     when v_action.id is null then format('there is no action %s', coalesce(undo_fraud_action.id::text, 'null'))
-                    when v_action.status = 'queued' then format('action %s is being asked of Stripe', v_action.id)
+                    when v_action.status = 'queued' then format('action %s is being sent to Stripe', v_action.id)
                     else format('action %s (%s, %s) can''t be undone', v_action.id, v_action.action, v_action.status)
                 end
-                using errcode = 'TB075', hint = 'A freeze can be undone, and what Stripe was not asked for yet.';
+                using errcode = 'TB075', hint = 'Only a freeze, or an action that was not sent to Stripe yet, can be undone.';
         end if;
     end if;
     select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
@@ -14406,13 +14769,10 @@ CREATE TABLE billing.customer_email_changes (
     stripe_customer_id text NOT NULL,
     old_emails text[] NOT NULL,
     new_email text NOT NULL,
-    attempts integer DEFAULT 0 NOT NULL,
-    next_attempt_at timestamp with time zone DEFAULT now(),
     settled_at timestamp with time zone,
     last_error text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT settled_changes_are_not_due CHECK (((settled_at IS NULL) = (next_attempt_at IS NOT NULL)))
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 COMMENT ON TABLE billing.customer_email_changes IS 'Stripe customers whose user has a new e-mail address; one row for each customer.';
@@ -14564,7 +14924,12 @@ UNION ALL
  SELECT NULL::uuid AS account_id,
     lost.invariant,
     lost.detail
-   FROM billing.lost_messages() lost(invariant, detail);
+   FROM billing.lost_messages() lost(invariant, detail)
+UNION ALL
+ SELECT NULL::uuid AS account_id,
+    lost.invariant,
+    lost.detail
+   FROM billing.lost_jobs() lost(invariant, detail);
 
 COMMENT ON VIEW billing.ledger_discrepancies IS 'Every inconsistency of the ledger: account, broken invariant, figures. Empty when all is well.';
 
@@ -15296,7 +15661,7 @@ CREATE INDEX credit_schedules_next ON billing.credit_schedules USING btree (stri
 
 CREATE INDEX credit_schedules_subscription ON billing.credit_schedules USING btree (stripe_subscription_id, period_end);
 
-CREATE INDEX customer_email_changes_due ON billing.customer_email_changes USING btree (next_attempt_at) WHERE (next_attempt_at IS NOT NULL);
+CREATE INDEX customer_email_changes_open ON billing.customer_email_changes USING btree (stripe_customer_id) WHERE (settled_at IS NULL);
 
 CREATE UNIQUE INDEX customers_account ON billing.customers USING btree (account_id, livemode) WHERE ((deleted_at IS NULL) AND (duplicate_of IS NULL));
 
@@ -15324,7 +15689,7 @@ CREATE UNIQUE INDEX fraud_actions_of_deleted_user ON billing.fraud_actions USING
 
 CREATE UNIQUE INDEX fraud_actions_of_policy ON billing.fraud_actions USING btree (stripe_early_fraud_warning_id, action, COALESCE(stripe_subscription_id, ''::text)) WHERE (actor = 'policy'::text);
 
-CREATE INDEX fraud_actions_queued ON billing.fraud_actions USING btree (next_attempt_at) WHERE (status = 'queued'::text);
+CREATE INDEX fraud_actions_queued ON billing.fraud_actions USING btree (id) WHERE (status = 'queued'::text);
 
 CREATE INDEX fraud_actions_refund ON billing.fraud_actions USING btree (stripe_refund_id) WHERE (stripe_refund_id IS NOT NULL);
 
@@ -15376,13 +15741,13 @@ CREATE INDEX invoices_subscription ON billing.invoices USING btree (stripe_subsc
 
 CREATE INDEX notifications_account ON billing.notifications USING btree (account_id);
 
-CREATE INDEX notifications_alike ON billing.notifications USING btree (kind, reader) WHERE (next_attempt_at IS NOT NULL);
+CREATE INDEX notifications_alike ON billing.notifications USING btree (kind, reader) WHERE (status = 'queued'::text);
 
 CREATE INDEX notifications_dead ON billing.notifications USING btree (id) WHERE (status = 'dead'::text);
 
 CREATE INDEX notifications_digest ON billing.notifications USING btree (digest_id, id) WHERE (digest_id IS NOT NULL);
 
-CREATE INDEX notifications_due ON billing.notifications USING btree (audience, next_attempt_at) WHERE (next_attempt_at IS NOT NULL);
+CREATE INDEX notifications_open ON billing.notifications USING btree (audience, status, queued_at) WHERE (status = ANY (ARRAY['queued'::text, 'sending'::text]));
 
 CREATE INDEX notifications_over ON billing.notifications USING btree (created_at) WHERE (status = ANY (ARRAY['delivered'::text, 'skipped'::text]));
 
@@ -15425,8 +15790,6 @@ CREATE INDEX recharge_settings_paused ON billing.recharge_settings USING btree (
 CREATE INDEX recharge_settings_price ON billing.recharge_settings USING btree (stripe_price_id);
 
 CREATE INDEX recharges_account ON billing.recharges USING btree (account_id, claimed_at);
-
-CREATE INDEX recharges_due ON billing.recharges USING btree (next_attempt_at) WHERE (next_attempt_at IS NOT NULL);
 
 CREATE UNIQUE INDEX recharges_key ON billing.recharges USING btree (idempotency_key);
 
@@ -15516,13 +15879,23 @@ CREATE TRIGGER tg_credit_terms__allocate AFTER INSERT OR UPDATE ON billing.credi
 
 CREATE CONSTRAINT TRIGGER tg_disputes__meet AFTER INSERT OR UPDATE OF status ON billing.disputes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.stripe_payment_intent_id IS NULL)) EXECUTE FUNCTION billing.tg_money__meet();
 
+CREATE TRIGGER tg_fraud_actions__made_queued AFTER INSERT ON billing.fraud_actions FOR EACH ROW WHEN ((new.status = 'queued'::text)) EXECUTE FUNCTION billing.tg_fraud_actions__enqueue();
+
+CREATE TRIGGER tg_fraud_actions__queued AFTER UPDATE OF status ON billing.fraud_actions FOR EACH ROW WHEN (((old.status <> 'queued'::text) AND (new.status = 'queued'::text))) EXECUTE FUNCTION billing.tg_fraud_actions__enqueue();
+
 CREATE TRIGGER tg_invoices__payment_failed AFTER INSERT OR UPDATE OF attempt_count ON billing.invoices FOR EACH ROW WHEN (((new.status = 'open'::text) AND (new.attempt_count > 0) AND (new.amount_due > 0) AND (new.account_id IS NOT NULL) AND (new.billing_reason IS DISTINCT FROM 'subscription_create'::text))) EXECUTE FUNCTION billing.tg_invoices__payment_failed();
 
 CREATE CONSTRAINT TRIGGER tg_invoices__receipt AFTER INSERT OR UPDATE OF status ON billing.invoices DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.status = 'paid'::text) AND (new.amount_paid > 0) AND (new.account_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_invoices__receipt();
 
+CREATE TRIGGER tg_notifications__enqueue AFTER INSERT ON billing.notifications REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_notifications__enqueue();
+
 CREATE TRIGGER tg_one_time_prices__purchase_waiting AFTER INSERT ON billing.one_time_prices FOR EACH ROW EXECUTE FUNCTION billing.tg_prices__purchase_waiting();
 
 CREATE TRIGGER tg_one_time_prices__stay_deleted BEFORE INSERT OR UPDATE ON billing.one_time_prices FOR EACH ROW WHEN (new.active) EXECUTE FUNCTION billing.tg_prices__stay_deleted();
+
+CREATE TRIGGER tg_payment_links__made_retired AFTER INSERT ON billing.payment_links FOR EACH ROW WHEN ((new.deactivate_at IS NOT NULL)) EXECUTE FUNCTION billing.tg_payment_links__enqueue();
+
+CREATE TRIGGER tg_payment_links__retired AFTER UPDATE OF deactivate_at ON billing.payment_links FOR EACH ROW WHEN (((old.deactivate_at IS NULL) AND (new.deactivate_at IS NOT NULL))) EXECUTE FUNCTION billing.tg_payment_links__enqueue();
 
 CREATE CONSTRAINT TRIGGER tg_payments__meet AFTER INSERT ON billing.payments DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.stripe_payment_intent_id IS NOT NULL)) EXECUTE FUNCTION billing.tg_money__meet();
 
