@@ -89,7 +89,7 @@ def main() -> None:
     try:
         sys.exit(app(prog_name="till", standalone_mode=False))
     except typer.TyperException as error:
-        # Whoever names a group alone has read its help by now.
+        # A group without a command has printed its help by now.
         if error.__class__.__name__ != "NoArgsIsHelpError":
             _fail(usage_line(error), error.exit_code)
         sys.exit(error.exit_code)

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from cli.database import Connection, call
 from cli.output import CliError
 
-# More than any flow needs: a mistake in one must not go on for ever.
+# More than any flow needs, so that a bug cannot loop forever.
 STEPS_MAX = 50
 
 Json = dict[str, Any]

@@ -1,4 +1,4 @@
-"""`till customers …`: which account owns a Stripe customer, or that it is none of this installation's."""
+"""`till customers …`: which account owns a Stripe customer, or that it belongs to another installation."""
 
 from enum import StrEnum
 from typing import Annotated, LiteralString

@@ -92,7 +92,7 @@ class Story:
         self._shop.control("post", f"/events/{event.id}/deliver", {"as_new_event": True})
         self._shop.settle()
         self._tell(
-            "Stripe delivers invoice.paid 20 times more, and tells of the payment by a second event too"
+            "Stripe delivers invoice.paid 20 times more, and reports the payment with a second event too"
         )
         self._expect(buyer, 1500, "still granted once")
 
@@ -114,7 +114,7 @@ class Story:
         self._shop.stripe.refunds.create({"charge": self._shop.newest_charge(buyer), "amount": 760})
         self._shop.settle()
         self._tell("Ada is refunded 7.60 of the 19.00 that the month cost")
-        self._expect(buyer, 1860, "40 % of that month's 1,000 credits went back with the money")
+        self._expect(buyer, 1860, "40 % of that month's 1,000 credits were revoked")
 
     def _dispute(self, buyer: "Buyer") -> None:
         charge = self._shop.buy_pack(buyer, self._shop.pack("Boost", unit_amount=900, pack_credits=500))

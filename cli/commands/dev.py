@@ -82,7 +82,7 @@ def dev(
     if example and (only or no_migrate):
         raise typer.BadParameter("it needs the whole stack", param_hint="--example")
     if example and not fresh and (state_directory() / "postgres").exists():
-        # The local Stripe starts anew, and the database would go on about customers and prices of the former one.
+        # The local Stripe starts empty, and the database would have customers and prices of the earlier one.
         raise CliError(
             "the example begins with an empty shop: add --fresh, which forgets the data of earlier runs"
         )

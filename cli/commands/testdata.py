@@ -134,7 +134,7 @@ BANKS = (
     _ach("failed", "000444444440", "invalidCurrency", "the account is of another currency"),
     _ach("failed", "000666666661", "failMicrodeposits", "microdeposits cannot be sent"),
     _ach("dispute", "000555555559", "dispute", "succeeds, then is disputed"),
-    _ach("processing", "000000000009", "processing", "stays in processing for ever"),
+    _ach("processing", "000000000009", "processing", "stays in processing permanently"),
     _sepa("success", "AT611904300234573201", "succeeds"),
     _sepa("success", "AT321904300235473204", "succeeds after three minutes"),
     _sepa("failed", "AT861904300235473202", "fails"),

@@ -450,7 +450,7 @@ begin
 end
 $$;
 
--- The messages of rows that need no worker any more, whoever has them. Hashes: there is no index by id.
+-- Deletes the messages of rows that need no worker any more, even if a worker holds them. Hash join: there is no index by id.
 create function billing._drop_jobs(kind billing.job_kind, ids text[])
 returns void
 language plpgsql
@@ -12060,8 +12060,8 @@ comment on column billing.fraud_actions.is_in_doubt is 'Stripe may have done it 
 
 -- What a person decides about fraud: freeze, unfreeze, refund, note, resolve, undo.
 --
--- Invariant: everything is written down with who and why. A freeze can be undone, and what is still queued; money that
--- went back can't be fetched back, nor a subscription revived. Callable by service_role.
+-- Invariant: every decision has an actor and a reason. A freeze and queued actions can be undone; refunds and cancelled
+-- subscriptions cannot. Callable by service_role.
 
 -- The caller has locked the balance.
 create function billing._freeze_account(account_id uuid, reason text)
@@ -12181,7 +12181,7 @@ begin
     perform billing._check_reason(resolve_fraud_warning.notes, resolve_fraud_warning.actor);
     if resolve_fraud_warning.decision is null
         or resolve_fraud_warning.decision not in ('resolved', 'dismissed', 'open') then
-        raise exception 'decision % is not known', coalesce(resolve_fraud_warning.decision, 'null')
+        raise exception 'unknown decision: %', coalesce(resolve_fraud_warning.decision, 'null')
             using errcode = 'TB073', hint = 'Use resolved, dismissed or open.';
     end if;
     v_warning := billing._warning(resolve_fraud_warning.stripe_early_fraud_warning_id);
@@ -12253,9 +12253,9 @@ begin
     select * into v_payment from billing.payments where payments.stripe_charge_id = v_warning.stripe_charge_id;
     if not found or v_payment.is_disputed or v_payment.amount_refunded = v_payment.amount then
         raise exception 'charge % is % and can''t be refunded', v_warning.stripe_charge_id, case
-                when v_payment.stripe_charge_id is null then 'not known here'
+                when v_payment.stripe_charge_id is null then 'unknown'
                 when v_payment.is_disputed then 'disputed'
-                else 'refunded already'
+                else 'already refunded'
             end
             using errcode = 'TB074', hint = 'Look at the charge in Stripe''s dashboard.';
     end if;
@@ -12296,10 +12296,10 @@ begin
         if not found and v_action.status is distinct from 'undone' then
             raise exception '%', case
                     when v_action.id is null then format('there is no action %s', coalesce(undo_fraud_action.id::text, 'null'))
-                    when v_action.status = 'queued' then format('action %s is being asked of Stripe', v_action.id)
+                    when v_action.status = 'queued' then format('action %s is being sent to Stripe', v_action.id)
                     else format('action %s (%s, %s) can''t be undone', v_action.id, v_action.action, v_action.status)
                 end
-                using errcode = 'TB075', hint = 'A freeze can be undone, and what Stripe was not asked for yet.';
+                using errcode = 'TB075', hint = 'Only a freeze, or an action that was not sent to Stripe yet, can be undone.';
         end if;
     end if;
     select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
@@ -12328,9 +12328,9 @@ comment on function billing.undo_fraud_action(bigint, text, text) is 'Undoes a f
 
 -- Early fraud warnings → what is done about them, by a policy that can be read, tried dry and undone.
 --
--- Invariant: a warning is judged when it first arrives, and again when more comes to be known of whom it is about (its
--- customer is linked, its payment's invoice is told of); never by a replay. What was done or undone once is not done
--- again. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
+-- Invariant: the policy is applied when a warning first arrives, and again when its account or subscription becomes known
+-- (its customer is linked, its payment's invoice arrives); never by a replay. An action that was done or undone is not
+-- repeated. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
 -- cancel) is queued for the worker. service_role may ask for a judgement.
 
 -- What the policy would do about a warning now, and why not where it would not. Reads only.
@@ -12370,7 +12370,7 @@ as $$
         select
             'freeze_account',
             case
-                when case_at_hand.account_id is null then 'its customer is linked to no account'
+                when case_at_hand.account_id is null then 'its customer is not linked to an account'
                 when case_at_hand.closed_at is not null then 'the account is closed'
                 when case_at_hand.frozen_at is not null then 'the account is frozen already'
             end, null, null, null
@@ -12749,7 +12749,7 @@ begin
         perform billing._report_deleted_user(_report_if_deleted.account_id);
     end if;
 exception when others then
-    raise warning 'the subscriptions of account % are not looked at: %', _report_if_deleted.account_id, sqlerrm;
+    raise warning 'could not check the subscriptions of account %: %', _report_if_deleted.account_id, sqlerrm;
 end
 $$;
 
@@ -12795,7 +12795,7 @@ begin
     ) as mine;
     return null;
 exception when others then
-    raise warning 'the subscriptions of user % are not looked at: %', new.id, sqlerrm;
+    raise warning 'could not check the subscriptions of user %: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -14856,14 +14856,14 @@ comment on function billing.sync_test_clock(text, boolean, timestamptz) is 'A St
 
 -- 60_checkout/10_redirects.sql
 
--- The URLs that users may be sent back to from a page of Stripe's.
+-- The URLs to which Stripe's pages may redirect users.
 --
--- Invariant: Stripe is never given a URL whose origin the owner did not name, compared whole after parsing: neither
--- checkout nor the portal can be made to redirect elsewhere. Without settings no URL is allowed.
+-- Invariant: Stripe only gets URLs with an origin that the owner has set, compared as a whole after parsing, so
+-- checkout and the portal cannot be made to redirect elsewhere. Without settings no URL is allowed.
 --
 -- Private: _check_redirect.
 
--- Refuses a URL that leads to an origin which the owner did not name.
+-- Raises if a URL's origin is not one that the owner has set.
 create function billing._check_redirect(parameter text, url text)
 returns void
 language plpgsql
@@ -14876,7 +14876,7 @@ begin
         where billing._origin_of(_check_redirect.url)
             = any (settings.allowed_redirect_origins || billing._origin_of(settings.site_url))
     ) then
-        raise exception '% does not lead to this app', _check_redirect.parameter
+        raise exception 'the origin of % is not allowed', _check_redirect.parameter
             using errcode = 'TB044',
             hint = 'Set billing.settings.site_url, or add the origin (https://app.example.com) to allowed_redirect_origins.';
     end if;
@@ -15005,10 +15005,10 @@ from public, anon, authenticated, service_role;
 
 -- Claims: an account's right to one Stripe customer, from the first click to the link.
 --
--- Invariant: however many clicks there are at once, and whatever breaks between Stripe's answer and our link, an account
--- gets one customer. All clicks send the claim's own parameters under the claim's own Idempotency-Key, so Stripe makes
--- one customer and tells of it again; the claim's token in the customer's metadata, which nobody but us can have put
--- there, finds it when Stripe has forgotten the key (after a day) or keeps answering it with a failure.
+-- Invariant: an account gets one customer, however many clicks there are at once, and whatever fails between Stripe's
+-- answer and our link. All clicks send the claim's own parameters under the claim's own Idempotency-Key, so Stripe
+-- creates one customer and returns it each time. If Stripe has forgotten the key (after a day) or keeps answering with
+-- a failure, the customer is found by the claim's token in its metadata, which only we can have written.
 --
 -- Private: all functions here.
 
@@ -15032,8 +15032,7 @@ alter table billing.customer_claims enable row level security;
 revoke all on billing.customer_claims from public, anon, authenticated, service_role;
 grant select on billing.customer_claims to service_role;
 
--- What a new customer of an account is called in Stripe: the team's name, or what the user calls themselves; null where
--- nobody said.
+-- The name of a new customer in Stripe: the team's name, or the name that the user gave; null if there is none.
 create function billing._name_of_account(account_id uuid)
 returns text
 language sql
@@ -15052,8 +15051,8 @@ as $$
     where accounts.id = _name_of_account.account_id
 $$;
 
--- The account's customer: {"id"}, or the calls that make it: {"token", "calls"}. Where there can be one with the token, they
--- look for it first. Holds the claim's lock.
+-- The account's customer: {"id"}, or the calls that create it: {"token", "calls"}. If a customer with the token may
+-- exist, they search for it first. Holds the claim's lock.
 create function billing._claim_customer(account_id uuid, livemode boolean)
 returns jsonb
 language plpgsql
@@ -15085,7 +15084,7 @@ begin
         return jsonb_build_object('id', v_customer_id);
     end if;
 
-    -- A customer that we linked and that was deleted in Stripe since, or a key that Stripe is about to forget.
+    -- A linked customer that was deleted in Stripe since, or a key that Stripe is about to forget.
     if v_claim.stripe_customer_id is not null or v_claim.keyed_at < now() - interval '23 hours' then
         update billing.customer_claims
         set token = case when v_claim.stripe_customer_id is null then v_claim.token else gen_random_uuid() end,
@@ -15124,7 +15123,7 @@ begin
 end
 $$;
 
--- The customer that the account has now: the one given, unless it was linked to another in the meantime.
+-- The account's current customer: the given one, unless the account was linked to another one meanwhile.
 create function billing._link_claimed_customer(account_id uuid, claim_token uuid, stripe_customer_id text)
 returns text
 language plpgsql
@@ -15141,7 +15140,7 @@ begin
         and customer_claims.token = _link_claimed_customer.claim_token
     for update;
     if not found then
-        raise exception 'account % has no such claim to a customer', _link_claimed_customer.account_id
+        raise exception 'account % has no such customer claim', _link_claimed_customer.account_id
             using errcode = 'TB018', hint = 'The claim was replaced. Call billing.prepare_checkout again.';
     end if;
 
@@ -15165,22 +15164,22 @@ revoke all on function
     billing._name_of_account, billing._claim_customer, billing._link_claimed_customer
 from public, anon, authenticated, service_role;
 
-comment on table billing.customer_claims is 'The Stripe customer that an account is getting, or got, by checkout.';
-comment on column billing.customer_claims.token is 'In the metadata of the customer that we made for this claim, and nowhere else.';
+comment on table billing.customer_claims is 'Stripe customers that accounts are getting, or got, by checkout.';
+comment on column billing.customer_claims.token is 'Stored only in the metadata of the customer that we created for this claim.';
 comment on column billing.customer_claims.keyed_at is 'Since when the idempotency key is in use; Stripe forgets it after a day.';
-comment on column billing.customer_claims.may_exist is 'Whether Stripe may have made the customer under an earlier key without our learning of it.';
+comment on column billing.customer_claims.may_exist is 'True if Stripe may have created the customer under an earlier key whose answer was lost.';
 
 -- 60_checkout/30_checkout_rules.sql
 
--- Checkout's rules: who may buy for an account, what is on sale, and at how many units.
+-- Checkout's rules: who may buy for an account, what is on sale, and at which quantity.
 --
--- Invariant: everything that matters is judged here, by rows that clients cannot write. Prices are Stripe's and plans are
--- ours; nothing that a client sends is an amount.
+-- Invariant: all decisions use rows that clients cannot write. Prices come from Stripe and plans from our tables; a
+-- client never sends an amount.
 --
--- Private: all of it; prepare_checkout and prepare_portal judge by it.
+-- Private: called by prepare_checkout and prepare_portal.
 
--- The account that a user buys for: their own, or one they own or administer. By the user's row, because a token
--- outlives its user.
+-- The account for which a user buys: their own, or one that they own or administer. Checks the user's row, because a
+-- token outlives its user.
 create function billing._account_to_bill(user_id uuid, account_id uuid)
 returns uuid
 language plpgsql
@@ -15193,7 +15192,7 @@ begin
         where users.id = _account_to_bill.user_id and users.deleted_at is null
             and coalesce(users.banned_until, '-infinity') <= now()
     ) then
-        raise exception 'this user does not exist any more'
+        raise exception 'this user no longer exists'
             using errcode = 'TB040', hint = 'Sign in again.';
     elsif _account_to_bill.account_id is null then
         return billing.ensure_account(_account_to_bill.user_id);
@@ -15206,13 +15205,13 @@ begin
             and account_members.user_id = _account_to_bill.user_id and account_members.role in ('owner', 'admin')
     ) then
         raise exception 'this user cannot buy for that account'
-            using errcode = 'TB041', hint = 'Owners and admins of an account can; leave account_id out for one''s own.';
+            using errcode = 'TB041', hint = 'Only owners and admins of an account can. Leave account_id out to buy for the user''s own account.';
     end if;
     return _account_to_bill.account_id;
 end
 $$;
 
--- The plan or pack of this price id or lookup key that is on sale now.
+-- The plan or pack with this price id or lookup key that is on sale now.
 create function billing._price_on_sale(plan text, pack text)
 returns table (stripe_price_id text, stripe_product_id text, is_metered boolean, seats_min bigint, seats_max bigint)
 language plpgsql
@@ -15221,14 +15220,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if (_price_on_sale.plan is null) = (_price_on_sale.pack is null) then
-        raise exception 'either a plan or a pack is to be named'
-            using errcode = 'TB048', hint = 'Pass the lookup key or the price id of one of them.';
+        raise exception 'pass either plan or pack'
+            using errcode = 'TB048', hint = 'Use a lookup key or a price id.';
     end if;
     return query
     select price.stripe_price_id, price.stripe_product_id, price.is_metered, price.seats_min, price.seats_max
     from (
         select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.seats_min,
-            -- Each seat brings credits, and those of a free plan cost nobody anything: as many as were declared.
+            -- Each seat grants credits, and seats of a free plan cost nothing: only as many as were declared.
             case when plans.unit_amount = 0 then coalesce(plans.seats_max, plans.seats_min) else plans.seats_max end,
             plans.lookup_key, plans.as_of, 'plan'
         from billing.plans where plans.active and plans.livemode = billing.is_livemode()
@@ -15236,7 +15235,7 @@ begin
         select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, 1, null, credit_packs.lookup_key,
             credit_packs.as_of, 'pack'
         from billing.credit_packs
-        -- One that costs nothing could be had without end.
+        -- A free pack could be taken any number of times.
         where credit_packs.active and credit_packs.livemode = billing.is_livemode()
             and credit_packs.unit_amount is distinct from 0
     ) as price (
@@ -15245,18 +15244,18 @@ begin
     join billing.products on products.stripe_product_id = price.stripe_product_id and products.active
     where price.kind = case when _price_on_sale.plan is null then 'pack' else 'plan' end
         and coalesce(_price_on_sale.plan, _price_on_sale.pack) in (price.stripe_price_id, price.lookup_key)
-    -- A lookup key moves from price to price in Stripe; until both are told of, the newer one has it.
+    -- A lookup key can move between prices in Stripe; until both events have arrived, the newer price has it.
     order by price.stripe_price_id = coalesce(_price_on_sale.plan, _price_on_sale.pack) desc, price.as_of desc
     limit 1;
     if not found then
-        raise exception 'there is no such % on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
-            using errcode = 'TB042', hint = 'Look at public.billing_plans; a new price is known once the worker saw its event.';
+        raise exception 'this % is not on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
+            using errcode = 'TB042', hint = 'See public.billing_plans and billing_packs. A new price appears after its event was processed.';
     end if;
 end
 $$;
 
--- Whoever ends the price waits until the caller commits, and then sees what the caller wrote of it. TB042 when it has ended
--- by now, or goes by that name no more. Product before price, as events of Stripe lock them.
+-- A transaction that ends the price waits until the caller commits, and then sees the caller's rows. TB042 if the price
+-- has ended by now, or no longer has that name. Product before price, as Stripe's events lock them.
 create function billing._hold_price(stripe_price_id text, name text)
 returns void
 language plpgsql
@@ -15285,14 +15284,14 @@ begin
         where price.stripe_price_id = _hold_price.stripe_price_id and price.active and products.active
             and _hold_price.name in (price.stripe_price_id, price.lookup_key)
     ) then
-        raise exception '% is not on sale any more', _hold_price.name
-            using errcode = 'TB042', hint = 'Ask again: there may be another price of that name.';
+        raise exception '% is no longer on sale', _hold_price.name
+            using errcode = 'TB042', hint = 'Try again: another price may have this lookup key now.';
     end if;
 end
 $$;
 
--- Whole units, as many as the plan or else the owner allows, the fewest where nobody says; null where Stripe counts
--- (metered prices).
+-- Whole units within the plan's or else the owner's limit; the default is the smallest quantity. Null for metered
+-- prices, which Stripe counts.
 create function billing._checked_quantity(quantity numeric, is_metered boolean, seats_min bigint, seats_max bigint)
 returns bigint
 language plpgsql
@@ -15308,15 +15307,15 @@ declare
     v_quantity numeric := coalesce(_checked_quantity.quantity, v_least);
 begin
     if v_quantity not between v_least and v_most or v_quantity % 1 <> 0 then
-        raise exception 'quantity is not a whole number from % to %', v_least, v_most
+        raise exception 'quantity must be a whole number from % to %', v_least, v_most
             using errcode = 'TB043',
-            hint = 'The plan''s metadata seats is the limit, or else billing.settings.max_checkout_quantity.';
+            hint = 'The limit is the plan''s metadata seats, or else billing.settings.max_checkout_quantity.';
     end if;
     return case when not _checked_quantity.is_metered then v_quantity end;
 end
 $$;
 
--- The URL with Stripe's placeholder for the session's id in its query, so that the page can say what was bought.
+-- The URL with Stripe's placeholder for the session's id in its query, so that the page can show the purchase.
 create function billing._with_session_id(url text)
 returns text
 language sql
@@ -15339,11 +15338,11 @@ from public, anon, authenticated, service_role;
 
 -- 60_checkout/40_stripe_requests.sql
 
--- How often users make us ask Stripe: each call of an edge function that does.
+-- Rate limit for requests to Stripe: one row for each call of an edge function that sends any.
 --
--- Invariant: Stripe allows few requests in a second and for all users together, so no account makes more than thirty in
--- ten minutes. The same click again counts once; what is refused, or answered from what is here, counts for nothing. Older
--- rows go with the next request.
+-- Invariant: Stripe allows few requests a second for all users together, so an account makes at most thirty in ten
+-- minutes. A repeated click counts once; refused requests, and those answered from the database, do not count. Older
+-- rows are deleted by the next request.
 --
 -- Only functions write; service_role reads. Private.
 
@@ -15376,7 +15375,7 @@ begin
         select count(*) > 30 from billing.stripe_requests
         where stripe_requests.account_id = _note_stripe_request.account_id
     ) then
-        raise exception 'too many requests of this account'
+        raise exception 'too many requests for this account'
             using errcode = 'TB049', hint = 'Try again in ten minutes.';
     end if;
 end
@@ -15384,15 +15383,15 @@ $$;
 
 revoke all on function billing._note_stripe_request from public, anon, authenticated, service_role;
 
-comment on table billing.stripe_requests is 'When an account''s users made us ask Stripe, in the last ten minutes.';
+comment on table billing.stripe_requests is 'Requests to Stripe that an account''s users caused in the last ten minutes.';
 
 -- 60_checkout/50_checkout_requests.sql
 
--- What users asked checkout for, and which of it excludes what.
+-- Checkout requests of users, and which of them exclude each other.
 --
--- Invariant: nobody subscribes twice to what the owner says is one too many, not with two open sessions either: the same
--- click again, within ten minutes and until its session has ended, is the same request with the same Idempotency-Key, and
--- so the same session; a click on another plan supersedes it. The same holds of trials.
+-- Invariant: nobody subscribes twice against one_subscription_per, not even with two open sessions. A repeated click,
+-- within ten minutes and until its session has ended, is the same request with the same Idempotency-Key, and so the
+-- same session; a click on another plan supersedes it. The same applies to trials.
 --
 -- Only functions write; service_role reads. Private: all functions here.
 
@@ -15422,7 +15421,7 @@ alter table billing.checkout_requests enable row level security;
 revoke all on billing.checkout_requests from public, anon, authenticated, service_role;
 grant select on billing.checkout_requests to service_role;
 
--- Whether a rule that the owner keeps for each price, product or account is about both a plan and a price.
+-- True if a rule for each price, product or account covers both a plan and a price.
 create function billing._is_within(
     scope text, plan billing.plans, stripe_price_id text, stripe_product_id text default null
 )
@@ -15442,8 +15441,8 @@ as $$
     end
 $$;
 
--- A subscription that was paid at checkout counts from the session's end, before its own events have come: until then
--- it is not here, or incomplete.
+-- A subscription that was paid at checkout counts from the end of the session, before its own events arrive: until then
+-- its row is missing or incomplete.
 create function billing._check_not_subscribed(account_id uuid, plan billing.plans)
 returns void
 language plpgsql
@@ -15474,9 +15473,9 @@ begin
             and requests.created_at > now() - interval '2 days'
             and billing._is_within(v_scope, _check_not_subscribed.plan, requests.stripe_price_id)
     ) then
-        raise exception 'there is a subscription already: use the portal to change it'
-            using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides what is one too many.';
-    -- Cancelled at once and taken again, a free plan would bring the credits of its month again.
+        raise exception 'the account is already subscribed: use the portal to change the plan'
+            using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides which plans exclude each other.';
+    -- A free plan that is cancelled and taken again at once would grant its month's credits again.
     elsif (_check_not_subscribed.plan).unit_amount = 0 and exists (
         select from billing.subscriptions
         join billing.subscription_items as items
@@ -15486,14 +15485,14 @@ begin
             and subscriptions.status = 'canceled' and items.current_period_end > billing.current_time()
             and billing._is_within(v_scope, _check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
     ) then
-        raise exception 'a free plan begins again when its last period is over'
-            using errcode = 'TB045', hint = 'Until then another plan can be bought.';
+        raise exception 'a cancelled free plan can be taken again after its last period'
+            using errcode = 'TB045', hint = 'Choose another plan until then.';
     end if;
 end
 $$;
 
--- Days of trial that a plan gives to an account: none to whoever has subscribed before, as far as the owner minds. A
--- session that was completed counts for ever, whatever plan its subscription has come to be of.
+-- Days of trial that a plan gives to an account: none after an earlier subscription, as one_trial_per says. A completed
+-- session counts permanently, whatever plan its subscription has changed to.
 create function billing._trial_days(account_id uuid, plan billing.plans)
 returns integer
 language sql
@@ -15523,9 +15522,9 @@ as $$
         )
 $$;
 
--- The account's other open sessions for a subscription that would be one too many, or for a trial that would; their keys
--- are given up. One that is being opened at this moment is not known here: its own click closes it
--- (continue_checkout). A session lives for a day.
+-- The account's other open sessions that one_subscription_per or one_trial_per excludes; their keys are discarded. A
+-- session that is being opened at this moment is unknown here: its own click closes it (continue_checkout). A session
+-- lives for a day.
 create function billing._supersede_requests(
     account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean
 )
@@ -15565,11 +15564,11 @@ revoke all on function
     billing._is_within, billing._check_not_subscribed, billing._trial_days, billing._supersede_requests
 from public, anon, authenticated, service_role;
 
-comment on table billing.checkout_requests is 'What users asked checkout for, and the session that Stripe opened for it.';
-comment on column billing.checkout_requests.params is 'What Stripe was sent, without the customer.';
-comment on column billing.checkout_requests.discarded_at is 'Since when the idempotency key is good for nothing; the next click is a new request.';
-comment on column billing.checkout_requests.superseded_at is 'Since when another plan was asked for, which excludes this one.';
-comment on column billing.checkout_requests.expired_at is 'When we closed the session, because another took its place.';
+comment on table billing.checkout_requests is 'Checkout requests of users, and the session that Stripe opened for each.';
+comment on column billing.checkout_requests.params is 'The parameters for Stripe, without the customer.';
+comment on column billing.checkout_requests.discarded_at is 'Since when the idempotency key is no longer used; the next click is a new request.';
+comment on column billing.checkout_requests.superseded_at is 'Since when a request for another plan, which excludes this one, has replaced it.';
+comment on column billing.checkout_requests.expired_at is 'When we closed the session, because another one replaced it.';
 
 -- 60_checkout/55_continue_checkout.sql
 
@@ -15608,7 +15607,7 @@ begin
     elsif v_calls = '[]' then
         return billing._refused_step(
             errcode => 'TB064',
-            message => 'another checkout was started in the meantime and replaces this one',
+            message => 'another checkout was started at the same time and replaces this one',
             hint => 'Continue with the other one, or start again.'
         );
     end if;
@@ -15673,9 +15672,9 @@ begin
     if billing._is_kept_by_stripe(v_error) then
         perform billing._discard_checkout_key(_refuse_checkout.answer ->> 'idempotency_key');
     elsif v_error ->> 'code' = 'resource_missing' and v_error ->> 'param' ~ '^line_items\y.*\yprice\y' then
-        -- The price was deleted in Stripe, and its event has not come yet.
+        -- The price was deleted in Stripe, and its event has not arrived yet.
         return billing._refused_step(
-            errcode => 'TB042', message => 'this plan or pack is not on sale any more',
+            errcode => 'TB042', message => 'this plan or pack is no longer on sale',
             hint => 'Choose another plan or pack.'
         );
     end if;
@@ -15711,9 +15710,9 @@ begin
             v_request.account_id, (continue_checkout.state ->> 'token')::uuid, v_answer #>> '{body,id}'
         ), v_sessions);
     elsif v_asked = 'end' and v_answer #>> '{body,status}' = 'complete' then
-        -- Paid just now, and its event has not come yet.
+        -- Just paid, and its event has not arrived yet.
         return billing._refused_step(
-            errcode => 'TB045', message => 'there is a subscription already: use the portal to change it',
+            errcode => 'TB045', message => 'the account is already subscribed: use the portal to change the plan',
             hint => 'The function portal opens it, and so does `till portal`.'
         );
     end if;
@@ -15764,13 +15763,13 @@ comment on function billing.continue_checkout(jsonb, jsonb) is 'Takes Stripe''s 
 
 -- 60_checkout/60_prepare_checkout.sql
 
--- What a user wants to buy → the first step of a checkout. continue_checkout returns the later ones.
+-- A user's order → the first step of a checkout. continue_checkout returns the later ones.
 --
--- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the same click continues.
+-- Invariant: a refused request changes nothing, here or in Stripe. If anything fails, the same click continues.
 --
 -- Called by billing_checkout.
 
--- Asked again within ten minutes it answers the same, until the session has ended.
+-- The same order within ten minutes returns the same request, until the session has ended.
 create function billing.prepare_checkout(
     user_id uuid,
     plan text,
@@ -15825,12 +15824,12 @@ begin
         'allow_promotion_codes', case when v_settings.allow_promotion_codes then true end,
         'automatic_tax', case when v_settings.automatic_tax then '{"enabled": true}'::jsonb end,
         'tax_id_collection', case when v_settings.collect_tax_ids then '{"enabled": true}'::jsonb end,
-        -- Stripe takes address and business's name from the customer, so it must be allowed to put them there.
+        -- Stripe takes the address and the business's name from the customer, so it must be allowed to save them there.
         'customer_update', case when v_settings.automatic_tax or v_settings.collect_tax_ids then
             '{"address": "auto", "name": "auto"}'::jsonb
         end,
         'branding_settings', v_settings.checkout_branding,
-        -- For people who look at Stripe's Dashboard; nothing is ever read from it.
+        -- For people who use Stripe's Dashboard; we never read it.
         'metadata', jsonb_build_object('account_id', v_account_id),
         'payment_method_collection', case when v_trial_days > 0 and v_settings.trial_without_card is not null then
             'if_required'
@@ -15850,7 +15849,7 @@ begin
         ) end
     ));
 
-    -- From here to the commit the clicks of an account come one after the other.
+    -- From here to the commit the clicks of an account run one after the other.
     v_customer := billing._claim_customer(v_account_id, v_settings.livemode);
     select requests.* into v_request from billing.checkout_requests as requests
     left join billing.checkout_sessions as sessions
@@ -15877,10 +15876,10 @@ begin
         v_superseded := billing._supersede_requests(
             v_account_id, v_plan, v_request.idempotency_key, v_trial_days > 0
         );
-        -- In this order: a session that is paid at this moment is among those to expire, or it is known to be paid.
+        -- In this order: a session that is paid at this moment is among those to expire, or is known to be paid.
         perform billing._check_not_subscribed(v_account_id, v_plan);
         if billing._trial_days(v_account_id, v_plan) is distinct from v_trial_days then
-            raise exception 'a trial began in the meantime' using errcode = '40001', hint = 'Ask again.';
+            raise exception 'a trial started at the same time' using errcode = '40001', hint = 'Try again.';
         end if;
     end if;
     return billing._begin_checkout(v_request, v_customer, v_superseded);
@@ -15892,21 +15891,21 @@ grant execute on function
     billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid)
 to billing_checkout;
 
-comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; returns the first step.';
+comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Checks a user''s order. Returns the first step.';
 
 -- 60_checkout/70_prepare_portal.sql
 
--- The customer portal: what a user wants to change → what to send to Stripe.
+-- The customer portal: a user's change → the request to send to Stripe.
 --
--- Invariant: a user gets the portal of an account's own customers only, and a deep link to a subscription of that account
--- only. Frozen and closed accounts get it too: whoever cannot buy must still be able to cancel. So must whoever bought
--- through a Payment Link, which makes a customer of its own: the portal is that of the customer who has the subscription.
--- So must whoever was deleted and has signed up again: their card is charged for the account that they left behind.
+-- Invariant: users get the portal of their account's own customers only, and deep links to subscriptions of that
+-- account only. Frozen and closed accounts get it too, because their owners must be able to cancel. The portal opens
+-- for the customer that has the subscription, which may have been created by a Payment Link. A deleted user who signed
+-- up again gets it too, because the card is still charged for the account that they left behind.
 --
 -- prepare_portal and continue_portal are called by billing_checkout. Private: all other functions here.
 
--- Of an account's living subscriptions the one that was started last; for `cancel`, of those that go on. Where no page of
--- a subscription is asked for, one of the customer that the account keeps comes first.
+-- Of an account's live subscriptions the one that started last; for `cancel`, of those that are not being cancelled.
+-- Without a flow, a subscription of the customer that the account keeps comes first.
 create function billing._subscription_to_change(account_id uuid, livemode boolean, flow text)
 returns billing.subscriptions
 language sql
@@ -15929,9 +15928,9 @@ as $$
     limit 1
 $$;
 
--- A living subscription of an account that its deleted user left behind, for whoever has its customer's e-mail address now:
--- not that of another customer of the account, who may be a stranger that paid through its Payment Link. The address counts
--- only if it was confirmed by a message sent to it: a project that confirms sign-ups by itself proves nothing about it.
+-- A live subscription of an account whose user was deleted, for the user who has its customer's e-mail address now. Not
+-- that of another customer of the account, who may be a stranger that paid through its Payment Link. The address counts
+-- only if it was confirmed by a message: a project that confirms sign-ups automatically proves nothing about it.
 create function billing._subscription_left_behind(account_id uuid, livemode boolean, flow text)
 returns billing.subscriptions
 language plpgsql
@@ -15976,11 +15975,11 @@ begin
     if _portal_flow.flow is null then
         return null;
     elsif v_type is null then
-        raise exception 'there is no such flow'
-            using errcode = 'TB048', hint = 'Flows are cancel, update_plan and update_card.';
+        raise exception 'unknown flow'
+            using errcode = 'TB048', hint = 'Use cancel, update_plan or update_card.';
     elsif _portal_flow.flow <> 'update_card' and _portal_flow.stripe_subscription_id is null then
-        raise exception 'there is no subscription to %', case _portal_flow.flow when 'cancel' then 'cancel' else 'change' end
-            using errcode = 'TB047', hint = 'Leave flow out for the portal''s own page.';
+        raise exception 'the account has no subscription to %', case _portal_flow.flow when 'cancel' then 'cancel' else 'change' end
+            using errcode = 'TB047', hint = 'Leave flow out to open the portal''s first page.';
     end if;
     return jsonb_strip_nulls(jsonb_build_object(
         'type', v_type,
@@ -16023,8 +16022,8 @@ begin
         v_subscription.stripe_customer_id, billing._customer_of(v_account_id, v_settings.livemode)
     );
     if v_customer_id is null then
-        raise exception 'nothing was bought for this account yet'
-            using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
+        raise exception 'this account has not bought anything yet'
+            using errcode = 'TB046', hint = 'The first checkout creates the customer that the portal needs.';
     end if;
     perform billing._note_stripe_request(v_account_id);
     return billing._stripe_step(
@@ -16066,8 +16065,8 @@ grant execute on function
     billing.prepare_portal(uuid, text, text, uuid), billing.continue_portal(jsonb, jsonb)
 to billing_checkout;
 
-comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Judges what a user wants to change; returns the step that opens the customer portal.';
-comment on function billing.continue_portal(jsonb, jsonb) is 'Takes Stripe''s failure to open the portal; returns the refusal.';
+comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Checks a user''s change. Returns the step that opens the customer portal.';
+comment on function billing.continue_portal(jsonb, jsonb) is 'Takes Stripe''s failure to open the portal. Returns the refusal.';
 
 -- 65_payment_links/10_payment_links.sql
 
@@ -16131,7 +16130,7 @@ declare
     v_options jsonb;
 begin
     if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
-        raise exception 'options of a payment link are not an object of known names'
+        raise exception 'options of a payment link must be an object of supported names'
             using errcode = 'TB061',
             hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
     end if;
@@ -16249,8 +16248,8 @@ comment on table billing.payment_links is 'Payment Links that we made, one activ
 comment on column billing.payment_links.id is 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
 comment on column billing.payment_links.params is 'What Stripe was sent, without the metadata.';
 comment on column billing.payment_links.params_hash is 'SHA-256 of params.';
-comment on column billing.payment_links.active is 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
-comment on column billing.payment_links.confirmed_at is 'When Stripe last said that it stands.';
+comment on column billing.payment_links.active is 'True while the link is offered; permanently false once the link or its price is deleted or inactive in Stripe.';
+comment on column billing.payment_links.confirmed_at is 'When Stripe last confirmed that the link is active.';
 comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
 comment on column billing.payment_links.deactivate_at is 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';
 
@@ -16276,13 +16275,13 @@ begin
     select * into strict v_price from billing._price_on_sale(claim_payment_link.plan, claim_payment_link.pack);
     if v_price.is_metered then
         raise exception 'a metered plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'A Payment Link names a quantity; use checkout.';
+            using errcode = 'TB042', hint = 'A Payment Link has a fixed quantity. Use checkout.';
     -- A link sells as often as it is followed, and each time would bring its credits.
     elsif exists (
         select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
     ) then
         raise exception 'a free plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'Use checkout, which knows who has it.';
+            using errcode = 'TB042', hint = 'Use checkout, which checks that an account takes it once.';
     end if;
     return billing._claim_link(
         v_price.stripe_price_id, v_price.seats_min, claim_payment_link.pack is not null, claim_payment_link.options,
@@ -16492,7 +16491,7 @@ comment on function billing.continue_payment_link(jsonb, jsonb) is 'Takes Stripe
 -- Payment Links that must not sell any more: their price was archived, changed or lost its name, Stripe says that they are
 -- inactive, or somebody said so. Noted here in the transaction of what happened; the worker then tells Stripe.
 --
--- Invariant: Stripe is told until it has answered, however often it fails; to tell it twice is to tell it once.
+-- Invariant: the deactivation is sent to Stripe until Stripe has answered; sending it twice is harmless.
 --
 -- Called by billing_worker; retire_payment_links by the owner of the database only (`till links deactivate`).
 
@@ -16576,8 +16575,8 @@ after update on billing.products
 for each row when (old.active and not new.active)
 execute function billing.tg_products__retire_links();
 
--- Inactive is the last thing that happens to a link here, so the order of its events does not matter. token: the row that
--- it was made for, when Stripe's answer to us was lost; only whoever has our API key can have written it.
+-- Inactive is a link's final state, so the order of its events does not matter. token: the row for which it was created,
+-- if Stripe's answer to us was lost; writing it needs our API key.
 create function billing.sync_payment_link(
     stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid
 )
@@ -16674,7 +16673,7 @@ begin
 end
 $$;
 
--- The active links of an id in Stripe, a price or a lookup key, retired; those that Stripe is to be told of.
+-- Retires the active links of a Stripe id, a price or a lookup key. Returns those to deactivate in Stripe.
 create function billing.retire_payment_links(name text)
 returns setof billing.payment_links
 language plpgsql
@@ -16715,7 +16714,7 @@ grant execute on function
     billing.record_retired_link(bigint, uuid, integer, text)
 to billing_worker;
 
-comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'What Stripe tells of a Payment Link; those that we did not make are left alone.';
+comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'Stores the state of a Payment Link in Stripe; links that we did not create are ignored.';
 comment on function billing.begin_retired_links(bigint[], text[]) is 'Payment Links to deactivate in Stripe, of the jobs that the caller took.';
 comment on function billing.record_retired_link(bigint, uuid, integer, text) is 'A retired link is inactive in Stripe, or is to be tried again later.';
 comment on function billing.retire_payment_links(text) is 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';
@@ -17013,15 +17012,15 @@ begin
         or set_recharge.threshold <> trunc(set_recharge.threshold) then
         raise exception 'threshold is %, not a whole number of credits from 1 to 1000000000000000',
             coalesce(set_recharge.threshold::text, 'null')
-            using errcode = 'TB005', hint = 'Pass credits as a whole number; to stop, pass is_paused => true.';
+            using errcode = 'TB005', hint = 'Pass credits as a whole number. To stop recharges, pass is_paused => true.';
     elsif set_recharge.monthly_cap_amount not between 1 and 1000000000000000
         or set_recharge.monthly_cap_amount <> trunc(set_recharge.monthly_cap_amount)
         or set_recharge.monthly_cap_count < 1 then
-        raise exception 'a monthly cap is not a whole number from 1 on'
+        raise exception 'a monthly cap must be a whole number of at least 1'
             using errcode = 'TB052',
             hint = 'monthly_cap_amount is in minor units of the pack''s currency, monthly_cap_count a number of recharges; null is no cap.';
     elsif set_recharge.return_url !~ '^https?://[^[:space:]]+$' then
-        raise exception 'return_url is no address'
+        raise exception 'return_url is not a valid URL'
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
     elsif not coalesce(set_recharge.is_paused, false) and exists (
         select from billing.credit_packs
@@ -17039,12 +17038,12 @@ begin
             and credit_packs.livemode = billing.is_livemode()
         )
     ) then
-        raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
+        raise exception 'price % is not a credit pack on sale', coalesce(set_recharge.stripe_price_id, 'null')
             using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
     elsif not coalesce(set_recharge.is_paused, false)
         and billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
         raise exception 'account % has no Stripe customer', set_recharge.account_id
-            using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
+            using errcode = 'TB051', hint = 'Link a customer with billing.link_customer(account_id, stripe_customer_id), and save a card for it.';
     end if;
 
     insert into billing.recharge_settings as held (
@@ -17063,7 +17062,7 @@ begin
         return_url = excluded.return_url, is_paused = excluded.is_paused, paused_reason = excluded.paused_reason,
         paused_at = excluded.paused_at, check_again_at = null, updated_at = now()
     returning * into v_settings;
-    -- Whoever switches it on again gives up what still waits for an authentication. Paid all the same, it is granted.
+    -- Enabling it again fails recharges that wait for an authentication. If one is paid later, it is still granted.
     if not v_settings.is_paused then
         update billing.recharges
         set status = 'failed', settled_at = billing.current_time(), updated_at = now()
@@ -17160,8 +17159,8 @@ begin
 end
 $$;
 
--- Locks an account's balance, unless that takes longer than the movements of a busy account: whoever has it so long is an
--- app's transaction, and is not waited for.
+-- Locks an account's balance, unless that takes longer than the movements of a busy account: then an app's transaction
+-- holds the lock, and the account is skipped.
 create function billing._lock_balance_soon(account_id uuid)
 returns boolean
 language plpgsql
@@ -17441,8 +17440,8 @@ comment on function billing.record_recharge(bigint, uuid, text, text, text, text
 
 -- Payment intents from Stripe → the recharges that they pay for, and sessions that are paid after they were completed.
 --
--- Invariant: an intent of a recharge grants its pack once (recharge:{payment intent}), however many events tell of it and
--- whatever the worker heard before. An intent is a recharge's by its id, or by the recharge's id in its metadata, and then
+-- Invariant: an intent of a recharge grants its pack once (recharge:{payment intent}), however many events report it and
+-- whatever answer the worker got. An intent is a recharge's by its id, or by the recharge's id in its metadata, and then
 -- only if customer, amount and currency are the recharge's: what metadata says is looked up, never believed. Any other
 -- intent is no concern of this function. Called by billing_worker.
 
@@ -17487,7 +17486,7 @@ begin
         if sync_payment_intent.amount_received >= v_recharge.amount then
             perform billing._pay_recharge(v_recharge, sync_payment_intent.stripe_payment_intent_id);
         end if;
-    -- A decline at once is told by the answer to the worker, whose id of the intent is written with it.
+    -- The worker's own request reports an immediate decline, and writes the intent's id with it.
     elsif v_is_known and (
         sync_payment_intent.status = 'canceled' and v_recharge.status in ('charging', 'requires_action')
         or sync_payment_intent.status = 'requires_payment_method' and v_recharge.status = 'charging'
@@ -17817,10 +17816,10 @@ comment on function billing.prune_notifications(integer) is 'Deletes up to rows_
 
 -- 80_notifications/30_notification_sources.sql
 
--- What is told of payments and of events, where the fact is written: triggers on its row.
+-- Notifications about payments and events, written with the fact: triggers on its row.
 --
--- Invariant: a notification commits with the fact that it tells, or not at all; the same fact, told again, is one row.
--- What may go on by itself (an event that waits for a plan or a customer) is told by the clock, once it has waited.
+-- Invariant: a notification commits with the fact that it reports, or not at all; a repeated fact is one row. For events
+-- that may be retried automatically (they wait for a plan or a customer), the clock notifies after they have waited.
 
 -- Events whose money would have become credits.
 create function billing._pays_for_credits(event_type text)
@@ -17847,7 +17846,7 @@ as $$
             where customers.stripe_customer_id = (_notify_of_event.event).waiting_for
         ),
         'administrators', kind,
-        -- One that was retried and set aside again is told again.
+        -- An event that was retried and parked again notifies again.
         format('%s:%s:%s', kind, (_notify_of_event.event).stripe_event_id, (_notify_of_event.event).attempts),
         jsonb_build_object(
             'stripe_event_id', (_notify_of_event.event).stripe_event_id, 'type', (_notify_of_event.event).type,
@@ -18139,7 +18138,7 @@ as $$
 $$;
 
 -- Looks at the next accounts_max accounts. Returns the last of them, null when all were looked at: the caller begins again
--- there, after a while. A lot that lives no longer than the notice is told of by nobody.
+-- there, after a while. Lots whose life is not longer than the notice are left out.
 create function billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer)
 returns uuid
 language plpgsql

@@ -119,7 +119,7 @@ begin
         where users.id = _account_to_bill.user_id and users.deleted_at is null
             and coalesce(users.banned_until, '-infinity') <= now()
     ) then
-        raise exception 'this user does not exist any more'
+        raise exception 'this user no longer exists'
             using errcode = 'TB040', hint = 'Sign in again.';
     elsif _account_to_bill.account_id is null then
         return billing.ensure_account(_account_to_bill.user_id);
@@ -132,7 +132,7 @@ begin
             and account_members.user_id = _account_to_bill.user_id and account_members.role in ('owner', 'admin')
     ) then
         raise exception 'this user cannot buy for that account'
-            using errcode = 'TB041', hint = 'Owners and admins of an account can; leave account_id out for one''s own.';
+            using errcode = 'TB041', hint = 'Only owners and admins of an account can. Leave account_id out to buy for the user''s own account.';
     end if;
     return _account_to_bill.account_id;
 end
@@ -998,15 +998,15 @@ CREATE TABLE billing.checkout_requests (
     CONSTRAINT quantity_is_positive CHECK ((quantity > 0))
 );
 
-COMMENT ON TABLE billing.checkout_requests IS 'What users asked checkout for, and the session that Stripe opened for it.';
+COMMENT ON TABLE billing.checkout_requests IS 'Checkout requests of users, and the session that Stripe opened for each.';
 
-COMMENT ON COLUMN billing.checkout_requests.params IS 'What Stripe was sent, without the customer.';
+COMMENT ON COLUMN billing.checkout_requests.params IS 'The parameters for Stripe, without the customer.';
 
-COMMENT ON COLUMN billing.checkout_requests.discarded_at IS 'Since when the idempotency key is good for nothing; the next click is a new request.';
+COMMENT ON COLUMN billing.checkout_requests.discarded_at IS 'Since when the idempotency key is no longer used; the next click is a new request.';
 
-COMMENT ON COLUMN billing.checkout_requests.superseded_at IS 'Since when another plan was asked for, which excludes this one.';
+COMMENT ON COLUMN billing.checkout_requests.superseded_at IS 'Since when a request for another plan, which excludes this one, has replaced it.';
 
-COMMENT ON COLUMN billing.checkout_requests.expired_at IS 'When we closed the session, because another took its place.';
+COMMENT ON COLUMN billing.checkout_requests.expired_at IS 'When we closed the session, because another one replaced it.';
 
 CREATE FUNCTION billing._begin_checkout(request billing.checkout_requests, customer jsonb, sessions text[]) RETURNS jsonb
     LANGUAGE plpgsql STABLE
@@ -1312,9 +1312,9 @@ begin
             and requests.created_at > now() - interval '2 days'
             and billing._is_within(v_scope, _check_not_subscribed.plan, requests.stripe_price_id)
     ) then
-        raise exception 'there is a subscription already: use the portal to change it'
-            using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides what is one too many.';
-    -- Cancelled at once and taken again, a free plan would bring the credits of its month again.
+        raise exception 'the account is already subscribed: use the portal to change the plan'
+            using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides which plans exclude each other.';
+    -- A free plan that is cancelled and taken again at once would grant its month's credits again.
     elsif (_check_not_subscribed.plan).unit_amount = 0 and exists (
         select from billing.subscriptions
         join billing.subscription_items as items
@@ -1324,8 +1324,8 @@ begin
             and subscriptions.status = 'canceled' and items.current_period_end > billing.current_time()
             and billing._is_within(v_scope, _check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
     ) then
-        raise exception 'a free plan begins again when its last period is over'
-            using errcode = 'TB045', hint = 'Until then another plan can be bought.';
+        raise exception 'a cancelled free plan can be taken again after its last period'
+            using errcode = 'TB045', hint = 'Choose another plan until then.';
     end if;
 end
 $$;
@@ -1364,7 +1364,7 @@ begin
         where billing._origin_of(_check_redirect.url)
             = any (settings.allowed_redirect_origins || billing._origin_of(settings.site_url))
     ) then
-        raise exception '% does not lead to this app', _check_redirect.parameter
+        raise exception 'the origin of % is not allowed', _check_redirect.parameter
             using errcode = 'TB044',
             hint = 'Set billing.settings.site_url, or add the origin (https://app.example.com) to allowed_redirect_origins.';
     end if;
@@ -1428,9 +1428,9 @@ declare
     v_quantity numeric := coalesce(_checked_quantity.quantity, v_least);
 begin
     if v_quantity not between v_least and v_most or v_quantity % 1 <> 0 then
-        raise exception 'quantity is not a whole number from % to %', v_least, v_most
+        raise exception 'quantity must be a whole number from % to %', v_least, v_most
             using errcode = 'TB043',
-            hint = 'The plan''s metadata seats is the limit, or else billing.settings.max_checkout_quantity.';
+            hint = 'The limit is the plan''s metadata seats, or else billing.settings.max_checkout_quantity.';
     end if;
     return case when not _checked_quantity.is_metered then v_quantity end;
 end
@@ -1460,7 +1460,7 @@ begin
     elsif v_calls = '[]' then
         return billing._refused_step(
             errcode => 'TB064',
-            message => 'another checkout was started in the meantime and replaces this one',
+            message => 'another checkout was started at the same time and replaces this one',
             hint => 'Continue with the other one, or start again.'
         );
     end if;
@@ -1500,7 +1500,7 @@ begin
         return jsonb_build_object('id', v_customer_id);
     end if;
 
-    -- A customer that we linked and that was deleted in Stripe since, or a key that Stripe is about to forget.
+    -- A linked customer that was deleted in Stripe since, or a key that Stripe is about to forget.
     if v_claim.stripe_customer_id is not null or v_claim.keyed_at < now() - interval '23 hours' then
         update billing.customer_claims
         set token = case when v_claim.stripe_customer_id is null then v_claim.token else gen_random_uuid() end,
@@ -3316,8 +3316,8 @@ begin
         where price.stripe_price_id = _hold_price.stripe_price_id and price.active and products.active
             and _hold_price.name in (price.stripe_price_id, price.lookup_key)
     ) then
-        raise exception '% is not on sale any more', _hold_price.name
-            using errcode = 'TB042', hint = 'Ask again: there may be another price of that name.';
+        raise exception '% is no longer on sale', _hold_price.name
+            using errcode = 'TB042', hint = 'Try again: another price may have this lookup key now.';
     end if;
 end
 $$;
@@ -3717,7 +3717,7 @@ begin
         and customer_claims.token = _link_claimed_customer.claim_token
     for update;
     if not found then
-        raise exception 'account % has no such claim to a customer', _link_claimed_customer.account_id
+        raise exception 'account % has no such customer claim', _link_claimed_customer.account_id
             using errcode = 'TB018', hint = 'The claim was replaced. Call billing.prepare_checkout again.';
     end if;
 
@@ -3745,7 +3745,7 @@ declare
     v_options jsonb;
 begin
     if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
-        raise exception 'options of a payment link are not an object of known names'
+        raise exception 'options of a payment link must be an object of supported names'
             using errcode = 'TB061',
             hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
     end if;
@@ -3800,9 +3800,9 @@ COMMENT ON COLUMN billing.payment_links.params IS 'What Stripe was sent, without
 
 COMMENT ON COLUMN billing.payment_links.params_hash IS 'SHA-256 of params.';
 
-COMMENT ON COLUMN billing.payment_links.active IS 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
+COMMENT ON COLUMN billing.payment_links.active IS 'True while the link is offered; permanently false once the link or its price is deleted or inactive in Stripe.';
 
-COMMENT ON COLUMN billing.payment_links.confirmed_at IS 'When Stripe last said that it stands.';
+COMMENT ON COLUMN billing.payment_links.confirmed_at IS 'When Stripe last confirmed that the link is active.';
 
 COMMENT ON COLUMN billing.payment_links.retired_reason IS 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
 
@@ -4505,7 +4505,7 @@ begin
         select count(*) > 30 from billing.stripe_requests
         where stripe_requests.account_id = _note_stripe_request.account_id
     ) then
-        raise exception 'too many requests of this account'
+        raise exception 'too many requests for this account'
             using errcode = 'TB049', hint = 'Try again in ten minutes.';
     end if;
 end
@@ -4565,7 +4565,7 @@ CREATE FUNCTION billing._notify_of_event(event billing.stripe_events) RETURNS vo
             where customers.stripe_customer_id = (_notify_of_event.event).waiting_for
         ),
         'administrators', kind,
-        -- One that was retried and set aside again is told again.
+        -- An event that was retried and parked again notifies again.
         format('%s:%s:%s', kind, (_notify_of_event.event).stripe_event_id, (_notify_of_event.event).attempts),
         jsonb_build_object(
             'stripe_event_id', (_notify_of_event.event).stripe_event_id, 'type', (_notify_of_event.event).type,
@@ -5056,11 +5056,11 @@ begin
     if _portal_flow.flow is null then
         return null;
     elsif v_type is null then
-        raise exception 'there is no such flow'
-            using errcode = 'TB048', hint = 'Flows are cancel, update_plan and update_card.';
+        raise exception 'unknown flow'
+            using errcode = 'TB048', hint = 'Use cancel, update_plan or update_card.';
     elsif _portal_flow.flow <> 'update_card' and _portal_flow.stripe_subscription_id is null then
-        raise exception 'there is no subscription to %', case _portal_flow.flow when 'cancel' then 'cancel' else 'change' end
-            using errcode = 'TB047', hint = 'Leave flow out for the portal''s own page.';
+        raise exception 'the account has no subscription to %', case _portal_flow.flow when 'cancel' then 'cancel' else 'change' end
+            using errcode = 'TB047', hint = 'Leave flow out to open the portal''s first page.';
     end if;
     return jsonb_strip_nulls(jsonb_build_object(
         'type', v_type,
@@ -5581,14 +5581,14 @@ CREATE FUNCTION billing._price_on_sale(plan text, pack text) RETURNS TABLE(strip
     AS $$
 begin
     if (_price_on_sale.plan is null) = (_price_on_sale.pack is null) then
-        raise exception 'either a plan or a pack is to be named'
-            using errcode = 'TB048', hint = 'Pass the lookup key or the price id of one of them.';
+        raise exception 'pass either plan or pack'
+            using errcode = 'TB048', hint = 'Use a lookup key or a price id.';
     end if;
     return query
     select price.stripe_price_id, price.stripe_product_id, price.is_metered, price.seats_min, price.seats_max
     from (
         select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.seats_min,
-            -- Each seat brings credits, and those of a free plan cost nobody anything: as many as were declared.
+            -- Each seat grants credits, and seats of a free plan cost nothing: only as many as were declared.
             case when plans.unit_amount = 0 then coalesce(plans.seats_max, plans.seats_min) else plans.seats_max end,
             plans.lookup_key, plans.as_of, 'plan'
         from billing.plans where plans.active and plans.livemode = billing.is_livemode()
@@ -5596,7 +5596,7 @@ begin
         select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, 1, null, credit_packs.lookup_key,
             credit_packs.as_of, 'pack'
         from billing.credit_packs
-        -- One that costs nothing could be had without end.
+        -- A free pack could be taken any number of times.
         where credit_packs.active and credit_packs.livemode = billing.is_livemode()
             and credit_packs.unit_amount is distinct from 0
     ) as price (
@@ -5605,12 +5605,12 @@ begin
     join billing.products on products.stripe_product_id = price.stripe_product_id and products.active
     where price.kind = case when _price_on_sale.plan is null then 'pack' else 'plan' end
         and coalesce(_price_on_sale.plan, _price_on_sale.pack) in (price.stripe_price_id, price.lookup_key)
-    -- A lookup key moves from price to price in Stripe; until both are told of, the newer one has it.
+    -- A lookup key can move between prices in Stripe; until both events have arrived, the newer price has it.
     order by price.stripe_price_id = coalesce(_price_on_sale.plan, _price_on_sale.pack) desc, price.as_of desc
     limit 1;
     if not found then
-        raise exception 'there is no such % on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
-            using errcode = 'TB042', hint = 'Look at public.billing_plans; a new price is known once the worker saw its event.';
+        raise exception 'this % is not on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
+            using errcode = 'TB042', hint = 'See public.billing_plans and billing_packs. A new price appears after its event was processed.';
     end if;
 end
 $$;
@@ -6231,9 +6231,9 @@ begin
     if billing._is_kept_by_stripe(v_error) then
         perform billing._discard_checkout_key(_refuse_checkout.answer ->> 'idempotency_key');
     elsif v_error ->> 'code' = 'resource_missing' and v_error ->> 'param' ~ '^line_items\y.*\yprice\y' then
-        -- The price was deleted in Stripe, and its event has not come yet.
+        -- The price was deleted in Stripe, and its event has not arrived yet.
         return billing._refused_step(
-            errcode => 'TB042', message => 'this plan or pack is not on sale any more',
+            errcode => 'TB042', message => 'this plan or pack is no longer on sale',
             hint => 'Choose another plan or pack.'
         );
     end if;
@@ -6532,7 +6532,7 @@ begin
         perform billing._report_deleted_user(_report_if_deleted.account_id);
     end if;
 exception when others then
-    raise warning 'the subscriptions of account % are not looked at: %', _report_if_deleted.account_id, sqlerrm;
+    raise warning 'could not check the subscriptions of account %: %', _report_if_deleted.account_id, sqlerrm;
 end
 $$;
 
@@ -9616,13 +9616,13 @@ begin
     select * into strict v_price from billing._price_on_sale(claim_payment_link.plan, claim_payment_link.pack);
     if v_price.is_metered then
         raise exception 'a metered plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'A Payment Link names a quantity; use checkout.';
+            using errcode = 'TB042', hint = 'A Payment Link has a fixed quantity. Use checkout.';
     -- A link sells as often as it is followed, and each time would bring its credits.
     elsif exists (
         select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
     ) then
         raise exception 'a free plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'Use checkout, which knows who has it.';
+            using errcode = 'TB042', hint = 'Use checkout, which checks that an account takes it once.';
     end if;
     return billing._claim_link(
         v_price.stripe_price_id, v_price.seats_min, claim_payment_link.pack is not null, claim_payment_link.options,
@@ -9751,9 +9751,9 @@ begin
             v_request.account_id, (continue_checkout.state ->> 'token')::uuid, v_answer #>> '{body,id}'
         ), v_sessions);
     elsif v_asked = 'end' and v_answer #>> '{body,status}' = 'complete' then
-        -- Paid just now, and its event has not come yet.
+        -- Just paid, and its event has not arrived yet.
         return billing._refused_step(
-            errcode => 'TB045', message => 'there is a subscription already: use the portal to change it',
+            errcode => 'TB045', message => 'the account is already subscribed: use the portal to change the plan',
             hint => 'The function portal opens it, and so does `till portal`.'
         );
     end if;
@@ -9840,7 +9840,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.continue_portal(state jsonb, answers jsonb) IS 'Takes Stripe''s failure to open the portal; returns the refusal.';
+COMMENT ON FUNCTION billing.continue_portal(state jsonb, answers jsonb) IS 'Takes Stripe''s failure to open the portal. Returns the refusal.';
 
 CREATE FUNCTION billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10435,7 +10435,7 @@ CREATE FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) 
         select
             'freeze_account',
             case
-                when case_at_hand.account_id is null then 'its customer is linked to no account'
+                when case_at_hand.account_id is null then 'its customer is not linked to an account'
                 when case_at_hand.closed_at is not null then 'the account is closed'
                 when case_at_hand.frozen_at is not null then 'the account is frozen already'
             end, null, null, null
@@ -10772,12 +10772,12 @@ begin
         'allow_promotion_codes', case when v_settings.allow_promotion_codes then true end,
         'automatic_tax', case when v_settings.automatic_tax then '{"enabled": true}'::jsonb end,
         'tax_id_collection', case when v_settings.collect_tax_ids then '{"enabled": true}'::jsonb end,
-        -- Stripe takes address and business's name from the customer, so it must be allowed to put them there.
+        -- Stripe takes the address and the business's name from the customer, so it must be allowed to save them there.
         'customer_update', case when v_settings.automatic_tax or v_settings.collect_tax_ids then
             '{"address": "auto", "name": "auto"}'::jsonb
         end,
         'branding_settings', v_settings.checkout_branding,
-        -- For people who look at Stripe's Dashboard; nothing is ever read from it.
+        -- For people who use Stripe's Dashboard; we never read it.
         'metadata', jsonb_build_object('account_id', v_account_id),
         'payment_method_collection', case when v_trial_days > 0 and v_settings.trial_without_card is not null then
             'if_required'
@@ -10797,7 +10797,7 @@ begin
         ) end
     ));
 
-    -- From here to the commit the clicks of an account come one after the other.
+    -- From here to the commit the clicks of an account run one after the other.
     v_customer := billing._claim_customer(v_account_id, v_settings.livemode);
     select requests.* into v_request from billing.checkout_requests as requests
     left join billing.checkout_sessions as sessions
@@ -10824,17 +10824,17 @@ begin
         v_superseded := billing._supersede_requests(
             v_account_id, v_plan, v_request.idempotency_key, v_trial_days > 0
         );
-        -- In this order: a session that is paid at this moment is among those to expire, or it is known to be paid.
+        -- In this order: a session that is paid at this moment is among those to expire, or is known to be paid.
         perform billing._check_not_subscribed(v_account_id, v_plan);
         if billing._trial_days(v_account_id, v_plan) is distinct from v_trial_days then
-            raise exception 'a trial began in the meantime' using errcode = '40001', hint = 'Ask again.';
+            raise exception 'a trial started at the same time' using errcode = '40001', hint = 'Try again.';
         end if;
     end if;
     return billing._begin_checkout(v_request, v_customer, v_superseded);
 end
 $$;
 
-COMMENT ON FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean, account_id uuid) IS 'Judges what a user wants to buy; returns the first step.';
+COMMENT ON FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean, account_id uuid) IS 'Checks a user''s order. Returns the first step.';
 
 CREATE FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10913,8 +10913,8 @@ begin
         v_subscription.stripe_customer_id, billing._customer_of(v_account_id, v_settings.livemode)
     );
     if v_customer_id is null then
-        raise exception 'nothing was bought for this account yet'
-            using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
+        raise exception 'this account has not bought anything yet'
+            using errcode = 'TB046', hint = 'The first checkout creates the customer that the portal needs.';
     end if;
     perform billing._note_stripe_request(v_account_id);
     return billing._stripe_step(
@@ -10935,7 +10935,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'Judges what a user wants to change; returns the step that opens the customer portal.';
+COMMENT ON FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid) IS 'Checks a user''s change. Returns the step that opens the customer portal.';
 
 CREATE FUNCTION billing.prove_accounts(accounts_max integer, milliseconds_max integer DEFAULT 50) RETURNS TABLE(accounts bigint, discrepancies bigint)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11429,9 +11429,9 @@ begin
     select * into v_payment from billing.payments where payments.stripe_charge_id = v_warning.stripe_charge_id;
     if not found or v_payment.is_disputed or v_payment.amount_refunded = v_payment.amount then
         raise exception 'charge % is % and can''t be refunded', v_warning.stripe_charge_id, case
-                when v_payment.stripe_charge_id is null then 'not known here'
+                when v_payment.stripe_charge_id is null then 'unknown'
                 when v_payment.is_disputed then 'disputed'
-                else 'refunded already'
+                else 'already refunded'
             end
             using errcode = 'TB074', hint = 'Look at the charge in Stripe''s dashboard.';
     end if;
@@ -11681,7 +11681,7 @@ begin
     perform billing._check_reason(resolve_fraud_warning.notes, resolve_fraud_warning.actor);
     if resolve_fraud_warning.decision is null
         or resolve_fraud_warning.decision not in ('resolved', 'dismissed', 'open') then
-        raise exception 'decision % is not known', coalesce(resolve_fraud_warning.decision, 'null')
+        raise exception 'unknown decision: %', coalesce(resolve_fraud_warning.decision, 'null')
             using errcode = 'TB073', hint = 'Use resolved, dismissed or open.';
     end if;
     v_warning := billing._warning(resolve_fraud_warning.stripe_early_fraud_warning_id);
@@ -12053,15 +12053,15 @@ begin
         or set_recharge.threshold <> trunc(set_recharge.threshold) then
         raise exception 'threshold is %, not a whole number of credits from 1 to 1000000000000000',
             coalesce(set_recharge.threshold::text, 'null')
-            using errcode = 'TB005', hint = 'Pass credits as a whole number; to stop, pass is_paused => true.';
+            using errcode = 'TB005', hint = 'Pass credits as a whole number. To stop recharges, pass is_paused => true.';
     elsif set_recharge.monthly_cap_amount not between 1 and 1000000000000000
         or set_recharge.monthly_cap_amount <> trunc(set_recharge.monthly_cap_amount)
         or set_recharge.monthly_cap_count < 1 then
-        raise exception 'a monthly cap is not a whole number from 1 on'
+        raise exception 'a monthly cap must be a whole number of at least 1'
             using errcode = 'TB052',
             hint = 'monthly_cap_amount is in minor units of the pack''s currency, monthly_cap_count a number of recharges; null is no cap.';
     elsif set_recharge.return_url !~ '^https?://[^[:space:]]+$' then
-        raise exception 'return_url is no address'
+        raise exception 'return_url is not a valid URL'
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
     elsif not coalesce(set_recharge.is_paused, false) and exists (
         select from billing.credit_packs
@@ -12079,12 +12079,12 @@ begin
             and credit_packs.livemode = billing.is_livemode()
         )
     ) then
-        raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
+        raise exception 'price % is not a credit pack on sale', coalesce(set_recharge.stripe_price_id, 'null')
             using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
     elsif not coalesce(set_recharge.is_paused, false)
         and billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
         raise exception 'account % has no Stripe customer', set_recharge.account_id
-            using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
+            using errcode = 'TB051', hint = 'Link a customer with billing.link_customer(account_id, stripe_customer_id), and save a card for it.';
     end if;
 
     insert into billing.recharge_settings as held (
@@ -12103,7 +12103,7 @@ begin
         return_url = excluded.return_url, is_paused = excluded.is_paused, paused_reason = excluded.paused_reason,
         paused_at = excluded.paused_at, check_again_at = null, updated_at = now()
     returning * into v_settings;
-    -- Whoever switches it on again gives up what still waits for an authentication. Paid all the same, it is granted.
+    -- Enabling it again fails recharges that wait for an authentication. If one is paid later, it is still granted.
     if not v_settings.is_paused then
         update billing.recharges
         set status = 'failed', settled_at = billing.current_time(), updated_at = now()
@@ -12829,7 +12829,7 @@ begin
         if sync_payment_intent.amount_received >= v_recharge.amount then
             perform billing._pay_recharge(v_recharge, sync_payment_intent.stripe_payment_intent_id);
         end if;
-    -- A decline at once is told by the answer to the worker, whose id of the intent is written with it.
+    -- The worker's own request reports an immediate decline, and writes the intent's id with it.
     elsif v_is_known and (
         sync_payment_intent.status = 'canceled' and v_recharge.status in ('charging', 'requires_action')
         or sync_payment_intent.status = 'requires_payment_method' and v_recharge.status = 'charging'
@@ -12870,7 +12870,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.sync_payment_link(stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid) IS 'What Stripe tells of a Payment Link; those that we did not make are left alone.';
+COMMENT ON FUNCTION billing.sync_payment_link(stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid) IS 'Stores the state of a Payment Link in Stripe; links that we did not create are ignored.';
 
 CREATE FUNCTION billing.sync_price(stripe_price_id text, stripe_product_id text, livemode boolean, active boolean, type text, lookup_key text, nickname text, currency text, unit_amount bigint, has_custom_amount boolean, recurring_interval text, recurring_interval_count integer, usage_type text, metadata jsonb, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13745,7 +13745,7 @@ begin
     ) as mine;
     return null;
 exception when others then
-    raise warning 'the subscriptions of user % are not looked at: %', new.id, sqlerrm;
+    raise warning 'could not check the subscriptions of user %: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -13871,10 +13871,10 @@ begin
         if not found and v_action.status is distinct from 'undone' then
             raise exception '%', case
                     when v_action.id is null then format('there is no action %s', coalesce(undo_fraud_action.id::text, 'null'))
-                    when v_action.status = 'queued' then format('action %s is being asked of Stripe', v_action.id)
+                    when v_action.status = 'queued' then format('action %s is being sent to Stripe', v_action.id)
                     else format('action %s (%s, %s) can''t be undone', v_action.id, v_action.action, v_action.status)
                 end
-                using errcode = 'TB075', hint = 'A freeze can be undone, and what Stripe was not asked for yet.';
+                using errcode = 'TB075', hint = 'Only a freeze, or an action that was not sent to Stripe yet, can be undone.';
         end if;
     end if;
     select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;
@@ -14757,13 +14757,13 @@ CREATE TABLE billing.customer_claims (
     updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE billing.customer_claims IS 'The Stripe customer that an account is getting, or got, by checkout.';
+COMMENT ON TABLE billing.customer_claims IS 'Stripe customers that accounts are getting, or got, by checkout.';
 
-COMMENT ON COLUMN billing.customer_claims.token IS 'In the metadata of the customer that we made for this claim, and nowhere else.';
+COMMENT ON COLUMN billing.customer_claims.token IS 'Stored only in the metadata of the customer that we created for this claim.';
 
 COMMENT ON COLUMN billing.customer_claims.keyed_at IS 'Since when the idempotency key is in use; Stripe forgets it after a day.';
 
-COMMENT ON COLUMN billing.customer_claims.may_exist IS 'Whether Stripe may have made the customer under an earlier key without our learning of it.';
+COMMENT ON COLUMN billing.customer_claims.may_exist IS 'True if Stripe may have created the customer under an earlier key whose answer was lost.';
 
 CREATE TABLE billing.customer_email_changes (
     stripe_customer_id text NOT NULL,
@@ -15146,7 +15146,7 @@ CREATE TABLE billing.stripe_requests (
     requested_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE billing.stripe_requests IS 'When an account''s users made us ask Stripe, in the last ten minutes.';
+COMMENT ON TABLE billing.stripe_requests IS 'Requests to Stripe that an account''s users caused in the last ten minutes.';
 
 CREATE TABLE billing.test_clocks (
     stripe_test_clock_id text NOT NULL,

@@ -203,7 +203,7 @@ TABLE: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], list[tupl
         {},
         {"stripe_customer_id": "cus_2"},
         {"stripe_customer_id": "cus_2"},
-        [ALERT, ("freeze_account", "skipped", "its customer is linked to no account")],
+        [ALERT, ("freeze_account", "skipped", "its customer is not linked to an account")],
     ),
 ]
 
@@ -506,8 +506,8 @@ def test_refund_by_hand_is_asked_for_once_whatever_the_caps(
     ("charged", "word"),
     [
         ({"is_disputed": True}, "disputed"),
-        ({"amount_refunded": 2000}, "refunded already"),
-        (None, "not known here"),
+        ({"amount_refunded": 2000}, "already refunded"),
+        (None, "is unknown"),
     ],
     ids=["disputed", "refunded", "unknown"],
 )

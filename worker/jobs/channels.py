@@ -106,7 +106,7 @@ def administrator_channels(urls: Iterable[str]) -> list[Channel]:
 
 
 def customer_channel(url: str) -> Channel:
-    """Mail to whoever owns an account: server and sender of a mailto:// URL. Raises SettingsError."""
+    """Mail to an account's owner: server and sender of a mailto:// URL. Raises SettingsError."""
     service = _service(url, "TILLBASE_CUSTOMER_MAIL_URL")
     if not isinstance(service, NotifyEmail):
         raise SettingsError("TILLBASE_CUSTOMER_MAIL_URL is no mailto:// or mailtos:// URL")
@@ -154,7 +154,7 @@ def _mail_channel(server: MailServer, url: str, address: str) -> Channel:
 
 def _deliver(url: str, message: Message) -> None:
     """By any other service that apprise knows."""
-    # Made anew each time: it carries headers of this message.
+    # Created for each message, because it has the message's headers.
     service = _LIBRARY.instantiate(url, asset=_ASSET)
     if "rto=" not in url:
         service.socket_read_timeout = ANSWER_SECONDS

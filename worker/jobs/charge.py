@@ -1,7 +1,7 @@
 """A recharge → its one off-session payment at Stripe, made or found where it was made before.
 
-What is asked for is frozen in the recharge's row and its id is the idempotency key: dying anywhere in between ends in
-the same payment, because whoever takes the recharge next looks for that payment first.
+The recharge's row has fixed parameters, and its id is the idempotency key. If the worker dies in between, there is
+still one payment, because the next attempt first searches for that payment.
 """
 
 from typing import Any, cast

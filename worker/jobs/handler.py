@@ -42,5 +42,5 @@ class Handler(ABC, Generic[Task, Answer]):
 
 
 def stripe_delay_seconds(job: Job) -> int:
-    """When to ask Stripe again. Whoever has mended a key wants to see it go on."""
+    """When to try again at Stripe; short, so that a fixed key takes effect soon."""
     return min(backoff_seconds(job.attempts), STRIPE_BACKOFF_MAX_SECONDS)

@@ -1,8 +1,7 @@
 """A message → one mail to one address, by the server that a mailto:// URL names.
 
-apprise would send it, too, but under another Message-ID each time, and would tell of a failure that it is one. A mail
-that is sent twice is one to mail programs only if its Message-ID is the same, and an address that does not exist is
-told from a server that is down by SMTP's own codes.
+apprise would use a new Message-ID for each attempt, and reports only success or failure. Mail programs show a repeated
+mail once only if its Message-ID is the same, and SMTP codes distinguish an unknown address from a server that is down.
 """
 
 import smtplib

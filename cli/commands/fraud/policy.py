@@ -187,9 +187,7 @@ def _print(table: Sequence[Row], settings: Row, changed: set[tuple[str | None, s
     )
     if settings["dry_run"]:
         out.print("\ndry run: warnings are recorded, and nothing is done about them", style="yellow")
-    out.print(
-        f"\ncredits that were spent before their price went back: {settings['shortfall']}", highlight=False
-    )
+    out.print(f"\nspent credits of refunded payments: {settings['shortfall']}", highlight=False)
     if changed:
         out.print("* is new", style="dim")
 

@@ -32,7 +32,7 @@ export async function readText(
   }
 }
 
-/** Counts bytes as they come, because whoever has no signature yet may declare what it never sends, and
+/** Counts bytes as they come, because an unsigned request may declare a length that it never sends, and
  * `arrayBuffer()` would make room for it. */
 async function readBytes(
   stream: ReadableStream<Uint8Array> | null,

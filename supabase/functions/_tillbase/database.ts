@@ -7,7 +7,7 @@ import { PostgresSocket, sslMode } from "./socket.ts";
 /** The database cannot be asked just now; `cause` is for the log. */
 export class DatabaseUnavailable extends HttpError {
   constructor(cause: unknown) {
-    const message = "The database cannot be asked just now. Send again.";
+    const message = "The database is unavailable. Try again.";
     const headers = { "retry-after": RETRY_AFTER_SECONDS };
     super(503, "database_unavailable", message, { headers, cause });
   }
@@ -99,7 +99,7 @@ function unanswered(): DatabaseUnavailable {
 }
 
 /** Directly, a connection has its role from the start. Behind a pooler each transaction takes it for itself, which
- * costs round trips and leaves nothing behind for whoever gets the connection next. */
+ * costs round trips and leaves no state on the connection. */
 async function openSession(role: string): Promise<Session> {
   const direct = openPool({
     application_name: `tillbase ${role}`,

@@ -1,4 +1,4 @@
-/** SQLSTATEs of ours → what the caller of an edge function is told. Whatever else Postgres says is a failure of ours. */
+/** Our SQLSTATEs → the answers of the edge functions. Any other error of Postgres is a failure of ours. */
 
 import { HttpError } from "./respond.ts";
 
@@ -19,7 +19,7 @@ const REFUSALS: Record<string, [number, string, string?]> = {
   TB062: [
     503,
     "stripe_unavailable",
-    "Stripe cannot be asked just now. Nothing was bought; try again.",
+    "Stripe is unavailable. Nothing was bought; try again.",
   ],
   TB063: [
     502,
@@ -30,7 +30,7 @@ const REFUSALS: Record<string, [number, string, string?]> = {
 };
 const RETRY_AFTER_SECONDS: Record<number, string> = { 429: "60", 503: "5" };
 
-/** Runs a statement; what it refuses by a code of ours is an HttpError. */
+/** Runs a statement; an error with a code of ours becomes an HttpError. */
 export async function judged<Result>(
   statement: Promise<Result>,
 ): Promise<Result> {
@@ -42,7 +42,7 @@ export async function judged<Result>(
   }
 }
 
-/** A refusal of the database's → what the caller is told. The log has its own words, where there is a line in it. */
+/** A refusal of the database → the answer to the caller. The log has the database's own message. */
 export function refusal(
   { code, message }: { code: string; message: string },
 ): HttpError {

@@ -43,7 +43,7 @@ export function refuse(functionName: string, error: unknown): Response {
   });
 }
 
-/** An error in one line. Messages of these SQLSTATE classes can quote the data, so only the code is told. */
+/** An error in one line. Messages of these SQLSTATE classes can quote data, so only the code is shown. */
 const QUOTES_DATA = /^(21|22|23|P0)/;
 const MAX_REASON_LENGTH = 300;
 

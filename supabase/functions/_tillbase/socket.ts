@@ -1,6 +1,6 @@
 /** Host, port and sslmode → the connection that postgres.js speaks over, encrypted where the server can. */
 
-// postgres.js would upgrade a `node:net` socket with `node:tls`, which hangs for ever on Deno 2.1, the version
+// postgres.js would upgrade a `node:net` socket with `node:tls`, which hangs forever on Deno 2.1, the version
 // of Supabase's edge runtime, and on some later ones (denoland/deno#28526). Deno's own TLS works on all of them.
 import { Buffer } from "node:buffer";
 import { Duplex } from "node:stream";

@@ -31,7 +31,7 @@ type Continue<Done> = (
   answers: Answer[],
 ) => Promise<Step<Done>>;
 
-// More than any flow needs: a mistake in one must not go on for ever.
+// More than any flow needs, so that a bug cannot loop forever.
 const STEPS_MAX = 50;
 
 /** `name`: the function that takes the answers. */

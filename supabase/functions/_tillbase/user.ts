@@ -10,7 +10,7 @@ import {
 } from "jose";
 import { HttpError } from "./respond.ts";
 
-/** → the user's id. Errors: 401 for whoever is not signed in, 503 when no token could be verified at all. */
+/** → the user's id. Errors: 401 without a signed-in user, 503 if no token can be verified at all. */
 export type Identify = (request: Request) => Promise<string>;
 
 /** The signature, expiry, audience and issuer of a token → its claims. */
@@ -53,7 +53,7 @@ function issuers(env: (name: string) => string | undefined): string[] {
   return named.length > 0 ? named : [`${url.replace(/\/+$/, "")}/auth/v1`];
 }
 
-/** Asked for once; what is wrong with the keys is told to every request. */
+/** Read once; an error of the keys fails every request. */
 async function verifier(
   jwks: string | undefined,
   issuer: string[],
@@ -67,7 +67,7 @@ async function verifier(
   return async (token) => {
     if (keys instanceof Error) throw unverifiable(keys);
     try {
-      // Whoever knew a public key could sign with it, if a key were taken for another kind than it is.
+      // If a key could be used as another kind, anybody could sign with the public key.
       const isShared = decodeProtectedHeader(token).alg === "HS256";
       if (isShared && keys.shared === undefined) throw unauthorized();
       const { payload } = isShared
@@ -114,7 +114,7 @@ function unverifiable(cause: unknown): HttpError {
   return new HttpError(
     503,
     "auth_not_configured",
-    "Tokens cannot be verified: SUPABASE_JWKS is missing or cannot be read.",
+    "Tokens cannot be verified: SUPABASE_JWKS is missing or not valid.",
     { cause },
   );
 }

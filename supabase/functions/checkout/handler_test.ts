@@ -80,7 +80,7 @@ async function withLog(run: () => Promise<Response>) {
 
 const fails = (error: unknown) => () => Promise.reject(error);
 
-Deno.test("the step that the database prepares is carried out, and the session's id and URL are told", async () => {
+Deno.test("the step that the database prepares is carried out, and the session's id and URL are returned", async () => {
   const { status, answer, did, logged } = await click();
   deepEqual([status, answer], [200, {
     id: "cs_1",

@@ -143,7 +143,7 @@ Deno.test("keys that cannot be read are our failure, not the caller's", async ()
   const token = await signed(GOOD);
   for (const jwks of ["", " ", "{", "null", "{}", '{"keys": []}']) {
     await rejects(identify(token, { SUPABASE_JWKS: jwks }), status(503));
-    // Whoever is not signed in is told so all the same.
+    // A caller who is not signed in gets the same answer.
     await rejects(identify(null, { SUPABASE_JWKS: jwks }), status(401));
   }
 });

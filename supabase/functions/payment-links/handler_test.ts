@@ -96,7 +96,7 @@ Deno.test("without a plan there is a link for each, by name, five at once", asyn
   });
 });
 
-Deno.test("whoever pays is nobody that the query could name", async () => {
+Deno.test("the query cannot name the payer", async () => {
   const query = "?plan=pro&client_reference_id=x&user_id=y&price=z&amount=1";
   const { did, answer } = await ask({ query });
   deepEqual(did[0], ["prepare", USER, {

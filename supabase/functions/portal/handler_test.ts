@@ -50,7 +50,7 @@ async function click(how: Click = {}) {
 
 const fails = (error: unknown) => () => Promise.reject(error);
 
-Deno.test("the portal is what the database says, and only its address is told", async () => {
+Deno.test("the database decides the portal, and only its address is returned", async () => {
   const body = JSON.stringify({
     return_url: "https://a",
     flow: "cancel",

@@ -64,7 +64,7 @@ begin
 end
 $$;
 
--- The messages of rows that need no worker any more, whoever has them. Hashes: there is no index by id.
+-- Deletes the messages of rows that need no worker any more, even if a worker holds them. Hash join: there is no index by id.
 create function billing._drop_jobs(kind billing.job_kind, ids text[])
 returns void
 language plpgsql

@@ -1,7 +1,7 @@
 -- What a person decides about fraud: freeze, unfreeze, refund, note, resolve, undo.
 --
--- Invariant: everything is written down with who and why. A freeze can be undone, and what is still queued; money that
--- went back can't be fetched back, nor a subscription revived. Callable by service_role.
+-- Invariant: every decision has an actor and a reason. A freeze and queued actions can be undone; refunds and cancelled
+-- subscriptions cannot. Callable by service_role.
 
 -- The caller has locked the balance.
 create function billing._freeze_account(account_id uuid, reason text)
@@ -121,7 +121,7 @@ begin
     perform billing._check_reason(resolve_fraud_warning.notes, resolve_fraud_warning.actor);
     if resolve_fraud_warning.decision is null
         or resolve_fraud_warning.decision not in ('resolved', 'dismissed', 'open') then
-        raise exception 'decision % is not known', coalesce(resolve_fraud_warning.decision, 'null')
+        raise exception 'unknown decision: %', coalesce(resolve_fraud_warning.decision, 'null')
             using errcode = 'TB073', hint = 'Use resolved, dismissed or open.';
     end if;
     v_warning := billing._warning(resolve_fraud_warning.stripe_early_fraud_warning_id);
@@ -193,9 +193,9 @@ begin
     select * into v_payment from billing.payments where payments.stripe_charge_id = v_warning.stripe_charge_id;
     if not found or v_payment.is_disputed or v_payment.amount_refunded = v_payment.amount then
         raise exception 'charge % is % and can''t be refunded', v_warning.stripe_charge_id, case
-                when v_payment.stripe_charge_id is null then 'not known here'
+                when v_payment.stripe_charge_id is null then 'unknown'
                 when v_payment.is_disputed then 'disputed'
-                else 'refunded already'
+                else 'already refunded'
             end
             using errcode = 'TB074', hint = 'Look at the charge in Stripe''s dashboard.';
     end if;
@@ -236,10 +236,10 @@ begin
         if not found and v_action.status is distinct from 'undone' then
             raise exception '%', case
                     when v_action.id is null then format('there is no action %s', coalesce(undo_fraud_action.id::text, 'null'))
-                    when v_action.status = 'queued' then format('action %s is being asked of Stripe', v_action.id)
+                    when v_action.status = 'queued' then format('action %s is being sent to Stripe', v_action.id)
                     else format('action %s (%s, %s) can''t be undone', v_action.id, v_action.action, v_action.status)
                 end
-                using errcode = 'TB075', hint = 'A freeze can be undone, and what Stripe was not asked for yet.';
+                using errcode = 'TB075', hint = 'Only a freeze, or an action that was not sent to Stripe yet, can be undone.';
         end if;
     end if;
     select * into v_action from billing.fraud_actions where fraud_actions.id = undo_fraud_action.id;

@@ -1,8 +1,8 @@
 -- Early fraud warnings → what is done about them, by a policy that can be read, tried dry and undone.
 --
--- Invariant: a warning is judged when it first arrives, and again when more comes to be known of whom it is about (its
--- customer is linked, its payment's invoice is told of); never by a replay. What was done or undone once is not done
--- again. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
+-- Invariant: the policy is applied when a warning first arrives, and again when its account or subscription becomes known
+-- (its customer is linked, its payment's invoice arrives); never by a replay. An action that was done or undone is not
+-- repeated. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
 -- cancel) is queued for the worker. service_role may ask for a judgement.
 
 -- What the policy would do about a warning now, and why not where it would not. Reads only.
@@ -42,7 +42,7 @@ as $$
         select
             'freeze_account',
             case
-                when case_at_hand.account_id is null then 'its customer is linked to no account'
+                when case_at_hand.account_id is null then 'its customer is not linked to an account'
                 when case_at_hand.closed_at is not null then 'the account is closed'
                 when case_at_hand.frozen_at is not null then 'the account is frozen already'
             end, null, null, null

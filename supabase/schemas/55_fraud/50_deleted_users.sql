@@ -68,7 +68,7 @@ begin
         perform billing._report_deleted_user(_report_if_deleted.account_id);
     end if;
 exception when others then
-    raise warning 'the subscriptions of account % are not looked at: %', _report_if_deleted.account_id, sqlerrm;
+    raise warning 'could not check the subscriptions of account %: %', _report_if_deleted.account_id, sqlerrm;
 end
 $$;
 
@@ -114,7 +114,7 @@ begin
     ) as mine;
     return null;
 exception when others then
-    raise warning 'the subscriptions of user % are not looked at: %', new.id, sqlerrm;
+    raise warning 'could not check the subscriptions of user %: %', new.id, sqlerrm;
     return null;
 end
 $$;

@@ -1,11 +1,11 @@
--- The URLs that users may be sent back to from a page of Stripe's.
+-- The URLs to which Stripe's pages may redirect users.
 --
--- Invariant: Stripe is never given a URL whose origin the owner did not name, compared whole after parsing: neither
--- checkout nor the portal can be made to redirect elsewhere. Without settings no URL is allowed.
+-- Invariant: Stripe only gets URLs with an origin that the owner has set, compared as a whole after parsing, so
+-- checkout and the portal cannot be made to redirect elsewhere. Without settings no URL is allowed.
 --
 -- Private: _check_redirect.
 
--- Refuses a URL that leads to an origin which the owner did not name.
+-- Raises if a URL's origin is not one that the owner has set.
 create function billing._check_redirect(parameter text, url text)
 returns void
 language plpgsql
@@ -18,7 +18,7 @@ begin
         where billing._origin_of(_check_redirect.url)
             = any (settings.allowed_redirect_origins || billing._origin_of(settings.site_url))
     ) then
-        raise exception '% does not lead to this app', _check_redirect.parameter
+        raise exception 'the origin of % is not allowed', _check_redirect.parameter
             using errcode = 'TB044',
             hint = 'Set billing.settings.site_url, or add the origin (https://app.example.com) to allowed_redirect_origins.';
     end if;

@@ -1,9 +1,9 @@
 -- Claims: an account's right to one Stripe customer, from the first click to the link.
 --
--- Invariant: however many clicks there are at once, and whatever breaks between Stripe's answer and our link, an account
--- gets one customer. All clicks send the claim's own parameters under the claim's own Idempotency-Key, so Stripe makes
--- one customer and tells of it again; the claim's token in the customer's metadata, which nobody but us can have put
--- there, finds it when Stripe has forgotten the key (after a day) or keeps answering it with a failure.
+-- Invariant: an account gets one customer, however many clicks there are at once, and whatever fails between Stripe's
+-- answer and our link. All clicks send the claim's own parameters under the claim's own Idempotency-Key, so Stripe
+-- creates one customer and returns it each time. If Stripe has forgotten the key (after a day) or keeps answering with
+-- a failure, the customer is found by the claim's token in its metadata, which only we can have written.
 --
 -- Private: all functions here.
 
@@ -27,8 +27,7 @@ alter table billing.customer_claims enable row level security;
 revoke all on billing.customer_claims from public, anon, authenticated, service_role;
 grant select on billing.customer_claims to service_role;
 
--- What a new customer of an account is called in Stripe: the team's name, or what the user calls themselves; null where
--- nobody said.
+-- The name of a new customer in Stripe: the team's name, or the name that the user gave; null if there is none.
 create function billing._name_of_account(account_id uuid)
 returns text
 language sql
@@ -47,8 +46,8 @@ as $$
     where accounts.id = _name_of_account.account_id
 $$;
 
--- The account's customer: {"id"}, or the calls that make it: {"token", "calls"}. Where there can be one with the token, they
--- look for it first. Holds the claim's lock.
+-- The account's customer: {"id"}, or the calls that create it: {"token", "calls"}. If a customer with the token may
+-- exist, they search for it first. Holds the claim's lock.
 create function billing._claim_customer(account_id uuid, livemode boolean)
 returns jsonb
 language plpgsql
@@ -80,7 +79,7 @@ begin
         return jsonb_build_object('id', v_customer_id);
     end if;
 
-    -- A customer that we linked and that was deleted in Stripe since, or a key that Stripe is about to forget.
+    -- A linked customer that was deleted in Stripe since, or a key that Stripe is about to forget.
     if v_claim.stripe_customer_id is not null or v_claim.keyed_at < now() - interval '23 hours' then
         update billing.customer_claims
         set token = case when v_claim.stripe_customer_id is null then v_claim.token else gen_random_uuid() end,
@@ -119,7 +118,7 @@ begin
 end
 $$;
 
--- The customer that the account has now: the one given, unless it was linked to another in the meantime.
+-- The account's current customer: the given one, unless the account was linked to another one meanwhile.
 create function billing._link_claimed_customer(account_id uuid, claim_token uuid, stripe_customer_id text)
 returns text
 language plpgsql
@@ -136,7 +135,7 @@ begin
         and customer_claims.token = _link_claimed_customer.claim_token
     for update;
     if not found then
-        raise exception 'account % has no such claim to a customer', _link_claimed_customer.account_id
+        raise exception 'account % has no such customer claim', _link_claimed_customer.account_id
             using errcode = 'TB018', hint = 'The claim was replaced. Call billing.prepare_checkout again.';
     end if;
 
@@ -160,7 +159,7 @@ revoke all on function
     billing._name_of_account, billing._claim_customer, billing._link_claimed_customer
 from public, anon, authenticated, service_role;
 
-comment on table billing.customer_claims is 'The Stripe customer that an account is getting, or got, by checkout.';
-comment on column billing.customer_claims.token is 'In the metadata of the customer that we made for this claim, and nowhere else.';
+comment on table billing.customer_claims is 'Stripe customers that accounts are getting, or got, by checkout.';
+comment on column billing.customer_claims.token is 'Stored only in the metadata of the customer that we created for this claim.';
 comment on column billing.customer_claims.keyed_at is 'Since when the idempotency key is in use; Stripe forgets it after a day.';
-comment on column billing.customer_claims.may_exist is 'Whether Stripe may have made the customer under an earlier key without our learning of it.';
+comment on column billing.customer_claims.may_exist is 'True if Stripe may have created the customer under an earlier key whose answer was lost.';

@@ -1,12 +1,12 @@
--- Checkout's rules: who may buy for an account, what is on sale, and at how many units.
+-- Checkout's rules: who may buy for an account, what is on sale, and at which quantity.
 --
--- Invariant: everything that matters is judged here, by rows that clients cannot write. Prices are Stripe's and plans are
--- ours; nothing that a client sends is an amount.
+-- Invariant: all decisions use rows that clients cannot write. Prices come from Stripe and plans from our tables; a
+-- client never sends an amount.
 --
--- Private: all of it; prepare_checkout and prepare_portal judge by it.
+-- Private: called by prepare_checkout and prepare_portal.
 
--- The account that a user buys for: their own, or one they own or administer. By the user's row, because a token
--- outlives its user.
+-- The account for which a user buys: their own, or one that they own or administer. Checks the user's row, because a
+-- token outlives its user.
 create function billing._account_to_bill(user_id uuid, account_id uuid)
 returns uuid
 language plpgsql
@@ -19,7 +19,7 @@ begin
         where users.id = _account_to_bill.user_id and users.deleted_at is null
             and coalesce(users.banned_until, '-infinity') <= now()
     ) then
-        raise exception 'this user does not exist any more'
+        raise exception 'this user no longer exists'
             using errcode = 'TB040', hint = 'Sign in again.';
     elsif _account_to_bill.account_id is null then
         return billing.ensure_account(_account_to_bill.user_id);
@@ -32,13 +32,13 @@ begin
             and account_members.user_id = _account_to_bill.user_id and account_members.role in ('owner', 'admin')
     ) then
         raise exception 'this user cannot buy for that account'
-            using errcode = 'TB041', hint = 'Owners and admins of an account can; leave account_id out for one''s own.';
+            using errcode = 'TB041', hint = 'Only owners and admins of an account can. Leave account_id out to buy for the user''s own account.';
     end if;
     return _account_to_bill.account_id;
 end
 $$;
 
--- The plan or pack of this price id or lookup key that is on sale now.
+-- The plan or pack with this price id or lookup key that is on sale now.
 create function billing._price_on_sale(plan text, pack text)
 returns table (stripe_price_id text, stripe_product_id text, is_metered boolean, seats_min bigint, seats_max bigint)
 language plpgsql
@@ -47,14 +47,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if (_price_on_sale.plan is null) = (_price_on_sale.pack is null) then
-        raise exception 'either a plan or a pack is to be named'
-            using errcode = 'TB048', hint = 'Pass the lookup key or the price id of one of them.';
+        raise exception 'pass either plan or pack'
+            using errcode = 'TB048', hint = 'Use a lookup key or a price id.';
     end if;
     return query
     select price.stripe_price_id, price.stripe_product_id, price.is_metered, price.seats_min, price.seats_max
     from (
         select plans.stripe_price_id, plans.stripe_product_id, plans.usage_type = 'metered', plans.seats_min,
-            -- Each seat brings credits, and those of a free plan cost nobody anything: as many as were declared.
+            -- Each seat grants credits, and seats of a free plan cost nothing: only as many as were declared.
             case when plans.unit_amount = 0 then coalesce(plans.seats_max, plans.seats_min) else plans.seats_max end,
             plans.lookup_key, plans.as_of, 'plan'
         from billing.plans where plans.active and plans.livemode = billing.is_livemode()
@@ -62,7 +62,7 @@ begin
         select credit_packs.stripe_price_id, credit_packs.stripe_product_id, false, 1, null, credit_packs.lookup_key,
             credit_packs.as_of, 'pack'
         from billing.credit_packs
-        -- One that costs nothing could be had without end.
+        -- A free pack could be taken any number of times.
         where credit_packs.active and credit_packs.livemode = billing.is_livemode()
             and credit_packs.unit_amount is distinct from 0
     ) as price (
@@ -71,18 +71,18 @@ begin
     join billing.products on products.stripe_product_id = price.stripe_product_id and products.active
     where price.kind = case when _price_on_sale.plan is null then 'pack' else 'plan' end
         and coalesce(_price_on_sale.plan, _price_on_sale.pack) in (price.stripe_price_id, price.lookup_key)
-    -- A lookup key moves from price to price in Stripe; until both are told of, the newer one has it.
+    -- A lookup key can move between prices in Stripe; until both events have arrived, the newer price has it.
     order by price.stripe_price_id = coalesce(_price_on_sale.plan, _price_on_sale.pack) desc, price.as_of desc
     limit 1;
     if not found then
-        raise exception 'there is no such % on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
-            using errcode = 'TB042', hint = 'Look at public.billing_plans; a new price is known once the worker saw its event.';
+        raise exception 'this % is not on sale', case when _price_on_sale.plan is null then 'pack' else 'plan' end
+            using errcode = 'TB042', hint = 'See public.billing_plans and billing_packs. A new price appears after its event was processed.';
     end if;
 end
 $$;
 
--- Whoever ends the price waits until the caller commits, and then sees what the caller wrote of it. TB042 when it has ended
--- by now, or goes by that name no more. Product before price, as events of Stripe lock them.
+-- A transaction that ends the price waits until the caller commits, and then sees the caller's rows. TB042 if the price
+-- has ended by now, or no longer has that name. Product before price, as Stripe's events lock them.
 create function billing._hold_price(stripe_price_id text, name text)
 returns void
 language plpgsql
@@ -111,14 +111,14 @@ begin
         where price.stripe_price_id = _hold_price.stripe_price_id and price.active and products.active
             and _hold_price.name in (price.stripe_price_id, price.lookup_key)
     ) then
-        raise exception '% is not on sale any more', _hold_price.name
-            using errcode = 'TB042', hint = 'Ask again: there may be another price of that name.';
+        raise exception '% is no longer on sale', _hold_price.name
+            using errcode = 'TB042', hint = 'Try again: another price may have this lookup key now.';
     end if;
 end
 $$;
 
--- Whole units, as many as the plan or else the owner allows, the fewest where nobody says; null where Stripe counts
--- (metered prices).
+-- Whole units within the plan's or else the owner's limit; the default is the smallest quantity. Null for metered
+-- prices, which Stripe counts.
 create function billing._checked_quantity(quantity numeric, is_metered boolean, seats_min bigint, seats_max bigint)
 returns bigint
 language plpgsql
@@ -134,15 +134,15 @@ declare
     v_quantity numeric := coalesce(_checked_quantity.quantity, v_least);
 begin
     if v_quantity not between v_least and v_most or v_quantity % 1 <> 0 then
-        raise exception 'quantity is not a whole number from % to %', v_least, v_most
+        raise exception 'quantity must be a whole number from % to %', v_least, v_most
             using errcode = 'TB043',
-            hint = 'The plan''s metadata seats is the limit, or else billing.settings.max_checkout_quantity.';
+            hint = 'The limit is the plan''s metadata seats, or else billing.settings.max_checkout_quantity.';
     end if;
     return case when not _checked_quantity.is_metered then v_quantity end;
 end
 $$;
 
--- The URL with Stripe's placeholder for the session's id in its query, so that the page can say what was bought.
+-- The URL with Stripe's placeholder for the session's id in its query, so that the page can show the purchase.
 create function billing._with_session_id(url text)
 returns text
 language sql

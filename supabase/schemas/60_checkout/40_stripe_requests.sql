@@ -1,8 +1,8 @@
--- How often users make us ask Stripe: each call of an edge function that does.
+-- Rate limit for requests to Stripe: one row for each call of an edge function that sends any.
 --
--- Invariant: Stripe allows few requests in a second and for all users together, so no account makes more than thirty in
--- ten minutes. The same click again counts once; what is refused, or answered from what is here, counts for nothing. Older
--- rows go with the next request.
+-- Invariant: Stripe allows few requests a second for all users together, so an account makes at most thirty in ten
+-- minutes. A repeated click counts once; refused requests, and those answered from the database, do not count. Older
+-- rows are deleted by the next request.
 --
 -- Only functions write; service_role reads. Private.
 
@@ -35,7 +35,7 @@ begin
         select count(*) > 30 from billing.stripe_requests
         where stripe_requests.account_id = _note_stripe_request.account_id
     ) then
-        raise exception 'too many requests of this account'
+        raise exception 'too many requests for this account'
             using errcode = 'TB049', hint = 'Try again in ten minutes.';
     end if;
 end
@@ -43,4 +43,4 @@ $$;
 
 revoke all on function billing._note_stripe_request from public, anon, authenticated, service_role;
 
-comment on table billing.stripe_requests is 'When an account''s users made us ask Stripe, in the last ten minutes.';
+comment on table billing.stripe_requests is 'Requests to Stripe that an account''s users caused in the last ten minutes.';

@@ -1,8 +1,8 @@
--- What users asked checkout for, and which of it excludes what.
+-- Checkout requests of users, and which of them exclude each other.
 --
--- Invariant: nobody subscribes twice to what the owner says is one too many, not with two open sessions either: the same
--- click again, within ten minutes and until its session has ended, is the same request with the same Idempotency-Key, and
--- so the same session; a click on another plan supersedes it. The same holds of trials.
+-- Invariant: nobody subscribes twice against one_subscription_per, not even with two open sessions. A repeated click,
+-- within ten minutes and until its session has ended, is the same request with the same Idempotency-Key, and so the
+-- same session; a click on another plan supersedes it. The same applies to trials.
 --
 -- Only functions write; service_role reads. Private: all functions here.
 
@@ -32,7 +32,7 @@ alter table billing.checkout_requests enable row level security;
 revoke all on billing.checkout_requests from public, anon, authenticated, service_role;
 grant select on billing.checkout_requests to service_role;
 
--- Whether a rule that the owner keeps for each price, product or account is about both a plan and a price.
+-- True if a rule for each price, product or account covers both a plan and a price.
 create function billing._is_within(
     scope text, plan billing.plans, stripe_price_id text, stripe_product_id text default null
 )
@@ -52,8 +52,8 @@ as $$
     end
 $$;
 
--- A subscription that was paid at checkout counts from the session's end, before its own events have come: until then
--- it is not here, or incomplete.
+-- A subscription that was paid at checkout counts from the end of the session, before its own events arrive: until then
+-- its row is missing or incomplete.
 create function billing._check_not_subscribed(account_id uuid, plan billing.plans)
 returns void
 language plpgsql
@@ -84,9 +84,9 @@ begin
             and requests.created_at > now() - interval '2 days'
             and billing._is_within(v_scope, _check_not_subscribed.plan, requests.stripe_price_id)
     ) then
-        raise exception 'there is a subscription already: use the portal to change it'
-            using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides what is one too many.';
-    -- Cancelled at once and taken again, a free plan would bring the credits of its month again.
+        raise exception 'the account is already subscribed: use the portal to change the plan'
+            using errcode = 'TB045', hint = 'billing.settings.one_subscription_per decides which plans exclude each other.';
+    -- A free plan that is cancelled and taken again at once would grant its month's credits again.
     elsif (_check_not_subscribed.plan).unit_amount = 0 and exists (
         select from billing.subscriptions
         join billing.subscription_items as items
@@ -96,14 +96,14 @@ begin
             and subscriptions.status = 'canceled' and items.current_period_end > billing.current_time()
             and billing._is_within(v_scope, _check_not_subscribed.plan, items.stripe_price_id, items.stripe_product_id)
     ) then
-        raise exception 'a free plan begins again when its last period is over'
-            using errcode = 'TB045', hint = 'Until then another plan can be bought.';
+        raise exception 'a cancelled free plan can be taken again after its last period'
+            using errcode = 'TB045', hint = 'Choose another plan until then.';
     end if;
 end
 $$;
 
--- Days of trial that a plan gives to an account: none to whoever has subscribed before, as far as the owner minds. A
--- session that was completed counts for ever, whatever plan its subscription has come to be of.
+-- Days of trial that a plan gives to an account: none after an earlier subscription, as one_trial_per says. A completed
+-- session counts permanently, whatever plan its subscription has changed to.
 create function billing._trial_days(account_id uuid, plan billing.plans)
 returns integer
 language sql
@@ -133,9 +133,9 @@ as $$
         )
 $$;
 
--- The account's other open sessions for a subscription that would be one too many, or for a trial that would; their keys
--- are given up. One that is being opened at this moment is not known here: its own click closes it
--- (continue_checkout). A session lives for a day.
+-- The account's other open sessions that one_subscription_per or one_trial_per excludes; their keys are discarded. A
+-- session that is being opened at this moment is unknown here: its own click closes it (continue_checkout). A session
+-- lives for a day.
 create function billing._supersede_requests(
     account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean
 )
@@ -175,8 +175,8 @@ revoke all on function
     billing._is_within, billing._check_not_subscribed, billing._trial_days, billing._supersede_requests
 from public, anon, authenticated, service_role;
 
-comment on table billing.checkout_requests is 'What users asked checkout for, and the session that Stripe opened for it.';
-comment on column billing.checkout_requests.params is 'What Stripe was sent, without the customer.';
-comment on column billing.checkout_requests.discarded_at is 'Since when the idempotency key is good for nothing; the next click is a new request.';
-comment on column billing.checkout_requests.superseded_at is 'Since when another plan was asked for, which excludes this one.';
-comment on column billing.checkout_requests.expired_at is 'When we closed the session, because another took its place.';
+comment on table billing.checkout_requests is 'Checkout requests of users, and the session that Stripe opened for each.';
+comment on column billing.checkout_requests.params is 'The parameters for Stripe, without the customer.';
+comment on column billing.checkout_requests.discarded_at is 'Since when the idempotency key is no longer used; the next click is a new request.';
+comment on column billing.checkout_requests.superseded_at is 'Since when a request for another plan, which excludes this one, has replaced it.';
+comment on column billing.checkout_requests.expired_at is 'When we closed the session, because another one replaced it.';

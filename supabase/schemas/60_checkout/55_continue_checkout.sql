@@ -33,7 +33,7 @@ begin
     elsif v_calls = '[]' then
         return billing._refused_step(
             errcode => 'TB064',
-            message => 'another checkout was started in the meantime and replaces this one',
+            message => 'another checkout was started at the same time and replaces this one',
             hint => 'Continue with the other one, or start again.'
         );
     end if;
@@ -98,9 +98,9 @@ begin
     if billing._is_kept_by_stripe(v_error) then
         perform billing._discard_checkout_key(_refuse_checkout.answer ->> 'idempotency_key');
     elsif v_error ->> 'code' = 'resource_missing' and v_error ->> 'param' ~ '^line_items\y.*\yprice\y' then
-        -- The price was deleted in Stripe, and its event has not come yet.
+        -- The price was deleted in Stripe, and its event has not arrived yet.
         return billing._refused_step(
-            errcode => 'TB042', message => 'this plan or pack is not on sale any more',
+            errcode => 'TB042', message => 'this plan or pack is no longer on sale',
             hint => 'Choose another plan or pack.'
         );
     end if;
@@ -136,9 +136,9 @@ begin
             v_request.account_id, (continue_checkout.state ->> 'token')::uuid, v_answer #>> '{body,id}'
         ), v_sessions);
     elsif v_asked = 'end' and v_answer #>> '{body,status}' = 'complete' then
-        -- Paid just now, and its event has not come yet.
+        -- Just paid, and its event has not arrived yet.
         return billing._refused_step(
-            errcode => 'TB045', message => 'there is a subscription already: use the portal to change it',
+            errcode => 'TB045', message => 'the account is already subscribed: use the portal to change the plan',
             hint => 'The function portal opens it, and so does `till portal`.'
         );
     end if;

@@ -1,10 +1,10 @@
--- What a user wants to buy → the first step of a checkout. continue_checkout returns the later ones.
+-- A user's order → the first step of a checkout. continue_checkout returns the later ones.
 --
--- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the same click continues.
+-- Invariant: a refused request changes nothing, here or in Stripe. If anything fails, the same click continues.
 --
 -- Called by billing_checkout.
 
--- Asked again within ten minutes it answers the same, until the session has ended.
+-- The same order within ten minutes returns the same request, until the session has ended.
 create function billing.prepare_checkout(
     user_id uuid,
     plan text,
@@ -59,12 +59,12 @@ begin
         'allow_promotion_codes', case when v_settings.allow_promotion_codes then true end,
         'automatic_tax', case when v_settings.automatic_tax then '{"enabled": true}'::jsonb end,
         'tax_id_collection', case when v_settings.collect_tax_ids then '{"enabled": true}'::jsonb end,
-        -- Stripe takes address and business's name from the customer, so it must be allowed to put them there.
+        -- Stripe takes the address and the business's name from the customer, so it must be allowed to save them there.
         'customer_update', case when v_settings.automatic_tax or v_settings.collect_tax_ids then
             '{"address": "auto", "name": "auto"}'::jsonb
         end,
         'branding_settings', v_settings.checkout_branding,
-        -- For people who look at Stripe's Dashboard; nothing is ever read from it.
+        -- For people who use Stripe's Dashboard; we never read it.
         'metadata', jsonb_build_object('account_id', v_account_id),
         'payment_method_collection', case when v_trial_days > 0 and v_settings.trial_without_card is not null then
             'if_required'
@@ -84,7 +84,7 @@ begin
         ) end
     ));
 
-    -- From here to the commit the clicks of an account come one after the other.
+    -- From here to the commit the clicks of an account run one after the other.
     v_customer := billing._claim_customer(v_account_id, v_settings.livemode);
     select requests.* into v_request from billing.checkout_requests as requests
     left join billing.checkout_sessions as sessions
@@ -111,10 +111,10 @@ begin
         v_superseded := billing._supersede_requests(
             v_account_id, v_plan, v_request.idempotency_key, v_trial_days > 0
         );
-        -- In this order: a session that is paid at this moment is among those to expire, or it is known to be paid.
+        -- In this order: a session that is paid at this moment is among those to expire, or is known to be paid.
         perform billing._check_not_subscribed(v_account_id, v_plan);
         if billing._trial_days(v_account_id, v_plan) is distinct from v_trial_days then
-            raise exception 'a trial began in the meantime' using errcode = '40001', hint = 'Ask again.';
+            raise exception 'a trial started at the same time' using errcode = '40001', hint = 'Try again.';
         end if;
     end if;
     return billing._begin_checkout(v_request, v_customer, v_superseded);
@@ -126,4 +126,4 @@ grant execute on function
     billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid)
 to billing_checkout;
 
-comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Judges what a user wants to buy; returns the first step.';
+comment on function billing.prepare_checkout(uuid, text, text, numeric, text, text, boolean, uuid) is 'Checks a user''s order. Returns the first step.';

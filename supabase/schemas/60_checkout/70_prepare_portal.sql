@@ -1,14 +1,14 @@
--- The customer portal: what a user wants to change → what to send to Stripe.
+-- The customer portal: a user's change → the request to send to Stripe.
 --
--- Invariant: a user gets the portal of an account's own customers only, and a deep link to a subscription of that account
--- only. Frozen and closed accounts get it too: whoever cannot buy must still be able to cancel. So must whoever bought
--- through a Payment Link, which makes a customer of its own: the portal is that of the customer who has the subscription.
--- So must whoever was deleted and has signed up again: their card is charged for the account that they left behind.
+-- Invariant: users get the portal of their account's own customers only, and deep links to subscriptions of that
+-- account only. Frozen and closed accounts get it too, because their owners must be able to cancel. The portal opens
+-- for the customer that has the subscription, which may have been created by a Payment Link. A deleted user who signed
+-- up again gets it too, because the card is still charged for the account that they left behind.
 --
 -- prepare_portal and continue_portal are called by billing_checkout. Private: all other functions here.
 
--- Of an account's living subscriptions the one that was started last; for `cancel`, of those that go on. Where no page of
--- a subscription is asked for, one of the customer that the account keeps comes first.
+-- Of an account's live subscriptions the one that started last; for `cancel`, of those that are not being cancelled.
+-- Without a flow, a subscription of the customer that the account keeps comes first.
 create function billing._subscription_to_change(account_id uuid, livemode boolean, flow text)
 returns billing.subscriptions
 language sql
@@ -31,9 +31,9 @@ as $$
     limit 1
 $$;
 
--- A living subscription of an account that its deleted user left behind, for whoever has its customer's e-mail address now:
--- not that of another customer of the account, who may be a stranger that paid through its Payment Link. The address counts
--- only if it was confirmed by a message sent to it: a project that confirms sign-ups by itself proves nothing about it.
+-- A live subscription of an account whose user was deleted, for the user who has its customer's e-mail address now. Not
+-- that of another customer of the account, who may be a stranger that paid through its Payment Link. The address counts
+-- only if it was confirmed by a message: a project that confirms sign-ups automatically proves nothing about it.
 create function billing._subscription_left_behind(account_id uuid, livemode boolean, flow text)
 returns billing.subscriptions
 language plpgsql
@@ -78,11 +78,11 @@ begin
     if _portal_flow.flow is null then
         return null;
     elsif v_type is null then
-        raise exception 'there is no such flow'
-            using errcode = 'TB048', hint = 'Flows are cancel, update_plan and update_card.';
+        raise exception 'unknown flow'
+            using errcode = 'TB048', hint = 'Use cancel, update_plan or update_card.';
     elsif _portal_flow.flow <> 'update_card' and _portal_flow.stripe_subscription_id is null then
-        raise exception 'there is no subscription to %', case _portal_flow.flow when 'cancel' then 'cancel' else 'change' end
-            using errcode = 'TB047', hint = 'Leave flow out for the portal''s own page.';
+        raise exception 'the account has no subscription to %', case _portal_flow.flow when 'cancel' then 'cancel' else 'change' end
+            using errcode = 'TB047', hint = 'Leave flow out to open the portal''s first page.';
     end if;
     return jsonb_strip_nulls(jsonb_build_object(
         'type', v_type,
@@ -125,8 +125,8 @@ begin
         v_subscription.stripe_customer_id, billing._customer_of(v_account_id, v_settings.livemode)
     );
     if v_customer_id is null then
-        raise exception 'nothing was bought for this account yet'
-            using errcode = 'TB046', hint = 'The first checkout makes the customer that the portal is for.';
+        raise exception 'this account has not bought anything yet'
+            using errcode = 'TB046', hint = 'The first checkout creates the customer that the portal needs.';
     end if;
     perform billing._note_stripe_request(v_account_id);
     return billing._stripe_step(
@@ -168,5 +168,5 @@ grant execute on function
     billing.prepare_portal(uuid, text, text, uuid), billing.continue_portal(jsonb, jsonb)
 to billing_checkout;
 
-comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Judges what a user wants to change; returns the step that opens the customer portal.';
-comment on function billing.continue_portal(jsonb, jsonb) is 'Takes Stripe''s failure to open the portal; returns the refusal.';
+comment on function billing.prepare_portal(uuid, text, text, uuid) is 'Checks a user''s change. Returns the step that opens the customer portal.';
+comment on function billing.continue_portal(jsonb, jsonb) is 'Takes Stripe''s failure to open the portal. Returns the refusal.';

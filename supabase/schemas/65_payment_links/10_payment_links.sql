@@ -58,7 +58,7 @@ declare
     v_options jsonb;
 begin
     if not coalesce(billing._are_link_options(coalesce(_link_options.options, '{}')), false) then
-        raise exception 'options of a payment link are not an object of known names'
+        raise exception 'options of a payment link must be an object of supported names'
             using errcode = 'TB061',
             hint = 'Names are Stripe''s: after_completion, allow_promotion_codes, automatic_tax, custom_fields …; see docs/how-to/payment-links.md.';
     end if;
@@ -176,7 +176,7 @@ comment on table billing.payment_links is 'Payment Links that we made, one activ
 comment on column billing.payment_links.id is 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
 comment on column billing.payment_links.params is 'What Stripe was sent, without the metadata.';
 comment on column billing.payment_links.params_hash is 'SHA-256 of params.';
-comment on column billing.payment_links.active is 'Whether it is handed out; false for ever once it is gone or inactive in Stripe, or its price is.';
-comment on column billing.payment_links.confirmed_at is 'When Stripe last said that it stands.';
+comment on column billing.payment_links.active is 'True while the link is offered; permanently false once the link or its price is deleted or inactive in Stripe.';
+comment on column billing.payment_links.confirmed_at is 'When Stripe last confirmed that the link is active.';
 comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
 comment on column billing.payment_links.deactivate_at is 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';

@@ -18,13 +18,13 @@ begin
     select * into strict v_price from billing._price_on_sale(claim_payment_link.plan, claim_payment_link.pack);
     if v_price.is_metered then
         raise exception 'a metered plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'A Payment Link names a quantity; use checkout.';
+            using errcode = 'TB042', hint = 'A Payment Link has a fixed quantity. Use checkout.';
     -- A link sells as often as it is followed, and each time would bring its credits.
     elsif exists (
         select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
     ) then
         raise exception 'a free plan cannot be sold by a payment link'
-            using errcode = 'TB042', hint = 'Use checkout, which knows who has it.';
+            using errcode = 'TB042', hint = 'Use checkout, which checks that an account takes it once.';
     end if;
     return billing._claim_link(
         v_price.stripe_price_id, v_price.seats_min, claim_payment_link.pack is not null, claim_payment_link.options,

@@ -1,7 +1,7 @@
 -- Payment Links that must not sell any more: their price was archived, changed or lost its name, Stripe says that they are
 -- inactive, or somebody said so. Noted here in the transaction of what happened; the worker then tells Stripe.
 --
--- Invariant: Stripe is told until it has answered, however often it fails; to tell it twice is to tell it once.
+-- Invariant: the deactivation is sent to Stripe until Stripe has answered; sending it twice is harmless.
 --
 -- Called by billing_worker; retire_payment_links by the owner of the database only (`till links deactivate`).
 
@@ -85,8 +85,8 @@ after update on billing.products
 for each row when (old.active and not new.active)
 execute function billing.tg_products__retire_links();
 
--- Inactive is the last thing that happens to a link here, so the order of its events does not matter. token: the row that
--- it was made for, when Stripe's answer to us was lost; only whoever has our API key can have written it.
+-- Inactive is a link's final state, so the order of its events does not matter. token: the row for which it was created,
+-- if Stripe's answer to us was lost; writing it needs our API key.
 create function billing.sync_payment_link(
     stripe_payment_link_id text, livemode boolean, active boolean, url text, token uuid
 )
@@ -183,7 +183,7 @@ begin
 end
 $$;
 
--- The active links of an id in Stripe, a price or a lookup key, retired; those that Stripe is to be told of.
+-- Retires the active links of a Stripe id, a price or a lookup key. Returns those to deactivate in Stripe.
 create function billing.retire_payment_links(name text)
 returns setof billing.payment_links
 language plpgsql
@@ -224,7 +224,7 @@ grant execute on function
     billing.record_retired_link(bigint, uuid, integer, text)
 to billing_worker;
 
-comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'What Stripe tells of a Payment Link; those that we did not make are left alone.';
+comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'Stores the state of a Payment Link in Stripe; links that we did not create are ignored.';
 comment on function billing.begin_retired_links(bigint[], text[]) is 'Payment Links to deactivate in Stripe, of the jobs that the caller took.';
 comment on function billing.record_retired_link(bigint, uuid, integer, text) is 'A retired link is inactive in Stripe, or is to be tried again later.';
 comment on function billing.retire_payment_links(text) is 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';

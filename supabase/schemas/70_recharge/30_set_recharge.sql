@@ -27,15 +27,15 @@ begin
         or set_recharge.threshold <> trunc(set_recharge.threshold) then
         raise exception 'threshold is %, not a whole number of credits from 1 to 1000000000000000',
             coalesce(set_recharge.threshold::text, 'null')
-            using errcode = 'TB005', hint = 'Pass credits as a whole number; to stop, pass is_paused => true.';
+            using errcode = 'TB005', hint = 'Pass credits as a whole number. To stop recharges, pass is_paused => true.';
     elsif set_recharge.monthly_cap_amount not between 1 and 1000000000000000
         or set_recharge.monthly_cap_amount <> trunc(set_recharge.monthly_cap_amount)
         or set_recharge.monthly_cap_count < 1 then
-        raise exception 'a monthly cap is not a whole number from 1 on'
+        raise exception 'a monthly cap must be a whole number of at least 1'
             using errcode = 'TB052',
             hint = 'monthly_cap_amount is in minor units of the pack''s currency, monthly_cap_count a number of recharges; null is no cap.';
     elsif set_recharge.return_url !~ '^https?://[^[:space:]]+$' then
-        raise exception 'return_url is no address'
+        raise exception 'return_url is not a valid URL'
             using errcode = 'TB053', hint = 'Pass an https address of your app, or leave it out.';
     elsif not coalesce(set_recharge.is_paused, false) and exists (
         select from billing.credit_packs
@@ -53,12 +53,12 @@ begin
             and credit_packs.livemode = billing.is_livemode()
         )
     ) then
-        raise exception 'price % is no credit pack that is on sale here', coalesce(set_recharge.stripe_price_id, 'null')
+        raise exception 'price % is not a credit pack on sale', coalesce(set_recharge.stripe_price_id, 'null')
             using errcode = 'TB050', hint = 'Use the stripe_price_id of an active row of billing.credit_packs with a fixed price.';
     elsif not coalesce(set_recharge.is_paused, false)
         and billing._customer_of(set_recharge.account_id, billing.is_livemode()) is null then
         raise exception 'account % has no Stripe customer', set_recharge.account_id
-            using errcode = 'TB051', hint = 'Link one first, with billing.link_customer(account_id, stripe_customer_id), and let it save a card.';
+            using errcode = 'TB051', hint = 'Link a customer with billing.link_customer(account_id, stripe_customer_id), and save a card for it.';
     end if;
 
     insert into billing.recharge_settings as held (
@@ -77,7 +77,7 @@ begin
         return_url = excluded.return_url, is_paused = excluded.is_paused, paused_reason = excluded.paused_reason,
         paused_at = excluded.paused_at, check_again_at = null, updated_at = now()
     returning * into v_settings;
-    -- Whoever switches it on again gives up what still waits for an authentication. Paid all the same, it is granted.
+    -- Enabling it again fails recharges that wait for an authentication. If one is paid later, it is still granted.
     if not v_settings.is_paused then
         update billing.recharges
         set status = 'failed', settled_at = billing.current_time(), updated_at = now()

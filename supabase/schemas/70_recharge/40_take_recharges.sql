@@ -50,8 +50,8 @@ begin
 end
 $$;
 
--- Locks an account's balance, unless that takes longer than the movements of a busy account: whoever has it so long is an
--- app's transaction, and is not waited for.
+-- Locks an account's balance, unless that takes longer than the movements of a busy account: then an app's transaction
+-- holds the lock, and the account is skipped.
 create function billing._lock_balance_soon(account_id uuid)
 returns boolean
 language plpgsql

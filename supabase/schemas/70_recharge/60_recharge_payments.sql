@@ -1,7 +1,7 @@
 -- Payment intents from Stripe → the recharges that they pay for, and sessions that are paid after they were completed.
 --
--- Invariant: an intent of a recharge grants its pack once (recharge:{payment intent}), however many events tell of it and
--- whatever the worker heard before. An intent is a recharge's by its id, or by the recharge's id in its metadata, and then
+-- Invariant: an intent of a recharge grants its pack once (recharge:{payment intent}), however many events report it and
+-- whatever answer the worker got. An intent is a recharge's by its id, or by the recharge's id in its metadata, and then
 -- only if customer, amount and currency are the recharge's: what metadata says is looked up, never believed. Any other
 -- intent is no concern of this function. Called by billing_worker.
 
@@ -46,7 +46,7 @@ begin
         if sync_payment_intent.amount_received >= v_recharge.amount then
             perform billing._pay_recharge(v_recharge, sync_payment_intent.stripe_payment_intent_id);
         end if;
-    -- A decline at once is told by the answer to the worker, whose id of the intent is written with it.
+    -- The worker's own request reports an immediate decline, and writes the intent's id with it.
     elsif v_is_known and (
         sync_payment_intent.status = 'canceled' and v_recharge.status in ('charging', 'requires_action')
         or sync_payment_intent.status = 'requires_payment_method' and v_recharge.status = 'charging'

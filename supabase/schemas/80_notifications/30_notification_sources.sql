@@ -1,7 +1,7 @@
--- What is told of payments and of events, where the fact is written: triggers on its row.
+-- Notifications about payments and events, written with the fact: triggers on its row.
 --
--- Invariant: a notification commits with the fact that it tells, or not at all; the same fact, told again, is one row.
--- What may go on by itself (an event that waits for a plan or a customer) is told by the clock, once it has waited.
+-- Invariant: a notification commits with the fact that it reports, or not at all; a repeated fact is one row. For events
+-- that may be retried automatically (they wait for a plan or a customer), the clock notifies after they have waited.
 
 -- Events whose money would have become credits.
 create function billing._pays_for_credits(event_type text)
@@ -28,7 +28,7 @@ as $$
             where customers.stripe_customer_id = (_notify_of_event.event).waiting_for
         ),
         'administrators', kind,
-        -- One that was retried and set aside again is told again.
+        -- An event that was retried and parked again notifies again.
         format('%s:%s:%s', kind, (_notify_of_event.event).stripe_event_id, (_notify_of_event.event).attempts),
         jsonb_build_object(
             'stripe_event_id', (_notify_of_event.event).stripe_event_id, 'type', (_notify_of_event.event).type,

@@ -150,7 +150,7 @@ as $$
 $$;
 
 -- Looks at the next accounts_max accounts. Returns the last of them, null when all were looked at: the caller begins again
--- there, after a while. A lot that lives no longer than the notice is told of by nobody.
+-- there, after a while. Lots whose life is not longer than the notice are left out.
 create function billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer)
 returns uuid
 language plpgsql
