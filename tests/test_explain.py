@@ -138,5 +138,11 @@ def test_for_people_it_is_a_table_and_one_line_that_says_all_is_well(
     assert "in_1" in told
 
 
+def test_a_balance_of_zero_is_shown(ada: UUID, explain: Explain) -> None:
+    assert [line.split() for line in explain("ada@example.com", "--").splitlines() if "balance" in line] == [
+        ["balance", "0"]
+    ]
+
+
 def test_what_nobody_knows_is_an_error_with_what_to_do(explain: Explain) -> None:
     assert "nothing is known of 'cus_none'" in explain("cus_none", expect=1)

@@ -49,7 +49,8 @@ def _json(case: Case) -> dict[str, object]:
 
 def _print(case: Case) -> None:
     if case.account is not None:
-        shown = {name: value for name, value in case.account.items() if value not in (None, 0)}
+        # A balance of nothing is an answer; holds and debts of nothing are not.
+        shown = {name: value for name, value in case.account.items() if value or name == "balance"}
         shown["stripe_customer_ids"] = ", ".join(shown.get("stripe_customer_ids") or []) or None
         print_fields(shown)
         out.print()
