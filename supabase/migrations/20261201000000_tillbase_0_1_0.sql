@@ -2376,8 +2376,8 @@ begin
             from (
                 select
                     take.grant_id, sum(take.amount)::bigint as amount, max(entry.occurred_at) as taken_at,
-                    sum(case when entry.kind = 'capture' then take.amount else 0 end)::bigint as captured,
-                    sum(case when billing._lets_lapse(entry) then take.amount else 0 end)::bigint as lapsed
+                    coalesce(sum(take.amount) filter (where entry.kind = 'capture'), 0)::bigint as captured,
+                    coalesce(sum(take.amount) filter (where billing._lets_lapse(entry)), 0)::bigint as lapsed
                 from unnest(_write_entries.takes) as take
                 join unnest(_write_entries.entries) as entry on entry.id = take.entry_id
                 group by take.grant_id
@@ -2610,7 +2610,10 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return format('expiry:%s:%s', (_expiry_key.lot).id, billing._last_entry_id((_expiry_key.lot).account_id));
+    return format('expiry:%s:%s', (_expiry_key.lot).id, (
+        select max(credit_entries.id) from billing.credit_entries
+        where credit_entries.account_id = (_expiry_key.lot).account_id
+    ));
 end
 $$;
 
@@ -3012,7 +3015,7 @@ begin
             balance_after => (due.locked).balance - due.so_far::bigint, source => due.source,
             reference_id => due.reference_id, key_space => 'system',
             idempotency_key => billing._expiry_key(due.lot), occurred_at => due.expired_at
-        ) order by due.expiry_id),
+        )),
         array_agg(row(due.expiry_id, due.id, due.expiring)::billing.credit_consumptions),
         count(*), coalesce(sum(due.expiring), 0)
     into v_balances, v_entries, v_takes, lots_expired, credits_expired
@@ -10533,7 +10536,7 @@ declare
     v_entries billing.credit_entries[];
     v_lots billing.credit_grants[];
 begin
-    with moves as materialized (
+    with moves as (
         select
             worth as move, worth.*, lots.id as lot_id, lots.amount as lot_amount,
             worth.credits > 0 and not worth.is_waiting and worth.returned = 0 and lots.id is null
@@ -10563,12 +10566,16 @@ begin
         )
     ),
     simple as materialized (
-        select pending.* from pending
+        select
+            pending.account_id, pending.moment, pending.key, pending.credits, pending.source, pending.expires_at,
+            pending.stripe_subscription_id, pending.stripe_subscription_item_id, pending.stripe_price_id,
+            pending.stripe_invoice_id, pending.locked
+        from pending
         where pending.is_simple and not exists (
             select from pending as others where others.account_id = pending.account_id and not others.is_simple
         )
     ),
-    fresh as materialized (
+    fresh as (
         select
             nextval('billing.credit_entries_id_seq') as entry_id, ordered.*,
             row_number() over account as number,

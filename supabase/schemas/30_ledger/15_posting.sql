@@ -155,8 +155,8 @@ begin
             from (
                 select
                     take.grant_id, sum(take.amount)::bigint as amount, max(entry.occurred_at) as taken_at,
-                    sum(case when entry.kind = 'capture' then take.amount else 0 end)::bigint as captured,
-                    sum(case when billing._lets_lapse(entry) then take.amount else 0 end)::bigint as lapsed
+                    coalesce(sum(take.amount) filter (where entry.kind = 'capture'), 0)::bigint as captured,
+                    coalesce(sum(take.amount) filter (where billing._lets_lapse(entry)), 0)::bigint as lapsed
                 from unnest(_write_entries.takes) as take
                 join unnest(_write_entries.entries) as entry on entry.id = take.entry_id
                 group by take.grant_id

@@ -86,7 +86,10 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return format('expiry:%s:%s', (_expiry_key.lot).id, billing._last_entry_id((_expiry_key.lot).account_id));
+    return format('expiry:%s:%s', (_expiry_key.lot).id, (
+        select max(credit_entries.id) from billing.credit_entries
+        where credit_entries.account_id = (_expiry_key.lot).account_id
+    ));
 end
 $$;
 

@@ -94,7 +94,7 @@ begin
             balance_after => (due.locked).balance - due.so_far::bigint, source => due.source,
             reference_id => due.reference_id, key_space => 'system',
             idempotency_key => billing._expiry_key(due.lot), occurred_at => due.expired_at
-        ) order by due.expiry_id),
+        )),
         array_agg(row(due.expiry_id, due.id, due.expiring)::billing.credit_consumptions),
         count(*), coalesce(sum(due.expiring), 0)
     into v_balances, v_entries, v_takes, lots_expired, credits_expired

@@ -227,7 +227,7 @@ declare
     v_entries billing.credit_entries[];
     v_lots billing.credit_grants[];
 begin
-    with moves as materialized (
+    with moves as (
         select
             worth as move, worth.*, lots.id as lot_id, lots.amount as lot_amount,
             worth.credits > 0 and not worth.is_waiting and worth.returned = 0 and lots.id is null
@@ -257,12 +257,16 @@ begin
         )
     ),
     simple as materialized (
-        select pending.* from pending
+        select
+            pending.account_id, pending.moment, pending.key, pending.credits, pending.source, pending.expires_at,
+            pending.stripe_subscription_id, pending.stripe_subscription_item_id, pending.stripe_price_id,
+            pending.stripe_invoice_id, pending.locked
+        from pending
         where pending.is_simple and not exists (
             select from pending as others where others.account_id = pending.account_id and not others.is_simple
         )
     ),
-    fresh as materialized (
+    fresh as (
         select
             nextval('billing.credit_entries_id_seq') as entry_id, ordered.*,
             row_number() over account as number,
