@@ -11,7 +11,8 @@ import pytest
 from devstack.postgres import Postgres
 from devstack.scaffold import DefaultGrants, clone_database
 from tests.databases import Databases
-from tests.sql.calls import fetch
+from tests.sql.calls import fetch, sync_price, sync_product
+from tests.sql.people import INITIAL, TRIAL, Person, policy
 from tests.sql.shop import START, Shop
 from tests.support import Database, account_of, create_user
 
@@ -90,3 +91,52 @@ def shop(
 def other(database: Database, conn: psycopg.Connection[Any]) -> UUID:
     """The account of somebody else."""
     return account_of(conn, create_user(database))
+
+
+@pytest.fixture
+def plans(worker: psycopg.Connection[Any]) -> None:
+    """One product of 100 initial and 40 trial credits, another of 7 initial ones."""
+    sync_product(worker)
+    credits = {"initial_credits": str(INITIAL), "trial_credits": str(TRIAL)}
+    sync_price(worker, metadata=credits)
+    sync_product(worker, stripe_product_id="prod_2")
+    sync_price(
+        worker, stripe_price_id="price_2", stripe_product_id="prod_2", metadata={"initial_credits": "7"}
+    )
+
+
+@pytest.fixture
+def people(
+    plans: None,
+    database: Database,
+    conn: psycopg.Connection[Any],
+    worker: psycopg.Connection[Any],
+    app: psycopg.Connection[Any],
+) -> Callable[[], list[Person]]:
+    """Makes two people, in the order of their account ids, linked to nobody yet."""
+
+    policy(conn, "hold")  # which live mode is by default
+
+    def make() -> list[Person]:
+        accounts = sorted(account_of(conn, create_user(database)) for _ in range(2))
+        return [Person(account, worker, app) for account in accounts]
+
+    return make
+
+
+@pytest.fixture
+def pair(people: Callable[[], list[Person]]) -> list[Person]:
+    """Two people with their customers."""
+    return [person.link() for person in people()]
+
+
+@pytest.fixture
+def ada(pair: list[Person]) -> Person:
+    """The person of the smaller account id."""
+    return pair[0]
+
+
+@pytest.fixture
+def eve(pair: list[Person]) -> Person:
+    """The person of the larger account id."""
+    return pair[1]
