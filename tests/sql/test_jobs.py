@@ -162,6 +162,16 @@ def test_two_workers_at_once_never_have_the_same_job(
     assert len(set(found)) == 60
 
 
+def test_what_another_worker_is_taking_is_neither_taken_nor_waited_for(
+    database: Database, conn: Connection, worker: Connection
+) -> None:
+    enqueue(conn, "a", "b", "c")
+    with database.connect("billing_worker") as other, worker.transaction():
+        assert ids(take_jobs(worker, KIND, jobs_max=2)) == ["a", "b"]
+        other.execute("set lock_timeout = '2s'")
+        assert ids(take_jobs(other, KIND)) == ["c"]
+
+
 def test_a_worker_whose_lease_is_over_can_neither_finish_nor_retry_what_another_has(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
