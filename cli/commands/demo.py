@@ -22,7 +22,7 @@ app = App(panel="Local stack")
 
 @app.command()
 def demo() -> None:
-    """Play a purchase, refund, dispute and fraud on a temporary stack."""
+    """Play a purchase, refund and dispute on a temporary stack."""
     from cli.shop import Shop
     from devstack.stack import Stack
 

@@ -42,7 +42,7 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check the database, the worker, Stripe and the project's files.
+    """Check database, worker, Stripe and the project's files.
 
     Exits 1 if something is broken.
     Reads POSTGRES_URL and STRIPE_API_KEY, and SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY where they are set. Changes

@@ -26,7 +26,7 @@ def explain(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Explain a customer's credits: paid, granted, missing, and why."""
+    """Explain a customer's credits: paid, granted, missing, why."""
     with connect() as conn:
         cases = cases_of(conn, search)
     if as_json:

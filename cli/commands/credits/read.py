@@ -92,7 +92,7 @@ def grants(account: Account, as_json: AsJson = False) -> None:
 
 @app.command()
 def statement(account: Account, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
-    """Show a period: opening balance, entries summed up, closing balance."""
+    """Show a period: opening balance, entries, closing balance."""
     with connect() as conn:
         found = call(conn, "public.credit_statement", **_period(conn, account, since, until))
     print_rows(found, as_json=as_json, empty="", numbers=("entries", "amount"))
