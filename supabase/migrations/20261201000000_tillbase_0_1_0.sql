@@ -131,6 +131,18 @@ constraint idempotency_key_has_1_to_255_characters check (length(value) between 
 create domain billing.metadata as jsonb
 constraint metadata_is_an_object check (jsonb_typeof(value) = 'object');
 
+-- Every kind of notification there is. worker/jobs/templates/ has a text for each.
+create domain billing.notification_kind as text
+constraint notification_kind_is_known check (
+    value in (
+        'account_frozen', 'card_expiring', 'credits_expiring', 'credits_held', 'credits_not_granted', 'dispute_closed',
+        'dispute_opened', 'entitlement_discrepancy', 'event_dead', 'event_waiting', 'fraud_action_failed',
+        'fraud_warning', 'ledger_discrepancy', 'low_balance', 'payment_failed', 'receipt', 'recharge_capped',
+        'recharge_failed', 'recharge_paused', 'recharge_requires_action', 'refund_applied', 'review_opened', 'silence',
+        'test', 'user_deleted_while_subscribed'
+    )
+);
+
 -- 00_base/40_settings.sql
 
 -- All settings of this installation, and the clock that all functions of `billing` read.
@@ -246,6 +258,9 @@ create table billing.settings (
         payment_reference_lifetime between interval '1 minute' and interval '1 year'
     ),
     constraint payment_link_options_are_known check (billing._are_link_options(payment_link_options)),
+    constraint customer_notifications_are_known check (
+        customer_notifications::billing.notification_kind[] is not null
+    ),
     constraint notification_rate_is_positive check (notification_rate > 0),
     constraint notification_window_is_positive check (notification_window > interval '0'),
     constraint notification_deadline_is_positive check (notification_deadline > interval '0'),
@@ -833,7 +848,7 @@ create table billing.notifications (
     account_id uuid references billing.accounts (id),
     audience text not null,
     reader text not null generated always as (case audience when 'customer' then account_id::text else audience end) stored,
-    kind text not null,
+    kind billing.notification_kind not null,
     dedupe_key text not null unique,
     payload jsonb not null default '{}',
     status text not null default 'queued',
@@ -17667,7 +17682,7 @@ begin
         returning job.msg_id, notifications.*
     )
     select
-        begun.msg_id, begun.id, begun.audience, begun.kind, begun.account_id, begun.payload, begun.attempts,
+        begun.msg_id, begun.id, begun.audience, begun.kind::text, begun.account_id, begun.payload, begun.attempts,
         begun.delivered_to, begun.digest_size,
         (
             select jsonb_agg(members.payload order by members.id) from (

@@ -98,8 +98,9 @@ def test_a_strangers_text_is_shown_and_never_markup(
         [TRAP, TRAP],
     )
     admin.execute(
-        "insert into billing.notifications (audience, kind, dedupe_key, account_id) values ('customer', %s, 'k', %s)",
-        [TRAP, account],
+        "insert into billing.notifications (audience, kind, dedupe_key, account_id, status, last_error) "
+        "values ('customer', 'test', 'k', %s, 'dead', %s)",
+        [account, TRAP],
     )
     admin.execute(
         "update billing.settings set checkout_branding = jsonb_build_object('name', %s::text)", [TRAP]

@@ -90,7 +90,7 @@ class _Http(stripe.RequestsClient):
 class _Reader(StripeReader):
     def __init__(self, local: Stripe) -> None:
         super().__init__(KEY, None)
-        self._client = stripe.StripeClient(KEY, http_client=_Http(local))
+        self._stripe.client = stripe.StripeClient(KEY, http_client=_Http(local))
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:

@@ -74,6 +74,9 @@ CREATE TYPE billing.line_slot AS (
 CREATE DOMAIN billing.metadata AS jsonb
 	CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(VALUE) = 'object'::text));
 
+CREATE DOMAIN billing.notification_kind AS text
+	CONSTRAINT notification_kind_is_known CHECK ((VALUE = ANY (ARRAY['account_frozen'::text, 'card_expiring'::text, 'credits_expiring'::text, 'credits_held'::text, 'credits_not_granted'::text, 'dispute_closed'::text, 'dispute_opened'::text, 'entitlement_discrepancy'::text, 'event_dead'::text, 'event_waiting'::text, 'fraud_action_failed'::text, 'fraud_warning'::text, 'ledger_discrepancy'::text, 'low_balance'::text, 'payment_failed'::text, 'receipt'::text, 'recharge_capped'::text, 'recharge_failed'::text, 'recharge_paused'::text, 'recharge_requires_action'::text, 'refund_applied'::text, 'review_opened'::text, 'silence'::text, 'test'::text, 'user_deleted_while_subscribed'::text])));
+
 CREATE DOMAIN billing.positive_credits AS bigint
 	CONSTRAINT credits_are_positive CHECK ((VALUE > 0));
 
@@ -2228,7 +2231,7 @@ CASE audience
     WHEN 'customer'::text THEN (account_id)::text
     ELSE audience
 END) STORED NOT NULL,
-    kind text NOT NULL,
+    kind billing.notification_kind NOT NULL,
     dedupe_key text NOT NULL,
     payload jsonb DEFAULT '{}'::jsonb NOT NULL,
     status text DEFAULT 'queued'::text NOT NULL,
@@ -9392,7 +9395,7 @@ begin
         returning job.msg_id, notifications.*
     )
     select
-        begun.msg_id, begun.id, begun.audience, begun.kind, begun.account_id, begun.payload, begun.attempts,
+        begun.msg_id, begun.id, begun.audience, begun.kind::text, begun.account_id, begun.payload, begun.attempts,
         begun.delivered_to, begun.digest_size,
         (
             select jsonb_agg(members.payload order by members.id) from (
@@ -15045,6 +15048,7 @@ CREATE TABLE billing.settings (
     on_user_deleted text DEFAULT 'report'::text NOT NULL,
     CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
     CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
+    CONSTRAINT customer_notifications_are_known CHECK (((customer_notifications)::billing.notification_kind[] IS NOT NULL)),
     CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
     CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
     CONSTRAINT keep_events_days_is_positive CHECK ((keep_events_days > 0)),

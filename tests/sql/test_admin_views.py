@@ -81,9 +81,9 @@ def test_each_kind_that_waits_for_a_person_is_counted_once(
         "from unnest(array['dead', 'parked', 'applied', 'ignored']) as status"
     )
     admin.execute(
-        "insert into billing.notifications (audience, kind, dedupe_key, status, next_attempt_at, last_error) "
-        "values ('administrators', 'test', 'one', 'dead', null, 'why'), "
-        "('administrators', 'test', 'two', 'skipped', null, 'why')"
+        "insert into billing.notifications (audience, kind, dedupe_key, status, last_error) "
+        "values ('administrators', 'test', 'one', 'dead', 'why'), "
+        "('administrators', 'test', 'two', 'skipped', 'why')"
     )
     admin.execute(
         "insert into billing.recharge_settings (account_id, threshold, stripe_price_id, is_paused, paused_reason, "

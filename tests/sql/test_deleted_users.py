@@ -267,7 +267,7 @@ def test_a_deletion_waits_for_billing_a_second_at_most(
 ) -> None:
     with database.connect() as other, other.transaction():
         other.execute(
-            "insert into billing.notifications (audience, kind, dedupe_key) values ('administrators', 'other', %s)",
+            "insert into billing.notifications (audience, kind, dedupe_key) values ('administrators', 'test', %s)",
             [f"{KIND}:sub_1"],
         )
         admin.execute("set statement_timeout = '5s'")

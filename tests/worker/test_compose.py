@@ -1,9 +1,11 @@
 """Every kind has a template, and every template says what its payload does."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
@@ -193,6 +195,21 @@ def test_what_is_not_known_is_left_out() -> None:
     assert logs == []
     assert message.subject == "Early fraud warning: a payment"
     assert "None" not in message.text
+
+
+def test_a_kind_without_a_template_is_said_all_the_same() -> None:
+    message = compose("meteor_struck", {"crater_width": 12, "where": "Ries"})
+    assert message.subject == "meteor struck"
+    for line in ("crater width: 12", "where: Ries", f"account: {ACCOUNT}"):
+        assert line in message.text
+
+
+def test_every_kind_that_the_database_knows_has_a_template(conn: psycopg.Connection) -> None:
+    row = conn.execute(
+        "select pg_get_constraintdef(oid) from pg_constraint where conname = 'notification_kind_is_known'"
+    ).fetchone()
+    assert row is not None
+    assert set(re.findall(r"'(\w+)'", row[0])) == {*CASES}
 
 
 def test_every_template_is_tried_here() -> None:

@@ -31,3 +31,15 @@ constraint idempotency_key_has_1_to_255_characters check (length(value) between 
 
 create domain billing.metadata as jsonb
 constraint metadata_is_an_object check (jsonb_typeof(value) = 'object');
+
+-- Every kind of notification there is. worker/jobs/templates/ has a text for each.
+create domain billing.notification_kind as text
+constraint notification_kind_is_known check (
+    value in (
+        'account_frozen', 'card_expiring', 'credits_expiring', 'credits_held', 'credits_not_granted', 'dispute_closed',
+        'dispute_opened', 'entitlement_discrepancy', 'event_dead', 'event_waiting', 'fraud_action_failed',
+        'fraud_warning', 'ledger_discrepancy', 'low_balance', 'payment_failed', 'receipt', 'recharge_capped',
+        'recharge_failed', 'recharge_paused', 'recharge_requires_action', 'refund_applied', 'review_opened', 'silence',
+        'test', 'user_deleted_while_subscribed'
+    )
+);

@@ -111,6 +111,9 @@ create table billing.settings (
         payment_reference_lifetime between interval '1 minute' and interval '1 year'
     ),
     constraint payment_link_options_are_known check (billing._are_link_options(payment_link_options)),
+    constraint customer_notifications_are_known check (
+        customer_notifications::billing.notification_kind[] is not null
+    ),
     constraint notification_rate_is_positive check (notification_rate > 0),
     constraint notification_window_is_positive check (notification_window > interval '0'),
     constraint notification_deadline_is_positive check (notification_deadline > interval '0'),

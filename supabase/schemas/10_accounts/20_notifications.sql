@@ -9,7 +9,7 @@ create table billing.notifications (
     account_id uuid references billing.accounts (id),
     audience text not null,
     reader text not null generated always as (case audience when 'customer' then account_id::text else audience end) stored,
-    kind text not null,
+    kind billing.notification_kind not null,
     dedupe_key text not null unique,
     payload jsonb not null default '{}',
     status text not null default 'queued',

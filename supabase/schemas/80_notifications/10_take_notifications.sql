@@ -156,7 +156,7 @@ begin
         returning job.msg_id, notifications.*
     )
     select
-        begun.msg_id, begun.id, begun.audience, begun.kind, begun.account_id, begun.payload, begun.attempts,
+        begun.msg_id, begun.id, begun.audience, begun.kind::text, begun.account_id, begun.payload, begun.attempts,
         begun.delivered_to, begun.digest_size,
         (
             select jsonb_agg(members.payload order by members.id) from (
