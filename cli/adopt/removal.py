@@ -19,9 +19,10 @@ def removal(schemas: Path, functions: list[str]) -> str:
     text = "\n".join(path.read_text(encoding="utf-8") for path in schema_files(schemas))
     views = _VIEW.findall(text)
     signatures = [f"{name}({_types(arguments)})" for name, arguments in _FUNCTION.findall(text)]
-    drops = [f"drop view if exists {view};" for view in views]
+    # The schema first: views of ours in it read those in public, and the other way round.
+    drops = ["drop schema billing cascade;"]
+    drops += [f"drop view if exists {view};" for view in views]
     drops += [f"drop function if exists {signature};" for signature in signatures]
-    drops.append("drop schema billing cascade;")
     drops += [f"select pgmq.drop_queue('{queue}');" for queue in dict.fromkeys(_QUEUE.findall(text))]
     return (
         _SQL.read_text(encoding="utf-8")

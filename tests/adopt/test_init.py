@@ -220,5 +220,5 @@ def test_without_a_database_nothing_is_uninstalled_unless_no_copy_is_wanted(
     init()
     before = tree(project)
     monkeypatch.setenv("POSTGRES_URL", "postgresql://postgres@127.0.0.1:1/postgres")
-    assert "cannot connect to Postgres" in init("--uninstall", refused=True)
+    assert "start Postgres, or correct the host and port in POSTGRES_URL" in init("--uninstall", refused=True)
     assert tree(project) == before

@@ -191,7 +191,7 @@ def test_who_has_a_plan_is_led_to_the_portal_instead_of_a_second_one(visitor: Vi
     expect(visitor.offer("Starter").get_by_text("Your plan")).to_be_visible()
     expect(visitor.offer("Starter").get_by_role("button")).to_have_count(0)
     old.click()
-    expect(other.get_by_role("alert")).to_contain_text("use the portal to change it")
+    expect(other.get_by_role("alert")).to_contain_text("use the portal to change the plan")
 
 
 def test_somebody_else_pays_by_a_link_and_the_credits_come_to_who_made_it(

@@ -25,7 +25,7 @@ from tests.sql.calls import (
 )
 from tests.support import Database, account_of, as_anon, as_role, as_user, create_user
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "entitlements.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "how-to" / "features.md"
 SUBSCRIBERS = 10_000
 
 # An app's own table, and the one line that guards it.
