@@ -32,7 +32,8 @@ begin
     from (
         select 'schema billing' as name from pg_catalog.pg_namespace where nspname = 'billing'
         union all
-        select 'queue stripe_events' where pg_catalog.to_regclass('pgmq.q_stripe_events') is not null
+        select pg_catalog.format('queue %s', queue) from pg_catalog.unnest(array[{queues}]) as queue
+        where pg_catalog.to_regclass('pgmq.q_' || queue) is not null
         union all
         select 'queue billing_jobs' where pg_catalog.to_regclass('pgmq.q_billing_jobs') is not null
         union all
@@ -52,6 +53,7 @@ end
 $$;
 """
 _VIEW = re.compile(r"^create view public\.(\w+)", re.MULTILINE)
+_QUEUE = re.compile(r"pgmq\.create\('(\w+)'\)")
 _FUNCTION = re.compile(r"^create function public\.(\w+)", re.MULTILINE)
 
 
@@ -65,7 +67,11 @@ def migration(schemas: Path) -> str:
     """The text of the release's migration: the check for clashes, then every file of the schemas in order."""
     texts = {path: path.read_text(encoding="utf-8") for path in schema_files(schemas)}
     whole = "\n".join(texts.values())
-    head = _HEAD.replace("{views}", _quoted(_VIEW, whole)).replace("{functions}", _quoted(_FUNCTION, whole))
+    head = (
+        _HEAD.replace("{queues}", _quoted(_QUEUE, whole))
+        .replace("{views}", _quoted(_VIEW, whole))
+        .replace("{functions}", _quoted(_FUNCTION, whole))
+    )
     return "\n".join([head, *_under_their_names(texts, schemas)])
 
 

@@ -65,6 +65,7 @@ def test_the_release_after_it_is_a_change_of_the_schemas_and_a_migration_that_sa
             "public.spend_credits()",
         ),
         ("create extension pgmq; select pgmq.create('stripe_events')", "queue stripe_events"),
+        ("create extension pgmq; select pgmq.create('billing_jobs')", "queue billing_jobs"),
     ],
 )
 def test_what_clashes_is_named_before_anything_is_made(

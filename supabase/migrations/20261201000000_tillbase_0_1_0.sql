@@ -20,7 +20,8 @@ begin
     from (
         select 'schema billing' as name from pg_catalog.pg_namespace where nspname = 'billing'
         union all
-        select 'queue stripe_events' where pg_catalog.to_regclass('pgmq.q_stripe_events') is not null
+        select pg_catalog.format('queue %s', queue) from pg_catalog.unnest(array['billing_jobs', 'stripe_events']) as queue
+        where pg_catalog.to_regclass('pgmq.q_' || queue) is not null
         union all
         select 'queue billing_jobs' where pg_catalog.to_regclass('pgmq.q_billing_jobs') is not null
         union all
