@@ -12,6 +12,7 @@ import pytest
 import stripe
 from psycopg.rows import dict_row
 
+from cli.doctor.stripe_checks import PERMISSIONS
 from cli.event_replay import receive
 from cli.main import main
 from cli.webhook_endpoints import events_of
@@ -247,3 +248,15 @@ def test_files_of_the_project_are_checked(till: Callable[..., Any], doctor: Doct
         ("error", f"supabase/migrations/{migration.name} was edited"),
         ("warning", "supabase/functions/portal/handler.ts was edited"),
     ]
+
+
+def test_the_guide_names_every_permission_of_both_keys() -> None:
+    guide = (Path(__file__).parents[2] / "docs/how-to/install.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.split("|")]
+        for line in guide.splitlines()
+        if line.startswith("| of the ")
+    ]
+    told = {row[1].split()[2].rstrip(","): {"read": row[2], "write": row[3]} for row in rows}
+    for each in PERMISSIONS:
+        assert each.name in told[each.needed_by][each.access], each
