@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import FrameType
@@ -28,6 +28,7 @@ app = App(panel="Scheduled work")
 
 # An account costs some 0.25 ms: an app that needs one of them waits for an eighth of a second at most.
 CHUNK = 500
+CANCEL_SECONDS = 5.0
 _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 AsOf = Annotated[
@@ -103,19 +104,21 @@ def _perform(work: Work, as_of: datetime | None, chunk: int, *, as_json: bool) -
         until: datetime = row(conn, query, {"as_of": as_of})["moment"]
         started = time.monotonic()
         due = _accounts_due(conn, work, until)
-        with _stop_on_interrupt() as stop, _progress(work, due) as progress:
+        with _stop_on_interrupt(conn) as stop, _progress(work, due) as progress:
             try:
                 for counts in in_chunks(conn, work, until, due, chunk):
                     done.update(counts)
                     progress.update(progress.task_ids[0], completed=done["accounts"])
                     if stop.is_set():
                         break
-            except KeyboardInterrupt:
-                pass
             except psycopg.Error as error:
-                if not done["accounts"]:
+                is_interrupted = stop.is_set() and isinstance(error, psycopg.errors.QueryCanceled)
+                if not is_interrupted and not done["accounts"]:
                     raise
-                raise CliError(f"{refusal(error)} Accounts done before it: {done['accounts']:,}.") from None
+                if not is_interrupted:
+                    raise CliError(
+                        f"{refusal(error)} Accounts done before it: {done['accounts']:,}."
+                    ) from None
         seconds = round(time.monotonic() - started, 1)
         left = _accounts_due(conn, work, until)
 
@@ -153,12 +156,19 @@ def _progress(work: Work, due: int) -> Progress:
 
 
 @contextmanager
-def _stop_on_interrupt() -> Generator[threading.Event]:
-    """Set by the first Ctrl-C, so that the chunk in hand is committed and counted; the second one cancels it."""
+def _stop_on_interrupt(conn: Connection) -> Generator[threading.Event]:
+    """Set by the first Ctrl-C, so that the chunk in hand is committed and counted; the second one cancels it.
+
+    Postgres is asked to cancel: an exception in the middle of a call would leave the connection unusable.
+    """
     stop = threading.Event()
 
+    def cancel(_number: int, _frame: FrameType | None) -> None:
+        with suppress(psycopg.Error):  # nothing runs, or it ended meanwhile
+            conn.cancel_safe(timeout=CANCEL_SECONDS)
+
     def stop_soon(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, cancel)
         stop.set()
         # Not by rich: cut off by the second Ctrl-C it would say it once more with whatever comes next.
         print("stopping after the chunk in hand; Ctrl-C again cancels it", file=sys.stderr, flush=True)
