@@ -1,7 +1,7 @@
 """Events that Stripe has and the inbox has not → the inbox, as if their webhook had arrived."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,18 +11,19 @@ PAGE = 100
 
 
 def undelivered(
-    conn: Connection, client: Any, since: datetime, types: Sequence[str]
+    conn: Connection, client: Any, types: Collection[str], since: datetime, until: datetime
 ) -> Iterator[list[dict[str, Any]]]:
-    """Page by page, newest first, as Stripe lists them: events of these types since then that the inbox has not.
+    """Page by page, newest first, as Stripe lists them: events of these types in that time that the inbox has not.
 
     Stripe keeps events for thirty days. Raises stripe.StripeError.
     """
-    wanted = set(types)
-    path = f"/v1/events?limit={PAGE}&created[gte]={int(since.timestamp())}"
+    path = (
+        f"/v1/events?limit={PAGE}&created[gte]={int(since.timestamp())}&created[lte]={int(until.timestamp())}"
+    )
     after = ""
     while True:
         page = json.loads(client.raw_request("get", path + after).body)
-        sent = [event for event in page["data"] if event["type"] in wanted]
+        sent = [event for event in page["data"] if event["type"] in types]
         held = rows(
             conn,
             "select stripe_event_id from billing.stripe_events where stripe_event_id = any (%(ids)s)",

@@ -178,9 +178,7 @@ def _account(conn: Connection, account_id: str) -> Case:
     ]
     for each in rows(conn, "select invariant, detail from billing.check_account(%(account_id)s)", asked):
         case.findings.append(
-            Finding(
-                "discrepancy", f"{each['invariant']}: {each['detail']}", "till doctor, then report it to us"
-            )
+            Finding("discrepancy", f"{each['invariant']}: {each['detail']}", "till doctor --full")
         )
     return case
 

@@ -5,6 +5,7 @@
 /metrics  for Prometheus
 """
 
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -72,7 +73,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 def serve(host: str, port: int) -> ThreadingHTTPServer:
     """Answer on host:port until the process ends; returns the server, which has the port."""
-    server = ThreadingHTTPServer((host, port), _Handler)
-    server.daemon_threads = True
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+
+    class Server(ThreadingHTTPServer):
+        address_family = family
+        daemon_threads = True
+
+    server = Server((host, port), _Handler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server

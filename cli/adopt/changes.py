@@ -25,8 +25,13 @@ class Changes:
 
 
 def install(project: Project, shipped: Shipped, prefix: str, now: datetime) -> Changes:
-    """Add what is not there. Nothing that is there is changed, also nothing of an older version."""
+    """Add what is missing. Nothing that is there is changed; a project of an older version is left to `upgrade`."""
     changes = Changes()
+    if project.manifest is not None and project.manifest.version != shipped.version:
+        changes.notes.append(
+            f"This is version {shipped.version}, the project has {project.manifest.version}: till init --upgrade"
+        )
+        return changes
     if not project.releases():
         _add_releases(project, shipped.releases, now, changes)
     held: Mapping[str, str] = project.manifest.files if project.manifest else {}
@@ -44,10 +49,6 @@ def install(project: Project, shipped: Shipped, prefix: str, now: datetime) -> C
     _declare(project, shipped, changes)
     if project.manifest is None:
         changes.writes[MANIFEST] = Manifest(shipped.version, prefix, files).text()
-    elif project.manifest.version != shipped.version:
-        changes.notes.append(
-            f"This is version {shipped.version}, the project has {project.manifest.version}: till init --upgrade"
-        )
     return changes
 
 

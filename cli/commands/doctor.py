@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from cli.adopt.project import function_url
 from cli.app import App
+from cli.commands.webhook import webhook_url
 from cli.database import Connection, connect, setting
 from cli.doctor.files import files
 from cli.doctor.findings import Finding, Result, Skipped
@@ -117,7 +117,7 @@ def _no_url() -> list[Result]:
 
 def _webhook_url(directory: Path) -> str | None:
     try:
-        return function_url(directory, "stripe-webhook") or setting("WEBHOOK_URL")
+        return webhook_url(directory)
     except CliError:
         return None
 

@@ -159,7 +159,7 @@ def replay(
     from worker.events.decide import DECIDERS
 
     settings = stripe_settings()
-    since = datetime.now(UTC) - timedelta(days=days)
+    now = datetime.now(UTC)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
         connect() as conn,
@@ -169,7 +169,7 @@ def replay(
         check_key(conn, settings)
         task = bar.add_task("reading Stripe's events", total=None)
         missing: list[dict[str, Any]] = []
-        for page in undelivered(conn, client, since, list(DECIDERS)):
+        for page in undelivered(conn, client, DECIDERS, now - timedelta(days=days), now):
             missing += page
             bar.update(task, completed=len(missing))
         bar.update(task, description="queueing", total=len(missing), completed=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, LiteralString, cast
 
 from psycopg import Connection
+from psycopg.rows import tuple_row
 
 _QUERY = Path(__file__).with_name("catalogue.sql")
 # Written by `make snapshots` from a database that the migrations made.
@@ -25,8 +26,9 @@ class Differences:
 
 def read_catalogue(conn: Connection[Any]) -> dict[str, str]:
     """Object → digest, of schemas billing and public."""
-    rows = conn.execute(cast(LiteralString, _QUERY.read_text(encoding="utf-8"))).fetchall()
-    return {row["name"]: row["digest"] for row in rows} if rows and isinstance(rows[0], dict) else dict(rows)
+    query = cast(LiteralString, _QUERY.read_text(encoding="utf-8"))
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        return dict(cursor.execute(query).fetchall())
 
 
 def shipped_catalogue() -> dict[str, str]:

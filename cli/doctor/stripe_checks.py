@@ -1,17 +1,18 @@
 """A key and a connection → what is wrong at Stripe: key, permissions, endpoint, events that never arrived."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any
 
 import psycopg
 import stripe
 
-from cli.database import Connection, rows
+from cli.database import Connection
 from cli.doctor.findings import Finding, Result, Skipped
+from cli.event_replay import undelivered
 from cli.webhook_endpoints import check as check_endpoints
 from cli.webhook_endpoints import events_of, newest_first
 from worker.account import ask, check_answer, check_mode, read_installation
@@ -20,9 +21,9 @@ from worker.settings import Settings, is_live
 
 CLOCK_SKEW_MAX_SECONDS = 60
 # What Stripe sent a moment ago may still be on its way; older events have arrived or will not by themselves.
-ARRIVAL_SECONDS = 600
-PERIOD_SECONDS = 86_400
-EVENTS_MAX = 1000
+ARRIVAL = timedelta(minutes=10)
+PERIOD = timedelta(days=1)
+PAGES_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +87,19 @@ def key(conn: Connection, settings: Settings) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def permissions(client: Any, needed_by: str = "worker") -> Iterator[Finding]:
-    """What the key may do. To write is tried on an object that does not exist, so nothing can come of it."""
+def permissions(client: Any) -> Iterator[Finding]:
+    """What the worker's key may do. Writing is tried on an object that does not exist, so it has no effect.
+
+    Without a permission to write only one feature is missing, which the owner may not use: a warning.
+    """
     for permission in PERMISSIONS:
-        if permission.needed_by == needed_by and not _is_permitted(client, permission):
+        if permission.needed_by == "worker" and not _is_permitted(client, permission):
             yield Finding(
-                "stripe_permission", f"the key may not {permission.access} {permission.name} ({permission.reason})",
+                "stripe_permission",
+                f"the key may not {permission.access} {permission.name} ({permission.reason})",
                 f"give the restricted key {permission.access} permission on {permission.name}",
-            )  # fmt: skip
+                "error" if permission.access == "read" else "warning",
+            )
 
 
 def _is_permitted(client: Any, permission: Permission) -> bool:
@@ -110,35 +116,30 @@ def _is_permitted(client: Any, permission: Permission) -> bool:
     return True
 
 
-def endpoint(client: Any, url: str) -> Iterator[Finding]:
-    """There, enabled, with every event and a version."""
-    endpoints = newest_first(list(client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter()), url)
+def endpoint(client: Any, url: str) -> Iterator[Result]:
+    """There, enabled, with every event and a version. The worker's key need not be able to read it."""
+    try:
+        listed = list(client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter())
+    except stripe.PermissionError:
+        yield Skipped(
+            "webhook", "this key may not read webhook endpoints: run till webhook verify with one that may"
+        )
+        return
+    endpoints = newest_first(listed, url)
     for finding in check_endpoints(endpoints, url):
         yield Finding("webhook", finding.what, finding.mend, "error" if finding.is_error else "warning")
 
 
 def arrivals(conn: Connection, client: Any, *, livemode: bool) -> Iterator[Finding]:
     """Events of the last day that Stripe has and the inbox has not."""
-    now = int(time.time())
-    handled = set(events_of(livemode=livemode))
-    created = {"gte": now - PERIOD_SECONDS, "lte": now - ARRIVAL_SECONDS}
-    sent: dict[str, str] = {}
-    for event in client.v1.events.list({"limit": 100, "created": created}).auto_paging_iter():
-        if event.type in handled:
-            sent[event.id] = event.type
-        if len(sent) == EVENTS_MAX:
-            break
-    received = rows(
-        conn,
-        "select stripe_event_id from billing.stripe_events where stripe_event_id = any (%(ids)s)",
-        {"ids": list(sent)},
-    )
-    missing = set(sent) - {each["stripe_event_id"] for each in received}
+    now = datetime.now(UTC)
+    pages = undelivered(conn, client, events_of(livemode=livemode), now - PERIOD, now - ARRIVAL)
+    missing = [event for page in islice(pages, PAGES_MAX) for event in page]
     if missing:
-        example = min(missing)
+        example = missing[0]
         yield Finding(
             "events_missing",
-            f"{len(missing):,} events of the last day never arrived, such as {example} ({sent[example]})",
+            f"{len(missing):,} events of the last day never arrived, such as {example['id']} ({example['type']})",
             "till webhook verify, then till events replay",
         )
 

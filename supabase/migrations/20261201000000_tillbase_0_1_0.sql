@@ -7128,7 +7128,7 @@ comment on column billing.credit_schedules.gives_back is 'True if the line credi
 comment on column billing.credit_schedules.credited_line_id is 'The line whose time it gives back; null if that line was not paid.';
 comment on column billing.credit_schedules.is_change is 'True if Stripe created the line for a change within a period (a proration).';
 comment on column billing.credit_schedules.is_free is 'True if nothing was paid for the line: its credits are granted once for each account, product and calendar month. For a line that gives back: true if it takes nothing, because Stripe credits no money, or because the credited line was not paid and never will be.';
-comment on column billing.credit_schedules.is_unpaid is 'True if Stripe credits money for time that nobody has paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
+comment on column billing.credit_schedules.is_unpaid is 'True if Stripe credits money for time that was not paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
 comment on column billing.credit_schedules.is_plain is 'True if no other line shares its months, so they can be granted in sets.';
 comment on column billing.credit_schedules.has_returns is 'True if money of its invoice was returned or is disputed.';
 comment on column billing.credit_schedules.quantity is 'Seats; 1 for a metered price, whose quantity is usage.';
@@ -12698,14 +12698,15 @@ comment on function billing.record_fraud_action(bigint, bigint, text, text, text
 -- Users who are deleted while a subscription goes on charging their card → administrators are notified, and, where the
 -- settings say so, the worker has Stripe cancel the subscription.
 --
--- Invariant: deleting a user never fails because of billing, and waits for it a second at most: whatever goes wrong here,
--- the deletion goes through, and enqueue_deleted_users makes up for it. Each subscription is reported once. A cancellation
+-- Invariant: deleting a user never fails because of billing, and waits for it a second at most: if an error occurs here,
+-- the deletion succeeds, and enqueue_deleted_users reports it later. Each subscription is reported once. A cancellation
 -- is a row of fraud_actions (actor on_user_deleted), once for each subscription: it is done, retried and can be undone as
 -- one because of fraud.
 --
 -- Callable by billing_worker. Private: _report_deleted_user, _report_if_deleted.
 
--- What nobody can use and goes on charging; as often as you like. A subscription that ends with its period charges no more.
+-- Reports subscriptions that go on charging although no user can use them; repeated calls report nothing twice. A
+-- subscription that ends with its period charges no more.
 create function billing._report_deleted_user(account_id uuid)
 returns void
 language plpgsql
@@ -12816,7 +12817,7 @@ exception when others then
 end
 $$;
 
--- At the end of the transaction, when owner and members of one deletion are gone.
+-- At the end of the transaction, when the owner and the members of one deletion are deleted.
 create constraint trigger tg_accounts__owner_deleted
 after update of owner_id on billing.accounts
 deferrable initially deferred
@@ -12833,8 +12834,8 @@ after update of deleted_at on auth.users
 for each row when (new.deleted_at is not null and old.deleted_at is null)
 execute function billing.tg_users__deleted_softly();
 
--- Personal accounts of deleted users that what came later concerns: a subscription that Stripe told of after the deletion,
--- one that is to end no more, another policy.
+-- Checks personal accounts of deleted users again for later changes: a subscription that Stripe reported after the
+-- deletion, one that will no longer end, another policy.
 create function billing.enqueue_deleted_users()
 returns void
 language sql
@@ -17129,7 +17130,7 @@ comment on function public.set_recharge(uuid, numeric, text, numeric, integer, b
 -- any more is never charged. Called by billing_worker. begin_recharges holds recharges before balances, the other way round
 -- than everybody else, and so never waits for a balance.
 
--- Why a claim that nobody has charged yet has no point any more; null when it has.
+-- Why a claim that is not charged yet is no longer needed; null if it is.
 create function billing._obstacle_to_recharge(account_id uuid)
 returns text
 language sql
@@ -17225,7 +17226,7 @@ begin
         v_was_asked := v_recharge.status = 'charging';
         v_obstacle := null;
         if not v_was_asked then
-            -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
+            -- Under the lock: an account that is frozen or closed at this moment must not be charged.
             continue when not billing._lock_balance_soon(v_recharge.account_id);
             v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
         end if;

@@ -159,9 +159,16 @@ def test_an_upgrade_brings_new_functions_and_releases_and_nothing_else(project: 
     held = json.loads((project / MANIFEST).read_text())
     held["files"][gone] = digest((project / gone).read_bytes())
     (project / MANIFEST).write_text(json.dumps(held))
+    (project / "supabase/functions/checkout/index.ts").unlink()
+    before = tree(project)
     assert [note for note in init()["notes"] if "till init --upgrade" in note]
+    assert tree(project) == before
     told = init("--upgrade")
-    assert told["written"] == ["supabase/functions/portal/handler.ts", MANIFEST]
+    assert told["written"] == [
+        "supabase/functions/checkout/index.ts",
+        "supabase/functions/portal/handler.ts",
+        MANIFEST,
+    ]
     assert told["deleted"] == [gone]
     assert tree(project) == whole
 

@@ -2,8 +2,11 @@
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -12,7 +15,8 @@ import pytest
 import stripe
 from psycopg.rows import dict_row
 
-from cli.doctor.stripe_checks import PERMISSIONS
+from cli.doctor.findings import Skipped
+from cli.doctor.stripe_checks import PERMISSIONS, endpoint, permissions
 from cli.event_replay import receive
 from cli.main import main
 from cli.webhook_endpoints import events_of
@@ -203,7 +207,7 @@ def test_events_that_never_arrived_are_named_and_fetched(
         local.client.products.create({"name": f"Product {number}"})
     sent = [event.id for event in local.client.events.list({"limit": 100}).auto_paging_iter()]
     assert len(sent) == 120
-    monkeypatch.setattr("cli.doctor.stripe_checks.ARRIVAL_SECONDS", -5)
+    monkeypatch.setattr("cli.doctor.stripe_checks.ARRIVAL", timedelta(seconds=-5))
     with psycopg.connect(database.url, autocommit=True, row_factory=dict_row) as conn:
         received = local.client.events.retrieve(sent[7])
         receive(conn, json.loads(str(received)))
@@ -260,3 +264,47 @@ def test_the_guide_names_every_permission_of_both_keys() -> None:
     told = {row[1].split()[2].rstrip(","): {"read": row[2], "write": row[3]} for row in rows}
     for each in PERMISSIONS:
         assert each.name in told[each.needed_by][each.access], each
+
+
+@pytest.fixture
+def restricted() -> Iterator[Any]:
+    """A client whose key may not read disputes and endpoints, nor write refunds; the local Stripe restricts no key."""
+    refused = {"/v1/disputes", "/v1/webhook_endpoints", "/v1/refunds/none"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_refused = self.path.partition("?")[0] in refused
+            body = json.dumps(
+                {"error": {"type": "invalid_request_error", "message": "not permitted"}}
+            ).encode()
+            self.send_response(403 if is_refused else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_address[1]}"
+    yield stripe.StripeClient("rk_test_1", base_addresses={"api": base}, max_network_retries=0)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_permission_that_the_worker_needs_is_an_error_and_that_of_a_feature_a_warning(
+    restricted: Any,
+) -> None:
+    assert [(each.what, each.severity) for each in permissions(restricted)] == [
+        ("the key may not write Charges and Refunds (refunds by the fraud policy)", "warning"),
+        ("the key may not read Disputes (what is disputed)", "error"),
+    ]
+
+
+def test_a_key_that_may_not_read_the_endpoint_is_no_error(restricted: Any) -> None:
+    [result] = endpoint(restricted, URL)
+    assert isinstance(result, Skipped)
+    assert "till webhook verify" in result.why

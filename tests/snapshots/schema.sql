@@ -3440,7 +3440,7 @@ COMMENT ON COLUMN billing.credit_schedules.is_change IS 'True if Stripe created 
 
 COMMENT ON COLUMN billing.credit_schedules.is_free IS 'True if nothing was paid for the line: its credits are granted once for each account, product and calendar month. For a line that gives back: true if it takes nothing, because Stripe credits no money, or because the credited line was not paid and never will be.';
 
-COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'True if Stripe credits money for time that nobody has paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
+COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'True if Stripe credits money for time that was not paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
 
 COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'True if no other line shares its months, so they can be granted in sets.';
 
@@ -9438,7 +9438,7 @@ begin
         v_was_asked := v_recharge.status = 'charging';
         v_obstacle := null;
         if not v_was_asked then
-            -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
+            -- Under the lock: an account that is frozen or closed at this moment must not be charged.
             continue when not billing._lock_balance_soon(v_recharge.account_id);
             v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
         end if;

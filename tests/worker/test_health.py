@@ -51,3 +51,12 @@ def test_metrics_are_prometheus_text_and_anything_else_is_not_found(url: str) ->
     status, text = ask(f"{url}/metrics")
     assert (status, "# TYPE till_events_total counter" in text) == (200, True)
     assert ask(f"{url}/")[0] == 404
+
+
+def test_an_address_of_ipv6_is_served() -> None:
+    server = serve("::1", 0)
+    try:
+        assert ask(f"http://[::1]:{server.server_address[1]}/healthz") == (200, "ok\n")
+    finally:
+        server.shutdown()
+        server.server_close()

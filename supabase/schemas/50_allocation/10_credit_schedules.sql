@@ -58,7 +58,7 @@ comment on column billing.credit_schedules.gives_back is 'True if the line credi
 comment on column billing.credit_schedules.credited_line_id is 'The line whose time it gives back; null if that line was not paid.';
 comment on column billing.credit_schedules.is_change is 'True if Stripe created the line for a change within a period (a proration).';
 comment on column billing.credit_schedules.is_free is 'True if nothing was paid for the line: its credits are granted once for each account, product and calendar month. For a line that gives back: true if it takes nothing, because Stripe credits no money, or because the credited line was not paid and never will be.';
-comment on column billing.credit_schedules.is_unpaid is 'True if Stripe credits money for time that nobody has paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
+comment on column billing.credit_schedules.is_unpaid is 'True if Stripe credits money for time that was not paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
 comment on column billing.credit_schedules.is_plain is 'True if no other line shares its months, so they can be granted in sets.';
 comment on column billing.credit_schedules.has_returns is 'True if money of its invoice was returned or is disputed.';
 comment on column billing.credit_schedules.quantity is 'Seats; 1 for a metered price, whose quantity is usage.';

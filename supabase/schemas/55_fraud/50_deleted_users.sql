@@ -1,14 +1,15 @@
 -- Users who are deleted while a subscription goes on charging their card → administrators are notified, and, where the
 -- settings say so, the worker has Stripe cancel the subscription.
 --
--- Invariant: deleting a user never fails because of billing, and waits for it a second at most: whatever goes wrong here,
--- the deletion goes through, and enqueue_deleted_users makes up for it. Each subscription is reported once. A cancellation
+-- Invariant: deleting a user never fails because of billing, and waits for it a second at most: if an error occurs here,
+-- the deletion succeeds, and enqueue_deleted_users reports it later. Each subscription is reported once. A cancellation
 -- is a row of fraud_actions (actor on_user_deleted), once for each subscription: it is done, retried and can be undone as
 -- one because of fraud.
 --
 -- Callable by billing_worker. Private: _report_deleted_user, _report_if_deleted.
 
--- What nobody can use and goes on charging; as often as you like. A subscription that ends with its period charges no more.
+-- Reports subscriptions that go on charging although no user can use them; repeated calls report nothing twice. A
+-- subscription that ends with its period charges no more.
 create function billing._report_deleted_user(account_id uuid)
 returns void
 language plpgsql
@@ -119,7 +120,7 @@ exception when others then
 end
 $$;
 
--- At the end of the transaction, when owner and members of one deletion are gone.
+-- At the end of the transaction, when the owner and the members of one deletion are deleted.
 create constraint trigger tg_accounts__owner_deleted
 after update of owner_id on billing.accounts
 deferrable initially deferred
@@ -136,8 +137,8 @@ after update of deleted_at on auth.users
 for each row when (new.deleted_at is not null and old.deleted_at is null)
 execute function billing.tg_users__deleted_softly();
 
--- Personal accounts of deleted users that what came later concerns: a subscription that Stripe told of after the deletion,
--- one that is to end no more, another policy.
+-- Checks personal accounts of deleted users again for later changes: a subscription that Stripe reported after the
+-- deletion, one that will no longer end, another policy.
 create function billing.enqueue_deleted_users()
 returns void
 language sql

@@ -4,7 +4,7 @@
 -- any more is never charged. Called by billing_worker. begin_recharges holds recharges before balances, the other way round
 -- than everybody else, and so never waits for a balance.
 
--- Why a claim that nobody has charged yet has no point any more; null when it has.
+-- Why a claim that is not charged yet is no longer needed; null if it is.
 create function billing._obstacle_to_recharge(account_id uuid)
 returns text
 language sql
@@ -100,7 +100,7 @@ begin
         v_was_asked := v_recharge.status = 'charging';
         v_obstacle := null;
         if not v_was_asked then
-            -- Under the lock, or somebody who freezes or closes the account at this moment would be charged.
+            -- Under the lock: an account that is frozen or closed at this moment must not be charged.
             continue when not billing._lock_balance_soon(v_recharge.account_id);
             v_obstacle := billing._obstacle_to_recharge(v_recharge.account_id);
         end if;
