@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -83,7 +84,7 @@ def call(conn: Connection, function: str, **arguments: Any) -> Sequence[Row]:
     return conn.execute(query, arguments).fetchall()
 
 
-# By what the network or the server says; the first that fits.
+# A pattern of what the network or the server says → what to do; the first that fits.
 _UNREACHABLE = (
     (
         "Connection refused",
@@ -93,7 +94,11 @@ _UNREACHABLE = (
     ("resolve host", "there is no host {host}: correct it in {name}"),
     ("password authentication", "{server} refuses user {user} or the password: correct them in {name}"),
     ("no password supplied", "{server} wants a password: add it to {name}"),
-    ("database", "{server} has no database {database}: correct it in {name}"),
+    ("starting up|shutting down", "{server} is starting or stopping: run it again in a moment"),
+    ("pg_hba.conf", "{server} does not admit user {user} from here: allow it, or correct sslmode in {name}"),
+    ('role "[^"]*" does not exist', "{server} has no user {user}: correct it in {name}"),
+    ('database "[^"]*" does not exist', "{server} has no database {database}: correct it in {name}"),
+    ("connection slots|too many", "{server} has no connection left: close others, or run it again later"),
     ("SSL", "{server} and {name} do not agree on encryption: correct sslmode in {name}"),
     ("timeout", "{server} does not answer: check the host and port in {name}, and the network"),
     ("timed out", "{server} does not answer: check the host and port in {name}, and the network"),
@@ -101,7 +106,6 @@ _UNREACHABLE = (
         "closed the connection",
         "the connection to {server} was lost: run it again, with the same --key if it has one",
     ),
-    ("connection slots", "{server} has no connection left: close others, or run it again later"),
 )
 
 
@@ -118,7 +122,7 @@ def unreachable(error: psycopg.Error, name: str, url: str) -> str:
     }
     told = _one_line(error)
     for sign, line in _UNREACHABLE:
-        if sign in told:
+        if re.search(sign, told):
             return line.format(**names)
     return f"cannot connect to {names['server']}: check {name} ({told})"
 
@@ -126,7 +130,7 @@ def unreachable(error: psycopg.Error, name: str, url: str) -> str:
 _REFUSALS = {
     **dict.fromkeys(
         ("42P01", "42883", "3F000", "42703"),
-        "the database has no billing schema of this version: run `supabase db push`",
+        "the database has no billing schema of this version: run `supabase db push --remote`",
     ),
     "42501": "this role may not do that: name the role `postgres` in POSTGRES_URL",
     "25006": "the database is read-only: connect to the primary, or free its disk",

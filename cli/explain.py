@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import LiteralString
 
 from cli.database import Connection, Row, row, rows
-from cli.doctor.findings import Finding
+from cli.findings import Finding
 from cli.output import CliError
 
 TIMELINE_MAX = 60
@@ -71,17 +71,15 @@ _EVENTS: LiteralString = """
     select stripe_event_id, type, status, last_error, waiting_for from billing.stripe_events
     where status in ('dead', 'parked') and (
         waiting_for = any (%(stripe_ids)s)
-        or substring(payload from '"customer"\\s*:\\s*"(cus_[A-Za-z0-9]+)"') = any (%(stripe_ids)s)
+        or substring(payload from '"customer"\\s*:\\s*"(cus_[A-Za-z0-9_]+)"') = any (%(stripe_ids)s)
     )
     order by received_at limit 20
 """
 _WITHOUT_CREDITS: LiteralString = """
-    select distinct plans.stripe_price_id, coalesce(plans.lookup_key, plans.nickname, plans.stripe_price_id) as name
-    from billing.subscriptions
-    join billing.subscription_items as items using (stripe_subscription_id)
-    join billing.plans using (stripe_price_id)
-    where subscriptions.account_id = %(account_id)s and subscriptions.status in ('active', 'trialing', 'past_due')
-        and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
+    select distinct stripe_price_id, name from billing.admin_plans_without_credits where account_id = %(account_id)s
+"""
+_REVIEWS: LiteralString = """
+    select id, amount from billing.admin_credit_reviews where account_id = %(account_id)s and status = 'pending'
 """
 _UNPAID: LiteralString = """
     select stripe_invoice_id, status, hosted_invoice_url from billing.invoices
@@ -166,16 +164,15 @@ def _account(conn: Connection, account_id: str) -> Case:
             )
         )
     case.findings += _of_balance(account)
-    case.findings += [
-        Finding(
-            "review",
-            f"{each['credits']:,} credits are under review",
-            f"till credits review approve {each['id']}",
-            "warning",
+    for each in rows(conn, _REVIEWS, asked):
+        case.findings.append(
+            Finding(
+                "review",
+                f"{each['amount']:,} credits are under review",
+                f"till credits review approve {each['id']} --reason …",
+                "warning",
+            )
         )
-        for each in case.timeline
-        if each["what"] == "credits: under review"
-    ]
     for each in rows(conn, "select invariant, detail from billing.check_account(%(account_id)s)", asked):
         case.findings.append(
             Finding("discrepancy", f"{each['invariant']}: {each['detail']}", "till doctor --full")

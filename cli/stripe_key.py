@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
 import stripe
 
@@ -34,24 +33,10 @@ def check_key(conn: Connection, settings: Settings) -> bool:
 
 
 @contextmanager
-def stripe_client(settings: Settings) -> Generator[Any]:
-    """Stripe's `v1` for a command; an error of Stripe is one line that says what to do."""
-    with whole_client(settings) as client:
-        yield client.v1
-
-
-@contextmanager
-def whole_client(settings: Settings) -> Generator[stripe.StripeClient]:
-    """Like `stripe_client`, with raw requests too."""
-    with opened_stripe(settings, "write customers and sessions") as client:
-        yield client
-
-
-@contextmanager
-def opened_stripe(settings: Settings, permission: str) -> Generator[stripe.StripeClient]:
-    """A client for a command that needs a permission; an error of Stripe is one line that says what to do."""
+def stripe_client(settings: Settings) -> Generator[stripe.StripeClient]:
+    """A client for a command; an error of Stripe is one line that says what to do."""
     if settings.stripe_api_key is None:
-        raise CliError(f"STRIPE_API_KEY is not set: export a key that may {permission}")
+        raise CliError("STRIPE_API_KEY is not set: export a restricted key of your Stripe account")
     try:
         with opened_client(
             settings.stripe_api_key, settings.stripe_api_base, REQUEST_TIMEOUT_SECONDS, REQUEST_RETRIES

@@ -1,11 +1,11 @@
 """A webhook endpoint of Stripe's → what is wrong with it for Tillbase. Pure."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import stripe
 
+from cli.findings import Finding
 from worker.events.decide import DECIDERS
 
 API_VERSION = stripe.api_version or ""
@@ -18,26 +18,17 @@ _OLDEST = "2024-09-30.acacia"
 _TEST_ONLY = "test_helpers."
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What is wrong and what mends it; `is_error`: credits depend on it."""
-
-    what: str
-    mend: str
-    is_error: bool = True
-
-
 def events_of(*, livemode: bool) -> list[str]:
     """The events that this version handles, as an endpoint of that mode may ask for them."""
     return sorted(event for event in DECIDERS if not (livemode and event.startswith(_TEST_ONLY)))
 
 
-def params_of(url: str, secret_name: str, api_version: str, *, livemode: bool) -> dict[str, Any]:
+def params_of(url: str, secret_name: str, *, livemode: bool) -> dict[str, Any]:
     """What to send to Stripe for a new endpoint."""
     return {
         "url": url,
         "enabled_events": events_of(livemode=livemode),
-        "api_version": api_version,
+        "api_version": API_VERSION,
         "description": "Tillbase",
         "metadata": {SECRET_KEY: secret_name},
     }
@@ -63,14 +54,17 @@ def newest_first(endpoints: Collection[stripe.WebhookEndpoint], url: str) -> lis
 def check(endpoints: Sequence[stripe.WebhookEndpoint], url: str) -> list[Finding]:
     """What is wrong with the endpoints of a URL, newest first; nothing when all is well."""
     if not endpoints:
-        return [Finding(f"Stripe has no webhook endpoint for {url}", "till webhook create")]
+        return [Finding("webhook", f"Stripe has no webhook endpoint for {url}", "till webhook create")]
     newest, *older = endpoints
     findings = [*_check(newest)]
     if older:
         ids = ", ".join(one.id for one in older)
         findings.append(
             Finding(
-                f"{ids} is older than {newest.id} and has the same URL", "till webhook rotate --finish", False
+                "webhook",
+                f"{ids} is older than {newest.id} and has the same URL",
+                "till webhook rotate --finish",
+                "warning",
             )
         )
     return findings
@@ -79,33 +73,40 @@ def check(endpoints: Sequence[stripe.WebhookEndpoint], url: str) -> list[Finding
 def _check(endpoint: stripe.WebhookEndpoint) -> list[Finding]:
     findings: list[Finding] = []
     if endpoint.status != "enabled":
-        findings.append(Finding(f"{endpoint.id} is {endpoint.status}", "till webhook verify --fix"))
+        findings.append(
+            Finding("webhook", f"{endpoint.id} is {endpoint.status}", "till webhook verify --fix")
+        )
     wanted, enabled = set(events_of(livemode=endpoint.livemode)), set(endpoint.enabled_events)
     missing = sorted(wanted - enabled) if "*" not in enabled else []
     if missing:
         findings.append(
-            Finding(f"{endpoint.id} does not send {', '.join(missing)}", "till webhook verify --fix")
+            Finding(
+                "webhook", f"{endpoint.id} does not send {', '.join(missing)}", "till webhook verify --fix"
+            )
         )
     if extra := sorted(enabled - wanted):
         what = "every event there is" if extra == ["*"] else ", ".join(extra)
         findings.append(
             Finding(
+                "webhook",
                 f"{endpoint.id} sends {what}, also what Tillbase ignores",
                 "till webhook verify --fix",
-                False,
+                "warning",
             )
         )
     if endpoint.api_version is None:
         findings.append(
             Finding(
+                "webhook",
                 f"{endpoint.id} follows the API version of the Stripe account, which may change",
                 "till webhook rotate",
-                False,
+                "warning",
             )
         )
     elif endpoint.api_version < _OLDEST:
         findings.append(
             Finding(
+                "webhook",
                 f"{endpoint.id} has API version {endpoint.api_version}, older than {_OLDEST}",
                 "till webhook rotate",
             )

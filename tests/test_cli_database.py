@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import pytest
 
+from cli.database import unreachable
 from devstack.processes import free_port
 from tests.cli import Till
 from tests.support import Database
@@ -36,6 +38,29 @@ def test_there_is_no_such_database(till_on: MakeTill, database: Database) -> Non
     assert told == f"{parts.hostname}:{parts.port} has no database none: correct it in POSTGRES_URL"
 
 
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            "FATAL: the database system is starting up",
+            "db:5432 is starting or stopping: run it again in a moment",
+        ),
+        (
+            'FATAL: no pg_hba.conf entry for host "::1", user "ada", database "app", no encryption',
+            "db:5432 does not admit user ada from here: allow it, or correct sslmode in POSTGRES_URL",
+        ),
+        ('FATAL: role "ada" does not exist', "db:5432 has no user ada: correct it in POSTGRES_URL"),
+        (
+            'FATAL: too many connections for database "app"',
+            "db:5432 has no connection left: close others, or run it again later",
+        ),
+    ],
+)
+def test_what_a_server_says_is_not_taken_for_a_missing_database(said: str, line: str) -> None:
+    error = psycopg.OperationalError(said)
+    assert unreachable(error, "POSTGRES_URL", "postgresql://ada:secret@db/app") == line
+
+
 def test_the_password_is_wrong(till_on: MakeTill, database: Database) -> None:
     parts = urlsplit(database.url)
     wrong = f"{parts.username}:wrong@{parts.hostname}:{parts.port}"
@@ -54,7 +79,7 @@ def test_it_is_no_connection_string_and_is_not_repeated(till_on: MakeTill) -> No
 @pytest.mark.parametrize("command", ["accounts list", "credits allocate", "plans list", "events retry evt_1"])
 def test_the_migrations_were_not_pushed(till_on: MakeTill, empty_database: Database, command: str) -> None:
     told = till_on(empty_database.url).refused(*command.split())
-    assert told == "the database has no billing schema of this version: run `supabase db push`"
+    assert told == "the database has no billing schema of this version: run `supabase db push --remote`"
 
 
 def test_the_role_may_not(till_on: MakeTill, database: Database) -> None:

@@ -42,10 +42,15 @@ def ada(database: Database, conn: psycopg.Connection) -> UUID:
     return account_of(conn, create_user(database, "ada@example.com"))
 
 
-def subscribe(conn: psycopg.Connection, credits: int = 100) -> None:
+def subscribe(conn: psycopg.Connection, credits: int = 100, **metadata: str) -> None:
     """A paid month of a plan."""
     sync_product(conn, stripe_product_id="prod_1")
-    sync_price(conn, stripe_price_id="price_1", lookup_key="pro", metadata={"monthly_credits": str(credits)})
+    sync_price(
+        conn,
+        stripe_price_id="price_1",
+        lookup_key="pro",
+        metadata={"monthly_credits": str(credits)} | metadata,
+    )
     end = START + timedelta(days=30)
     sync_subscription(
         conn, **NAMES, billing_cycle_anchor=START, started_at=START,
@@ -115,6 +120,32 @@ def test_frozen_debts_and_holds_are_reasons(conn: psycopg.Connection, ada: UUID,
     [case] = explain("ada@example.com")
     assert findings(case)["held"][0] == "30 credits are held for work in progress"
     assert findings(case)["frozen"][0] == "the account is frozen: looked odd"
+
+
+def test_credits_under_review_are_a_reason_however_long_the_timeline(
+    database: Database, conn: psycopg.Connection, ada: UUID, explain: Explain
+) -> None:
+    with database.connect(admin=True) as admin:
+        admin.execute(
+            "insert into billing.held_credits (account_id, kind, amount, card_fingerprint, matched_account_id, "
+            "idempotency_key, source, held_at) values (%s, 'initial', 25, 'fp', %s, 'k', 'stripe.subscription', "
+            "now() - interval '1 year')",
+            [ada, account_of(conn, create_user(database))],
+        )
+    for number in range(70):
+        conn.execute("select billing.grant_credits(%s, 1, %s)", [ada, f"key {number}"])
+    [case] = explain("ada@example.com")
+    what, mend = findings(case)["review"]
+    assert what == "25 credits are under review"
+    assert mend.startswith("till credits review approve ")
+    assert mend.endswith(" --reason …")
+
+
+def test_a_plan_of_features_lacks_nothing(conn: psycopg.Connection, ada: UUID, explain: Explain) -> None:
+    link(conn, ada, "cus_1")
+    subscribe(conn, credits=0, features='{"projects": true}')
+    [case] = explain("cus_1")
+    assert "plan_without_credits" not in findings(case)
 
 
 def test_a_ledger_that_is_off_is_said(

@@ -100,7 +100,9 @@ def _run(
             log.warning("connection_lost", error=_one_line(error), retry_in_seconds=round(delay_seconds, 1))
         except _NO_SCHEMA as error:
             log.error(
-                "schema_is_missing", error=_one_line(error), hint="push the migrations: supabase db push"
+                "schema_is_missing",
+                error=_one_line(error),
+                hint="push the migrations: supabase db push --remote",
             )
             delay_seconds = RECONNECT_MAX_SECONDS
         except psycopg.Error as error:

@@ -21,6 +21,10 @@ _RELEASE = re.compile(r"^tillbase_(\d+_\d+_\d+)$")
 UNINSTALL = "tillbase_uninstall"
 
 
+class NoProject(CliError):
+    """There is no Supabase project here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What `till init` wrote: the version, the prefix of the functions' names, and file → SHA-256."""
@@ -67,12 +71,12 @@ class Project:
 
 
 def find_project(start: Path) -> Project:
-    """The project that `start` lies in. Raises CliError where there is none, or its settings can't be read."""
+    """The project that `start` lies in. Raises NoProject, or CliError if its settings can't be read."""
     start = start.resolve()
     for root in (start, *start.parents):
         if (root / CONFIG).is_file():
             return _project(root)
-    raise CliError(
+    raise NoProject(
         f"there is no {CONFIG} in {start} or above it: run `supabase init` first, or pass --project"
     )
 
@@ -110,10 +114,10 @@ def _manifest(root: Path) -> Manifest | None:
 
 
 def function_url(directory: Path, name: str) -> str | None:
-    """Where the project that `supabase link` noted has a function of ours; None where no project is linked."""
+    """Where the project that `supabase link` noted has a function of ours; None if none is linked. Raises CliError."""
     try:
         project = find_project(directory)
-    except CliError:
+    except NoProject:
         return None
     noted = project.read("supabase/.temp/project-ref")
     reference = noted.decode().strip() if noted else ""

@@ -26,7 +26,7 @@ def removal(schemas: Path, functions: list[str]) -> str:
     drops += [f"select pgmq.drop_queue('{queue}');" for queue in dict.fromkeys(_QUEUE.findall(text))]
     return (
         _SQL.read_text(encoding="utf-8")
-        .replace("{functions}", " ".join(functions))
+        .replace("{functions}", "; ".join(f"supabase functions delete {name}" for name in functions))
         .replace("{views}", _list(views))
         .replace("{signatures}", _list(signatures))
         .replace("{trigger_names}", _list(_TRIGGER.findall(text), ""))

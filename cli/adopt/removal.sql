@@ -1,6 +1,6 @@
 -- Takes Tillbase out of this database: schema billing, its views and functions in public, its queues, jobs and roles.
 -- Written by `till init --uninstall`. The extension pgmq stays, as do the functions that were deployed:
--- supabase functions delete {functions}
+-- {functions}
 
 -- Before anything is dropped: what of yours needs it. A drop that cascades would take your policies with it.
 do $$

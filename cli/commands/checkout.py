@@ -69,11 +69,11 @@ def checkout(
     if (plan is None) == (pack is None):
         raise typer.BadParameter("name either a plan or a pack", param_hint="--plan, --pack")
     from cli.plans.catalogue import stripe_settings
-    from cli.stripe_key import check_key, whole_client
+    from cli.stripe_key import check_key, stripe_client
     from cli.stripe_steps import answer, carry_out
 
     settings = stripe_settings()
-    with connect() as conn, whole_client(settings) as client:
+    with connect() as conn, stripe_client(settings) as client:
         check_key(conn, settings)
         buyer = _buyer(conn, user, account)
         order = {
@@ -103,11 +103,11 @@ def portal(
     The URL is valid for minutes.
     """
     from cli.plans.catalogue import stripe_settings
-    from cli.stripe_key import check_key, whole_client
+    from cli.stripe_key import check_key, stripe_client
     from cli.stripe_steps import answer, carry_out
 
     settings = stripe_settings()
-    with connect() as conn, whole_client(settings) as client:
+    with connect() as conn, stripe_client(settings) as client:
         check_key(conn, settings)
         buyer = _buyer(conn, user, account)
         step = answer(conn, "prepare_portal", **buyer, return_url=return_url, flow=flow)

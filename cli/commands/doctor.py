@@ -1,6 +1,8 @@
 """`till doctor`: whether everything is all right, and what mends what is not."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +13,9 @@ from cli.app import App
 from cli.commands.webhook import webhook_url
 from cli.database import Connection, connect, setting
 from cli.doctor.files import files
-from cli.doctor.findings import Finding, Result, Skipped
+from cli.findings import Finding, Result, Skipped, finding_of, findings_json, print_findings
 from cli.output import AsJson, CliError, err, out, print_json
-from cli.tables import print_table
+from worker.errors import BillingError
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -62,10 +64,7 @@ def doctor(
                      "skipped": next((each.why for each in of_check if isinstance(each, Skipped)), None)}
                     for name, of_check in results.items()
                 ],
-                "findings": [
-                    {"check": each.check, "severity": each.severity, "what": each.what, "mend": each.mend}
-                    for each in findings
-                ],
+                "findings": findings_json(findings),
             }
         )  # fmt: skip
     else:
@@ -77,17 +76,30 @@ def doctor(
 def _checks(directory: Path, url: str | None, *, full: bool) -> Iterator[tuple[str, Check]]:
     """In the order in which a reader would mend them: files, database, Stripe, clients."""
     from cli.doctor import database
-    from cli.plans.catalogue import stripe_settings
 
     yield "project files", lambda: files(directory)
-    settings = stripe_settings()
-    with connect() as conn:
-        for name, check in database.CHECKS.items():
-            yield name, lambda check=check: database.run(conn, check)
-        if full:
-            yield "proofs", lambda: database.run(conn, database.proofs)
-        yield from _stripe_checks(conn, settings, url or _webhook_url(directory))
+    with ExitStack() as stack:
+        try:
+            settings = _settings()
+            conn = stack.enter_context(connect())
+        except BillingError as error:
+            trouble = finding_of("connection", error)
+            yield "connection", lambda: [trouble]
+        else:
+            for name, check in database.CHECKS.items():
+                yield name, lambda check=check: database.run(conn, check)
+            if full:
+                yield "proofs", lambda: database.run(conn, database.proofs)
+            yield from _stripe_checks(conn, settings, url or _webhook_url(directory))
     yield "Data API", _data_api
+
+
+def _settings() -> "Settings":
+    """As other commands read them, but a database of the environment is checked without a key as well."""
+    from cli.plans.catalogue import stripe_settings
+    from worker.settings import Settings
+
+    return Settings.from_env(os.environ) if os.environ.get("POSTGRES_URL", "").strip() else stripe_settings()
 
 
 def _stripe_checks(conn: Connection, settings: "Settings", url: str | None) -> Iterator[tuple[str, Check]]:
@@ -145,14 +157,8 @@ def _print(results: dict[str, list[Result]], findings: list[Finding]) -> None:
             else "[green]✓[/]"
         )  # fmt: skip
         out.print(f"{mark} {name}" + (f"  [dim]{escape(skipped)}[/]" if skipped else ""), highlight=False)
-    if not findings:
-        out.print("\n[green]Nothing is wrong.[/]")
-        return
     out.print()
-    styles = {"error": "red", "warning": "yellow"}
-    shown = sorted(findings, key=lambda each: each.severity)
-    print_table(
-        ("", "what is wrong", "what mends it"),
-        [(styles[each.severity], (each.severity, each.what, each.mend)) for each in shown],
-        wrapped=("what is wrong", "what mends it"),
-    )
+    if findings:
+        print_findings(findings)
+    else:
+        out.print("[green]Nothing is wrong.[/]")

@@ -155,7 +155,7 @@ def replay(
     from cli.event_replay import replay as receive_all
     from cli.event_replay import undelivered
     from cli.plans.catalogue import stripe_settings
-    from cli.stripe_key import check_key, whole_client
+    from cli.stripe_key import check_key, stripe_client
     from worker.events.decide import DECIDERS
 
     settings = stripe_settings()
@@ -163,7 +163,7 @@ def replay(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
         connect() as conn,
-        whole_client(settings) as client,
+        stripe_client(settings) as client,
         Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar,
     ):
         check_key(conn, settings)

@@ -8,6 +8,7 @@ from cli.app import App
 from cli.database import Row, connect
 from cli.explain import Case
 from cli.explain import explain as cases_of
+from cli.findings import findings_json, print_findings
 from cli.output import AsJson, out, print_fields, print_json
 from cli.tables import print_table
 from worker.money import money_text
@@ -40,10 +41,7 @@ def _json(case: Case) -> dict[str, object]:
     return {
         "account": case.account,
         "timeline": case.timeline,
-        "findings": [
-            {"check": each.check, "severity": each.severity, "what": each.what, "mend": each.mend}
-            for each in case.findings
-        ],
+        "findings": findings_json(case.findings),
     }
 
 
@@ -64,14 +62,7 @@ def _print(case: Case) -> None:
         out.print("\n[green]Nothing is missing:[/] every payment was turned into credits.", highlight=False)
         return
     out.print()
-    print_table(
-        ("", "why", "what to do"),
-        [
-            ("red" if each.severity == "error" else "yellow", (each.severity, each.what, each.mend))
-            for each in case.findings
-        ],
-        wrapped=("why", "what to do"),
-    )
+    print_findings(case.findings)
 
 
 def _cells(each: Row) -> list[str | None]:

@@ -174,7 +174,7 @@ def _after_install(functions: list[str]) -> list[tuple[str, str]]:
 def _after_uninstall(functions: list[str]) -> list[tuple[str, str]]:
     return [
         ("supabase db push --remote --yes", "drop the schema; it refuses while something of yours needs it"),
-        (f"supabase functions delete {' '.join(functions)}", "stop receiving Stripe's events"),
+        *((f"supabase functions delete {name}", "the CLI takes one at a time") for name in functions),
     ]
 
 

@@ -79,11 +79,11 @@ def create(
         raise typer.BadParameter("is about --account, which is not there", param_hint="--expires-in")
     from cli.open_links import open_link
     from cli.plans.catalogue import stripe_settings
-    from cli.stripe_key import check_key, whole_client
+    from cli.stripe_key import check_key, stripe_client
 
     wanted = _options(promotion_codes, automatic_tax, custom_field or [], after_completion, options)
     settings = stripe_settings()
-    with connect() as conn, whole_client(settings) as client:
+    with connect() as conn, stripe_client(settings) as client:
         check_key(conn, settings)
         reference = None if account is None else _reference(conn, account, expires_in)
         link = open_link(conn, client, plan, pack, wanted)

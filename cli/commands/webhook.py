@@ -14,13 +14,11 @@ import typer
 from cli.adopt.project import function_url
 from cli.app import App
 from cli.database import setting
+from cli.findings import findings_json, print_findings
 from cli.output import AsJson, CliError, err, out, print_json
-from cli.tables import print_table
 
 if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
     import stripe
-
-    from cli.webhook_endpoints import Finding
 
 app = App(
     "webhook", panel="Install and check", help="Create, check and rotate the webhook endpoint at Stripe."
@@ -51,14 +49,14 @@ def create(
     url: Url = None, project: InProject = Path(), set_secret: SetSecret = False, as_json: AsJson = False
 ) -> None:
     """Create the endpoint with exactly the events that Tillbase handles, at a pinned API version."""
-    from cli.webhook_endpoints import API_VERSION, SECRET_NAMES, newest_first, params_of
+    from cli.webhook_endpoints import SECRET_NAMES, newest_first, params_of
 
     wanted = url or webhook_url(project)
     secrets = _Secrets(project, is_set=set_secret)
     with _stripe() as (client, livemode):
         if found := newest_first(_endpoints(client), wanted):
             raise CliError(f"{found[0].id} has this URL already: check it with `till webhook verify`")
-        params = params_of(wanted, SECRET_NAMES[0], API_VERSION, livemode=livemode)
+        params = params_of(wanted, SECRET_NAMES[0], livemode=livemode)
         made = client.webhook_endpoints.create(params)
         secrets.hand_over(SECRET_NAMES[0], made.secret)
     _print_endpoint(made, secrets.told, as_json=as_json)
@@ -84,8 +82,13 @@ def verify(
             changed = {"disabled": False, "enabled_events": events_of(livemode=livemode)}
             endpoints[0] = client.webhook_endpoints.update(endpoints[0].id, changed)
     findings = check(endpoints, wanted)
-    _print_findings(findings, wanted, as_json=as_json)
-    if any(finding.is_error for finding in findings):
+    if as_json:
+        print_json(findings_json(findings))
+    elif findings:
+        print_findings(findings)
+    else:
+        out.print(f"[green]ok[/]  {wanted}", highlight=False)
+    if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)
 
 
@@ -104,7 +107,7 @@ def rotate(
     A second endpoint sends the same events beside the first until --finish; each event is processed once. Its secret
     goes into the other of STRIPE_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET_NEXT, so that the first one stays valid.
     """
-    from cli.webhook_endpoints import API_VERSION, newest_first, other_secret, params_of
+    from cli.webhook_endpoints import newest_first, other_secret, params_of
 
     wanted = url or webhook_url(project)
     secrets = _Secrets(project, is_set=set_secret)
@@ -131,7 +134,7 @@ def rotate(
                 f"{newest.id} replaces {older[0].id} already: end that with `till webhook rotate --finish`"
             )
         name = other_secret(newest)
-        made = client.webhook_endpoints.create(params_of(wanted, name, API_VERSION, livemode=livemode))
+        made = client.webhook_endpoints.create(params_of(wanted, name, livemode=livemode))
         secrets.hand_over(name, made.secret)
     _print_endpoint(made, secrets.told, as_json=as_json)
     err.print("When the secret is set: till webhook rotate --finish", style="dim")
@@ -150,7 +153,7 @@ def _stripe() -> Generator[tuple[Any, bool]]:
     # No database is asked.
     settings = Settings("", key, environ["STRIPE_API_BASE"].strip() or None)
     with stripe_client(settings) as client:
-        yield client, bool(is_live(key))
+        yield client.v1, bool(is_live(key))
 
 
 def _endpoints(client: Any) -> list["stripe.WebhookEndpoint"]:
@@ -183,7 +186,7 @@ class _Secrets:
         with tempfile.NamedTemporaryFile("w", prefix="till-", suffix=".env") as file:  # mode 0600
             file.write(f"{name}={secret}\n")
             file.flush()
-            command = [str(self._program), "secrets", "set", "--env-file", file.name]
+            command = [str(self._program), "secrets", "set", "--env-file", file.name, "--yes"]
             result = subprocess.run(command, cwd=self._directory, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             said = " ".join((result.stderr or result.stdout).split())[-200:]
@@ -227,27 +230,3 @@ def _print_deleted(
         return
     out.print(f"deleted {', '.join(one.id for one in older)}; {newest.id} goes on", highlight=False)
     err.print(f"Its secret is used no more: supabase secrets unset {' '.join(unused)}", style="dim")
-
-
-def _print_findings(findings: list["Finding"], url: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            [
-                {"what": one.what, "mend": one.mend, "severity": "error" if one.is_error else "warning"}
-                for one in findings
-            ]
-        )
-    elif not findings:
-        out.print(f"[green]ok[/]  {url}", highlight=False)
-    else:
-        print_table(
-            ("", "what", "command"),
-            [
-                (
-                    "red" if one.is_error else "yellow",
-                    ("error" if one.is_error else "warning", one.what, one.mend),
-                )
-                for one in findings
-            ],
-            wrapped=("what",),
-        )

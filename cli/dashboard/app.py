@@ -131,7 +131,7 @@ def _refused(request: Request, error: Exception) -> Response:
         error,
         psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName,
     ):
-        advice = "The database has no billing schema of this version: run `supabase db push`."
+        advice = "The database has no billing schema of this version: run `supabase db push --remote`."
     elif isinstance(error, psycopg.errors.QueryCanceled):
         advice = "The query took too long. Narrow the search or the time range."
     else:

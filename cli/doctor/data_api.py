@@ -7,7 +7,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
-from cli.doctor.findings import Finding
+from cli.findings import Finding
 
 TIMEOUT_SECONDS = 10
 _LOCAL = ("127.0.0.1", "localhost", "::1")

@@ -8,7 +8,7 @@ import psycopg
 
 from cli.database import Connection, row, rows
 from cli.doctor.catalogue import compare, read_catalogue, shipped_catalogue
-from cli.doctor.findings import Finding
+from cli.findings import Finding
 
 POSTGRES_MIN = 15
 # A message that a worker runs beside is read within a second.
@@ -27,14 +27,7 @@ _WAITING: LiteralString = """
 """
 _NOTIFICATIONS: LiteralString = "select dead_notifications as number from billing.admin_attention"
 _WITHOUT_CREDITS: LiteralString = """
-    select plans.stripe_price_id, coalesce(plans.lookup_key, products.name) as name, count(*) as subscriptions
-    from billing.subscriptions
-    join billing.subscription_items as items using (stripe_subscription_id)
-    join billing.plans using (stripe_price_id)
-    join billing.products on products.stripe_product_id = plans.stripe_product_id
-    where subscriptions.status in ('active', 'trialing', 'past_due') and plans.usage_type = 'licensed'
-        and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
-        and plans.features = '{}'
+    select stripe_price_id, name, count(*) as subscriptions from billing.admin_plans_without_credits
     group by 1, 2 order by 3 desc, 1
 """
 _UNKNOWN_PRICES: LiteralString = """
@@ -111,7 +104,7 @@ def objects(conn: Connection) -> Iterator[Finding]:
 def _mend(name: str) -> str:
     if name.startswith("rights on "):
         return f"run the grants of {name.removeprefix('rights on ')} in the release's migration again"
-    return "till init --upgrade and supabase db push, or run its definition in the release's migration again"
+    return "till init --upgrade and supabase db push --remote, or run its definition in the release's migration again"
 
 
 def queue(conn: Connection) -> Iterator[Finding]:
@@ -216,7 +209,7 @@ def run(conn: Connection, check: Check) -> list[Finding]:
         psycopg.errors.UndefinedFunction,
         psycopg.errors.InvalidSchemaName,
     ) as error:
-        return [_refused(error, "supabase db push")]
+        return [_refused(error, "supabase db push --remote")]
     except psycopg.Error as error:
         return [_refused(error, "run this again")]
 

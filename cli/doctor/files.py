@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cli.adopt.project import CONFIG, MIGRATIONS, digest, find_project
+from cli.adopt.project import CONFIG, MIGRATIONS, NoProject, digest, find_project
 from cli.adopt.shipped import shipped
-from cli.doctor.findings import Finding, Result, Skipped
+from cli.findings import Finding, Result, Skipped, finding_of
 from cli.output import CliError
 
 
@@ -13,8 +13,11 @@ def files(directory: Path) -> Iterator[Result]:
     """The release's migration, the functions and their settings, as `till init` wrote them."""
     try:
         project = find_project(directory)
-    except CliError:
+    except NoProject:
         yield Skipped("files", "no Supabase project here: pass --project")
+        return
+    except CliError as error:
+        yield finding_of("files", error)
         return
     if project.manifest is None:
         yield Skipped("files", "not added to this project by till init")

@@ -11,8 +11,8 @@ import psycopg
 import stripe
 
 from cli.database import Connection
-from cli.doctor.findings import Finding, Result, Skipped
 from cli.event_replay import undelivered
+from cli.findings import Finding, Result, Skipped
 from cli.webhook_endpoints import check as check_endpoints
 from cli.webhook_endpoints import events_of, newest_first
 from worker.account import ask, check_answer, check_mode, read_installation
@@ -125,9 +125,7 @@ def endpoint(client: Any, url: str) -> Iterator[Result]:
             "webhook", "this key may not read webhook endpoints: run till webhook verify with one that may"
         )
         return
-    endpoints = newest_first(listed, url)
-    for finding in check_endpoints(endpoints, url):
-        yield Finding("webhook", finding.what, finding.mend, "error" if finding.is_error else "warning")
+    yield from check_endpoints(newest_first(listed, url), url)
 
 
 def arrivals(conn: Connection, client: Any, *, livemode: bool) -> Iterator[Finding]:

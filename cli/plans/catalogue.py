@@ -16,7 +16,7 @@ from stripe.params import PriceCreateParams, PriceUpdateParams, ProductCreatePar
 
 from cli.database import setting
 from cli.output import CliError
-from cli.stripe_key import opened_stripe
+from cli.stripe_key import stripe_client
 from worker.settings import Settings
 from worker.stripe_api import is_replayed
 
@@ -182,7 +182,7 @@ def idempotency_keys(kind: ObjectKind, params: Mapping[str, Any]) -> Iterator[st
 @contextmanager
 def stripe_account(settings: Settings) -> Generator[StripeAccount]:
     """The account; an error of Stripe is one line that says what to do."""
-    with opened_stripe(settings, "read and write products and prices") as client:
+    with stripe_client(settings) as client:
         yield StripeAccount(client)
 
 

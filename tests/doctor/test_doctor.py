@@ -15,9 +15,9 @@ import pytest
 import stripe
 from psycopg.rows import dict_row
 
-from cli.doctor.findings import Skipped
 from cli.doctor.stripe_checks import PERMISSIONS, endpoint, permissions
 from cli.event_replay import receive
+from cli.findings import Skipped
 from cli.main import main
 from cli.webhook_endpoints import events_of
 from tests.sql.calls import sync_price, sync_product
@@ -264,6 +264,31 @@ def test_the_guide_names_every_permission_of_both_keys() -> None:
     told = {row[1].split()[2].rstrip(","): {"read": row[2], "write": row[3]} for row in rows}
     for each in PERMISSIONS:
         assert each.name in told[each.needed_by][each.access], each
+
+
+def test_without_a_key_the_database_is_checked_all_the_same(
+    database: Database, till: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STRIPE_API_KEY")
+    _, told = till("doctor")
+    checks = {each["name"]: each for each in told["checks"]}
+    assert checks["objects and rights"] == {"name": "objects and rights", "ok": True, "skipped": None}
+    assert checks["Stripe"]["skipped"] == "STRIPE_API_KEY is not set"
+
+
+def test_an_unreachable_database_is_a_finding_beside_the_others(
+    till: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "supabase").mkdir()
+    (tmp_path / "supabase/config.toml").write_text("project_id = \n")
+    monkeypatch.setenv("POSTGRES_URL", "postgresql://postgres@127.0.0.1:1/postgres")
+    status, told = till("doctor")
+    assert status == 1
+    assert [(each["check"], each["severity"]) for each in told["findings"]] == [
+        ("files", "error"),
+        ("connection", "error"),
+    ]
+    assert told["findings"][1]["what"] == "nothing listens at 127.0.0.1:1"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import stripe
 
 from cli.plans.catalogue import StripeAccount, idempotency_keys
 from cli.plans.tables import price_text
-from cli.stripe_key import opened_stripe
+from cli.stripe_key import stripe_client
 from tests.plans.conftest import Run
 from tests.stripe_local.conftest import KEY, Local
 from tests.support import Database
@@ -346,7 +346,7 @@ def test_amounts_by_currency(amount: int | None, currency: str, text: str) -> No
 
 @contextmanager
 def account(local: Local) -> Iterator[StripeAccount]:
-    with opened_stripe(Settings("", KEY, local.url), "read and write products and prices") as client:
+    with stripe_client(Settings("", KEY, local.url)) as client:
         yield StripeAccount(client)
 
 

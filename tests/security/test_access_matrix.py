@@ -81,6 +81,7 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.admin_accounts": {"service_role": EVERYTHING},
     "billing.admin_attention": {"service_role": EVERYTHING},
     "billing.admin_credit_reviews": {"service_role": EVERYTHING},
+    "billing.admin_plans_without_credits": {"service_role": EVERYTHING},
     "billing.admin_customers": {"service_role": EVERYTHING},
     "billing.admin_disputes": {"service_role": EVERYTHING},
     "billing.admin_fraud_warnings": {"service_role": EVERYTHING},

@@ -14569,6 +14569,35 @@ CREATE VIEW billing.admin_fraud_warnings WITH (security_invoker='on') AS
 
 COMMENT ON VIEW billing.admin_fraud_warnings IS 'Early fraud warnings with the charge, its risk, the owner and what was done.';
 
+CREATE TABLE billing.subscription_items (
+    stripe_subscription_item_id text NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    stripe_product_id text,
+    quantity bigint,
+    current_period_start timestamp with time zone NOT NULL,
+    current_period_end timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT current_period_ends_after_it_starts CHECK ((current_period_end >= current_period_start)),
+    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
+);
+
+COMMENT ON TABLE billing.subscription_items IS 'The items of a subscription in its newest state, each with a price, a quantity and a current period.';
+
+CREATE VIEW billing.admin_plans_without_credits WITH (security_invoker='on') AS
+ SELECT plans.stripe_price_id,
+    COALESCE(plans.lookup_key, NULLIF(plans.nickname, ''::text), products.name) AS name,
+    subscriptions.stripe_subscription_id,
+    subscriptions.account_id
+   FROM (((billing.subscriptions
+     JOIN billing.subscription_items items ON ((items.stripe_subscription_id = subscriptions.stripe_subscription_id)))
+     JOIN billing.plans ON ((plans.stripe_price_id = items.stripe_price_id)))
+     JOIN billing.products ON ((products.stripe_product_id = plans.stripe_product_id)))
+  WHERE ((subscriptions.status = ANY (ARRAY['active'::text, 'trialing'::text, 'past_due'::text])) AND (plans.usage_type = 'licensed'::text) AND (plans.initial_credits = 0) AND (plans.monthly_credits = 0) AND (plans.trial_credits = 0) AND (plans.features = '{}'::jsonb));
+
+COMMENT ON VIEW billing.admin_plans_without_credits IS 'Live subscriptions whose plan declares neither credits nor features: the customers pay and get nothing here.';
+
 CREATE TABLE billing.reviews (
     stripe_review_id text NOT NULL,
     stripe_charge_id text,
@@ -14602,22 +14631,6 @@ CREATE VIEW billing.admin_reviews WITH (security_invoker='on') AS
      LEFT JOIN billing.payments ON ((payments.stripe_charge_id = reviews.stripe_charge_id)));
 
 COMMENT ON VIEW billing.admin_reviews IS 'Radar reviews with the payment and its owner.';
-
-CREATE TABLE billing.subscription_items (
-    stripe_subscription_item_id text NOT NULL,
-    stripe_subscription_id text NOT NULL,
-    stripe_price_id text NOT NULL,
-    stripe_product_id text,
-    quantity bigint,
-    current_period_start timestamp with time zone NOT NULL,
-    current_period_end timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT current_period_ends_after_it_starts CHECK ((current_period_end >= current_period_start)),
-    CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
-);
-
-COMMENT ON TABLE billing.subscription_items IS 'The items of a subscription in its newest state, each with a price, a quantity and a current period.';
 
 CREATE VIEW billing.admin_subscriptions WITH (security_invoker='on') AS
  SELECT stripe_subscription_id,

@@ -143,7 +143,8 @@ def submit(conn: Connection, dispute_id: str, found: dict[str, str]) -> str:
     settings = stripe_settings()
     with stripe_client(settings) as client:
         check_key(conn, settings)
-        dispute = client.disputes.retrieve(dispute_id)
+        disputes: Any = client.v1.disputes
+        dispute = disputes.retrieve(dispute_id)
         if dispute.evidence_details.submission_count:
             if SUBMITTED in dispute.metadata and dispute.metadata[SUBMITTED] == print_of:
                 return dispute.status
@@ -156,7 +157,7 @@ def submit(conn: Connection, dispute_id: str, found: dict[str, str]) -> str:
             )
         order = {"evidence": found, "submit": True, "metadata": {SUBMITTED: print_of}}
         options = {"idempotency_key": f"evidence:{dispute_id}:{print_of}"}
-        return client.disputes.update(dispute_id, order, options).status
+        return disputes.update(dispute_id, order, options).status
 
 
 def _sessions(conn: Connection, user_id: Any) -> Any:

@@ -10,6 +10,7 @@
 --   admin_fraud_warnings   early fraud warnings with charge, owner and what was done
 --   admin_disputes         disputes with owner
 --   admin_reviews          Radar reviews with payment and owner
+--   admin_plans_without_credits  live subscriptions whose plan gives neither credits nor features
 --   admin_credit_reviews   initial and trial credits under review, with both owners
 --
 -- owner_email is called for the rows that are shown: Postgres works out the columns of a view after its limit.
@@ -107,6 +108,17 @@ select
 from billing.reviews
 left join billing.payments on payments.stripe_charge_id = reviews.stripe_charge_id;
 
+create view billing.admin_plans_without_credits with (security_invoker = on) as
+select
+    plans.stripe_price_id, coalesce(plans.lookup_key, nullif(plans.nickname, ''), products.name) as name,
+    subscriptions.stripe_subscription_id, subscriptions.account_id
+from billing.subscriptions
+join billing.subscription_items as items on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+join billing.plans on plans.stripe_price_id = items.stripe_price_id
+join billing.products on products.stripe_product_id = plans.stripe_product_id
+where subscriptions.status in ('active', 'trialing', 'past_due') and plans.usage_type = 'licensed'
+    and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0 and plans.features = '{}';
+
 create view billing.admin_credit_reviews with (security_invoker = on) as
 select
     held.id, held.held_at, held.status, held.kind, held.amount, held.description, held.source, held.reference_id,
@@ -117,11 +129,13 @@ from billing.held_credits as held;
 
 revoke all on
     billing.admin_attention, billing.admin_accounts, billing.admin_customers, billing.admin_subscriptions,
-    billing.admin_fraud_warnings, billing.admin_disputes, billing.admin_reviews, billing.admin_credit_reviews
+    billing.admin_fraud_warnings, billing.admin_disputes, billing.admin_reviews, billing.admin_credit_reviews,
+    billing.admin_plans_without_credits
 from public, anon, authenticated, service_role;
 grant select on
     billing.admin_attention, billing.admin_accounts, billing.admin_customers, billing.admin_subscriptions,
-    billing.admin_fraud_warnings, billing.admin_disputes, billing.admin_reviews, billing.admin_credit_reviews
+    billing.admin_fraud_warnings, billing.admin_disputes, billing.admin_reviews, billing.admin_credit_reviews,
+    billing.admin_plans_without_credits
 to service_role;
 
 comment on view billing.admin_attention is 'How much waits for a person, by kind. Each number is answered from an index of just those rows.';
@@ -131,4 +145,5 @@ comment on view billing.admin_subscriptions is 'Subscriptions with their owner, 
 comment on view billing.admin_fraud_warnings is 'Early fraud warnings with the charge, its risk, the owner and what was done.';
 comment on view billing.admin_disputes is 'Disputes with the owner of the payment. Open: not decided yet. needs_response: Stripe waits for an answer.';
 comment on view billing.admin_reviews is 'Radar reviews with the payment and its owner.';
+comment on view billing.admin_plans_without_credits is 'Live subscriptions whose plan declares neither credits nor features: the customers pay and get nothing here.';
 comment on view billing.admin_credit_reviews is 'Initial and trial credits under review because their card was seen on another account; pending until a person decides.';
