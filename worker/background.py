@@ -1,5 +1,6 @@
 """What takes long, such as a request to Stripe → done in threads, outside any transaction → settled on a connection."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
@@ -8,7 +9,6 @@ import psycopg
 from psycopg import Connection
 
 from worker.events.failures import CONTENTION, raise_if_lost
-from worker.stripe_api import REQUEST_TIMEOUT_SECONDS
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -55,9 +55,9 @@ class Background(Generic[Task, Answer]):
         cancelled = [future for future in self._in_hand if future.cancel()]
         return [self._in_hand.pop(future) for future in cancelled]
 
-    def wait(self) -> None:
-        """Wait for what is in hand, as long as a request may take."""
-        wait(self._in_hand, timeout=REQUEST_TIMEOUT_SECONDS)
+    def wait(self, until_seconds: float) -> None:
+        """Wait for what is in hand, until a moment of the monotonic clock."""
+        wait(self._in_hand, timeout=max(until_seconds - time.monotonic(), 0))
 
     def close(self) -> None:
         """Start no more. What is still in hand comes back when its time is over, here or elsewhere."""

@@ -43,6 +43,8 @@ PULSE = Pulse()
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # A connection that is kept open and says nothing holds a thread.
+    timeout = 30
 
     def do_GET(self) -> None:
         """Answer one of the three."""

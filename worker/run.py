@@ -30,6 +30,8 @@ from worker.settings import Settings
 from worker.stripe_api import StripeAccess
 
 IDLE_SECONDS = 0.2
+# How long a worker that is told to stop waits for the requests in hand, all of them together.
+STOP_SECONDS = 20.0
 # A message becomes visible when its transaction commits, which may be after its due time. If that took longer, a full
 # poll finds it.
 POLL_LEEWAY_SECONDS = 2.0
@@ -173,7 +175,10 @@ def _drain_until(
         if not settled and not any(more):
             stop.wait(IDLE_SECONDS)
     for work in background:
-        work.finish(conn)
+        work.stop(conn)
+    until_seconds = time.monotonic() + STOP_SECONDS
+    for work in background:
+        work.finish(conn, until_seconds)
     inbox.release(conn)
 
 

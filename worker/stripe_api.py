@@ -130,7 +130,11 @@ class StripeAccess:
 
 
 def stripe_client(
-    api_key: str, api_base: str | None, timeout_seconds: float, retries: int = 0
+    api_key: str,
+    api_base: str | None,
+    timeout_seconds: float,
+    retries: int = 0,
+    http: stripe.HTTPClient | None = None,
 ) -> stripe.StripeClient:
     """A client of the API version that stripe-python is pinned to.
 
@@ -140,7 +144,7 @@ def stripe_client(
         api_key,
         base_addresses={"api": api_base} if api_base else None,
         max_network_retries=retries,
-        http_client=stripe.RequestsClient(timeout=timeout_seconds),
+        http_client=http or stripe.RequestsClient(timeout=timeout_seconds),
     )
 
 
@@ -151,12 +155,7 @@ def opened_client(
     """The same for a short while; its connections are closed at the end."""
     http = stripe.RequestsClient(timeout=timeout_seconds)
     try:
-        yield stripe.StripeClient(
-            api_key,
-            base_addresses={"api": api_base} if api_base else None,
-            max_network_retries=retries,
-            http_client=http,
-        )
+        yield stripe_client(api_key, api_base, timeout_seconds, retries, http)
     finally:
         http.close()
 

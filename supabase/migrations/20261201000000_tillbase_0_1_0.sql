@@ -544,7 +544,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     update pgmq.q_billing_jobs as message
-    set vt = billing._due_after_death(message.read_ct, now()), headers = null
+    set vt = billing._due_after_death(message.read_ct, message.enqueued_at), headers = null
     where message.headers ->> 'worker_pid' = _hand_back_jobs.worker_pid::text;
 end
 $$;
@@ -888,7 +888,7 @@ revoke all on billing.notifications from public, anon, authenticated, service_ro
 
 grant select on billing.notifications to service_role;
 
--- The only function that adds rows. Customers get a kind only if settings.customer_notifications names it.
+-- Adds a row, for customers only if settings.customer_notifications names the kind.
 create function billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb)
 returns void
 language sql
@@ -4184,7 +4184,6 @@ declare
     v_amount bigint := case when refund_spend.amount is not null then billing._checked_amount(refund_spend.amount) end;
     v_spend billing.credit_entries;
     v_entry billing.credit_entries;
-    v_balance billing.credit_balances;
     v_left bigint;
 begin
     perform billing._checked_key(refund_spend.idempotency_key, refund_spend.metadata);
@@ -4194,7 +4193,7 @@ begin
         raise exception 'entry % is not a spend', coalesce(refund_spend.entry_id::text, 'null')
             using errcode = 'TB026', hint = 'Pass the id that spend_credits or capture_hold returned.';
     end if;
-    v_balance := billing._lock_balance(v_spend.account_id);
+    perform billing._lock_balance(v_spend.account_id);
 
     select * into v_entry from billing.credit_entries
     where credit_entries.account_id = v_spend.account_id and credit_entries.key_space = 'caller'
@@ -6182,7 +6181,7 @@ comment on column billing.stripe_lookups.tie_stripe_id is 'The object with two s
 --
 --   start_worker            first call of a session
 --   read_stripe_events      takes messages for some time; commits the attempt
---   hand_back_stripe_events every few seconds: makes messages of dead workers due
+--   hand_back_stripe_events every few seconds: makes messages, lookups and jobs of dead workers due
 --   release_stripe_events   releases this worker's messages; the attempt does not count
 --
 -- Callable by billing_worker.
@@ -6854,6 +6853,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
 as $$
 begin
     if billing._end_job(
@@ -6865,6 +6865,18 @@ begin
         where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
             and customer_email_changes.new_email = record_email_change.new_email
             and customer_email_changes.settled_at is null;
+        if not found and record_email_change.retry_in_seconds is null then
+            -- A newer address was written to Stripe meanwhile, and this attempt may have overwritten it.
+            update billing.customer_email_changes
+            set settled_at = null, old_emails = customer_email_changes.old_emails || record_email_change.new_email,
+                updated_at = now()
+            where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
+                and customer_email_changes.new_email <> record_email_change.new_email
+                and customer_email_changes.settled_at is not null;
+            if found then
+                perform billing._enqueue_jobs('email_change', array[record_email_change.stripe_customer_id]);
+            end if;
+        end if;
     end if;
 end
 $$;
@@ -11450,7 +11462,7 @@ declare
     v_debt bigint;
 begin
     perform billing._check_reason(close_account.reason, close_account.actor);
-    v_balance := billing._lock_settled_balance(close_account.account_id);
+    perform billing._lock_settled_balance(close_account.account_id);
     select * into strict v_account from billing.accounts where accounts.id = close_account.account_id;
     if v_account.closed_at is not null then
         return v_account;
@@ -12576,6 +12588,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
 as $$
 begin
     return query
@@ -12649,6 +12662,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
 as $$
 declare
     v_is_in_hand boolean;
@@ -16675,6 +16689,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
 as $$
 begin
     if billing._end_job(
@@ -17211,6 +17226,7 @@ declare
     v_job record;
     v_recharge billing.recharges;
     v_begun bigint[] := '{}';
+    v_begun_ids uuid[] := '{}';
     v_was_asked boolean;
     v_obstacle text;
 begin
@@ -17223,6 +17239,8 @@ begin
         for update of recharges skip locked
     loop
         v_recharge := v_job.recharge;
+        -- A second message of one recharge waits for the first one's outcome.
+        continue when v_recharge.id = any (v_begun_ids);
         v_was_asked := v_recharge.status = 'charging';
         v_obstacle := null;
         if not v_was_asked then
@@ -17244,6 +17262,7 @@ begin
         where recharges.id = v_recharge.id
         returning * into v_recharge;
         v_begun := v_begun || v_job.msg_id;
+        v_begun_ids := v_begun_ids || v_recharge.id;
         return query select
             v_job.msg_id, v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
             v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_was_asked,
@@ -17256,7 +17275,7 @@ begin
             );
     end loop;
 
-    perform billing.retry_job(job.msg_id, 1, 'another transaction holds the account', excused => true)
+    perform billing.retry_job(job.msg_id, 1, 'the account, or another message of the recharge, is in use', excused => true)
     from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
     join billing.recharges on recharges.id = job.id::uuid
     where recharges.status in ('claimed', 'charging') and job.msg_id <> all (v_begun);
@@ -17665,7 +17684,9 @@ begin
             and notifications.reader = v_reader.reader and notifications.status = 'queued'
             and notifications.attempts = 0 and notifications.digest_id is null
         order by notifications.id
-        limit 1;
+        limit 1
+        -- Locked: skip_notifications passes it over, and does not end what others are about to become part of.
+        for update;
         if found then
             perform billing._digest_notifications(v_first);
         end if;
@@ -17730,6 +17751,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
 as $$
 declare
     v_status text;

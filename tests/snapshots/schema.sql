@@ -3239,7 +3239,7 @@ CREATE FUNCTION billing._hand_back_jobs(worker_pid integer) RETURNS void
     AS $$
 begin
     update pgmq.q_billing_jobs as message
-    set vt = billing._due_after_death(message.read_ct, now()), headers = null
+    set vt = billing._due_after_death(message.read_ct, message.enqueued_at), headers = null
     where message.headers ->> 'worker_pid' = _hand_back_jobs.worker_pid::text;
 end
 $$;
@@ -9329,6 +9329,7 @@ COMMENT ON FUNCTION billing.begin_email_changes(msg_ids bigint[], ids text[]) IS
 CREATE FUNCTION billing.begin_fraud_actions(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text, attempts integer, was_in_doubt boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
     AS $$
 begin
     return query
@@ -9376,7 +9377,9 @@ begin
             and notifications.reader = v_reader.reader and notifications.status = 'queued'
             and notifications.attempts = 0 and notifications.digest_id is null
         order by notifications.id
-        limit 1;
+        limit 1
+        -- Locked: skip_notifications passes it over, and does not end what others are about to become part of.
+        for update;
         if found then
             perform billing._digest_notifications(v_first);
         end if;
@@ -9423,6 +9426,7 @@ declare
     v_job record;
     v_recharge billing.recharges;
     v_begun bigint[] := '{}';
+    v_begun_ids uuid[] := '{}';
     v_was_asked boolean;
     v_obstacle text;
 begin
@@ -9435,6 +9439,8 @@ begin
         for update of recharges skip locked
     loop
         v_recharge := v_job.recharge;
+        -- A second message of one recharge waits for the first one's outcome.
+        continue when v_recharge.id = any (v_begun_ids);
         v_was_asked := v_recharge.status = 'charging';
         v_obstacle := null;
         if not v_was_asked then
@@ -9456,6 +9462,7 @@ begin
         where recharges.id = v_recharge.id
         returning * into v_recharge;
         v_begun := v_begun || v_job.msg_id;
+        v_begun_ids := v_begun_ids || v_recharge.id;
         return query select
             v_job.msg_id, v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
             v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_was_asked,
@@ -9468,7 +9475,7 @@ begin
             );
     end loop;
 
-    perform billing.retry_job(job.msg_id, 1, 'another transaction holds the account', excused => true)
+    perform billing.retry_job(job.msg_id, 1, 'the account, or another message of the recharge, is in use', excused => true)
     from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
     join billing.recharges on recharges.id = job.id::uuid
     where recharges.status in ('claimed', 'charging') and job.msg_id <> all (v_begun);
@@ -9684,7 +9691,7 @@ declare
     v_debt bigint;
 begin
     perform billing._check_reason(close_account.reason, close_account.actor);
-    v_balance := billing._lock_settled_balance(close_account.account_id);
+    perform billing._lock_settled_balance(close_account.account_id);
     select * into strict v_account from billing.accounts where accounts.id = close_account.account_id;
     if v_account.closed_at is not null then
         return v_account;
@@ -11196,6 +11203,7 @@ COMMENT ON FUNCTION billing.record_card(stripe_customer_id text, livemode boolea
 CREATE FUNCTION billing.record_email_change(msg_id bigint, stripe_customer_id text, new_email text, retry_in_seconds integer, reason text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
     AS $$
 begin
     if billing._end_job(
@@ -11207,6 +11215,18 @@ begin
         where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
             and customer_email_changes.new_email = record_email_change.new_email
             and customer_email_changes.settled_at is null;
+        if not found and record_email_change.retry_in_seconds is null then
+            -- A newer address was written to Stripe meanwhile, and this attempt may have overwritten it.
+            update billing.customer_email_changes
+            set settled_at = null, old_emails = customer_email_changes.old_emails || record_email_change.new_email,
+                updated_at = now()
+            where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
+                and customer_email_changes.new_email <> record_email_change.new_email
+                and customer_email_changes.settled_at is not null;
+            if found then
+                perform billing._enqueue_jobs('email_change', array[record_email_change.stripe_customer_id]);
+            end if;
+        end if;
     end if;
 end
 $$;
@@ -11216,6 +11236,7 @@ COMMENT ON FUNCTION billing.record_email_change(msg_id bigint, stripe_customer_i
 CREATE FUNCTION billing.record_fraud_action(msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
     AS $$
 declare
     v_is_in_hand boolean;
@@ -11288,6 +11309,7 @@ $$;
 CREATE FUNCTION billing.record_notification(msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
     AS $$
 declare
     v_status text;
@@ -11373,6 +11395,7 @@ COMMENT ON FUNCTION billing.record_recharge(msg_id bigint, recharge_id uuid, sta
 CREATE FUNCTION billing.record_retired_link(msg_id bigint, link_id uuid, retry_in_seconds integer, reason text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
     AS $$
 begin
     if billing._end_job(
@@ -11469,7 +11492,6 @@ declare
     v_amount bigint := case when refund_spend.amount is not null then billing._checked_amount(refund_spend.amount) end;
     v_spend billing.credit_entries;
     v_entry billing.credit_entries;
-    v_balance billing.credit_balances;
     v_left bigint;
 begin
     perform billing._checked_key(refund_spend.idempotency_key, refund_spend.metadata);
@@ -11479,7 +11501,7 @@ begin
         raise exception 'entry % is not a spend', coalesce(refund_spend.entry_id::text, 'null')
             using errcode = 'TB026', hint = 'Pass the id that spend_credits or capture_hold returned.';
     end if;
-    v_balance := billing._lock_balance(v_spend.account_id);
+    perform billing._lock_balance(v_spend.account_id);
 
     select * into v_entry from billing.credit_entries
     where credit_entries.account_id = v_spend.account_id and credit_entries.key_space = 'caller'

@@ -322,6 +322,22 @@ def test_workers_at_once_decide_one_after_the_other_about_a_kind(
     assert statuses(conn) == {"sending": 3, "digested": RATE - 2 + 10 - 1}
 
 
+def test_none_becomes_part_of_a_notification_that_is_ended_at_this_moment(
+    database: Database, conn: Connection, worker: Connection
+) -> None:
+    tell(conn, RATE + 10)
+    with database.connect(admin=True, autocommit=False) as ending:
+        ending.execute(
+            "update billing.notifications set status = 'dead', last_error = 'too late' "
+            "where id = (select min(id) from billing.notifications)"
+        )
+        with blocked(worker, conn, lambda: take(worker)) as taking:
+            ending.commit()
+            [digest] = taking.result()
+    assert digest["digest_size"] == RATE + 9
+    assert statuses(conn) == {"dead": 1, "sending": 1, "digested": RATE + 8}
+
+
 def test_two_workers_never_send_more_than_the_rate(
     database: Database, conn: Connection, worker: Connection
 ) -> None:

@@ -413,6 +413,15 @@ def test_two_workers_take_a_recharge_once(database: Database, conn: Connection, 
     assert sorted(len(rows) for rows in taken if isinstance(rows, list)) == [0, 1]
 
 
+def test_second_message_of_a_recharge_waits_for_the_outcome_of_the_first(
+    conn: Connection, worker: Connection, claimed: UUID
+) -> None:
+    conn.execute("select billing._enqueue_jobs('recharge', array[%s::text])", [claimed])
+    (begun,) = take(worker)
+    assert (begun["id"], begun["was_asked"]) == (claimed, False)
+    assert [row["attempts"] for row in fetch(conn, "select * from billing.queued_jobs()")] == [1, 0]
+
+
 def test_recharge_that_another_worker_is_taking_is_not_waited_for(
     database: Database, worker: Connection, claimed: UUID
 ) -> None:

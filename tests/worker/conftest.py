@@ -1,5 +1,6 @@
 """A project with a plan and customers, and a worker's connection to it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from worker.events.outcomes import Fetch, Outcome, Refetch
 from worker.jobs import queue
 from worker.jobs.handler import Handler
 from worker.jobs.queue import Job
+from worker.jobs.run import Jobs
+from worker.run import STOP_SECONDS
 from worker.sessions import connect
 from worker.settings import Settings
 
@@ -39,6 +42,12 @@ def drain_with_stripe(
             settled += [item for item in drained if not isinstance(item.outcome, Fetch | Refetch)] + answered
     finally:
         lookups.close()
+
+
+def end(jobs: Jobs, worker: psycopg.Connection[Any]) -> None:
+    """As a worker that is told to stop."""
+    jobs.stop(worker)
+    jobs.finish(worker, time.monotonic() + STOP_SECONDS)
 
 
 def make_due(app: psycopg.Connection[Any]) -> int:

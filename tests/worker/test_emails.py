@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from tests.sql.calls import make_jobs_due
@@ -289,3 +290,31 @@ def test_an_address_that_changed_between_claim_and_customer_follows(till: Till, 
     )
     assert till.work() == [Answer(True)]
     assert till.email(customer.id) == THIRD
+
+
+def test_an_older_address_that_is_written_late_is_written_over(till: Till) -> None:
+    till.rename(NEW)
+    [(_, late)] = till.begin()
+    till.rename("newest@example.com")
+    assert till.work() == [Answer(True)]
+    assert till.email() == "newest@example.com"
+    # The first attempt goes on in its thread only now.
+    till.local.client.customers.update(till.customer_id, {"email": NEW})
+    till.shop.worker.execute(
+        "select billing.record_email_change(%s, %s, %s, null, null)",
+        [late.msg_id, late.stripe_customer_id, NEW],
+    )
+    assert till.work() == [Answer(True)]
+    assert till.email() == "newest@example.com"
+
+
+def test_an_app_that_holds_the_change_does_not_hold_the_worker(till: Till) -> None:
+    till.rename(NEW)
+    [(_, change)] = till.begin()
+    with till.shop.database.connect(autocommit=False) as app:
+        app.execute("update auth.users set email = 'open@example.com' where id = %s", [till.user_id])
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            till.shop.worker.execute(
+                "select billing.record_email_change(%s, %s, %s, null, null)",
+                [change.msg_id, change.stripe_customer_id, NEW],
+            )

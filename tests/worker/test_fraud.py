@@ -5,17 +5,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from stripe import InvalidRequestError
 
 from stripe_local.api import Api
 from stripe_local.errors import StripeError
 from tests.sql.calls import call, make_jobs_due
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
-from tests.worker.conftest import Shop, begin, opened, work
+from tests.worker.conftest import Shop, begin, end, opened, work
 from tests.worker.events import Event
 from worker.events.fetch import StripeReader
 from worker.jobs.fraud import ACTION, Answer, FraudAction, FraudActions, act
@@ -328,6 +330,25 @@ def test_an_action_that_this_version_does_not_know_is_neither_done_nor_lost(till
     assert till.local.client.subscriptions.retrieve(till.subscription_id).status == "active"
 
 
+def test_an_answer_of_another_shape_does_not_end_the_worker() -> None:
+    """As of a proxy, while the refund of an earlier attempt is looked for."""
+
+    class Refunds:
+        def create(self, *_: Any) -> Any:
+            raise InvalidRequestError(
+                "refunded already", None, code="charge_already_refunded", http_status=400
+            )
+
+        def list(self, *_: Any) -> Any:
+            return {"message": "please log in"}
+
+    class Access(StripeAccess):
+        v1 = SimpleNamespace(refunds=Refunds())
+
+    action = FraudAction(1, 1, uuid4(), "refund", "ch_1", None, 1, was_in_doubt=False)
+    assert act(Access(KEY, None), action) == Answer("done", "the charge was refunded already")
+
+
 def until(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
@@ -349,7 +370,7 @@ def test_queue_does_not_wait_for_stripe(till: Till) -> None:
     jobs.tick(till.shop.worker, 5)
     assert till.held()[::2] == ("queued", 1)
     release.set()
-    jobs.finish(till.shop.worker)
+    end(jobs, till.shop.worker)
     jobs.close()
     assert till.held()[0] == "done"
 

@@ -11,13 +11,14 @@ from structlog.testing import capture_logs
 
 from tests.sql.calls import fetch, make_jobs_due, value
 from tests.support import Database
+from tests.worker.conftest import end
 from worker.errors import SettingsError
 from worker.events import inbox
 from worker.events.mend import Mender
 from worker.jobs.handler import Handler
 from worker.jobs.notify import Notifier
 from worker.jobs.queue import Job, retry
-from worker.jobs.run import REFUSED_SECONDS, UNKNOWN_SECONDS, Jobs, handlers
+from worker.jobs.run import REFUSED_SECONDS, REPORT_UNKNOWN_SECONDS, Jobs, handlers
 from worker.run import jobs_of
 from worker.sessions import connect
 from worker.settings import Settings
@@ -89,7 +90,7 @@ def test_jobs_are_done_and_gone(conn: Connection, worker: Connection) -> None:
     enqueue(conn, "1", "2")
     jobs.tick(worker, 0)
     until(lambda: len(handler.done) == 2)
-    jobs.finish(worker)
+    end(jobs, worker)
     assert (sorted(handler.done), waiting(conn)) == (["1", "2"], [])
 
 
@@ -100,8 +101,72 @@ def test_a_job_that_has_nothing_left_to_do_is_gone(conn: Connection, worker: Con
     enqueue(conn, "1", "2")
     jobs.tick(worker, 0)
     until(lambda: handler.done)
-    jobs.finish(worker)
+    end(jobs, worker)
     assert (handler.done, waiting(conn)) == (["2"], [])
+
+
+def test_what_is_over_and_cannot_be_finished_leaves_the_others_begun_once(
+    conn: Connection, worker: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = Kept()
+    handler.over = {"1"}
+    begun: list[str] = []
+    begin = handler.begin
+
+    def counting(conn: Connection, jobs: Sequence[Job]) -> dict[int, str]:
+        begun.extend(job.id for job in jobs)
+        return begin(conn, jobs)
+
+    def refuse(*_: Any) -> None:
+        raise psycopg.errors.DeadlockDetected
+
+    monkeypatch.setattr(handler, "begin", counting)
+    monkeypatch.setattr("worker.jobs.run.queue.finish", refuse)
+    jobs = Jobs({"payment_link": handler})
+    enqueue(conn, "1", "2")
+    jobs.tick(worker, 0)
+    until(lambda: handler.done)
+    end(jobs, worker)
+    assert (begun, handler.done) == (["1", "2"], ["2"])
+    assert waiting(conn) == [("1", 1, None)]
+
+
+def test_a_worker_that_stops_leaves_what_no_thread_has_begun_at_once(
+    conn: Connection, worker: Connection
+) -> None:
+    handler = Kept()
+    handler.jobs_max = 6
+    handler.goes_on.clear()
+    jobs = Jobs({"payment_link": handler})
+    enqueue(conn, *(str(n) for n in range(6)))
+    jobs.tick(worker, 0)
+    jobs.stop(worker)
+    assert [reason for _, _, reason in waiting(conn)] == [None] * 4 + [
+        "the worker stopped before it was done"
+    ] * 2
+    jobs.finish(worker, time.monotonic())
+    assert len(waiting(conn)) == 6, "the moment has come, so nothing is waited for"
+    handler.goes_on.set()
+    jobs.finish(worker, time.monotonic() + DEADLINE_SECONDS)
+    assert len(waiting(conn)) == 2
+
+
+def test_an_answer_that_meets_a_lock_is_recorded_later(
+    database: Database, conn: Connection, worker: Connection
+) -> None:
+    handler = Kept()
+    jobs = Jobs({"payment_link": handler})
+    enqueue(conn, "1")
+    jobs.tick(worker, 0)
+    until(lambda: handler.done)
+    worker.execute("set lock_timeout = '50ms'")
+    with database.connect(admin=True, autocommit=False) as app:
+        app.execute("select from pgmq.q_billing_jobs for update")
+        jobs.tick(worker, 0.1)
+        app.rollback()
+    assert waiting(conn) == [("1", 1, None)]
+    end(jobs, worker)
+    assert (handler.done, waiting(conn)) == (["1"], [])
 
 
 def test_one_kind_that_is_slow_holds_up_no_other(conn: Connection, worker: Connection) -> None:
@@ -115,7 +180,7 @@ def test_one_kind_that_is_slow_holds_up_no_other(conn: Connection, worker: Conne
     jobs.tick(worker, 100)
     assert len([row for row in waiting(conn) if row[1]]) == slow.jobs_max, "no more is taken than can be done"
     slow.goes_on.set()
-    jobs.finish(worker)
+    end(jobs, worker)
     assert (fast.done, len(slow.done)) == (["7"], slow.jobs_max)
 
 
@@ -129,7 +194,7 @@ def test_jobs_are_polled_for_once_a_second_whatever_their_kinds(conn: Connection
     assert waiting(conn) == [("1", 0, None)]
     jobs.tick(worker, 1.1)
     until(lambda: handler.done)
-    jobs.finish(worker)
+    end(jobs, worker)
     assert waiting(conn) == []
 
 
@@ -144,8 +209,8 @@ def test_an_unknown_kind_is_reported_and_kept_and_holds_up_nothing(
     with capture_logs() as logs:
         jobs.tick(worker, 0)
         until(lambda: handler.done)
-        jobs.finish(worker)
-        jobs.tick(worker, UNKNOWN_SECONDS + 1)
+        end(jobs, worker)
+        jobs.tick(worker, REPORT_UNKNOWN_SECONDS + 1)
     told = [
         (line["log_level"], line["kind"], line["id"])
         for line in logs
@@ -163,7 +228,7 @@ def test_a_job_that_cannot_be_begun_is_put_off_alone(conn: Connection, worker: C
     with capture_logs() as logs:
         jobs.tick(worker, 0)
         until(lambda: len(handler.done) == 2)
-        jobs.finish(worker)
+        end(jobs, worker)
     assert sorted(handler.done) == ["1", "3"]
     [(id_, attempts, reason)] = waiting(conn)
     assert (id_, attempts, "no number" in (reason or "")) == ("no number", 1, True)
@@ -179,14 +244,14 @@ def test_an_answer_that_postgres_refuses_is_put_off(conn: Connection, worker: Co
     enqueue(conn, "1")
     jobs.tick(worker, 0)
     until(lambda: handler.done)
-    jobs.finish(worker)
+    end(jobs, worker)
     [(_, attempts, reason)] = waiting(conn)
     assert (attempts, "no number" in (reason or "")) == (1, True)
     handler.refused = None
     make_jobs_due(conn)
     jobs.tick(worker, 10)
     until(lambda: len(handler.done) == 2)
-    jobs.finish(worker)
+    end(jobs, worker)
     assert waiting(conn) == []
 
 
@@ -208,7 +273,7 @@ def test_a_job_in_a_threads_hands_is_not_done_again_after_a_lost_connection(
         jobs.tick(next_one, 20)
         assert waiting(conn) == [("1", 2, None)]
         handler.goes_on.set()
-        jobs.finish(next_one)
+        end(jobs, next_one)
     assert (handler.done, waiting(conn)) == (["1"], [])
 
 

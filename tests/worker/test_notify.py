@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from tests.sql.calls import fetch, value
 from tests.sql.test_notifications import WINDOW, let_pass, opt_in, tell
 from tests.support import Database, account_of, create_user
-from tests.worker.conftest import work
+from tests.worker.conftest import end, work
 from tests.worker.inboxes import HOST, MailServer, Webhook, mail_server, webhook
 from worker.errors import SettingsError
 from worker.jobs.channels import Channel, administrator_channels, customer_channel
@@ -478,7 +478,7 @@ def test_a_stop_leaves_what_was_not_begun_to_another_worker_at_once(
     jobs.tick(worker, 0)
     assert is_begun.wait(DEADLINE_SECONDS)
     threading.Timer(0.1, goes_on.set).start()
-    jobs.finish(worker)
+    end(jobs, worker)
     jobs.close()
     assert sorted(status for status, _ in states(conn)) == ["delivered", "queued", "queued"]
     assert len(mail.mails) == 1

@@ -18,7 +18,7 @@ from tests.sql.steps import body, bring
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker import events
-from tests.worker.conftest import Shop, begin, opened
+from tests.worker.conftest import Shop, begin, end, opened
 from tests.worker.events import INITIAL_CREDITS, JANUARY, MONTHLY_CREDITS, Event, paid
 from worker.events.commands import SyncPaymentLink
 from worker.events.decide import decide
@@ -375,7 +375,7 @@ def test_the_queue_does_not_wait_for_stripe(till: Till) -> None:
     assert till.held()[:3] == (False, True, False)
     assert till.shop.value("select attempts from billing.queued_jobs()") == 1
     release.set()
-    jobs.finish(till.shop.worker)
+    end(jobs, till.shop.worker)
     jobs.close()
     assert till.held()[:3] == (False, False, True)
 

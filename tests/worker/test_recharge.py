@@ -17,7 +17,7 @@ from tests.sql.calls import call, grant, make_jobs_due, spend
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker import events
-from tests.worker.conftest import Shop, begin, opened
+from tests.worker.conftest import Shop, begin, end, opened
 from tests.worker.events import JANUARY, Event, message, moment
 from tests.worker.stripe_stub import StripeStub
 from worker.events.commands import SyncCheckoutSession, SyncPaymentIntent
@@ -731,7 +731,7 @@ def test_the_queue_never_waits_for_a_bank_and_no_transaction_is_open_meanwhile(t
     recharger.tick(till.shop.worker, 100)
     assert till.status() == [("charging", None)]
     answered.set()
-    recharger.finish(till.shop.worker)
+    end(recharger, till.shop.worker)
     recharger.close()
     assert (till.status(), len(till.intents())) == ([("paid", None)], 1)
 

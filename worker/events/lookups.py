@@ -59,9 +59,12 @@ class Lookups:
         for task in taken:
             self._background.start(task, lambda task=task: self.do(task))
 
-    def finish(self, conn: Connection[Any]) -> None:
+    def stop(self, conn: Connection[Any]) -> None:
+        """Nothing is left to others: each lookup in hand has a thread."""
+
+    def finish(self, conn: Connection[Any], until_seconds: float) -> None:
         """Wait for what is in hand and apply it. Raises psycopg.Error when the connection is lost."""
-        self._background.wait()
+        self._background.wait(until_seconds)
         self._settle_answered(conn)
 
     def close(self) -> None:

@@ -64,7 +64,7 @@ class Emails(Handler[EmailChange, Answer]):
     def put_off(
         self, conn: Connection[Any], job: Job, task: EmailChange, reason: str, delay_seconds: int
     ) -> None:
-        metrics.EMAIL_CHANGES.labels("refused").inc()
+        metrics.EMAIL_CHANGES.labels("put_off").inc()
         _record(conn, task, reason, delay_seconds)
 
     def describe(self, task: EmailChange) -> dict[str, str]:

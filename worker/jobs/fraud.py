@@ -23,9 +23,6 @@ from worker.stripe_api import Retry, StripeAccess, Trouble, is_replayed, key_of_
 # Metadata of the refunds that we made: the action that each was made for.
 ACTION = "tillbase_fraud_action"
 
-# What Stripe refuses until something changes that may change by itself.
-_PASSING = frozenset({"lock_timeout", "balance_insufficient", "idempotency_key_in_use"})
-
 log = structlog.stdlib.get_logger()
 
 
@@ -81,7 +78,7 @@ class FraudActions(Handler[FraudAction, Answer]):
     def put_off(
         self, conn: Connection[Any], job: Job, task: FraudAction, reason: str, delay_seconds: int
     ) -> None:
-        metrics.FRAUD_ACTIONS.labels(task.action, "refused").inc()
+        metrics.FRAUD_ACTIONS.labels(task.action, "put_off").inc()
         _record(conn, task, Answer("queued", reason, is_in_doubt=True), delay_seconds)
 
     def describe(self, task: FraudAction) -> dict[str, str]:
@@ -148,7 +145,7 @@ def _refused(stripe: StripeAccess, action: FraudAction, trouble: Trouble) -> Ans
             return Answer("done", None if ours else "the charge was refunded already", ours)
         case Trouble(code="charge_disputed"):
             return Answer("failed", "the charge is disputed")
-        case Trouble(code=code) if code in _PASSING:
+        case Trouble(code="balance_insufficient"):  # until the next payout
             return Answer("queued", str(trouble), is_in_doubt=action.was_in_doubt)
         case _:
             return Answer("failed", str(trouble))
@@ -160,12 +157,12 @@ def _find_refund(stripe: StripeAccess, action: FraudAction) -> str | None:
         made: list[stripe_sdk.Refund] = stripe.v1.refunds.list(
             {"charge": action.stripe_charge_id, "limit": 100}
         ).data
-    except stripe_sdk.StripeError:
-        return None  # it is only to say which one
-    for refund in made:
-        metadata = refund.metadata
-        if metadata and ACTION in metadata and metadata[ACTION] == str(action.idempotency_key):
-            return refund.id
+        for refund in made:
+            metadata = refund.metadata
+            if metadata and ACTION in metadata and metadata[ACTION] == str(action.idempotency_key):
+                return refund.id
+    except Exception:  # also an answer that is none of Stripe's; it is only to say which refund
+        return None
     return None
 
 

@@ -22,7 +22,10 @@ class Handler(ABC, Generic[Task, Answer]):
 
     @abstractmethod
     def begin(self, conn: Connection[Any], jobs: Sequence[Job]) -> dict[int, Task]:
-        """What is to be done now, by message id, in one transaction; a job that is left out has nothing left to do."""
+        """What is to be done now, by message id, in one transaction.
+
+        A job that is left out has nothing left to do, or was retried or postponed by this very call.
+        """
 
     @abstractmethod
     def do(self, job: Job, task: Task) -> Answer:

@@ -59,7 +59,7 @@ class Links(Handler[RetiredLink, str | None]):
     def put_off(
         self, conn: Connection[Any], job: Job, task: RetiredLink, reason: str, delay_seconds: int
     ) -> None:
-        metrics.LINKS.labels("refused").inc()
+        metrics.LINKS.labels("put_off").inc()
         record(conn, task, reason, delay_seconds)
 
     def describe(self, task: RetiredLink) -> dict[str, str]:

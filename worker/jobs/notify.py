@@ -83,7 +83,7 @@ class Notifier(Handler[Notification, Outcome]):
     def put_off(
         self, conn: Connection[Any], job: Job, task: Notification, reason: str, delay_seconds: int
     ) -> None:
-        metrics.NOTIFICATIONS.labels("refused").inc()
+        metrics.NOTIFICATIONS.labels("put_off").inc()
         record(conn, task, Outcome("queued", reason=reason, retry_in_seconds=delay_seconds))
 
     def describe(self, task: Notification) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import class_row
 
-# More than all the requests of one job may last; a worker that dies hands its jobs back in seconds.
+# Longer than a job and those of its kind that are done before it should take; what takes longer may be done twice. A
+# worker that dies hands its jobs back in seconds.
 LEASE_SECONDS = 300
 # A job of a kind that this version does not know waits for one that does.
 UNKNOWN_SECONDS = 3600
@@ -39,7 +40,7 @@ def columns(jobs: Sequence[Job]) -> list[Any]:
 
 
 def finish(conn: Connection[Any], jobs: Iterable[Job]) -> None:
-    """Remove jobs that have nothing left to do."""
+    """Remove jobs that have nothing left to do. One that is not in this session's hands any more is left alone."""
     conn.execute("select billing.finish_jobs(msg_ids => %s)", [[job.msg_id for job in jobs]])
 
 

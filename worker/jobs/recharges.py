@@ -93,7 +93,7 @@ class Recharges(Handler[Recharge, Answer | Unknown]):
     def put_off(
         self, conn: Connection[Any], job: Job, task: Recharge, reason: str, delay_seconds: int
     ) -> None:
-        metrics.RECHARGES.labels("refused").inc()
+        metrics.RECHARGES.labels("put_off").inc()
         _delay(conn, task, delay_seconds, reason)
 
     def describe(self, task: Recharge) -> dict[str, str]:

@@ -26,7 +26,7 @@ from worker.jobs.recharges import Recharges
 from worker.stripe_api import StripeAccess
 
 TAKE_SECONDS = 1.0
-UNKNOWN_SECONDS = 60.0
+REPORT_UNKNOWN_SECONDS = 60.0
 # What Postgres refuses waits for a person, and is tried again meanwhile.
 REFUSED_SECONDS = 900
 
@@ -76,9 +76,10 @@ class Jobs:
         self._next_seconds = now_seconds + TAKE_SECONDS
         try:
             if now_seconds >= self._next_unknown_seconds:
-                self._next_unknown_seconds = now_seconds + UNKNOWN_SECONDS
+                self._next_unknown_seconds = now_seconds + REPORT_UNKNOWN_SECONDS
                 self._report_unknown(conn)
-            jobs = queue.take(conn, self._room())
+            room = self._room()
+            jobs = queue.take(conn, room) if room else []
         except psycopg.Error as error:
             raise_if_lost(conn, error)
             _log_refusal("jobs_not_taken", error)
@@ -86,14 +87,16 @@ class Jobs:
         for kind, found in groupby(sorted(jobs, key=lambda job: job.kind), key=lambda job: job.kind):
             self._begin(conn, kind, list(found))
 
-    def finish(self, conn: Connection[Any]) -> None:
-        """Leave to others what no thread has begun, wait for the rest and record it. Raises psycopg.Error when the
-        connection is lost."""
+    def stop(self, conn: Connection[Any]) -> None:
+        """Leave to others what no thread has begun. Raises psycopg.Error when the connection is lost."""
         for kind, background in self._in_hand.items():
             for each in background.cancel():
                 self._put_off(conn, kind, each, "the worker stopped before it was done", 0)
+
+    def finish(self, conn: Connection[Any], until_seconds: float) -> None:
+        """Wait for what is in hand and record it. Raises psycopg.Error when the connection is lost."""
         for background in self._in_hand.values():
-            background.wait()
+            background.wait(until_seconds)
         self._record_answered(conn)
 
     def close(self) -> None:
@@ -102,9 +105,11 @@ class Jobs:
             background.close()
 
     def _room(self) -> dict[str, int]:
+        """Kind → how many more of it may be in hand; none where there is no room."""
         return {
-            kind: max(handler.jobs_max - len(self._in_hand[kind].tasks), 0)
+            kind: room
             for kind, handler in self._handlers.items()
+            if (room := handler.jobs_max - len(self._in_hand[kind].tasks)) > 0
         }
 
     def _begin(self, conn: Connection[Any], kind: str, jobs: list[Job]) -> None:
@@ -119,9 +124,6 @@ class Jobs:
             return
         try:
             tasks = handler.begin(conn, jobs)
-            over = [job for job in jobs if job.msg_id not in tasks]
-            if over:
-                queue.finish(conn, over)
         except psycopg.Error as error:
             raise_if_lost(conn, error)
             self._not_begun(conn, kind, jobs, error)
@@ -130,6 +132,14 @@ class Jobs:
             if job.msg_id in tasks:
                 task = tasks[job.msg_id]
                 background.start(InHand(job, task), lambda job=job, task=task: handler.do(job, task))
+        over = [job for job in jobs if job.msg_id not in tasks]
+        if not over:
+            return
+        try:
+            queue.finish(conn, over)
+        except psycopg.Error as error:  # they come back when their lease is over, and are left out again
+            raise_if_lost(conn, error)
+            _log_refusal("jobs_not_finished", error, kind=kind)
 
     def _not_begun(self, conn: Connection[Any], kind: str, jobs: list[Job], error: psycopg.Error) -> None:
         """Begin one by one, so that only the culprit is put off."""

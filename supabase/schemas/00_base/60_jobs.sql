@@ -142,7 +142,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     update pgmq.q_billing_jobs as message
-    set vt = billing._due_after_death(message.read_ct, now()), headers = null
+    set vt = billing._due_after_death(message.read_ct, message.enqueued_at), headers = null
     where message.headers ->> 'worker_pid' = _hand_back_jobs.worker_pid::text;
 end
 $$;

@@ -48,7 +48,7 @@ revoke all on billing.notifications from public, anon, authenticated, service_ro
 
 grant select on billing.notifications to service_role;
 
--- The only function that adds rows. Customers get a kind only if settings.customer_notifications names it.
+-- Adds a row, for customers only if settings.customer_notifications names the kind.
 create function billing._notify(account_id uuid, audience text, kind text, dedupe_key text, payload jsonb)
 returns void
 language sql

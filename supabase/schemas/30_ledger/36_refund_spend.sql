@@ -140,7 +140,6 @@ declare
     v_amount bigint := case when refund_spend.amount is not null then billing._checked_amount(refund_spend.amount) end;
     v_spend billing.credit_entries;
     v_entry billing.credit_entries;
-    v_balance billing.credit_balances;
     v_left bigint;
 begin
     perform billing._checked_key(refund_spend.idempotency_key, refund_spend.metadata);
@@ -150,7 +149,7 @@ begin
         raise exception 'entry % is not a spend', coalesce(refund_spend.entry_id::text, 'null')
             using errcode = 'TB026', hint = 'Pass the id that spend_credits or capture_hold returned.';
     end if;
-    v_balance := billing._lock_balance(v_spend.account_id);
+    perform billing._lock_balance(v_spend.account_id);
 
     select * into v_entry from billing.credit_entries
     where credit_entries.account_id = v_spend.account_id and credit_entries.key_space = 'caller'

@@ -7,7 +7,7 @@
 --
 --   start_worker            first call of a session
 --   read_stripe_events      takes messages for some time; commits the attempt
---   hand_back_stripe_events every few seconds: makes messages of dead workers due
+--   hand_back_stripe_events every few seconds: makes messages, lookups and jobs of dead workers due
 --   release_stripe_events   releases this worker's messages; the attempt does not count
 --
 -- Callable by billing_worker.

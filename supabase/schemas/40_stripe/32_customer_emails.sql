@@ -101,6 +101,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
 as $$
 begin
     if billing._end_job(
@@ -112,6 +113,18 @@ begin
         where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
             and customer_email_changes.new_email = record_email_change.new_email
             and customer_email_changes.settled_at is null;
+        if not found and record_email_change.retry_in_seconds is null then
+            -- A newer address was written to Stripe meanwhile, and this attempt may have overwritten it.
+            update billing.customer_email_changes
+            set settled_at = null, old_emails = customer_email_changes.old_emails || record_email_change.new_email,
+                updated_at = now()
+            where customer_email_changes.stripe_customer_id = record_email_change.stripe_customer_id
+                and customer_email_changes.new_email <> record_email_change.new_email
+                and customer_email_changes.settled_at is not null;
+            if found then
+                perform billing._enqueue_jobs('email_change', array[record_email_change.stripe_customer_id]);
+            end if;
+        end if;
     end if;
 end
 $$;

@@ -20,7 +20,7 @@ declare
     v_debt bigint;
 begin
     perform billing._check_reason(close_account.reason, close_account.actor);
-    v_balance := billing._lock_settled_balance(close_account.account_id);
+    perform billing._lock_settled_balance(close_account.account_id);
     select * into strict v_account from billing.accounts where accounts.id = close_account.account_id;
     if v_account.closed_at is not null then
         return v_account;

@@ -85,6 +85,7 @@ declare
     v_job record;
     v_recharge billing.recharges;
     v_begun bigint[] := '{}';
+    v_begun_ids uuid[] := '{}';
     v_was_asked boolean;
     v_obstacle text;
 begin
@@ -97,6 +98,8 @@ begin
         for update of recharges skip locked
     loop
         v_recharge := v_job.recharge;
+        -- A second message of one recharge waits for the first one's outcome.
+        continue when v_recharge.id = any (v_begun_ids);
         v_was_asked := v_recharge.status = 'charging';
         v_obstacle := null;
         if not v_was_asked then
@@ -118,6 +121,7 @@ begin
         where recharges.id = v_recharge.id
         returning * into v_recharge;
         v_begun := v_begun || v_job.msg_id;
+        v_begun_ids := v_begun_ids || v_recharge.id;
         return query select
             v_job.msg_id, v_recharge.id, v_recharge.stripe_customer_id, v_recharge.stripe_price_id, v_recharge.amount,
             v_recharge.currency, v_recharge.return_url, v_recharge.stripe_payment_intent_id, v_was_asked,
@@ -130,7 +134,7 @@ begin
             );
     end loop;
 
-    perform billing.retry_job(job.msg_id, 1, 'another transaction holds the account', excused => true)
+    perform billing.retry_job(job.msg_id, 1, 'the account, or another message of the recharge, is in use', excused => true)
     from unnest(begin_recharges.msg_ids, begin_recharges.ids) as job (msg_id, id)
     join billing.recharges on recharges.id = job.id::uuid
     where recharges.status in ('claimed', 'charging') and job.msg_id <> all (v_begun);

@@ -137,7 +137,9 @@ begin
             and notifications.reader = v_reader.reader and notifications.status = 'queued'
             and notifications.attempts = 0 and notifications.digest_id is null
         order by notifications.id
-        limit 1;
+        limit 1
+        -- Locked: skip_notifications passes it over, and does not end what others are about to become part of.
+        for update;
         if found then
             perform billing._digest_notifications(v_first);
         end if;
