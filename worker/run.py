@@ -30,7 +30,7 @@ from worker.settings import Settings
 from worker.stripe_api import StripeAccess
 
 IDLE_SECONDS = 0.2
-# How long a worker that is told to stop waits for the requests in hand, all of them together.
+# How long a worker that stops waits for the requests in hand, all of them together.
 STOP_SECONDS = 20.0
 # A message becomes visible when its transaction commits, which may be after its due time. If that took longer, a full
 # poll finds it.

@@ -133,6 +133,8 @@ def test_a_name_from_the_shop_is_text_and_never_markup(visitor: Visitor, shop: S
         visitor.forgive(402)
         assert visitor.page.evaluate("globalThis.trapped") is None
         visitor.button("Invoices and more").click()
+        # The portal's own heading first: the shop's page shows the name in a heading too.
+        expect(visitor.page.get_by_role("heading", name="Your subscriptions")).to_be_visible()
         expect(visitor.page.get_by_role("heading", name=trap)).to_be_visible()
         assert visitor.page.evaluate("globalThis.trapped") is None
     finally:
