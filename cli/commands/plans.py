@@ -24,30 +24,34 @@ if TYPE_CHECKING:  # Stripe's library and pydantic take their time to load: only
 app = App("plans", panel="Sell", help="List, push and sync plans and credit packs.")
 
 _LIST = """
-select 'plan' as kind, plans.lookup_key, plans.stripe_price_id, plans.stripe_product_id, products.name as product,
-    plans.nickname, plans.currency, plans.unit_amount, plans.recurring_interval, plans.recurring_interval_count,
-    plans.initial_credits, plans.monthly_credits, plans.trial_credits, null::bigint as pack_credits,
-    null::jsonb as credits_per_unit, null as expires_after,
-    concat_ws(':', plans.rollover, coalesce(plans.rollover_periods, plans.rollover_cap)) as rollover,
-    plans.proration_credits, plans.downgrade_credits, plans.cancel_credits, plans.trial_end_credits, plans.trial_days,
-    plans.seats_min, plans.seats_max, plans.features, plans.active and products.active as active, plans.livemode
-from billing.plans join billing.products using (stripe_product_id)
-union all
-select 'pack', packs.lookup_key, packs.stripe_price_id, packs.stripe_product_id, products.name,
-    packs.nickname, packs.currency, packs.unit_amount, null, null, null, null, null, packs.pack_credits,
-    to_jsonb(packs.credits_per_unit), replace(packs.expires_after::text, 'mon', 'month'),
-    null, null, null, null, null, null, null, null, null,
-    packs.active and products.active, packs.livemode
-from billing.credit_packs as packs join billing.products using (stripe_product_id)
-order by active desc, kind desc, product, unit_amount nulls last, stripe_price_id
+select listed.row from (
+    select
+        to_jsonb(plans) - %(private)s::text[] || jsonb_build_object(
+            'kind', 'plan', 'product', products.name, 'active', plans.active and products.active,
+            'rollover', concat_ws(':', plans.rollover, coalesce(plans.rollover_periods, plans.rollover_cap))
+        ) as row
+    from billing.plans join billing.products using (stripe_product_id)
+    union all
+    select
+        to_jsonb(packs) - %(private)s::text[] || jsonb_build_object(
+            'kind', 'pack', 'product', products.name, 'active', packs.active and products.active,
+            'expires_after', replace(packs.expires_after::text, 'mon', 'month')
+        )
+    from billing.credit_packs as packs join billing.products using (stripe_product_id)
+) as listed
+order by
+    (listed.row -> 'active')::boolean desc, listed.row ->> 'kind' desc, listed.row ->> 'product',
+    (listed.row ->> 'unit_amount')::bigint nulls last, listed.row ->> 'stripe_price_id'
 """
+# How the database keeps them, not what is sold.
+_PRIVATE = ["metadata", "as_of", "created_at", "updated_at", "rollover_periods", "rollover_cap"]
 
 
 @app.command("list")
 def list_plans(as_json: AsJson = False) -> None:
     """List plans and packs in the database, those on sale first."""
     with connect() as conn:
-        found = rows(conn, _LIST, {})
+        found = [each["row"] for each in rows(conn, _LIST, {"private": _PRIVATE})]
     if as_json:
         print_json(found)
         return

@@ -27,6 +27,7 @@ from cli.plans.rules import (
     TRIAL_DAYS_MAX,
     Amount,
     AmountAboveZero,
+    Column,
     Credits,
     Currency,
     Flag,
@@ -129,11 +130,13 @@ class Plan(_Price):
     initial_credits: Credits = 0
     monthly_credits: Credits = 0
     trial_credits: Credits = 0
-    credits_rollover: Annotated[Text, matching(ROLLOVER, "none, all, periods:N or cap:N")] = "all"
-    credits_on_proration: Annotated[OnProration, one_of(OnProration)] = "delta"
-    credits_on_downgrade: Annotated[OnDowngrade, one_of(OnDowngrade)] = "take_back"
-    credits_on_cancel: Annotated[OnCancel, one_of(OnCancel)] = "period_end"
-    trial_credits_end: Annotated[TrialCreditsEnd, one_of(TrialCreditsEnd)] = "trial_end"
+    credits_rollover: Annotated[
+        Text, matching(ROLLOVER, "none, all, periods:N or cap:N"), Column("rollover")
+    ] = "all"
+    credits_on_proration: Annotated[OnProration, one_of(OnProration), Column("proration_credits")] = "delta"
+    credits_on_downgrade: Annotated[OnDowngrade, one_of(OnDowngrade), Column("downgrade_credits")] = "take_back"
+    credits_on_cancel: Annotated[OnCancel, one_of(OnCancel), Column("cancel_credits")] = "period_end"
+    trial_credits_end: Annotated[TrialCreditsEnd, one_of(TrialCreditsEnd), Column("trial_end_credits")] = "trial_end"
     trial_days: Annotated[int, whole(0, TRIAL_DAYS_MAX, "days")] = 0
     seats: Annotated[str, BeforeValidator(seats_text)] = "any"
     features: Annotated[str, BeforeValidator(features_text)] = "{}"
@@ -229,5 +232,10 @@ def _metadata_of(model: type[_Price]) -> list[str]:
 
 # What a plan says of credits and of its terms, and what it means where it says nothing.
 PLAN_METADATA = {key: str(Plan.model_fields[key].default) for key in _metadata_of(Plan)}
-# The same of a pack; "" removes a key from Stripe's metadata.
+# Where the database keeps them.
+PLAN_COLUMNS = {
+    key: next((str(each) for each in Plan.model_fields[key].metadata if isinstance(each, Column)), key)
+    for key in PLAN_METADATA
+}
+# What a pack says; "" removes a key from Stripe's metadata.
 PACK_METADATA = dict.fromkeys((*_metadata_of(FixedPack), *_metadata_of(CustomPack)), "")

@@ -36,6 +36,12 @@ CREDITS_PER_UNIT = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
 Interval = Literal["day", "week", "month", "year"]
 
 
+class Column(str):
+    """The column of billing.plans that keeps what a key says, where its name is another."""
+
+    __slots__ = ()
+
+
 def wrong(what: str) -> PydanticCustomError:
     """What is wrong with a value, in our own words."""
     return PydanticCustomError("wrong", "{what}", {"what": what})

@@ -15,10 +15,9 @@ if TYPE_CHECKING:  # Stripe's library and pydantic load slowly: imported only if
     from cli.plans.sync import Synced
 
 _NAMED_MAX = 5
-# Policies are shown if they differ from the default.
-_POLICIES = {
-    "credits_on_proration": "proration_credits", "credits_on_downgrade": "downgrade_credits",
-    "credits_on_cancel": "cancel_credits", "trial_credits_end": "trial_end_credits",
+# Keys of a plan with a column or words of their own below. The others are shown by name if they differ from the default.
+_SHOWN = {
+    "initial_credits", "monthly_credits", "trial_credits", "credits_rollover", "trial_days", "seats", "features",
 }  # fmt: skip
 _STYLES = {
     "create": "green", "change": "yellow", "archive": "red", "same": "dim", "not in file": "dim",
@@ -38,11 +37,11 @@ def print_plans(plans: Iterable[Mapping[str, Any]]) -> None:
                     " · ".join(filter(None, (plan["product"], plan["nickname"]))),
                     price_text(plan["unit_amount"], plan["currency"]),
                     _interval(plan),
-                    plan["rollover"],
+                    plan.get("rollover"),
                     "yes" if plan["active"] else "no",
                     _credits(plan),
                     _terms(plan),
-                    _features(plan["features"]),
+                    _features(plan.get("features")),
                 ),
             )
             for plan in plans
@@ -161,7 +160,9 @@ def _credits(plan: Mapping[str, Any]) -> str:
 
 
 def _terms(plan: Mapping[str, Any]) -> str:
-    from cli.plans.file import PLAN_METADATA
+    if plan["kind"] == "pack":
+        return f"expires after {plan['expires_after']}" if plan["expires_after"] else ""
+    from cli.plans.file import PLAN_COLUMNS, PLAN_METADATA
 
     least, most = plan["seats_min"], plan["seats_max"]
     seats = f"{least} seats" if least == most else f"{least} to {most} seats"
@@ -171,10 +172,9 @@ def _terms(plan: Mapping[str, Any]) -> str:
             *([seats] if most is not None else []),
             *(
                 f"{key}: {plan[column]}"
-                for key, column in _POLICIES.items()
-                if plan[column] not in (None, PLAN_METADATA[key])
+                for key, column in PLAN_COLUMNS.items()
+                if key not in _SHOWN and str(plan[column]) != PLAN_METADATA[key]
             ),
-            *([f"expires after {plan['expires_after']}"] if plan["expires_after"] else []),
         ]
     )
 
