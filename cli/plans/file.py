@@ -134,9 +134,13 @@ class Plan(_Price):
         Text, matching(ROLLOVER, "none, all, periods:N or cap:N"), Column("rollover")
     ] = "all"
     credits_on_proration: Annotated[OnProration, one_of(OnProration), Column("proration_credits")] = "delta"
-    credits_on_downgrade: Annotated[OnDowngrade, one_of(OnDowngrade), Column("downgrade_credits")] = "take_back"
+    credits_on_downgrade: Annotated[OnDowngrade, one_of(OnDowngrade), Column("downgrade_credits")] = (
+        "take_back"
+    )
     credits_on_cancel: Annotated[OnCancel, one_of(OnCancel), Column("cancel_credits")] = "period_end"
-    trial_credits_end: Annotated[TrialCreditsEnd, one_of(TrialCreditsEnd), Column("trial_end_credits")] = "trial_end"
+    trial_credits_end: Annotated[TrialCreditsEnd, one_of(TrialCreditsEnd), Column("trial_end_credits")] = (
+        "trial_end"
+    )
     trial_days: Annotated[int, whole(0, TRIAL_DAYS_MAX, "days")] = 0
     seats: Annotated[str, BeforeValidator(seats_text)] = "any"
     features: Annotated[str, BeforeValidator(features_text)] = "{}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # Stripe's library and pydantic load slowly: imported only if
     from cli.plans.sync import Synced
 
 _NAMED_MAX = 5
-# Keys of a plan with a column or words of their own below. The others are shown by name if they differ from the default.
+# Keys of a plan with a column or words of their own below. The others are shown if they differ from the default.
 _SHOWN = {
     "initial_credits", "monthly_credits", "trial_credits", "credits_rollover", "trial_days", "seats", "features",
 }  # fmt: skip

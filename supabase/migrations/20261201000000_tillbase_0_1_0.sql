@@ -1084,13 +1084,11 @@ comment on column billing.credit_packs.pack_credits is 'Credits of one pack; nul
 comment on column billing.credit_packs.credits_per_unit is 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';
 comment on column billing.credit_packs.expires_after is 'How long after the payment the credits expire; null: never.';
 
--- 20_catalog/15_declared_plans.sql
+-- 20_catalog/15_declared_metadata.sql
 
--- Metadata of a price and of its product → the plan that it declares.
+-- Metadata of a price and of its product → values of the type that a key has.
 --
--- Invariant: a value comes from the metadata of the price, else of the product, else it stays as it is. A value that is
--- not valid is an error that names it (TB017), and never counts as 0. Private: called by the functions that sync the
--- catalogue.
+-- Invariant: a value that is not valid is an error that names it (TB017), and never counts as 0.
 
 create function billing._declared_credits(stripe_id text, key text, price_metadata jsonb, product_metadata jsonb)
 returns bigint
@@ -1151,6 +1149,42 @@ begin
 end
 $$;
 
+revoke all on function billing._declared_credits, billing._declared_features, billing._declared_choice
+from public, anon, authenticated, service_role;
+
+-- 20_catalog/20_credit_terms.sql
+
+-- What a plan promises in credits: what its metadata declares, and the history of it.
+--
+-- Invariant: a value comes from the metadata of the price, else of the product, else it stays as it is. A row of the
+-- history is valid from valid_from until the valid_from of the next row; the first row also for all time before it. A
+-- grant uses the terms of its own time, so editing a price in Stripe changes no earlier grant. Rows have the time of
+-- Stripe's event, late events included, so their order makes no difference.
+--
+-- A new term is a column of billing.plans, a key here, and whatever reads it in 50_allocation.
+--
+-- Only functions write; service_role reads.
+
+create table billing.credit_terms (
+    stripe_price_id text not null references billing.plans (stripe_price_id) on delete cascade,
+    valid_from timestamptz not null,
+    initial_credits bigint not null,
+    monthly_credits bigint not null,
+    trial_credits bigint not null,
+    rollover text not null,
+    rollover_periods integer,
+    rollover_cap bigint,
+    proration_credits text not null,
+    downgrade_credits text not null,
+    cancel_credits text not null,
+    trial_end_credits text not null,
+    primary key (stripe_price_id, valid_from)
+);
+
+alter table billing.credit_terms enable row level security;
+revoke all on billing.credit_terms from public, anon, authenticated, service_role;
+grant select on billing.credit_terms to service_role;
+
 -- The plan that its own and its product's metadata declare; undeclared values stay as they are. The product's credits
 -- apply to its licensed prices only: a metered price bills usage, and has credits only by its own metadata.
 create function billing._declared_plan(plan billing.plans, product billing.products)
@@ -1209,40 +1243,33 @@ as $$
     ]
 $$;
 
-revoke all on function
-    billing._declared_credits, billing._declared_features, billing._declared_choice, billing._declared_plan,
-    billing._declares_credits
-from public, anon, authenticated, service_role;
-
--- 20_catalog/20_credit_terms.sql
-
--- The history of a plan's terms.
---
--- Invariant: a row is valid from valid_from until the valid_from of the next row; the first row also for all time
--- before it. A grant uses the terms of its own time, so editing a price in Stripe changes no earlier grant. Rows have
--- the time of Stripe's event, late events included, so their order makes no difference.
---
--- Only functions write; service_role reads.
-
-create table billing.credit_terms (
-    stripe_price_id text not null references billing.plans (stripe_price_id) on delete cascade,
-    valid_from timestamptz not null,
-    initial_credits bigint not null,
-    monthly_credits bigint not null,
-    trial_credits bigint not null,
-    rollover text not null,
-    rollover_periods integer,
-    rollover_cap bigint,
-    proration_credits text not null,
-    downgrade_credits text not null,
-    cancel_credits text not null,
-    trial_end_credits text not null,
-    primary key (stripe_price_id, valid_from)
-);
-
-alter table billing.credit_terms enable row level security;
-revoke all on billing.credit_terms from public, anon, authenticated, service_role;
-grant select on billing.credit_terms to service_role;
+-- Gives a plan the terms that were resolved. The caller records them with the time of Stripe's event, so the trigger
+-- below must not.
+create function billing._set_terms(plan billing.plans)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform set_config('billing.is_resolving_plan', 'true', true);
+    update billing.plans
+    set initial_credits = (_set_terms.plan).initial_credits,
+        monthly_credits = (_set_terms.plan).monthly_credits,
+        trial_credits = (_set_terms.plan).trial_credits,
+        rollover = (_set_terms.plan).rollover,
+        rollover_periods = (_set_terms.plan).rollover_periods,
+        rollover_cap = (_set_terms.plan).rollover_cap,
+        proration_credits = (_set_terms.plan).proration_credits,
+        downgrade_credits = (_set_terms.plan).downgrade_credits,
+        cancel_credits = (_set_terms.plan).cancel_credits,
+        trial_end_credits = (_set_terms.plan).trial_end_credits,
+        features = (_set_terms.plan).features,
+        updated_at = now()
+    where plans.stripe_price_id = (_set_terms.plan).stripe_price_id;
+    perform set_config('billing.is_resolving_plan', '', true);
+end
+$$;
 
 create function billing._record_terms(plan billing.plans, valid_from timestamptz)
 returns void
@@ -1276,8 +1303,8 @@ begin
 end
 $$;
 
--- Inserting or updating a plan with SQL records new terms from now on. _resolve_plan records what Stripe declares, with
--- the time of the event.
+-- Inserting or updating a plan with SQL records new terms from now on. What Stripe declares is recorded by
+-- _resolve_plan, with the time of the event.
 create function billing.tg_plans__record_terms()
 returns trigger
 language plpgsql
@@ -1329,7 +1356,9 @@ begin
 end
 $$;
 
-revoke all on function billing._record_terms, billing.tg_plans__record_terms, billing._terms_at
+revoke all on function
+    billing._declared_plan, billing._declares_credits, billing._set_terms, billing._record_terms,
+    billing.tg_plans__record_terms, billing._terms_at
 from public, anon, authenticated, service_role;
 
 comment on table billing.credit_terms is 'What each plan declared, and since when. Each grant uses the terms of its own time.';
@@ -12913,23 +12942,7 @@ begin
     select * into strict v_product from billing.products
     where products.stripe_product_id = v_plan.stripe_product_id;
     v_plan := billing._declared_plan(v_plan, v_product);
-
-    perform set_config('billing.is_resolving_plan', 'true', true);
-    update billing.plans
-    set initial_credits = v_plan.initial_credits,
-        monthly_credits = v_plan.monthly_credits,
-        trial_credits = v_plan.trial_credits,
-        rollover = v_plan.rollover,
-        rollover_periods = v_plan.rollover_periods,
-        rollover_cap = v_plan.rollover_cap,
-        proration_credits = v_plan.proration_credits,
-        downgrade_credits = v_plan.downgrade_credits,
-        cancel_credits = v_plan.cancel_credits,
-        trial_end_credits = v_plan.trial_end_credits,
-        features = v_plan.features,
-        updated_at = now()
-    where plans.stripe_price_id = _resolve_plan.stripe_price_id;
-    perform set_config('billing.is_resolving_plan', '', true);
+    perform billing._set_terms(v_plan);
     if billing._declares_credits(v_plan.metadata) or billing._declares_credits(v_product.metadata) then
         perform billing._record_terms(v_plan, greatest(v_plan.as_of, v_product.as_of));
     end if;

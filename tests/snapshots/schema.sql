@@ -6592,23 +6592,7 @@ begin
     select * into strict v_product from billing.products
     where products.stripe_product_id = v_plan.stripe_product_id;
     v_plan := billing._declared_plan(v_plan, v_product);
-
-    perform set_config('billing.is_resolving_plan', 'true', true);
-    update billing.plans
-    set initial_credits = v_plan.initial_credits,
-        monthly_credits = v_plan.monthly_credits,
-        trial_credits = v_plan.trial_credits,
-        rollover = v_plan.rollover,
-        rollover_periods = v_plan.rollover_periods,
-        rollover_cap = v_plan.rollover_cap,
-        proration_credits = v_plan.proration_credits,
-        downgrade_credits = v_plan.downgrade_credits,
-        cancel_credits = v_plan.cancel_credits,
-        trial_end_credits = v_plan.trial_end_credits,
-        features = v_plan.features,
-        updated_at = now()
-    where plans.stripe_price_id = _resolve_plan.stripe_price_id;
-    perform set_config('billing.is_resolving_plan', '', true);
+    perform billing._set_terms(v_plan);
     if billing._declares_credits(v_plan.metadata) or billing._declares_credits(v_product.metadata) then
         perform billing._record_terms(v_plan, greatest(v_plan.as_of, v_product.as_of));
     end if;
@@ -7239,6 +7223,30 @@ begin
         )
     );
     return v_held.id;
+end
+$$;
+
+CREATE FUNCTION billing._set_terms(plan billing.plans) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform set_config('billing.is_resolving_plan', 'true', true);
+    update billing.plans
+    set initial_credits = (_set_terms.plan).initial_credits,
+        monthly_credits = (_set_terms.plan).monthly_credits,
+        trial_credits = (_set_terms.plan).trial_credits,
+        rollover = (_set_terms.plan).rollover,
+        rollover_periods = (_set_terms.plan).rollover_periods,
+        rollover_cap = (_set_terms.plan).rollover_cap,
+        proration_credits = (_set_terms.plan).proration_credits,
+        downgrade_credits = (_set_terms.plan).downgrade_credits,
+        cancel_credits = (_set_terms.plan).cancel_credits,
+        trial_end_credits = (_set_terms.plan).trial_end_credits,
+        features = (_set_terms.plan).features,
+        updated_at = now()
+    where plans.stripe_price_id = (_set_terms.plan).stripe_price_id;
+    perform set_config('billing.is_resolving_plan', '', true);
 end
 $$;
 
