@@ -7,11 +7,8 @@ from starlette.responses import Response
 
 from cli.dashboard.render import database, page, waiting
 from cli.database import rows
+from cli.fraud_policy import FIELDS, policies, value_text
 
-_POLICIES: LiteralString = """
-    select * from billing.fraud_policies
-    order by array_position(array['highest', 'elevated', 'normal', 'not_assessed', 'unknown'], risk_level)
-"""
 _PLANS: LiteralString = """
     select plans.*, products.name from billing.plans join billing.products using (stripe_product_id)
     where plans.livemode = (select billing.is_livemode())
@@ -32,7 +29,11 @@ def show(request: Request) -> Response:
         common = waiting(conn)
         values = {
             "settings": rows(conn, "select * from billing.installation()", {}),
-            "policies": rows(conn, _POLICIES, {}),
+            "fields": list(FIELDS.values()),
+            "policies": [
+                each | {field.column: value_text(each[field.column]) for field in FIELDS.values()}
+                for each in policies(conn)
+            ],
             "plans": rows(conn, _PLANS, {}),
             "packs": rows(conn, _PACKS, {}),
         }

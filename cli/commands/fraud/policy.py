@@ -1,6 +1,6 @@
 """`till fraud policy`: what is done about an early fraud warning, read, changed, and tried on the open ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, LiteralString, NamedTuple
 
 import typer
@@ -8,35 +8,14 @@ import typer
 from cli.app import App
 from cli.call import Yes, say_nothing_was_done
 from cli.database import Connection, Row, connect, row, rows
+from cli.fraud_policy import FIELDS, LEVELS, Field, policies, switch, value_text
 from cli.output import AsJson, err, out, print_json
 from cli.tables import print_table
 from worker.money import money_text
 
 app = App()
 
-LEVELS = ("highest", "elevated", "normal", "not_assessed", "unknown")
 POLICIES = ("clamp_and_record", "allow_negative", "block_future_grants")
-
-
-def _switch(text: str) -> bool:
-    if text not in ("on", "off"):
-        raise ValueError("on or off")
-    return text == "on"
-
-
-def _minor_units(text: str) -> int | None:
-    if text == "any":
-        return None
-    if not text.isdecimal() or int(text) == 0:
-        raise ValueError("an amount in minor units (1900 is 19.00), or any")
-    return int(text)
-
-
-def _days(text: str) -> str:
-    number = text.removesuffix("d").removesuffix(" days").removesuffix(" day")
-    if not number.isdecimal() or int(number) == 0:
-        raise ValueError("a number of days, such as 7d")
-    return f"{int(number)} days"
 
 
 def _shortfall(text: str) -> str:
@@ -45,25 +24,11 @@ def _shortfall(text: str) -> str:
     return text
 
 
-class _Field(NamedTuple):
-    column: str
-    read: Callable[[str], Any]
-
-
-_OF_LEVEL = {
-    "alert": _Field("alert", _switch),
-    "freeze": _Field("freeze_account", _switch),
-    "refund": _Field("refund", _switch),
-    "refund_max": _Field("refund_amount_max", _minor_units),
-    "refund_age": _Field("refund_age_max", _days),
-    "cancel": _Field("cancel_subscription", _switch),
+_OF_ALL = {
+    "dry_run": Field("fraud_dry_run", "dry run", switch),
+    "shortfall": Field("shortfall_policy", "shortfall", _shortfall),
 }
-_OF_ALL = {"dry_run": _Field("fraud_dry_run", _switch), "shortfall": _Field("shortfall_policy", _shortfall)}
 
-_POLICIES: LiteralString = """
-select risk_level, alert, freeze_account, refund, refund_amount_max, refund_age_max, cancel_subscription
-from billing.fraud_policies order by array_position(%(levels)s::text[], risk_level)
-"""
 _SETTINGS: LiteralString = (
     "select fraud_dry_run as dry_run, shortfall_policy as shortfall from billing.settings"
 )
@@ -112,7 +77,7 @@ def policy(
     with connect() as conn, conn.transaction(force_rollback=bool(changes) and not yes):
         for one in changes:
             _apply(conn, one)
-        table = rows(conn, _POLICIES, {"levels": list(LEVELS)})
+        table = policies(conn)
         settings = row(conn, _SETTINGS, {})
         is_tried = preview or (bool(changes) and not yes)
         tried = rows(conn, _PREVIEW, {}) if is_tried else None
@@ -132,9 +97,9 @@ def policy(
 def _read(text: str) -> Sequence[Change]:
     name, equals, value = text.partition("=")
     level, dot, short = name.strip().rpartition(".")
-    fields = _OF_LEVEL if dot else _OF_ALL
+    fields = FIELDS if dot else _OF_ALL
     if not equals or short not in fields or (dot and level not in (*LEVELS, "all")):
-        known = f"LEVEL.NAME ({', '.join(LEVELS)} or all; {', '.join(_OF_LEVEL)}), {', '.join(_OF_ALL)}"
+        known = f"LEVEL.NAME ({', '.join(LEVELS)} or all; {', '.join(FIELDS)}), {', '.join(_OF_ALL)}"
         raise typer.BadParameter(f"{text!r} is none of {known}", param_hint="--set")
     field = fields[short]
     try:
@@ -166,24 +131,17 @@ def _readable(found: Row) -> dict[str, Any]:
 
 def _print(table: Sequence[Row], settings: Row, changed: set[tuple[str | None, str]]) -> None:
     def cell(found: Row, column: str) -> str:
-        value = found[column]
-        text = (
-            ("on" if value else "off")
-            if isinstance(value, bool)
-            else f"{value.days} days"
-            if column == "refund_age_max"
-            else "any"
-            if value is None
-            else f"{value:,}"
-        )
+        text = value_text(found[column])
         return f"{text} *" if (found["risk_level"], column) in changed else text
 
-    columns = [field.column for field in _OF_LEVEL.values()]
     print_table(
-        ("risk of the charge", "alert", "freeze", "refund", "up to (minor units)", "younger than", "cancel"),
-        (("", (found["risk_level"], *(cell(found, column) for column in columns))) for found in table),
+        ("risk of the charge", *(field.heading for field in FIELDS.values())),
+        (
+            ("", (found["risk_level"], *(cell(found, field.column) for field in FIELDS.values())))
+            for found in table
+        ),
         wrapped=(),
-        numbers=("up to (minor units)",),
+        numbers=(FIELDS["refund_max"].heading,),
     )
     if settings["dry_run"]:
         out.print("\ndry run: warnings are recorded, and nothing is done about them", style="yellow")
