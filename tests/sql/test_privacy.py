@@ -21,12 +21,14 @@ from tests.sql.calls import (
     call,
     discrepancies,
     fetch,
+    fetch_one,
     grant,
     hold,
     item,
     line,
     link,
     lots,
+    refused,
     reinstate,
     revoke,
     spend,
@@ -40,7 +42,9 @@ from tests.sql.calls import (
     sync_product,
     sync_refund,
     sync_subscription,
+    value,
 )
+from tests.sql.everywhere import all_tables, found_anywhere, texts
 from tests.support import Database, account_of, create_user
 
 WHO = {"reason": "asked for on 30 November", "actor": "root@example.org"}
@@ -105,21 +109,6 @@ KEPT_IN = {
     "pgmq.a_billing_jobs.message": "a job's kind and a row's id",
 }
 _KEPT_NAMES = {name for names in KEPT.values() for name in names.split()}
-
-Column = tuple[str, str, str]
-
-_TEXTS = """
-select format('%s.%s', nspname, relname), attname, coalesce(base.typname, types.typname)
-from pg_attribute
-join pg_class on pg_class.oid = attrelid and relkind = 'r'
-join pg_namespace on pg_namespace.oid = relnamespace
-join pg_type as types on types.oid = atttypid
-left join pg_type as base on base.oid = types.typbasetype
-where (nspname = 'billing' or nspname = 'pgmq' and relname ~ '^[qa]_(stripe_events|billing_jobs)$')
-    and attnum > 0 and not attisdropped
-    and coalesce(base.typname, types.typname) in ('text', 'varchar', 'jsonb', 'json', '_text')
-order by 1, attnum
-"""
 
 
 @dataclass(frozen=True)
@@ -327,11 +316,6 @@ def live(database: Database, number: int, name: str) -> Life:
     return life
 
 
-def texts(conn: Connection) -> list[Column]:
-    """Every column that can hold a text: table, column, type."""
-    return [tuple(row) for row in conn.execute(_TEXTS).fetchall()]
-
-
 def is_left_alone(table: str, column: str) -> bool:
     """Not written to by `plant`. An event's body names the person already, and is found by that."""
     name = f"{table}.{column}"
@@ -392,32 +376,8 @@ def snapshot(conn: Connection, life: Life) -> dict[str, list[str]]:
     return found
 
 
-def all_tables(conn: Connection) -> set[str]:
-    return {
-        f"billing.{name}"
-        for (name,) in conn.execute(
-            "select relname from pg_class where relnamespace = 'billing'::regnamespace and relkind = 'r'"
-        )
-    }
-
-
-def found_anywhere(conn: Connection, words: list[str]) -> list[str]:
-    """Where in the database one of the words is: table, and the row."""
-    return [
-        f"{table}: {row[0]}"
-        for table in sorted({table for table, _, _ in texts(conn)} | all_tables(conn))
-        for row in conn.execute(
-            sql.SQL(
-                "select to_jsonb(t)::text from {} as t "
-                "where exists (select from unnest(%s::text[]) as w where strpos(lower(to_jsonb(t)::text), w) > 0)"
-            ).format(sql.Identifier(*table.split("."))),
-            [[word.lower() for word in words]],
-        ).fetchall()
-    ]
-
-
 @pytest.fixture
-def shop(database: Database, admin: Connection) -> None:
+def catalogue(database: Database, admin: Connection) -> None:
     """A plan, a pack, and a team that has everybody as a member."""
     with database.connect("billing_worker") as worker:
         sync_product(worker)
@@ -429,13 +389,13 @@ def shop(database: Database, admin: Connection) -> None:
 
 
 @pytest.fixture
-def lives(database: Database, shop: None) -> tuple[Life, Life]:
+def lives(database: Database, catalogue: None) -> tuple[Life, Life]:
     """Ada and Grace, who live the same life."""
     return live(database, 1, "ada"), live(database, 2, "grace")
 
 
 @pytest.fixture
-def planted(database: Database, shop: None) -> tuple[Life, Life]:
+def planted(database: Database, catalogue: None) -> tuple[Life, Life]:
     """The two, with their addresses in every column that can hold one."""
     grace = live(database, 2, "grace")
     plant(database, grace, other="ada@example.com")
@@ -502,3 +462,148 @@ def test_an_export_has_every_row_and_text_of_the_person_and_nothing_of_others(
     }
     assert len(named) > 30
     assert {name for name in named if f"{ada.email} {name}" not in text} == set()
+
+
+# What stands in the way
+
+
+def in_the_way(worker: Connection, admin: Connection, account_id: UUID, what: str) -> str:
+    """Something that is not over: what the refusal names."""
+    if what == "subscription":
+        sync_product(worker)
+        sync_price(worker)
+        sync_subscription(worker)
+        return "subscription sub_1 is active"
+    if what == "dispute":
+        sync_payment(worker)
+        sync_dispute(worker)
+        return "dispute du_1 is open (needs_response)"
+    if what == "recharge":
+        [row] = fetch(
+            admin,
+            "insert into billing.recharges (account_id, stripe_customer_id, stripe_price_id, credits, amount, "
+            "currency, claimed_at) values (%s, 'cus_1', 'price_1', 1, 1, 'usd', now()) returning id",
+            [account_id],
+        )
+        return f"recharge {row['id']} is being paid"
+    [row] = fetch(
+        admin,
+        "insert into billing.accounts (kind, owner_id) "
+        "select 'team', owner_id from billing.accounts where id = %s returning id",
+        [account_id],
+    )
+    return f"the person owns the team account {row['id']}"
+
+
+@pytest.mark.parametrize("what", ["subscription", "dispute", "recharge", "team"])
+def test_an_erasure_waits_for_what_is_not_over(
+    app: Connection, worker: Connection, admin: Connection, account: UUID, what: str
+) -> None:
+    link(app, account)
+    named = in_the_way(worker, admin, account, what)
+    with refused("TB080") as error:
+        call(app, "erase_account", account_id=account, **WHO)
+    assert error.value.diag.message_primary == named
+    assert error.value.diag.message_hint
+    assert fetch(app, "select * from billing.erasures") == []
+    assert value(app, "select closed_at from billing.accounts where id = %s", [account]) is None
+
+
+def test_erasing_again_returns_the_first_erasure(app: Connection, account: UUID) -> None:
+    first = call(app, "erase_account", account_id=account, **WHO)
+    again = call(app, "erase_account", account_id=account, reason="once more", actor="other@example.org")
+    assert again == first
+    assert (first["reason"], first["actor"]) == (WHO["reason"], WHO["actor"])
+
+
+@pytest.mark.parametrize(("reason", "actor"), [("", "root"), ("asked for", None)])
+def test_an_erasure_needs_a_reason_and_an_actor(
+    app: Connection, account: UUID, reason: str, actor: str | None
+) -> None:
+    with refused("TB028"):
+        call(app, "erase_account", account_id=account, reason=reason, actor=actor)
+
+
+def test_an_unknown_account_or_customer_is_refused(app: Connection, account: UUID) -> None:
+    with refused("TB004"):
+        call(app, "erase_account", account_id=None, **WHO)
+    with refused("TB004"):
+        fetch(app, "select * from billing.export_account(null)")
+    with refused("TB018"):
+        call(app, "erase_customer", stripe_customer_id="cus_none", **WHO)
+    link(app, account)
+    with refused("TB018"):
+        call(app, "erase_customer", stripe_customer_id="cus_1", **WHO)
+    with refused("TB018"):
+        fetch(app, "select * from billing.export_customer('cus_1')")
+
+
+# What goes and what stays
+
+
+def test_the_account_has_no_user_and_no_team_any_more(
+    database: Database, catalogue: None, app: Connection, admin: Connection
+) -> None:
+    ada = live(database, 1, "ada")
+    assert fetch(app, "select from billing.account_members where user_id = %s", [ada.user_id]) != []
+    erase(app, ada)
+    row = fetch_one(app, "select owner_id, closed_at from billing.accounts where id = %s", [ada.account_id])
+    assert row["owner_id"] is None
+    assert row["closed_at"] is not None
+    assert fetch(app, "select from billing.account_members where user_id = %s", [ada.user_id]) == []
+    # The user is deleted next, and nothing of billing is in the way.
+    admin.execute("delete from auth.users where id = %s", [ada.user_id])
+    assert fetch(app, "select from billing.notifications where kind = 'user_deleted_while_subscribed'") == []
+
+
+def test_the_person_may_come_back_with_a_new_account(
+    app: Connection, admin: Connection, account: UUID
+) -> None:
+    user = value(app, "select owner_id from billing.accounts where id = %s", [account])
+    call(app, "erase_account", account_id=account, **WHO)
+    new = value(app, "select billing.ensure_account(%s)", [user])
+    assert new != account
+    assert grant(app, new, 5, description="Welcome back")["description"] == "Welcome back"
+
+
+@pytest.mark.parametrize(("policy", "is_kept"), [("grant", False), ("hold", True), ("refuse", True)])
+def test_a_card_is_remembered_only_while_cards_are_compared(
+    database: Database, catalogue: None, app: Connection, admin: Connection, policy: str, is_kept: bool
+) -> None:
+    """So that nobody gets free credits again by being erased."""
+    ada = live(database, 1, "ada")
+    admin.execute("update billing.settings set seen_card_policy = %s", [policy])
+    erase(app, ada)
+    kept = fetch(app, "select card_fingerprint from billing.card_fingerprints")
+    assert kept == ([{"card_fingerprint": "card_1"}] if is_kept else [])
+    assert value(app, "select count(*) from billing.payments where card_fingerprint is not null") == 0
+
+
+def test_texts_of_entries_change_by_an_erasure_only(app: Connection, conn: Connection, account: UUID) -> None:
+    grant(app, account, 10, description="A gift")
+    emptied = "update billing.credit_entries set description = null, metadata = '{}'"
+    with refused("TB015"):
+        conn.execute(emptied.encode())
+    call(app, "erase_account", account_id=account, **WHO)
+    conn.execute(emptied.encode())
+    for change in ("description = 'other'", "metadata = '{\"a\": 1}'", "actor = 'other'"):
+        with refused("TB015"):
+            conn.execute(f"update billing.credit_entries set {change}".encode())
+
+
+def test_open_notifications_about_the_person_are_not_sent(
+    app: Connection, admin: Connection, account: UUID
+) -> None:
+    for audience in ("customer", "administrators"):
+        admin.execute(
+            "insert into billing.notifications (account_id, audience, kind, dedupe_key, payload) "
+            "values (%s, %s, 'receipt', %s, '{\"url\": \"https://example.com\"}')",
+            [account, audience, audience],
+        )
+    call(app, "erase_account", account_id=account, **WHO)
+    assert (
+        fetch(app, "select status, payload, last_error from billing.notifications")
+        == [{"status": "skipped", "payload": {}, "last_error": "erased"}] * 2
+    )
+    assert fetch(app, "select * from billing.queued_jobs()") == []
+    assert discrepancies(app) == []
