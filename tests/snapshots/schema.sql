@@ -14440,7 +14440,7 @@ begin
         return null;
     end if;
     v_ids := array(
-        select found.match[1] from regexp_matches(new.payload, '"((?:cus|ch|py|pi)_[A-Za-z0-9_]+)"', 'g') as found (match)
+        select found.match[1] from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
     );
     for v_erasure in
         select erasures.* from billing.erasures
@@ -14450,6 +14450,8 @@ begin
                 union all
                 select payments.account_id from billing.payments
                 where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
+                union all
+                select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
             )
         order by erasures.id
     loop
