@@ -198,18 +198,12 @@ class Stack:
     def _start_stripe(self) -> None:
         self._report("starting Stripe")
         port = self._stripe_port
-        webhook = (
-            [
-                "--webhook-url",
-                self.settings["WEBHOOK_URL"],
-                "--webhook-secret",
-                self.settings["STRIPE_WEBHOOK_SECRET"],
-            ]
-            if "WEBHOOK_URL" in self.settings
-            else []
-        )
+        webhook = ["--webhook-url", self.settings["WEBHOOK_URL"]] if "WEBHOOK_URL" in self.settings else []
+        # In the environment: all users of the machine can read arguments.
+        names = ("STRIPE_WEBHOOK_SECRET",) if webhook else ()
+        environment = {name: self.settings[name] for name in names}
         arguments = ["stripe_local", "--port", str(port), *webhook]
-        self._start_process("stripe", arguments, {}, port, "/_control/health")
+        self._start_process("stripe", arguments, environment, port, "/_control/health")
         self.settings |= {"STRIPE_API_BASE": f"http://{HOST}:{port}", "STRIPE_API_KEY": API_KEY}
 
     def _start_worker(self) -> None:

@@ -1,6 +1,7 @@
 """Command line → the emulator on 127.0.0.1."""
 
 import argparse
+import os
 import socket
 
 import uvicorn
@@ -24,7 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stripe_local", description="A Stripe on localhost.")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument("--webhook-url", help="an endpoint that gets every event")
-    parser.add_argument("--webhook-secret", help="its whsec_… secret")
+    parser.add_argument(
+        "--webhook-secret",
+        default=os.environ.get("STRIPE_WEBHOOK_SECRET"),
+        help="its whsec_… secret; better in STRIPE_WEBHOOK_SECRET, because all users of a machine can read arguments",
+    )
     parser.add_argument("--seed", type=int, help="makes the ids of two runs alike")
     options = parser.parse_args()
     # Created as TCP, because asyncio disables Nagle only then, and answers would wait 40 ms.

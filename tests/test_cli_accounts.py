@@ -1,6 +1,8 @@
 """`till accounts`, `customers` and `subscriptions` on real Postgres."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.cli import Till
-from tests.sql.calls import grant, sync_price, sync_product, sync_subscription
+from tests.sql.calls import FEBRUARY, grant, sync_price, sync_product, sync_subscription
 from tests.support import Database, account_of, create_user
 
 
@@ -163,3 +165,76 @@ def test_subscriptions_are_listed_by_account_and_status_and_shown(
     assert [item["stripe_price_id"] for item in shown["items"]] == ["price_1"]
     assert "price_1" in till("subscriptions", "show", "sub_1").out
     assert "till subscriptions list" in till.refused("subscriptions", "show", "sub_none")
+
+
+# Export and erase
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_person_is_exported_to_the_screen_or_to_a_file_of_ones_own(till: Till, tmp_path: Path) -> None:
+    printed = json.loads(till("accounts", "export", "ada@example.com").out)
+    assert [row["email"] for row in printed["user"]] == ["ada@example.com"]
+    assert [row["amount"] for row in printed["credit_entries"]] == [100]
+    file = tmp_path / "ada.json"
+    assert "rows are in" in till("accounts", "export", "ada@example.com", "--file", file).err
+    assert json.loads(file.read_text()) == printed
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "File exists" in till.refused("accounts", "export", "ada@example.com", "--file", file)
+
+
+def test_an_erasure_is_shown_first_and_done_with_consent(
+    till: Till, ada: UUID, conn: psycopg.Connection[Any]
+) -> None:
+    ask = ("accounts", "erase", "ada@example.com", "--reason", "asked for", "--actor", "root")
+    for more in ((), ("--dry-run",)):
+        shown = till(*ask, *more)
+        assert "nothing was done" in shown.err
+    planned = till.json(*ask)
+    assert planned == {
+        "dry_run": True, "account_id": str(ada), "customers": 0, "entries_kept": 1, "credits_forfeited": 100,
+        "email": "ada@example.com", "events_emptied": 0, "replayed": False,
+    }  # fmt: skip
+    assert conn.execute("select count(*) from billing.erasures").fetchone() == (0,)
+    assert "not both" in till(*ask, "--yes", "--dry-run", expect=2).err
+    done = till(*ask, "--yes")
+    assert "delete the user in Supabase Auth" in done.err
+    row = conn.execute("select account_id, reason, actor from billing.erasures").fetchone()
+    assert row == (ada, "asked for", "root")
+    again = till("accounts", "erase", ada, "--reason", "again", "--yes")
+    assert "already erased: nothing was changed" in again.err
+    assert till.json("accounts", "erase", ada, "--reason", "again", "--yes")["replayed"] is True
+
+
+@pytest.mark.parametrize(("answer", "is_erased"), [(True, True), (False, False)])
+def test_in_a_terminal_an_erasure_asks(
+    till: Till,
+    ada: UUID,
+    conn: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bool,
+    is_erased: bool,
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: answer)
+    printed = till("accounts", "erase", ada, "--reason", "asked for", expect=0 if answer else 1)
+    assert "nothing was done" not in printed.err if answer else True
+    assert conn.execute("select count(*) from billing.erasures").fetchone() == (int(is_erased),)
+
+
+def test_an_erasure_names_what_stands_in_its_way_and_customers_with_the_same_address(
+    till: Till, ada: UUID, conn: psycopg.Connection[Any], worker: psycopg.Connection[Any]
+) -> None:
+    conn.execute("select billing.link_customer(%s, 'cus_1')", [ada])
+    sync_product(worker)
+    sync_price(worker)
+    sync_subscription(worker)
+    message = till.refused("accounts", "erase", ada, "--reason", "asked for", "--yes")
+    assert message.startswith("subscription sub_1 is active (TB080). Cancel it in Stripe")
+    sync_subscription(worker, status="canceled", as_of=FEBRUARY)
+    worker.execute("select billing.sync_customer('cus_2', false, 'Ada@example.com', 'A', false, now())")
+    assert till.json("accounts", "erase", ada, "--reason", "asked for")["same_email"] == "cus_2"
+    till("accounts", "erase", "cus_2", "--reason", "asked for", "--yes")
+    assert conn.execute(
+        "select email from billing.customers where stripe_customer_id = 'cus_2'"
+    ).fetchone() == (None,)
+    assert "cus_2" in till("accounts", "export", "cus_2").out

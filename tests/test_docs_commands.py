@@ -23,6 +23,7 @@ RUN_ELSEWHERE = {
     "till dev": "tests/test_tutorial.py",
     "till notifications test": "tests/test_notifications.py",
     "till webhook create --set-secret": "tests/test_webhook.py",
+    "till webhook verify": "tests/test_webhook.py",
     "till doctor": "tests/doctor",
 }
 # They open a browser, or wait for a person to pay.
@@ -77,6 +78,12 @@ def ids(stack: Stack, till: Till) -> dict[str, str]:
             shop.pay_once(ada, 1900, payment_method=card)
         shop.settle()
         till("till credits grant ada@example.com 1000")
+        # Who asks for their data: a user, and a guest who paid without signing in.
+        shop.sign_up("linus@example.com")
+        guest, other = (
+            shop.stripe.customers.create({"email": f"{who}@example.com"}).id for who in ("guest", "other")
+        )
+        shop.settle()
         till('till accounts freeze ada@example.com --reason "looks odd"')
 
         def only(query: str, *parameters: Any) -> str:
@@ -91,6 +98,9 @@ def ids(stack: Stack, till: Till) -> dict[str, str]:
         return {
             "issfr_1": only("select stripe_early_fraud_warning_id from billing.fraud_warnings"),
             "du_1": only("select stripe_dispute_id from billing.disputes"),
+            "cus_guest": guest,
+            "cus_other": other,
+            "evt_1": only("select max(stripe_event_id) from billing.stripe_events"),
             "undo 7": f"undo {only('select max(id) from billing.fraud_actions')}",
             "revoke 7": f"revoke {grant}",
             "reinstate 3": f"reinstate {revoked}",

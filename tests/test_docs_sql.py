@@ -1,4 +1,4 @@
-"""Every block of SQL in the README and the how-to pages, run against a database, page by page."""
+"""Every block of SQL in the README, the security page and the how-to pages, run against a database, page by page."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,8 @@ from tests.sql.calls import grant, hold, link, spend, sync_price, sync_product
 from tests.support import Database, account_of, create_user
 from tests.test_docs import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
+SECURITY = ROOT / "docs/explanation/security.md"
+PAGES = [ROOT / "README.md", SECURITY, *sorted((ROOT / "docs/how-to").glob("*.md"))]
 # What is not in the embedded Postgres, with the test that stands for it.
 RUN_ELSEWHERE = {"pg_cron": "tests/sql/test_pg_cron.py", "cron.": "tests/sql/test_pg_cron.py"}
 # Only a superuser may move the local stack's clock.
@@ -62,3 +63,24 @@ def test_the_documented_sql_runs(
 
 def test_pages_with_sql_are_found() -> None:
     assert sum(len(blocks(page)) for page in PAGES) > 15
+
+
+def test_the_security_page_shows_what_it_says(conn: psycopg.Connection) -> None:
+    """Its questions with the answer "none" find nothing here, and something where it is not so."""
+    [checks, *_] = blocks(SECURITY)
+    parts = re.split(r"(?m)^-- ", checks)[1:]
+    none = [part.partition("\n")[2] for part in parts if part.partition("\n")[0].endswith("none.")]
+    assert len(none) == 2
+    for query in none:
+        assert conn.execute(query.encode()).fetchall() == []
+    conn.execute("grant insert on billing.accounts to authenticated")
+    conn.execute("create table billing.open (id int)")
+    for query in none:
+        assert len(conn.execute(query.encode()).fetchall()) == 1
+    [visitors] = [
+        part.partition("\n")[2] for part in parts if part.startswith("Functions of billing that visitors")
+    ]
+    assert [name for (name,) in conn.execute(visitors.encode()).fetchall()] == [
+        'billing."current_time"()',
+        "billing.is_livemode()",
+    ]

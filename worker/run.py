@@ -24,6 +24,7 @@ from worker.events.lookups import Lookups
 from worker.events.mend import Mender
 from worker.jobs.notify import Notifier
 from worker.jobs.run import Jobs, handlers
+from worker.redact import redact
 from worker.remind import Reminder
 from worker.sessions import connect
 from worker.settings import Settings
@@ -141,6 +142,7 @@ def configure_logging() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if for_people else [structlog.processors.format_exc_info]),
             structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer(),
+            redact,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -6,10 +6,13 @@ import typer
 
 from cli.app import App
 from cli.call import Account, Actor, Reason, Yes, actor_or_user, perform, print_record
+from cli.commands import privacy
 from cli.database import Row, account_id_of, call, connect, row, rows
 from cli.output import AsJson, out, print_fields, print_json, print_rows
 
-app = App("accounts", panel="Accounts and credits", help="List accounts; freeze and close them.")
+app = App(
+    "accounts", panel="Accounts and credits", help="List accounts; freeze, close, export and erase them."
+)
 
 _LIST: LiteralString = """
 select id, kind, name, email, status, balance, held, available, created_at from billing.admin_accounts
@@ -117,3 +120,6 @@ def close(
 def reopen(account: Account, as_json: AsJson = False) -> None:
     """Open a closed account again, with no credits."""
     perform("reopen_account", as_json=as_json, account_id=account)
+
+
+app.add_typer(privacy.app)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from cli.app import App
 from cli.call import Actor, Yes, actor_or_user, say_nothing_was_done
 from cli.database import connect, row, rows
+from cli.event_body import without_card_digits
 from cli.output import AsJson, CliError, err, out, print_fields, print_json, print_rows
 
 app = App(
@@ -54,17 +55,17 @@ def list_events(
 
 @app.command()
 def show(event_id: EventId, as_json: AsJson = False) -> None:
-    """Show one event: its status, and its body as it came."""
+    """Show one event: its status, and its body, without the digits of cards."""
     with connect() as conn:
         found = conn.execute(
             "select * from billing.stripe_events where stripe_event_id = %(event_id)s", {"event_id": event_id}
         ).fetchone()
     if found is None:
         raise CliError(f"there is no event {event_id}: list what is here with `till events list`")
+    payload = without_card_digits(found.pop("payload"))
     if as_json:
-        print_json(found)
+        print_json(found | {"payload": payload})
         return
-    payload: str = found.pop("payload")
     print_fields(found)
     out.print()
     try:

@@ -1,6 +1,5 @@
 """The inbox of Stripe events → received events, their outcome, and dead letters."""
 
-import json
 from typing import LiteralString
 
 from starlette.exceptions import HTTPException
@@ -10,6 +9,7 @@ from starlette.responses import Response
 from cli.dashboard.database import first
 from cli.dashboard.paging import Order, page_of
 from cli.dashboard.render import database, page, waiting
+from cli.event_body import readable
 
 # Statuses with an index; `till events list` has the others.
 STATUSES = ("all", "dead", "parked")
@@ -52,12 +52,4 @@ def show(request: Request) -> Response:
         )
     if event is None:
         raise HTTPException(404)
-    return page(request, "event.jinja", event=event, body=_pretty(event["payload"]), **common)
-
-
-def _pretty(payload: str) -> str:
-    """Indented if it is JSON; some events are dead because their body is not."""
-    try:
-        return json.dumps(json.loads(payload), indent=2, ensure_ascii=False)
-    except ValueError:
-        return payload
+    return page(request, "event.jinja", event=event, body=readable(event["payload"]), **common)

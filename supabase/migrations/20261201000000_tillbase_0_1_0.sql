@@ -34,13 +34,13 @@ begin
         where pronamespace = 'public'::regnamespace
             and proname in ('adjust_credits', 'capture_hold', 'close_account', 'credit_balance_as_of',
                 'credit_statement', 'credit_usage', 'dismiss_customer', 'dismiss_stripe_event',
-                'ensure_account', 'extend_hold', 'freeze_account', 'grant_credits',
-                'has_feature', 'hold_credits', 'link_customer', 'merge_customer',
-                'note_fraud', 'refund_fraud_warning', 'refund_spend', 'reinstate_grant',
-                'release_hold', 'reopen_account', 'resolve_fraud_warning', 'review_held_credits',
-                'revoke_grant', 'schedule_credits', 'set_credit_limits', 'set_recharge',
-                'spend_credits', 'spend_credits_batch', 'transfer_credits', 'undo_fraud_action',
-                'unfreeze_account')
+                'ensure_account', 'erase_account', 'export_account', 'extend_hold',
+                'freeze_account', 'grant_credits', 'has_feature', 'hold_credits',
+                'link_customer', 'merge_customer', 'note_fraud', 'refund_fraud_warning',
+                'refund_spend', 'reinstate_grant', 'release_hold', 'reopen_account',
+                'resolve_fraud_warning', 'review_held_credits', 'revoke_grant', 'schedule_credits',
+                'set_credit_limits', 'set_recharge', 'spend_credits', 'spend_credits_batch',
+                'transfer_credits', 'undo_fraud_action', 'unfreeze_account')
     ) as taken;
     if v_taken is not null then
         raise exception 'Tillbase would make what is there already: %', v_taken
@@ -938,6 +938,34 @@ comment on column billing.notifications.attempts is 'How often its channels were
 comment on column billing.notifications.delivered_to is 'The channels that accepted it; later attempts skip them.';
 comment on column billing.notifications.digest_id is 'The notification whose message includes this one.';
 
+-- 10_accounts/30_erasures.sql
+
+-- Erasures: whose personal data was removed, when, why and by whom. 87_privacy removes it.
+--
+-- Invariant: one row for each erased account, and for each erased customer that no account owns. Rows are kept, because
+-- they say which data must not come back with later events. service_role reads.
+
+create table billing.erasures (
+    id bigint generated always as identity primary key,
+    account_id uuid unique references billing.accounts (id),
+    stripe_customer_id text unique,
+    reason text not null,
+    actor text not null,
+    events_emptied bigint not null default 0,
+    erased_at timestamptz not null default now(),
+    constraint erases_an_account_or_a_customer check ((account_id is null) <> (stripe_customer_id is null))
+);
+
+alter table billing.erasures enable row level security;
+
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.erasures from public, anon, authenticated, service_role;
+grant select on billing.erasures to service_role;
+
+comment on table billing.erasures is 'Accounts and customers whose personal data was erased.';
+comment on column billing.erasures.stripe_customer_id is 'A customer that no account owned; null for an account, whose customers are erased with it.';
+comment on column billing.erasures.events_emptied is 'How many stored events lost their body.';
+
 -- 20_catalog/10_plans.sql
 
 -- Plans and credit packs: how many credits a Stripe price is worth.
@@ -1608,7 +1636,8 @@ revoke all on function billing._resolve_terms from public, anon, authenticated, 
 -- Invariant, at every commit and for every account:
 --     balance = sum of entries = sum of what remains in open lots - debt
 -- credit_balances       one permanent row for each account: every movement locks it, and it has all that a movement checks
--- credit_entries        append-only, for the owner too: amount, balance_after and the key that makes it unique
+-- credit_entries        append-only, for the owner too: amount, balance_after and the key that makes it unique (the texts
+--                       of an erased account are emptied)
 -- credit_grants         lots: what was granted, what remains, when it expires, what paid for it
 -- credit_consumptions   which entry took how much from which lot (negative: returned)
 -- credit_holds          credits set aside until captured, released or expired; credit_hold_lots: the lots that they reserve
@@ -1826,8 +1855,38 @@ end
 $$;
 
 create trigger tg_credit_entries__append_only
-before update or delete or truncate on billing.credit_entries
+before delete or truncate or update of account_id, kind, amount, balance_after, debt, up_to, source, reference_id,
+    feature, reverses_entry_id, hold_id, key_space, idempotency_key, occurred_at, created_at
+on billing.credit_entries
 for each statement execute function billing.tg_ledger__append_only();
+
+-- The one change that an entry allows: the texts of an erased account become empty.
+create function billing.tg_credit_entries__erased()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_erased billing.credit_entries := old;
+begin
+    v_erased.description := null;
+    v_erased.metadata := '{}';
+    if new.actor = 'erased' then
+        v_erased.actor := 'erased';
+    end if;
+    if new is distinct from v_erased
+        or not exists (select from billing.erasures where erasures.account_id = old.account_id) then
+        raise exception 'update refused: credit_entries is append-only'
+            using errcode = 'TB015', hint = 'Correct a mistake with a new entry, such as a revocation or a refund.';
+    end if;
+    return new;
+end
+$$;
+
+create trigger tg_credit_entries__erased
+before update on billing.credit_entries
+for each row execute function billing.tg_credit_entries__erased();
 
 create trigger tg_credit_consumptions__append_only
 before update or delete or truncate on billing.credit_consumptions
@@ -1874,7 +1933,8 @@ create policy credit_hold_lots_select_own on billing.credit_hold_lots
 for select to authenticated using (hold_id = any (array(select credit_holds.id from billing.credit_holds)));
 
 revoke all on function
-    billing.tg_accounts__open_balance, billing.tg_accounts__may_spend, billing.tg_ledger__append_only
+    billing.tg_accounts__open_balance, billing.tg_accounts__may_spend, billing.tg_ledger__append_only,
+    billing.tg_credit_entries__erased
 from public, anon, authenticated, service_role;
 grant select on
     billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_holds,
@@ -18345,6 +18405,814 @@ grant execute on function billing.lost_jobs() to service_role;
 
 comment on function billing.requeue_jobs() is 'Queues again the jobs of rows that lost theirs, as after a restore that left the queue out. How many.';
 comment on function billing.lost_jobs() is 'Rows that need a job of the worker and have no message in billing_jobs. Part of ledger_discrepancies.';
+
+-- 87_privacy/10_export_person.sql
+
+-- Everything that the database has about one person, for a request under the GDPR (Articles 15 and 20).
+--
+-- Invariant: nothing here writes. Rows are complete, except for what belongs to somebody else: a held credit does not name
+-- the other account that used the card. Callable by service_role.
+
+-- The accounts' Stripe customers, or the one that no account owns.
+create function billing._customers_of_person(account_id uuid, stripe_customer_id text)
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select customers.stripe_customer_id from billing.customers
+        where customers.stripe_customer_id is not null and (
+            customers.account_id = _customers_of_person.account_id
+            or customers.stripe_customer_id = _customers_of_person.stripe_customer_id
+        )
+        order by customers.id
+    )
+$$;
+
+-- Addresses by which an event can name a person: the user's, and those of their customers, now and before.
+create function billing._emails_of_person(account_id uuid, stripe_customer_ids text[])
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select lower(found.email) from (
+            select users.email::text as email
+            from billing.accounts join auth.users on users.id = accounts.owner_id
+            where accounts.id = _emails_of_person.account_id
+            union
+            select customers.email from billing.customers
+            where customers.stripe_customer_id = any (_emails_of_person.stripe_customer_ids)
+            union
+            select customer_claims.email from billing.customer_claims
+            where customer_claims.account_id = _emails_of_person.account_id
+            union
+            select unnest(changes.old_emails || changes.new_email) from billing.customer_email_changes as changes
+            where changes.stripe_customer_id = any (_emails_of_person.stripe_customer_ids)
+        ) as found
+        where found.email like '%@%'
+        order by 1
+    )
+$$;
+
+-- Stripe ids by which events name the person: customers and, because disputes, reviews, warnings and refunds name no
+-- customer, the payments that these are about.
+create function billing._ids_in_events(account_id uuid, stripe_customer_ids text[])
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with paid as (
+        select payments.stripe_charge_id, payments.stripe_payment_intent_id from billing.payments
+        where (
+                payments.account_id = _ids_in_events.account_id
+                or payments.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
+            )
+            and (
+                exists (select from billing.disputes where disputes.stripe_charge_id = payments.stripe_charge_id)
+                or exists (select from billing.refunds where refunds.stripe_charge_id = payments.stripe_charge_id)
+                or exists (
+                    select from billing.fraud_warnings
+                    where fraud_warnings.stripe_charge_id = payments.stripe_charge_id
+                )
+                or exists (
+                    select from billing.reviews
+                    where reviews.stripe_charge_id = payments.stripe_charge_id
+                        or reviews.stripe_payment_intent_id = payments.stripe_payment_intent_id
+                )
+            )
+    )
+    select _ids_in_events.stripe_customer_ids || array(
+        select paid.stripe_charge_id from paid
+        union
+        select paid.stripe_payment_intent_id from paid where paid.stripe_payment_intent_id is not null
+    )
+$$;
+
+-- Stored events whose body has one of these ids or addresses. Reads all bodies of events received since then.
+create function billing._events_of_person(
+    stripe_ids text[], emails text[], received_from timestamptz default '-infinity'
+)
+returns table (stripe_event_id text, status text, has_id boolean)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select events.stripe_event_id, events.status, found.has_id
+    from billing.stripe_events as events
+    cross join lateral (
+        select exists (
+            select from unnest(_events_of_person.stripe_ids) as named (id)
+            where pg_catalog.strpos(events.payload, '"' || named.id || '"') > 0
+        ) as has_id
+    ) as found
+    where events.payload <> '' and events.received_at >= _events_of_person.received_from and (
+        found.has_id
+        or exists (
+            select from unnest(_events_of_person.emails) as named (email)
+            where pg_catalog.strpos(lower(events.payload), to_json(named.email)::text) > 0
+        )
+    )
+$$;
+
+-- Raises if no such customer is known, or if an account owns it.
+create function billing._check_is_unowned(stripe_customer_id text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_customer billing.customers;
+begin
+    select * into v_customer from billing.customers
+    where customers.stripe_customer_id = _check_is_unowned.stripe_customer_id;
+    if not found then
+        raise exception 'there is no customer %', coalesce(_check_is_unowned.stripe_customer_id, 'null')
+            using errcode = 'TB018', hint = 'List customers with `till customers list --status all`.';
+    elsif v_customer.account_id is not null then
+        raise exception 'customer % is linked to account %', v_customer.stripe_customer_id, v_customer.account_id
+            using errcode = 'TB018', hint = 'Export or erase the account: its customers are part of it.';
+    end if;
+end
+$$;
+
+create function billing._export(account_id uuid, stripe_customer_id text)
+returns table (section text, data jsonb)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account_id uuid := _export.account_id;
+    v_customers text[] := billing._customers_of_person(v_account_id, _export.stripe_customer_id);
+    v_emails text[] := billing._emails_of_person(v_account_id, v_customers);
+    v_subscriptions text[];
+    v_invoices text[];
+    v_sessions text[];
+    v_charges text[];
+    v_intents text[];
+    v_events text[];
+begin
+    return query select 'accounts', to_jsonb(accounts) from billing.accounts where accounts.id = v_account_id;
+    return query
+    select 'user', jsonb_build_object(
+        'id', users.id, 'email', users.email, 'created_at', users.created_at, 'user_metadata', users.raw_user_meta_data
+    )
+    from billing.accounts join auth.users on users.id = accounts.owner_id where accounts.id = v_account_id;
+    return query
+    select 'account_members', to_jsonb(members) from billing.account_members as members
+    where members.account_id = v_account_id or members.user_id in (
+        select accounts.owner_id from billing.accounts where accounts.id = v_account_id and accounts.kind = 'personal'
+    );
+    return query
+    select 'erasures', to_jsonb(erasures) from billing.erasures
+    where erasures.account_id = v_account_id or erasures.stripe_customer_id = any (v_customers);
+    return query
+    select 'customers', to_jsonb(customers) from billing.customers
+    where customers.account_id = v_account_id or customers.stripe_customer_id = any (v_customers);
+    return query
+    select 'customer_claims', to_jsonb(claims) from billing.customer_claims as claims
+    where claims.account_id = v_account_id;
+    return query
+    select 'customer_email_changes', to_jsonb(changes) from billing.customer_email_changes as changes
+    where changes.stripe_customer_id = any (v_customers);
+    return query
+    select 'saved_cards', to_jsonb(cards) from billing.saved_cards as cards
+    where cards.stripe_customer_id = any (v_customers);
+    return query
+    select 'card_fingerprints', to_jsonb(cards) from billing.card_fingerprints as cards
+    where cards.stripe_customer_id = any (v_customers);
+
+    select array_agg(subscriptions.stripe_subscription_id) into v_subscriptions from billing.subscriptions
+    where subscriptions.account_id = v_account_id or subscriptions.stripe_customer_id = any (v_customers);
+    return query
+    select 'subscriptions', to_jsonb(subscriptions) from billing.subscriptions
+    where subscriptions.stripe_subscription_id = any (v_subscriptions);
+    return query
+    select 'subscription_items', to_jsonb(items) from billing.subscription_items as items
+    where items.stripe_subscription_id = any (v_subscriptions);
+    return query
+    select 'trial_items', to_jsonb(items) from billing.trial_items as items
+    where items.stripe_subscription_id = any (v_subscriptions);
+    return query
+    select 'credit_schedules', to_jsonb(schedules) from billing.credit_schedules as schedules
+    where schedules.stripe_subscription_id = any (v_subscriptions);
+
+    select array_agg(invoices.stripe_invoice_id) into v_invoices from billing.invoices
+    where invoices.account_id = v_account_id or invoices.stripe_customer_id = any (v_customers);
+    return query
+    select 'invoices', to_jsonb(invoices) from billing.invoices where invoices.stripe_invoice_id = any (v_invoices);
+    return query
+    select 'invoice_lines', to_jsonb(lines) from billing.invoice_lines as lines
+    where lines.stripe_invoice_id = any (v_invoices);
+    return query
+    select 'invoice_payments', to_jsonb(paid) from billing.invoice_payments as paid
+    where paid.stripe_invoice_id = any (v_invoices);
+    return query
+    select 'credit_notes', to_jsonb(notes) from billing.credit_notes as notes
+    where notes.stripe_invoice_id = any (v_invoices);
+    return query
+    select 'credit_note_lines', to_jsonb(lines) from billing.credit_note_lines as lines
+    join billing.credit_notes as notes using (stripe_credit_note_id)
+    where notes.stripe_invoice_id = any (v_invoices);
+
+    select array_agg(sessions.stripe_checkout_session_id), array_agg(sessions.stripe_payment_intent_id)
+    into v_sessions, v_intents
+    from billing.checkout_sessions as sessions
+    where sessions.account_id = v_account_id or sessions.stripe_customer_id = any (v_customers);
+    return query
+    select 'checkout_sessions', to_jsonb(sessions) from billing.checkout_sessions as sessions
+    where sessions.stripe_checkout_session_id = any (v_sessions);
+    return query
+    select 'checkout_line_items', to_jsonb(items) from billing.checkout_line_items as items
+    where items.stripe_checkout_session_id = any (v_sessions);
+    return query
+    select 'checkout_requests', to_jsonb(requests) from billing.checkout_requests as requests
+    where requests.account_id = v_account_id;
+    return query
+    select 'stripe_requests', to_jsonb(requests) from billing.stripe_requests as requests
+    where requests.account_id = v_account_id;
+
+    select array_agg(payments.stripe_charge_id), v_intents || array_agg(payments.stripe_payment_intent_id)
+    into v_charges, v_intents
+    from billing.payments
+    where payments.account_id = v_account_id or payments.stripe_customer_id = any (v_customers);
+    return query
+    select 'payments', to_jsonb(payments) from billing.payments where payments.stripe_charge_id = any (v_charges);
+    return query
+    select 'payment_intents', to_jsonb(intents) from billing.payment_intents as intents
+    where intents.stripe_payment_intent_id = any (v_intents);
+    return query
+    select 'refunds', to_jsonb(refunds) from billing.refunds
+    where refunds.stripe_charge_id = any (v_charges) or refunds.stripe_payment_intent_id = any (v_intents);
+    return query
+    select 'disputes', to_jsonb(disputes) from billing.disputes where disputes.stripe_charge_id = any (v_charges);
+    return query
+    select 'fraud_warnings', to_jsonb(warnings) from billing.fraud_warnings as warnings
+    where warnings.stripe_charge_id = any (v_charges);
+    return query
+    select 'reviews', to_jsonb(reviews) from billing.reviews
+    where reviews.stripe_charge_id = any (v_charges) or reviews.stripe_payment_intent_id = any (v_intents);
+    return query
+    select 'fraud_actions', to_jsonb(actions) from billing.fraud_actions as actions
+    where actions.account_id = v_account_id or actions.stripe_charge_id = any (v_charges);
+    return query
+    select 'held_credits', to_jsonb(held) - 'matched_account_id' from billing.held_credits as held
+    where held.account_id = v_account_id;
+
+    return query
+    select 'credit_balances', to_jsonb(balances) from billing.credit_balances as balances
+    where balances.account_id = v_account_id;
+    return query
+    select 'credit_entries', to_jsonb(entries) from billing.credit_entries as entries
+    where entries.account_id = v_account_id order by entries.id;
+    return query
+    select 'credit_grants', to_jsonb(grants) from billing.credit_grants as grants
+    where grants.account_id = v_account_id order by grants.id;
+    return query
+    select 'credit_consumptions', to_jsonb(taken) from billing.credit_consumptions as taken
+    join billing.credit_grants as grants on grants.id = taken.grant_id
+    where grants.account_id = v_account_id order by taken.entry_id, taken.grant_id;
+    return query
+    select 'credit_holds', to_jsonb(holds) from billing.credit_holds as holds
+    where holds.account_id = v_account_id order by holds.created_at;
+    return query
+    select 'credit_hold_lots', to_jsonb(reserved) from billing.credit_hold_lots as reserved
+    join billing.credit_holds as holds on holds.id = reserved.hold_id
+    where holds.account_id = v_account_id;
+    return query
+    select 'credit_revocations', to_jsonb(revocations) from billing.credit_revocations as revocations
+    where revocations.account_id = v_account_id order by revocations.id;
+    return query
+    select 'credit_reinstatements', to_jsonb(reinstated) from billing.credit_reinstatements as reinstated
+    where reinstated.account_id = v_account_id order by reinstated.id;
+    return query
+    select 'carried_credits', to_jsonb(carried) from billing.carried_credits as carried
+    where carried.account_id = v_account_id;
+    return query
+    select 'pack_purchases', to_jsonb(packs) from billing.pack_purchases as packs
+    where packs.account_id = v_account_id order by packs.purchased_at;
+    return query
+    select 'recharge_settings', to_jsonb(recharging) from billing.recharge_settings as recharging
+    where recharging.account_id = v_account_id;
+    return query
+    select 'recharges', to_jsonb(recharges) from billing.recharges
+    where recharges.account_id = v_account_id order by recharges.claimed_at;
+    return query
+    select 'found_discrepancies', to_jsonb(discrepancies) from billing.found_discrepancies as discrepancies
+    where discrepancies.account_id = v_account_id;
+    return query
+    select 'notifications', to_jsonb(notifications) from billing.notifications
+    where notifications.account_id = v_account_id order by notifications.id;
+
+    select array_agg(events.stripe_event_id) into v_events
+    from billing._events_of_person(billing._ids_in_events(v_account_id, v_customers), v_emails) as events;
+    return query
+    select 'stripe_events', to_jsonb(events) from billing.stripe_events as events
+    where events.stripe_event_id = any (v_events) order by events.received_at;
+end
+$$;
+
+-- Raises if there is no such account (TB004).
+create function billing.export_account(account_id uuid)
+returns table (section text, data jsonb)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from billing.accounts where accounts.id = export_account.account_id) then
+        perform billing._raise_no_account(export_account.account_id);
+    end if;
+    return query select found.section, found.data from billing._export(export_account.account_id, null) as found;
+end
+$$;
+
+-- For a guest: a customer that no account owns. The data of a linked customer is part of its account.
+create function billing.export_customer(stripe_customer_id text)
+returns table (section text, data jsonb)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._check_is_unowned(export_customer.stripe_customer_id);
+    return query
+    select found.section, found.data from billing._export(null, export_customer.stripe_customer_id) as found;
+end
+$$;
+
+create function public.export_account(account_id uuid)
+returns table (section text, data jsonb)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select found.section, found.data from billing.export_account(export_account.account_id) as found
+$$;
+
+revoke all on function
+    billing._customers_of_person, billing._emails_of_person, billing._ids_in_events, billing._events_of_person,
+    billing._check_is_unowned, billing._export, billing.export_account, billing.export_customer,
+    public.export_account
+from public, anon, authenticated, service_role;
+grant execute on function billing.export_account(uuid), billing.export_customer(text), public.export_account(uuid)
+to service_role;
+
+comment on function billing.export_account(uuid) is 'Everything that the database has about the person or team of an account: a row for each row of each table, and the events that name them.';
+comment on function billing.export_customer(text) is 'Everything that the database has about a Stripe customer that no account owns.';
+comment on function public.export_account(uuid) is 'Everything that the database has about the person or team of an account.';
+
+-- 87_privacy/20_erase_person.sql
+
+-- Erases one person's data, for a request under the GDPR (Article 17), and keeps the ledger.
+--
+-- Erased: names, addresses, texts that people or your app wrote, metadata, links to Stripe's pages, saved cards, the bodies
+-- of events and notifications. Kept: amounts, times, states, keys and the ids of Stripe's objects, which accounting and the
+-- ledger need, and who decided what. A card's fingerprint is kept only while settings.seen_card_policy compares cards: an
+-- erasure must not give the same card free credits again.
+--
+-- Invariant: balances, entries, grants and facts are unchanged, so both comparisons of credits stay empty. An erased account
+-- is closed and has no user. Later events of its customers are applied as always, and erased in the same transaction.
+-- Erasing again changes nothing. Callable by service_role.
+--
+-- Locks: events by id, then the balance, as the worker does.
+
+-- Who decided something, without the person's own name.
+create function billing._without_names(actor text, names text[])
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when exists (
+            select from unnest(_without_names.names) as named (name)
+            where pg_catalog.strpos(lower(_without_names.actor), named.name) > 0
+        ) then 'erased'
+        else _without_names.actor
+    end
+$$;
+
+-- Ends notifications that were not sent yet.
+create function billing._skip_erased_notifications(account_id uuid, audience text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids text[];
+begin
+    with skipped as (
+        update billing.notifications set status = 'skipped', last_error = 'erased'
+        where notifications.account_id = _skip_erased_notifications.account_id
+            and notifications.audience = _skip_erased_notifications.audience
+            and notifications.status in ('queued', 'sending')
+        returning notifications.id
+    )
+    select array_agg(skipped.id::text) into v_ids from skipped;
+    if v_ids is not null then
+        perform billing._drop_jobs(_skip_erased_notifications.audience || '_notification', v_ids);
+    end if;
+end
+$$;
+
+-- Empties what is personal in every table, and changes nothing that is already empty. names: the person's addresses and
+-- user id, which are replaced where they name who decided something.
+create function billing._erase_rows(account_id uuid, stripe_customer_id text, names text[] default '{}')
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account_id uuid := _erase_rows.account_id;
+    v_customers text[] := billing._customers_of_person(v_account_id, _erase_rows.stripe_customer_id);
+    v_charges text[];
+begin
+    update billing.accounts
+    set name = null, owner_id = null, updated_at = now(),
+        frozen_reason = case when accounts.frozen_reason is not null then 'erased' end
+    where accounts.id = v_account_id
+        and (accounts.name is not null or accounts.owner_id is not null or accounts.frozen_reason <> 'erased');
+    delete from billing.account_members where account_members.account_id = v_account_id;
+
+    update billing.customers
+    set email = null, name = null, metadata = '{}', updated_at = now(),
+        dismissed_reason = case when customers.dismissed_reason is not null then 'erased' end,
+        dismissed_by = billing._without_names(customers.dismissed_by, _erase_rows.names)
+    where (customers.account_id = v_account_id or customers.stripe_customer_id = any (v_customers))
+        and (
+            customers.email is not null or customers.name is not null or customers.metadata <> '{}'
+            or customers.dismissed_reason <> 'erased'
+            or billing._without_names(customers.dismissed_by, _erase_rows.names) <> customers.dismissed_by
+        );
+    update billing.customer_claims set email = null, name = null, updated_at = now()
+    where customer_claims.account_id = v_account_id
+        and (customer_claims.email is not null or customer_claims.name is not null);
+    perform billing._drop_jobs('email_change', v_customers) where exists (
+        select from billing.customer_email_changes where customer_email_changes.stripe_customer_id = any (v_customers)
+    );
+    delete from billing.customer_email_changes where customer_email_changes.stripe_customer_id = any (v_customers);
+    delete from billing.saved_cards where saved_cards.stripe_customer_id = any (v_customers);
+    if billing._seen_card_policy() = 'grant' then
+        delete from billing.card_fingerprints where card_fingerprints.stripe_customer_id = any (v_customers);
+    end if;
+
+    update billing.subscriptions set metadata = '{}', updated_at = now()
+    where (subscriptions.account_id = v_account_id or subscriptions.stripe_customer_id = any (v_customers))
+        and subscriptions.metadata <> '{}';
+    update billing.invoices set hosted_invoice_url = null, updated_at = now()
+    where (invoices.account_id = v_account_id or invoices.stripe_customer_id = any (v_customers))
+        and invoices.hosted_invoice_url is not null;
+    update billing.checkout_sessions set client_reference_id = null, updated_at = now()
+    where (checkout_sessions.account_id = v_account_id or checkout_sessions.stripe_customer_id = any (v_customers))
+        and checkout_sessions.client_reference_id is not null;
+    update billing.checkout_requests set params = '{}', user_id = null
+    where checkout_requests.account_id = v_account_id
+        and (checkout_requests.params <> '{}' or checkout_requests.user_id is not null);
+    delete from billing.stripe_requests where stripe_requests.account_id = v_account_id;
+
+    update billing.payments set card_fingerprint = null, receipt_url = null, updated_at = now()
+    where (payments.account_id = v_account_id or payments.stripe_customer_id = any (v_customers))
+        and (payments.card_fingerprint is not null or payments.receipt_url is not null);
+    v_charges := array(
+        select payments.stripe_charge_id from billing.payments
+        where payments.account_id = v_account_id or payments.stripe_customer_id = any (v_customers)
+    );
+    update billing.fraud_warnings set notes = null, updated_at = now()
+    where fraud_warnings.stripe_charge_id = any (v_charges) and fraud_warnings.notes is not null;
+    update billing.fraud_actions
+    set reason = 'erased', last_error = null, updated_at = now(),
+        undone_reason = case when fraud_actions.undone_reason is not null then 'erased' end,
+        actor = billing._without_names(fraud_actions.actor, _erase_rows.names),
+        undone_by = billing._without_names(fraud_actions.undone_by, _erase_rows.names)
+    where (fraud_actions.account_id = v_account_id or fraud_actions.stripe_charge_id = any (v_charges))
+        and (
+            fraud_actions.reason <> 'erased' or fraud_actions.undone_reason <> 'erased'
+            or fraud_actions.last_error is not null
+            or billing._without_names(fraud_actions.actor, _erase_rows.names) <> fraud_actions.actor
+            or billing._without_names(fraud_actions.undone_by, _erase_rows.names) <> fraud_actions.undone_by
+        );
+    update billing.held_credits
+    set description = null, updated_at = now(),
+        reason = case when held_credits.reason is not null then 'erased' end,
+        reviewed_by = billing._without_names(held_credits.reviewed_by, _erase_rows.names),
+        card_fingerprint = case
+            when billing._seen_card_policy() = 'grant' then 'erased' else held_credits.card_fingerprint
+        end
+    where held_credits.account_id = v_account_id
+        and (
+            held_credits.description is not null or held_credits.reason <> 'erased'
+            or billing._without_names(held_credits.reviewed_by, _erase_rows.names) <> held_credits.reviewed_by
+        );
+
+    update billing.credit_entries
+    set description = null, metadata = '{}',
+        actor = billing._without_names(credit_entries.actor, _erase_rows.names)
+    where credit_entries.account_id = v_account_id
+        and (
+            credit_entries.description is not null or credit_entries.metadata::jsonb <> '{}'
+            or billing._without_names(credit_entries.actor, _erase_rows.names) <> credit_entries.actor
+        );
+    update billing.credit_grants set description = null
+    where credit_grants.account_id = v_account_id and credit_grants.description is not null;
+    update billing.credit_holds set description = null, metadata = '{}'
+    where credit_holds.account_id = v_account_id
+        and (credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}');
+    update billing.credit_revocations
+    set reason = 'erased', actor = billing._without_names(credit_revocations.actor, _erase_rows.names)
+    where credit_revocations.account_id = v_account_id
+        and (
+            credit_revocations.reason <> 'erased'
+            or billing._without_names(credit_revocations.actor, _erase_rows.names) <> credit_revocations.actor
+        );
+    update billing.credit_reinstatements
+    set reason = 'erased', actor = billing._without_names(credit_reinstatements.actor, _erase_rows.names)
+    where credit_reinstatements.account_id = v_account_id
+        and (
+            credit_reinstatements.reason <> 'erased'
+            or billing._without_names(credit_reinstatements.actor, _erase_rows.names) <> credit_reinstatements.actor
+        );
+    update billing.pack_purchases set description = null
+    where pack_purchases.account_id = v_account_id and pack_purchases.description is not null;
+    delete from billing.recharge_settings where recharge_settings.account_id = v_account_id;
+    update billing.recharges set return_url = null, action_url = null, last_error = null, updated_at = now()
+    where recharges.account_id = v_account_id
+        and (recharges.return_url is not null or recharges.action_url is not null or recharges.last_error is not null);
+
+    -- A dispute that is opened later must still reach the administrators: their open notifications stay.
+    perform billing._skip_erased_notifications(v_account_id, 'customer');
+    update billing.notifications
+    set payload = '{}', last_error = case when notifications.last_error is not null then 'erased' end
+    where notifications.account_id = v_account_id and notifications.status not in ('queued', 'sending')
+        and (notifications.payload <> '{}' or notifications.last_error <> 'erased');
+end
+$$;
+
+-- Raises while Stripe or an administrator still has to act on what would be erased (TB080).
+create function billing._check_erasable(account_id uuid, stripe_customer_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_customers text[] := billing._customers_of_person(_check_erasable.account_id, _check_erasable.stripe_customer_id);
+    v_found record;
+begin
+    select subscriptions.stripe_subscription_id, subscriptions.status into v_found from billing.subscriptions
+    where (
+            subscriptions.account_id = _check_erasable.account_id
+            or subscriptions.stripe_customer_id = any (v_customers)
+        )
+        and subscriptions.status not in ('canceled', 'incomplete_expired')
+    order by subscriptions.started_at, subscriptions.stripe_subscription_id
+    limit 1;
+    if found then
+        raise exception 'subscription % is %', v_found.stripe_subscription_id, v_found.status
+            using errcode = 'TB080', detail = v_found.stripe_subscription_id,
+            hint = 'Cancel it in Stripe at once, not at the end of its period, and wait for its event: `till subscriptions show` with its id shows its status.';
+    end if;
+    select disputes.stripe_dispute_id, disputes.status into v_found
+    from billing.disputes join billing.payments on payments.stripe_charge_id = disputes.stripe_charge_id
+    where (payments.account_id = _check_erasable.account_id or payments.stripe_customer_id = any (v_customers))
+        and disputes.is_open
+    order by disputes.disputed_at, disputes.stripe_dispute_id
+    limit 1;
+    if found then
+        raise exception 'dispute % is open (%)', v_found.stripe_dispute_id, v_found.status
+            using errcode = 'TB080', detail = v_found.stripe_dispute_id,
+            hint = 'Its evidence needs this data. Wait until it is decided: `till fraud list disputes`.';
+    end if;
+    select recharges.id, recharges.status into v_found from billing.recharges
+    where recharges.account_id = _check_erasable.account_id and recharges.status in ('claimed', 'charging')
+    limit 1;
+    if found then
+        raise exception 'recharge % is being paid', v_found.id
+            using errcode = 'TB080', hint = 'Run it again in a minute: `till recharge attempts` shows when the payment has ended.';
+    end if;
+    select teams.id into v_found from billing.accounts
+    join billing.accounts as teams on teams.owner_id = accounts.owner_id and teams.kind = 'team'
+    where accounts.id = _check_erasable.account_id and accounts.kind = 'personal'
+    order by teams.created_at
+    limit 1;
+    if found then
+        raise exception 'the person owns the team account %', v_found.id
+            using errcode = 'TB080', detail = v_found.id,
+            hint = 'Set its owner_id in billing.accounts to another user, or erase that account first with `till accounts erase`.';
+    end if;
+end
+$$;
+
+-- The events of the person, locked. Raises for one that is not finished (TB080): it needs its body.
+create function billing._lock_events_of_person(
+    stripe_ids text[], emails text[], received_from timestamptz default '-infinity'
+)
+returns text[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_found record;
+    v_event_ids text[] := '{}';
+begin
+    for v_found in
+        select events.stripe_event_id, events.status, named.has_id
+        from billing._events_of_person(
+            _lock_events_of_person.stripe_ids, _lock_events_of_person.emails, _lock_events_of_person.received_from
+        ) as named
+        join billing.stripe_events as events on events.stripe_event_id = named.stripe_event_id
+        order by events.stripe_event_id
+        for update of events
+    loop
+        if v_found.status in ('applied', 'ignored') then
+            v_event_ids := v_event_ids || v_found.stripe_event_id;
+        elsif v_found.has_id then
+            raise exception 'event % is %', v_found.stripe_event_id, v_found.status
+                using errcode = 'TB080', detail = v_found.stripe_event_id,
+                hint = 'A queued event is applied within seconds. Retry or dismiss one that is parked or dead: `till events show` with its id says why.';
+        end if;
+    end loop;
+    return v_event_ids;
+end
+$$;
+
+-- Bodies, and reasons that people wrote. Returns how many.
+create function billing._empty_events(event_ids text[])
+returns bigint
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    with emptied as (
+        update billing.stripe_events
+        set payload = '', last_error = case when stripe_events.last_error is not null then 'erased' end
+        where stripe_events.stripe_event_id = any (_empty_events.event_ids)
+        returning stripe_events.stripe_event_id
+    )
+    select count(*) from emptied
+$$;
+
+create function billing._erase(account_id uuid, stripe_customer_id text, reason text, actor text)
+returns billing.erasures
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account_id uuid := _erase.account_id;
+    v_customers text[] := billing._customers_of_person(v_account_id, _erase.stripe_customer_id);
+    v_names text[] := billing._emails_of_person(v_account_id, v_customers);
+    v_owner_id uuid := (
+        select accounts.owner_id from billing.accounts where accounts.id = v_account_id and accounts.kind = 'personal'
+    );
+    v_erasure billing.erasures;
+    v_ids text[];
+    v_event_ids text[];
+begin
+    perform billing._check_reason(_erase.reason, _erase.actor);
+    select * into v_erasure from billing.erasures
+    where erasures.account_id = v_account_id or erasures.stripe_customer_id = _erase.stripe_customer_id;
+    if found then
+        return v_erasure;
+    end if;
+    perform billing._check_erasable(v_account_id, _erase.stripe_customer_id);
+    v_ids := billing._ids_in_events(v_account_id, v_customers);
+    v_event_ids := billing._lock_events_of_person(v_ids, v_names);
+    if v_account_id is not null then
+        perform billing._lock_balance(v_account_id);
+        -- Again, because they can have changed before the lock.
+        perform billing._check_erasable(v_account_id, null);
+        v_event_ids := v_event_ids
+            || billing._lock_events_of_person(v_ids, v_names, now() - interval '1 minute');
+        perform billing.close_account(v_account_id, 'erased', _erase.actor);
+    end if;
+    insert into billing.erasures (account_id, stripe_customer_id, reason, actor, events_emptied)
+    values (
+        v_account_id, _erase.stripe_customer_id, _erase.reason, _erase.actor, billing._empty_events(v_event_ids)
+    )
+    on conflict do nothing
+    returning * into v_erasure;
+    if not found then
+        select * into strict v_erasure from billing.erasures
+        where erasures.account_id = v_account_id or erasures.stripe_customer_id = _erase.stripe_customer_id;
+        return v_erasure;
+    end if;
+
+    perform billing._skip_erased_notifications(v_account_id, 'administrators');
+    perform billing._erase_rows(v_account_id, _erase.stripe_customer_id, v_names || v_owner_id::text);
+    delete from billing.account_members where account_members.user_id = v_owner_id;
+    update billing.checkout_requests set user_id = null where checkout_requests.user_id = v_owner_id;
+    return v_erasure;
+end
+$$;
+
+create function billing.erase_account(account_id uuid, reason text, actor text)
+returns billing.erasures
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from billing.accounts where accounts.id = erase_account.account_id) then
+        perform billing._raise_no_account(erase_account.account_id);
+    end if;
+    return billing._erase(erase_account.account_id, null, erase_account.reason, erase_account.actor);
+end
+$$;
+
+create function billing.erase_customer(stripe_customer_id text, reason text, actor text)
+returns billing.erasures
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._check_is_unowned(erase_customer.stripe_customer_id);
+    return billing._erase(null, erase_customer.stripe_customer_id, erase_customer.reason, erase_customer.actor);
+end
+$$;
+
+create function public.erase_account(account_id uuid, reason text, actor text)
+returns billing.erasures
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.erase_account(erase_account.account_id, erase_account.reason, erase_account.actor)
+$$;
+
+-- An event of an erased person was applied: what it brought is erased again, before the transaction commits.
+create function billing.tg_stripe_events__erase()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids text[];
+    v_erasure billing.erasures;
+    v_is_named boolean := false;
+begin
+    if not exists (select from billing.erasures) then
+        return null;
+    end if;
+    v_ids := array(
+        select found.match[1] from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
+    );
+    for v_erasure in
+        select erasures.* from billing.erasures
+        where erasures.stripe_customer_id = any (v_ids)
+            or erasures.account_id in (
+                select customers.account_id from billing.customers where customers.stripe_customer_id = any (v_ids)
+                union all
+                select payments.account_id from billing.payments
+                where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
+                union all
+                select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
+            )
+        order by erasures.id
+    loop
+        perform billing._erase_rows(v_erasure.account_id, v_erasure.stripe_customer_id);
+        v_is_named := true;
+    end loop;
+    if v_is_named then
+        perform billing._empty_events(array[new.stripe_event_id]);
+    end if;
+    return null;
+end
+$$;
+
+create trigger tg_stripe_events__erase
+after update of status on billing.stripe_events
+for each row when (new.status in ('applied', 'ignored') and new.status <> old.status)
+execute function billing.tg_stripe_events__erase();
+
+revoke all on function
+    billing._without_names, billing._skip_erased_notifications, billing._erase_rows, billing._check_erasable,
+    billing._lock_events_of_person, billing._empty_events, billing._erase, billing.erase_account,
+    billing.erase_customer, public.erase_account, billing.tg_stripe_events__erase
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.erase_account(uuid, text, text), billing.erase_customer(text, text, text),
+    public.erase_account(uuid, text, text)
+to service_role;
+
+comment on function billing.erase_account(uuid, text, text) is 'Erases the personal data of an account and closes it; amounts, entries and the ids of Stripe objects stay. Later events don''t bring the data back. Refused while a subscription, a dispute, a recharge or an event is open (TB080). Erasing again returns the first erasure.';
+comment on function billing.erase_customer(text, text, text) is 'Erases the personal data of a Stripe customer that no account owns, like erase_account.';
+comment on function public.erase_account(uuid, text, text) is 'Erases the personal data of an account and closes it; the ledger stays. Erasing again returns the first erasure.';
 
 -- 90_api/05_ledger_discrepancies.sql
 

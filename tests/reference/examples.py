@@ -165,3 +165,7 @@ def _sell(conn: Connection, worker: Connection, admin: Connection) -> None:
         "update billing.stripe_events set status = 'dead', last_error = 'unknown price', settled_at = received_at"
     )
     admin.execute("update billing.notifications set status = 'dead', last_error = 'mailbox full'")
+    admin.execute(
+        "insert into billing.customers (stripe_customer_id, livemode, email) "
+        "values ('cus_other', false, 'guest@example.com')"
+    )

@@ -292,3 +292,26 @@ select queue_length, messages_waiting, workers from billing.worker_state();
 
 -- installation
 select name, value from billing.installation() order by name limit 3;
+
+-- export_account
+select section, count(*)
+from billing.export_account(account_id => 'a0000000-0000-0000-0000-000000000001')
+where section in ('accounts', 'user', 'credit_entries')
+group by section order by section;
+
+-- export_customer
+select section, data ->> 'email' as email
+from billing.export_customer(stripe_customer_id => 'cus_other') where section = 'customers';
+
+-- erase_customer
+select stripe_customer_id, actor
+from billing.erase_customer(
+    stripe_customer_id => 'cus_other', reason => 'Request of 30 November', actor => 'grace@example.com'
+);
+
+-- erase_account
+select account_id, reason, actor
+from billing.erase_account(
+    account_id => 'a0000000-0000-0000-0000-000000000001', reason => 'Request of 30 November',
+    actor => 'grace@example.com'
+);

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from cli.plans.file import PACK_METADATA, PLAN_METADATA
-from tests.reference import edge_functions, events, metadata, settings
+from tests.reference import access, edge_functions, events, metadata, settings
 from tests.reference.catalogue import ROOT, columns, functions
 from tests.reference.cli import cli
 from tests.reference.errors import errors, raises
@@ -34,6 +34,7 @@ def pages(database: Database) -> dict[str, str]:
             "stripe-events.md": events.stripe_events(),
             "metadata.md": metadata.metadata(conn),
             "errors.md": errors(),
+            "access.md": access.access(conn),
         }
         return made | {"sql-functions.md": sql_functions(conn, run_examples(database))}
 

@@ -43,7 +43,10 @@ export function refuse(functionName: string, error: unknown): Response {
   });
 }
 
-/** An error in one line. Messages of these SQLSTATE classes can quote data, so only the code is shown. */
+/** An error in one line. Messages of these SQLSTATE classes can quote data, so only the code is shown. Stripe's and the
+ * driver's can quote an address or a key. */
+const ADDRESS = /[^\s"'<>(),;=]+@[\w-]+(\.[\w-]+)+/g;
+const KEY = /\b([sr]k_(test|live)_|whsec_|sb_secret_)\w+/g;
 const QUOTES_DATA = /^(21|22|23|P0)/;
 const MAX_REASON_LENGTH = 300;
 
@@ -56,8 +59,7 @@ function describe(cause: unknown): string {
   const text = typeof code === "string" && QUOTES_DATA.test(code)
     ? ""
     : message;
-  return [name, code, text].filter(Boolean).join(" ").slice(
-    0,
-    MAX_REASON_LENGTH,
-  );
+  return [name, code, text].filter(Boolean).join(" ")
+    .replace(ADDRESS, "[address]").replace(KEY, "[secret]")
+    .slice(0, MAX_REASON_LENGTH);
 }

@@ -187,6 +187,14 @@ Deno.test("what the database refuses on the way is its status, and failures are 
   equal(failed.logged.length, 1);
   ok(failed.logged[0].includes(cause.message));
 
+  const quoted =
+    "No such customer: ada@example.com (key sk_test_abc123, secret whsec_def)";
+  const { logged } = await click({ carryOut: fails(new Error(quoted)) });
+  equal(
+    JSON.parse(logged[0]).reason,
+    "Error No such customer: [address] (key [secret], secret [secret])",
+  );
+
   const gone = new DatabaseUnavailable(new Error("gone"));
   equal((await click({ carryOut: fails(gone) })).status, 503);
   equal((await click({ carryOut: fails(new Error("ours")) })).status, 500);

@@ -3,7 +3,8 @@
 -- Invariant, at every commit and for every account:
 --     balance = sum of entries = sum of what remains in open lots - debt
 -- credit_balances       one permanent row for each account: every movement locks it, and it has all that a movement checks
--- credit_entries        append-only, for the owner too: amount, balance_after and the key that makes it unique
+-- credit_entries        append-only, for the owner too: amount, balance_after and the key that makes it unique (the texts
+--                       of an erased account are emptied)
 -- credit_grants         lots: what was granted, what remains, when it expires, what paid for it
 -- credit_consumptions   which entry took how much from which lot (negative: returned)
 -- credit_holds          credits set aside until captured, released or expired; credit_hold_lots: the lots that they reserve
@@ -221,8 +222,38 @@ end
 $$;
 
 create trigger tg_credit_entries__append_only
-before update or delete or truncate on billing.credit_entries
+before delete or truncate or update of account_id, kind, amount, balance_after, debt, up_to, source, reference_id,
+    feature, reverses_entry_id, hold_id, key_space, idempotency_key, occurred_at, created_at
+on billing.credit_entries
 for each statement execute function billing.tg_ledger__append_only();
+
+-- The one change that an entry allows: the texts of an erased account become empty.
+create function billing.tg_credit_entries__erased()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_erased billing.credit_entries := old;
+begin
+    v_erased.description := null;
+    v_erased.metadata := '{}';
+    if new.actor = 'erased' then
+        v_erased.actor := 'erased';
+    end if;
+    if new is distinct from v_erased
+        or not exists (select from billing.erasures where erasures.account_id = old.account_id) then
+        raise exception 'update refused: credit_entries is append-only'
+            using errcode = 'TB015', hint = 'Correct a mistake with a new entry, such as a revocation or a refund.';
+    end if;
+    return new;
+end
+$$;
+
+create trigger tg_credit_entries__erased
+before update on billing.credit_entries
+for each row execute function billing.tg_credit_entries__erased();
 
 create trigger tg_credit_consumptions__append_only
 before update or delete or truncate on billing.credit_consumptions
@@ -269,7 +300,8 @@ create policy credit_hold_lots_select_own on billing.credit_hold_lots
 for select to authenticated using (hold_id = any (array(select credit_holds.id from billing.credit_holds)));
 
 revoke all on function
-    billing.tg_accounts__open_balance, billing.tg_accounts__may_spend, billing.tg_ledger__append_only
+    billing.tg_accounts__open_balance, billing.tg_accounts__may_spend, billing.tg_ledger__append_only,
+    billing.tg_credit_entries__erased
 from public, anon, authenticated, service_role;
 grant select on
     billing.credit_balances, billing.credit_entries, billing.credit_grants, billing.credit_holds,
