@@ -69,6 +69,7 @@ _SLOW = {
     "test_cli_credits.py",
     "test_cli_startup.py",
     "test_credit_allocate.py",
+    "test_deploy_check.py",
     "test_fraud_cli.py",
     "test_links.py",
     "test_release.py",
