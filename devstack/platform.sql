@@ -2,7 +2,13 @@
 -- has, the columns of Supabase Auth that seeds fill, and the tables of Supabase Storage, whose API is not served here.
 -- Run by the superuser supabase_admin in one transaction; harmless when run again.
 
-create extension if not exists pgcrypto with schema extensions;
+do $$
+begin
+    if exists (select from pg_available_extensions where name = 'pgcrypto') then
+        create extension if not exists pgcrypto with schema extensions;
+    end if;
+end
+$$;
 
 -- uuid-ossp, which this server may lack.
 create or replace function extensions.uuid_generate_v4() returns uuid

@@ -37,10 +37,11 @@ def link(project: Project | None, functions_url: str | None) -> Iterator[Result]
 def auth(project: Project | None, site_url: str | None) -> Iterator[Result]:
     """Where Supabase Auth sends people back to, by the settings that `supabase config push` brings there."""
     told = "" if project is None else str(project.config.get("auth", {}).get("site_url", ""))
+    address = "your app’s address" if site_url is None or is_local(site_url) else site_url
     if told and is_local(told):
         yield Finding(
             "auth", f"[auth] site_url of {CONFIG} is {told}: links in Auth's e-mails would lead there",
-            f"set it to {site_url or 'your app’s address'}, then supabase config push --remote", "warning",
+            f"set it to {address}, then supabase config push --remote", "warning",
         )  # fmt: skip
     elif told and site_url and _origin(told) != _origin(site_url):
         yield Finding(

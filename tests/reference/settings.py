@@ -40,7 +40,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "SUPABASE_PUBLISHABLE_KEY": "The project's publishable key: `till doctor` reads with it as a visitor does.",
         "DATABASE_URL": "The local stack's database as superuser; set by it.",
         "TILL_STATE": "Directory of the local stack's state. Default: `.till/` of the current directory.",
-        "TILLBASE_POSTGRES": "Version of PostgreSQL of the local stack and of the tests: `17` (default), `18` or `15`.",
+        "TILLBASE_POSTGRES": "Version of PostgreSQL of the local stack and of the tests: `17` (default), `15`, `16` or `18`.",
         "TILL_DASHBOARD_TOKEN": "The token of the dashboard that `till dev` starts; set by it.",
     },
     "Edge functions": {
