@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-TYPESCRIPT := supabase/functions devstack/functions.ts devstack/data_api tests/devstack/*.ts \
+TYPESCRIPT := supabase/functions devstack/functions.ts devstack/data_api tests/devstack/*.ts tests/adopt/*.ts \
 	examples/web/*.ts examples/web/functions examples/web/page/*.js cli/dashboard/static/*.js
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
@@ -10,10 +10,10 @@ export DENO_TLS_CA_STORE ?= system,mozilla
 # Tests wait for a third of their time, for a time-out or another program: one more than the cores keeps those busy.
 PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: help setup demo dev example pictures test test-fast lives adversary chaos bench fmt lint typecheck check migration snapshots reference types clean
+.PHONY: help setup demo dev example pictures test test-fast test-postgres lives adversary chaos bench fmt lint typecheck check migration snapshots reference types clean
 
 help: ## What can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -40,6 +40,9 @@ test: $(STAMP) ## Every test
 
 test-fast: $(STAMP) ## What to run after each edit: about half of the tests, in a minute and a half
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup -m "not slow"
+
+test-postgres: $(STAMP) ## The SQL, worker and release suites on PostgreSQL 15, 16, 17 and 18, and on hosted projects' pgmq (POSTGRES=15: one)
+	@PROCESSES=$(PROCESSES) $(BIN)/python -m tests.versions $(POSTGRES)
 
 lives: $(STAMP) ## Two thousand random lives of customers against the oracle (LIVES=n: another number)
 	@LIVES=$${LIVES:-2000} $(BIN)/python -m pytest -q -n 2 tests/oracle/test_lives_agree.py

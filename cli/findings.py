@@ -1,9 +1,13 @@
-"""What a check found → JSON for programs, a table for people: `till doctor`, `explain` and `webhook verify`."""
+"""What a check found → JSON for programs, a table for people: `till doctor`, `deploy`, `explain`, `webhook verify`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import typer
+from rich.markup import escape
+
+from cli.output import out, print_json
 from cli.tables import print_table
 from worker.errors import BillingError
 
@@ -56,3 +60,41 @@ def print_findings(findings: Sequence[Finding]) -> None:
         ],
         wrapped=("what", "what to do"),
     )
+
+
+def report(results: Mapping[str, Sequence[Result]], *, as_json: bool, all_well: str) -> None:
+    """Print a line for each check, then what is wrong, or else `all_well`. Exits 1 if something is an error."""
+    findings = [each for of_check in results.values() for each in of_check if isinstance(each, Finding)]
+    if as_json:
+        print_json(
+            {
+                "checks": [
+                    {"name": name, "ok": not any(isinstance(each, Finding) for each in of_check),
+                     "skipped": next((each.why for each in of_check if isinstance(each, Skipped)), None)}
+                    for name, of_check in results.items()
+                ],
+                "findings": findings_json(findings),
+            }
+        )  # fmt: skip
+    else:
+        for name, of_check in results.items():
+            _print_check(name, of_check)
+        out.print()
+        if findings:
+            print_findings(findings)
+        else:
+            out.print(f"[green]{all_well}[/]")
+    if any(each.severity == "error" for each in findings):
+        raise typer.Exit(1)
+
+
+def _print_check(name: str, results: Sequence[Result]) -> None:
+    skipped = next((each.why for each in results if isinstance(each, Skipped)), None)
+    severities = {each.severity for each in results if isinstance(each, Finding)}
+    mark = (
+        "[red]✗[/]" if "error" in severities
+        else "[yellow]![/]" if severities
+        else "[dim]–[/]" if skipped
+        else "[green]✓[/]"
+    )  # fmt: skip
+    out.print(f"{mark} {name}" + (f"  [dim]{escape(skipped)}[/]" if skipped else ""), highlight=False)

@@ -14,6 +14,7 @@ from cli.commands import (
     credits,
     customers,
     demo,
+    deploy,
     dev,
     doctor,
     events,
@@ -43,6 +44,7 @@ app = App(
 )
 app.add_typer(init.app)
 app.add_typer(webhook.app)
+app.add_typer(deploy.app)
 app.add_typer(doctor.app)
 app.add_typer(plans.app)
 app.add_typer(links.app)

@@ -3,9 +3,11 @@
 import http.client
 import json
 import os
+import re
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,12 +21,27 @@ HOST = "127.0.0.1"
 PREFIX = "/functions/v1"
 POLL_SECONDS = 0.02
 
+_SOURCES = {".ts", ".tsx", ".js", ".mjs", ".json", ".jsonc"}
+# Both keep strings as they are, in which such signs are no comments and no trailing commas.
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,\s*([}\]])', re.DOTALL)
+
 # The first start downloads the functions' npm packages.
 READY_SECONDS = 120
 
 
 class FunctionsError(LocalStackError):
     """The edge functions cannot be served; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSettings:
+    """Where a function and its imports are, and whether the gateway lets only signed tokens through."""
+
+    folder: Path
+    entrypoint: Path
+    import_map: Path | None = None
+    verify_jwt: bool = False
 
 
 def function_names(functions_directory: Path) -> list[str]:
@@ -36,47 +53,54 @@ def function_names(functions_directory: Path) -> list[str]:
     )
 
 
-def _function_folders(*directories: Path) -> list[Path]:
-    """The directory of each function. Raises FunctionsError if two have the same name."""
-    folders = {name: directory / name for directory in directories for name in function_names(directory)}
-    if len(folders) < sum(len(function_names(directory)) for directory in directories):
-        raise FunctionsError("two edge functions have the same name: rename one of them")
-    return list(folders.values())
+def functions_of(functions_directory: Path) -> dict[str, FunctionSettings]:
+    """Function → its settings where no config.toml has others: the folder's name, its index.ts, its deno.json."""
+    directory = functions_directory.resolve()
+    return {
+        name: FunctionSettings(directory / name, directory / name / "index.ts")
+        for name in function_names(directory)
+    }
 
 
-def merged_import_map(*directories: Path) -> dict[str, Any]:
-    """The deno.json of each function, as one import map in which each function sees only its own imports.
+def merged_import_map(functions: Collection[FunctionSettings]) -> dict[str, Any]:
+    """The imports of each function, as one import map in which each function sees only its own.
 
-    Directories that begin with `_` are shared: two functions that import different packages by one name there are an
-    error.
+    Directories beside them that begin with `_` are shared: what they import has the version that the functions have
+    which use them. Two functions that differ in that are an error: this process loads a shared file once, where
+    Supabase bundles it with each function.
     """
-    scopes: dict[str, dict[str, str]] = {}
-    shared: dict[str, str] = {}
-    for function in _function_folders(*directories):
-        imports = _imports(function / "deno.json")
-        scopes[_folder_url(function)] = imports
-        for specifier, target in imports.items():
-            if shared.setdefault(specifier, target) != target:
-                raise FunctionsError(
-                    f"{function.name}/deno.json maps {specifier} to {target}, another function to "
-                    f"{shared[specifier]}: give both the same version"
-                )
-    for folder in (folder for directory in directories for folder in directory.glob("_*/")):
-        scopes[_folder_url(folder)] = shared
+    imports = {function.folder: _imports(function) for function in functions}
+    scopes = {_folder_url(folder): of_function for folder, of_function in imports.items()}
+    for shared in sorted({path for folder in imports for path in folder.parent.glob("_*/")}):
+        text = _source(shared)
+        seen: dict[str, str] = {}
+        for folder, of_function in imports.items():
+            if folder.parent != shared.parent or f"{shared.name}/" not in _source(folder):
+                continue
+            for specifier, target in of_function.items():
+                if _names(text, specifier) and seen.setdefault(specifier, target) != target:
+                    raise FunctionsError(
+                        f"{folder.name} maps {specifier} to {target}, another function that uses {shared.name} to "
+                        f"{seen[specifier]}: give both the same version"
+                    )
+        scopes[_folder_url(shared)] = seen
     return {"imports": {}, "scopes": scopes}
 
 
 def functions_command(
-    directories: Sequence[Path], state_directory: Path, port: int, environment: Mapping[str, str]
+    functions: Mapping[str, FunctionSettings],
+    state_directory: Path,
+    port: int,
+    environment: Mapping[str, str],
 ) -> tuple[list[str], dict[str, str]]:
     """→ (argv, env) of the process. It ends when its standard input closes, so give it a pipe.
 
     Port 0 selects a free one. Writes the merged import map to `state_directory`, and nothing else.
     """
-    directories = [directory.resolve() for directory in directories]
     state_directory.mkdir(parents=True, exist_ok=True)
     import_map = state_directory.resolve() / "import_map.json"
-    import_map.write_text(json.dumps(merged_import_map(*directories), indent=2), encoding="utf-8")
+    import_map.write_text(json.dumps(merged_import_map(functions.values()), indent=2), encoding="utf-8")
+    readable = sorted({str(function.folder.parent) for function in functions.values()})
     argv = [
         find_deno_bin(),
         "run",
@@ -87,10 +111,13 @@ def functions_command(
         f"--import-map={import_map}",
         "--allow-net",
         "--allow-env",
-        f"--allow-read={','.join(map(str, directories))}",
+        *([f"--allow-read={','.join(readable)}"] if readable else []),
         str(RUNNER),
         str(port),
-        *(folder.as_uri() for folder in _function_folders(*directories)),
+        *(
+            json.dumps({"name": name, "url": function.entrypoint.as_uri(), "verifyJwt": function.verify_jwt})
+            for name, function in functions.items()
+        ),
     ]
     return argv, deno_environment() | dict(environment)
 
@@ -108,7 +135,7 @@ class EdgeFunctions(DenoProcess):
     @classmethod
     def start(
         cls,
-        functions_directory: Path,
+        functions: Path | Mapping[str, FunctionSettings],
         state_directory: Path,
         environment: Mapping[str, str],
         *,
@@ -116,21 +143,26 @@ class EdgeFunctions(DenoProcess):
         port: int | None = None,
         timeout_seconds: float = READY_SECONDS,
     ) -> Self:
-        """Serve every function of the directory and of `more`, on a free port unless given; returns once they answer.
+        """Serve these functions, or all of a directory, and all of `more`; returns once they answer.
 
-        `environment` is all that the functions see of our environment: SUPABASE_DB_URL, STRIPE_WEBHOOK_SECRET and so
-        on. The log of Deno and of the functions is `functions.log` in `state_directory`.
+        On a free port unless given. `environment` is all that the functions see of our environment:
+        SUPABASE_DB_URL, STRIPE_WEBHOOK_SECRET and so on. The log of Deno and of the functions is `functions.log` in
+        `state_directory`.
         """
-        directories = [functions_directory, *more]
-        argv, env = functions_command(directories, state_directory, port or 0, environment)
+        served = dict(functions_of(functions) if isinstance(functions, Path) else functions)
+        for directory in more:
+            for name, settings in functions_of(directory).items():
+                if served.setdefault(name, settings) is not settings:
+                    raise FunctionsError(f"two edge functions are called {name}: rename one of them")
+        argv, env = functions_command(served, state_directory, port or 0, environment)
         log_path = state_directory.absolute() / "functions.log"
-        functions = cls(spawn(argv, env, log_path), log_path)
+        process = cls(spawn(argv, env, log_path), log_path)
         try:
-            functions._wait_ready(timeout_seconds)
+            process._wait_ready(timeout_seconds)
         except BaseException:  # Ctrl-C too must stop the process
-            functions.stop()
+            process.stop()
             raise
-        return functions
+        return process
 
     @property
     def url(self) -> str:
@@ -163,20 +195,55 @@ class EdgeFunctions(DenoProcess):
         return True
 
 
-def _imports(deno_json: Path) -> dict[str, str]:
+def _imports(function: FunctionSettings) -> dict[str, str]:
     """A function's `imports` with absolute targets; Deno lets `pkg/sub` follow from `pkg` in a deno.json."""
-    if not deno_json.exists():
-        return {}
+    file, declared = _declared(function)
     imports: dict[str, str] = {}
-    for specifier, target in json.loads(deno_json.read_text(encoding="utf-8")).get("imports", {}).items():
+    for specifier, target in declared.items():
         if target.startswith("."):
-            imports[specifier] = _relative_url(deno_json.parent, target)
+            imports[specifier] = _relative_url(file.parent, target)
             continue
         imports[specifier] = target
         if target.startswith(("npm:", "jsr:")) and not specifier.endswith("/"):
             scheme, package = target.split(":", 1)
             imports[f"{specifier}/"] = f"{scheme}:/{package.lstrip('/')}/"
     return imports
+
+
+def _declared(function: FunctionSettings) -> tuple[Path, dict[str, str]]:
+    """The file that declares them, and the imports: a deno.json may point to an import map."""
+    named = [function.import_map] if function.import_map else []
+    candidates = [*named, *(function.folder / name for name in ("deno.json", "deno.jsonc"))]
+    file = next((path for path in candidates if path.is_file()), candidates[-1])
+    if not file.is_file():
+        return file, {}
+    content = _json(file)
+    if "importMap" in content:
+        file = file.parent / content["importMap"]
+        content = _json(file)
+    return file, content.get("imports", {})
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """A JSON file that may have comments and trailing commas."""
+    try:
+        text = _COMMENT.sub(lambda match: match[1] or "", file.read_text(encoding="utf-8"))
+        return json.loads(_TRAILING_COMMA.sub(lambda match: match[1] or match[2], text))
+    except (OSError, ValueError) as error:
+        raise FunctionsError(f"{file} can't be read ({error}): correct it") from None
+
+
+def _source(folder: Path) -> str:
+    """What a folder's files say, to see which packages and which shared folders they name."""
+    files = (
+        path for path in folder.rglob("*") if path.suffix in _SOURCES and "node_modules" not in path.parts
+    )
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(files))
+
+
+def _names(text: str, specifier: str) -> bool:
+    end = "" if specifier.endswith("/") else "[\"'/]"
+    return re.search(rf"[\"']{re.escape(specifier)}{end}", text) is not None
 
 
 def _relative_url(folder: Path, target: str) -> str:

@@ -1,7 +1,9 @@
 /** http://127.0.0.1:PORT/functions/v1/<name> → the edge function of that name, as Supabase's gateway calls it. */
 
-// deno run … functions.ts PORT URL_OF_A_FUNCTIONS_FOLDER…
+// deno run … functions.ts PORT {"name", "url", "verifyJwt"}…
 // Ends when its standard input closes, so that it cannot outlive the process that started it.
+
+import { trustedKeys, verifiedClaims } from "./data_api/tokens.ts";
 
 type Handler = (
   request: Request,
@@ -12,11 +14,20 @@ type Loaded = { handler: Handler } | { failure: string };
 const PREFIX = "/functions/v1/";
 const HEALTH = "_health";
 
-const [port, ...folders] = Deno.args;
-const names = folders.map((folder) => folder.split("/").at(-1)!);
+interface Served {
+  name: string;
+  url: string;
+  verifyJwt: boolean;
+}
+
+const [port, ...served] = Deno.args;
+const functions: Served[] = served.map((text) => JSON.parse(text));
+const guarded = new Set(
+  functions.filter(({ verifyJwt }) => verifyJwt).map(({ name }) => name),
+);
 const listen = Deno.serve;
 const loaded = new Map<string, Loaded>();
-let served: Handler | undefined;
+let handed: Handler | undefined;
 
 // A function either exports `{ fetch }` or calls Deno.serve; the second is caught instead of opening a port.
 Object.defineProperty(Deno, "serve", {
@@ -24,7 +35,7 @@ Object.defineProperty(Deno, "serve", {
     const options = args.find((arg) => typeof arg === "object") as {
       handler?: Handler;
     } | undefined;
-    served = (args.find((arg) =>
+    handed = (args.find((arg) =>
       typeof arg === "function"
     ) ?? options?.handler) as Handler;
     return {
@@ -61,18 +72,18 @@ function announce(address: Deno.NetAddr): void {
 
 /** One after the other, because a call of Deno.serve does not tell which function it belongs to. */
 async function loadAll(): Promise<void> {
-  for (const [index, name] of names.entries()) {
-    loaded.set(name, await load(name, folders[index]));
+  for (const { name, url } of functions) {
+    loaded.set(name, await load(name, url));
   }
 }
 
-async function load(name: string, folder: string): Promise<Loaded> {
-  served = undefined;
+async function load(name: string, url: string): Promise<Loaded> {
+  handed = undefined;
   try {
-    const { default: exported } = await import(`${folder}/index.ts`);
-    const handler = exported?.fetch?.bind(exported) ?? served;
+    const { default: exported } = await import(url);
+    const handler = exported?.fetch?.bind(exported) ?? handed;
     if (handler) return { handler };
-    throw new Error("index.ts neither exports { fetch } nor calls Deno.serve");
+    throw new Error("it neither exports { fetch } nor calls Deno.serve");
   } catch (error) {
     console.error(`${name} cannot be loaded:`, error);
     return { failure: String(error) };
@@ -88,7 +99,7 @@ async function answer(request: Request): Promise<Response> {
   const [name] = path.slice(PREFIX.length).split(/[/?#]/, 1);
   if (name === HEALTH) {
     return Response.json(
-      Object.fromEntries(names.map((name) => [name, failureOf(name)])),
+      Object.fromEntries(functions.map(({ name }) => [name, failureOf(name)])),
     );
   }
   const found = loaded.get(name);
@@ -101,6 +112,10 @@ async function answer(request: Request): Promise<Response> {
       "boot_error",
       "The function cannot be loaded; the log says why.",
     );
+  }
+  if (guarded.has(name) && request.method !== "OPTIONS") {
+    const why = await distrust(request);
+    if (why) return Response.json({ code: 401, message: why }, { status: 401 });
   }
   try {
     return await found.handler(asTheGatewayDoes(request));
@@ -120,6 +135,24 @@ function asTheGatewayDoes(request: Request): Request {
   return Object.defineProperty(request, "url", {
     value: request.url.replace(PREFIX, "/"),
   });
+}
+
+/** As the gateway checks a function with `verify_jwt`: why the request's token is refused, or null. */
+async function distrust(request: Request): Promise<string | null> {
+  const header = request.headers.get("authorization");
+  if (!header) return "Missing authorization header";
+  try {
+    const trust = {
+      keys: await trustedKeys(Deno.env.get("SUPABASE_JWKS") ?? ""),
+      audience: "authenticated",
+      issuer: Deno.env.get("BILLING_JWT_ISSUER") ?? "",
+    };
+    const token = header.replace(/^Bearer +/i, "");
+    await verifiedClaims(token, trust, Date.now() / 1000);
+    return null;
+  } catch {
+    return "Invalid JWT";
+  }
 }
 
 function failureOf(name: string): string | null {

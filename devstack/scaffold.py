@@ -13,6 +13,7 @@ DefaultGrants = Literal["none", "all"]
 # Owns auth.users: the role of Supabase Auth.
 AUTH_ROLE = "supabase_auth_admin"
 
+_PLATFORM = Path(__file__).with_name("platform.sql")
 _SCAFFOLD = Path(__file__).with_name("scaffold.sql")
 _MAINTENANCE_DATABASE = "postgres"
 # Default privileges in `public` of projects that were created before 2026-10-30.
@@ -36,6 +37,13 @@ def scaffold(connection: psycopg.Connection, *, default_grants: DefaultGrants = 
         connection.execute(_SCAFFOLD.read_bytes())
         if default_grants == "all":
             connection.execute(_GRANT_ALL_BY_DEFAULT)
+
+
+def add_platform(connection: psycopg.Connection) -> None:
+    """Give a scaffolded database what migrations and seeds of an existing project expect besides; as superuser."""
+    with connection.transaction():
+        connection.execute("set local client_min_messages = warning")
+        connection.execute(_PLATFORM.read_bytes())
 
 
 def create_database(server: Postgres, name: str, *, default_grants: DefaultGrants = "none") -> None:

@@ -9,7 +9,7 @@ Started in the order of dependency, stopped in the opposite one; nothing outlive
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,14 @@ from devstack.data_api import DataApi, api_keys, data_api_settings
 from devstack.deno_process import DenoProcess
 from devstack.env_file import write_env_file
 from devstack.errors import LocalStackError
-from devstack.functions import EdgeFunctions
-from devstack.migrate import migrate
+from devstack.functions import EdgeFunctions, function_names
+from devstack.migrate import migrate, seed
 from devstack.paths import migrations_directory, supabase_directory
 from devstack.postgres import Postgres
 from devstack.postgres_data import delete_data
 from devstack.processes import HOST, Process, free_port
-from devstack.scaffold import create_database
+from devstack.project import LocalProject
+from devstack.scaffold import add_platform, create_database
 from devstack.tokens import ISSUER, SigningKeys
 
 Part = Literal["database", "stripe"]
@@ -38,7 +39,7 @@ API_KEY = "sk_test_tillbase_local"
 # unchanged.
 _ALLOW_LOCAL_APPS: LiteralString = """
     update billing.settings
-    set site_url = 'http://localhost:3000',
+    set site_url = coalesce(%(site_url)s, 'http://localhost:3000'),
         allowed_redirect_origins =
             '{http://127.0.0.1:3000,http://localhost:5173,http://127.0.0.1:5173,https://example.com}'
     where site_url is null and allowed_redirect_origins = '{}'
@@ -60,8 +61,15 @@ class Ports:
 class Stack:
     """A running stack. `settings`: the contents of the env file; `parts`: the processes that must keep running."""
 
-    def __init__(self, state_directory: Path, ports: Ports, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        state_directory: Path,
+        ports: Ports,
+        project: LocalProject | None,
+        report: Callable[[str], None],
+    ) -> None:
         self._state = state_directory
+        self._project = project
         # Set before Stripe starts: the functions start first, because Stripe needs their address.
         self._stripe_port = ports.stripe or free_port()
         self._ports = ports
@@ -70,6 +78,7 @@ class Stack:
         self.settings: dict[str, str] = {}
         self.parts: dict[str, Process | Postgres | DenoProcess] = {}
         self.data_api: DataApi | None = None
+        self.warnings: list[str] = []
 
     @classmethod
     def start(
@@ -79,19 +88,25 @@ class Stack:
         ports: Ports = Ports(),
         only: Part | None = None,
         with_migrations: bool = True,
+        left_out: Collection[str] = (),
         fresh: bool = False,
         durable: bool = True,
+        project: LocalProject | None = None,
         more_functions: Sequence[Path] = (),
         report: Callable[[str], None] = lambda _: None,
     ) -> Self:
         """Start everything, or one part; returns once all of it answers. `report` is called with each step.
 
-        `more_functions`: further directories of edge functions, such as an app's own.
+        `project`: somebody's own, with Tillbase in it; its migrations, seed and functions are taken instead of those
+        that are shipped. `left_out`: versions of migrations that are not applied. `more_functions`: further
+        directories of edge functions, such as the example's. What the owner should know is in `warnings`.
         """
-        stack = cls(state_directory.absolute(), ports, report)
+        stack = cls(state_directory.absolute(), ports, project, report)
         try:
             if only != "stripe":
-                stack._start_database(fresh=fresh, with_migrations=with_migrations, durable=durable)
+                stack._start_database(fresh=fresh, durable=durable)
+                if with_migrations:
+                    stack._migrate(left_out)
             if only is None:
                 stack._start_data_api()
                 stack._start_functions(more_functions)
@@ -128,7 +143,7 @@ class Stack:
     ) -> None:
         self.stop()
 
-    def _start_database(self, *, fresh: bool, with_migrations: bool, durable: bool) -> None:
+    def _start_database(self, *, fresh: bool, durable: bool) -> None:
         data = self._state / "postgres"
         if fresh:
             delete_data(data)
@@ -136,17 +151,25 @@ class Stack:
         server = Postgres.start(data, port=self._ports.postgres, durable=durable)
         self._exit.callback(server.stop)
         create_database(server, "postgres")
-        if with_migrations:
-            self._report("applying the migrations")
-            migrate(server.url(), migrations_directory())
-            with psycopg.connect(server.url(), prepare_threshold=None) as connection:
-                connection.execute(_ALLOW_LOCAL_APPS)
+        if self._project is not None:
+            with psycopg.connect(server.admin_url(), autocommit=True) as connection:
+                add_platform(connection)
         self.parts["Postgres"] = server
         self.settings |= {
             "DATABASE_URL": server.admin_url(),
             "POSTGRES_URL": server.url(),
             "TILL_STATE": str(self._state),
         }
+
+    def _migrate(self, left_out: Collection[str]) -> None:
+        self._report("applying the migrations")
+        url, project = self.settings["POSTGRES_URL"], self._project
+        migrate(url, migrations_directory() if project is None else project.migrations, left_out=left_out)
+        if project is not None:
+            for name in seed(url, project.root, project.seeds):
+                self.warnings.append(f"{name} has changed since it was run: till dev --fresh runs it again")
+        with psycopg.connect(url, prepare_threshold=None) as connection:
+            connection.execute(_ALLOW_LOCAL_APPS, {"site_url": None if project is None else project.site_url})
 
     def _start_data_api(self) -> None:
         """Started right after Postgres: it loads while the others start, and nothing waits for it."""
@@ -163,16 +186,20 @@ class Stack:
     def _start_functions(self, more: Sequence[Path]) -> None:
         self._report("starting the edge functions")
         secret = f"whsec_{secrets.token_hex(16)}"
+        project = self._project
+        keys = {name: self.settings[f"SUPABASE_{name}_KEY"] for name in ("PUBLISHABLE", "SECRET")}
         functions = EdgeFunctions.start(
-            supabase_directory() / "functions",
+            supabase_directory() / "functions" if project is None else project.functions,
             self._state / "functions",
             {
+                **({} if project is None else project.secrets),
                 # As on Supabase, every function gets all of these.
                 "SUPABASE_URL": self.settings["SUPABASE_URL"],
-                "SUPABASE_PUBLISHABLE_KEYS": json.dumps(
-                    {"default": self.settings["SUPABASE_PUBLISHABLE_KEY"]}
-                ),
-                "SUPABASE_SECRET_KEYS": json.dumps({"default": self.settings["SUPABASE_SECRET_KEY"]}),
+                "SUPABASE_PUBLISHABLE_KEYS": json.dumps({"default": keys["PUBLISHABLE"]}),
+                "SUPABASE_SECRET_KEYS": json.dumps({"default": keys["SECRET"]}),
+                # Their names on older projects, which functions of an existing one still read.
+                "SUPABASE_ANON_KEY": keys["PUBLISHABLE"],
+                "SUPABASE_SERVICE_ROLE_KEY": keys["SECRET"],
                 "SUPABASE_DB_URL": self.settings["POSTGRES_URL"],
                 "SUPABASE_JWKS": self.settings["SUPABASE_JWKS"],
                 "BILLING_JWT_ISSUER": ISSUER,
@@ -184,14 +211,19 @@ class Stack:
             port=self._ports.functions,
         )
         self._exit.callback(functions.stop)
+        prefix = "" if project is None else project.prefix
+        ours = {f"{prefix}{name}" for name in function_names(supabase_directory() / "functions")}
         for name, failure in functions.failures.items():
-            raise LocalStackError(f"the edge function {name} cannot be loaded: {failure.splitlines()[0]}")
+            line = f"the edge function {name} cannot be loaded: {failure.splitlines()[0]}"
+            if project is None or name in ours:
+                raise LocalStackError(line)
+            self.warnings.append(f"{line} (log: {functions.log_path})")
         self.parts["the edge functions"] = functions
         if self.data_api:
             self.data_api.serve_functions(functions.url)
         self.settings |= {
             "FUNCTIONS_URL": functions.url,
-            "WEBHOOK_URL": f"{functions.url}/stripe-webhook",
+            "WEBHOOK_URL": f"{functions.url}/{prefix}stripe-webhook",
             "STRIPE_WEBHOOK_SECRET": secret,
         }
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from devstack.postgres import Postgres
 from devstack.postgres_install import chosen_major
 from devstack.release import RELEASE, migration
 from devstack.scaffold import DefaultGrants, create_database
+from tests import older_pgmq
 from tests.databases import Databases
 from tests.supabase_cli import NotInstallable, install
 from tests.support import Database
@@ -69,6 +71,7 @@ _SLOW = {
     "test_cli_credits.py",
     "test_cli_startup.py",
     "test_credit_allocate.py",
+    "test_deploy_check.py",
     "test_fraud_cli.py",
     "test_links.py",
     "test_release.py",
@@ -122,8 +125,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_report_header() -> str:
-    """Say which Postgres the tests run on: TILLBASE_POSTGRES chooses another."""
-    return f"Postgres {chosen_major()}"
+    """Say what the tests run on: TILLBASE_POSTGRES and TILLBASE_PGMQ choose others."""
+    return f"Postgres {chosen_major()}, pgmq {older_pgmq.VERSION if older_pgmq.is_wanted() else 'of its package'}"
 
 
 @contextmanager
@@ -156,6 +159,12 @@ def server() -> Iterator[Postgres]:
         yield server
 
 
+def _install(server: Postgres, database: str) -> None:
+    if older_pgmq.is_wanted():
+        older_pgmq.create(server, database)
+    migrate(server.url(database), migrations_directory())
+
+
 @pytest.fixture(scope="session")
 def template(server: Postgres) -> Callable[[DefaultGrants], str]:
     """Default grants → name of a migrated database to copy, made when first asked for."""
@@ -164,7 +173,7 @@ def template(server: Postgres) -> Callable[[DefaultGrants], str]:
     def make(default_grants: DefaultGrants) -> str:
         name = f"template_{default_grants}"
         create_database(server, name, default_grants=default_grants)
-        migrate(server.url(name), migrations_directory())
+        _install(server, name)
         return name
 
     return make
@@ -213,7 +222,7 @@ def private_postgres() -> Iterator[Postgres]:
     """A durable server of the test's own, migrated in its database `postgres`: to stop, kill and restart."""
     with _reachable_directory() as directory, _running(directory / "data", durable=True) as server:
         create_database(server, "postgres")
-        migrate(server.url(), migrations_directory())
+        _install(server, "postgres")
         yield server
 
 
@@ -236,3 +245,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         for server in _servers:
             report.sections.append((f"Postgres log, {server.log_path.parent.name}", server.log_tail()))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have measured and want read: `record_property("printed", text)`."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, text in report.user_properties:
+            if name == "printed":
+                terminalreporter.write_line(f"\n{text}")

@@ -20,7 +20,8 @@ HOW_TO = ROOT / "docs/how-to"
 RUN_ELSEWHERE = {
     "till dashboard": "tests/dashboard, tests/browser",
     "till worker run": "tests/worker/test_process.py",
-    "till dev": "tests/test_tutorial.py",
+    "till dev": "tests/test_tutorial.py, tests/devstack/test_project.py",
+    "till deploy": "tests/test_deploy_check.py",
     "till notifications test": "tests/test_notifications.py",
     "till webhook create --set-secret": "tests/test_webhook.py",
     "till webhook verify": "tests/test_webhook.py",

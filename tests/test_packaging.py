@@ -71,7 +71,7 @@ def test_the_wheel_carries_what_a_project_needs(tmp_path: Path) -> None:
         f"devstack/_supabase/migrations/{file.name}" for file in (ROOT / "supabase/migrations").glob("*.sql")
     }
     wanted |= {"devstack/_supabase/config.toml", "devstack/_supabase/functions/stripe-webhook/index.ts"}
-    wanted |= {"devstack/scaffold.sql", "devstack/functions.ts", "worker/run.py"}
+    wanted |= {"devstack/scaffold.sql", "devstack/platform.sql", "devstack/functions.ts", "worker/run.py"}
     wanted |= {f"worker/jobs/templates/{file.name}" for file in (ROOT / "worker/jobs/templates").iterdir()}
     wanted |= {
         str(path.relative_to(ROOT))

@@ -16,7 +16,8 @@ MIGRATIONS = "supabase/migrations"
 # What `till init` wrote and the digest of each file, so that an upgrade replaces what the owner left as it was.
 MANIFEST = "supabase/tillbase.json"
 
-_MIGRATION = re.compile(r"^(\d{14})_(.+)\.sql$")
+# As the Supabase CLI reads them.
+_MIGRATION = re.compile(r"^(\d+)_(.+)\.sql$")
 _RELEASE = re.compile(r"^tillbase_(\d+_\d+_\d+)$")
 UNINSTALL = "tillbase_uninstall"
 
@@ -58,6 +59,15 @@ class Project:
         """The content of a file; None where there is none."""
         file = self.root / path
         return file.read_bytes() if file.is_file() else None
+
+    def reference(self) -> str | None:
+        """Of the hosted project that `supabase link` noted."""
+        noted = self.read("supabase/.temp/project-ref")
+        return (noted.decode().strip() if noted else "") or None
+
+    def functions_prefix(self) -> str:
+        """What stands before the names of our functions here."""
+        return self.manifest.functions_prefix if self.manifest else ""
 
     def releases(self) -> list[str]:
         """Releases of Tillbase that are among the migrations and were not uninstalled since, such as 0_1_0."""
@@ -113,15 +123,17 @@ def _manifest(root: Path) -> Manifest | None:
         raise CliError(f"{MANIFEST} can't be read: restore it from your version control") from None
 
 
+def functions_url(project: Project) -> str | None:
+    """Where the linked project has its edge functions; None if none is linked."""
+    reference = project.reference()
+    return None if reference is None else f"https://{reference}.supabase.co/functions/v1"
+
+
 def function_url(directory: Path, name: str) -> str | None:
-    """Where the project that `supabase link` noted has a function of ours; None if none is linked. Raises CliError."""
+    """Where the linked project has a function of ours; None if none is linked. Raises CliError."""
     try:
         project = find_project(directory)
     except NoProject:
         return None
-    noted = project.read("supabase/.temp/project-ref")
-    reference = noted.decode().strip() if noted else ""
-    if not reference:
-        return None
-    prefix = project.manifest.functions_prefix if project.manifest else ""
-    return f"https://{reference}.supabase.co/functions/v1/{prefix}{name}"
+    url = functions_url(project)
+    return None if url is None else f"{url}/{project.functions_prefix()}{name}"

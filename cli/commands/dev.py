@@ -12,13 +12,15 @@ from urllib.parse import urlsplit
 import typer
 from rich.markup import escape
 
+from cli.adopt.project import NoProject, find_project
 from cli.app import App
 from cli.database import one_line_errors, setting
 from cli.output import CliError, err, out
 from cli.tables import print_table
-from devstack.paths import state_directory
+from devstack.paths import state_directory, supabase_directory
 
 if TYPE_CHECKING:
+    from devstack.project import LocalProject
     from devstack.stack import Stack
 
 app = App(panel="Local stack")
@@ -54,6 +56,13 @@ def dev(
     no_migrate: Annotated[
         bool, typer.Option("--no-migrate", help="Leave the database without migrations.")
     ] = False,
+    skip_migration: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Leave out this migration of your project, by the digits of its name; can be repeated.",
+            metavar="VERSION",
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the data of earlier runs first.")] = False,
     settings: Annotated[
         bool, typer.Option("--settings", help="Print the settings too, passwords and keys included.")
@@ -70,7 +79,8 @@ def dev(
 ) -> None:
     """Run the local stack until Ctrl-C.
 
-    Postgres, Stripe, sign-in and Data API, edge functions, worker, dashboard.
+    Postgres, Stripe, sign-in and Data API, edge functions, worker, dashboard. In a Supabase project: with its
+    migrations, its seed and its edge functions.
     Needs no Docker, no Node and no account. The database is kept in .till/ of this directory; Stripe starts empty.
     Other commands that run in this directory use the stack.
     """
@@ -86,6 +96,7 @@ def dev(
         raise CliError(
             "the example begins with an empty shop: add --fresh, which forgets the data of earlier runs"
         )
+    project = None if only is Part.STRIPE or no_migrate else project_here()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     ports = Ports(postgres_port, stripe_port, functions_port, metrics_port, api_port, dashboard_port)
@@ -96,12 +107,16 @@ def dev(
             ports=ports,
             only=None if only is None else only.value,
             with_migrations=not no_migrate,
+            left_out=skip_migration or [],
             fresh=fresh,
+            project=project,
             more_functions=[example_functions()] if example else [],
             report=status.update,
         )
     with stack, suppress(KeyboardInterrupt):
         warn_of_the_data_api(stack)
+        for warning in stack.warnings:
+            err.print(f"warning: {escape(warning)}", style="bold yellow", soft_wrap=True)
         if example:
             with err.status("opening the example"):
                 Example.start(stack)
@@ -118,6 +133,23 @@ def dev(
             time.sleep(WATCH_SECONDS)
     if dead is not None:
         raise CliError(f"{dead} ended by itself: look into the logs in {state_directory()}")
+
+
+def project_here() -> "LocalProject | None":
+    """The Supabase project of this directory; None where there is none, or it is Tillbase's own."""
+    from devstack.project import local_project
+
+    try:
+        project = find_project(Path.cwd())
+    except NoProject:
+        return None
+    if (project.root / "supabase").samefile(supabase_directory()):
+        return None
+    if not project.releases():
+        raise CliError(
+            f"Tillbase is not in the Supabase project {project.root}: run `till init`, then this again"
+        )
+    return local_project(project.root, project.config, project.functions_prefix())
 
 
 @app.command()

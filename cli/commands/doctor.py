@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.app import App
 from cli.commands.webhook import webhook_url
 from cli.database import Connection, connect, setting
 from cli.doctor.files import files
-from cli.findings import Finding, Result, Skipped, finding_of, findings_json, print_findings
-from cli.output import AsJson, CliError, err, out, print_json
+from cli.findings import Result, Skipped, finding_of, report
+from cli.output import AsJson, CliError, err
 from worker.errors import BillingError
 
 if TYPE_CHECKING:
@@ -55,22 +54,7 @@ def doctor(
         for name, check in _checks(project, url, full=full):
             status.update(name)
             results[name] = list(check())
-    findings = [each for of_check in results.values() for each in of_check if isinstance(each, Finding)]
-    if as_json:
-        print_json(
-            {
-                "checks": [
-                    {"name": name, "ok": not any(isinstance(each, Finding) for each in of_check),
-                     "skipped": next((each.why for each in of_check if isinstance(each, Skipped)), None)}
-                    for name, of_check in results.items()
-                ],
-                "findings": findings_json(findings),
-            }
-        )  # fmt: skip
-    else:
-        _print(results, findings)
-    if any(each.severity == "error" for each in findings):
-        raise typer.Exit(1)
+    report(results, as_json=as_json, all_well="Nothing is wrong.")
 
 
 def _checks(directory: Path, url: str | None, *, full: bool) -> Iterator[tuple[str, Check]]:
@@ -143,22 +127,3 @@ def _data_api() -> Iterator[Result]:
         yield Skipped("data_api", "SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY are not set")
         return
     yield from visitor(url, key)
-
-
-def _print(results: dict[str, list[Result]], findings: list[Finding]) -> None:
-    """A line for each check, then what is wrong."""
-    for name, of_check in results.items():
-        skipped = next((each.why for each in of_check if isinstance(each, Skipped)), None)
-        severities = {each.severity for each in of_check if isinstance(each, Finding)}
-        mark = (
-            "[red]✗[/]" if "error" in severities
-            else "[yellow]![/]" if severities
-            else "[dim]–[/]" if skipped
-            else "[green]✓[/]"
-        )  # fmt: skip
-        out.print(f"{mark} {name}" + (f"  [dim]{escape(skipped)}[/]" if skipped else ""), highlight=False)
-    out.print()
-    if findings:
-        print_findings(findings)
-    else:
-        out.print("[green]Nothing is wrong.[/]")

@@ -37,7 +37,7 @@ with schemas as (
         pg_catalog.pg_get_constraintdef(pg_constraint.oid), convalidated)
     from pg_catalog.pg_constraint join relations on relations.oid = conrelid where contype <> 'n'
     union all
-    select format('index %s', indexes.relname), pg_catalog.concat_ws(' ',
+    select format('index %s of %s', indexes.relname, relations.name), pg_catalog.concat_ws(' ',
         pg_catalog.pg_get_indexdef(indexrelid), indisvalid)
     from pg_catalog.pg_index
     join relations on relations.oid = indrelid

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from devstack.errors import MigrationError
-from devstack.migrate import migrate
+from devstack.migrate import migrate, seed
 from devstack.paths import migrations_directory
 from tests.support import Database
 
@@ -108,14 +108,65 @@ def test_error_is_one_line_that_names_the_file(
 
 
 @pytest.mark.parametrize(
-    "name", ["1_short.sql", "20260101000000.sql", "20260101000000_Upper.sql", "first.sql"]
-)
+    ("text", "told"),
+    [
+        ("create table things (n int);\ncreate extension if not exists vector\nwith schema extensions;\n",
+         ", line 2: the local Postgres has no extension vector (create extension if not exists vector with schema e"),
+        ("-- every hour; or so\nselect cron.schedule('clean', '0 * * * *', 'select 1');\n",
+         ", line 2: the local Postgres has no pg_cron (select cron.schedule('clean', '0 * * * *', 'select 1')): "),
+        ("do $$ begin\n  perform net.http_get('https://example.com');\nend $$;",
+         ", line 2: the local Postgres has no pg_net"),
+        ("create table mine as select * from vault.secrets;", ", line 1: the local Postgres has no Supabase Vault"),
+    ],
+)  # fmt: skip
+def test_what_this_server_lacks_is_named_with_the_statement_and_the_way_out(
+    empty_database: Database, tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / FIRST).write_text(text)
+    with pytest.raises(MigrationError) as refused:
+        migrate(empty_database.url, tmp_path)
+    assert str(refused.value).startswith(f"{FIRST}{told}")
+    assert "leave the file out with --skip-migration 20260101000000" in str(refused.value)
+    (tmp_path / SECOND).write_text("create table others (n int);")
+    assert migrate(empty_database.url, tmp_path, left_out=["20260101000000"]) == [SECOND]
+    with pytest.raises(MigrationError, match="there is no migration 2024 in"):
+        migrate(empty_database.url, tmp_path, left_out=["2024"])
+
+
+def test_extensions_that_every_hosted_project_has_may_be_named(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    text = 'create extension if not exists "pg_net" with schema "extensions";\nselect 1 +;'
+    (tmp_path / FIRST).write_text(text)
+    with pytest.raises(MigrationError, match=f"{FIRST}, line 2: syntax error"):
+        migrate(empty_database.url, tmp_path)
+    (tmp_path / FIRST).write_text(text.replace("1 +", "1"))
+    assert migrate(empty_database.url, tmp_path) == [FIRST]
+    assert migrate(empty_database.url, tmp_path) == []
+
+
+def test_a_seed_runs_once_and_is_named_when_it_has_changed(empty_database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "seed.sql"
+    file.write_text("create table things as select 1 as n;")
+    assert seed(empty_database.url, tmp_path, [file]) == []
+    assert seed(empty_database.url, tmp_path, [file]) == []
+    file.write_text("insert into things values (2);")
+    assert seed(empty_database.url, tmp_path, [file]) == ["seed.sql"]
+    assert rows(empty_database, "select n from things") == [(1,)]
+    other = tmp_path / "other.sql"
+    other.write_text("insert into things values (3);\nnonsense;")
+    with pytest.raises(MigrationError, match=r"other\.sql, line 2: syntax error"):
+        seed(empty_database.url, tmp_path, [other])
+    assert rows(empty_database, "select n from things") == [(1,)]
+
+
+@pytest.mark.parametrize("name", ["20260101000000.sql", "first.sql", "v1_first.sql"])
 def test_file_with_a_name_that_would_be_skipped_is_refused(
     empty_database: Database, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / name).write_text("select 1;")
     (tmp_path / "README.md").write_text("not SQL")
-    with pytest.raises(MigrationError, match="name it <14 digits>"):
+    with pytest.raises(MigrationError, match=r"skips .*: call it <14 digits>"):
         migrate(empty_database.url, tmp_path)
 
 

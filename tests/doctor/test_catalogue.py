@@ -42,7 +42,10 @@ def test_the_catalogue_is_as_shipped(
             "drop policy accounts_select_own on billing.accounts",
             ["policy accounts_select_own on billing.accounts"], [], [],
         ),
-        ("drop index billing.credit_grants_business_key", ["index credit_grants_business_key"], [], []),
+        (
+            "drop index billing.credit_grants_business_key",
+            ["index credit_grants_business_key of billing.credit_grants"], [], [],
+        ),
         (
             "alter table billing.credit_entries disable trigger tg_credit_entries__append_only",
             [], ["trigger tg_credit_entries__append_only on billing.credit_entries"], [],
@@ -54,6 +57,8 @@ def test_the_catalogue_is_as_shipped(
         ),
         ("create table billing.theirs (id integer)", [], [], ["rights on billing.theirs", "table billing.theirs"]),
         ("create table public.theirs (id integer)", [], [], []),
+        # Named as one of ours, its index and constraint too.
+        ("create table public.accounts (id integer primary key)", [], [], []),
     ],
 )  # fmt: skip
 def test_a_change_by_hand_is_named(

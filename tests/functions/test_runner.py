@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.functions import EdgeFunctions, FunctionsError, function_names, merged_import_map
+from devstack.functions import EdgeFunctions, FunctionsError, function_names, functions_of, merged_import_map
 from tests.functions.support import post
 
 DEADLINE_SECONDS = 20
@@ -133,7 +133,7 @@ def test_packages_of_a_deno_json_bring_their_subpaths(tmp_path: Path) -> None:
         {"one/deno.json": '{"imports": {"@a/b": "npm:@a/b@1.2.3"}}', "one/index.ts": "", "two/index.ts": ""},
     )
     assert function_names(folder) == ["one", "two"]
-    assert merged_import_map(folder)["scopes"][f"{(folder / 'one').as_uri()}/"] == {
+    assert merged_import_map(functions_of(folder).values())["scopes"][f"{(folder / 'one').as_uri()}/"] == {
         "@a/b": "npm:@a/b@1.2.3",
         "@a/b/": "npm:/@a/b@1.2.3/",
     }
@@ -144,14 +144,22 @@ def test_functions_that_share_code_must_agree_on_its_packages(tmp_path: Path) ->
         tmp_path / "functions",
         {
             "one/deno.json": '{"imports": {"stripe": "npm:stripe@23.1.0"}}',
-            "one/index.ts": "",
+            "one/index.ts": "import '../_shared/lib.ts';",
             "two/deno.json": '{"imports": {"stripe": "npm:stripe@22.0.0"}}',
-            "two/index.ts": "",
-            "_shared/lib.ts": "",
+            "two/index.ts": "import '../_shared/lib.ts';",
+            "_shared/lib.ts": "import Stripe from 'stripe';",
         },
     )
-    with pytest.raises(FunctionsError, match=r"two/deno\.json maps stripe to npm:stripe@22\.0\.0"):
-        EdgeFunctions.start(folder, tmp_path / "state", {})
+    with pytest.raises(FunctionsError, match=r"two maps stripe to npm:stripe@22\.0\.0"):
+        merged_import_map(functions_of(folder).values())
+    # Nothing is shared any more: each has its own.
+    write(folder, {"two/index.ts": "import Stripe from 'stripe';"})
+    scopes = merged_import_map(functions_of(folder).values())["scopes"]
+    assert {name.split("/")[-2]: of["stripe"] for name, of in scopes.items()} == {
+        "one": "npm:stripe@23.1.0",
+        "two": "npm:stripe@22.0.0",
+        "_shared": "npm:stripe@23.1.0",
+    }
 
 
 def test_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
@@ -212,5 +220,5 @@ def test_an_apps_own_functions_are_served_beside_ours_under_names_of_their_own(t
         assert get(functions, "one") == (200, {"path": "/one"})
         assert get(functions, "two") == (200, 2)
     write(theirs, {"one/index.ts": f"export default {{ fetch: {ECHO} }};"})
-    with pytest.raises(FunctionsError, match="two edge functions have the same name"):
+    with pytest.raises(FunctionsError, match="two edge functions are called one"):
         EdgeFunctions.start(ours, tmp_path / "state", {}, more=[theirs])

@@ -36,10 +36,11 @@ VARIABLES: dict[str, dict[str, str]] = {
     "`till` only": {
         "WORKER_METRICS_URL": "Where the dashboard reads the worker's metrics, such as `http://127.0.0.1:9464/metrics`.",
         "WEBHOOK_URL": "The webhook endpoint's URL, for `till webhook` and `till doctor` outside a linked Supabase project.",
+        "FUNCTIONS_URL": "Where `till deploy --check` finds the edge functions outside a linked Supabase project; the local stack sets it.",
         "SUPABASE_PUBLISHABLE_KEY": "The project's publishable key: `till doctor` reads with it as a visitor does.",
         "DATABASE_URL": "The local stack's database as superuser; set by it.",
         "TILL_STATE": "Directory of the local stack's state. Default: `.till/` of the current directory.",
-        "TILLBASE_POSTGRES": "Version of PostgreSQL of the local stack and of the tests: `17` (default), `18` or `15`.",
+        "TILLBASE_POSTGRES": "Version of PostgreSQL of the local stack and of the tests: `17` (default), `15`, `16` or `18`.",
         "TILL_DASHBOARD_TOKEN": "The token of the dashboard that `till dev` starts; set by it.",
     },
     "Edge functions": {

@@ -28,7 +28,7 @@ begin
         raise exception 'account % cannot transfer to itself', transfer_credits.from_account_id
             using errcode = 'TB030', hint = 'Pass a different to_account_id.';
     elsif transfer_credits.from_account_id is null or transfer_credits.to_account_id is null then
-        perform billing._raise_no_account(null);
+        perform billing._lock_balance(null);
     end if;
     -- Both in the order of their ids, so that two transfers in opposite directions never deadlock.
     perform billing._lock_balance(least(transfer_credits.from_account_id, transfer_credits.to_account_id));
