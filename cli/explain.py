@@ -45,7 +45,8 @@ _LINES: LiteralString = """
     from billing.invoice_lines as lines
     left join billing.plans on plans.stripe_price_id = lines.stripe_price_id
     left join billing.credit_packs as packs on packs.stripe_price_id = lines.stripe_price_id
-    left join billing.products on products.stripe_product_id = coalesce(plans.stripe_product_id, packs.stripe_product_id)
+    left join billing.products
+        on products.stripe_product_id = coalesce(plans.stripe_product_id, packs.stripe_product_id)
     where lines.stripe_invoice_id = any (%(invoices)s)
     order by lines.period_start, lines.stripe_line_id
 """
@@ -113,14 +114,14 @@ _EVENTS: LiteralString = """
         select stripe_event_id, type, status, last_error, received_at,
             substring(payload from '"customer"\\s*:\\s*"(cus_[A-Za-z0-9_]+)"') = any (%(stripe_ids)s)
         from (
-            select * from billing.stripe_events where status = 'dead' order by received_at desc limit 500
+            select * from billing.stripe_events where status = 'dead' order by received_at desc limit 100
         ) as dead
         union
         select stripe_event_id, type, 'waiting', last_error, received_at,
             substring(payload from '"customer"\\s*:\\s*"(cus_[A-Za-z0-9_]+)"') = any (%(stripe_ids)s)
         from (
             select * from billing.stripe_lookups join billing.stripe_events using (stripe_event_id)
-            where stripe_lookups.attempts > 3 order by next_attempt_at limit 500
+            where stripe_lookups.attempts > 3 order by next_attempt_at limit 100
         ) as waiting
     )
     select distinct on (received_at, stripe_event_id) stripe_event_id, type, status, last_error
@@ -295,8 +296,7 @@ def _payments(conn: Connection, asked: dict[str, object], off: set[str | None]) 
         invoices[each["stripe_invoice_id"]].lines.append(each)
     intents = {each["stripe_payment_intent_id"] for each in credits} - {None}
     charges = {
-        each["stripe_payment_intent_id"]: each
-        for each in rows(conn, _CHARGES, {"intents": list(intents)})
+        each["stripe_payment_intent_id"]: each for each in rows(conn, _CHARGES, {"intents": list(intents)})
     }
     others: dict[str, Payment] = {}
     for each in credits:
@@ -306,8 +306,15 @@ def _payments(conn: Connection, asked: dict[str, object], off: set[str | None]) 
         )
         if payment is None:
             charge = charges.get(each["stripe_payment_intent_id"])
-            payment = _charge(charge, found) if charge else Payment(
-                each["moment"], each["stripe_invoice_id"], found["what"], "paid" if each["stripe_invoice_id"] else "free"
+            payment = (
+                _charge(charge, found)
+                if charge
+                else Payment(
+                    each["moment"],
+                    each["stripe_invoice_id"],
+                    found["what"],
+                    "paid" if each["stripe_invoice_id"] else "free",
+                )
             )
             others[each["stripe_payment_intent_id"] or each["business_key"]] = payment
         payment.credits.append(found)
@@ -460,7 +467,8 @@ def _event(each: Row) -> Finding:
     event_id = each["stripe_event_id"]
     return Finding(
         f"{each['status']}_event",
-        f"{each['type']} {event_id} is {each['status']}" + (f": {each['last_error']}" if each["last_error"] else ""),
+        f"{each['type']} {event_id} is {each['status']}"
+        + (f": {each['last_error']}" if each["last_error"] else ""),
         f"till events show {event_id}, then till events retry {event_id}",
         about=event_id,
     )

@@ -117,12 +117,17 @@ def test_months_of_a_paused_subscription_wait_with_the_reason(
 ) -> None:
     link(conn, ada, "cus_1")
     sync_product(conn, stripe_product_id="prod_1")
-    sync_price(conn, stripe_price_id="price_1", metadata={"monthly_credits": "100"}, recurring_interval="year")
+    sync_price(
+        conn, stripe_price_id="price_1", metadata={"monthly_credits": "100"}, recurring_interval="year"
+    )
     end = START + timedelta(days=365)
     of_item = OF_ITEM | {"current_period_start": START, "current_period_end": end}
     sync_subscription(conn, **NAMES, billing_cycle_anchor=START, started_at=START, items=[item(**of_item)])
     sync_invoice(
-        conn, **NAMES, stripe_invoice_id="in_1", lines=[line("il_1", **OF_ITEM, period_start=START, period_end=end)]
+        conn,
+        **NAMES,
+        stripe_invoice_id="in_1",
+        lines=[line("il_1", **OF_ITEM, period_start=START, period_end=end)],
     )
     sync_subscription(
         conn, **NAMES, billing_cycle_anchor=START, started_at=START, items=[item(**of_item)], status="paused",

@@ -91,7 +91,8 @@ def _payment_cells(payment: Payment) -> list[list[str | None]]:
                 f"{each['worth']:,}",
                 f"{each['posted']:,}",
                 f"{each['remaining']:,}",
-                each["state"].replace("_", " ") + (f" ({each['waits_for']})" if each["state"] == "waiting" else ""),
+                each["state"].replace("_", " ")
+                + (f" ({each['waits_for']})" if each["state"] == "waiting" else ""),
             ]
             for each in payment.credits
         ),

@@ -63,7 +63,7 @@ class ServiceDatabase:
 
     @contextmanager
     def reading_as_owner(self) -> Generator[Connection]:
-        """A read-only transaction of the connection string's own role: the catalogue, sign-ins, and what doctor checks."""
+        """A read-only transaction of the connection string's own role: for doctor, and for sign-ins as evidence."""
         with self._transaction("none", READ_TIMEOUT, "on") as conn:
             yield conn
 

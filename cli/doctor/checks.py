@@ -38,8 +38,8 @@ def checks(directory: Path, url: str | None, *, full: bool) -> Iterator[tuple[st
             yield from of_database(conn)
             if full:
                 yield "proofs", lambda: database.run(conn, database.proofs)
-            yield from of_stripe(conn, settings, url or _webhook_url(directory))
-    yield "Data API", of_data_api
+            yield from of_stripe(conn, settings, url or endpoint_url(directory))
+    yield "Data API", lambda: of_data_api(_setting("SUPABASE_URL"), _setting("SUPABASE_PUBLISHABLE_KEY"))
 
 
 def of_database(conn: Connection) -> Iterator[tuple[str, Check]]:
@@ -76,20 +76,26 @@ def _no_url() -> list[Result]:
     return [Skipped("webhook", "no project is linked here: pass --webhook-url")]
 
 
-def _webhook_url(directory: Path) -> str | None:
+def endpoint_url(directory: Path) -> str | None:
+    """The webhook endpoint of the project that is linked there, if one is."""
     try:
         return webhook_url(directory)
     except CliError:
         return None
 
 
-def of_data_api() -> Iterator[Result]:
+def of_data_api(url: str | None, key: str | None) -> Iterator[Result]:
     """What a visitor reads with supabase-py."""
-    try:
-        url, key = setting("SUPABASE_URL"), setting("SUPABASE_PUBLISHABLE_KEY")
-    except CliError:
+    if not url or not key:
         yield Skipped("data_api", "SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY are not set")
         return
     from cli.doctor.data_api import visitor  # loads supabase-py
 
     yield from visitor(url, key)
+
+
+def _setting(name: str) -> str | None:
+    try:
+        return setting(name)
+    except CliError:
+        return None

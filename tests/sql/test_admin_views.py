@@ -189,8 +189,8 @@ def test_any_object_of_stripes_leads_to_its_account(
     sync_refund(worker)
     record_fraud_warning(worker)
     admin.execute(
-        "insert into billing.checkout_sessions (stripe_checkout_session_id, stripe_customer_id, livemode, mode, status, "
-        "payment_status, as_of) values ('cs_1', 'cus_1', false, 'payment', 'complete', 'paid', now())"
+        "insert into billing.checkout_sessions (stripe_checkout_session_id, stripe_customer_id, livemode, mode, "
+        "status, payment_status, as_of) values ('cs_1', 'cus_1', false, 'payment', 'complete', 'paid', now())"
     )
     event = """insert into billing.stripe_events
         (stripe_event_id, type, livemode, payload, status, waiting_for, last_error, created_at, settled_at) values

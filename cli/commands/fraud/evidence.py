@@ -18,6 +18,7 @@ app = App()
 
 _CELL_LENGTH_MAX = 300
 
+
 @app.command()
 def evidence(
     dispute_id: Annotated[
@@ -76,8 +77,16 @@ def accept(
 
     with connect() as conn:
         payment = collect(conn, dispute_id).payment
-        status = accept_at_stripe(conn, stripe_settings(), dispute_id, actor_or_user(actor)) if yes else payment["status"]
-    record = {"stripe_dispute_id": dispute_id, "status": status, "stripe_charge_id": payment["stripe_charge_id"]}
+        status = (
+            accept_at_stripe(conn, stripe_settings(), dispute_id, actor_or_user(actor))
+            if yes
+            else payment["status"]
+        )
+    record = {
+        "stripe_dispute_id": dispute_id,
+        "status": status,
+        "stripe_charge_id": payment["stripe_charge_id"],
+    }
     print_record(record, as_json=as_json, yes=yes)
 
 
