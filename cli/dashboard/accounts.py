@@ -15,7 +15,7 @@ from cli.database import rows
 from cli.explain import case_of
 
 CHART_DAYS = 90
-ROWS_MAX = 20
+ROWS_MAX = 10
 
 _ACCOUNT: LiteralString = """
     select accounts.*, balances.overdraft, balances.spend_cap, balances.spend_cap_period, balances.spent_in_period,

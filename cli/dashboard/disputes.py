@@ -82,8 +82,9 @@ def answer(request: Request) -> Response:
     if trouble:
         return back(request, "bad", trouble)
     chosen = {name: text for name, text in collected.items() if f"use_{name}" in form}
-    if form.get("statement"):
-        chosen[OWN_WORDS] = "\n\n".join(filter(None, (form["statement"], chosen.get(OWN_WORDS))))
+    statement = form.get("statement", "").replace("\r\n", "\n")
+    if statement:
+        chosen[OWN_WORDS] = "\n\n".join(filter(None, (statement, chosen.get(OWN_WORDS))))
     if not chosen:
         return back(request, "bad", "Choose some evidence, or write what speaks for you.")
     if not is_confirmed(request):

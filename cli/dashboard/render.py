@@ -9,7 +9,7 @@ from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -122,7 +122,8 @@ def _templates() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update({
-        "ago": ago, "badge": badge, "commands": commands, "day": day, "fraud": fraud, "money": money, "moment": moment,
+        "ago": ago, "badge": badge, "broken": broken, "commands": commands, "day": day,
+        "fraud": fraud, "money": money, "moment": moment,
         "number": number, "setting": setting, "signed": signed, "words": words,
     })  # fmt: skip
     environment.globals.update({"link": link, "step_of": step_of})
@@ -260,6 +261,11 @@ def step_of(finding: Finding) -> tuple[str, str] | None:
     """The page of the dashboard where a finding is mended, and the words of its link."""
     path, text = _STEPS.get(finding.check, ("", ""))
     return (path.format(quote(finding.about, safe="")), text) if path else None
+
+
+def broken(text: str) -> Markup:
+    """A name that may be broken after its dots: `checkout.session.completed`."""
+    return escape(text).replace(".", Markup(".<wbr>"))
 
 
 def commands(text: str) -> Markup:
