@@ -34,9 +34,9 @@ def setting(name: str) -> str:
 
 
 @contextmanager
-def connect() -> Generator[Connection]:
-    """A connection in autocommit mode, by POSTGRES_URL; errors of Postgres become one line."""
-    url = setting("POSTGRES_URL")
+def connect(url: str | None = None) -> Generator[Connection]:
+    """A connection in autocommit mode, by POSTGRES_URL unless given; errors of Postgres become one line."""
+    url = url or setting("POSTGRES_URL")
     check_postgres_url(url)
     with one_line_errors("POSTGRES_URL", url):
         conn = Connection.connect(

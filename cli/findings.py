@@ -16,12 +16,16 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`check` is its name for programs; `mend` a command, or what to do; credits or payments depend on an error."""
+    """`check` is its name for programs; `mend` a command, or what to do; credits or payments depend on an error.
+
+    `about` is the id of what it concerns, such as an event or a dispute, where it is of one thing.
+    """
 
     check: str
     what: str
     mend: str
     severity: Severity = "error"
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,10 @@ class Stack:
         self._report("starting the dashboard")
         port = self._ports.dashboard or free_port()
         token = secrets.token_urlsafe()
-        names = ("POSTGRES_URL", "WORKER_METRICS_URL")
+        names = (
+            "POSTGRES_URL", "WORKER_METRICS_URL", "STRIPE_API_KEY", "STRIPE_API_BASE", "WEBHOOK_URL", "SUPABASE_URL",
+            "SUPABASE_PUBLISHABLE_KEY",
+        )  # fmt: skip
         environment = {name: self.settings[name] for name in names} | {"TILL_DASHBOARD_TOKEN": token}
         self._start_process("dashboard", ["cli.dashboard", str(port)], environment, port, "/ready")
         self.settings["DASHBOARD_URL"] = f"http://{HOST}:{port}/?token={token}"

@@ -9,7 +9,8 @@ from starlette.routing import BaseRoute, Route
 from stripe_local import portal_page
 from stripe_local.checkout_page import bank_page, checkout_page
 from stripe_local.errors import StripeError
-from stripe_local.index_page import advance, index
+from stripe_local.index_page import BUTTONS, act, advance, index
+from stripe_local.object_page import object_page, search
 from stripe_local.resources import (
     collection,
     invoice_routes,
@@ -149,6 +150,10 @@ def routes(world: World) -> list[BaseRoute]:
     return [
         Route("/", index(world)),
         Route("/clocks/{identifier}/advance", advance(world), methods=["POST"]),
+        *(Route(f"/{path}", act(world, path), methods=["POST"]) for path in BUTTONS),
+        # As in Stripe's Dashboard, so that links to it lead here.
+        Route("/test/search", search(world)),
+        Route("/test/{family}/{identifier}", object_page(world)),
         Route("/c/pay/{identifier}", checkout_page(world), methods=both),
         Route("/c/pay/{identifier}/authenticate", bank_page(world), methods=both),
         Route("/b/{identifier}", _link(world)),

@@ -132,6 +132,10 @@ class Webhooks:
             if oldest.state not in OPEN:
                 del self.deliveries[oldest.id]
 
+    def of_event(self, event_id: str) -> list[Delivery]:
+        """Its deliveries, the latest last."""
+        return self._by_event.get(event_id, [])
+
     def event(self, event_id: str) -> Object | None:
         """The event as it is sent; `pending_webhooks`: endpoints that have not answered with 2xx yet."""
         body = self._bodies.get(event_id)

@@ -79,6 +79,75 @@ def test_by_whatever_names_her_the_payment_and_its_credits_are_shown(
     assert [each["credits"] for each in case["timeline"] if each["what"] == "credits: grant"] == [100]
 
 
+def test_each_payment_has_its_lines_its_worth_and_what_the_ledger_has(
+    conn: psycopg.Connection, ada: UUID, explain: Explain
+) -> None:
+    link(conn, ada, "cus_1")
+    subscribe(conn, initial_credits="20")
+    conn.execute("select billing.spend_credits(%s, 70, 'job')", [ada])
+    [case] = explain("in_1")
+    [payment] = case["payments"]
+    assert (payment["stripe_id"], payment["status"]) == ("in_1", "paid")
+    assert [each["stripe_price_id"] for each in payment["lines"]] == ["price_1"]
+    told = {each["what"]: (each["worth"], each["posted"], each["state"]) for each in payment["credits"]}
+    assert told == {"month": (100, 100, "granted"), "initial credits": (20, 20, "granted")}
+    assert sum(each["remaining"] for each in payment["credits"]) == 50
+
+
+def test_a_grant_that_is_gone_is_missing_and_named(
+    database: Database, conn: psycopg.Connection, ada: UUID, explain: Explain
+) -> None:
+    link(conn, ada, "cus_1")
+    subscribe(conn)
+    with database.connect(admin=True) as admin:
+        admin.execute("set session_replication_role = replica")
+        admin.execute("delete from billing.credit_consumptions")
+        admin.execute("delete from billing.credit_grants")
+        admin.execute("delete from billing.credit_entries")
+        admin.execute("update billing.credit_balances set balance = 0")
+    [case] = explain("cus_1")
+    [month] = case["payments"][0]["credits"]
+    assert (month["worth"], month["posted"], month["state"]) == (100, 0, "missing")
+    assert "paid_and_not_granted" in findings(case)["discrepancy"][0]
+    assert "missing" in explain("cus_1", "--")
+
+
+def test_months_of_a_paused_subscription_wait_with_the_reason(
+    conn: psycopg.Connection, ada: UUID, explain: Explain
+) -> None:
+    link(conn, ada, "cus_1")
+    sync_product(conn, stripe_product_id="prod_1")
+    sync_price(
+        conn, stripe_price_id="price_1", metadata={"monthly_credits": "100"}, recurring_interval="year"
+    )
+    end = START + timedelta(days=365)
+    of_item = OF_ITEM | {"current_period_start": START, "current_period_end": end}
+    sync_subscription(conn, **NAMES, billing_cycle_anchor=START, started_at=START, items=[item(**of_item)])
+    sync_invoice(
+        conn,
+        **NAMES,
+        stripe_invoice_id="in_1",
+        lines=[line("il_1", **OF_ITEM, period_start=START, period_end=end)],
+    )
+    sync_subscription(
+        conn, **NAMES, billing_cycle_anchor=START, started_at=START, items=[item(**of_item)], status="paused",
+        as_of=datetime.now(UTC),
+    )  # fmt: skip
+    [case] = explain("cus_1")
+    what, mend = findings(case)["waiting_months"]
+    assert what.endswith(": the subscription is paused")
+    assert mend == "resume it in Stripe"
+
+
+def test_an_event_of_nobody_is_explained_by_itself(conn: psycopg.Connection, explain: Explain) -> None:
+    conn.execute(
+        "insert into billing.stripe_events (stripe_event_id, type, livemode, payload, status, last_error, settled_at, "
+        "created_at) values ('evt_1', 'payout.paid', false, '{}', 'dead', 'odd', now(), now())"
+    )
+    [case] = explain("evt_1")
+    assert findings(case)["dead_event"][0] == "payout.paid evt_1 is dead: odd"
+
+
 def findings(case: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {each["check"]: (each["what"], each["mend"]) for each in case["findings"]}
 

@@ -1,28 +1,13 @@
 """`till doctor`: whether everything is all right, and what mends what is not."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cli.app import App
-from cli.commands.webhook import webhook_url
-from cli.database import Connection, connect, setting
-from cli.doctor.files import files
-from cli.findings import Result, Skipped, finding_of, report
-from cli.output import AsJson, CliError, err
-from worker.errors import BillingError
-
-if TYPE_CHECKING:
-    from worker.settings import Settings
-
-REQUEST_TIMEOUT_SECONDS = 20
-
-Check = Callable[[], Iterable[Result]]
-
+from cli.findings import Result, report
+from cli.output import AsJson, err
 
 app = App(panel="Install and check")
 
@@ -49,81 +34,11 @@ def doctor(
     Reads POSTGRES_URL and STRIPE_API_KEY, and SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY where they are set. Changes
     nothing.
     """
+    from cli.doctor.checks import checks
+
     results: dict[str, list[Result]] = {}
     with err.status("") as status:
-        for name, check in _checks(project, url, full=full):
+        for name, check in checks(project, url, full=full):
             status.update(name)
             results[name] = list(check())
     report(results, as_json=as_json, all_well="Nothing is wrong.")
-
-
-def _checks(directory: Path, url: str | None, *, full: bool) -> Iterator[tuple[str, Check]]:
-    """In the order in which a reader would mend them: files, database, Stripe, clients."""
-    from cli.doctor import database
-
-    yield "project files", lambda: files(directory)
-    with ExitStack() as stack:
-        try:
-            settings = _settings()
-            conn = stack.enter_context(connect())
-        except BillingError as error:
-            trouble = finding_of("connection", error)
-            yield "connection", lambda: [trouble]
-        else:
-            for name, check in database.CHECKS.items():
-                yield name, lambda check=check: database.run(conn, check)
-            if full:
-                yield "proofs", lambda: database.run(conn, database.proofs)
-            yield from _stripe_checks(conn, settings, url or _webhook_url(directory))
-    yield "Data API", _data_api
-
-
-def _settings() -> "Settings":
-    """As other commands read them, but a database of the environment is checked without a key as well."""
-    from cli.plans.catalogue import stripe_settings
-    from worker.settings import Settings
-
-    return Settings.from_env(os.environ) if os.environ.get("POSTGRES_URL", "").strip() else stripe_settings()
-
-
-def _stripe_checks(conn: Connection, settings: "Settings", url: str | None) -> Iterator[tuple[str, Check]]:
-    from cli.doctor import stripe_checks
-    from worker.stripe_api import stripe_client
-
-    key = settings.stripe_api_key
-    if key is None:
-        yield "Stripe", lambda: [Skipped("stripe", "STRIPE_API_KEY is not set")]
-        return
-    client = stripe_client(key, settings.stripe_api_base, REQUEST_TIMEOUT_SECONDS, retries=1)
-    livemode = stripe_checks.is_live_key(settings)
-    checks: dict[str, Check] = {
-        "Stripe key": lambda: stripe_checks.key(conn, settings),
-        "Stripe permissions": lambda: stripe_checks.permissions(client),
-        "webhook endpoint": lambda: _no_url() if url is None else stripe_checks.endpoint(client, url),
-        "arrival of events": lambda: stripe_checks.arrivals(conn, client, livemode=livemode),
-        "clock": lambda: stripe_checks.clock(client),
-    }
-    for name, check in checks.items():
-        yield name, lambda check=check: stripe_checks.run(check)
-
-
-def _no_url() -> list[Result]:
-    return [Skipped("webhook", "no project is linked here: pass --webhook-url")]
-
-
-def _webhook_url(directory: Path) -> str | None:
-    try:
-        return webhook_url(directory)
-    except CliError:
-        return None
-
-
-def _data_api() -> Iterator[Result]:
-    from cli.doctor.data_api import visitor
-
-    try:
-        url, key = setting("SUPABASE_URL"), setting("SUPABASE_PUBLISHABLE_KEY")
-    except CliError:
-        yield Skipped("data_api", "SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY are not set")
-        return
-    yield from visitor(url, key)

@@ -9,13 +9,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from cli.app import App
 from cli.database import connect, row, setting
 from cli.output import AsJson, CliError, out, print_json
+from cli.stripe_pages import dashboard_url
 from cli.tables import print_table
 from worker.settings import is_live
 
@@ -142,29 +142,6 @@ BANKS = (
     _sepa("dispute", "AT591904300235473203", "succeeds, then is disputed at once"),
 )
 
-DASHBOARD = "https://dashboard.stripe.com"
-# Kinds of objects that have a page of their own; the Dashboard's search finds the others by their id.
-PAGES = {
-    "cus": "customers",
-    "sub": "subscriptions",
-    "sub_sched": "subscription_schedules",
-    "in": "invoices",
-    "pi": "payments",
-    "ch": "payments",
-    "py": "payments",
-    "re": "refunds",
-    "pyr": "refunds",
-    "dp": "disputes",
-    "du": "disputes",
-    "prod": "products",
-    "price": "prices",
-    "plink": "payment-links",
-    "evt": "events",
-    "we": "webhooks",
-    "po": "payouts",
-    "req": "logs",
-}
-
 
 @app.command()
 def cards(as_json: AsJson = False) -> None:
@@ -228,15 +205,6 @@ def _print(records: Sequence[Mapping[str, str | None]], *, as_json: bool) -> Non
     else:
         columns = [name.replace("_", " ") for name in records[0]]
         print_table(columns, (("", list(record.values())) for record in records), wrapped=("meaning",))
-
-
-def dashboard_url(stripe_id: str, *, livemode: bool, account: str | None = None) -> str:
-    """The page of an object: its own, else what the Dashboard's search finds by its id."""
-    parts = [DASHBOARD, *([account] if account else []), *([] if livemode else ["test"])]
-    kinds = [kind for kind in PAGES if stripe_id.startswith(f"{kind}_")]
-    page = PAGES[max(kinds, key=len)] if kinds else None
-    here = quote(stripe_id, safe="")
-    return "/".join([*parts, page, here] if page else [*parts, f"search?query={here}"])
 
 
 def _mode_of(stripe_id: str) -> bool | None:

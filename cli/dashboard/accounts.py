@@ -1,25 +1,21 @@
-"""Accounts → a search, and a page for each: balance, ledger, lots, holds, subscriptions, payments."""
+"""Accounts → the list, and a page for each: what was paid, what it is worth, what the ledger holds, what is missing."""
 
 from typing import Any, LiteralString
 from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from cli.dashboard import charts
 from cli.dashboard.database import first
 from cli.dashboard.paging import PAGE_ROWS, Order, page_of
 from cli.dashboard.render import database, number, page, waiting
 from cli.database import rows
+from cli.explain import case_of
 
 CHART_DAYS = 90
-ROWS_MAX = 20
-
-_FOUND: LiteralString = """
-    select * from billing.admin_accounts where id in (select billing.find_accounts(%(search)s, %(limit)s))
-    order by created_at desc, id desc
-"""
+ROWS_MAX = 10
 
 _ACCOUNT: LiteralString = """
     select accounts.*, balances.overdraft, balances.spend_cap, balances.spend_cap_period, balances.spent_in_period,
@@ -86,29 +82,24 @@ _PARTS: dict[str, LiteralString] = {
 }
 
 
-def search(request: Request) -> Response:
-    """The results of a search, or else the newest accounts; an id opens its account at once."""
-    text = request.query_params.get("q", "").strip()
+def listing(request: Request) -> Response:
+    """The newest accounts."""
     with database(request).reading() as conn:
         common = waiting(conn)
-        if text:
-            found, following = rows(conn, _FOUND, {"search": text, "limit": PAGE_ROWS}), None
-        else:
-            found, following = page_of(
-                conn,
-                request,
-                "select * from billing.admin_accounts where true",
-                Order("created_at", "id", "uuid"),
-            )
-    if text and len(found) == 1:
-        return RedirectResponse(f"/accounts/{found[0]['id']}", 303)
-    return page(request, "accounts.jinja", found=found, following=following, text=text, **common)
+        found, following = page_of(
+            conn,
+            request,
+            "select * from billing.admin_accounts where true",
+            Order("created_at", "id", "uuid"),
+        )
+    return page(request, "accounts.jinja", found=found, following=following, **common)
 
 
 def show(request: Request) -> Response:
     """One account."""
     account_id = request.path_params["account_id"]
     before = request.query_params.get("before", "")
+    is_proved = "prove" in request.query_params
     asked: dict[str, Any] = {
         "id": account_id,
         "limit": ROWS_MAX,
@@ -119,6 +110,7 @@ def show(request: Request) -> Response:
         account = first(conn, _ACCOUNT, asked)
         if account is None:
             raise HTTPException(404)
+        case = case_of(conn, account_id, is_proved=is_proved)
         levels = rows(conn, _LEVELS, asked | {"now": common["now"], "days": CHART_DAYS})
         entries = rows(conn, _ENTRIES, asked | {"limit": PAGE_ROWS + 1})
         parts = {name: rows(conn, query, asked) for name, query in _PARTS.items()}
@@ -127,6 +119,8 @@ def show(request: Request) -> Response:
         request,
         "account.jinja",
         account=account,
+        case=case,
+        is_proved=is_proved,
         levels=charts.line(
             [charts.Figure(each["day"], each["level"]) for each in levels], write=number, name="credits"
         ),

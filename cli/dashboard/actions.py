@@ -4,41 +4,60 @@ Actions that remove money or credits are confirmed first, on a separate page tha
 """
 
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import LiteralString
 from uuid import UUID
 
 import psycopg
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from cli.dashboard.database import first
-from cli.dashboard.render import database, money, page, waiting
-from cli.dashboard.session import Flash
-from cli.database import call, refusal, rows
+from cli.dashboard.forms import ask, back, do, is_confirmed, reason, write
+from cli.dashboard.render import database, money
+from cli.database import Connection, call, refusal, row, rows
 
 RETRIES_MAX = 500
+
+# The charge of a warning, its account's balance, and what is left of the credits that it paid for.
+_CHARGE: LiteralString = """
+    select payments.amount - payments.amount_refunded as amount, payments.currency, payments.stripe_customer_id,
+        accounts.email, accounts.balance, coalesce((
+            select sum(lots.remaining) from billing.credit_grants as lots
+            where lots.account_id = payments.account_id and lots.closed_at is null and (
+                lots.stripe_payment_intent_id = payments.stripe_payment_intent_id
+                or lots.stripe_invoice_id in (
+                    select stripe_invoice_id from billing.invoice_payments
+                    where stripe_payment_intent_id = payments.stripe_payment_intent_id
+                        or stripe_charge_id = payments.stripe_charge_id
+                )
+            )
+        ), 0)::bigint as credits
+    from billing.fraud_warnings as warnings
+    join billing.payments on payments.stripe_charge_id = warnings.stripe_charge_id
+    left join billing.admin_accounts as accounts on accounts.id = payments.account_id
+    where warnings.stripe_early_fraud_warning_id = %(id)s
+"""
 
 
 def freeze(request: Request) -> Response:
     """Freeze an account."""
     account_id = request.path_params["account_id"]
-    return _do(
-        request, "freeze_account", "The account is frozen.", account_id=account_id, reason=_reason(request)
+    return do(
+        request, "freeze_account", "The account is frozen.", account_id=account_id, reason=reason(request)
     )
 
 
 def unfreeze(request: Request) -> Response:
     """Unfreeze an account."""
     account_id = request.path_params["account_id"]
-    return _do(
+    return do(
         request,
         "unfreeze_account",
         "The account can spend again.",
         account_id=account_id,
-        reason=_reason(request),
+        reason=reason(request),
     )
 
 
@@ -48,25 +67,19 @@ def adjust(request: Request) -> Response:
     account_id: UUID = request.path_params["account_id"]
     text = form.get("amount", "").replace(",", "").replace("−", "-")
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not int(text):
-        return _back(request, "bad", "Enter a whole number of credits, with a minus sign to remove them.")
+        return back(request, "bad", "Enter a whole number of credits, with a minus sign to remove them.")
     amount = int(text)
-    if amount < 0 and "confirmed" not in form:
-        question = f"Take {-amount:,} credits from this account?"
-        return _ask(
-            request,
-            question,
-            "They are removed at once. To undo, add them with another adjustment.",
-            "Take them",
-        )
+    if amount < 0 and not is_confirmed(request):
+        return _ask_to_take(request, account_id, -amount)
     verb = "given" if amount > 0 else "taken"
-    return _do(
+    return do(
         request,
         "adjust_credits",
         f"{abs(amount):,} credits were {verb}.",
         account_id=account_id,
         amount=amount,
         idempotency_key=form.get("key", ""),
-        reason=_reason(request),
+        reason=reason(request),
     )
 
 
@@ -74,71 +87,68 @@ def resolve(request: Request) -> Response:
     """Close or reopen a warning."""
     decision = request.state.form.get("decision", "")
     done = {"resolved": "Resolved.", "dismissed": "Dismissed: no fraud.", "open": "Reopened."}
-    return _do(
+    return do(
         request,
         "resolve_fraud_warning",
         done.get(decision, ""),
         stripe_early_fraud_warning_id=request.path_params["warning_id"],
         decision=decision,
-        notes=_reason(request),
+        notes=reason(request),
     )
 
 
 def note(request: Request) -> Response:
     """Add a note to a warning."""
-    return _do(
+    return do(
         request,
         "note_fraud",
         "Noted.",
         stripe_early_fraud_warning_id=request.path_params["warning_id"],
-        notes=_reason(request),
+        notes=reason(request),
     )
 
 
 def refund(request: Request) -> Response:
     """Refund the charge of a warning; confirmed first."""
     warning_id = request.path_params["warning_id"]
-    if _reason(request) and "confirmed" not in request.state.form:
+    if reason(request) and not is_confirmed(request):
         with database(request).reading() as conn:
-            charge = first(
-                conn,
-                "select amount - amount_refunded as amount, currency from billing.payments "
-                "where stripe_charge_id = (select stripe_charge_id from billing.fraud_warnings "
-                "where stripe_early_fraud_warning_id = %(id)s)",
-                {"id": warning_id},
-            )
+            charge = first(conn, _CHARGE, {"id": warning_id})
         if charge is None:
-            return _back(request, "bad", "Its charge is not in the database. See it in Stripe's Dashboard.")
+            return back(request, "bad", "Its charge is not in the database. See it in Stripe's Dashboard.")
         amount = money(charge["amount"], charge["currency"])
-        return _ask(
-            request, f"Refund {amount}?", "Refunds can't be undone. The credits of the payment are revoked.",
-            f"Refund {amount}",
+        facts = [("Account", charge["email"] or charge["stripe_customer_id"] or "not linked")]
+        if charge["balance"] is not None:
+            facts += balances(charge["balance"], charge["balance"] - charge["credits"])
+        return ask(
+            request, f"Refund {amount}?", facts=facts, answer=f"Refund {amount}",
+            consequence="Refunds can't be undone. The credits that are left of the payment are revoked.",
         )  # fmt: skip
-    return _do(
+    return do(
         request,
         "refund_fraud_warning",
         "The worker sends the refund to Stripe.",
         stripe_early_fraud_warning_id=warning_id,
-        reason=_reason(request),
+        reason=reason(request),
     )
 
 
 def undo(request: Request) -> Response:
     """Undo a freeze, or an action that was not sent to Stripe yet."""
-    return _do(request, "undo_fraud_action", "Undone.", id=request.path_params["id"], reason=_reason(request))
+    return do(request, "undo_fraud_action", "Undone.", id=request.path_params["id"], reason=reason(request))
 
 
 def review(request: Request) -> Response:
     """Approve or refuse credits under review."""
     decision = request.state.form.get("decision", "")
     done = {"approve": "The credits were granted.", "refuse": "The credits were refused."}
-    return _do(
+    return do(
         request,
         "review_held_credits",
         done.get(decision, ""),
         id=request.path_params["id"],
         decision=decision,
-        reason=_reason(request),
+        reason=reason(request),
     )
 
 
@@ -146,12 +156,12 @@ def retry(request: Request) -> Response:
     """Requeue an event."""
     event_id = request.path_params["event_id"]
 
-    def call_it(conn: Any) -> str:
+    def call_it(conn: Connection) -> str:
         [found] = call(conn, "billing.retry_stripe_event", event_id=event_id)
         status = found["retry_stripe_event"]
         return "Queued again." if status == "queued" else f"It is {status}; nothing was changed."
 
-    return _write(request, call_it)
+    return write(request, call_it)
 
 
 def retry_all(request: Request) -> Response:
@@ -160,7 +170,7 @@ def retry_all(request: Request) -> Response:
     if status not in ("dead", "parked"):
         raise HTTPException(404)
 
-    def call_it(conn: Any) -> str:
+    def call_it(conn: Connection) -> str:
         found = rows(
             conn,
             "select billing.retry_stripe_event(event_id => stripe_event_id) from (select stripe_event_id "
@@ -174,17 +184,17 @@ def retry_all(request: Request) -> Response:
         )
         return f"{len(found):,} event{'s are' if len(found) != 1 else ' is'} queued again.{more}"
 
-    return _write(request, call_it)
+    return write(request, call_it)
 
 
 def retry_notification(request: Request) -> Response:
     """Retry a notification that could not be delivered."""
 
-    def call_it(conn: Any) -> str:
+    def call_it(conn: Connection) -> str:
         call(conn, "billing.retry_notification", notification_id=request.path_params["id"])
         return "It will be sent again."
 
-    return _write(request, call_it)
+    return write(request, call_it)
 
 
 ROUTES = [
@@ -202,48 +212,33 @@ ROUTES = [
 ]
 
 
-def _reason(request: Request) -> str:
-    return request.state.form.get("reason", "")
+def balances(now: int, then: int) -> list[tuple[str, str]]:
+    """The balance before and after, for a question."""
+    return [("Balance now", f"{now:,}"), ("Balance after", f"{then:,}")]
 
 
-def _do(request: Request, function: str, done: str, **arguments: Any) -> Response:
-    """One call, by the actor of this dashboard."""
-
-    def call_it(conn: Any) -> str:
-        call(conn, f"billing.{function}", **arguments, actor=request.app.state.actor)
-        return done
-
-    return _write(request, call_it)
-
-
-def _write(request: Request, call_it: Callable[[Any], str]) -> Response:
+def _ask_to_take(request: Request, account_id: UUID, amount: int) -> Response:
+    """The question, with the balance that the adjustment would leave: it is tried, and rolled back."""
+    account = "select email, name, balance from billing.admin_accounts where id = %(id)s"
     try:
         with database(request).writing() as conn:
-            done = call_it(conn)
+            before = first(conn, account, {"id": account_id})
+            call(
+                conn, "billing.adjust_credits", account_id=account_id, amount=-amount, reason=reason(request),
+                idempotency_key=request.state.form.get("key", ""), actor=request.app.state.actor,
+            )  # fmt: skip
+            after = row(conn, account, {"id": account_id})
+            raise psycopg.Rollback
     except psycopg.Error as error:
         if error.sqlstate is None:
-            raise  # the connection was lost
-        return _back(request, "bad", refusal(error))
-    return _back(request, "good", done)
-
-
-def _back(request: Request, mood: Any, text: str) -> Response:
-    request.app.state.session.flash(Flash(mood, text))
-    return RedirectResponse(_origin(request), 303)
-
-
-def _origin(request: Request) -> str:
-    """The page of the form: a path of the dashboard, never another address."""
-    path = request.state.form.get("back", "")
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
-
-
-def _ask(request: Request, question: str, consequence: str, answer: str) -> Response:
-    """The same form again, with a question."""
-    fields = {name: value for name, value in request.state.form.items() if name != "csrf"}
-    with database(request).reading() as conn:
-        common = waiting(conn)
-    return page(
-        request, "confirm.jinja", title=question, consequence=consequence, answer=answer, fields=fields,
-        action=request.url.path, back=_origin(request), **common,
-    )  # fmt: skip
+            raise
+        return back(request, "bad", refusal(error))
+    assert before is not None
+    name = before["email"] or before["name"] or str(account_id)
+    return ask(
+        request,
+        f"Take {amount:,} credits from {name}?",
+        facts=[("Account", name), *balances(before["balance"], after["balance"])],
+        consequence="They are removed at once. To undo, add them with another adjustment.",
+        answer=f"Take {amount:,} credits",
+    )

@@ -1,7 +1,7 @@
 """Routes and error pages → the ASGI application."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,16 +18,20 @@ from starlette.types import ASGIApp
 from cli.dashboard import (
     accounts,
     actions,
+    customers,
     disputes,
+    doctor,
     fraud,
     inbox,
     notices,
     overview,
     policy,
+    search,
     subscriptions,
     worker,
 )
 from cli.dashboard.database import ServiceDatabase
+from cli.dashboard.doctor import Checkup
 from cli.dashboard.guard import Guard, is_open
 from cli.dashboard.render import Renderer, page
 from cli.dashboard.session import Session
@@ -35,30 +39,47 @@ from cli.database import refusal
 
 ROUTES = [
     Route("/", overview.show),
+    Route("/search", search.show),
     Route("/fraud", fraud.warnings),
     Route("/fraud/reviews", fraud.reviews),
     Route("/fraud/held", fraud.held),
     Route("/fraud/{warning_id}", fraud.show),
-    Route("/disputes", disputes.show),
-    Route("/accounts", accounts.search),
+    Route("/disputes", disputes.listing),
+    Route("/disputes/{dispute_id}", disputes.show),
+    Route("/accounts", accounts.listing),
     Route("/accounts/{account_id:uuid}", accounts.show),
+    Route("/customers", customers.listing),
+    Route("/customers/{customer_id}", customers.show),
     Route("/subscriptions", subscriptions.show),
     Route("/inbox", inbox.events),
     Route("/inbox/{event_id}", inbox.show),
     Route("/notifications", notices.show),
     Route("/worker", worker.show),
+    Route("/doctor", doctor.show),
     Route("/settings", policy.show),
     *actions.ROUTES,
+    *customers.ROUTES,
+    *disputes.ROUTES,
+    *doctor.ROUTES,
 ]
 
 log = logging.getLogger("uvicorn.error")
 
 
 def create_app(
-    database: ServiceDatabase, session: Session, *, port: int, actor: str, metrics_url: str | None = None
+    database: ServiceDatabase,
+    session: Session,
+    *,
+    port: int,
+    actor: str,
+    environment: Mapping[str, str],
 ) -> ASGIApp:
-    """The dashboard of one browser; `actor` is recorded with decisions."""
-    renderer = Renderer(session, actor)
+    """The dashboard of one browser; `actor` is recorded with decisions.
+
+    `environment` has what is set of WORKER_METRICS_URL, STRIPE_API_KEY, STRIPE_API_BASE, WEBHOOK_URL, SUPABASE_URL and
+    SUPABASE_PUBLISHABLE_KEY.
+    """
+    renderer = Renderer(session, actor, database.place, environment.get("STRIPE_API_BASE"))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -85,7 +106,8 @@ def create_app(
     app.state.session = session
     app.state.renderer = renderer
     app.state.actor = actor
-    app.state.metrics_url = metrics_url
+    app.state.environment = environment
+    app.state.checkup = Checkup()
     return Guard(app, session, port, renderer.bare)
 
 

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cli.dashboard import charts
+from cli.dashboard.attention import waiting_kinds
 from cli.dashboard.database import first
 from cli.dashboard.render import database, money, number, page, waiting
 from cli.database import row, rows
@@ -87,11 +88,6 @@ _LAST_EVENT: LiteralString = """
     select received_at, type from billing.stripe_events order by received_at desc limit 1
 """
 
-# The newest open warnings.
-_ALERTS: LiteralString = """
-    select * from billing.admin_fraud_warnings where status = 'open' order by warned_at desc limit 5
-"""
-
 
 def show(request: Request) -> Response:
     """The first page."""
@@ -107,7 +103,6 @@ def show(request: Request) -> Response:
             "subscribers": row(conn, _SUBSCRIBERS, {}),
             "state": row(conn, "select * from billing.worker_state()", {}),
             "last_event": first(conn, _LAST_EVENT, {}),
-            "alerts": rows(conn, _ALERTS, {}),
         }
     return page(
         request,
@@ -122,6 +117,7 @@ def show(request: Request) -> Response:
         today=liability[-1],
         granted=sum(each["came"] for each in liability),
         used=sum(each["went"] for each in liability),
+        attention=list(waiting_kinds(common["waiting"])),
         revenue=charts.bars(
             [charts.Figure(each["day"], each["paid"], each["returned"]) for each in money_flow],
             write=lambda amount: money(amount, currency),

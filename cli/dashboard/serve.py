@@ -17,6 +17,9 @@ from worker.settings import check_postgres_url
 
 HOST = "127.0.0.1"
 GRACE_SECONDS = 3
+ENVIRONMENT = (
+    "WORKER_METRICS_URL", "STRIPE_API_KEY", "STRIPE_API_BASE", "WEBHOOK_URL", "SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY"
+)  # fmt: skip
 
 
 def listen(port: int) -> socket.socket:
@@ -37,7 +40,7 @@ def server(listener: socket.socket, session: Session, *, postgres_url: str, acto
     """The server for this socket."""
     port = listener.getsockname()[1]
     app = create_app(
-        ServiceDatabase(postgres_url), session, port=port, actor=actor, metrics_url=_metrics_url()
+        ServiceDatabase(postgres_url), session, port=port, actor=actor, environment=_environment()
     )
     # No access log: the first request has the token in its address.
     config = uvicorn.Config(
@@ -65,11 +68,18 @@ def postgres_url() -> str:
     return url
 
 
-def _metrics_url() -> str | None:
-    """The URL of the worker's metrics, if it is set."""
-    with suppress(CliError):
-        return setting("WORKER_METRICS_URL")
-    return None
+def _environment() -> dict[str, str]:
+    """What is set of what the pages of the worker, of doctor and of disputes use.
+
+    From one place: a key of the local stack is none of a database that the environment names.
+    """
+    if os.environ.get("POSTGRES_URL", "").strip():
+        return {name: os.environ[name].strip() for name in ENVIRONMENT if os.environ.get(name, "").strip()}
+    found: dict[str, str] = {}
+    for name in ENVIRONMENT:
+        with suppress(CliError):
+            found[name] = setting(name)
+    return found
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def show(request: Request) -> Response:
         clock=clock,
         proof=proof,
         discrepancies=discrepancies,
-        figures=_figures(request.app.state.metrics_url),
+        figures=_figures(request.app.state.environment.get("WORKER_METRICS_URL")),
         events=charts.bars(
             [charts.Figure(each["hour"], each["events"], each["troubled"]) for each in hours],
             write=number,

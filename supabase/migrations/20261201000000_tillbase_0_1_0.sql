@@ -6161,6 +6161,7 @@ create index stripe_lookups_due on billing.stripe_lookups (next_attempt_at);
 alter table billing.stripe_lookups enable row level security;
 
 revoke all on billing.stripe_lookups from public, anon, authenticated, service_role;
+grant select on billing.stripe_lookups to service_role;
 
 -- If a lookup calls it, Stripe answered within the same second as the tie. The event is then decided again when
 -- Stripe's clock shows a later second.
@@ -20167,7 +20168,7 @@ comment on column public.billing_account.closed_at is 'Since when it is closed; 
 -- queue's tables or the settings. Callable by service_role only.
 --
 --   owner_email        an account → its owner's e-mail address
---   find_accounts      an id, an e-mail address or a part of one → accounts
+--   find_accounts      an id, an e-mail address, a name or a part of one → accounts
 --   worker_state       the queue's length and age, and the connected workers
 --   installation       the settings
 
@@ -20186,9 +20187,71 @@ begin
 end
 $$;
 
--- An id names one account: its own, or one of Stripe's. A user's id or e-mail address names the accounts that the user
--- owns, the personal one first. Any other text is a part of an e-mail address or of a team's name, from three letters on.
--- With is_exact, a user means the personal account, and parts find nothing: that is how a command names an account.
+-- What an object of Stripe's belongs to: accounts, customers or both. Private.
+create function billing._owners_of_object(stripe_id text)
+returns table (account_id uuid, stripe_customer_id text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id text := _owners_of_object.stripe_id;
+    v_charge_ids text[] := array(
+        select v_id
+        union
+        select payments.stripe_charge_id from billing.payments where payments.stripe_payment_intent_id = v_id
+        union
+        select refunds.stripe_charge_id from billing.refunds where refunds.stripe_refund_id = v_id
+        union
+        select disputes.stripe_charge_id from billing.disputes where disputes.stripe_dispute_id = v_id
+        union
+        select reviews.stripe_charge_id from billing.reviews where reviews.stripe_review_id = v_id
+    );
+begin
+    return query
+    select distinct coalesce(found.account_id, customers.account_id), found.stripe_customer_id
+    from (
+        select null::uuid as account_id, v_id as stripe_customer_id
+        union all
+        select subscriptions.account_id, subscriptions.stripe_customer_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = v_id
+        union all
+        select invoices.account_id, invoices.stripe_customer_id from billing.invoices
+        where invoices.stripe_invoice_id = v_id
+        union all
+        select invoices.account_id, invoices.stripe_customer_id from billing.invoice_payments
+        join billing.invoices on invoices.stripe_invoice_id = invoice_payments.stripe_invoice_id
+        where invoice_payments.stripe_payment_intent_id = v_id
+        union all
+        select sessions.account_id, sessions.stripe_customer_id from billing.checkout_sessions as sessions
+        where sessions.stripe_checkout_session_id = v_id or sessions.stripe_payment_intent_id = v_id
+        union all
+        select payments.account_id, payments.stripe_customer_id from billing.payments
+        where payments.stripe_charge_id = any (v_charge_ids)
+        union all
+        select warnings.account_id, warnings.stripe_customer_id from billing.fraud_warnings as warnings
+        where warnings.stripe_early_fraud_warning_id = v_id
+        union all
+        select reviews.account_id, null from billing.reviews where reviews.stripe_review_id = v_id
+        union all
+        -- The customer that the event waits for, or is about.
+        select null, coalesce(
+            substring(events.waiting_for from '^cus_[A-Za-z0-9_]+$'),
+            substring(events.payload from '"customer"\s*:\s*"(cus_[A-Za-z0-9_]+)"'),
+            substring(events.payload from '"id"\s*:\s*"(cus_[A-Za-z0-9_]+)"')
+        )
+        from billing.stripe_events as events where events.stripe_event_id = v_id
+    ) as found
+    left join billing.customers on customers.stripe_customer_id = found.stripe_customer_id
+    where coalesce(found.account_id, customers.account_id) is not null
+        or customers.stripe_customer_id is not null;
+end
+$$;
+
+-- An id names one account: its own, or that of an object of Stripe's. A user's id or e-mail address names the accounts
+-- that the user owns, the personal one first. Any other text is a part of an address or a name, from three letters on,
+-- of a user, a team or a Stripe customer. With is_exact, a user means the personal account, and parts, the addresses of
+-- Stripe customers and events find nothing: that is how a command names an account.
 create function billing.find_accounts(search text, results_max integer, is_exact boolean default false)
 returns setof uuid
 language plpgsql
@@ -20207,21 +20270,10 @@ begin
         order by accounts.id <> v_search::uuid, accounts.kind <> 'personal', accounts.id
         limit find_accounts.results_max;
         return;
-    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9_]+$' then
-        return query select distinct found.account_id from (
-            select customers.account_id from billing.customers where customers.stripe_customer_id = v_id
-            union all
-            select subscriptions.account_id from billing.subscriptions where subscriptions.stripe_subscription_id = v_id
-            union all
-            select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = v_id
-            union all
-            select payments.account_id from billing.payments
-            where payments.stripe_charge_id = v_id or payments.stripe_payment_intent_id = v_id
-            union all
-            select fraud_warnings.account_id from billing.fraud_warnings
-            where fraud_warnings.stripe_early_fraud_warning_id = v_id
-        ) as found
-        where found.account_id is not null
+    elsif v_id ~ '^(cus|sub|in|ch|py|pi|cs|re|pyr|du|dp|prv|issfr|evt)_[A-Za-z0-9_]+$'
+        and not (find_accounts.is_exact and v_id ^@ 'evt_') then
+        return query select distinct owners.account_id from billing._owners_of_object(v_id) as owners
+        where owners.account_id is not null
         limit find_accounts.results_max;
         return;
     end if;
@@ -20235,6 +20287,10 @@ begin
     return query select accounts.id from billing.accounts
     left join auth.users on users.id = accounts.owner_id
     where pg_catalog.strpos(lower(users.email), v_search) > 0 or pg_catalog.strpos(lower(accounts.name), v_search) > 0
+    union
+    select customers.account_id from billing.customers
+    where customers.account_id is not null
+        and (pg_catalog.strpos(lower(customers.email), v_search) > 0 or pg_catalog.strpos(lower(customers.name), v_search) > 0)
     limit find_accounts.results_max;
 end
 $$;
@@ -20272,16 +20328,154 @@ as $$
     order by attribute.attnum
 $$;
 
-revoke all on function billing.owner_email, billing.find_accounts, billing.worker_state, billing.installation
+revoke all on function
+    billing.owner_email, billing._owners_of_object, billing.find_accounts, billing.worker_state, billing.installation
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.owner_email(uuid), billing.find_accounts(text, integer, boolean), billing.worker_state(), billing.installation()
 to service_role;
 
 comment on function billing.owner_email(uuid) is 'The e-mail address of an account''s owner; null if the owner was deleted.';
-comment on function billing.find_accounts(text, integer, boolean) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of one.';
+comment on function billing.find_accounts(text, integer, boolean) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of an address or a name.';
 comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
 comment on function billing.installation() is 'The settings of this installation, with their descriptions.';
+
+-- 90_api/91_explain.sql
+
+-- Why a customer has the credits that they have: what `till explain` and the account's page of the dashboard read.
+--
+-- Invariant: nothing here writes. The functions run as their owner, because the worth of payments is calculated by private
+-- functions. Callable by service_role only. The cost grows with an account's payments, not with what it spends.
+--
+--   find_customers     an id, an e-mail address, a name or a part of one → Stripe customers that no account owns
+--   explain_credits    an account → what each payment is worth, and what the ledger has of it
+
+create function billing.find_customers(search text, results_max integer)
+returns setof text
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id text := pg_catalog.btrim(find_customers.search);
+    v_search text := lower(v_id);
+begin
+    return query
+    select customers.stripe_customer_id from billing.customers
+    where customers.account_id is null and (
+        customers.stripe_customer_id in (
+            select owners.stripe_customer_id from billing._owners_of_object(v_id) as owners
+        )
+        or lower(customers.email) = v_search
+    )
+    union
+    select customers.stripe_customer_id from billing.customers
+    where customers.status = 'unlinked' and length(v_search) >= 3
+        and (pg_catalog.strpos(lower(customers.email), v_search) > 0 or pg_catalog.strpos(lower(customers.name), v_search) > 0)
+    order by 1
+    limit find_customers.results_max;
+end
+$$;
+
+-- By business key, newest first: a month, a change, initial or trial credits, a pack. What a payment is worth now, what of
+-- that was returned, what the ledger has of it (posted) and what is unspent; waits_for: why a month is not granted yet.
+create function billing.explain_credits(account_id uuid, results_max integer)
+returns table (
+    business_key text, source text, moment timestamptz, stripe_price_id text, stripe_invoice_id text,
+    stripe_payment_intent_id text, worth bigint, returned bigint, posted bigint, remaining bigint, expires_at timestamptz,
+    waits_for text
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription_ids text[] := array(
+        select distinct credit_schedules.stripe_subscription_id
+        from billing.subscriptions
+        join billing.credit_schedules using (stripe_subscription_id)
+        where subscriptions.account_id = explain_credits.account_id
+    );
+begin
+    return query
+    with paid as materialized (
+        select
+            moves.key, moves.source, moves.moment, moves.stripe_price_id, moves.stripe_invoice_id,
+            null as stripe_payment_intent_id, moves.credits, moves.returned, moves.expires_at, case
+                when moves.is_waiting then (
+                    select max(credit_schedules.disarmed_reason) from billing.credit_schedules
+                    where credit_schedules.stripe_invoice_id = moves.stripe_invoice_id
+                )
+            end as waits_for
+        from billing._worth(
+            v_subscription_ids, '-infinity', billing._time_of_account(explain_credits.account_id)
+        ) as moves
+        union all
+        select
+            purchases.business_key, purchases.source, purchases.purchased_at, purchases.stripe_price_id,
+            purchases.stripe_invoice_id, purchases.stripe_payment_intent_id,
+            purchases.credits - billing._returned_of_purchase(purchases), billing._returned_of_purchase(purchases),
+            purchases.expires_at, null
+        from billing.pack_purchases as purchases
+        where purchases.account_id = explain_credits.account_id
+    ),
+    lots as materialized (
+        select
+            split_part(grants.idempotency_key, '#', 1) as key, min(grants.source) as source,
+            min(grants.effective_at) as moment, min(grants.stripe_price_id) as stripe_price_id,
+            min(grants.stripe_invoice_id) as stripe_invoice_id,
+            min(grants.stripe_payment_intent_id) as stripe_payment_intent_id,
+            min(grants.stripe_subscription_item_id) as stripe_subscription_item_id,
+            sum(grants.amount)::bigint as amount, sum(grants.remaining)::bigint as remaining,
+            max(grants.expires_at) as expires_at
+        from billing.credit_grants as grants
+        where grants.account_id = explain_credits.account_id and grants.key_space = 'stripe'
+        group by 1
+    ),
+    -- Initial credits of a paid invoice: minus what was returned of it.
+    explained as (
+        select
+            coalesce(paid.key, lots.key) as key, coalesce(paid.source, lots.source) as source,
+            coalesce(paid.moment, lots.moment) as moment,
+            coalesce(paid.stripe_price_id, lots.stripe_price_id) as stripe_price_id,
+            coalesce(paid.stripe_invoice_id, lots.stripe_invoice_id) as stripe_invoice_id,
+            coalesce(paid.stripe_payment_intent_id, lots.stripe_payment_intent_id) as stripe_payment_intent_id,
+            coalesce(paid.credits, lots.amount - coalesce(of_invoice.credits, 0)) as worth,
+            coalesce(paid.returned, of_invoice.credits, 0) as returned,
+            case
+                when lots.key ^@ 'initial:' then lots.amount
+                    + billing._posted_credits(explain_credits.account_id, lots.key || ':returned')
+                else billing._posted_credits(explain_credits.account_id, coalesce(paid.key, lots.key))
+            end as posted,
+            coalesce(lots.remaining, 0) as remaining, coalesce(paid.expires_at, lots.expires_at) as expires_at,
+            paid.waits_for
+        from paid
+        full join lots on lots.key = paid.key
+        left join lateral (
+            select sum(gone.credits)::bigint as credits
+            from billing._returned_credits(lots.stripe_invoice_id) as gone
+            where lots.key ^@ 'initial:' and gone.moment is null
+                and gone.stripe_subscription_item_id = lots.stripe_subscription_item_id
+        ) as of_invoice on true
+    )
+    select
+        explained.key, explained.source, explained.moment, explained.stripe_price_id, explained.stripe_invoice_id,
+        explained.stripe_payment_intent_id, explained.worth, explained.returned, explained.posted, explained.remaining,
+        explained.expires_at, explained.waits_for
+    from explained
+    where explained.worth <> 0 or explained.returned <> 0 or explained.posted <> 0
+    order by explained.moment desc, explained.key
+    limit explain_credits.results_max;
+end
+$$;
+
+revoke all on function billing.find_customers, billing.explain_credits from public, anon, authenticated, service_role;
+grant execute on function billing.find_customers(text, integer), billing.explain_credits(uuid, integer) to service_role;
+
+comment on function billing.find_customers(text, integer) is 'Finds Stripe customers that no account owns: by their id, that of one of their objects, an e-mail address, or a part of an address or a name.';
+comment on function billing.explain_credits(uuid, integer) is 'What each payment of an account is worth in credits, and what the ledger has of it, newest first.';
 
 -- 90_api/92_admin_views.sql
 
@@ -20306,10 +20500,14 @@ create view billing.admin_attention with (security_invoker = on) as
 select
     (select count(*) from billing.fraud_warnings where fraud_warnings.status = 'open') as open_warnings,
     (select count(*) from billing.disputes where disputes.needs_response) as disputes_to_answer,
+    (select count(*) from billing.reviews where reviews.is_open) as open_reviews,
     (select count(*) from billing.held_credits where held_credits.status = 'pending') as credits_under_review,
     (select count(*) from billing.stripe_events where stripe_events.status = 'dead') as dead_events,
     (select count(*) from billing.stripe_events where stripe_events.status = 'parked') as parked_events,
+    -- Of events in the queue that need data from Stripe: those that Stripe did not give three times.
+    (select count(*) from billing.stripe_lookups where stripe_lookups.attempts > 3) as waiting_events,
     (select count(*) from billing.notifications where notifications.status = 'dead') as dead_notifications,
+    (select count(*) from billing.found_discrepancies) as discrepancies,
     (select count(*) from billing.recharge_settings where recharge_settings.is_paused) as paused_recharges,
     (select count(*) from billing.accounts where accounts.frozen_at is not null) as frozen_accounts,
     (select count(*) from billing.customers where customers.status = 'unlinked') as unlinked_customers;
@@ -20425,7 +20623,7 @@ grant select on
     billing.admin_plans_without_credits
 to service_role;
 
-comment on view billing.admin_attention is 'How much waits for a person, by kind. Each number is answered from an index of just those rows.';
+comment on view billing.admin_attention is 'How much waits for a person, by kind. Each number is answered from an index of just those rows, or from a table of few.';
 comment on view billing.admin_accounts is 'Accounts with their owner, status and balance; what is due counts as settled.';
 comment on view billing.admin_customers is 'Stripe customers: unlinked, linked, duplicate or dismissed, and how many events wait for each.';
 comment on view billing.admin_subscriptions is 'Subscriptions with their owner, plans and end of the current period.';

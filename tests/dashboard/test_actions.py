@@ -1,5 +1,6 @@
 """What is clicked is written: by the function of the command line, with who and why; refusals are told."""
 
+import re
 from uuid import UUID
 
 import pytest
@@ -89,11 +90,16 @@ def test_a_freeze_is_undone_where_it_is_listed(browser: Browser, app: Connection
     assert f"/fraud/actions/{action_id}/undo" not in browser.get(CASE).text
 
 
-def test_a_refund_is_asked_about_and_then_queued_once(browser: Browser, app: Connection, case: UUID) -> None:
+def test_a_refund_is_asked_about_and_then_queued_once(
+    browser: Browser, app: Connection, admin: Connection, case: UUID
+) -> None:
+    grant(app, case, 300)
+    grant(app, case, 200)
+    admin.execute("update billing.credit_grants set stripe_payment_intent_id = 'pi_1' where amount = 200")
     assert "Refund 20.00 USD" in browser.see(CASE)
     question = browser.post(f"{CASE}/refund", back=CASE, reason="Stolen card")
     assert question.status_code == 200
-    assert "Refund 20.00 USD?" in text_of(question)
+    assert "Refund 20.00 USD? Account ada@example.com Balance now 500 Balance after 300" in text_of(question)
     assert fetch(app, "select from billing.fraud_actions where action = 'refund'") == []
     for _ in range(2):
         browser.act(f"{CASE}/refund", CASE, reason="Stolen card", confirmed="yes")
@@ -146,14 +152,20 @@ def test_credits_are_taken_after_a_question_and_never_below_zero(
     page = f"/accounts/{account}"
     grant(app, account, 100)
     question = browser.post(f"{page}/adjust", back=page, amount="-40", reason="Twice", key="dashboard:1")
-    assert "Take 40 credits from this account?" in text_of(question)
+    asked = text_of(question)
+    assert "Take 40 credits from ada@example.com?" in asked
+    assert "Balance now 100 Balance after 60" in asked
+    # The safe answer has the focus.
+    assert re.search(r'href="/accounts/[^"]*" autofocus>Cancel<', question.text)
+    assert question.text.count("autofocus") == 1
     assert balance(app, account) == 100
     browser.act(f"{page}/adjust", page, amount="-40", reason="Twice", key="dashboard:1", confirmed="yes")
     assert balance(app, account) == 60
-    told = browser.act(
-        f"{page}/adjust", page, amount="-61", reason="More", key="dashboard:2", confirmed="yes"
-    )
-    assert "(TB001)" in told
+    for confirmed in ({"confirmed": "yes"}, {}):  # refused before it is asked about
+        told = browser.act(
+            f"{page}/adjust", page, amount="-61", reason="More", key="dashboard:2", **confirmed
+        )
+        assert "(TB001)" in told
     assert balance(app, account) == 60
 
 

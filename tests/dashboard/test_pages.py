@@ -32,9 +32,9 @@ from tests.worker.events import Event, receive
 
 TRAP = "\"'><script>document.title='trapped'</script><img src=x onerror=alert(1)>{{ 7*7 }}"
 PAGES = (
-    "/", "/?days=365", "/fraud", "/fraud?status=all", "/fraud/reviews", "/fraud/held", "/disputes",
-    "/disputes?show=open", "/accounts", "/accounts?q=nobody", "/subscriptions", "/inbox", "/inbox?status=dead",
-    "/notifications", "/worker", "/settings",
+    "/", "/?days=365", "/search?q=nobody", "/fraud", "/fraud?status=all", "/fraud/reviews", "/fraud/held", "/disputes",
+    "/disputes?show=open", "/accounts", "/customers", "/subscriptions", "/inbox", "/inbox?status=dead",
+    "/inbox?status=waiting", "/notifications", "/worker", "/doctor", "/settings",
 )  # fmt: skip
 
 
@@ -49,6 +49,8 @@ def test_an_empty_installation_has_pages_too(browser: Browser, path: str) -> Non
         "/nothing",
         "/fraud/issfr_none",
         "/inbox/evt_none",
+        "/disputes/du_none",
+        "/customers/cus_none",
         f"/accounts/{UUID(int=1)}",
         "/accounts/1",
         "/fraud?status=x",
@@ -64,7 +66,7 @@ def test_what_is_not_there_is_said_so(browser: Browser, path: str) -> None:
     "path",
     ["/fraud?before=x", "/fraud?before=2026-01-01~x", "/accounts?before=2026-01-01~x", "/inbox?before=~~",
      "/notifications?before=99999999999999999999", "/?days=x&currency=%3Cb%3E", "/subscriptions?status=x",
-     "/accounts?q=cus_%27", "/accounts?q=%25"],
+     "/search?q=cus_%27", "/search?q=%25", "/search?q=evt_%27"],
 )  # fmt: skip
 def test_a_crooked_address_is_no_accident(browser: Browser, path: str) -> None:
     assert browser.get(path).status_code == 200
@@ -105,7 +107,18 @@ def test_a_strangers_text_is_shown_and_never_markup(
     admin.execute(
         "update billing.settings set checkout_branding = jsonb_build_object('name', %s::text)", [TRAP]
     )
-    pages = [*PAGES, "/fraud/issfr_1", "/inbox/evt_1", f"/accounts/{account}"]
+    admin.execute(
+        "insert into billing.customers (stripe_customer_id, livemode, email, name) values ('cus_9', false, %s, %s)",
+        [email, TRAP],
+    )
+    pages = [
+        *PAGES,
+        "/fraud/issfr_1",
+        "/inbox/evt_1",
+        "/disputes/du_1",
+        "/customers/cus_9",
+        f"/accounts/{account}",
+    ]
     seen = {path: browser.get(path) for path in pages}
     for path, answer in seen.items():
         assert answer.status_code == 200, path
@@ -117,30 +130,49 @@ def test_a_strangers_text_is_shown_and_never_markup(
         f"/accounts/{account}",
         "/inbox/evt_1",
         "/disputes",
+        "/disputes/du_1",
+        "/customers/cus_9",
         "/subscriptions",
         "/settings",
         "/notifications",
     ):
         assert "onerror=alert(1)" in seen[path].text, path
-    for path in ("/accounts", "/fraud", "/fraud/issfr_1"):
+    for path in ("/accounts", "/fraud", "/fraud/issfr_1", "/disputes/du_1"):
         assert "&lt;script&gt;alert(1)&lt;/script&gt;@example.com" in seen[path].text, path
-    searched = browser.get("/accounts", params={"q": f"nobody {TRAP}"})
+    searched = browser.get("/search", params={"q": f"nobody {TRAP}"})
     assert searched.text.count("<script") == 1
     told = browser.act("/fraud/issfr_1/resolve", reason="because", decision=TRAP)
     assert "(TB073)" in told
     assert browser.get("/fraud").text.count("<script") == 1
 
 
-def test_accounts_are_found_by_whatever_a_person_has(
-    database: Database, browser: Browser, app: Connection, worker: Connection, conn: Connection, account: UUID
+def test_anything_is_found_from_any_page(
+    database: Database,
+    browser: Browser,
+    app: Connection,
+    worker: Connection,
+    admin: Connection,
+    conn: Connection,
+    account: UUID,
 ) -> None:
     link(app, account)
     sync_subscription(worker)
     sync_payment(worker)
+    sync_dispute(worker)
     record_fraud_warning(worker)
+    receive(admin, Event("invoice.paid", {"id": "in_1"}, id="evt_1"))
+    admin.execute(
+        "insert into billing.customers (stripe_customer_id, livemode, email, name) values "
+        "('cus_9', false, 'eve@example.com', 'Eve Moneypenny')"
+    )
     owner = value(conn, "select owner_id from billing.accounts where id = %s", [account])
     other = account_of(conn, create_user(database, "adam@example.com"))
     create_user(database, "nada@example.com")  # has all of hers in it, and is not meant
+    assert 'action="/search"' in browser.get("/worker").text
+
+    def leads_to(text: str) -> str | None:
+        return browser.get("/search", params={"q": text}).headers.get("location")
+
     for text in (
         "ada@example.com",
         " ADA@Example.com ",
@@ -150,16 +182,20 @@ def test_accounts_are_found_by_whatever_a_person_has(
         "sub_1",
         "ch_1",
         "pi_1",
-        "issfr_1",
     ):
-        answer = browser.get("/accounts", params={"q": text})
-        assert (answer.status_code, answer.headers.get("location")) == (303, f"/accounts/{account}"), text
-    assert browser.get("/accounts", params={"q": "adam@"}).headers["location"] == f"/accounts/{other}"
-    both = browser.get("/accounts", params={"q": "example"}).text
+        assert leads_to(text) == f"/accounts/{account}", text
+    assert leads_to("evt_1") == "/inbox/evt_1"
+    assert leads_to("du_1") == "/disputes/du_1"
+    assert leads_to("issfr_1") == "/fraud/issfr_1"
+    assert leads_to("cus_9") == leads_to("moneypenny") == "/customers/cus_9"
+    assert leads_to("adam@") == f"/accounts/{other}"
+    assert leads_to("") == "/accounts"
+    both = browser.get("/search", params={"q": "example"}).text
     assert str(account) in both
     assert str(other) in both
+    assert "/customers/cus_9" in both
     for text in ("ad", "cus_2", str(uuid4()), "%"):
-        assert "No accounts found" in browser.get("/accounts", params={"q": text}).text, text
+        assert "Nothing is known of" in browser.get("/search", params={"q": text}).text, text
 
 
 def test_the_overview_adds_up_to_what_a_plain_count_says(

@@ -16,14 +16,16 @@ from tests.sql.calls import (
     sync_dispute,
     sync_payment,
     sync_price,
+    sync_refund,
     sync_subscription,
     value,
 )
-from tests.support import Database, create_user
+from tests.support import Database, account_of, create_user
 
 KINDS = (
-    "open_warnings", "disputes_to_answer", "credits_under_review", "dead_events", "parked_events",
-    "dead_notifications", "paused_recharges", "frozen_accounts", "unlinked_customers",
+    "open_warnings", "disputes_to_answer", "open_reviews", "credits_under_review", "dead_events", "parked_events",
+    "waiting_events", "dead_notifications", "discrepancies", "paused_recharges", "frozen_accounts",
+    "unlinked_customers",
 )  # fmt: skip
 
 
@@ -79,6 +81,17 @@ def test_each_kind_that_waits_for_a_person_is_counted_once(
         "insert into billing.stripe_events (stripe_event_id, type, livemode, payload, status, last_error, created_at, "
         "settled_at) select 'evt_' || status, 'invoice.paid', false, '{}', status, 'why', now(), now() "
         "from unnest(array['dead', 'parked', 'applied', 'ignored']) as status"
+    )
+    admin.execute(
+        "insert into billing.stripe_lookups (stripe_event_id, msg_id, attempts) values ('evt_a', 1, 4), ('evt_b', 2, 3)"
+    )
+    admin.execute(
+        "insert into billing.reviews (stripe_review_id, livemode, is_open, reason, opened_at, as_of) "
+        "values ('prv_1', false, true, 'rule', now(), now()), ('prv_2', false, false, 'rule', now(), now())"
+    )
+    admin.execute(
+        "insert into billing.found_discrepancies (account_id, invariant, detail) values (%s, 'test', 'why')",
+        [account],
     )
     admin.execute(
         "insert into billing.notifications (audience, kind, dedupe_key, status, last_error) "
@@ -164,6 +177,57 @@ def test_an_exact_search_means_one_account_and_of_a_user_the_personal_one(
         assert found(name, is_exact=True) == [team]
     assert found("and friends", is_exact=False) == [team]
     assert found("and friends", is_exact=True) == found("ada@example", is_exact=True) == []
+
+
+def test_any_object_of_stripes_leads_to_its_account(
+    app: Connection, worker: Connection, admin: Connection, account: UUID
+) -> None:
+    link(app, account, "cus_1")
+    sync_subscription(worker)
+    sync_payment(worker)
+    sync_dispute(worker)
+    sync_refund(worker)
+    record_fraud_warning(worker)
+    admin.execute(
+        "insert into billing.checkout_sessions (stripe_checkout_session_id, stripe_customer_id, livemode, mode, "
+        "status, payment_status, as_of) values ('cs_1', 'cus_1', false, 'payment', 'complete', 'paid', now())"
+    )
+    event = """insert into billing.stripe_events
+        (stripe_event_id, type, livemode, payload, status, waiting_for, last_error, created_at, settled_at) values
+        ('evt_1', 'invoice.paid', false, '{"data": {"object": {"id": "in_1", "customer": "cus_1"}}}', 'applied', null,
+         null, now(), now()),
+        ('evt_2', 'customer.updated', false, '{"id": "evt_2", "data": {"object": {"id": "cus_1"}}}', 'applied', null,
+         null, now(), now()),
+        ('evt_3', 'invoice.paid', false, '{}', 'parked', 'cus_1', 'why', now(), now())"""
+    admin.execute(event.encode())
+    for name in (
+        "cus_1", "sub_1", "ch_1", "pi_1", "cs_1", "du_1", "re_1", "issfr_1", "evt_1", "evt_2", "evt_3"
+    ):  # fmt: skip
+        found = fetch(app, "select billing.find_accounts(%s, 9) as id", [name])
+        assert found == [{"id": account}], name
+    # An event is shown, but it never names the account of a command: anybody can write into a payload.
+    assert fetch(app, "select billing.find_accounts('evt_1', 9, true)") == []
+
+
+def test_customers_of_nobody_are_found_by_id_object_address_and_name(
+    app: Connection, worker: Connection, admin: Connection, database: Database, account: UUID
+) -> None:
+    link(app, account, "cus_1")
+    sync_payment(worker)
+    admin.execute(
+        "insert into billing.customers (stripe_customer_id, livemode, email, name) values "
+        "('cus_9', false, 'Eve@example.com', 'Eve Moneypenny')"
+    )
+    sync_payment(worker, stripe_charge_id="ch_9", stripe_payment_intent_id="pi_9", stripe_customer_id="cus_9")
+    for search in ("cus_9", "ch_9", "pi_9", "EVE@example.com", "moneypenny", "ve@exam"):
+        assert fetch(app, "select billing.find_customers(%s, 9) as id", [search]) == [{"id": "cus_9"}], search
+    for search in ("cus_1", "ch_1", "ev", "nobody", "%"):
+        assert fetch(app, "select billing.find_customers(%s, 9)", [search]) == [], search
+    other = account_of(admin, create_user(database))
+    link(app, other, "cus_9")
+    assert fetch(app, "select billing.find_customers('cus_9', 9)") == []
+    # Linked, the name in Stripe leads to the account.
+    assert fetch(app, "select billing.find_accounts('moneypenny', 9) as id") == [{"id": other}]
 
 
 # What the dashboard shows first and again every few seconds.

@@ -1,78 +1,22 @@
 """`till fraud evidence`: what the database knows of a disputed payment → a file to look over → Stripe."""
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, LiteralString
+from typing import Annotated
 
 import typer
 
 from cli.app import App
-from cli.call import Yes
-from cli.database import Connection, connect, row, rows
-from cli.evidence import Facts, check, evidence_of
+from cli.call import Actor, Yes, actor_or_user, print_record
+from cli.database import connect
+from cli.evidence import check, evidence_of
 from cli.output import AsJson, CliError, err, out, print_json, time_text
 from cli.tables import print_table
 from devstack.private import private
 
 app = App()
 
-# Metadata of disputes whose evidence came from here: which evidence it was.
-SUBMITTED = "tillbase_evidence"
 _CELL_LENGTH_MAX = 300
-
-_PAYMENT: LiteralString = """
-select disputes.stripe_dispute_id, disputes.reason, disputes.status, disputes.disputed_at, disputes.evidence_due_at,
-    disputes.stripe_charge_id,
-    coalesce(payments.stripe_payment_intent_id, disputes.stripe_payment_intent_id) as stripe_payment_intent_id,
-    coalesce(payments.amount, disputes.amount) as amount, coalesce(payments.amount_refunded, 0) as amount_refunded,
-    disputes.currency, coalesce(payments.charged_at, disputes.disputed_at) as charged_at, payments.receipt_url,
-    payments.risk_level, payments.risk_score, coalesce(payments.is_liability_shifted, false) as is_liability_shifted,
-    payments.account_id, customers.name as customer_name, customers.email as customer_email, accounts.owner_id,
-    users.email as user_email, users.created_at as signed_up_at, users.email_confirmed_at, users.last_sign_in_at
-from billing.disputes
-left join billing.payments on payments.stripe_charge_id = disputes.stripe_charge_id
-left join billing.customers on customers.stripe_customer_id = payments.stripe_customer_id
-left join billing.accounts on accounts.id = payments.account_id
-left join auth.users on users.id = accounts.owner_id
-where disputes.stripe_dispute_id = %(id)s
-"""
-_INVOICES: LiteralString = """
-select distinct invoices.stripe_invoice_id, invoices.hosted_invoice_url, invoices.stripe_subscription_id,
-    subscriptions.canceled_at
-from billing.invoice_payments
-join billing.invoices on invoices.stripe_invoice_id = invoice_payments.stripe_invoice_id
-left join billing.subscriptions on subscriptions.stripe_subscription_id = invoices.stripe_subscription_id
-where invoice_payments.stripe_payment_intent_id = %(intent)s or invoice_payments.stripe_charge_id = %(charge)s
-order by invoices.stripe_invoice_id
-"""
-_LOTS: LiteralString = """
-select lots.id, lots.amount, lots.effective_at, coalesce(plans.nickname, packs.nickname, products.name) as product,
-    products.description
-from billing.credit_grants as lots
-left join billing.plans on plans.stripe_price_id = lots.stripe_price_id
-left join billing.credit_packs as packs on packs.stripe_price_id = lots.stripe_price_id
-left join billing.products
-    on products.stripe_product_id = coalesce(plans.stripe_product_id, packs.stripe_product_id)
-where lots.stripe_payment_intent_id = %(intent)s or lots.stripe_invoice_id = any (%(invoices)s)
-order by lots.id
-"""
-_USED: LiteralString = """
-select coalesce(sum(consumptions.amount), 0)::bigint as used
-from billing.credit_consumptions as consumptions
-join billing.credit_entries as entries on entries.id = consumptions.entry_id
-where consumptions.grant_id = any (%(lots)s) and entries.kind in ('spend', 'capture', 'refund')
-"""
-_USAGE: LiteralString = """
-select occurred_at, amount, coalesce(description, feature) as description from billing.credit_entries
-where account_id = %(account)s and kind in ('spend', 'capture') and occurred_at >= %(since)s
-order by id
-"""
-# Its columns differ by the version of the auth server.
-_SESSIONS: LiteralString = """
-select sessions.created_at, to_jsonb(sessions) ->> 'ip' as ip, to_jsonb(sessions) ->> 'user_agent' as user_agent
-from auth.sessions where sessions.user_id = %(user)s order by sessions.created_at
-"""
 
 
 @app.command()
@@ -84,6 +28,7 @@ def evidence(
         Path | None,
         typer.Option(help="Where the evidence is kept; evidence_<dispute>.json if left out.", dir_okay=False),
     ] = None,
+    actor: Actor = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -91,6 +36,9 @@ def evidence(
 
     A file that is there is never written over: edit it as you like. The bank takes one submission.
     """
+    from cli.disputes import collect, submit
+    from cli.plans.catalogue import stripe_settings
+
     path = file or Path(f"evidence_{dispute_id}.json")
     with connect() as conn:
         facts = collect(conn, dispute_id)
@@ -98,7 +46,7 @@ def evidence(
         found = evidence_of(facts) if is_new else _read(path)
         if is_new:
             _write(path, found)
-        done = submit(conn, dispute_id, found) if yes else None
+        done = submit(conn, stripe_settings(), dispute_id, found, actor_or_user(actor)) if yes else None
     if as_json:
         print_json({"file": str(path), "evidence": found, "submitted": done is not None, "status": done})
     else:
@@ -113,61 +61,33 @@ def evidence(
         err.print(f"submitted: the dispute is {done.replace('_', ' ')}", style="dim")
 
 
-def collect(conn: Connection, dispute_id: str) -> Facts:
-    """What the database knows of a dispute. Raises CliError when it knows none of that id."""
-    found = rows(conn, _PAYMENT, {"id": dispute_id})
-    if not found:
-        raise CliError(f"there is no dispute {dispute_id}: list them with `till fraud list disputes`")
-    payment = found[0]
-    ids = {"intent": payment["stripe_payment_intent_id"], "charge": payment["stripe_charge_id"]}
-    invoices = rows(conn, _INVOICES, ids)
-    lots = rows(conn, _LOTS, ids | {"invoices": [invoice["stripe_invoice_id"] for invoice in invoices]})
-    since = {"account": payment["account_id"], "since": payment["charged_at"]}
-    return Facts(
-        payment=payment,
-        lots=lots,
-        invoices=invoices,
-        sessions=_sessions(conn, payment["owner_id"]),
-        usage=rows(conn, _USAGE, since),
-        refund_policy=row(conn, "select refund_policy from billing.settings", {})["refund_policy"],
-        used=row(conn, _USED, {"lots": [lot["id"] for lot in lots]})["used"],
-    )
-
-
-def submit(conn: Connection, dispute_id: str, found: dict[str, str]) -> str:
-    """Submit evidence to the bank, once; the dispute's status then. Raises CliError."""
+@app.command()
+def accept(
+    dispute_id: Annotated[
+        str, typer.Argument(help="Dispute (du_…), as `till fraud list disputes` prints it.")
+    ],
+    actor: Actor = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Accept a dispute at Stripe: the money is lost, and the credits of the payment are revoked. For good."""
+    from cli.disputes import accept as accept_at_stripe
+    from cli.disputes import collect
     from cli.plans.catalogue import stripe_settings
-    from cli.stripe_key import check_key, stripe_client
 
-    print_of = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:32]
-    settings = stripe_settings()
-    with stripe_client(settings) as client:
-        check_key(conn, settings)
-        disputes: Any = client.v1.disputes
-        dispute = disputes.retrieve(dispute_id)
-        if dispute.evidence_details.submission_count:
-            if SUBMITTED in dispute.metadata and dispute.metadata[SUBMITTED] == print_of:
-                return dispute.status
-            raise CliError(
-                f"evidence for {dispute_id} was submitted before, and the bank takes one submission"
-            )
-        if dispute.status not in ("needs_response", "warning_needs_response"):
-            raise CliError(
-                f"dispute {dispute_id} is {dispute.status.replace('_', ' ')}: it takes no evidence"
-            )
-        order = {"evidence": found, "submit": True, "metadata": {SUBMITTED: print_of}}
-        options = {"idempotency_key": f"evidence:{dispute_id}:{print_of}"}
-        return disputes.update(dispute_id, order, options).status
-
-
-def _sessions(conn: Connection, user_id: Any) -> Any:
-    readable = row(
-        conn,
-        "select to_regclass('auth.sessions') is not null "
-        "and has_table_privilege(to_regclass('auth.sessions'), 'select') as it",
-        {},
-    )
-    return rows(conn, _SESSIONS, {"user": user_id}) if readable["it"] and user_id is not None else ()
+    with connect() as conn:
+        payment = collect(conn, dispute_id).payment
+        status = (
+            accept_at_stripe(conn, stripe_settings(), dispute_id, actor_or_user(actor))
+            if yes
+            else payment["status"]
+        )
+    record = {
+        "stripe_dispute_id": dispute_id,
+        "status": status,
+        "stripe_charge_id": payment["stripe_charge_id"],
+    }
+    print_record(record, as_json=as_json, yes=yes)
 
 
 def _read(path: Path) -> dict[str, str]:

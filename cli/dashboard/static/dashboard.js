@@ -34,6 +34,8 @@ function exchange(fresh) {
     ) part.replaceWith(document.adoptNode(next));
   }
   document.title = fresh.title;
+  // What was waited for has come.
+  if (!fresh.body.dataset.refresh) clearInterval(refreshing);
   if (here) {
     all("tr[data-key]").find((row) => row.dataset.key === here)?.classList.add(
       "here",
@@ -41,7 +43,9 @@ function exchange(fresh) {
   }
 }
 
-if (REFRESH_SECONDS) setInterval(refresh, REFRESH_SECONDS * 1000);
+const refreshing = REFRESH_SECONDS
+  ? setInterval(refresh, REFRESH_SECONDS * 1000)
+  : 0;
 
 const GO = {
   o: "/",
@@ -52,6 +56,7 @@ const GO = {
   i: "/inbox",
   n: "/notifications",
   w: "/worker",
+  h: "/doctor",
 };
 let going = false;
 

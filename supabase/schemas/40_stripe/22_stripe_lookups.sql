@@ -26,6 +26,7 @@ create index stripe_lookups_due on billing.stripe_lookups (next_attempt_at);
 alter table billing.stripe_lookups enable row level security;
 
 revoke all on billing.stripe_lookups from public, anon, authenticated, service_role;
+grant select on billing.stripe_lookups to service_role;
 
 -- If a lookup calls it, Stripe answered within the same second as the tie. The event is then decided again when
 -- Stripe's clock shows a later second.

@@ -4,7 +4,7 @@
 -- queue's tables or the settings. Callable by service_role only.
 --
 --   owner_email        an account → its owner's e-mail address
---   find_accounts      an id, an e-mail address or a part of one → accounts
+--   find_accounts      an id, an e-mail address, a name or a part of one → accounts
 --   worker_state       the queue's length and age, and the connected workers
 --   installation       the settings
 
@@ -23,9 +23,71 @@ begin
 end
 $$;
 
--- An id names one account: its own, or one of Stripe's. A user's id or e-mail address names the accounts that the user
--- owns, the personal one first. Any other text is a part of an e-mail address or of a team's name, from three letters on.
--- With is_exact, a user means the personal account, and parts find nothing: that is how a command names an account.
+-- What an object of Stripe's belongs to: accounts, customers or both. Private.
+create function billing._owners_of_object(stripe_id text)
+returns table (account_id uuid, stripe_customer_id text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id text := _owners_of_object.stripe_id;
+    v_charge_ids text[] := array(
+        select v_id
+        union
+        select payments.stripe_charge_id from billing.payments where payments.stripe_payment_intent_id = v_id
+        union
+        select refunds.stripe_charge_id from billing.refunds where refunds.stripe_refund_id = v_id
+        union
+        select disputes.stripe_charge_id from billing.disputes where disputes.stripe_dispute_id = v_id
+        union
+        select reviews.stripe_charge_id from billing.reviews where reviews.stripe_review_id = v_id
+    );
+begin
+    return query
+    select distinct coalesce(found.account_id, customers.account_id), found.stripe_customer_id
+    from (
+        select null::uuid as account_id, v_id as stripe_customer_id
+        union all
+        select subscriptions.account_id, subscriptions.stripe_customer_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = v_id
+        union all
+        select invoices.account_id, invoices.stripe_customer_id from billing.invoices
+        where invoices.stripe_invoice_id = v_id
+        union all
+        select invoices.account_id, invoices.stripe_customer_id from billing.invoice_payments
+        join billing.invoices on invoices.stripe_invoice_id = invoice_payments.stripe_invoice_id
+        where invoice_payments.stripe_payment_intent_id = v_id
+        union all
+        select sessions.account_id, sessions.stripe_customer_id from billing.checkout_sessions as sessions
+        where sessions.stripe_checkout_session_id = v_id or sessions.stripe_payment_intent_id = v_id
+        union all
+        select payments.account_id, payments.stripe_customer_id from billing.payments
+        where payments.stripe_charge_id = any (v_charge_ids)
+        union all
+        select warnings.account_id, warnings.stripe_customer_id from billing.fraud_warnings as warnings
+        where warnings.stripe_early_fraud_warning_id = v_id
+        union all
+        select reviews.account_id, null from billing.reviews where reviews.stripe_review_id = v_id
+        union all
+        -- The customer that the event waits for, or is about.
+        select null, coalesce(
+            substring(events.waiting_for from '^cus_[A-Za-z0-9_]+$'),
+            substring(events.payload from '"customer"\s*:\s*"(cus_[A-Za-z0-9_]+)"'),
+            substring(events.payload from '"id"\s*:\s*"(cus_[A-Za-z0-9_]+)"')
+        )
+        from billing.stripe_events as events where events.stripe_event_id = v_id
+    ) as found
+    left join billing.customers on customers.stripe_customer_id = found.stripe_customer_id
+    where coalesce(found.account_id, customers.account_id) is not null
+        or customers.stripe_customer_id is not null;
+end
+$$;
+
+-- An id names one account: its own, or that of an object of Stripe's. A user's id or e-mail address names the accounts
+-- that the user owns, the personal one first. Any other text is a part of an address or a name, from three letters on,
+-- of a user, a team or a Stripe customer. With is_exact, a user means the personal account, and parts, the addresses of
+-- Stripe customers and events find nothing: that is how a command names an account.
 create function billing.find_accounts(search text, results_max integer, is_exact boolean default false)
 returns setof uuid
 language plpgsql
@@ -44,21 +106,10 @@ begin
         order by accounts.id <> v_search::uuid, accounts.kind <> 'personal', accounts.id
         limit find_accounts.results_max;
         return;
-    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9_]+$' then
-        return query select distinct found.account_id from (
-            select customers.account_id from billing.customers where customers.stripe_customer_id = v_id
-            union all
-            select subscriptions.account_id from billing.subscriptions where subscriptions.stripe_subscription_id = v_id
-            union all
-            select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = v_id
-            union all
-            select payments.account_id from billing.payments
-            where payments.stripe_charge_id = v_id or payments.stripe_payment_intent_id = v_id
-            union all
-            select fraud_warnings.account_id from billing.fraud_warnings
-            where fraud_warnings.stripe_early_fraud_warning_id = v_id
-        ) as found
-        where found.account_id is not null
+    elsif v_id ~ '^(cus|sub|in|ch|py|pi|cs|re|pyr|du|dp|prv|issfr|evt)_[A-Za-z0-9_]+$'
+        and not (find_accounts.is_exact and v_id ^@ 'evt_') then
+        return query select distinct owners.account_id from billing._owners_of_object(v_id) as owners
+        where owners.account_id is not null
         limit find_accounts.results_max;
         return;
     end if;
@@ -72,6 +123,10 @@ begin
     return query select accounts.id from billing.accounts
     left join auth.users on users.id = accounts.owner_id
     where pg_catalog.strpos(lower(users.email), v_search) > 0 or pg_catalog.strpos(lower(accounts.name), v_search) > 0
+    union
+    select customers.account_id from billing.customers
+    where customers.account_id is not null
+        and (pg_catalog.strpos(lower(customers.email), v_search) > 0 or pg_catalog.strpos(lower(customers.name), v_search) > 0)
     limit find_accounts.results_max;
 end
 $$;
@@ -109,13 +164,14 @@ as $$
     order by attribute.attnum
 $$;
 
-revoke all on function billing.owner_email, billing.find_accounts, billing.worker_state, billing.installation
+revoke all on function
+    billing.owner_email, billing._owners_of_object, billing.find_accounts, billing.worker_state, billing.installation
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.owner_email(uuid), billing.find_accounts(text, integer, boolean), billing.worker_state(), billing.installation()
 to service_role;
 
 comment on function billing.owner_email(uuid) is 'The e-mail address of an account''s owner; null if the owner was deleted.';
-comment on function billing.find_accounts(text, integer, boolean) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of one.';
+comment on function billing.find_accounts(text, integer, boolean) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of an address or a name.';
 comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
 comment on function billing.installation() is 'The settings of this installation, with their descriptions.';

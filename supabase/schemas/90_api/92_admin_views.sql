@@ -19,10 +19,14 @@ create view billing.admin_attention with (security_invoker = on) as
 select
     (select count(*) from billing.fraud_warnings where fraud_warnings.status = 'open') as open_warnings,
     (select count(*) from billing.disputes where disputes.needs_response) as disputes_to_answer,
+    (select count(*) from billing.reviews where reviews.is_open) as open_reviews,
     (select count(*) from billing.held_credits where held_credits.status = 'pending') as credits_under_review,
     (select count(*) from billing.stripe_events where stripe_events.status = 'dead') as dead_events,
     (select count(*) from billing.stripe_events where stripe_events.status = 'parked') as parked_events,
+    -- Of events in the queue that need data from Stripe: those that Stripe did not give three times.
+    (select count(*) from billing.stripe_lookups where stripe_lookups.attempts > 3) as waiting_events,
     (select count(*) from billing.notifications where notifications.status = 'dead') as dead_notifications,
+    (select count(*) from billing.found_discrepancies) as discrepancies,
     (select count(*) from billing.recharge_settings where recharge_settings.is_paused) as paused_recharges,
     (select count(*) from billing.accounts where accounts.frozen_at is not null) as frozen_accounts,
     (select count(*) from billing.customers where customers.status = 'unlinked') as unlinked_customers;
@@ -138,7 +142,7 @@ grant select on
     billing.admin_plans_without_credits
 to service_role;
 
-comment on view billing.admin_attention is 'How much waits for a person, by kind. Each number is answered from an index of just those rows.';
+comment on view billing.admin_attention is 'How much waits for a person, by kind. Each number is answered from an index of just those rows, or from a table of few.';
 comment on view billing.admin_accounts is 'Accounts with their owner, status and balance; what is due counts as settled.';
 comment on view billing.admin_customers is 'Stripe customers: unlinked, linked, duplicate or dismissed, and how many events wait for each.';
 comment on view billing.admin_subscriptions is 'Subscriptions with their owner, plans and end of the current period.';
