@@ -86,6 +86,7 @@ def _checks(directory: Path, url: str | None, *, full: bool) -> Iterator[tuple[s
             trouble = finding_of("connection", error)
             yield "connection", lambda: [trouble]
         else:
+            yield "pooler", lambda: database.pooler(conn)
             for name, check in database.CHECKS.items():
                 yield name, lambda check=check: database.run(conn, check)
             if full:
@@ -116,8 +117,8 @@ def _stripe_checks(conn: Connection, settings: "Settings", url: str | None) -> I
         "Stripe key": lambda: stripe_checks.key(conn, settings),
         "Stripe permissions": lambda: stripe_checks.permissions(client),
         "webhook endpoint": lambda: _no_url() if url is None else stripe_checks.endpoint(client, url),
-        "arrival of events": lambda: stripe_checks.arrivals(conn, client, livemode=livemode),
-        "clock": lambda: stripe_checks.clock(client),
+        "arrival of events": lambda: stripe_checks.arrived(conn, client, livemode=livemode),
+        "clock": lambda: stripe_checks.clock(conn, client),
     }
     for name, check in checks.items():
         yield name, lambda check=check: stripe_checks.run(check)
