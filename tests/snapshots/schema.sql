@@ -8422,8 +8422,10 @@ begin
     if found then
         perform billing._open_alert('stripe_key', '', jsonb_build_object('reason', v_reason, 'since', v_since));
     elsif exists (
+        -- One that has just started may not know yet.
         select from billing.workers
         where workers.stripe_key_error is null and workers.last_seen_at > now() - interval '1 minute'
+            and workers.started_at < now() - interval '2 minutes'
     ) then
         perform billing._end_alerts('stripe_key');
     end if;
@@ -10114,7 +10116,11 @@ begin
     if not found then
         return;
     end if;
-    v_until := greatest(billing._credits_are_final_until(), v_count.counted_until);
+    v_until := billing._credits_are_final_until();
+    -- Not while a transaction is running that began before: the entries since then would be read each time.
+    if v_until <= v_count.counted_until then
+        return;
+    end if;
     -- A statement of its own after that, so that it sees what had ended by then.
     insert into billing.credit_totals as totals (kind, credits)
     select credit_entries.kind, sum(credit_entries.amount) from billing.credit_entries

@@ -251,8 +251,10 @@ def test_a_key_that_fails_is_told_after_a_quarter_of_an_hour(conn: Connection, w
     [row] = told(conn, "stripe_key")
     assert row["payload"]["reason"] == "STRIPE_API_KEY is not set"
     call(worker, "report_worker", stripe_key_error=None)
-    watch(worker)
-    assert [alert["ended_at"] is None for alert in alerts(conn, "stripe_key")] == [False]
+    for is_open in (True, False):  # a worker that has just started may not know yet
+        watch(worker)
+        assert [alert["ended_at"] is None for alert in alerts(conn, "stripe_key")] == [is_open]
+        conn.execute("update billing.workers set started_at = now() - interval '3 minutes'")
 
 
 # Plans

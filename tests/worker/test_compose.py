@@ -129,7 +129,7 @@ CASES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "stripe_key": (
         {"reason": "STRIPE_API_KEY is not set", "since": DAY},
         "The worker can't use its Stripe key",
-        ["STRIPE_API_KEY is not set. Since 5 January 2027", "restart the worker"],
+        ["STRIPE_API_KEY is not set, since 5 January 2027", "restart the worker"],
     ),
     "plan_without_credits": (
         {"stripe_price_id": "price_1", "name": "pro"},

@@ -141,6 +141,7 @@ def test_a_key_that_expired_is_told_within_half_an_hour(
         watched.look()
     assert told(shop_with_stripe) == ["stripe_key"]
     stripe.failure = None
+    shop_with_stripe.app.execute("update billing.workers set started_at = now() - interval '3 minutes'")
     watched.look()
     assert shop_with_stripe.value("select stripe_key_error from billing.workers") is None
     assert shop_with_stripe.value("select count(*) from billing.alerts where ended_at is null") == 0

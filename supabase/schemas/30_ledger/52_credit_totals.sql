@@ -60,7 +60,11 @@ begin
     if not found then
         return;
     end if;
-    v_until := greatest(billing._credits_are_final_until(), v_count.counted_until);
+    v_until := billing._credits_are_final_until();
+    -- Not while a transaction is running that began before: the entries since then would be read each time.
+    if v_until <= v_count.counted_until then
+        return;
+    end if;
     -- A statement of its own after that, so that it sees what had ended by then.
     insert into billing.credit_totals as totals (kind, credits)
     select credit_entries.kind, sum(credit_entries.amount) from billing.credit_entries

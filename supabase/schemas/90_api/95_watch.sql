@@ -86,8 +86,10 @@ begin
     if found then
         perform billing._open_alert('stripe_key', '', jsonb_build_object('reason', v_reason, 'since', v_since));
     elsif exists (
+        -- One that has just started may not know yet.
         select from billing.workers
         where workers.stripe_key_error is null and workers.last_seen_at > now() - interval '1 minute'
+            and workers.started_at < now() - interval '2 minutes'
     ) then
         perform billing._end_alerts('stripe_key');
     end if;
