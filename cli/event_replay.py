@@ -1,39 +1,10 @@
 """Events that Stripe has and the inbox has not → the inbox, as if their webhook had arrived."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from cli.database import Connection, row, rows
-
-PAGE = 100
-
-
-def undelivered(
-    conn: Connection, client: Any, types: Collection[str], since: datetime, until: datetime
-) -> Iterator[list[dict[str, Any]]]:
-    """Page by page, newest first, as Stripe lists them: events of these types in that time that the inbox has not.
-
-    Stripe keeps events for thirty days. Raises stripe.StripeError.
-    """
-    path = (
-        f"/v1/events?limit={PAGE}&created[gte]={int(since.timestamp())}&created[lte]={int(until.timestamp())}"
-    )
-    after = ""
-    while True:
-        page = json.loads(client.raw_request("get", path + after).body)
-        sent = [event for event in page["data"] if event["type"] in types]
-        held = rows(
-            conn,
-            "select stripe_event_id from billing.stripe_events where stripe_event_id = any (%(ids)s)",
-            {"ids": [event["id"] for event in sent]},
-        )
-        known = {each["stripe_event_id"] for each in held}
-        yield [event for event in sent if event["id"] not in known]
-        if not page["has_more"]:
-            return
-        after = f"&starting_after={page['data'][-1]['id']}"
+from cli.database import Connection, row
 
 
 def receive(conn: Connection, event: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import stripe
 
 from cli.findings import Finding
-from worker.events.decide import DECIDERS
+from worker.arrivals import events_of
 
 API_VERSION = stripe.api_version or ""
 # The environment variables of the receiver. An endpoint's metadata names the one that holds its signing secret, so that
@@ -15,12 +15,6 @@ SECRET_NAMES = ("STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_NEXT")
 SECRET_KEY = "tillbase_secret"  # noqa: S105  a key of metadata
 # The oldest version whose shapes the worker reads.
 _OLDEST = "2024-09-30.acacia"
-_TEST_ONLY = "test_helpers."
-
-
-def events_of(*, livemode: bool) -> list[str]:
-    """The events that this version handles, as an endpoint of that mode may ask for them."""
-    return sorted(event for event in DECIDERS if not (livemode and event.startswith(_TEST_ONLY)))
 
 
 def params_of(url: str, secret_name: str, *, livemode: bool) -> dict[str, Any]:

@@ -5,7 +5,6 @@ the key's account is known, and a worker with a wrong key stops at once. Ordinar
 for the check.
 """
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import structlog
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from worker.background import in_background
 from worker.errors import WrongStripeKey
 from worker.settings import is_live
 from worker.stripe_api import KeyRefused, NotFound, opened_client, trouble_of
@@ -65,7 +65,7 @@ class KeyCheck:
                 self._next_seconds = now_seconds + ASK_AGAIN_SECONDS
                 installation = read_installation(conn)
                 check_mode(key, installation)
-                self._asked = _in_background(lambda: ask(key, self._api_base, installation))
+                self._asked = in_background("account", lambda: ask(key, self._api_base, installation))
             return
         if not self._asked.done():
             return
@@ -151,20 +151,6 @@ def _doubt(answer: Answer) -> dict[str, str]:
         "error": f"the newest event in the database does not belong to Stripe account {answer.stripe_account_id}",
         "hint": "export a key of the Stripe account that sends its webhooks here",
     }
-
-
-def _in_background(work: Callable[[], Answer]) -> "Future[Answer]":
-    """Runs in a daemon thread, so that the process does not wait for it when it ends."""
-    future: Future[Answer] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="account", daemon=True).start()
-    return future
 
 
 def _has_event(v1: Any, event_id: str) -> bool:

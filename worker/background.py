@@ -1,5 +1,6 @@
 """What takes long, such as a request to Stripe → done in threads, outside any transaction → settled on a connection."""
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -8,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import psycopg
 from psycopg import Connection
 
-from worker.events.failures import CONTENTION, raise_if_lost
+from worker.events.failures import CONTENTION, raise_if_fatal
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -37,14 +38,15 @@ class Background(Generic[Task, Answer]):
     ) -> None:
         """Settle what was answered; `refuse` what Postgres refuses. What meets somebody's lock stays in hand.
 
-        Raises psycopg.Error when the connection is lost: what was in hand stays so, and is settled on the next one.
+        Raises psycopg.Error when the connection is lost or a right is missing: what was in hand stays so, and is
+        settled on the next connection.
         """
         for future in [future for future in self._in_hand if future.done()]:
             task = self._in_hand[future]
             try:
                 settle(task, future.result())
             except psycopg.Error as error:
-                raise_if_lost(conn, error)
+                raise_if_fatal(conn, error)
                 if error.sqlstate in CONTENTION:
                     continue
                 refuse(task, error)
@@ -62,3 +64,17 @@ class Background(Generic[Task, Answer]):
     def close(self) -> None:
         """Start no more. What is still in hand comes back when its time is over, here or elsewhere."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def in_background(name: str, work: Callable[[], Answer]) -> Future[Answer]:
+    """One piece of work in a daemon thread, so that the process does not wait for it when it ends."""
+    future: Future[Answer] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future

@@ -16,7 +16,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from worker import metrics
-from worker.events.failures import raise_if_lost
+from worker.events.failures import raise_if_fatal
 
 CLOCK_SECONDS = 5.0
 # What one chunk locks, and so how long a batch may wait for it: about 30 ms. Granting a month to an account, with last
@@ -141,7 +141,7 @@ class PeriodicTask:
         try:
             is_full = self.do_chunk(conn)
         except psycopg.Error as error:
-            raise_if_lost(conn, error)
+            raise_if_fatal(conn, error)
             self.refusals.inc()
             log.warning(
                 self.refusal,

@@ -20,6 +20,10 @@ class TransactionPooler(BillingError):
     """POSTGRES_URL leads to a transaction pooler: use the direct one, or the pooler in session mode (port 5432)."""
 
 
+class MissingRight(BillingError):
+    """The worker lacks a right in the database."""
+
+
 class UnknownShape(BillingError):
     """The event's body has a shape that this version does not know."""
 

@@ -1,11 +1,11 @@
-"""Outcomes of events, and work of the clock → metrics for Prometheus."""
+"""What this worker did → metrics for Prometheus. What is in the database: database_metrics.py."""
 
-from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from worker.events.outcomes import Outcome
+from worker.events.outcomes import Done, Outcome
 
 EVENTS = Counter("till_events_total", "Attempts at Stripe events, by how they ended.", ["outcome"])
 UNKNOWN_API_VERSIONS = Counter(
@@ -15,6 +15,22 @@ BATCH_SECONDS = Histogram(
     "till_batch_seconds",
     "Time from reading a batch to its end.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+LAG_SECONDS = Histogram(
+    "till_event_lag_seconds",
+    "Time from the receipt of an event until its effects were committed.",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21600, 86400),
+)
+STRIPE_REQUESTS = Counter(
+    "till_stripe_requests_total",
+    "Requests to Stripe, by outcome: ok, refused, key_refused, rate_limited, failed.",
+    ["outcome"],
+)
+EVENTS_MISSING = Gauge(
+    "till_events_missing", "Events of the last day that Stripe has and that never arrived, as last compared."
+)
+WATCH_REFUSED = Counter(
+    "till_watch_refused_total", "Times that Postgres refused the worker's sign of life or its watch."
 )
 RECONNECTS = Counter("till_reconnects_total", "Times that the connection to Postgres was lost.")
 DUE = Counter("till_due_total", "Due holds and lots that the worker's clock processed, by outcome.", ["what"])
@@ -65,10 +81,15 @@ MENDING_REFUSED = Counter(
 CONNECTED = Gauge("till_connected", "1 while the worker is connected to Postgres.")
 
 
-def count(outcomes: Iterable[Outcome]) -> None:
-    """Count attempts by the kind of their outcome: done, ignored, parked, dead, retrylater, fetch, refetch."""
-    for outcome in outcomes:
-        EVENTS.labels(type(outcome).__name__.lower()).inc()
+def count(outcome: Outcome) -> None:
+    """Count an attempt by the kind of its outcome: done, ignored, parked, dead, retrylater, fetch, refetch."""
+    EVENTS.labels(type(outcome).__name__.lower()).inc()
+
+
+def time_lag(outcome: Outcome, received_at: datetime, now: datetime) -> None:
+    """Measure how long an event took that is applied now; by two machines' clocks, so never below zero."""
+    if isinstance(outcome, Done):
+        LAG_SECONDS.observe(max((now - received_at).total_seconds(), 0))
 
 
 def count_unknown_api_version(api_version: str | None) -> None:

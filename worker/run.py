@@ -1,12 +1,14 @@
 """The long-lived process: drain, run the clock and the jobs, wait, reconnect; stops after the current batch."""
 
 import logging
+import os
 import random
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -14,9 +16,11 @@ import psycopg
 import structlog
 from psycopg import Connection
 
-from worker import health, metrics
+from worker import health, metrics, traces
 from worker.account import KeyCheck
 from worker.clock import Clock
+from worker.database_metrics import FIGURES, DatabaseMetrics
+from worker.errors import MissingRight
 from worker.events import inbox
 from worker.events.drain import drain, report
 from worker.events.fetch import StripeReader
@@ -29,6 +33,7 @@ from worker.remind import Reminder
 from worker.sessions import connect
 from worker.settings import Settings
 from worker.stripe_api import StripeAccess
+from worker.watch import NO_KEY, Watch
 
 IDLE_SECONDS = 0.2
 # How long a worker that stops waits for the requests in hand, all of them together.
@@ -48,21 +53,25 @@ _NO_SCHEMA = (
     psycopg.errors.InvalidParameterValue,  # the role billing_worker does not exist
 )
 
+Stage = Mender | Clock | Reminder | Watch | DatabaseMetrics
+
 log = structlog.stdlib.get_logger()
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
     """Drain the queue until `stop` is set. Survives a lost connection and restarts of Postgres.
 
-    Raises WrongStripeKey if the key belongs to another account or mode, SettingsError if a notification URL is not
-    valid.
+    Raises WrongStripeKey if the key belongs to another account or mode, MissingRight if the database refuses what the
+    worker does, SettingsError if a notification URL is not valid.
     """
     key, base = settings.stripe_api_key, settings.stripe_api_base
     check = KeyCheck(key, base)
+    watch = Watch(key, base)
+    figures = [FIGURES] if settings.metrics_port is not None else []
     lookups = Lookups(StripeReader(key, base, lambda: check.is_ours))
     jobs = jobs_of(settings, StripeAccess(key, base, lambda: check.is_ours))
     try:
-        _run(settings, check, (lookups, jobs), stop)
+        _run(settings, check, (watch, figures), (lookups, jobs), stop)
     finally:
         lookups.close()
         jobs.close()
@@ -85,6 +94,7 @@ def jobs_of(settings: Settings, stripe: StripeAccess) -> Jobs:
 def _run(
     settings: Settings,
     check: KeyCheck,
+    watching: tuple[Watch, Sequence[DatabaseMetrics]],
     background: Sequence[Lookups | Jobs],
     stop: threading.Event,
 ) -> None:
@@ -97,7 +107,12 @@ def _run(
     while not stop.is_set():
         try:
             with connect(settings) as conn:
-                _drain_until(conn, check, background, stop, is_well)
+                _drain_until(conn, check, watching, background, stop, is_well)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise MissingRight(
+                f"{_one_line(error)}: the worker's rights in the database are not as shipped. "
+                "`till doctor` names the grants to run again"
+            ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             metrics.RECONNECTS.inc()
             log.warning("connection_lost", error=_one_line(error), retry_in_seconds=round(delay_seconds, 1))
@@ -119,6 +134,7 @@ def _run(
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     configure_logging()
+    traces.configure(os.environ)
     stop = threading.Event()
 
     def finish(_number: int, _frame: FrameType | None) -> None:
@@ -129,6 +145,10 @@ def main(settings: Settings) -> None:
     if settings.metrics_port is not None:
         health.serve(settings.metrics_host, settings.metrics_port)
     log.info("worker_started")
+    if settings.stripe_api_key is None:
+        log.warning(
+            "stripe_key_missing", error=NO_KEY, hint="export a restricted key: docs/how-to/install.md"
+        )
     run(settings, stop)
     log.info("worker_stopped")
 
@@ -152,15 +172,41 @@ def configure_logging() -> None:
 def _drain_until(
     conn: Connection[Any],
     check: KeyCheck,
+    watching: tuple[Watch, Sequence[DatabaseMetrics]],
     background: Sequence[Lookups | Jobs],
     stop: threading.Event,
     is_well: Callable[[], None],
 ) -> None:
+    watch, figures = watching
+    watch.begin(conn, time.monotonic())
     inbox.start(conn)
-    mender = Mender()
     log.info("connected")
     metrics.CONNECTED.set(1)
-    clock, reminder, polls = Clock(), Reminder(), Polls()
+    stages, polls = (Mender(), Clock(), Reminder(), watch, *figures), Polls()
+    try:
+        _go_round(conn, check, stages, polls, background, stop, is_well)
+    except psycopg.errors.InsufficientPrivilege:
+        # What is in hand is not to blame, and is not to be tried again for each start of a worker that stops at once.
+        with suppress(psycopg.Error):
+            inbox.release(conn)
+        raise
+    for work in background:
+        work.stop(conn)
+    until_seconds = time.monotonic() + STOP_SECONDS
+    for work in background:
+        work.finish(conn, until_seconds)
+    inbox.release(conn)
+
+
+def _go_round(
+    conn: Connection[Any],
+    check: KeyCheck,
+    stages: Sequence[Stage],
+    polls: "Polls",
+    background: Sequence[Lookups | Jobs],
+    stop: threading.Event,
+    is_well: Callable[[], None],
+) -> None:
     while not stop.is_set():
         health.PULSE.beat(connected=True)
         check.tick(conn, time.monotonic())
@@ -168,20 +214,12 @@ def _drain_until(
             settled = drain(conn, inbox.BATCH_SIZE, polls.due_within_seconds(time.monotonic()))
         polls.found(len(settled))
         report(settled)
-        more = [
-            stage.tick(conn, time.monotonic()) for stage in (mender, clock, reminder) if not stop.is_set()
-        ]
+        more = [stage.tick(conn, time.monotonic()) for stage in stages if not stop.is_set()]
         for work in background if not stop.is_set() else ():
             work.tick(conn, time.monotonic())
         is_well()
         if not settled and not any(more):
             stop.wait(IDLE_SECONDS)
-    for work in background:
-        work.stop(conn)
-    until_seconds = time.monotonic() + STOP_SECONDS
-    for work in background:
-        work.finish(conn, until_seconds)
-    inbox.release(conn)
 
 
 class Polls:

@@ -1,9 +1,12 @@
 """POSTGRES_URL → a session of the worker, on a server connection that no other session shares."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg
 from psycopg import Connection
+from psycopg.rows import tuple_row
 
 from worker.errors import TransactionPooler
 from worker.settings import Settings
@@ -45,22 +48,32 @@ def _log_in(settings: Settings) -> Connection[Any]:
 
 
 def _refuse_transaction_pooler(conn: Connection[Any], settings: Settings) -> None:
-    """A pooler answers the log-in itself, so it reports another process id than the one that runs the statements.
+    if is_transaction_pooler(conn, lambda: _log_in(settings)):
+        raise TransactionPooler
 
-    In transaction mode that process serves others as soon as our statement ends: a second connection gets it, or we
-    get another.
+
+def is_transaction_pooler(
+    conn: Connection[Any], log_in: Callable[[], AbstractContextManager[Connection[Any]]]
+) -> bool:
+    """Whether a connection shares its session with others; `log_in` opens a second one to the same URL.
+
+    A pooler answers the log-in itself, so it reports another process id than the one that runs the statements. In
+    transaction mode that process serves others as soon as our statement ends: a second connection gets it, or we get
+    another.
     """
     ours = _backend(conn)
     if ours == conn.info.backend_pid:
-        return
-    with _log_in(settings) as other:
+        return False
+    with log_in() as other:
         for _ in range(POOLER_PROBES):
             with other.transaction():
                 if _backend(other) == ours or _backend(conn) != ours:
-                    raise TransactionPooler
+                    return True
+    return False
 
 
 def _backend(conn: Connection[Any]) -> int:
-    row = conn.execute("select pg_catalog.pg_backend_pid()").fetchone()
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute("select pg_catalog.pg_backend_pid()").fetchone()
     assert row is not None
     return row[0]

@@ -5,11 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
 import stripe
 
+from worker import metrics
 from worker.errors import StripeUnavailable
+from worker.traces import span
 
 REQUEST_TIMEOUT_SECONDS = 20
 
@@ -95,6 +98,36 @@ def is_replayed(headers: Mapping[str, str] | None) -> bool:
     return found.get("idempotent-replayed", "").lower() == "true"
 
 
+class WatchedHttp(stripe.RequestsClient):
+    """Each request is counted by its outcome, and is a span of a trace: by method and path, without what is sent."""
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        path = urlsplit(url).path
+        with span(
+            "stripe " + method.upper(), **{"http.request.method": method.upper(), "url.path": path}
+        ) as current:
+            try:
+                client: Any = super()
+                answer: tuple[bytes, int, Mapping[str, str]] = client.request(method, url, headers, post_data)
+            except Exception:
+                metrics.STRIPE_REQUESTS.labels("failed").inc()
+                raise
+            metrics.STRIPE_REQUESTS.labels(_outcome_of(answer[1])).inc()
+            if current is not None:
+                current.set_attribute("http.response.status_code", answer[1])
+            return answer
+
+
+def _outcome_of(status: int) -> str:
+    if status < 400:
+        return "ok"
+    if status >= 500:
+        return "failed"
+    return {401: "key_refused", 403: "key_refused", 429: "rate_limited"}.get(status, "refused")
+
+
 class StripeAccess:
     """This installation's key. Its client is made when it is first needed, for most events and jobs need none."""
 
@@ -144,7 +177,7 @@ def stripe_client(
         api_key,
         base_addresses={"api": api_base} if api_base else None,
         max_network_retries=retries,
-        http_client=http or stripe.RequestsClient(timeout=timeout_seconds),
+        http_client=http or WatchedHttp(timeout=timeout_seconds),
     )
 
 
@@ -153,7 +186,7 @@ def opened_client(
     api_key: str, api_base: str | None, timeout_seconds: float, retries: int = 0
 ) -> Generator[stripe.StripeClient]:
     """The same for a short while; its connections are closed at the end."""
-    http = stripe.RequestsClient(timeout=timeout_seconds)
+    http = WatchedHttp(timeout=timeout_seconds)
     try:
         yield stripe_client(api_key, api_base, timeout_seconds, retries, http)
     finally:

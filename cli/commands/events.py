@@ -154,9 +154,9 @@ def replay(
     An event that is here already is left alone, so nothing is granted twice.
     """
     from cli.event_replay import replay as receive_all
-    from cli.event_replay import undelivered
     from cli.plans.catalogue import stripe_settings
     from cli.stripe_key import check_key, stripe_client
+    from worker.arrivals import undelivered
     from worker.events.decide import DECIDERS
 
     settings = stripe_settings()

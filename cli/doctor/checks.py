@@ -35,6 +35,7 @@ def checks(directory: Path, url: str | None, *, full: bool) -> Iterator[tuple[st
             trouble = finding_of("connection", error)
             yield "connection", lambda: [trouble]
         else:
+            yield "pooler", lambda: database.pooler(conn)
             yield from of_database(conn)
             if full:
                 yield "proofs", lambda: database.run(conn, database.proofs)
@@ -65,8 +66,8 @@ def of_stripe(conn: Connection, settings: Settings, url: str | None) -> Iterator
         "Stripe key": lambda: stripe_checks.key(conn, settings),
         "Stripe permissions": lambda: stripe_checks.permissions(client),
         "webhook endpoint": lambda: _no_url() if url is None else stripe_checks.endpoint(client, url),
-        "arrival of events": lambda: stripe_checks.arrivals(conn, client, livemode=livemode),
-        "clock": lambda: stripe_checks.clock(client),
+        "arrival of events": lambda: stripe_checks.arrived(conn, client, livemode=livemode),
+        "clock": lambda: stripe_checks.clock(conn, client),
     }
     for name, check in of_key.items():
         yield name, lambda check=check: stripe_checks.run(check)

@@ -6,13 +6,16 @@ from typing import LiteralString
 
 import psycopg
 
-from cli.database import Connection, row, rows
+from cli.database import Connection, connect, row, rows
 from cli.doctor.catalogue import compare, read_catalogue, shipped_catalogue
 from cli.findings import Finding
+from worker.sessions import is_transaction_pooler
 
 POSTGRES_MIN = 15
 # A message that a worker runs beside is read within a second.
 QUEUE_AGE_MAX = timedelta(minutes=5)
+# A worker reports every ten seconds.
+SILENT_MAX = timedelta(minutes=2)
 CLOCK_SKEW_MAX = timedelta(seconds=30)
 NAMED_MAX = 5
 
@@ -44,6 +47,19 @@ _DISCREPANCIES: LiteralString = """
 _PROOF: LiteralString = """
     select round_finished_at, round_started_at, (select count(*) from billing.accounts) as accounts
     from billing.account_proof
+"""
+# Not by the key of who runs the doctor, which may be another one.
+_FAILING_KEYS: LiteralString = """
+    select distinct stripe_key_error as reason from billing.workers
+    where stripe_key_error is not null and last_seen_at > now() - interval '15 minutes' order by 1
+"""
+_WATCHED: LiteralString = """
+    select livemode, alert_webhook_url is not null and billing._has_pg_net() as is_posted,
+        to_regclass('cron.job') is not null as has_cron
+    from billing.settings
+"""
+_WATCH_JOB: LiteralString = """
+    select exists (select from cron.job where jobname = 'tillbase_watch') as is_scheduled
 """
 _CHECK_ACCOUNT = "select * from billing.check_account('{}')"
 _LEDGER_PROOF: LiteralString = (
@@ -107,11 +123,31 @@ def _mend(name: str) -> str:
     return "till init --upgrade and supabase db push --remote, or run its definition in the release's migration again"
 
 
+def pooler(conn: Connection) -> Iterator[Finding]:
+    """Whether POSTGRES_URL leads to a transaction pooler. Not to be asked in a transaction, which shares no session."""
+    if is_transaction_pooler(conn, connect):
+        yield Finding(
+            "pooler", "POSTGRES_URL leads to a transaction pooler, which the worker refuses",
+            "use the direct connection string, or the pooler in session mode (port 5432)",
+        )  # fmt: skip
+
+
 def queue(conn: Connection) -> Iterator[Finding]:
-    """Events that wait, and whether a worker is there for them."""
+    """Events that wait, and whether a worker is there for them and gives a sign of life."""
     state = row(conn, "select * from billing.worker_state()", {})
+    seen = state["last_seen_at"]
+    was_seen = "" if seen is None else f"; the last sign of life is of {seen:%Y-%m-%d %H:%M} UTC"
     if not state["workers"]:
-        yield Finding("worker", "no worker is connected", "till worker run")
+        yield Finding("worker", f"no worker is connected{was_seen}", "till worker run")
+    elif seen is not None and datetime.now(UTC) - seen > SILENT_MAX:
+        yield Finding(
+            "worker", f"a worker is connected, and hangs{was_seen}", "restart the worker; its log says why"
+        )
+    for each in rows(conn, _FAILING_KEYS, {}):
+        yield Finding(
+            "worker_key", f"a worker can't use its Stripe key: {each['reason']}",
+            "set STRIPE_API_KEY of the worker to a key of this installation, then restart it",
+        )  # fmt: skip
     oldest = state["oldest_message_at"]
     if oldest is not None and datetime.now(UTC) - oldest > QUEUE_AGE_MAX:
         yield Finding(
@@ -174,6 +210,21 @@ def ledger(conn: Connection) -> Iterator[Finding]:
         )
 
 
+def alerts(conn: Connection) -> Iterator[Finding]:
+    """In live mode, whether a missing worker would be noticed."""
+    watched = row(conn, _WATCHED, {})
+    if not watched["livemode"]:
+        return
+    lacks = [] if watched["is_posted"] else ["pg_net or settings.alert_webhook_url"]
+    if not watched["has_cron"] or not row(conn, _WATCH_JOB, {})["is_scheduled"]:
+        lacks.append("the job of pg_cron (select billing.use_pg_cron())")
+    if lacks:
+        yield Finding(
+            "watch", f"nobody is notified while no worker runs: {' and '.join(lacks)} missing",
+            "see docs/how-to/monitor.md", "warning",
+        )  # fmt: skip
+
+
 def proofs(conn: Connection) -> Iterator[Finding]:
     """Both proofs of every account, now: takes as long as the ledger is large."""
     for query in (_LEDGER_PROOF, _ENTITLEMENT_PROOF):
@@ -193,6 +244,7 @@ CHECKS: dict[str, Check] = {
     "events and notifications": events,
     "plans": plans,
     "ledger": ledger,
+    "alerts": alerts,
 }
 
 

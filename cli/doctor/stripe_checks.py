@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any
@@ -10,20 +10,16 @@ from typing import Any
 import psycopg
 import stripe
 
-from cli.database import Connection
-from cli.event_replay import undelivered
+from cli.database import Connection, row
 from cli.findings import Finding, Result, Skipped
 from cli.webhook_endpoints import check as check_endpoints
-from cli.webhook_endpoints import events_of, newest_first
+from cli.webhook_endpoints import newest_first
+from worker import arrivals
 from worker.account import ask, check_answer, check_mode, read_installation
 from worker.errors import WrongStripeKey
 from worker.settings import Settings, is_live
 
 CLOCK_SKEW_MAX_SECONDS = 60
-# What Stripe sent a moment ago may still be on its way; older events have arrived or will not by themselves.
-ARRIVAL = timedelta(minutes=10)
-PERIOD = timedelta(days=1)
-PAGES_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +124,12 @@ def endpoint(client: Any, url: str) -> Iterator[Result]:
     yield from check_endpoints(newest_first(listed, url), url)
 
 
-def arrivals(conn: Connection, client: Any, *, livemode: bool) -> Iterator[Finding]:
+def arrived(conn: Connection, client: Any, *, livemode: bool) -> Iterator[Finding]:
     """Events of the last day that Stripe has and the inbox has not."""
     now = datetime.now(UTC)
-    pages = undelivered(conn, client, events_of(livemode=livemode), now - PERIOD, now - ARRIVAL)
-    missing = [event for page in islice(pages, PAGES_MAX) for event in page]
+    types = arrivals.events_of(livemode=livemode)
+    pages = arrivals.undelivered(conn, client, types, now - arrivals.PERIOD, now - arrivals.ARRIVAL)
+    missing = [event for page in islice(pages, arrivals.PAGES_MAX) for event in page]
     if missing:
         example = missing[0]
         yield Finding(
@@ -142,19 +139,24 @@ def arrivals(conn: Connection, client: Any, *, livemode: bool) -> Iterator[Findi
         )
 
 
-def clock(client: Any) -> Iterator[Finding]:
-    """This machine's clock against Stripe's."""
+def clock(conn: Connection, client: Any) -> Iterator[Finding]:
+    """The clocks of this machine and of the database against Stripe's."""
     answered = client.raw_request("get", "/v1/events?limit=1").headers.get("Date")
     if answered is None:
         return
-    skew = abs((datetime.now(UTC) - parsedate_to_datetime(answered)).total_seconds())
-    if skew > CLOCK_SKEW_MAX_SECONDS:
-        yield Finding(
-            "clock",
-            f"this machine and Stripe differ by {skew:.0f} seconds",
-            "synchronise this machine's clock",
-            "warning",
-        )
+    here, at_stripe = datetime.now(UTC), parsedate_to_datetime(answered)
+    in_database = row(conn, "select clock_timestamp() as now", {})["now"]
+    for name, moment, mend in (
+        ("this machine", here, "synchronise this machine's clock"),
+        (
+            "the database",
+            in_database,
+            "synchronise the clock of the database's server: due times depend on it",
+        ),
+    ):
+        skew = abs((moment - at_stripe).total_seconds())
+        if skew > CLOCK_SKEW_MAX_SECONDS:
+            yield Finding("clock", f"{name} and Stripe differ by {skew:.0f} seconds", mend, "warning")
 
 
 def is_live_key(settings: Settings) -> bool:

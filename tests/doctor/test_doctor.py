@@ -20,7 +20,10 @@ from cli.event_replay import receive
 from cli.findings import Skipped
 from cli.main import main
 from cli.webhook_endpoints import events_of
+from tests.pooler import pooled
 from tests.sql.calls import sync_price, sync_product
+from tests.sql.test_pg_cron import PG_CRON
+from tests.sql.test_watch import PG_NET
 from tests.stripe_local.conftest import KEY, Local, _serve
 from tests.support import Database, account_of, create_user
 
@@ -165,6 +168,68 @@ def test_without_a_worker_the_way_to_start_one_is_named(doctor: Doctor) -> None:
     assert (finding["check"], finding["mend"]) == ("worker", "till worker run")
 
 
+def test_a_worker_that_hangs_is_told_from_one_that_is_not_there(database: Database, doctor: Doctor) -> None:
+    with database.connect() as conn:
+        conn.execute("insert into billing.workers (pid, last_seen_at) values (1, now())")
+        assert doctor() == []
+        conn.execute("update billing.workers set last_seen_at = '2026-01-05 10:00Z'")
+    [hangs], [missing] = doctor(), doctor(worker=False)
+    assert hangs["what"].startswith(
+        "a worker is connected, and hangs; the last sign of life is of 2026-01-05 10:00 UTC"
+    )
+    assert "no worker is connected; the last sign of life is of 2026-01-05 10:00 UTC" in missing["what"]
+    assert (hangs["severity"], missing["severity"]) == ("error", "error")
+
+
+def test_a_worker_whose_key_fails_is_named_though_ours_is_good(database: Database, doctor: Doctor) -> None:
+    with database.connect("billing_worker") as worker:
+        worker.execute("select billing.start_worker()")
+        worker.execute("select billing.report_worker('STRIPE_API_KEY is not set')")
+        [finding] = doctor()
+    assert finding["check"] == "worker_key"
+    assert "STRIPE_API_KEY is not set" in finding["what"]
+
+
+def test_clocks_that_differ_are_named(
+    database: Database, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.doctor.stripe_checks.CLOCK_SKEW_MAX_SECONDS", -1)
+    monkeypatch.setattr("cli.doctor.database.CLOCK_SKEW_MAX", timedelta(seconds=-1))
+    told = [each["what"] for each in doctor() if each["check"] == "clock"]
+    assert [what.rpartition(" differ")[0] for what in told] == [
+        "this machine and the database", "this machine and Stripe", "the database and Stripe",
+    ]  # fmt: skip
+
+
+def test_a_transaction_pooler_is_named(
+    database: Database, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pooled(database, "transaction", 4) as url:
+        monkeypatch.setenv("POSTGRES_URL", url)
+        found = [each for each in doctor() if each["check"] == "pooler"]
+    assert "transaction pooler" in found[0]["what"]
+    assert "5432" in found[0]["mend"]
+
+
+def test_in_live_mode_it_says_who_would_notice_a_missing_worker(database: Database, doctor: Doctor) -> None:
+    def told() -> list[str]:
+        return [each["what"] for each in doctor() if each["check"] == "watch"]
+
+    with database.connect(admin=True) as admin:
+        assert told() == []
+        admin.execute("update billing.settings set livemode = true")
+        [both] = told()
+        assert "pg_net or settings.alert_webhook_url and the job of pg_cron" in both
+        admin.execute(PG_CRON)
+        admin.execute(PG_NET)
+        admin.execute("update billing.settings set alert_webhook_url = 'https://hooks.example.com/x'")
+        [cron] = told()
+        assert "pg_net" not in cron
+        with database.connect() as conn:
+            conn.execute("select billing.use_pg_cron()")
+        assert told() == []
+
+
 def test_a_plan_that_is_paid_for_and_gives_nothing_is_named(database: Database, doctor: Doctor) -> None:
     with database.connect("billing_worker") as worker:
         sync_product(worker, stripe_product_id="prod_1")
@@ -207,7 +272,7 @@ def test_events_that_never_arrived_are_named_and_fetched(
         local.client.products.create({"name": f"Product {number}"})
     sent = [event.id for event in local.client.events.list({"limit": 100}).auto_paging_iter()]
     assert len(sent) == 120
-    monkeypatch.setattr("cli.doctor.stripe_checks.ARRIVAL", timedelta(seconds=-5))
+    monkeypatch.setattr("worker.arrivals.ARRIVAL", timedelta(seconds=-5))
     with psycopg.connect(database.url, autocommit=True, row_factory=dict_row) as conn:
         received = local.client.events.retrieve(sent[7])
         receive(conn, json.loads(str(received)))

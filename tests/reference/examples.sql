@@ -290,6 +290,9 @@ select billing.find_accounts(search => 'ada@', results_max => 10);
 -- worker_state
 select queue_length, messages_waiting, workers from billing.worker_state();
 
+-- metrics
+select name, label, value from billing.metrics() where name = 'events';
+
 -- installation
 select name, value from billing.installation() order by name limit 3;
 

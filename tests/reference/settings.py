@@ -32,6 +32,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "TILLBASE_NOTIFY_URLS": "Where administrators are notified: apprise URLs, separated by spaces.",
         "TILLBASE_CUSTOMER_MAIL_URL": "What customers' e-mail is sent by: a `mailtos://` URL.",
         "TILLBASE_TEMPLATES": "A directory of your own notification templates.",
+        "OTEL_SERVICE_NAME": "With `tillbase[otel]` and `OTEL_EXPORTER_OTLP_ENDPOINT`: the worker's name in traces. Default: `tillbase-worker`. The SDK reads all other `OTEL_…` variables.",
     },
     "`till` only": {
         "WORKER_METRICS_URL": "Where the dashboard reads the worker's metrics, such as `http://127.0.0.1:9464/metrics`.",

@@ -1,4 +1,4 @@
-"""pg_cron as a clock: two jobs where it is enabled, nothing where it is not; whoever grants, a month comes once.
+"""pg_cron as a clock: three jobs where it is enabled, nothing where it is not; whoever grants, a month comes once.
 
 The local Postgres has no pg_cron. In its place is what we need of it: `cron.schedule(text, text, text)`, which puts a
 job down in a table. These tests run a job's command themselves, as the role that scheduled it; none of them shows that
@@ -43,6 +43,7 @@ EXPIRE = "select billing.expire_due_credits(accounts_max => 2000)"
 JOBS = [
     ("tillbase_allocate", "* * * * *", "postgres", ALLOCATE),
     ("tillbase_expire", "* * * * *", "postgres", EXPIRE),
+    ("tillbase_watch", "* * * * *", "postgres", "select billing.watch()"),
 ]
 
 
@@ -107,7 +108,7 @@ def test_the_clock_a_person_and_pg_cron_at_once_grant_a_month_once(
     accounts = subscribe_by_the_year(database, conn, 12)
     enable_pg_cron(database)
     conn.execute("select billing.use_pg_cron()")
-    [(_, _, _, allocate_by_cron), _] = jobs(database)
+    [(_, _, _, allocate_by_cron), *_] = jobs(database)
     let_a_month_begin(database)
 
     clock = Clock(allocated_max=2)

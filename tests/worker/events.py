@@ -60,7 +60,7 @@ def receive(conn: psycopg.Connection[Any], *events: Event) -> None:
 def message(event: Event) -> Message:
     """What the queue would hand to the worker."""
     created_at = datetime.fromtimestamp(event.created, UTC)
-    return Message(1, 1, 1, event.id, event.type, event.api_version, created_at, event.payload)
+    return Message(1, 1, 1, event.id, event.type, event.api_version, created_at, event.payload, created_at)
 
 
 def moment(seconds: int) -> datetime:

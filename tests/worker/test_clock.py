@@ -196,21 +196,21 @@ def test_months_are_granted_where_sweeping_is_refused_and_the_other_way_round(
     let_a_month_begin(shop.database)
     clock = Clock(allocated_max=2, swept_max=1)
     refused = figure("till_allocations_refused_total"), figure("till_sweeps_refused_total")
-    shop.app.execute("revoke execute on function billing.allocate_due_credits from billing_worker")
+    shop.app.execute("alter function billing.allocate_due_credits rename to allocate_due_credits_elsewhere")
     with capture_logs() as logs:
         assert clock.tick(shop.worker, 100.0) is True
         assert clock.tick(shop.worker, 100.0) is True
     # What was refused waits for its next turn, though there is more to sweep at once.
-    assert [(line["event"], line["sqlstate"]) for line in logs] == [("allocation_refused", "42501")]
+    assert [(line["event"], line["sqlstate"]) for line in logs] == [("allocation_refused", "42883")]
     assert sorted(shop.balance(account) for account in accounts) == [5, 5, 15]
     assert [shop.balance(account) for account in subscribers] == [CREDITS] * 3
 
-    shop.app.execute("grant execute on function billing.allocate_due_credits to billing_worker")
-    shop.app.execute("revoke execute on function billing.expire_due_credits from billing_worker")
+    shop.app.execute("alter function billing.allocate_due_credits_elsewhere rename to allocate_due_credits")
+    shop.app.execute("alter function billing.expire_due_credits rename to expire_due_credits_elsewhere")
     with capture_logs() as logs:
         assert clock.tick(shop.worker, 100.0 + CLOCK_SECONDS) is True
         assert clock.tick(shop.worker, 100.0 + CLOCK_SECONDS) is False
-    assert [(line["event"], line["sqlstate"]) for line in logs] == [("sweep_refused", "42501")]
+    assert [(line["event"], line["sqlstate"]) for line in logs] == [("sweep_refused", "42883")]
     assert [shop.balance(account) for account in subscribers] == [2 * CREDITS] * 3
     assert figure("till_allocations_refused_total") == refused[0] + 1
     assert figure("till_sweeps_refused_total") == refused[1] + 1
@@ -232,7 +232,7 @@ def test_account_in_use_gets_its_month_later(shop: Shop, subscribers: list[UUID]
 
 
 def test_a_worker_goes_on_where_sweeping_is_refused(shop: Shop, accounts: list[UUID]) -> None:
-    shop.app.execute("revoke execute on function billing.expire_due_credits from billing_worker")
+    shop.app.execute("alter function billing.expire_due_credits rename to expire_due_credits_elsewhere")
     shop.receive(paid())
     with running_worker(shop.database), capture_logs() as logs:
         until(lambda: shop.balance(accounts[0]) > 15)

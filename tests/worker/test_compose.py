@@ -111,6 +111,36 @@ CASES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         "A payment came in, and its credits could not be granted",
         ["no plan", "price_1", "till events show evt_1"],
     ),
+    "worker_missing": (
+        {"since": DAY},
+        "No worker is running",
+        ["No worker has been seen since 5 January 2027, ", "till worker run"],
+    ),
+    "worker_back": (
+        {"since": DAY, "until": DAY},
+        "A worker runs again",
+        ["No worker was seen from 5 January 2027, ", "till doctor"],
+    ),
+    "events_missing": (
+        {"count": 3, "stripe_event_id": "evt_1", "type": "invoice.paid", "created_at": DAY},
+        "Stripe has 3 events that never arrived",
+        ["evt_1 (invoice.paid) of 5 January 2027", "till webhook verify", "till events replay"],
+    ),
+    "stripe_key": (
+        {"reason": "STRIPE_API_KEY is not set", "since": DAY},
+        "The worker can't use its Stripe key",
+        ["STRIPE_API_KEY is not set, since 5 January 2027", "restart the worker"],
+    ),
+    "plan_without_credits": (
+        {"stripe_price_id": "price_1", "name": "pro"},
+        "Customers pay for pro and get nothing",
+        ["price_1", "monthly_credits", "till plans push"],
+    ),
+    "notifications_undeliverable": (
+        {"count": 2, "last_id": 7},
+        "2 notifications could not be delivered",
+        ["till notifications list --status dead", "till notifications retry --status dead"],
+    ),
     "silence": ({"hours": 49, "last_event_at": DAY}, "Nothing from Stripe for 49 hours", ["5 January 2027"]),
     "payment_failed": (
         {"url": URL, "next_attempt_at": DAY, "attempts": 1, **PRICE},

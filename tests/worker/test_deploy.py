@@ -1,17 +1,16 @@
 """The files under deploy/: they parse, and name what exists."""
 
 import configparser
+import json
 import re
 import shlex
 import tomllib
 from pathlib import Path
 
 import yaml
-from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
 from cli.main import app
-from worker import metrics  # noqa: F401  registers the worker's figures
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 VARIABLES = {"POSTGRES_URL", "STRIPE_API_KEY", "TILLBASE_NOTIFY_URLS", "TILLBASE_CUSTOMER_MAIL_URL"}
@@ -51,19 +50,30 @@ def test_the_unit_starts_the_worker_with_its_environment_in_a_file() -> None:
     assert unit["Service"]["DynamicUser"] == "yes"
 
 
-def test_every_alert_asks_for_a_figure_that_the_worker_has_and_names_a_command() -> None:
-    figures = {f"{sample.name}" for family in REGISTRY.collect() for sample in family.samples} | {
-        family.name for family in REGISTRY.collect()
-    }
+def test_every_alert_has_a_severity_and_a_command() -> None:
+    """That a worker serves what they ask for: tests/worker/test_process.py."""
     [group] = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]
+    assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"]) > 10
     for rule in group["rules"]:
-        for name in re.findall(r"till_\w+", rule["expr"]):
-            assert (
-                name in figures
-                or name.removesuffix("_total") in figures
-                or name.removesuffix("_bucket") in figures
-            ), name
+        assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["command"].startswith("till ")
+
+
+def test_the_dashboard_of_grafana_has_panels_that_do_not_overlap() -> None:
+    board = json.loads((DEPLOY / "grafana.json").read_text())
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    places = [panel["gridPos"] for panel in board["panels"]]
+    cells = [
+        (x, y)
+        for place in places
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+    for panel in board["panels"]:
+        assert panel["datasource"]["uid"] == "${datasource}"
+        assert panel["targets"]
 
 
 def test_the_commands_that_alerts_name_exist() -> None:

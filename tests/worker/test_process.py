@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,10 +10,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from devstack.postgres import Postgres
 from tests.support import Database, account_of, create_user
@@ -172,19 +176,57 @@ def test_an_unreachable_database_is_waited_for_without_printing_the_password(
     assert worker.stop() == 0
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "revoke execute on function billing.read_stripe_events from billing_worker",
-        "alter database {} set default_transaction_read_only = on",
-    ],
-    ids=["a privilege is missing", "read-only"],
-)
+RIGHTS = {
+    "of a function that applies events": "execute on function billing.sync_invoice",
+    "of one that reads them": "execute on function billing.read_stripe_events",
+    "of one that is called now and then": "execute on function billing.prove_accounts",
+    "of one that looks for jobs": "execute on function billing.take_jobs",
+    "of the schema": "usage on schema billing",
+}
+
+
+@pytest.mark.parametrize("right", RIGHTS.values(), ids=RIGHTS)
+def test_a_worker_that_lacks_a_right_stops_with_one_line_and_buries_nothing(
+    database: Database, start_worker: Callable[..., Process], right: str
+) -> None:
+    with shop(database) as (conn, account):
+        receive(conn, paid())
+        conn.execute(f"revoke {right} from billing_worker".encode())
+        for _ in range(2):
+            worker = start_worker(database.url)
+            assert worker.process.wait(TIMEOUT_SECONDS) == 1, worker.log()
+            *_, line = worker.log().splitlines()
+            assert line.startswith("error: permission denied for "), line
+            assert line.endswith("are not as shipped. `till doctor` names the grants to run again"), line
+            assert "Traceback" not in worker.log()
+        counted = "select sum(attempts), sum(excused_attempts), count(last_error) from billing.stripe_events"
+        assert conn.execute(f"{counted} where status = 'queued'").fetchone() in {(0, 0, 0), (None, None, 0)}
+        assert conn.execute(
+            "select count(*) from billing.stripe_events where status = 'dead'"
+        ).fetchone() == (0,)
+        conn.execute(f"grant {right} to billing_worker".encode())
+        conn.execute("update pgmq.q_stripe_events set vt = clock_timestamp()")
+        worker = start_worker(database.url)
+        until(lambda: '"connected"' in worker.log(), worker.log)
+        until(lambda: balance(conn, account) == FIRST_MONTH, worker.log)
+        assert worker.stop() == 0
+
+
+def test_a_worker_without_a_key_says_so_when_it_starts(
+    database: Database, start_worker: Callable[..., Process]
+) -> None:
+    worker = start_worker(database.url, STRIPE_API_KEY="")
+    until(lambda: "stripe_key_missing" in worker.log(), worker.log)
+    [line] = [json.loads(line) for line in worker.log().splitlines() if "stripe_key_missing" in line]
+    assert (line["level"], line["error"]) == ("warning", "STRIPE_API_KEY is not set")
+    assert worker.stop() == 0
+
+
 def test_the_back_off_grows_when_the_log_in_works_and_the_next_statement_fails(
-    database: Database, start_worker: Callable[..., Process], fault: str
+    database: Database, start_worker: Callable[..., Process]
 ) -> None:
     with shop(database) as (conn, _):
-        conn.execute(fault.format(database.name))
+        conn.execute(f"alter database {database.name} set default_transaction_read_only = on".encode())
         worker = start_worker(database.url)
 
         def waits() -> list[float]:
@@ -216,6 +258,43 @@ def test_metrics_tell_what_became_of_events(
 
         until(lambda: 'till_events_total{outcome="done"} 3.0' in figures(), figures)
         assert "till_connected 1.0" in figures()
+        assert worker.stop() == 0
+
+
+def used(name: str) -> set[str]:
+    """The figures that a file under deploy/ asks for."""
+    text = (Path(__file__).parents[2] / "deploy" / name).read_text()
+    expressions = (
+        [rule["expr"] for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+        if name.endswith(".yaml")
+        else [target["expr"] for panel in json.loads(text)["panels"] for target in panel["targets"]]
+    )
+    return {figure for expression in expressions for figure in re.findall(r"till_\w+", expression)}
+
+
+def test_dashboard_and_alerts_ask_for_figures_that_a_worker_serves(
+    database: Database, start_worker: Callable[..., Process], free_port: int
+) -> None:
+    with shop(database) as (conn, account):
+        receive(conn, paid(), paid(9))  # nobody's: it is parked
+        worker = start_worker(database.url, WORKER_METRICS_ADDRESS=f"127.0.0.1:{free_port}")
+        until(lambda: balance(conn, account) == FIRST_MONTH, worker.log)
+
+        def scrape() -> dict[str, Any]:
+            with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics") as response:
+                families = list(text_string_to_metric_families(response.read().decode()))
+            # A counter with a label has no sample before it counts.
+            empty = {f"{family.name}_total": None for family in families if family.type == "counter"}
+            return empty | {
+                sample.name: sample.value for family in families for sample in family.samples
+            } | {family.name: family.samples for family in families}  # fmt: skip
+
+        until(lambda: bool(scrape()["till_worker_last_seen_timestamp_seconds"]), worker.log)
+        found = scrape()
+        assert used("alerts.yaml") >= {"till_open_alerts", "till_connected"}
+        assert used("grafana.json") >= {"till_credits_outstanding", "till_event_lag_seconds_bucket"}
+        assert (used("alerts.yaml") | used("grafana.json")) - found.keys() == set()
+        assert found["till_event_lag_seconds_count"] >= 3
         assert worker.stop() == 0
 
 

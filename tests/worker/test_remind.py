@@ -70,16 +70,16 @@ def test_nothing_to_tell_writes_nothing(worker: Connection) -> None:
 def test_a_refusal_is_logged_and_counted_and_stops_nothing_else(
     conn: Connection, worker: Connection, accounts: list[UUID]
 ) -> None:
-    conn.execute("revoke execute on function billing.enqueue_reminders from billing_worker")
+    conn.execute("alter function billing.enqueue_reminders rename to enqueue_reminders_elsewhere")
     counter = "till_reminders_refused_total"
     refused = REGISTRY.get_sample_value(counter) or 0.0
     reminder = Reminder()
     with capture_logs() as logs:
         assert reminder.tick(worker, 100.0) is False
-    assert [(line["event"], line["sqlstate"]) for line in logs] == [("reminders_refused", "42501")]
+    assert [(line["event"], line["sqlstate"]) for line in logs] == [("reminders_refused", "42883")]
     assert REGISTRY.get_sample_value(counter) == refused + 1
     assert len(told(conn)) == 3
-    conn.execute("grant execute on function billing.enqueue_reminders to billing_worker")
+    conn.execute("alter function billing.enqueue_reminders_elsewhere rename to enqueue_reminders")
     with capture_logs() as logs:
         reminder.tick(worker, 100.0 + REMIND_SECONDS)
     assert logs == []

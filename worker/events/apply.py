@@ -17,6 +17,7 @@ from worker.events.commands import (
 )
 from worker.events.inbox import Message
 from worker.events.outcomes import Done, Outcome, Refetch
+from worker.traces import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,11 @@ def apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
 
     Raises psycopg.Error; nothing is written then.
     """
-    with conn.pipeline() as pipeline, conn.transaction():
+    told = {
+        "tillbase.event_ids": [job.message.event_id for job in jobs],
+        "tillbase.types": [job.message.type for job in jobs],
+    }
+    with span("apply events", **told), conn.pipeline() as pipeline, conn.transaction():
         inbox.lock(conn, [job.message for job in jobs], _customers(jobs))
         cursors = [
             [conn.execute(sql_of(type(command)), parameters_of(command)) for command in job.commands]

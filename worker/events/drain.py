@@ -6,6 +6,7 @@ event does not stop the others. Events that need data from Stripe continue in lo
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -66,8 +67,10 @@ def drain(
 
 def report(settled: Iterable[Settled]) -> None:
     """Count how attempts ended, and log what a person may want to know."""
-    metrics.count(item.outcome for item in settled)
+    now = datetime.now(UTC)
     for item in settled:
+        metrics.count(item.outcome)
+        metrics.time_lag(item.outcome, item.message.received_at, now)
         told = {"event_id": item.message.event_id, "type": item.message.type}
         match item.outcome:
             case Dead(reason):

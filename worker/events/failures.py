@@ -33,6 +33,13 @@ def raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
         raise error
 
 
+def raise_if_fatal(conn: Connection[Any], error: psycopg.Error) -> None:
+    """The same, and the error that the worker lacks a right: it stops then, because no later attempt gives it one."""
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        raise error
+    raise_if_lost(conn, error)
+
+
 def is_of_installation(error: psycopg.Error) -> bool:
     """Whether every event would get the same error, so that no event is at fault."""
     return error.sqlstate in _OF_INSTALLATION

@@ -29,6 +29,7 @@ class Message:
     api_version: str | None
     created_at: datetime
     payload: str
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ def read(
     """
     with conn.cursor(row_factory=class_row(Message)) as cursor:
         return cursor.execute(
-            "select msg_id, read_ct, attempts, stripe_event_id as event_id, type, api_version, created_at, payload "
+            "select msg_id, read_ct, attempts, stripe_event_id as event_id, type, api_version, created_at, payload, "
+            "received_at "
             "from billing.read_stripe_events("
             "visibility_seconds => %s, batch_size => %s, due_within_seconds => %s)",
             [VISIBILITY_SECONDS, batch_size, due_within_seconds],
@@ -84,7 +86,7 @@ def take_lookups(conn: Connection[Any], lookups_max: int) -> list[Lookup]:
             Lookup(Message(*message), None if tie_id is None else Refetch(tie_id, tie_kind))
             for *message, tie_kind, tie_id in cursor.execute(
                 "select msg_id, read_ct, attempts, stripe_event_id, type, api_version, created_at, payload, "
-                "tie_kind, tie_stripe_id "
+                "received_at, tie_kind, tie_stripe_id "
                 "from billing.take_stripe_lookups(lookups_max => %s, lease_seconds => %s)",
                 [lookups_max, LOOKUP_SECONDS],
             )

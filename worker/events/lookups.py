@@ -16,11 +16,12 @@ from worker.events import inbox
 from worker.events.apply import Job
 from worker.events.decide import Fetched, decide, needs, sync
 from worker.events.drain import Settled, apply_alone, job_of, normalised, report
-from worker.events.failures import STRIPE_BACKOFF_MAX_SECONDS, outcome_of_billing_error, raise_if_lost
+from worker.events.failures import STRIPE_BACKOFF_MAX_SECONDS, outcome_of_billing_error, raise_if_fatal
 from worker.events.fetch import Reference, StripeReader
 from worker.events.inbox import Lookup
 from worker.events.objects import StripeEvent
 from worker.events.outcomes import RetryLater
+from worker.traces import span
 
 # If Stripe answers in 150 ms, about forty events a second.
 PARALLEL_LOOKUPS = 8
@@ -53,11 +54,11 @@ class Lookups:
         try:
             taken = inbox.take_lookups(conn, free)
         except psycopg.Error as error:
-            raise_if_lost(conn, error)
+            raise_if_fatal(conn, error)
             log.warning("lookups_not_taken", error=error.diag.message_primary, sqlstate=error.sqlstate)
             return
         for task in taken:
-            self._background.start(task, lambda task=task: self.do(task))
+            self._background.start(task, lambda task=task: self._traced(task))
 
     def stop(self, conn: Connection[Any]) -> None:
         """Nothing is left to others: each lookup in hand has a thread."""
@@ -70,6 +71,11 @@ class Lookups:
     def close(self) -> None:
         """Take no more."""
         self._background.close()
+
+    def _traced(self, task: Lookup) -> Job:
+        message = task.message
+        with span("look up", **{"tillbase.event_ids": [message.event_id], "tillbase.types": [message.type]}):
+            return self.do(task)
 
     def do(self, task: Lookup) -> Job:
         message = task.message

@@ -7,7 +7,7 @@ payload says is one line without control characters, and pings nobody in a chat.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,6 +55,7 @@ class Composer:
         self._jinja.filters["money"] = _money
         self._jinja.filters["day"] = _day
         self._jinja.filters["day_before"] = _day_before
+        self._jinja.filters["moment"] = _moment
 
     def compose(self, notification: Notification) -> Message:
         """Every notification becomes a message, whatever is wrong with its template or payload."""
@@ -168,3 +169,12 @@ def _day_before(day: Any) -> str:
         return _day(date.fromisoformat(str(day)) - timedelta(days=1))
     except ValueError:
         return str(day)
+
+
+def _moment(moment: Any) -> str:
+    """2026-01-31T12:00:00+00:00 → 31 January 2026, 12:00 UTC; whatever is no time, as it is."""
+    try:
+        at = datetime.fromisoformat(str(moment)).astimezone(UTC)
+    except ValueError:
+        return str(moment)
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"

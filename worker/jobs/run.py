@@ -13,7 +13,7 @@ import structlog
 from psycopg import Connection
 
 from worker.background import Background
-from worker.events.failures import CONTENTION, raise_if_lost
+from worker.events.failures import CONTENTION, raise_if_fatal
 from worker.jobs import queue
 from worker.jobs.charge import Charger
 from worker.jobs.emails import Emails
@@ -81,7 +81,7 @@ class Jobs:
             room = self._room()
             jobs = queue.take(conn, room) if room else []
         except psycopg.Error as error:
-            raise_if_lost(conn, error)
+            raise_if_fatal(conn, error)
             _log_refusal("jobs_not_taken", error)
             return
         for kind, found in groupby(sorted(jobs, key=lambda job: job.kind), key=lambda job: job.kind):
@@ -125,7 +125,7 @@ class Jobs:
         try:
             tasks = handler.begin(conn, jobs)
         except psycopg.Error as error:
-            raise_if_lost(conn, error)
+            raise_if_fatal(conn, error)
             self._not_begun(conn, kind, jobs, error)
             return
         for job in jobs:
@@ -138,7 +138,7 @@ class Jobs:
         try:
             queue.finish(conn, over)
         except psycopg.Error as error:  # they come back when their lease is over, and are left out again
-            raise_if_lost(conn, error)
+            raise_if_fatal(conn, error)
             _log_refusal("jobs_not_finished", error, kind=kind)
 
     def _not_begun(self, conn: Connection[Any], kind: str, jobs: list[Job], error: psycopg.Error) -> None:
@@ -153,7 +153,7 @@ class Jobs:
         try:
             queue.retry(conn, jobs[0], delay_seconds, str(error.diag.message_primary), excused=is_contention)
         except psycopg.Error as refusal:  # it comes back when its lease is over
-            raise_if_lost(conn, refusal)
+            raise_if_fatal(conn, refusal)
             _log_refusal("job_not_retried", refusal, kind=kind, id=jobs[0].id)
 
     def _record_answered(self, conn: Connection[Any]) -> None:
@@ -176,7 +176,7 @@ class Jobs:
         try:
             handler.put_off(conn, each.job, each.task, reason, delay_seconds)
         except psycopg.Error as error:  # it comes back when its lease is over
-            raise_if_lost(conn, error)
+            raise_if_fatal(conn, error)
             _log_refusal("job_not_retried", error, **handler.describe(each.task))
 
     def _report_unknown(self, conn: Connection[Any]) -> None:

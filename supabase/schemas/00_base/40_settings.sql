@@ -86,6 +86,8 @@ create table billing.settings (
     notification_retention interval not null default '90 days',
     silence_after interval default '2 days',
     expiring_credits_notice interval not null default '7 days',
+    worker_missing_after interval default '3 minutes',
+    alert_webhook_url text,
     -- Events
     keep_events_days integer not null default 90,
     -- Fraud, refunds and deleted users
@@ -122,6 +124,10 @@ create table billing.settings (
     constraint notifications_are_kept_for_replays check (notification_retention >= interval '30 days'),
     constraint silence_is_an_hour_at_least check (silence_after >= interval '1 hour'),
     constraint expiring_credits_notice_is_positive check (expiring_credits_notice > interval '0'),
+    constraint worker_missing_after_is_a_minute_at_least check (worker_missing_after >= interval '1 minute'),
+    constraint alert_webhook_url_is_a_web_address check (
+        alert_webhook_url is null or billing._origin_of(alert_webhook_url) is not null
+    ),
     constraint keep_events_days_is_positive check (keep_events_days > 0),
     constraint refund_policy_fits_stripe check (length(refund_policy) between 1 and 20000),
     constraint on_user_deleted_is_known check (on_user_deleted in ('report', 'cancel'))
@@ -219,6 +225,8 @@ comment on column billing.settings.notification_deadline is 'How long delivery i
 comment on column billing.settings.notification_retention is 'How long delivered notifications are kept; at least 30 days.';
 comment on column billing.settings.silence_after is 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
 comment on column billing.settings.expiring_credits_notice is 'How long before the expiry of credits their owner is notified.';
+comment on column billing.settings.worker_missing_after is 'Administrators are notified if no worker has been seen for this long although one is expected; null: never.';
+comment on column billing.settings.alert_webhook_url is 'Where the database itself posts what no worker can send, as {"text": …} by pg_net: a Slack webhook, for example. Null: nowhere.';
 comment on column billing.settings.keep_events_days is 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
 comment on column billing.settings.fraud_dry_run is 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
 comment on column billing.settings.refund_policy is 'The refund policy as shown to customers before they buy; evidence in disputes.';

@@ -64,7 +64,7 @@ $$;
 create function billing.take_stripe_lookups(lookups_max integer, lease_seconds integer)
 returns table (
     msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
-    created_at timestamptz, payload text, tie_kind text, tie_stripe_id text
+    created_at timestamptz, payload text, received_at timestamptz, tie_kind text, tie_stripe_id text
 )
 language plpgsql
 volatile
@@ -109,7 +109,7 @@ begin
     return query
     select
         lookups.msg_id, lookups.attempts, lookups.attempts - lookups.excused_attempts, event.stripe_event_id, event.type,
-        event.api_version, event.created_at, event.payload, lookups.tie_kind, lookups.tie_stripe_id
+        event.api_version, event.created_at, event.payload, event.received_at, lookups.tie_kind, lookups.tie_stripe_id
     from billing.stripe_lookups as lookups
     join billing.stripe_events as event on event.stripe_event_id = lookups.stripe_event_id
     where lookups.stripe_event_id = any (v_event_ids)

@@ -5,7 +5,10 @@
 -- message as long as the message has the time-out that this worker set: archived messages are deleted, and delayed or reread
 -- messages have another time-out.
 --
+-- last_seen_at is the sign of life of the worker's loop: a worker that hangs keeps its session, and its lock.
+--
 --   start_worker            first call of a session
+--   report_worker           every few seconds: the worker's sign of life, and what is wrong with its Stripe key
 --   read_stripe_events      takes messages for some time; commits the attempt
 --   hand_back_stripe_events every few seconds: makes messages, lookups and jobs of dead workers due
 --   release_stripe_events   releases this worker's messages; the attempt does not count
@@ -16,7 +19,11 @@ create table billing.workers (
     pid integer primary key,
     in_hand bigint[] not null default '{}',
     in_hand_until timestamptz not null default '-infinity',
-    started_at timestamptz not null default now()
+    started_at timestamptz not null default now(),
+    last_seen_at timestamptz not null default clock_timestamp(),
+    stripe_key_error text,
+    stripe_key_failing_since timestamptz,
+    constraint failing_keys_say_since_when check ((stripe_key_error is null) = (stripe_key_failing_since is null))
 );
 
 alter table billing.workers enable row level security;
@@ -94,6 +101,24 @@ begin
 end
 $$;
 
+create function billing.report_worker(stripe_key_error text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.workers
+    set last_seen_at = clock_timestamp(),
+        stripe_key_error = report_worker.stripe_key_error,
+        stripe_key_failing_since = case
+            when report_worker.stripe_key_error is not null then coalesce(workers.stripe_key_failing_since, now())
+        end
+    where workers.pid = pg_backend_pid();
+end
+$$;
+
 create function billing.release_stripe_events(delay_seconds integer)
 returns void
 language plpgsql
@@ -128,7 +153,7 @@ create function billing.read_stripe_events(
 )
 returns table (
     msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
-    created_at timestamptz, payload text
+    created_at timestamptz, payload text, received_at timestamptz
 )
 language plpgsql
 volatile
@@ -168,7 +193,7 @@ begin
         return query
         select
             message.msg_id, message.read_ct, message.read_ct - event.excused_attempts, event.stripe_event_id, event.type,
-            event.api_version, event.created_at, event.payload
+            event.api_version, event.created_at, event.payload, event.received_at
         from unnest(v_msg_ids, v_read_cts, v_event_ids) as message (msg_id, read_ct, event_id)
         join billing.stripe_events as event
             on event.stripe_event_id = message.event_id and event.status = 'queued'
@@ -200,12 +225,14 @@ $$;
 
 revoke all on function
     billing._lock_of_workers, billing._hand_back, billing.hand_back_stripe_events,
-    billing.start_worker, billing.release_stripe_events, billing.read_stripe_events
+    billing.start_worker, billing.report_worker, billing.release_stripe_events, billing.read_stripe_events
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.hand_back_stripe_events(), billing.start_worker(), billing.release_stripe_events(integer),
-    billing.read_stripe_events(integer, integer, double precision)
+    billing.hand_back_stripe_events(), billing.start_worker(), billing.report_worker(text),
+    billing.release_stripe_events(integer), billing.read_stripe_events(integer, integer, double precision)
 to billing_worker;
 
 comment on table billing.workers is 'Connected workers, and dead ones: by the process id of their session, the messages that each took last.';
 comment on column billing.workers.in_hand_until is 'The time-out of these messages; the worker no longer holds those with another time-out.';
+comment on column billing.workers.last_seen_at is 'The last sign of life of the worker''s loop.';
+comment on column billing.workers.stripe_key_error is 'What is wrong with the STRIPE_API_KEY of this worker; null: nothing, as far as it knows.';

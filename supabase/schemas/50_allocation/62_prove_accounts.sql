@@ -1,5 +1,5 @@
 -- The running check of ledger and payments: a few accounts at a time, in rounds. A discrepancy is stored until the
--- account is in order, and administrators are notified once of each.
+-- account is in order, and administrators are notified once of each, and again if it comes back.
 --
 -- Invariant: two workers never check the same accounts at the same time; an interrupted round continues after its last
 -- commit. Each account is checked as of one point in time, without locks. Called by billing_worker.
@@ -46,16 +46,11 @@ declare
 begin
     with off as materialized (
         select
-            'entitlement_discrepancy' as kind, paid.invariant, paid.business_key, paid.expected, paid.found,
-            paid.detail,
-            format(
-                '%s:%s:%s:%s', paid.account_id_of, paid.invariant, paid.business_key, paid.expected || ':' || paid.found
-            ) as key
+            'entitlement_discrepancy' as kind, paid.invariant, paid.business_key, paid.expected, paid.found, paid.detail
         from billing.account_discrepancies(_prove_account.account_id) as paid
         union all
         select
-            'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail,
-            format('%s:%s:%s', _prove_account.account_id, ledger.invariant, md5(ledger.detail))
+            'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail
         from billing.account_ledger_discrepancies(_prove_account.account_id) as ledger
     ),
     in_order as (
@@ -69,17 +64,18 @@ begin
         insert into billing.found_discrepancies (account_id, invariant, business_key, expected, found, detail)
         select _prove_account.account_id, off.invariant, off.business_key, off.expected, off.found, off.detail from off
         on conflict do nothing
+        returning found_discrepancies.id, found_discrepancies.invariant, found_discrepancies.detail
     ),
     told as (
         insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
         select
-            _prove_account.account_id, 'administrators', off.kind, format('%s:%s', off.kind, off.key),
+            _prove_account.account_id, 'administrators', off.kind, format('%s:%s', off.kind, noted.id),
             jsonb_build_object(
                 'invariant', off.invariant, 'business_key', off.business_key, 'expected', off.expected,
                 'found', off.found, 'detail', off.detail
             )
-        from off
-        on conflict (dedupe_key) do nothing
+        from noted
+        join off on off.invariant = noted.invariant and off.detail = noted.detail
     )
     select count(*) into v_count from off;
     return v_count;

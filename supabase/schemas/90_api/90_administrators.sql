@@ -5,7 +5,7 @@
 --
 --   owner_email        an account → its owner's e-mail address
 --   find_accounts      an id, an e-mail address, a name or a part of one → accounts
---   worker_state       the queue's length and age, and the connected workers
+--   worker_state       the queue's length and age, the connected workers and their last sign of life
 --   installation       the settings
 
 create function billing.owner_email(account_id uuid)
@@ -132,7 +132,9 @@ end
 $$;
 
 create function billing.worker_state()
-returns table (queue_length bigint, oldest_message_at timestamptz, messages_waiting bigint, workers bigint)
+returns table (
+    queue_length bigint, oldest_message_at timestamptz, messages_waiting bigint, workers bigint, last_seen_at timestamptz
+)
 language sql
 stable
 security definer
@@ -144,7 +146,8 @@ as $$
             select count(*) from pg_catalog.pg_stat_activity
             where pg_stat_activity.datname = pg_catalog.current_database()
                 and pg_stat_activity.application_name = 'till worker'
-        )
+        ),
+        (select max(workers.last_seen_at) from billing.workers)
     from pgmq.q_stripe_events as messages
 $$;
 
@@ -155,7 +158,11 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select field.key, field.value, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
+    select field.key, case
+            -- Anybody who has the whole URL can post there.
+            when field.key = 'alert_webhook_url' then to_jsonb(billing._origin_of(settings.alert_webhook_url) || '/…')
+            else field.value
+        end, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
     from billing.settings
     cross join lateral jsonb_each(to_jsonb(settings)) as field
     join pg_catalog.pg_attribute as attribute
@@ -173,5 +180,5 @@ to service_role;
 
 comment on function billing.owner_email(uuid) is 'The e-mail address of an account''s owner; null if the owner was deleted.';
 comment on function billing.find_accounts(text, integer, boolean) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of an address or a name.';
-comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
-comment on function billing.installation() is 'The settings of this installation, with their descriptions.';
+comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, how many workers are connected, and when one was last seen.';
+comment on function billing.installation() is 'The settings of this installation, with their descriptions; of the alert webhook the host only.';

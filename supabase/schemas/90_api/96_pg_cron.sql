@@ -1,4 +1,5 @@
--- A clock inside Postgres, if pg_cron is enabled: months are granted and credits expire even while no worker runs.
+-- A clock inside Postgres, if pg_cron is enabled: even while no worker runs, months are granted, credits expire, and
+-- administrators are notified that it is missing.
 --
 -- Optional, in addition to the worker's own clock: a month is granted once, however many callers run at the same time.
 -- New Supabase projects include pg_cron but don't enable it; this file then does nothing, and billing.use_pg_cron()
@@ -36,6 +37,7 @@ begin
         'tillbase_allocate', format('select billing.allocate_due_credits(accounts_max => %s)', v_accounts_max);
     execute v_every_minute using
         'tillbase_expire', format('select billing.expire_due_credits(accounts_max => %s)', v_accounts_max);
+    execute v_every_minute using 'tillbase_watch', 'select billing.watch()';
 end
 $$;
 
@@ -49,4 +51,4 @@ begin
 end
 $$;
 
-comment on function billing.use_pg_cron() is 'Schedules pg_cron jobs that allocate and expire due credits once a minute: tillbase_allocate and tillbase_expire. Safe to call again.';
+comment on function billing.use_pg_cron() is 'Schedules pg_cron jobs that run once a minute: tillbase_allocate and tillbase_expire for due credits, tillbase_watch for alerts. Safe to call again.';
