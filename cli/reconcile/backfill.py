@@ -1,10 +1,9 @@
 """Stripe's lists → the inbox, page by page; where it was stopped, it goes on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cli.database import Connection, row, rows
-from cli.output import CliError
 from cli.reconcile.kinds import KINDS, Kind
 from cli.reconcile.own_events import Body, own_event, receive, understood
 from cli.reconcile.stripe_lists import Page, StripeLists
@@ -39,21 +38,11 @@ def backfill(conn: Connection, stripe: StripeLists, on_page: Callable[[Kind, int
         if progress["is_complete"]:
             continue
         on_page(kind, 0)
-        for page in _pages(stripe, kind, progress["last_stripe_id"]):
+        for page in stripe.pages(kind.path, kind.params, progress["last_stripe_id"]):
             brought.queued += _receive(conn, kind, page, livemode=livemode)
             brought.objects += len(page.bodies)
             on_page(kind, len(page.bodies))
     return result
-
-
-def _pages(stripe: StripeLists, kind: Kind, after: str | None) -> Iterator[Page]:
-    """From the page after `after`; from the first, if that object was deleted meanwhile."""
-    try:
-        yield from stripe.pages(kind.path, kind.params, after)
-    except CliError:
-        if after is None or stripe.read(kind.path, after) is not None:
-            raise
-        yield from stripe.pages(kind.path, kind.params)
 
 
 def _receive(conn: Connection, kind: Kind, page: Page, *, livemode: bool) -> int:

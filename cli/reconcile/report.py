@@ -6,19 +6,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
-from cli.database import Connection, Row, rows
+from cli.database import Connection, Row, row, rows
 from cli.findings import Finding
 from cli.output import time_text
 from cli.reconcile.compare import Difference
 from cli.reconcile.kinds import Kind
 
 APPLY = "till reconcile --apply"
-MANY = f"till backfill, if this is the history of before; else {APPLY}"
+BACKFILL = "till backfill"
 _SHOWN_MAX = 3
 # More missing objects of a kind are one finding.
 _MANY = 20
 _MEMBERS = ("items", "lines")
-_TIMES = ("billing_cycle_anchor", "cancel_at", "canceled_at", "ended_at", "trial_start", "trial_end")
+_TIMES = (
+    "billing_cycle_anchor",
+    "cancel_at",
+    "canceled_at",
+    "ended_at",
+    "trial_start",
+    "trial_end",
+    "start",
+    "end",
+)
 
 # Events that would bring a difference, if they were applied.
 _WAITING: LiteralString = """
@@ -31,6 +40,14 @@ _WAITING: LiteralString = """
         order by stripe_events.status = 'queued' desc, stripe_events.received_at desc
         limit 1
     ) as events
+"""
+# Since when events of Stripe arrive here; null: never one did. What is older is history.
+_HISTORY: LiteralString = """
+    select settings.credits_since is not null as is_backfilled, (
+        select min(stripe_events.received_at) from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_' and stripe_events.status <> 'ignored'
+    ) as first_event_at
+    from billing.settings
 """
 _LEDGER: LiteralString = """
     select account_id, invariant, detail from billing.ledger_discrepancies
@@ -100,7 +117,19 @@ def of_stripe(conn: Connection, found: Sequence[Difference]) -> list[Reported]:
         each["stripe_id"]: each
         for each in rows(conn, _WAITING, {"ids": [difference.stripe_id for difference in found]})
     }
-    return [_reported(difference, waiting.get(difference.stripe_id)) for difference in found]
+    history = row(conn, _HISTORY, {})
+    return [
+        _reported(difference, waiting.get(difference.stripe_id), is_history=_is_history(difference, history))
+        for difference in found
+    ]
+
+
+def _is_history(difference: Difference, history: Row) -> bool:
+    """Whether only `till backfill` may bring it: an event would grant the credits of years."""
+    if history["is_backfilled"] or difference.problem != "missing" or difference.body is None:
+        return False
+    first: datetime | None = history["first_event_at"]
+    return first is None or difference.body["created"] < first.timestamp()
 
 
 def findings_of(reported: Sequence[Reported]) -> list[Finding]:
@@ -113,17 +142,18 @@ def findings_of(reported: Sequence[Reported]) -> list[Finding]:
             told[each.difference.stripe_id] = each.finding
         else:
             what = f"{number:,} {kind.noun}s are not in the database, such as {each.difference.stripe_id}"
-            told.setdefault(each.finding.check, Finding(each.finding.check, what, MANY))
+            told.setdefault(each.finding.check, Finding(each.finding.check, what, each.finding.mend))
     return list(told.values())
 
 
-def _reported(difference: Difference, event: Row | None) -> Reported:
+def _reported(difference: Difference, event: Row | None, *, is_history: bool) -> Reported:
     kind, what = difference.kind, _what(difference)
     check = f"{kind.name.rpartition('.')[2]}_{difference.problem}"
     if difference.problem == "unknown":
         return Reported(difference, Finding(check, what, _mend_unknown(kind)), is_mendable=False)
     if event is None:
-        return Reported(difference, Finding(check, what, APPLY), is_mendable=True)
+        mend = BACKFILL if is_history else APPLY
+        return Reported(difference, Finding(check, what, mend), is_mendable=not is_history)
     event_id = event["stripe_event_id"]
     match event["status"]:
         case "queued":
@@ -170,9 +200,10 @@ def _member(noun: str, here: Mapping[str, Any], there: Mapping[str, Any]) -> str
         return f"{noun} {member} is missing"
     if member not in there:
         return f"{noun} {member} is not in Stripe"
-    parts = [part for part in there[member] if here[member][part] != there[member][part]]
     return "; ".join(
-        _fact(f"{part} of {noun} {member}", here[member][part], there[member][part]) for part in parts
+        f"{part} of {noun} {member} is {_value(part, here[member][part])} here and {_value(part, value)} in Stripe"
+        for part, value in there[member].items()
+        if here[member][part] != value
     )
 
 

@@ -60,9 +60,16 @@ class StripeLists:
 
     def pages(self, path: str, params: Mapping[str, Any], after: str | None = None) -> Iterator[Page]:
         """Every page, from the one after the object `after`. Raises CliError."""
+        cursors = [after] if after else []
         while True:
-            asked = {**params, "limit": PAGE} | ({"starting_after": after} if after else {})
-            body, as_of = self._get(path, asked)
+            asked = {**params, "limit": PAGE} | ({"starting_after": cursors[-1]} if cursors else {})
+            try:
+                body, as_of = self._get(path, asked)
+            except _NoSuchObject:
+                if not cursors:
+                    raise
+                cursors.pop()  # it was deleted meanwhile: the one before it, or from the start
+                continue
             bodies: list[Body] = body["data"]
             for found in bodies:
                 self._complete(found)
@@ -70,7 +77,7 @@ class StripeLists:
             yield Page(bodies, as_of, is_last)
             if is_last:
                 return
-            after = bodies[-1]["id"]
+            cursors = [found["id"] for found in bodies]
 
     def read(self, path: str, stripe_id: str, params: Mapping[str, Any] | None = None) -> Answer | None:
         """One object; None if Stripe has none. Raises CliError."""

@@ -3,13 +3,16 @@
 import json
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
 import pytest
+import stripe
 
 from cli.main import main
 from stripe_local.world import World
@@ -23,6 +26,9 @@ from worker.settings import Settings
 
 CUSTOMERS = 40
 SEED = 7
+_PATHS = {
+    "product": "products", "price": "prices", "subscription": "subscriptions", "invoice": "invoices",
+}  # fmt: skip
 PROOFS = ("ledger_discrepancies", "entitlement_discrepancies")
 
 
@@ -75,8 +81,9 @@ class Place:
         return bool(row and row[0])
 
     def query(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        given = parameters[0] if parameters and isinstance(parameters[0], dict) else parameters
         with self.database.connect() as conn:
-            return conn.execute(query.encode(), parameters).fetchall()
+            return conn.execute(query.encode(), given).fetchall()
 
     def value(self, query: str, *parameters: Any) -> Any:
         [(value,)] = self.query(query, *parameters)
@@ -87,6 +94,33 @@ class Place:
         with self.database.connect(admin=True) as conn:
             conn.execute("set session_replication_role = replica")
             conn.execute(statement.encode(), parameters)
+
+    @property
+    def client(self) -> stripe.StripeClient:
+        return stripe.StripeClient(KEY, base_addresses={"api": self.local.url})
+
+    def receive(self, event_type: str, stored: dict[str, Any]) -> None:
+        """An event of Stripe arrives, with the object as it is now."""
+        body = json.loads(self.local.call("GET", f"/v1/{_PATHS[stored['object']]}/{stored['id']}").text)
+        event = {"id": f"evt_{len(event_type)}{stored['id']}", "data": {"object": body}}
+        self.query(
+            "select billing.receive_stripe_event(%s, %s, %s, %s, false, %s)",
+            event["id"], event_type, stripe.api_version, int(time.time()), json.dumps(event),
+        )  # fmt: skip
+
+    def changed(self, subscription: dict[str, Any]) -> bool:
+        query = "select exists (select from billing.credit_schedules where stripe_subscription_id = %s and is_change)"
+        return self.value(query, subscription["id"])
+
+    def month_of(self, start: datetime, end: datetime, moment: datetime) -> tuple[datetime, datetime]:
+        """The month of credits of a paid period that a moment is in."""
+        [found] = self.query(
+            "select months.from_moment, least(months.until_moment, %(end)s) from ("
+            "select billing._slot(%(start)s, k) as from_moment, billing._slot(%(start)s, k + 1) as until_moment "
+            "from generate_series(0, 12) as k) as months where %(moment)s >= months.from_moment "
+            "and %(moment)s < months.until_moment", {"start": start, "end": end, "moment": moment},
+        )  # fmt: skip
+        return found[0], found[1]
 
     def account(self, number: int) -> Any:
         query = "select account_id from billing.customers where stripe_customer_id = %s"
