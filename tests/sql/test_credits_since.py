@@ -1,4 +1,4 @@
-"""Payments from before the installation (settings.credits_since): they give no credits, or those of their time after it."""
+"""Payments from before settings.credits_since: they give no credits, or those of their time after it."""
 
 from datetime import datetime, timedelta
 from itertools import permutations
