@@ -25,6 +25,7 @@ from cli.commands import (
     notifications,
     plans,
     recharge,
+    reconcile,
     subscriptions,
     testdata,
     trigger,
@@ -58,6 +59,7 @@ app.add_typer(explain.app)
 app.add_typer(worker.app)
 app.add_typer(dashboard.app)
 app.add_typer(events.app)
+app.add_typer(reconcile.app)
 app.add_typer(fraud.app)
 app.add_typer(notifications.app)
 app.add_typer(dev.app)

@@ -26,6 +26,8 @@ RUN_ELSEWHERE = {
     "till webhook create --set-secret": "tests/test_webhook.py",
     "till webhook verify": "tests/test_webhook.py",
     "till doctor": "tests/doctor",
+    "till reconcile": "tests/reconcile/test_damages.py",
+    "till backfill": "tests/reconcile/test_backfill.py",
 }
 # They open a browser, or wait for a person to pay.
 NOT_HERE = {"--open", "--wait"}

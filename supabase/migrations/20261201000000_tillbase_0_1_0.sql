@@ -204,6 +204,9 @@ create table billing.settings (
     updated_at timestamptz not null default now(),
     -- Stripe
     stripe_account_id text,
+    -- Payments from before this installation
+    credits_since timestamptz,
+    grants_current_period boolean not null default false,
     -- One-time credits
     initial_credits_per text not null default 'product',
     seen_card_policy text,
@@ -343,6 +346,8 @@ grant execute on function billing.is_livemode() to anon, authenticated, service_
 comment on table billing.settings is 'Settings of this installation; one row.';
 comment on column billing.settings.livemode is 'True when real money is expected. Events of the other mode are recorded and ignored.';
 comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
+comment on column billing.settings.credits_since is 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
+comment on column billing.settings.grants_current_period is 'True if a period that was paid for before credits_since gives the credits of its time after it.';
 comment on column billing.settings.initial_credits_per is 'Initial credits are granted once for each account and product, or once for each account.';
 comment on column billing.settings.seen_card_policy is 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
 comment on column billing.settings.shortfall_policy is 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
@@ -6607,6 +6612,45 @@ grant execute on function
     billing.delay_stripe_event(bigint, text, integer, text, boolean)
 to billing_worker;
 
+-- 40_stripe/27_synthetic_events.sql
+
+-- Events that Tillbase makes itself from objects read from Stripe: `till reconcile --apply` and `till backfill`.
+--
+-- Invariant: their ids start with till_, which Stripe's never do, so every listing of events shows where they came from. They
+-- take the same way as a webhook, so nothing can be granted twice. They are no sign of life of Stripe, and no event that a key
+-- can read there. Called by the owner of the database (`till`).
+
+-- events: an array of {id, type, api_version, created, livemode, payload}, where payload is the body as text. Returns the
+-- answer for each, in their order: queued, duplicate or ignored.
+create function billing.receive_own_events(events jsonb)
+returns table (event_id text, answer text)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_event jsonb;
+begin
+    for v_event in select * from jsonb_array_elements(receive_own_events.events) loop
+        event_id := v_event ->> 'id';
+        if not coalesce(event_id ^@ 'till_', false) then
+            raise exception 'event id % does not start with till_', event_id
+                using errcode = 'TB081', hint = 'Pass events of Stripe to billing.receive_stripe_event.';
+        end if;
+        answer := billing.receive_stripe_event(
+            event_id => v_event ->> 'id', type => v_event ->> 'type', api_version => v_event ->> 'api_version',
+            created => (v_event ->> 'created')::bigint, livemode => (v_event ->> 'livemode')::boolean,
+            payload => v_event ->> 'payload'
+        );
+        return next;
+    end loop;
+end
+$$;
+
+revoke all on function billing.receive_own_events from public, anon, authenticated, service_role;
+
+comment on function billing.receive_own_events(jsonb) is 'Queues events that were made from objects read from Stripe, as `till reconcile --apply` and `till backfill` do. Returns queued, duplicate or ignored for each.';
+
 -- 40_stripe/28_lost_messages.sql
 
 -- Events without a message and messages without an event: lists them and repairs them.
@@ -6717,6 +6761,7 @@ as $$
         select stripe_events.stripe_event_id from billing.stripe_events
         where stripe_events.livemode = settings.livemode and stripe_events.received_at > now() - interval '25 days'
             and stripe_events.status <> 'ignored' and stripe_events.payload <> ''
+            and not stripe_events.stripe_event_id ^@ 'till_'
             and stripe_events.payload !~ '"(account|context)"\s*:\s*"'
         order by stripe_events.received_at desc
         limit 1
@@ -7192,6 +7237,8 @@ create table billing.credit_schedules (
     is_unpaid boolean not null default false,
     is_plain boolean not null,
     has_returns boolean not null default false,
+    counts_from timestamptz not null default '-infinity',
+    offsets_only boolean not null default false,
     quantity bigint not null,
     period_start timestamptz not null,
     period_end timestamptz not null,
@@ -7204,6 +7251,7 @@ create table billing.credit_schedules (
     created_at timestamptz not null default now(),
     constraint period_ends_after_it_starts check (period_end > period_start),
     constraint quantity_is_not_negative check (quantity >= 0),
+    constraint only_credits_offset check (gives_back or not offsets_only),
     constraint only_credits_name_a_line check (gives_back or credited_line_id is null),
     constraint disarmed_reason_is_known check (
         disarmed_reason in (
@@ -7220,6 +7268,7 @@ create index credit_schedules_subscription on billing.credit_schedules (stripe_s
 create index credit_schedules_next on billing.credit_schedules (stripe_subscription_id) where next_slot_at is not null;
 create index credit_schedules_invoice on billing.credit_schedules (stripe_invoice_id);
 create index credit_schedules_free on billing.credit_schedules (account_id, period_end) where is_free;
+create index credit_schedules_past on billing.credit_schedules (account_id) where counts_from > '-infinity';
 
 alter table billing.credit_schedules enable row level security;
 revoke all on billing.credit_schedules from public, anon, authenticated, service_role;
@@ -7233,6 +7282,8 @@ comment on column billing.credit_schedules.is_free is 'True if nothing was paid 
 comment on column billing.credit_schedules.is_unpaid is 'True if Stripe credits money for time that was not paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
 comment on column billing.credit_schedules.is_plain is 'True if no other line shares its months, so they can be granted in sets.';
 comment on column billing.credit_schedules.has_returns is 'True if money of its invoice was returned or is disputed.';
+comment on column billing.credit_schedules.counts_from is 'Its time before this gives no credits, because it was paid for before settings.credits_since; infinity: none of its time does.';
+comment on column billing.credit_schedules.offsets_only is 'True if the credited line gave no credits here (counts_from): what it gives back reduces what the same change adds, and nothing else.';
 comment on column billing.credit_schedules.quantity is 'Seats; 1 for a metered price, whose quantity is usage.';
 comment on column billing.credit_schedules.anchor is 'The billing anchor: months are counted from it, in UTC.';
 comment on column billing.credit_schedules.terms_from is 'Earlier terms of the plan do not apply: the time of the purchase; -infinity if it is not known.';
@@ -7374,7 +7425,7 @@ from public, anon, authenticated, service_role;
 -- for each month that it overlaps, at the month's start or at its own start. A line that gives back takes the same amount of
 -- the line that it credits. With credits_on_proration=full, the first change to a plan within a month counts from the start of
 -- the month. Months that start after the subscription's end count nothing, except the first month of a line. Time that Stripe
--- credits although nobody paid for it counts at the time of the change.
+-- credits although nobody paid for it counts at the time of the change. Time before a line's counts_from counts nothing.
 --
 -- Private.
 
@@ -7446,15 +7497,20 @@ begin
         lines.stripe_invoice_id, lines.stripe_price_id, lines.gives_back, lines.is_free, lines.is_plain,
         lines.has_returns,
         -- terms_from: for a line that gives back, the start of the line that it credits.
-        lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at,
+        (lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at)
+            and lines.ends_at > lines.counts_from,
         lines.disarmed_reason is not null and slots.slot_start > lines.period_start,
         lines.period_start, slots.slot_start, slots.slot_end,
-        case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
+        greatest(
+            case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
+            lines.counts_from
+        ),
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
         extract(epoch from least(slots.slot_end, lines.period_end) - case
-            when terms.proration_credits = 'full' and billing._is_first_change(lines, slots.slot_start)
+            when terms.proration_credits = 'full' and lines.counts_from <= slots.slot_start
+                and billing._is_first_change(lines, slots.slot_start)
                 then slots.slot_start
-            else greatest(slots.slot_start, lines.period_start)
+            else greatest(slots.slot_start, lines.period_start, lines.counts_from)
         end),
         extract(epoch from slots.slot_end - slots.slot_start),
         case terms.rollover
@@ -7472,7 +7528,10 @@ begin
                 else billing._slot(lines.anchor, slots.k + 1 + terms.rollover_periods)
             end
         end,
-        terms.rollover, terms.rollover_cap, terms.proration_credits, terms.downgrade_credits
+        terms.rollover, terms.rollover_cap,
+        -- The month in which the credits begin is no change of plan.
+        case when lines.counts_from > slots.slot_start then 'delta' else terms.proration_credits end,
+        case when lines.offsets_only then 'keep' else terms.downgrade_credits end
     from (
         select credit_schedules.* from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = any (_slots_of_lines.stripe_subscription_ids)
@@ -7516,7 +7575,7 @@ begin
         )
         limit 1
     ) as terms
-    where slots.slot_end > greatest(lines.period_start, _slots_of_lines.from_moment)
+    where slots.slot_end > greatest(lines.period_start, _slots_of_lines.from_moment, lines.counts_from)
         and slots.slot_start < lines.period_end
         and (
             lines.is_unpaid or slots.slot_start <= lines.period_start
@@ -8438,8 +8497,31 @@ as $$
     end
 $$;
 
+-- From when on the time of a line gives credits: always (-infinity), unless its invoice was paid before
+-- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
+create function billing._counts_from(invoice billing.invoices, period_end timestamptz)
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_settings billing.settings;
+begin
+    select * into strict v_settings from billing.settings;
+    return case
+        when coalesce(coalesce(
+            (_counts_from.invoice).paid_at, (_counts_from.invoice).as_of
+        ) >= v_settings.credits_since, true) then '-infinity'
+        when v_settings.grants_current_period and _counts_from.period_end > v_settings.credits_since
+            then v_settings.credits_since
+        else 'infinity'
+    end;
+end
+$$;
+
 -- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:
--- none.
+-- nothing was recorded; infinity: nothing that gives credits.
 create function billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions)
 returns timestamptz
 language plpgsql
@@ -8456,6 +8538,8 @@ declare
     v_gives_back boolean;
     v_is_free boolean;
     v_from timestamptz;
+    v_shared_from timestamptz;
+    v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
@@ -8472,6 +8556,11 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
+        v_counts_from := billing._counts_from(v_invoice, v_line.period_end);
+        -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
+        continue when v_counts_from = 'infinity' and not exists (
+            select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
+        );
         v_plan := billing._plan_of_line(v_invoice.stripe_invoice_id, v_line.stripe_price_id);
         if v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 then
             continue when not exists (
@@ -8481,10 +8570,10 @@ begin
             );
         end if;
         continue when v_plan.usage_type = 'licensed' and v_line.quantity = 0;
-        if v_invoice.account_id is null then
+        if v_invoice.account_id is null and v_counts_from < 'infinity' then
             perform billing._raise_not_linked(v_invoice);
         end if;
-        if v_subscription.stripe_subscription_id is null and (
+        if v_invoice.account_id is null or v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
         ) then
@@ -8527,30 +8616,31 @@ begin
         v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
-            stripe_price_id, gives_back, is_change, is_free, is_plain, quantity, period_start, period_end, anchor,
-            terms_from, paid_at, ends_at, next_slot_at
+            stripe_price_id, gives_back, is_change, is_free, is_plain, counts_from, quantity, period_start, period_end,
+            anchor, terms_from, paid_at, ends_at, next_slot_at
         )
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, v_gives_back or v_is_free, true, billing._seats(v_plan, v_line.quantity),
-            v_line.period_start, v_line.period_end, v_anchor,
+            v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
+            billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
             -- The first month is granted at once, so a paid line with only one month never falls due.
             case
-                when v_gives_back then null
+                when v_gives_back or v_counts_from = 'infinity' then null
                 when v_is_free or billing._first_slot(v_anchor, v_line.period_start + interval '1 microsecond')
                     < v_line.period_end then v_line.period_start
             end
         )
         on conflict on constraint credit_schedules_pkey do nothing;
         continue when not found;
-        v_from := least(v_from, v_line.period_start);
+        v_from := least(v_from, case when v_counts_from < 'infinity' then v_line.period_start else 'infinity' end);
+        v_shared_from := least(v_shared_from, v_line.period_start);
         v_is_shared := v_is_shared or v_line.is_proration or v_has_neighbours;
     end loop;
     if v_is_shared then
-        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_from));
+        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_shared_from));
     end if;
     return v_from;
 end
@@ -8577,6 +8667,7 @@ declare
     v_gives_back boolean;
     v_is_free boolean;
     v_is_unpaid boolean;
+    v_offsets_only boolean;
     v_quantity bigint;
     v_from timestamptz;
 begin
@@ -8639,6 +8730,7 @@ begin
             )
         end;
         v_is_unpaid := v_gives_back and not v_is_free and v_credited.is_free is not false;
+        v_offsets_only := coalesce(v_gives_back and v_credited.counts_from > v_change.period_start, false);
         update billing.credit_schedules
         set gives_back = v_gives_back,
             credited_line_id = v_credited.stripe_line_id,
@@ -8646,15 +8738,16 @@ begin
             terms_from = coalesce(v_credited.period_start, credit_schedules.terms_from),
             is_free = v_is_free,
             is_unpaid = v_is_unpaid,
+            offsets_only = v_offsets_only,
             quantity = v_quantity,
             next_slot_at = case
-                when not v_gives_back then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
+                when not v_gives_back and credit_schedules.counts_from < 'infinity' then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
             end
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
             and (
                 credit_schedules.credited_line_id, credit_schedules.quantity, credit_schedules.is_free,
-                credit_schedules.is_unpaid
-            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid);
+                credit_schedules.is_unpaid, credit_schedules.offsets_only
+            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid, v_offsets_only);
         if found then
             v_from := least(v_from, v_change.period_start);
         end if;
@@ -8784,7 +8877,7 @@ $$;
 
 revoke all on function
     billing._plan_name, billing._plan_of_line, billing._raise_not_linked, billing._seats, billing._seats_given_back, billing._is_free,
-    billing._record_paid_time, billing._match_credits, billing._waiting_reason, billing._arm_schedules
+    billing._counts_from, billing._record_paid_time, billing._match_credits, billing._waiting_reason, billing._arm_schedules
 from public, anon, authenticated, service_role;
 
 -- 50_allocation/32_worth.sql
@@ -9701,6 +9794,24 @@ begin
     end if;
     select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
+    -- The earliest paid period was before settings.credits_since.
+    if exists (
+        select from billing.credit_schedules as past
+        join billing.plans on plans.stripe_price_id = past.stripe_price_id
+        where past.account_id = v_invoice.account_id and past.counts_from > '-infinity'
+            and past.counts_from > past.period_start and past.period_start <= _grant_initial.period_start
+            and not past.is_change and not past.gives_back
+            and billing._once_key('initial', past.account_id, plans.stripe_product_id) = v_key
+    ) then
+        v_change := billing._posted_credits(v_invoice.account_id, v_key);
+        if v_change > 0 then
+            perform billing._take_back(
+                v_invoice.account_id, v_key, v_change, array[v_lot.id], 'clamp_and_record',
+                'An earlier paid period gives fewer initial credits'
+            );
+        end if;
+        return;
+    end if;
     if v_lot.id is null or billing._is_held(v_key) then
         if v_terms.initial_credits > 0 then
             perform billing._grant_once(
@@ -9770,6 +9881,13 @@ declare
     v_lot billing.credit_grants;
     v_keys text[] := '{}';
 begin
+    if v_subscription.trial_start < (select settings.credits_since from billing.settings) and not exists (
+        select from billing.credit_grants
+        where credit_grants.account_id = v_subscription.account_id and credit_grants.source = 'stripe.trial'
+            and credit_grants.reference_id = v_subscription.stripe_subscription_id
+    ) then
+        return;
+    end if;
     for v_item in
         select trial_items.* from billing.trial_items
         where trial_items.stripe_subscription_id = v_subscription.stripe_subscription_id
@@ -10176,6 +10294,11 @@ as $$
 declare
     v_purchase billing.pack_purchases := _purchase.purchase;
 begin
+    if v_purchase.purchased_at < (select settings.credits_since from billing.settings) and not exists (
+        select from billing.pack_purchases as held where held.business_key = v_purchase.business_key
+    ) then
+        return;
+    end if;
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
@@ -10212,6 +10335,12 @@ declare
     v_purchase billing.pack_purchases;
     v_credits numeric;
 begin
+    if coalesce(v_invoice.paid_at, v_invoice.as_of) < (select settings.credits_since from billing.settings)
+        and not exists (
+            select from billing.pack_purchases where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id
+        ) then
+        return;
+    end if;
     for v_line in
         select invoice_lines.* from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -10969,12 +11098,13 @@ begin
     end if;
     v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
     if v_from is not null then
-        if _take_in_invoice.is_closed then
+        if _take_in_invoice.is_closed and v_from < 'infinity' then
             perform billing._check_open((_take_in_invoice.invoice).account_id);
+        elsif not _take_in_invoice.is_closed then
+            perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
         end if;
-        perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
-    return v_from;
+    return nullif(v_from, 'infinity');
 end
 $$;
 
@@ -13321,6 +13451,41 @@ comment on column billing.deleted_prices.kind is 'The kind of stripe_id: price o
 comment on function billing.delete_price(text, timestamptz) is 'A price was deleted in Stripe: takes it off sale permanently and keeps its row for earlier purchases. Returns applied, or stale if it was deleted before.';
 comment on function billing.delete_product(text, timestamptz) is 'A product was deleted in Stripe: takes it and its prices off sale permanently. Returns applied, or stale if it was deleted before.';
 
+-- 58_sync/18_wrong_links.sql
+
+-- Rows that name another account than the one that owns their customer.
+--
+-- Invariant: the view is empty when all is well: link_customer assigns everything at once, and each row takes its customer's
+-- account. service_role reads it.
+
+create view billing.wrong_links with (security_invoker = on) as
+select
+    customers.stripe_customer_id, customers.account_id, owned.object, owned.stripe_id,
+    owned.account_id as found_account_id
+from billing.customers
+cross join lateral (
+    select 'subscription' as object, subscriptions.stripe_subscription_id as stripe_id, subscriptions.account_id
+    from billing.subscriptions where subscriptions.stripe_customer_id = customers.stripe_customer_id
+    union all
+    select 'invoice', invoices.stripe_invoice_id, invoices.account_id
+    from billing.invoices where invoices.stripe_customer_id = customers.stripe_customer_id
+    union all
+    select 'checkout session', checkout_sessions.stripe_checkout_session_id, checkout_sessions.account_id
+    from billing.checkout_sessions where checkout_sessions.stripe_customer_id = customers.stripe_customer_id
+    union all
+    select 'charge', payments.stripe_charge_id, payments.account_id
+    from billing.payments where payments.stripe_customer_id = customers.stripe_customer_id
+    union all
+    select 'early fraud warning', fraud_warnings.stripe_early_fraud_warning_id, fraud_warnings.account_id
+    from billing.fraud_warnings where fraud_warnings.stripe_customer_id = customers.stripe_customer_id
+) as owned
+where owned.account_id is distinct from customers.account_id;
+
+revoke all on billing.wrong_links from public, anon, authenticated, service_role;
+grant select on billing.wrong_links to service_role;
+
+comment on view billing.wrong_links is 'Subscriptions, invoices and payments that name another account than their customer''s. Empty when all is well; `till customers link` assigns them again.';
+
 -- 58_sync/20_customer_links.sql
 
 -- Which account owns a customer: links a customer to an account, or merges it with the account's customer.
@@ -13460,6 +13625,10 @@ begin
         coalesce(link_customer.livemode, billing.is_livemode())
     );
     if v_customer.account_id is not null then
+        perform billing._adopt_customer(v_customer.stripe_customer_id, v_customer.account_id)
+        where exists (
+            select from billing.wrong_links where wrong_links.stripe_customer_id = v_customer.stripe_customer_id
+        );
         return;
     -- A deleted customer is linked for its earlier payments; it does not count as the account's customer.
     elsif v_customer.deleted_at is null
@@ -14286,7 +14455,10 @@ begin
     perform billing._apply_returns_of_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
     perform billing._lock_arrival(sync_refund.stripe_refund_id);
     perform billing._fail_refund_action(sync_refund.stripe_refund_id);
-    if sync_refund.status = 'succeeded' then
+    -- Refunds from before this installation are not news.
+    if sync_refund.status = 'succeeded' and sync_refund.refunded_at >= coalesce(
+        (select settings.credits_since from billing.settings), '-infinity'
+    ) then
         insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
         select
             (
@@ -14396,7 +14568,11 @@ as $$
         end as kind
     ) as told
     left join billing.payments on payments.stripe_charge_id = (_tell_of_dispute.dispute).stripe_charge_id
-    where told.kind is not null
+    where told.kind is not null and not (
+        told.kind = 'dispute_closed' and (_tell_of_dispute.dispute).disputed_at < coalesce(
+            (select settings.credits_since from billing.settings), '-infinity'
+        )
+    )
     on conflict (dedupe_key) do nothing
 $$;
 
@@ -14958,6 +15134,442 @@ revoke all on function billing.sync_test_clock from public, anon, authenticated,
 grant execute on function billing.sync_test_clock(text, boolean, timestamptz) to billing_worker;
 
 comment on function billing.sync_test_clock(text, boolean, timestamptz) is 'A Stripe test clock has advanced to a time. Returns applied or stale.';
+
+-- 58_sync/70_backfill.sql
+
+-- The history of a business that used Stripe before Tillbase: how far `till backfill` has read it, and from when on payments
+-- give credits.
+--
+-- Invariant: credits_since is set once. What is recorded already keeps what it was worth, except that grants_current_period
+-- may be turned on later. Called by the owner of the database (`till`).
+
+create table billing.backfilled_lists (
+    list text primary key,
+    last_stripe_id text,
+    objects bigint not null default 0,
+    is_complete boolean not null default false,
+    started_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint objects_are_not_negative check (objects >= 0)
+);
+
+alter table billing.backfilled_lists enable row level security;
+
+revoke all on billing.backfilled_lists from public, anon, authenticated, service_role;
+grant select on billing.backfilled_lists to service_role;
+
+-- credits_since: when the first event of Stripe arrived here, else now. restart: read all lists again.
+create function billing.start_backfill(grant_current_period boolean default false, restart boolean default false)
+returns table (credits_since timestamptz, grants_current_period boolean)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_before billing.settings;
+begin
+    select * into strict v_before from billing.settings for update;
+    credits_since := date_trunc('second', coalesce(v_before.credits_since, (
+        select min(stripe_events.received_at) from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_' and stripe_events.status <> 'ignored'
+    ), billing.current_time()));
+    grants_current_period := v_before.grants_current_period or start_backfill.grant_current_period;
+    update billing.settings
+    set credits_since = start_backfill.credits_since, grants_current_period = start_backfill.grants_current_period,
+        updated_at = now();
+    if start_backfill.restart then
+        delete from billing.backfilled_lists;
+    end if;
+    if grants_current_period and not v_before.grants_current_period then
+        update billing.credit_schedules as schedules
+        set counts_from = start_backfill.credits_since, offsets_only = false,
+            next_slot_at = case when not schedules.gives_back then schedules.period_start end
+        where schedules.counts_from = 'infinity' and schedules.period_end > start_backfill.credits_since;
+        update billing.credit_schedules as schedules set offsets_only = false
+        where schedules.offsets_only and exists (
+            select from billing.credit_schedules as credited
+            where credited.stripe_line_id = schedules.credited_line_id and credited.counts_from < 'infinity'
+        );
+    end if;
+    return next;
+end
+$$;
+
+-- One page of a list was received; called in the transaction that received it.
+create function billing.advance_backfill(list text, last_stripe_id text, objects bigint, is_complete boolean)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.backfilled_lists as held (list, last_stripe_id, objects, is_complete)
+    values (
+        advance_backfill.list, advance_backfill.last_stripe_id, advance_backfill.objects, advance_backfill.is_complete
+    )
+    on conflict on constraint backfilled_lists_pkey do update
+    set last_stripe_id = coalesce(excluded.last_stripe_id, held.last_stripe_id),
+        objects = held.objects + excluded.objects,
+        is_complete = excluded.is_complete,
+        updated_at = now();
+end
+$$;
+
+revoke all on function billing.start_backfill, billing.advance_backfill from public, anon, authenticated, service_role;
+
+comment on table billing.backfilled_lists is 'How far `till backfill` has read each of Stripe''s lists: where it was stopped, it goes on.';
+comment on column billing.backfilled_lists.last_stripe_id is 'The last object that was received; Stripe lists the newest first.';
+comment on function billing.start_backfill(boolean, boolean) is 'Sets settings.credits_since if it is not set, and grants_current_period if wanted. Returns both.';
+comment on function billing.advance_backfill(text, text, bigint, boolean) is 'Records that a page of one of Stripe''s lists was received.';
+
+-- 58_sync/72_distrust.sql
+
+-- A row that contradicts Stripe → a row that Stripe's answer replaces.
+--
+-- Invariant: only rows that nothing has written since Stripe was read. What Stripe says is then brought by an event, like
+-- everything else; until that is applied, a refund, a dispute or a credit note is missing. Called by `till reconcile --apply`
+-- in the transaction that queues the event, as the owner of the database.
+
+-- kind: Stripe's `object`; line_item for a line of an invoice. read_at: the database's time before Stripe was read.
+create function billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id text := distrust_stripe_row.stripe_id;
+    v_read_at timestamptz := distrust_stripe_row.read_at;
+begin
+    case distrust_stripe_row.kind
+        when 'customer' then
+            update billing.customers set as_of = '-infinity', deleted_at = null
+            where customers.stripe_customer_id = v_id and customers.updated_at <= v_read_at;
+        when 'product' then
+            update billing.products set as_of = '-infinity'
+            where products.stripe_product_id = v_id and products.updated_at <= v_read_at;
+        when 'price' then
+            update billing.plans set as_of = '-infinity'
+            where plans.stripe_price_id = v_id and plans.updated_at <= v_read_at;
+            if not found then
+                update billing.credit_packs set as_of = '-infinity'
+                where credit_packs.stripe_price_id = v_id and credit_packs.updated_at <= v_read_at;
+            end if;
+            if not found then
+                update billing.one_time_prices set as_of = '-infinity' where one_time_prices.stripe_price_id = v_id;
+            end if;
+        when 'subscription' then
+            update billing.subscriptions set as_of = '-infinity'
+            where subscriptions.stripe_subscription_id = v_id and subscriptions.updated_at <= v_read_at;
+        when 'invoice' then
+            update billing.invoices set status = 'draft', attempt_count = 0, as_of = '-infinity'
+            where invoices.stripe_invoice_id = v_id and invoices.updated_at <= v_read_at;
+        when 'line_item' then
+            delete from billing.invoice_lines where invoice_lines.stripe_line_id = v_id;
+        when 'invoice_payment' then
+            delete from billing.invoice_payments where invoice_payments.stripe_invoice_payment_id = v_id;
+        when 'charge' then
+            update billing.payments set as_of = '-infinity'
+            where payments.stripe_charge_id = v_id and payments.updated_at <= v_read_at;
+        when 'refund' then
+            delete from billing.refunds where refunds.stripe_refund_id = v_id and refunds.updated_at <= v_read_at;
+        when 'dispute' then
+            delete from billing.disputes where disputes.stripe_dispute_id = v_id and disputes.updated_at <= v_read_at;
+        when 'credit_note' then
+            perform from billing.credit_notes
+            where credit_notes.stripe_credit_note_id = v_id and credit_notes.updated_at <= v_read_at
+            for update;
+            if found then
+                delete from billing.credit_note_lines where credit_note_lines.stripe_credit_note_id = v_id;
+                delete from billing.credit_notes where credit_notes.stripe_credit_note_id = v_id;
+            end if;
+        when 'radar.early_fraud_warning' then
+            update billing.fraud_warnings set actionable = true
+            where fraud_warnings.stripe_early_fraud_warning_id = v_id and fraud_warnings.updated_at <= v_read_at;
+        when 'checkout.session' then
+            update billing.checkout_sessions set status = 'open', payment_status = 'unpaid'
+            where checkout_sessions.stripe_checkout_session_id = v_id and checkout_sessions.updated_at <= v_read_at;
+            if found then
+                delete from billing.checkout_line_items where checkout_line_items.stripe_checkout_session_id = v_id;
+            end if;
+    end case;
+end
+$$;
+
+revoke all on function billing.distrust_stripe_row from public, anon, authenticated, service_role;
+
+comment on function billing.distrust_stripe_row(text, text, timestamptz) is 'Lets the next event replace a row that contradicts Stripe, unless the row was written after read_at.';
+
+-- 58_sync/74_recalculate_account.sql
+
+-- One account, as its facts have it: balance, paid time and credits, after somebody changed or deleted rows by hand.
+--
+-- Invariant: entries and grants are what they are: where they contradict each other, only a backup can help (TB082). Everything
+-- else is calculated from them and from the facts, by the functions that events call, so that a sound account stays as it is.
+-- Called by the owner of the database (`till`).
+
+-- What a balance repeats of entries, grants, holds and carried credits. TB082 if entries and grants contradict each other.
+create function billing._recalculate_balance(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances;
+    v_total bigint;
+    v_debt bigint;
+    v_remaining bigint;
+    v_held bigint;
+    v_lot_due_at timestamptz;
+    v_hold_due_at timestamptz;
+begin
+    select coalesce(sum(credit_entries.amount), 0), coalesce(sum(credit_entries.debt), 0) into v_total, v_debt
+    from billing.credit_entries where credit_entries.account_id = _recalculate_balance.account_id;
+    select
+        coalesce(sum(lots.remaining), 0),
+        least(
+            min(lots.expires_at) filter (where lots.closed_at is null and lots.remaining > lots.held),
+            min(lots.effective_at) filter (where lots.closed_at is null and lots.entry_id is null)
+        )
+    into v_remaining, v_lot_due_at
+    from billing.credit_grants as lots where lots.account_id = _recalculate_balance.account_id;
+    select coalesce(sum(holds.amount - holds.captured), 0), min(holds.expires_at) into v_held, v_hold_due_at
+    from billing.credit_holds as holds
+    where holds.account_id = _recalculate_balance.account_id and holds.status = 'held';
+    if v_total <> v_remaining - v_debt then
+        raise exception 'the entries of account % make %, and its grants %', _recalculate_balance.account_id, v_total, v_remaining - v_debt
+            using errcode = 'TB082',
+            hint = 'Rows of the ledger are missing or edited: restore them from a backup. billing.check_account names them.';
+    end if;
+    select * into strict v_balance from billing.credit_balances
+    where credit_balances.account_id = _recalculate_balance.account_id;
+    v_balance.balance := v_total;
+    v_balance.debt := v_debt;
+    v_balance.held := v_held;
+    v_balance.next_due_at := least(v_lot_due_at, v_hold_due_at);
+    v_balance.carried := coalesce((
+        select -sum(carried_credits.amount) from billing.carried_credits
+        where carried_credits.account_id = _recalculate_balance.account_id
+    ), 0);
+    perform billing._write_entries(array[v_balance], '{}', '{}', '{}');
+    update billing.credit_balances
+    set may_spend = (
+        select accounts.frozen_at is null and accounts.closed_at is null from billing.accounts
+        where accounts.id = _recalculate_balance.account_id
+    )
+    where credit_balances.account_id = _recalculate_balance.account_id;
+end
+$$;
+
+create function billing.recalculate_account(account_id uuid)
+returns table (balance_before bigint, balance bigint)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account_id uuid := recalculate_account.account_id;
+    v_invoice billing.invoices;
+    v_subscription billing.subscriptions;
+begin
+    select balances.balance into balance_before from billing.credit_balances as balances
+    where balances.account_id = v_account_id
+    for update;
+    if not found then
+        perform billing._raise_no_account(v_account_id);
+    end if;
+    perform billing._recalculate_balance(v_account_id);
+    if not exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
+        delete from billing.credit_schedules using billing.account_discrepancies(v_account_id) as off
+        where off.invariant = 'recorded_and_not_paid' and credit_schedules.stripe_line_id = off.business_key;
+        for v_invoice in
+            select * from billing.invoices where invoices.account_id = v_account_id and invoices.status = 'paid'
+            order by invoices.invoiced_at, invoices.stripe_invoice_id
+        loop
+            if v_invoice.stripe_subscription_id is not null then
+                perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
+                perform billing._grant_initial_of_invoice(v_invoice);
+            end if;
+            perform billing._purchase_packs_of_invoice(v_invoice);
+        end loop;
+        perform billing._purchase_packs_of_session(sessions) from billing.checkout_sessions as sessions
+        where sessions.account_id = v_account_id and sessions.mode = 'payment' and sessions.status = 'complete'
+            and sessions.payment_status <> 'unpaid';
+        for v_subscription in
+            select * from billing.subscriptions where subscriptions.account_id = v_account_id order by 1
+        loop
+            perform billing._allocate_subscription(v_subscription.stripe_subscription_id, '-infinity');
+        end loop;
+        perform billing._post_purchase(purchases.business_key) from billing.pack_purchases as purchases
+        where purchases.account_id = v_account_id;
+        perform billing._apply_returns_of_invoice(invoices.stripe_invoice_id) from billing.invoices
+        where invoices.account_id = v_account_id and invoices.status = 'paid';
+    end if;
+    select balances.balance into recalculate_account.balance from billing.credit_balances as balances
+    where balances.account_id = v_account_id;
+    return next;
+end
+$$;
+
+revoke all on function billing._recalculate_balance, billing.recalculate_account
+from public, anon, authenticated, service_role;
+
+comment on function billing.recalculate_account(uuid) is 'Brings an account''s balance, paid time and credits to what its entries, grants and facts say, after rows were changed by hand. A sound account stays as it is. Returns the balance before and after.';
+
+-- 58_sync/76_stripe_facts.sql
+
+-- What the rows say about each object of Stripe, in one shape, for `till reconcile`, which compares it with Stripe.
+--
+-- Invariant: facts has only what an event brings here: what no event reports is no difference. Times are Unix seconds, as in
+-- Stripe. Read it by object and id: each kind uses the index of its own table. service_role reads it.
+
+create view billing.stripe_facts with (security_invoker = on) as
+select
+    'product' as object, products.stripe_product_id as stripe_id, products.livemode, products.as_of,
+    products.active as is_expected,
+    jsonb_build_object('name', products.name, 'active', products.active, 'metadata', products.metadata) as facts
+from billing.products
+where products.as_of > '-infinity'
+union all
+select
+    'price', prices.stripe_price_id, prices.livemode, prices.as_of, prices.active,
+    jsonb_build_object(
+        'stripe_product_id', prices.stripe_product_id, 'active', prices.active, 'currency', prices.currency,
+        'unit_amount', prices.unit_amount, 'metadata', prices.metadata
+    )
+from (
+    select stripe_price_id, stripe_product_id, livemode, as_of, active, currency, unit_amount, metadata
+    from billing.plans
+    union all
+    select stripe_price_id, stripe_product_id, livemode, as_of, active, currency, unit_amount, metadata
+    from billing.credit_packs
+    union all
+    select stripe_price_id, stripe_product_id, livemode, as_of, active, currency, unit_amount, metadata
+    from billing.one_time_prices
+) as prices
+union all
+select
+    'customer', customers.stripe_customer_id, customers.livemode, customers.as_of, customers.deleted_at is null,
+    case
+        when customers.deleted_at is not null then jsonb_build_object('is_deleted', true)
+        else jsonb_build_object('is_deleted', false, 'email', customers.email, 'name', customers.name)
+    end
+from billing.customers
+where customers.as_of > '-infinity'
+union all
+select
+    'subscription', subscriptions.stripe_subscription_id, subscriptions.livemode, subscriptions.as_of, true,
+    jsonb_build_object(
+        'stripe_customer_id', subscriptions.stripe_customer_id, 'status', subscriptions.status,
+        'billing_cycle_anchor', extract(epoch from subscriptions.billing_cycle_anchor)::bigint,
+        'cancel_at', extract(epoch from subscriptions.cancel_at)::bigint,
+        'cancel_at_period_end', subscriptions.cancel_at_period_end,
+        'canceled_at', extract(epoch from subscriptions.canceled_at)::bigint,
+        'ended_at', extract(epoch from subscriptions.ended_at)::bigint,
+        'trial_start', extract(epoch from subscriptions.trial_start)::bigint,
+        'trial_end', extract(epoch from subscriptions.trial_end)::bigint,
+        'is_collection_paused', subscriptions.is_collection_paused,
+        'items', (
+            select coalesce(jsonb_object_agg(items.stripe_subscription_item_id, jsonb_build_object(
+                'price', items.stripe_price_id, 'quantity', items.quantity,
+                'start', extract(epoch from items.current_period_start)::bigint,
+                'end', extract(epoch from items.current_period_end)::bigint
+            )), '{}')
+            from billing.subscription_items as items
+            where items.stripe_subscription_id = subscriptions.stripe_subscription_id
+        )
+    )
+from billing.subscriptions
+union all
+select
+    'invoice', invoices.stripe_invoice_id, invoices.livemode, invoices.as_of, invoices.status <> 'draft',
+    case
+        -- That an invoice is finalized is reported by no event that is used.
+        when invoices.status <> 'paid' then jsonb_build_object('status', replace(invoices.status, 'draft', 'open'))
+        else jsonb_build_object(
+            'status', invoices.status, 'total', invoices.total, 'amount_paid', invoices.amount_paid,
+            'lines', (
+                select coalesce(jsonb_object_agg(lines.stripe_line_id, jsonb_build_object(
+                    'item', lines.stripe_subscription_item_id, 'price', lines.stripe_price_id,
+                    'amount', lines.amount, 'quantity', lines.quantity, 'is_proration', lines.is_proration,
+                    'start', extract(epoch from lines.period_start)::bigint,
+                    'end', extract(epoch from lines.period_end)::bigint
+                )), '{}')
+                from billing.invoice_lines as lines where lines.stripe_invoice_id = invoices.stripe_invoice_id
+            )
+        )
+    end
+from billing.invoices
+union all
+select
+    'invoice_payment', payments.stripe_invoice_payment_id, null, null, false,
+    jsonb_build_object(
+        'stripe_invoice_id', payments.stripe_invoice_id, 'stripe_payment_intent_id', payments.stripe_payment_intent_id,
+        'stripe_charge_id', payments.stripe_charge_id, 'amount_paid', payments.amount_paid
+    )
+from billing.invoice_payments as payments
+where payments.status = 'paid'
+union all
+select
+    'charge', payments.stripe_charge_id, payments.livemode, payments.as_of, true,
+    jsonb_build_object(
+        'status', payments.status, 'amount', payments.amount, 'amount_refunded', payments.amount_refunded,
+        'currency', payments.currency
+    )
+from billing.payments
+union all
+select
+    'refund', refunds.stripe_refund_id, null, refunds.as_of, true,
+    jsonb_build_object(
+        'status', refunds.status, 'amount', refunds.amount, 'currency', refunds.currency,
+        'stripe_charge_id', refunds.stripe_charge_id, 'stripe_payment_intent_id', refunds.stripe_payment_intent_id
+    )
+from billing.refunds
+union all
+select
+    'dispute', disputes.stripe_dispute_id, disputes.livemode, disputes.as_of, true,
+    jsonb_build_object(
+        'status', disputes.status, 'amount', disputes.amount, 'stripe_charge_id', disputes.stripe_charge_id
+    )
+from billing.disputes
+union all
+select
+    'credit_note', notes.stripe_credit_note_id, notes.livemode, notes.as_of, true,
+    jsonb_build_object(
+        'stripe_invoice_id', notes.stripe_invoice_id, 'status', notes.status, 'amount', notes.amount,
+        'pre_payment_amount', notes.pre_payment_amount, 'lines', (
+            select coalesce(jsonb_object_agg(lines.number, jsonb_build_object(
+                'line', lines.stripe_line_id, 'amount', lines.amount
+            )), '{}')
+            from billing.credit_note_lines as lines
+            where lines.stripe_credit_note_id = notes.stripe_credit_note_id
+        )
+    )
+from billing.credit_notes as notes
+union all
+select
+    'checkout.session', sessions.stripe_checkout_session_id, sessions.livemode, sessions.as_of, false,
+    jsonb_build_object(
+        'status', sessions.status, 'payment_status', sessions.payment_status, 'lines', (
+            select coalesce(jsonb_object_agg(lines.stripe_line_item_id, jsonb_build_object(
+                'price', lines.stripe_price_id, 'amount', lines.amount_total
+            )), '{}')
+            from billing.checkout_line_items as lines
+            where lines.stripe_checkout_session_id = sessions.stripe_checkout_session_id
+        )
+    )
+from billing.checkout_sessions as sessions
+union all
+select
+    'radar.early_fraud_warning', warnings.stripe_early_fraud_warning_id, warnings.livemode, warnings.as_of, true,
+    jsonb_build_object('actionable', warnings.actionable, 'stripe_charge_id', warnings.stripe_charge_id)
+from billing.fraud_warnings as warnings;
+
+revoke all on billing.stripe_facts from public, anon, authenticated, service_role;
+grant select on billing.stripe_facts to service_role;
+
+comment on view billing.stripe_facts is 'What the database has of each Stripe object, in one shape: object (Stripe''s name of the kind), id, time of the state, facts. is_expected: Stripe must have the object too.';
 
 -- 60_checkout/10_redirects.sql
 
@@ -18000,6 +18612,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_op = 'INSERT' and new.invoiced_at < (select settings.credits_since from billing.settings) then
+        return null;  -- from before this installation
+    end if;
     perform billing._notify(
         new.account_id, 'customer', 'payment_failed',
         format('payment_failed:%s:%s', new.stripe_invoice_id, new.attempt_count),
@@ -18120,6 +18735,7 @@ as $$
     from billing.settings
     cross join lateral (
         select stripe_events.received_at from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_'
         order by stripe_events.received_at desc limit 1
     ) as latest
     where latest.received_at < now() - settings.silence_after and exists (

@@ -1996,6 +1996,25 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._counts_from(invoice billing.invoices, period_end timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_settings billing.settings;
+begin
+    select * into strict v_settings from billing.settings;
+    return case
+        when coalesce(coalesce(
+            (_counts_from.invoice).paid_at, (_counts_from.invoice).as_of
+        ) >= v_settings.credits_since, true) then '-infinity'
+        when v_settings.grants_current_period and _counts_from.period_end > v_settings.credits_since
+            then v_settings.credits_since
+        else 'infinity'
+    end;
+end
+$$;
+
 CREATE FUNCTION billing._create_job_queue() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3475,6 +3494,24 @@ begin
     end if;
     select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
+    -- The earliest paid period was before settings.credits_since.
+    if exists (
+        select from billing.credit_schedules as past
+        join billing.plans on plans.stripe_price_id = past.stripe_price_id
+        where past.account_id = v_invoice.account_id and past.counts_from > '-infinity'
+            and past.counts_from > past.period_start and past.period_start <= _grant_initial.period_start
+            and not past.is_change and not past.gives_back
+            and billing._once_key('initial', past.account_id, plans.stripe_product_id) = v_key
+    ) then
+        v_change := billing._posted_credits(v_invoice.account_id, v_key);
+        if v_change > 0 then
+            perform billing._take_back(
+                v_invoice.account_id, v_key, v_change, array[v_lot.id], 'clamp_and_record',
+                'An earlier paid period gives fewer initial credits'
+            );
+        end if;
+        return;
+    end if;
     if v_lot.id is null or billing._is_held(v_key) then
         if v_terms.initial_credits > 0 then
             perform billing._grant_once(
@@ -3634,6 +3671,13 @@ declare
     v_lot billing.credit_grants;
     v_keys text[] := '{}';
 begin
+    if v_subscription.trial_start < (select settings.credits_since from billing.settings) and not exists (
+        select from billing.credit_grants
+        where credit_grants.account_id = v_subscription.account_id and credit_grants.source = 'stripe.trial'
+            and credit_grants.reference_id = v_subscription.stripe_subscription_id
+    ) then
+        return;
+    end if;
     for v_item in
         select trial_items.* from billing.trial_items
         where trial_items.stripe_subscription_id = v_subscription.stripe_subscription_id
@@ -3961,6 +4005,8 @@ CREATE TABLE billing.credit_schedules (
     is_unpaid boolean DEFAULT false NOT NULL,
     is_plain boolean NOT NULL,
     has_returns boolean DEFAULT false NOT NULL,
+    counts_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    offsets_only boolean DEFAULT false NOT NULL,
     quantity bigint NOT NULL,
     period_start timestamp with time zone NOT NULL,
     period_end timestamp with time zone NOT NULL,
@@ -3973,6 +4019,7 @@ CREATE TABLE billing.credit_schedules (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT disarmed_reason_is_known CHECK ((disarmed_reason = ANY (ARRAY['paused'::text, 'collection_paused'::text, 'unpaid'::text, 'incomplete'::text, 'customer_deleted'::text, 'account_closed'::text, 'disputed'::text]))),
     CONSTRAINT only_credits_name_a_line CHECK ((gives_back OR (credited_line_id IS NULL))),
+    CONSTRAINT only_credits_offset CHECK ((gives_back OR (NOT offsets_only))),
     CONSTRAINT period_ends_after_it_starts CHECK ((period_end > period_start)),
     CONSTRAINT quantity_is_not_negative CHECK ((quantity >= 0))
 );
@@ -3992,6 +4039,10 @@ COMMENT ON COLUMN billing.credit_schedules.is_unpaid IS 'True if Stripe credits 
 COMMENT ON COLUMN billing.credit_schedules.is_plain IS 'True if no other line shares its months, so they can be granted in sets.';
 
 COMMENT ON COLUMN billing.credit_schedules.has_returns IS 'True if money of its invoice was returned or is disputed.';
+
+COMMENT ON COLUMN billing.credit_schedules.counts_from IS 'Its time before this gives no credits, because it was paid for before settings.credits_since; infinity: none of its time does.';
+
+COMMENT ON COLUMN billing.credit_schedules.offsets_only IS 'True if the credited line gave no credits here (counts_from): what it gives back reduces what the same change adds, and nothing else.';
 
 COMMENT ON COLUMN billing.credit_schedules.quantity IS 'Seats; 1 for a metered price, whose quantity is usage.';
 
@@ -4839,6 +4890,7 @@ declare
     v_gives_back boolean;
     v_is_free boolean;
     v_is_unpaid boolean;
+    v_offsets_only boolean;
     v_quantity bigint;
     v_from timestamptz;
 begin
@@ -4901,6 +4953,7 @@ begin
             )
         end;
         v_is_unpaid := v_gives_back and not v_is_free and v_credited.is_free is not false;
+        v_offsets_only := coalesce(v_gives_back and v_credited.counts_from > v_change.period_start, false);
         update billing.credit_schedules
         set gives_back = v_gives_back,
             credited_line_id = v_credited.stripe_line_id,
@@ -4908,15 +4961,16 @@ begin
             terms_from = coalesce(v_credited.period_start, credit_schedules.terms_from),
             is_free = v_is_free,
             is_unpaid = v_is_unpaid,
+            offsets_only = v_offsets_only,
             quantity = v_quantity,
             next_slot_at = case
-                when not v_gives_back then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
+                when not v_gives_back and credit_schedules.counts_from < 'infinity' then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
             end
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
             and (
                 credit_schedules.credited_line_id, credit_schedules.quantity, credit_schedules.is_free,
-                credit_schedules.is_unpaid
-            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid);
+                credit_schedules.is_unpaid, credit_schedules.offsets_only
+            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid, v_offsets_only);
         if found then
             v_from := least(v_from, v_change.period_start);
         end if;
@@ -5247,6 +5301,7 @@ CREATE FUNCTION billing._notify_of_silence() RETURNS void
     from billing.settings
     cross join lateral (
         select stripe_events.received_at from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_'
         order by stripe_events.received_at desc limit 1
     ) as latest
     where latest.received_at < now() - settings.silence_after and exists (
@@ -6257,6 +6312,11 @@ CREATE FUNCTION billing._purchase(purchase billing.pack_purchases) RETURNS void
 declare
     v_purchase billing.pack_purchases := _purchase.purchase;
 begin
+    if v_purchase.purchased_at < (select settings.credits_since from billing.settings) and not exists (
+        select from billing.pack_purchases as held where held.business_key = v_purchase.business_key
+    ) then
+        return;
+    end if;
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
@@ -6277,6 +6337,12 @@ declare
     v_purchase billing.pack_purchases;
     v_credits numeric;
 begin
+    if coalesce(v_invoice.paid_at, v_invoice.as_of) < (select settings.credits_since from billing.settings)
+        and not exists (
+            select from billing.pack_purchases where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id
+        ) then
+        return;
+    end if;
     for v_line in
         select invoice_lines.* from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -6527,6 +6593,57 @@ begin
 end
 $_$;
 
+CREATE FUNCTION billing._recalculate_balance(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances;
+    v_total bigint;
+    v_debt bigint;
+    v_remaining bigint;
+    v_held bigint;
+    v_lot_due_at timestamptz;
+    v_hold_due_at timestamptz;
+begin
+    select coalesce(sum(credit_entries.amount), 0), coalesce(sum(credit_entries.debt), 0) into v_total, v_debt
+    from billing.credit_entries where credit_entries.account_id = _recalculate_balance.account_id;
+    select
+        coalesce(sum(lots.remaining), 0),
+        least(
+            min(lots.expires_at) filter (where lots.closed_at is null and lots.remaining > lots.held),
+            min(lots.effective_at) filter (where lots.closed_at is null and lots.entry_id is null)
+        )
+    into v_remaining, v_lot_due_at
+    from billing.credit_grants as lots where lots.account_id = _recalculate_balance.account_id;
+    select coalesce(sum(holds.amount - holds.captured), 0), min(holds.expires_at) into v_held, v_hold_due_at
+    from billing.credit_holds as holds
+    where holds.account_id = _recalculate_balance.account_id and holds.status = 'held';
+    if v_total <> v_remaining - v_debt then
+        raise exception 'the entries of account % make %, and its grants %', _recalculate_balance.account_id, v_total, v_remaining - v_debt
+            using errcode = 'TB082',
+            hint = 'Rows of the ledger are missing or edited: restore them from a backup. billing.check_account names them.';
+    end if;
+    select * into strict v_balance from billing.credit_balances
+    where credit_balances.account_id = _recalculate_balance.account_id;
+    v_balance.balance := v_total;
+    v_balance.debt := v_debt;
+    v_balance.held := v_held;
+    v_balance.next_due_at := least(v_lot_due_at, v_hold_due_at);
+    v_balance.carried := coalesce((
+        select -sum(carried_credits.amount) from billing.carried_credits
+        where carried_credits.account_id = _recalculate_balance.account_id
+    ), 0);
+    perform billing._write_entries(array[v_balance], '{}', '{}', '{}');
+    update billing.credit_balances
+    set may_spend = (
+        select accounts.frozen_at is null and accounts.closed_at is null from billing.accounts
+        where accounts.id = _recalculate_balance.account_id
+    )
+    where credit_balances.account_id = _recalculate_balance.account_id;
+end
+$$;
+
 CREATE FUNCTION billing._record_card(stripe_customer_id text, account_id uuid, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6654,6 +6771,8 @@ declare
     v_gives_back boolean;
     v_is_free boolean;
     v_from timestamptz;
+    v_shared_from timestamptz;
+    v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
@@ -6670,6 +6789,11 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
+        v_counts_from := billing._counts_from(v_invoice, v_line.period_end);
+        -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
+        continue when v_counts_from = 'infinity' and not exists (
+            select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
+        );
         v_plan := billing._plan_of_line(v_invoice.stripe_invoice_id, v_line.stripe_price_id);
         if v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 then
             continue when not exists (
@@ -6679,10 +6803,10 @@ begin
             );
         end if;
         continue when v_plan.usage_type = 'licensed' and v_line.quantity = 0;
-        if v_invoice.account_id is null then
+        if v_invoice.account_id is null and v_counts_from < 'infinity' then
             perform billing._raise_not_linked(v_invoice);
         end if;
-        if v_subscription.stripe_subscription_id is null and (
+        if v_invoice.account_id is null or v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
         ) then
@@ -6725,30 +6849,31 @@ begin
         v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
-            stripe_price_id, gives_back, is_change, is_free, is_plain, quantity, period_start, period_end, anchor,
-            terms_from, paid_at, ends_at, next_slot_at
+            stripe_price_id, gives_back, is_change, is_free, is_plain, counts_from, quantity, period_start, period_end,
+            anchor, terms_from, paid_at, ends_at, next_slot_at
         )
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, v_gives_back or v_is_free, true, billing._seats(v_plan, v_line.quantity),
-            v_line.period_start, v_line.period_end, v_anchor,
+            v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
+            billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
             -- The first month is granted at once, so a paid line with only one month never falls due.
             case
-                when v_gives_back then null
+                when v_gives_back or v_counts_from = 'infinity' then null
                 when v_is_free or billing._first_slot(v_anchor, v_line.period_start + interval '1 microsecond')
                     < v_line.period_end then v_line.period_start
             end
         )
         on conflict on constraint credit_schedules_pkey do nothing;
         continue when not found;
-        v_from := least(v_from, v_line.period_start);
+        v_from := least(v_from, case when v_counts_from < 'infinity' then v_line.period_start else 'infinity' end);
+        v_shared_from := least(v_shared_from, v_line.period_start);
         v_is_shared := v_is_shared or v_line.is_proration or v_has_neighbours;
     end loop;
     if v_is_shared then
-        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_from));
+        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_shared_from));
     end if;
     return v_from;
 end
@@ -8104,15 +8229,20 @@ begin
         lines.stripe_invoice_id, lines.stripe_price_id, lines.gives_back, lines.is_free, lines.is_plain,
         lines.has_returns,
         -- terms_from: for a line that gives back, the start of the line that it credits.
-        lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at,
+        (lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at)
+            and lines.ends_at > lines.counts_from,
         lines.disarmed_reason is not null and slots.slot_start > lines.period_start,
         lines.period_start, slots.slot_start, slots.slot_end,
-        case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
+        greatest(
+            case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
+            lines.counts_from
+        ),
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
         extract(epoch from least(slots.slot_end, lines.period_end) - case
-            when terms.proration_credits = 'full' and billing._is_first_change(lines, slots.slot_start)
+            when terms.proration_credits = 'full' and lines.counts_from <= slots.slot_start
+                and billing._is_first_change(lines, slots.slot_start)
                 then slots.slot_start
-            else greatest(slots.slot_start, lines.period_start)
+            else greatest(slots.slot_start, lines.period_start, lines.counts_from)
         end),
         extract(epoch from slots.slot_end - slots.slot_start),
         case terms.rollover
@@ -8130,7 +8260,10 @@ begin
                 else billing._slot(lines.anchor, slots.k + 1 + terms.rollover_periods)
             end
         end,
-        terms.rollover, terms.rollover_cap, terms.proration_credits, terms.downgrade_credits
+        terms.rollover, terms.rollover_cap,
+        -- The month in which the credits begin is no change of plan.
+        case when lines.counts_from > slots.slot_start then 'delta' else terms.proration_credits end,
+        case when lines.offsets_only then 'keep' else terms.downgrade_credits end
     from (
         select credit_schedules.* from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = any (_slots_of_lines.stripe_subscription_ids)
@@ -8174,7 +8307,7 @@ begin
         )
         limit 1
     ) as terms
-    where slots.slot_end > greatest(lines.period_start, _slots_of_lines.from_moment)
+    where slots.slot_end > greatest(lines.period_start, _slots_of_lines.from_moment, lines.counts_from)
         and slots.slot_start < lines.period_end
         and (
             lines.is_unpaid or slots.slot_start <= lines.period_start
@@ -8605,12 +8738,13 @@ begin
     end if;
     v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
     if v_from is not null then
-        if _take_in_invoice.is_closed then
+        if _take_in_invoice.is_closed and v_from < 'infinity' then
             perform billing._check_open((_take_in_invoice.invoice).account_id);
+        elsif not _take_in_invoice.is_closed then
+            perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
         end if;
-        perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
-    return v_from;
+    return nullif(v_from, 'infinity');
 end
 $$;
 
@@ -8662,7 +8796,11 @@ CREATE FUNCTION billing._tell_of_dispute(dispute billing.disputes, before text) 
         end as kind
     ) as told
     left join billing.payments on payments.stripe_charge_id = (_tell_of_dispute.dispute).stripe_charge_id
-    where told.kind is not null
+    where told.kind is not null and not (
+        told.kind = 'dispute_closed' and (_tell_of_dispute.dispute).disputed_at < coalesce(
+            (select settings.credits_since from billing.settings), '-infinity'
+        )
+    )
     on conflict (dedupe_key) do nothing
 $$;
 
@@ -9812,6 +9950,25 @@ $$;
 
 COMMENT ON FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone) IS 'Adds credits or (amount below zero) removes them by hand, with a reason and an actor; once for each idempotency key.';
 
+CREATE FUNCTION billing.advance_backfill(list text, last_stripe_id text, objects bigint, is_complete boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into billing.backfilled_lists as held (list, last_stripe_id, objects, is_complete)
+    values (
+        advance_backfill.list, advance_backfill.last_stripe_id, advance_backfill.objects, advance_backfill.is_complete
+    )
+    on conflict on constraint backfilled_lists_pkey do update
+    set last_stripe_id = coalesce(excluded.last_stripe_id, held.last_stripe_id),
+        objects = held.objects + excluded.objects,
+        is_complete = excluded.is_complete,
+        updated_at = now();
+end
+$$;
+
+COMMENT ON FUNCTION billing.advance_backfill(list text, last_stripe_id text, objects bigint, is_complete boolean) IS 'Records that a page of one of Stripe''s lists was received.';
+
 CREATE FUNCTION billing.allocate_due_credits(as_of timestamp with time zone DEFAULT NULL::timestamp with time zone, accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, slots_granted bigint, credits_granted numeric)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10627,6 +10784,71 @@ $$;
 
 COMMENT ON FUNCTION billing.dismiss_stripe_event(event_id text, reason text, actor text) IS 'Ignores a dead or parked event permanently; any other event is left unchanged. Returns the status.';
 
+CREATE FUNCTION billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_id text := distrust_stripe_row.stripe_id;
+    v_read_at timestamptz := distrust_stripe_row.read_at;
+begin
+    case distrust_stripe_row.kind
+        when 'customer' then
+            update billing.customers set as_of = '-infinity', deleted_at = null
+            where customers.stripe_customer_id = v_id and customers.updated_at <= v_read_at;
+        when 'product' then
+            update billing.products set as_of = '-infinity'
+            where products.stripe_product_id = v_id and products.updated_at <= v_read_at;
+        when 'price' then
+            update billing.plans set as_of = '-infinity'
+            where plans.stripe_price_id = v_id and plans.updated_at <= v_read_at;
+            if not found then
+                update billing.credit_packs set as_of = '-infinity'
+                where credit_packs.stripe_price_id = v_id and credit_packs.updated_at <= v_read_at;
+            end if;
+            if not found then
+                update billing.one_time_prices set as_of = '-infinity' where one_time_prices.stripe_price_id = v_id;
+            end if;
+        when 'subscription' then
+            update billing.subscriptions set as_of = '-infinity'
+            where subscriptions.stripe_subscription_id = v_id and subscriptions.updated_at <= v_read_at;
+        when 'invoice' then
+            update billing.invoices set status = 'draft', attempt_count = 0, as_of = '-infinity'
+            where invoices.stripe_invoice_id = v_id and invoices.updated_at <= v_read_at;
+        when 'line_item' then
+            delete from billing.invoice_lines where invoice_lines.stripe_line_id = v_id;
+        when 'invoice_payment' then
+            delete from billing.invoice_payments where invoice_payments.stripe_invoice_payment_id = v_id;
+        when 'charge' then
+            update billing.payments set as_of = '-infinity'
+            where payments.stripe_charge_id = v_id and payments.updated_at <= v_read_at;
+        when 'refund' then
+            delete from billing.refunds where refunds.stripe_refund_id = v_id and refunds.updated_at <= v_read_at;
+        when 'dispute' then
+            delete from billing.disputes where disputes.stripe_dispute_id = v_id and disputes.updated_at <= v_read_at;
+        when 'credit_note' then
+            perform from billing.credit_notes
+            where credit_notes.stripe_credit_note_id = v_id and credit_notes.updated_at <= v_read_at
+            for update;
+            if found then
+                delete from billing.credit_note_lines where credit_note_lines.stripe_credit_note_id = v_id;
+                delete from billing.credit_notes where credit_notes.stripe_credit_note_id = v_id;
+            end if;
+        when 'radar.early_fraud_warning' then
+            update billing.fraud_warnings set actionable = true
+            where fraud_warnings.stripe_early_fraud_warning_id = v_id and fraud_warnings.updated_at <= v_read_at;
+        when 'checkout.session' then
+            update billing.checkout_sessions set status = 'open', payment_status = 'unpaid'
+            where checkout_sessions.stripe_checkout_session_id = v_id and checkout_sessions.updated_at <= v_read_at;
+            if found then
+                delete from billing.checkout_line_items where checkout_line_items.stripe_checkout_session_id = v_id;
+            end if;
+    end case;
+end
+$$;
+
+COMMENT ON FUNCTION billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamp with time zone) IS 'Lets the next event replace a row that contradicts Stripe, unless the row was written after read_at.';
+
 CREATE FUNCTION billing.enqueue_deleted_users() RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11205,6 +11427,10 @@ begin
         coalesce(link_customer.livemode, billing.is_livemode())
     );
     if v_customer.account_id is not null then
+        perform billing._adopt_customer(v_customer.stripe_customer_id, v_customer.account_id)
+        where exists (
+            select from billing.wrong_links where wrong_links.stripe_customer_id = v_customer.stripe_customer_id
+        );
         return;
     -- A deleted customer is linked for its earlier payments; it does not count as the account's customer.
     elsif v_customer.deleted_at is null
@@ -11818,6 +12044,81 @@ begin
     end if;
 end
 $$;
+
+CREATE FUNCTION billing.recalculate_account(account_id uuid) RETURNS TABLE(balance_before bigint, balance bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_account_id uuid := recalculate_account.account_id;
+    v_invoice billing.invoices;
+    v_subscription billing.subscriptions;
+begin
+    select balances.balance into balance_before from billing.credit_balances as balances
+    where balances.account_id = v_account_id
+    for update;
+    if not found then
+        perform billing._raise_no_account(v_account_id);
+    end if;
+    perform billing._recalculate_balance(v_account_id);
+    if not exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
+        delete from billing.credit_schedules using billing.account_discrepancies(v_account_id) as off
+        where off.invariant = 'recorded_and_not_paid' and credit_schedules.stripe_line_id = off.business_key;
+        for v_invoice in
+            select * from billing.invoices where invoices.account_id = v_account_id and invoices.status = 'paid'
+            order by invoices.invoiced_at, invoices.stripe_invoice_id
+        loop
+            if v_invoice.stripe_subscription_id is not null then
+                perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
+                perform billing._grant_initial_of_invoice(v_invoice);
+            end if;
+            perform billing._purchase_packs_of_invoice(v_invoice);
+        end loop;
+        perform billing._purchase_packs_of_session(sessions) from billing.checkout_sessions as sessions
+        where sessions.account_id = v_account_id and sessions.mode = 'payment' and sessions.status = 'complete'
+            and sessions.payment_status <> 'unpaid';
+        for v_subscription in
+            select * from billing.subscriptions where subscriptions.account_id = v_account_id order by 1
+        loop
+            perform billing._allocate_subscription(v_subscription.stripe_subscription_id, '-infinity');
+        end loop;
+        perform billing._post_purchase(purchases.business_key) from billing.pack_purchases as purchases
+        where purchases.account_id = v_account_id;
+        perform billing._apply_returns_of_invoice(invoices.stripe_invoice_id) from billing.invoices
+        where invoices.account_id = v_account_id and invoices.status = 'paid';
+    end if;
+    select balances.balance into recalculate_account.balance from billing.credit_balances as balances
+    where balances.account_id = v_account_id;
+    return next;
+end
+$$;
+
+COMMENT ON FUNCTION billing.recalculate_account(account_id uuid) IS 'Brings an account''s balance, paid time and credits to what its entries, grants and facts say, after rows were changed by hand. A sound account stays as it is. Returns the balance before and after.';
+
+CREATE FUNCTION billing.receive_own_events(events jsonb) RETURNS TABLE(event_id text, answer text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_event jsonb;
+begin
+    for v_event in select * from jsonb_array_elements(receive_own_events.events) loop
+        event_id := v_event ->> 'id';
+        if not coalesce(event_id ^@ 'till_', false) then
+            raise exception 'event id % does not start with till_', event_id
+                using errcode = 'TB081', hint = 'Pass events of Stripe to billing.receive_stripe_event.';
+        end if;
+        answer := billing.receive_stripe_event(
+            event_id => v_event ->> 'id', type => v_event ->> 'type', api_version => v_event ->> 'api_version',
+            created => (v_event ->> 'created')::bigint, livemode => (v_event ->> 'livemode')::boolean,
+            payload => v_event ->> 'payload'
+        );
+        return next;
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION billing.receive_own_events(events jsonb) IS 'Queues events that were made from objects read from Stripe, as `till reconcile --apply` and `till backfill` do. Returns queued, duplicate or ignored for each.';
 
 CREATE FUNCTION billing.receive_stripe_event(event_id text, type text, api_version text, created bigint, livemode boolean, payload text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13106,6 +13407,42 @@ $_$;
 
 COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. Returns the entries in the same order; a used key returns its first entry.';
 
+CREATE FUNCTION billing.start_backfill(grant_current_period boolean DEFAULT false, restart boolean DEFAULT false) RETURNS TABLE(credits_since timestamp with time zone, grants_current_period boolean)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_before billing.settings;
+begin
+    select * into strict v_before from billing.settings for update;
+    credits_since := date_trunc('second', coalesce(v_before.credits_since, (
+        select min(stripe_events.received_at) from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_' and stripe_events.status <> 'ignored'
+    ), billing.current_time()));
+    grants_current_period := v_before.grants_current_period or start_backfill.grant_current_period;
+    update billing.settings
+    set credits_since = start_backfill.credits_since, grants_current_period = start_backfill.grants_current_period,
+        updated_at = now();
+    if start_backfill.restart then
+        delete from billing.backfilled_lists;
+    end if;
+    if grants_current_period and not v_before.grants_current_period then
+        update billing.credit_schedules as schedules
+        set counts_from = start_backfill.credits_since, offsets_only = false,
+            next_slot_at = case when not schedules.gives_back then schedules.period_start end
+        where schedules.counts_from = 'infinity' and schedules.period_end > start_backfill.credits_since;
+        update billing.credit_schedules as schedules set offsets_only = false
+        where schedules.offsets_only and exists (
+            select from billing.credit_schedules as credited
+            where credited.stripe_line_id = schedules.credited_line_id and credited.counts_from < 'infinity'
+        );
+    end if;
+    return next;
+end
+$$;
+
+COMMENT ON FUNCTION billing.start_backfill(grant_current_period boolean, restart boolean) IS 'Sets settings.credits_since if it is not set, and grants_current_period if wanted. Returns both.';
+
 CREATE FUNCTION billing.start_worker() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -13128,6 +13465,7 @@ CREATE FUNCTION billing.stripe_account() RETURNS TABLE(stripe_account_id text, l
         select stripe_events.stripe_event_id from billing.stripe_events
         where stripe_events.livemode = settings.livemode and stripe_events.received_at > now() - interval '25 days'
             and stripe_events.status <> 'ignored' and stripe_events.payload <> ''
+            and not stripe_events.stripe_event_id ^@ 'till_'
             and stripe_events.payload !~ '"(account|context)"\s*:\s*"'
         order by stripe_events.received_at desc
         limit 1
@@ -13705,7 +14043,10 @@ begin
     perform billing._apply_returns_of_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
     perform billing._lock_arrival(sync_refund.stripe_refund_id);
     perform billing._fail_refund_action(sync_refund.stripe_refund_id);
-    if sync_refund.status = 'succeeded' then
+    -- Refunds from before this installation are not news.
+    if sync_refund.status = 'succeeded' and sync_refund.refunded_at >= coalesce(
+        (select settings.credits_since from billing.settings), '-infinity'
+    ) then
         insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
         select
             (
@@ -14255,6 +14596,9 @@ CREATE FUNCTION billing.tg_invoices__payment_failed() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    if tg_op = 'INSERT' and new.invoiced_at < (select settings.credits_since from billing.settings) then
+        return null;  -- from before this installation
+    end if;
     perform billing._notify(
         new.account_id, 'customer', 'payment_failed',
         format('payment_failed:%s:%s', new.stripe_invoice_id, new.attempt_count),
@@ -15435,6 +15779,20 @@ CREATE VIEW billing.admin_subscriptions WITH (security_invoker='on') AS
 
 COMMENT ON VIEW billing.admin_subscriptions IS 'Subscriptions with their owner, plans and end of the current period.';
 
+CREATE TABLE billing.backfilled_lists (
+    list text NOT NULL,
+    last_stripe_id text,
+    objects bigint DEFAULT 0 NOT NULL,
+    is_complete boolean DEFAULT false NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT objects_are_not_negative CHECK ((objects >= 0))
+);
+
+COMMENT ON TABLE billing.backfilled_lists IS 'How far `till backfill` has read each of Stripe''s lists: where it was stopped, it goes on.';
+
+COMMENT ON COLUMN billing.backfilled_lists.last_stripe_id IS 'The last object that was received; Stripe lists the newest first.';
+
 CREATE TABLE billing.carried_credits (
     business_key text NOT NULL,
     account_id uuid NOT NULL,
@@ -15810,6 +16168,8 @@ CREATE TABLE billing.settings (
     livemode boolean DEFAULT false NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     stripe_account_id text,
+    credits_since timestamp with time zone,
+    grants_current_period boolean DEFAULT false NOT NULL,
     initial_credits_per text DEFAULT 'product'::text NOT NULL,
     seen_card_policy text,
     shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
@@ -15871,6 +16231,10 @@ COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected
 
 COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
 
+COMMENT ON COLUMN billing.settings.credits_since IS 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
+
+COMMENT ON COLUMN billing.settings.grants_current_period IS 'True if a period that was paid for before credits_since gives the credits of its time after it.';
+
 COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial credits are granted once for each account and product, or once for each account.';
 
 COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
@@ -15927,6 +16291,150 @@ COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as shown 
 
 COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
 
+CREATE VIEW billing.stripe_facts WITH (security_invoker='on') AS
+ SELECT 'product'::text AS object,
+    products.stripe_product_id AS stripe_id,
+    products.livemode,
+    products.as_of,
+    products.active AS is_expected,
+    jsonb_build_object('name', products.name, 'active', products.active, 'metadata', products.metadata) AS facts
+   FROM billing.products
+  WHERE (products.as_of > '-infinity'::timestamp with time zone)
+UNION ALL
+ SELECT 'price'::text AS object,
+    prices.stripe_price_id AS stripe_id,
+    prices.livemode,
+    prices.as_of,
+    prices.active AS is_expected,
+    jsonb_build_object('stripe_product_id', prices.stripe_product_id, 'active', prices.active, 'currency', prices.currency, 'unit_amount', prices.unit_amount, 'metadata', prices.metadata) AS facts
+   FROM ( SELECT plans.stripe_price_id,
+            plans.stripe_product_id,
+            plans.livemode,
+            plans.as_of,
+            plans.active,
+            plans.currency,
+            plans.unit_amount,
+            plans.metadata
+           FROM billing.plans
+        UNION ALL
+         SELECT credit_packs.stripe_price_id,
+            credit_packs.stripe_product_id,
+            credit_packs.livemode,
+            credit_packs.as_of,
+            credit_packs.active,
+            credit_packs.currency,
+            credit_packs.unit_amount,
+            credit_packs.metadata
+           FROM billing.credit_packs
+        UNION ALL
+         SELECT one_time_prices.stripe_price_id,
+            one_time_prices.stripe_product_id,
+            one_time_prices.livemode,
+            one_time_prices.as_of,
+            one_time_prices.active,
+            one_time_prices.currency,
+            one_time_prices.unit_amount,
+            one_time_prices.metadata
+           FROM billing.one_time_prices) prices
+UNION ALL
+ SELECT 'customer'::text AS object,
+    customers.stripe_customer_id AS stripe_id,
+    customers.livemode,
+    customers.as_of,
+    (customers.deleted_at IS NULL) AS is_expected,
+        CASE
+            WHEN (customers.deleted_at IS NOT NULL) THEN jsonb_build_object('is_deleted', true)
+            ELSE jsonb_build_object('is_deleted', false, 'email', customers.email, 'name', customers.name)
+        END AS facts
+   FROM billing.customers
+  WHERE (customers.as_of > '-infinity'::timestamp with time zone)
+UNION ALL
+ SELECT 'subscription'::text AS object,
+    subscriptions.stripe_subscription_id AS stripe_id,
+    subscriptions.livemode,
+    subscriptions.as_of,
+    true AS is_expected,
+    jsonb_build_object('stripe_customer_id', subscriptions.stripe_customer_id, 'status', subscriptions.status, 'billing_cycle_anchor', (EXTRACT(epoch FROM subscriptions.billing_cycle_anchor))::bigint, 'cancel_at', (EXTRACT(epoch FROM subscriptions.cancel_at))::bigint, 'cancel_at_period_end', subscriptions.cancel_at_period_end, 'canceled_at', (EXTRACT(epoch FROM subscriptions.canceled_at))::bigint, 'ended_at', (EXTRACT(epoch FROM subscriptions.ended_at))::bigint, 'trial_start', (EXTRACT(epoch FROM subscriptions.trial_start))::bigint, 'trial_end', (EXTRACT(epoch FROM subscriptions.trial_end))::bigint, 'is_collection_paused', subscriptions.is_collection_paused, 'items', ( SELECT COALESCE(jsonb_object_agg(items.stripe_subscription_item_id, jsonb_build_object('price', items.stripe_price_id, 'quantity', items.quantity, 'start', (EXTRACT(epoch FROM items.current_period_start))::bigint, 'end', (EXTRACT(epoch FROM items.current_period_end))::bigint)), '{}'::jsonb) AS "coalesce"
+           FROM billing.subscription_items items
+          WHERE (items.stripe_subscription_id = subscriptions.stripe_subscription_id))) AS facts
+   FROM billing.subscriptions
+UNION ALL
+ SELECT 'invoice'::text AS object,
+    invoices.stripe_invoice_id AS stripe_id,
+    invoices.livemode,
+    invoices.as_of,
+    (invoices.status <> 'draft'::text) AS is_expected,
+        CASE
+            WHEN (invoices.status <> 'paid'::text) THEN jsonb_build_object('status', replace(invoices.status, 'draft'::text, 'open'::text))
+            ELSE jsonb_build_object('status', invoices.status, 'total', invoices.total, 'amount_paid', invoices.amount_paid, 'lines', ( SELECT COALESCE(jsonb_object_agg(lines.stripe_line_id, jsonb_build_object('item', lines.stripe_subscription_item_id, 'price', lines.stripe_price_id, 'amount', lines.amount, 'quantity', lines.quantity, 'is_proration', lines.is_proration, 'start', (EXTRACT(epoch FROM lines.period_start))::bigint, 'end', (EXTRACT(epoch FROM lines.period_end))::bigint)), '{}'::jsonb) AS "coalesce"
+               FROM billing.invoice_lines lines
+              WHERE (lines.stripe_invoice_id = invoices.stripe_invoice_id)))
+        END AS facts
+   FROM billing.invoices
+UNION ALL
+ SELECT 'invoice_payment'::text AS object,
+    payments.stripe_invoice_payment_id AS stripe_id,
+    NULL::boolean AS livemode,
+    NULL::timestamp with time zone AS as_of,
+    false AS is_expected,
+    jsonb_build_object('stripe_invoice_id', payments.stripe_invoice_id, 'stripe_payment_intent_id', payments.stripe_payment_intent_id, 'stripe_charge_id', payments.stripe_charge_id, 'amount_paid', payments.amount_paid) AS facts
+   FROM billing.invoice_payments payments
+  WHERE (payments.status = 'paid'::text)
+UNION ALL
+ SELECT 'charge'::text AS object,
+    payments.stripe_charge_id AS stripe_id,
+    payments.livemode,
+    payments.as_of,
+    true AS is_expected,
+    jsonb_build_object('status', payments.status, 'amount', payments.amount, 'amount_refunded', payments.amount_refunded, 'currency', payments.currency) AS facts
+   FROM billing.payments
+UNION ALL
+ SELECT 'refund'::text AS object,
+    refunds.stripe_refund_id AS stripe_id,
+    NULL::boolean AS livemode,
+    refunds.as_of,
+    true AS is_expected,
+    jsonb_build_object('status', refunds.status, 'amount', refunds.amount, 'currency', refunds.currency, 'stripe_charge_id', refunds.stripe_charge_id, 'stripe_payment_intent_id', refunds.stripe_payment_intent_id) AS facts
+   FROM billing.refunds
+UNION ALL
+ SELECT 'dispute'::text AS object,
+    disputes.stripe_dispute_id AS stripe_id,
+    disputes.livemode,
+    disputes.as_of,
+    true AS is_expected,
+    jsonb_build_object('status', disputes.status, 'amount', disputes.amount, 'stripe_charge_id', disputes.stripe_charge_id) AS facts
+   FROM billing.disputes
+UNION ALL
+ SELECT 'credit_note'::text AS object,
+    notes.stripe_credit_note_id AS stripe_id,
+    notes.livemode,
+    notes.as_of,
+    true AS is_expected,
+    jsonb_build_object('stripe_invoice_id', notes.stripe_invoice_id, 'status', notes.status, 'amount', notes.amount, 'pre_payment_amount', notes.pre_payment_amount, 'lines', ( SELECT COALESCE(jsonb_object_agg(lines.number, jsonb_build_object('line', lines.stripe_line_id, 'amount', lines.amount)), '{}'::jsonb) AS "coalesce"
+           FROM billing.credit_note_lines lines
+          WHERE (lines.stripe_credit_note_id = notes.stripe_credit_note_id))) AS facts
+   FROM billing.credit_notes notes
+UNION ALL
+ SELECT 'checkout.session'::text AS object,
+    sessions.stripe_checkout_session_id AS stripe_id,
+    sessions.livemode,
+    sessions.as_of,
+    false AS is_expected,
+    jsonb_build_object('status', sessions.status, 'payment_status', sessions.payment_status, 'lines', ( SELECT COALESCE(jsonb_object_agg(lines.stripe_line_item_id, jsonb_build_object('price', lines.stripe_price_id, 'amount', lines.amount_total)), '{}'::jsonb) AS "coalesce"
+           FROM billing.checkout_line_items lines
+          WHERE (lines.stripe_checkout_session_id = sessions.stripe_checkout_session_id))) AS facts
+   FROM billing.checkout_sessions sessions
+UNION ALL
+ SELECT 'radar.early_fraud_warning'::text AS object,
+    warnings.stripe_early_fraud_warning_id AS stripe_id,
+    warnings.livemode,
+    warnings.as_of,
+    true AS is_expected,
+    jsonb_build_object('actionable', warnings.actionable, 'stripe_charge_id', warnings.stripe_charge_id) AS facts
+   FROM billing.fraud_warnings warnings;
+
+COMMENT ON VIEW billing.stripe_facts IS 'What the database has of each Stripe object, in one shape: object (Stripe''s name of the kind), id, time of the state, facts. is_expected: Stripe must have the object too.';
+
 CREATE TABLE billing.stripe_lookups (
     stripe_event_id text NOT NULL,
     msg_id bigint NOT NULL,
@@ -15966,6 +16474,46 @@ CREATE TABLE billing.trial_items (
 );
 
 COMMENT ON TABLE billing.trial_items IS 'The plans of subscriptions during their trial, with the time of the earliest state that shows each.';
+
+CREATE VIEW billing.wrong_links WITH (security_invoker='on') AS
+ SELECT customers.stripe_customer_id,
+    customers.account_id,
+    owned.object,
+    owned.stripe_id,
+    owned.account_id AS found_account_id
+   FROM (billing.customers
+     CROSS JOIN LATERAL ( SELECT 'subscription'::text AS object,
+            subscriptions.stripe_subscription_id AS stripe_id,
+            subscriptions.account_id
+           FROM billing.subscriptions
+          WHERE (subscriptions.stripe_customer_id = customers.stripe_customer_id)
+        UNION ALL
+         SELECT 'invoice'::text,
+            invoices.stripe_invoice_id,
+            invoices.account_id
+           FROM billing.invoices
+          WHERE (invoices.stripe_customer_id = customers.stripe_customer_id)
+        UNION ALL
+         SELECT 'checkout session'::text,
+            checkout_sessions.stripe_checkout_session_id,
+            checkout_sessions.account_id
+           FROM billing.checkout_sessions
+          WHERE (checkout_sessions.stripe_customer_id = customers.stripe_customer_id)
+        UNION ALL
+         SELECT 'charge'::text,
+            payments.stripe_charge_id,
+            payments.account_id
+           FROM billing.payments
+          WHERE (payments.stripe_customer_id = customers.stripe_customer_id)
+        UNION ALL
+         SELECT 'early fraud warning'::text,
+            fraud_warnings.stripe_early_fraud_warning_id,
+            fraud_warnings.account_id
+           FROM billing.fraud_warnings
+          WHERE (fraud_warnings.stripe_customer_id = customers.stripe_customer_id)) owned)
+  WHERE (owned.account_id IS DISTINCT FROM customers.account_id);
+
+COMMENT ON VIEW billing.wrong_links IS 'Subscriptions, invoices and payments that name another account than their customer''s. Empty when all is well; `till customers link` assigns them again.';
 
 CREATE VIEW public.billing_entitlements WITH (security_invoker='on') AS
  SELECT subscribers.account_id,
@@ -16160,6 +16708,9 @@ ALTER TABLE ONLY billing.account_proof
 
 ALTER TABLE ONLY billing.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.backfilled_lists
+    ADD CONSTRAINT backfilled_lists_pkey PRIMARY KEY (list);
 
 ALTER TABLE ONLY billing.card_fingerprints
     ADD CONSTRAINT card_fingerprints_pkey PRIMARY KEY (stripe_customer_id, card_fingerprint);
@@ -16470,6 +17021,8 @@ CREATE INDEX credit_schedules_free ON billing.credit_schedules USING btree (acco
 CREATE INDEX credit_schedules_invoice ON billing.credit_schedules USING btree (stripe_invoice_id);
 
 CREATE INDEX credit_schedules_next ON billing.credit_schedules USING btree (stripe_subscription_id) WHERE (next_slot_at IS NOT NULL);
+
+CREATE INDEX credit_schedules_past ON billing.credit_schedules USING btree (account_id) WHERE (counts_from > '-infinity'::timestamp with time zone);
 
 CREATE INDEX credit_schedules_subscription ON billing.credit_schedules USING btree (stripe_subscription_id, period_end);
 
@@ -16918,6 +17471,8 @@ ALTER TABLE billing.account_proof ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.accounts ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY accounts_select_own ON billing.accounts FOR SELECT TO authenticated USING ((id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+
+ALTER TABLE billing.backfilled_lists ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.card_fingerprints ENABLE ROW LEVEL SECURITY;
 

@@ -1,4 +1,4 @@
-"""`till credits revoke`, `reinstate`, `adjust`: what an administrator answers for."""
+"""`till credits revoke`, `reinstate`, `adjust`, `recalculate`: what an administrator answers for."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -116,3 +116,13 @@ def adjust(
         reason=reason,
         actor=actor_or_user(actor),
     )
+
+
+@app.command()
+def recalculate(account: Account, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Calculate an account again, after rows were changed by hand.
+
+    Balance and credits become what entries, grants and payments say. `till reconcile` names the accounts that need it.
+    A sound account stays as it is.
+    """
+    perform("recalculate_account", as_json=as_json, yes=yes, account_id=account)

@@ -56,6 +56,9 @@ create table billing.settings (
     updated_at timestamptz not null default now(),
     -- Stripe
     stripe_account_id text,
+    -- Payments from before this installation
+    credits_since timestamptz,
+    grants_current_period boolean not null default false,
     -- One-time credits
     initial_credits_per text not null default 'product',
     seen_card_policy text,
@@ -201,6 +204,8 @@ grant execute on function billing.is_livemode() to anon, authenticated, service_
 comment on table billing.settings is 'Settings of this installation; one row.';
 comment on column billing.settings.livemode is 'True when real money is expected. Events of the other mode are recorded and ignored.';
 comment on column billing.settings.stripe_account_id is 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
+comment on column billing.settings.credits_since is 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
+comment on column billing.settings.grants_current_period is 'True if a period that was paid for before credits_since gives the credits of its time after it.';
 comment on column billing.settings.initial_credits_per is 'Initial credits are granted once for each account and product, or once for each account.';
 comment on column billing.settings.seen_card_policy is 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
 comment on column billing.settings.shortfall_policy is 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';

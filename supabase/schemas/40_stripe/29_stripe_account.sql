@@ -20,6 +20,7 @@ as $$
         select stripe_events.stripe_event_id from billing.stripe_events
         where stripe_events.livemode = settings.livemode and stripe_events.received_at > now() - interval '25 days'
             and stripe_events.status <> 'ignored' and stripe_events.payload <> ''
+            and not stripe_events.stripe_event_id ^@ 'till_'
             and stripe_events.payload !~ '"(account|context)"\s*:\s*"'
         order by stripe_events.received_at desc
         limit 1

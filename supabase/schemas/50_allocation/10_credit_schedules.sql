@@ -20,6 +20,8 @@ create table billing.credit_schedules (
     is_unpaid boolean not null default false,
     is_plain boolean not null,
     has_returns boolean not null default false,
+    counts_from timestamptz not null default '-infinity',
+    offsets_only boolean not null default false,
     quantity bigint not null,
     period_start timestamptz not null,
     period_end timestamptz not null,
@@ -32,6 +34,7 @@ create table billing.credit_schedules (
     created_at timestamptz not null default now(),
     constraint period_ends_after_it_starts check (period_end > period_start),
     constraint quantity_is_not_negative check (quantity >= 0),
+    constraint only_credits_offset check (gives_back or not offsets_only),
     constraint only_credits_name_a_line check (gives_back or credited_line_id is null),
     constraint disarmed_reason_is_known check (
         disarmed_reason in (
@@ -48,6 +51,7 @@ create index credit_schedules_subscription on billing.credit_schedules (stripe_s
 create index credit_schedules_next on billing.credit_schedules (stripe_subscription_id) where next_slot_at is not null;
 create index credit_schedules_invoice on billing.credit_schedules (stripe_invoice_id);
 create index credit_schedules_free on billing.credit_schedules (account_id, period_end) where is_free;
+create index credit_schedules_past on billing.credit_schedules (account_id) where counts_from > '-infinity';
 
 alter table billing.credit_schedules enable row level security;
 revoke all on billing.credit_schedules from public, anon, authenticated, service_role;
@@ -61,6 +65,8 @@ comment on column billing.credit_schedules.is_free is 'True if nothing was paid 
 comment on column billing.credit_schedules.is_unpaid is 'True if Stripe credits money for time that was not paid for (not paid yet, or free by a coupon): all of it counts at once, because the customer has the money at once.';
 comment on column billing.credit_schedules.is_plain is 'True if no other line shares its months, so they can be granted in sets.';
 comment on column billing.credit_schedules.has_returns is 'True if money of its invoice was returned or is disputed.';
+comment on column billing.credit_schedules.counts_from is 'Its time before this gives no credits, because it was paid for before settings.credits_since; infinity: none of its time does.';
+comment on column billing.credit_schedules.offsets_only is 'True if the credited line gave no credits here (counts_from): what it gives back reduces what the same change adds, and nothing else.';
 comment on column billing.credit_schedules.quantity is 'Seats; 1 for a metered price, whose quantity is usage.';
 comment on column billing.credit_schedules.anchor is 'The billing anchor: months are counted from it, in UTC.';
 comment on column billing.credit_schedules.terms_from is 'Earlier terms of the plan do not apply: the time of the purchase; -infinity if it is not known.';

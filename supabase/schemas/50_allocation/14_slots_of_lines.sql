@@ -5,7 +5,7 @@
 -- for each month that it overlaps, at the month's start or at its own start. A line that gives back takes the same amount of
 -- the line that it credits. With credits_on_proration=full, the first change to a plan within a month counts from the start of
 -- the month. Months that start after the subscription's end count nothing, except the first month of a line. Time that Stripe
--- credits although nobody paid for it counts at the time of the change.
+-- credits although nobody paid for it counts at the time of the change. Time before a line's counts_from counts nothing.
 --
 -- Private.
 
@@ -77,15 +77,20 @@ begin
         lines.stripe_invoice_id, lines.stripe_price_id, lines.gives_back, lines.is_free, lines.is_plain,
         lines.has_returns,
         -- terms_from: for a line that gives back, the start of the line that it credits.
-        lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at,
+        (lines.is_unpaid or slots.slot_start <= lines.terms_from or slots.slot_start < lines.ends_at)
+            and lines.ends_at > lines.counts_from,
         lines.disarmed_reason is not null and slots.slot_start > lines.period_start,
         lines.period_start, slots.slot_start, slots.slot_end,
-        case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
+        greatest(
+            case when lines.is_unpaid then lines.period_start else greatest(slots.slot_start, lines.period_start) end,
+            lines.counts_from
+        ),
         (case when lines.gives_back then -1 else 1 end) * terms.monthly_credits::numeric * lines.quantity,
         extract(epoch from least(slots.slot_end, lines.period_end) - case
-            when terms.proration_credits = 'full' and billing._is_first_change(lines, slots.slot_start)
+            when terms.proration_credits = 'full' and lines.counts_from <= slots.slot_start
+                and billing._is_first_change(lines, slots.slot_start)
                 then slots.slot_start
-            else greatest(slots.slot_start, lines.period_start)
+            else greatest(slots.slot_start, lines.period_start, lines.counts_from)
         end),
         extract(epoch from slots.slot_end - slots.slot_start),
         case terms.rollover
@@ -103,7 +108,10 @@ begin
                 else billing._slot(lines.anchor, slots.k + 1 + terms.rollover_periods)
             end
         end,
-        terms.rollover, terms.rollover_cap, terms.proration_credits, terms.downgrade_credits
+        terms.rollover, terms.rollover_cap,
+        -- The month in which the credits begin is no change of plan.
+        case when lines.counts_from > slots.slot_start then 'delta' else terms.proration_credits end,
+        case when lines.offsets_only then 'keep' else terms.downgrade_credits end
     from (
         select credit_schedules.* from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = any (_slots_of_lines.stripe_subscription_ids)
@@ -147,7 +155,7 @@ begin
         )
         limit 1
     ) as terms
-    where slots.slot_end > greatest(lines.period_start, _slots_of_lines.from_moment)
+    where slots.slot_end > greatest(lines.period_start, _slots_of_lines.from_moment, lines.counts_from)
         and slots.slot_start < lines.period_end
         and (
             lines.is_unpaid or slots.slot_start <= lines.period_start

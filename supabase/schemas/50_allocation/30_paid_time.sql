@@ -109,8 +109,31 @@ as $$
     end
 $$;
 
+-- From when on the time of a line gives credits: always (-infinity), unless its invoice was paid before
+-- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
+create function billing._counts_from(invoice billing.invoices, period_end timestamptz)
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_settings billing.settings;
+begin
+    select * into strict v_settings from billing.settings;
+    return case
+        when coalesce(coalesce(
+            (_counts_from.invoice).paid_at, (_counts_from.invoice).as_of
+        ) >= v_settings.credits_since, true) then '-infinity'
+        when v_settings.grants_current_period and _counts_from.period_end > v_settings.credits_since
+            then v_settings.credits_since
+        else 'infinity'
+    end;
+end
+$$;
+
 -- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:
--- none.
+-- nothing was recorded; infinity: nothing that gives credits.
 create function billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions)
 returns timestamptz
 language plpgsql
@@ -127,6 +150,8 @@ declare
     v_gives_back boolean;
     v_is_free boolean;
     v_from timestamptz;
+    v_shared_from timestamptz;
+    v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
@@ -143,6 +168,11 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
+        v_counts_from := billing._counts_from(v_invoice, v_line.period_end);
+        -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
+        continue when v_counts_from = 'infinity' and not exists (
+            select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
+        );
         v_plan := billing._plan_of_line(v_invoice.stripe_invoice_id, v_line.stripe_price_id);
         if v_plan.initial_credits + v_plan.monthly_credits + v_plan.trial_credits = 0 then
             continue when not exists (
@@ -152,10 +182,10 @@ begin
             );
         end if;
         continue when v_plan.usage_type = 'licensed' and v_line.quantity = 0;
-        if v_invoice.account_id is null then
+        if v_invoice.account_id is null and v_counts_from < 'infinity' then
             perform billing._raise_not_linked(v_invoice);
         end if;
-        if v_subscription.stripe_subscription_id is null and (
+        if v_invoice.account_id is null or v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
         ) then
@@ -198,30 +228,31 @@ begin
         v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
-            stripe_price_id, gives_back, is_change, is_free, is_plain, quantity, period_start, period_end, anchor,
-            terms_from, paid_at, ends_at, next_slot_at
+            stripe_price_id, gives_back, is_change, is_free, is_plain, counts_from, quantity, period_start, period_end,
+            anchor, terms_from, paid_at, ends_at, next_slot_at
         )
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, v_gives_back or v_is_free, true, billing._seats(v_plan, v_line.quantity),
-            v_line.period_start, v_line.period_end, v_anchor,
+            v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
+            billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
             -- The first month is granted at once, so a paid line with only one month never falls due.
             case
-                when v_gives_back then null
+                when v_gives_back or v_counts_from = 'infinity' then null
                 when v_is_free or billing._first_slot(v_anchor, v_line.period_start + interval '1 microsecond')
                     < v_line.period_end then v_line.period_start
             end
         )
         on conflict on constraint credit_schedules_pkey do nothing;
         continue when not found;
-        v_from := least(v_from, v_line.period_start);
+        v_from := least(v_from, case when v_counts_from < 'infinity' then v_line.period_start else 'infinity' end);
+        v_shared_from := least(v_shared_from, v_line.period_start);
         v_is_shared := v_is_shared or v_line.is_proration or v_has_neighbours;
     end loop;
     if v_is_shared then
-        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_from));
+        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_shared_from));
     end if;
     return v_from;
 end
@@ -248,6 +279,7 @@ declare
     v_gives_back boolean;
     v_is_free boolean;
     v_is_unpaid boolean;
+    v_offsets_only boolean;
     v_quantity bigint;
     v_from timestamptz;
 begin
@@ -310,6 +342,7 @@ begin
             )
         end;
         v_is_unpaid := v_gives_back and not v_is_free and v_credited.is_free is not false;
+        v_offsets_only := coalesce(v_gives_back and v_credited.counts_from > v_change.period_start, false);
         update billing.credit_schedules
         set gives_back = v_gives_back,
             credited_line_id = v_credited.stripe_line_id,
@@ -317,15 +350,16 @@ begin
             terms_from = coalesce(v_credited.period_start, credit_schedules.terms_from),
             is_free = v_is_free,
             is_unpaid = v_is_unpaid,
+            offsets_only = v_offsets_only,
             quantity = v_quantity,
             next_slot_at = case
-                when not v_gives_back then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
+                when not v_gives_back and credit_schedules.counts_from < 'infinity' then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
             end
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
             and (
                 credit_schedules.credited_line_id, credit_schedules.quantity, credit_schedules.is_free,
-                credit_schedules.is_unpaid
-            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid);
+                credit_schedules.is_unpaid, credit_schedules.offsets_only
+            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid, v_offsets_only);
         if found then
             v_from := least(v_from, v_change.period_start);
         end if;
@@ -455,5 +489,5 @@ $$;
 
 revoke all on function
     billing._plan_name, billing._plan_of_line, billing._raise_not_linked, billing._seats, billing._seats_given_back, billing._is_free,
-    billing._record_paid_time, billing._match_credits, billing._waiting_reason, billing._arm_schedules
+    billing._counts_from, billing._record_paid_time, billing._match_credits, billing._waiting_reason, billing._arm_schedules
 from public, anon, authenticated, service_role;

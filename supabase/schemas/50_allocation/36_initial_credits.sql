@@ -74,6 +74,24 @@ begin
     end if;
     select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
+    -- The earliest paid period was before settings.credits_since.
+    if exists (
+        select from billing.credit_schedules as past
+        join billing.plans on plans.stripe_price_id = past.stripe_price_id
+        where past.account_id = v_invoice.account_id and past.counts_from > '-infinity'
+            and past.counts_from > past.period_start and past.period_start <= _grant_initial.period_start
+            and not past.is_change and not past.gives_back
+            and billing._once_key('initial', past.account_id, plans.stripe_product_id) = v_key
+    ) then
+        v_change := billing._posted_credits(v_invoice.account_id, v_key);
+        if v_change > 0 then
+            perform billing._take_back(
+                v_invoice.account_id, v_key, v_change, array[v_lot.id], 'clamp_and_record',
+                'An earlier paid period gives fewer initial credits'
+            );
+        end if;
+        return;
+    end if;
     if v_lot.id is null or billing._is_held(v_key) then
         if v_terms.initial_credits > 0 then
             perform billing._grant_once(
@@ -143,6 +161,13 @@ declare
     v_lot billing.credit_grants;
     v_keys text[] := '{}';
 begin
+    if v_subscription.trial_start < (select settings.credits_since from billing.settings) and not exists (
+        select from billing.credit_grants
+        where credit_grants.account_id = v_subscription.account_id and credit_grants.source = 'stripe.trial'
+            and credit_grants.reference_id = v_subscription.stripe_subscription_id
+    ) then
+        return;
+    end if;
     for v_item in
         select trial_items.* from billing.trial_items
         where trial_items.stripe_subscription_id = v_subscription.stripe_subscription_id

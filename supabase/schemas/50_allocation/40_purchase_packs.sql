@@ -176,6 +176,11 @@ as $$
 declare
     v_purchase billing.pack_purchases := _purchase.purchase;
 begin
+    if v_purchase.purchased_at < (select settings.credits_since from billing.settings) and not exists (
+        select from billing.pack_purchases as held where held.business_key = v_purchase.business_key
+    ) then
+        return;
+    end if;
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
@@ -212,6 +217,12 @@ declare
     v_purchase billing.pack_purchases;
     v_credits numeric;
 begin
+    if coalesce(v_invoice.paid_at, v_invoice.as_of) < (select settings.credits_since from billing.settings)
+        and not exists (
+            select from billing.pack_purchases where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id
+        ) then
+        return;
+    end if;
     for v_line in
         select invoice_lines.* from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id

@@ -52,12 +52,13 @@ begin
     end if;
     v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
     if v_from is not null then
-        if _take_in_invoice.is_closed then
+        if _take_in_invoice.is_closed and v_from < 'infinity' then
             perform billing._check_open((_take_in_invoice.invoice).account_id);
+        elsif not _take_in_invoice.is_closed then
+            perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
         end if;
-        perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
-    return v_from;
+    return nullif(v_from, 'infinity');
 end
 $$;
 

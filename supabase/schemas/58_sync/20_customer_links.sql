@@ -135,6 +135,10 @@ begin
         coalesce(link_customer.livemode, billing.is_livemode())
     );
     if v_customer.account_id is not null then
+        perform billing._adopt_customer(v_customer.stripe_customer_id, v_customer.account_id)
+        where exists (
+            select from billing.wrong_links where wrong_links.stripe_customer_id = v_customer.stripe_customer_id
+        );
         return;
     -- A deleted customer is linked for its earlier payments; it does not count as the account's customer.
     elsif v_customer.deleted_at is null

@@ -82,7 +82,10 @@ begin
     perform billing._apply_returns_of_payment(sync_refund.stripe_payment_intent_id, sync_refund.stripe_charge_id);
     perform billing._lock_arrival(sync_refund.stripe_refund_id);
     perform billing._fail_refund_action(sync_refund.stripe_refund_id);
-    if sync_refund.status = 'succeeded' then
+    -- Refunds from before this installation are not news.
+    if sync_refund.status = 'succeeded' and sync_refund.refunded_at >= coalesce(
+        (select settings.credits_since from billing.settings), '-infinity'
+    ) then
         insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
         select
             (
@@ -192,7 +195,11 @@ as $$
         end as kind
     ) as told
     left join billing.payments on payments.stripe_charge_id = (_tell_of_dispute.dispute).stripe_charge_id
-    where told.kind is not null
+    where told.kind is not null and not (
+        told.kind = 'dispute_closed' and (_tell_of_dispute.dispute).disputed_at < coalesce(
+            (select settings.credits_since from billing.settings), '-infinity'
+        )
+    )
     on conflict (dedupe_key) do nothing
 $$;
 

@@ -69,6 +69,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_op = 'INSERT' and new.invoiced_at < (select settings.credits_since from billing.settings) then
+        return null;  -- from before this installation
+    end if;
     perform billing._notify(
         new.account_id, 'customer', 'payment_failed',
         format('payment_failed:%s:%s', new.stripe_invoice_id, new.attempt_count),

@@ -19,6 +19,7 @@ as $$
     from billing.settings
     cross join lateral (
         select stripe_events.received_at from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_'
         order by stripe_events.received_at desc limit 1
     ) as latest
     where latest.received_at < now() - settings.silence_after and exists (

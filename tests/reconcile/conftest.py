@@ -1,0 +1,208 @@
+"""A business with history on a local Stripe, a database that was just installed beside it, and the command line."""
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import pytest
+import stripe
+
+from cli.main import main
+from stripe_local.world import World
+from tests.reconcile.business import KEY, Business
+from tests.stripe_local.conftest import Local, _serve
+from tests.support import Database, account_of, create_user
+from tests.worker.conftest import drain_with_stripe, make_due
+from worker.events.fetch import StripeReader
+from worker.sessions import connect
+from worker.settings import Settings
+
+CUSTOMERS = 40
+SEED = 7
+_PATHS = {
+    "product": "products", "price": "prices", "subscription": "subscriptions", "invoice": "invoices",
+}  # fmt: skip
+PROOFS = ("ledger_discrepancies", "entitlement_discrepancies")
+
+
+@dataclass
+class Place:
+    """One business: its Stripe, its database, and what a person types."""
+
+    local: Local
+    business: Business
+    database: Database
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str] | None
+
+    def till(self, *arguments: object) -> tuple[int, Any, str]:
+        """Exit status, JSON, stderr."""
+        self.monkeypatch.setattr(sys, "argv", ["till", *map(str, arguments), "--json"])
+        with pytest.raises(SystemExit) as exited:
+            main()
+        if self.capsys is None:
+            return int(exited.value.code or 0), None, ""
+        told = self.capsys.readouterr()
+        return int(exited.value.code or 0), json.loads(told.out) if told.out else None, told.err
+
+    def mend(self, command: str) -> None:
+        """Do what a finding names, as a person would, and let the worker apply it."""
+        words = shlex.split(command)
+        assert words[0] == "till", command
+        status, told, error = self.till(*words[1:])
+        # What --apply queues is not all that was found: what follows from it is judged again.
+        assert status == 0 or ("--apply" in words and told["events"]), (command, told, error)
+        self.work()
+
+    def findings(self, *options: object) -> list[dict[str, str]]:
+        status, told, error = self.till("reconcile", *options)
+        assert told is not None, error
+        if "--apply" not in options:
+            assert status == (1 if told["findings"] else 0)
+        return told["findings"]
+
+    def work(self) -> None:
+        """A worker applies what is queued."""
+        with connect(Settings(self.database.url)) as worker, self.database.connect() as app:
+            reader = StripeReader(KEY, self.local.url)
+            while drain_with_stripe(worker, reader) or (make_due(app) and self.busy(app)):
+                pass
+
+    def busy(self, app: psycopg.Connection[Any]) -> bool:
+        query = "select exists (select from pgmq.q_stripe_events where read_ct < 10)"
+        row = app.execute(query).fetchone()
+        return bool(row and row[0])
+
+    def query(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        given = parameters[0] if parameters and isinstance(parameters[0], dict) else parameters
+        with self.database.connect() as conn:
+            return conn.execute(query.encode(), given).fetchall()
+
+    def value(self, query: str, *parameters: Any) -> Any:
+        [(value,)] = self.query(query, *parameters)
+        return value
+
+    def damage(self, statement: str, *parameters: Any) -> None:
+        """As a superuser who knows no rules: no trigger sees it."""
+        with self.database.connect(admin=True) as conn:
+            conn.execute("set session_replication_role = replica")
+            conn.execute(statement.encode(), parameters)
+
+    @property
+    def client(self) -> stripe.StripeClient:
+        return stripe.StripeClient(KEY, base_addresses={"api": self.local.url})
+
+    def receive(self, event_type: str, stored: dict[str, Any]) -> None:
+        """An event of Stripe arrives, with the object as it is now."""
+        body = json.loads(self.local.call("GET", f"/v1/{_PATHS[stored['object']]}/{stored['id']}").text)
+        event = {"id": f"evt_{len(event_type)}{stored['id']}", "data": {"object": body}}
+        self.query(
+            "select billing.receive_stripe_event(%s, %s, %s, %s, false, %s)",
+            event["id"], event_type, stripe.api_version, int(time.time()), json.dumps(event),
+        )  # fmt: skip
+
+    def changed(self, subscription: dict[str, Any]) -> bool:
+        query = "select exists (select from billing.credit_schedules where stripe_subscription_id = %s and is_change)"
+        return self.value(query, subscription["id"])
+
+    def month_of(self, start: datetime, end: datetime, moment: datetime) -> tuple[datetime, datetime]:
+        """The month of credits of a paid period that a moment is in."""
+        [found] = self.query(
+            "select months.from_moment, least(months.until_moment, %(end)s) from ("
+            "select billing._slot(%(start)s, k) as from_moment, billing._slot(%(start)s, k + 1) as until_moment "
+            "from generate_series(0, 12) as k) as months where %(moment)s >= months.from_moment "
+            "and %(moment)s < months.until_moment", {"start": start, "end": end, "moment": moment},
+        )  # fmt: skip
+        return found[0], found[1]
+
+    def account(self, number: int) -> Any:
+        query = "select account_id from billing.customers where stripe_customer_id = %s"
+        return self.value(query, self.business.customers[number])
+
+    def subscription(self, number: int) -> dict[str, Any]:
+        [found] = self.business.of("subscription", self.business.customers[number])
+        return found
+
+    def paid_invoice(self, number: int) -> dict[str, Any]:
+        found = self.business.of("invoice", self.business.customers[number])
+        return next(each for each in reversed(found) if each["status"] == "paid" and each["total"] > 0)
+
+    def line_of(self, number: int) -> str:
+        query = "select min(stripe_line_id) from billing.invoice_lines where stripe_invoice_id = %s"
+        return self.value(query, self.paid_invoice(number)["id"])
+
+    def any(self, kind: str) -> str:
+        """The newest object of a kind."""
+        return next(iter(self.local.world.store.newest_first(kind)))["id"]
+
+    def delete_grant(self, number: int, key: str = "") -> int:
+        """A customer's last grant and its entry, as if they had never been; how many credits it was."""
+        account = self.account(number)
+        query = "select max(id) from billing.credit_grants where account_id = %s and idempotency_key ^@ %s"
+        grant = self.value(query, account, key)
+        amount = self.value("select amount from billing.credit_grants where id = %s", grant)
+        self.damage(
+            "with gone as (delete from billing.credit_grants where id = %s returning entry_id) "
+            "delete from billing.credit_entries using gone where credit_entries.id = gone.entry_id", grant
+        )  # fmt: skip
+        return amount
+
+    def assert_sound(self) -> None:
+        for proof in PROOFS:
+            assert self.query(f"select * from billing.{proof}") == []
+        unsettled = (
+            "select type, status, last_error from billing.stripe_events "
+            "where status in ('queued', 'parked', 'dead')"
+        )
+        assert self.query(unsettled) == []
+
+
+def link_all(database: Database, customers: list[str]) -> None:
+    """The app's own server knows whose each customer is."""
+    with database.connect() as conn:
+        for customer in customers:
+            account = account_of(conn, create_user(database, f"{customer}@example.com"))
+            conn.execute("select billing.link_customer(%s, %s)", [account, customer])
+
+
+@contextmanager
+def placed(
+    business: Business,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Place]:
+    """Serve a copy of the business's Stripe, so that what happens there stays in one test."""
+    with contextmanager(_serve)(None) as local:
+        local.world.store = business.world.store.copy()
+        local.world.account_id = business.world.account_id
+        environ = {"POSTGRES_URL": database.url, "STRIPE_API_KEY": KEY, "STRIPE_API_BASE": local.url}
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        copied = Business(local.world, SEED, list(business.customers), dict(business.prices))
+        yield Place(local, copied, database, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def business() -> Business:
+    return Business(World(SEED), SEED).live(CUSTOMERS)
+
+
+@pytest.fixture
+def place(
+    business: Business,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Place]:
+    """Nothing is brought yet; every customer has an account."""
+    with placed(business, database, monkeypatch, capsys) as place:
+        link_all(database, business.customers)
+        yield place
