@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import structlog
@@ -162,7 +162,7 @@ def configure_logging() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if for_people else [structlog.processors.format_exc_info]),
             structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer(),
-            redact,
+            cast(structlog.typing.Processor, redact),  # of what the renderer returned, a line
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

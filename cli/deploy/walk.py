@@ -106,7 +106,7 @@ class _Walk:
             lambda: (
                 stripe_checks.endpoint(client, webhook_url) if webhook_url else [Skipped("webhook", _NO_LINK)]
             ),
-            lambda: stripe_checks.arrivals(conn, client, livemode=livemode),
+            lambda: stripe_checks.arrived(conn, client, livemode=livemode),
         )
         for name, check in zip(names, checks, strict=True):
             self._take(name, lambda check=check: stripe_checks.run(check))
