@@ -13280,7 +13280,6 @@ begin
     where account_members.account_id = remove_member.account_id
         and account_members.user_id = remove_member.user_id;
     perform billing._check_owner_is_left(remove_member.account_id);
-    perform billing._appoint_owner(remove_member.account_id);
     return v_member;
 end
 $$;
@@ -13345,7 +13344,7 @@ as $$
     order by billing._rank(account_members.role) desc, account_members.created_at, users.email
 $$;
 
--- A deleted owner: another owner of the team takes their place. A deletion never fails because of it.
+-- An owner who was removed or deleted: another owner of the team takes their place. A deletion never fails because of it.
 create function billing.tg_account_members__appoint_owner()
 returns trigger
 language plpgsql
@@ -13462,7 +13461,7 @@ begin
     select * into v_invitation from billing.team_invitations where team_invitations.id = v_invitation.id for update;
     select * into v_member from billing.account_members
     where account_members.account_id = v_invitation.account_id and account_members.user_id = v_user_id;
-    if v_invitation.closed_as = 'accepted' and v_invitation.accepted_by = v_user_id and found then
+    if v_invitation.closed_as = 'accepted' and found then
         return v_member;
     elsif v_invitation.id is null or v_invitation.closed_at is not null or v_invitation.expires_at <= v_now then
         raise exception 'this invitation is no longer valid'

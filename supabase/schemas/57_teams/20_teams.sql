@@ -281,7 +281,6 @@ begin
     where account_members.account_id = remove_member.account_id
         and account_members.user_id = remove_member.user_id;
     perform billing._check_owner_is_left(remove_member.account_id);
-    perform billing._appoint_owner(remove_member.account_id);
     return v_member;
 end
 $$;
@@ -346,7 +345,7 @@ as $$
     order by billing._rank(account_members.role) desc, account_members.created_at, users.email
 $$;
 
--- A deleted owner: another owner of the team takes their place. A deletion never fails because of it.
+-- An owner who was removed or deleted: another owner of the team takes their place. A deletion never fails because of it.
 create function billing.tg_account_members__appoint_owner()
 returns trigger
 language plpgsql

@@ -69,7 +69,7 @@ begin
     select * into v_invitation from billing.team_invitations where team_invitations.id = v_invitation.id for update;
     select * into v_member from billing.account_members
     where account_members.account_id = v_invitation.account_id and account_members.user_id = v_user_id;
-    if v_invitation.closed_as = 'accepted' and v_invitation.accepted_by = v_user_id and found then
+    if v_invitation.closed_as = 'accepted' and found then
         return v_member;
     elsif v_invitation.id is null or v_invitation.closed_at is not null or v_invitation.expires_at <= v_now then
         raise exception 'this invitation is no longer valid'
