@@ -27,6 +27,7 @@ from cli.commands import (
     recharge,
     reconcile,
     subscriptions,
+    teams,
     testdata,
     trigger,
     webhook,
@@ -51,6 +52,7 @@ app.add_typer(plans.app)
 app.add_typer(links.app)
 app.add_typer(checkout.app)
 app.add_typer(accounts.app)
+app.add_typer(teams.app)
 app.add_typer(customers.app)
 app.add_typer(subscriptions.app)
 app.add_typer(credits.app)

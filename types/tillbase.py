@@ -18,6 +18,13 @@ from typing_extensions import NotRequired, TypeAlias
 from pydantic import BaseModel, Field, JsonValue
 
 
+class BillingAccountMembers(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    created_at: datetime.datetime = Field(alias="created_at")
+    role: str = Field(alias="role")
+    user_id: uuid.UUID = Field(alias="user_id")
+
+
 class BillingAccounts(BaseModel):
     closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
     created_at: datetime.datetime = Field(alias="created_at")
@@ -331,3 +338,11 @@ class PublicCreditHistory(BaseModel):
     occurred_at: datetime.datetime = Field(alias="occurred_at")
     reference_id: Optional[str] = Field(alias="reference_id")
     source: str = Field(alias="source")
+
+
+class PublicTeamInvitations(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    created_at: datetime.datetime = Field(alias="created_at")
+    email: str = Field(alias="email")
+    expires_at: datetime.datetime = Field(alias="expires_at")
+    role: str = Field(alias="role")

@@ -7,6 +7,28 @@ export type Json = string | number | boolean | null | {
 export type Database = {
   "billing": {
     Tables: {
+      "account_members": {
+        Row: {
+          "account_id": string;
+          "created_at": string;
+          "role": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "created_at"?: string;
+          "role"?: string;
+          "user_id": string;
+        };
+        Update: {
+          "account_id"?: string;
+          "created_at"?: string;
+          "role"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [];
+      };
       "accounts": {
         Row: {
           "closed_at": string | null;
@@ -980,8 +1002,61 @@ export type Database = {
         };
         Relationships: [];
       };
+      "team_invitations": {
+        Row: {
+          "account_id": string;
+          "created_at": string;
+          "email": string;
+          "expires_at": string;
+          "role": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id"?: string | null;
+          "created_at"?: string | null;
+          "email"?: string | null;
+          "expires_at"?: string | null;
+          "role"?: string | null;
+        };
+        Update: {
+          "account_id"?: string | null;
+          "created_at"?: string | null;
+          "email"?: string | null;
+          "expires_at"?: string | null;
+          "role"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "team_invitations_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "billing_account";
+            referencedColumns: ["account_id"];
+          },
+        ];
+      };
     };
     Functions: {
+      "accept_invitation": {
+        Args: { "token": string; "user_id"?: string };
+        Returns: Database["billing"]["Tables"]["account_members"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "account_members";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "add_member": {
+        Args: { "account_id": string; "role"?: string; "user_id": string };
+        Returns: Database["billing"]["Tables"]["account_members"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "account_members";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "adjust_credits": {
         Args: {
           "account_id": string;
@@ -1018,6 +1093,16 @@ export type Database = {
       };
       "close_account": {
         Args: { "account_id": string; "actor": string; "reason": string };
+        Returns: Database["billing"]["Tables"]["accounts"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "create_team": {
+        Args: { "name": string; "owner_id": string };
         Returns: Database["billing"]["Tables"]["accounts"]["Row"];
         SetofOptions: {
           from: "*";
@@ -1152,6 +1237,14 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "invite_member": {
+        Args: { "account_id": string; "email": string; "role"?: string };
+        Returns: {
+          "expires_at": string;
+          "invitation_id": number;
+          "token": string;
+        }[];
+      };
       "link_customer": {
         Args: {
           "account_id": string;
@@ -1234,6 +1327,16 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "remove_member": {
+        Args: { "account_id": string; "user_id": string };
+        Returns: Database["billing"]["Tables"]["account_members"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "account_members";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "reopen_account": {
         Args: { "account_id": string };
         Returns: Database["billing"]["Tables"]["accounts"]["Row"];
@@ -1291,6 +1394,10 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "revoke_invitation": {
+        Args: { "account_id": string; "email": string };
+        Returns: boolean;
+      };
       "schedule_credits": {
         Args: {
           "account_id": string;
@@ -1323,6 +1430,16 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "credit_balances";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "set_member_role": {
+        Args: { "account_id": string; "role": string; "user_id": string };
+        Returns: Database["billing"]["Tables"]["account_members"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "account_members";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1374,6 +1491,15 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      "team_members": {
+        Args: { "account_id": string };
+        Returns: {
+          "created_at": string;
+          "email": string;
+          "role": string;
+          "user_id": string;
+        }[];
+      };
       "transfer_credits": {
         Args: {
           "amount": number;
@@ -1387,6 +1513,16 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "credit_entries";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "transfer_ownership": {
+        Args: { "account_id": string; "user_id": string };
+        Returns: Database["billing"]["Tables"]["account_members"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "account_members";
           isOneToOne: true;
           isSetofReturn: false;
         };

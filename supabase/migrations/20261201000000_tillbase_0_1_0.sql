@@ -28,19 +28,21 @@ begin
         select pg_catalog.format('public.%s', relname) from pg_catalog.pg_class
         where relnamespace = 'public'::regnamespace
             and relname in ('billing_account', 'billing_entitlements', 'billing_packs', 'billing_plans',
-                'billing_subscription', 'credit_balance', 'credit_history')
+                'billing_subscription', 'credit_balance', 'credit_history', 'team_invitations')
         union all
         select distinct pg_catalog.format('public.%s()', proname) from pg_catalog.pg_proc
         where pronamespace = 'public'::regnamespace
-            and proname in ('adjust_credits', 'capture_hold', 'close_account', 'credit_balance_as_of',
-                'credit_statement', 'credit_usage', 'dismiss_customer', 'dismiss_stripe_event',
-                'ensure_account', 'erase_account', 'export_account', 'extend_hold',
-                'freeze_account', 'grant_credits', 'has_feature', 'hold_credits',
+            and proname in ('accept_invitation', 'add_member', 'adjust_credits', 'capture_hold',
+                'close_account', 'create_team', 'credit_balance_as_of', 'credit_statement',
+                'credit_usage', 'dismiss_customer', 'dismiss_stripe_event', 'ensure_account',
+                'erase_account', 'export_account', 'extend_hold', 'freeze_account',
+                'grant_credits', 'has_feature', 'hold_credits', 'invite_member',
                 'link_customer', 'merge_customer', 'note_fraud', 'refund_fraud_warning',
-                'refund_spend', 'reinstate_grant', 'release_hold', 'reopen_account',
-                'resolve_fraud_warning', 'review_held_credits', 'revoke_grant', 'schedule_credits',
-                'set_credit_limits', 'set_recharge', 'spend_credits', 'spend_credits_batch',
-                'transfer_credits', 'undo_fraud_action', 'unfreeze_account')
+                'refund_spend', 'reinstate_grant', 'release_hold', 'remove_member',
+                'reopen_account', 'resolve_fraud_warning', 'review_held_credits', 'revoke_grant',
+                'revoke_invitation', 'schedule_credits', 'set_credit_limits', 'set_member_role',
+                'set_recharge', 'spend_credits', 'spend_credits_batch', 'team_members',
+                'transfer_credits', 'transfer_ownership', 'undo_fraud_action', 'unfreeze_account')
     ) as taken;
     if v_taken is not null then
         raise exception 'Tillbase would make what is there already: %', v_taken
@@ -246,6 +248,9 @@ create table billing.settings (
     fraud_dry_run boolean not null default false,
     refund_policy text,
     on_user_deleted text not null default 'report',
+    -- Teams
+    limit_members_to_seats boolean not null default false,
+    invitation_lifetime interval not null default '7 days',
     constraint there_is_one_row check (id),
     constraint stripe_account_id_is_one check (stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'),
     constraint initial_credits_per_is_known check (initial_credits_per in ('product', 'account')),
@@ -282,6 +287,7 @@ create table billing.settings (
     ),
     constraint keep_events_days_is_positive check (keep_events_days > 0),
     constraint refund_policy_fits_stripe check (length(refund_policy) between 1 and 20000),
+    constraint invitation_lifetime_is_positive check (invitation_lifetime between interval '1 minute' and interval '1 year'),
     constraint on_user_deleted_is_known check (on_user_deleted in ('report', 'cancel'))
 );
 
@@ -385,6 +391,8 @@ comment on column billing.settings.keep_events_days is 'How long the bodies of a
 comment on column billing.settings.fraud_dry_run is 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
 comment on column billing.settings.refund_policy is 'The refund policy as shown to customers before they buy; evidence in disputes.';
 comment on column billing.settings.on_user_deleted is 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
+comment on column billing.settings.limit_members_to_seats is 'Whether a team may have only as many members and open invitations as its subscription has seats (its quantity); one without a subscription.';
+comment on column billing.settings.invitation_lifetime is 'How long an invitation to a team can be accepted.';
 comment on table billing.clock is 'How far billing time is ahead of the real time; only the local stack moves it.';
 comment on function billing.current_time() is 'Billing time, by which credits open and expire: the real time, or later in a local stack whose clock was moved.';
 comment on function billing.is_livemode() is 'True if this installation is in live mode.';
@@ -755,6 +763,21 @@ as $$
     where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin')
 $$;
 
+-- Whether the caller bypasses row level security: the app's own server, not a signed-in user.
+-- Uses the session's role: inside a security definer function current_user is the function's owner.
+create function billing._sees_every_account()
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from pg_catalog.pg_roles
+        where pg_roles.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user)
+            and (pg_roles.rolbypassrls or pg_roles.rolsuper)
+    )
+$$;
+
 -- Whether an account still has a user: its owner or a member who was not deleted, softly or otherwise.
 create function billing._has_user(account_id uuid)
 returns boolean
@@ -837,7 +860,8 @@ after insert on auth.users
 for each row execute function billing.tg_users__open_account();
 
 revoke all on function
-    billing.my_account_ids, billing.my_managed_account_ids, billing._has_user, billing.ensure_account, billing.tg_users__open_account
+    billing.my_account_ids, billing.my_managed_account_ids, billing._sees_every_account, billing._has_user,
+    billing.ensure_account, billing.tg_users__open_account
 from public, anon, authenticated, service_role;
 grant execute on function billing.my_account_ids() to authenticated;
 grant execute on function billing.my_managed_account_ids() to authenticated;
@@ -13236,6 +13260,577 @@ grant execute on function billing.enqueue_deleted_users() to billing_worker;
 
 comment on function billing.enqueue_deleted_users() is 'Reports subscriptions of deleted users that go on charging, once each, and has them canceled where settings.on_user_deleted says so.';
 
+-- 57_teams/10_invitations.sql
+
+-- Invitations to teams: one open invitation for each team and address.
+--
+-- Invariant: of a token only its SHA-256 is stored. Owners and admins of a team read its invitations; only functions write.
+
+create table billing.team_invitations (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references billing.accounts (id) on delete cascade,
+    email text not null,
+    role text not null,
+    token_hash bytea not null unique,
+    invited_by uuid references auth.users (id) on delete set null,
+    accepted_by uuid references auth.users (id) on delete set null,
+    closed_as text,
+    closed_at timestamptz,
+    expires_at timestamptz not null,
+    created_at timestamptz not null default now(),
+    constraint role_can_be_invited check (role in ('admin', 'member')),
+    constraint closed_as_is_known check (closed_as in ('accepted', 'revoked', 'replaced')),
+    constraint closed_invitations_say_how check ((closed_at is null) = (closed_as is null))
+);
+
+create unique index team_invitations_open on billing.team_invitations (account_id, email) where closed_at is null;
+create index team_invitations_inviter on billing.team_invitations (invited_by);
+create index team_invitations_accepter on billing.team_invitations (accepted_by);
+
+create function billing._token_hash(token text)
+returns bytea
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select sha256(convert_to(_token_hash.token, 'UTF8'))
+$$;
+
+alter table billing.team_invitations enable row level security;
+
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.team_invitations from public, anon, authenticated, service_role;
+revoke all on function billing._token_hash from public, anon, authenticated, service_role;
+
+create policy team_invitations_select_managed on billing.team_invitations
+for select to authenticated using (account_id = any (array(select billing.my_managed_account_ids())));
+
+grant select (id, account_id, email, role, invited_by, accepted_by, closed_as, closed_at, expires_at, created_at)
+on billing.team_invitations to authenticated, service_role;
+
+comment on table billing.team_invitations is 'Invitations to teams, open and closed.';
+comment on column billing.team_invitations.token_hash is 'SHA-256 of the token in the link.';
+comment on column billing.team_invitations.closed_as is 'accepted, revoked, or replaced by a newer invitation of the same address; null while it is open.';
+
+-- 57_teams/20_teams.sql
+
+-- Teams: accounts that several users share, each with a role.
+--
+-- Invariant: a team that has members has an owner among them, who is accounts.owner_id; the last owner can neither leave
+-- nor become something else. Only a deleted user leaves a team without an owner: another owner of the team takes the
+-- place at once, otherwise an administrator hands it over with transfer_ownership.
+--
+--     owner    everything, also other owners and the team itself
+--     admin    admins, members and invitations; buys for the team
+--     member   reads the team's credits
+--
+-- Callers: a signed-in user acts as what the verified token says; the app's own server (service_role, postgres) may do
+-- everything. Every change locks the account's row, so what is checked holds until it is written.
+
+-- The team, locked; and the rank of who acts: 3 owner or the app's own server, 2 admin, 1 member.
+create function billing._lock_team(account_id uuid, out team billing.accounts, out rank integer)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select * into team from billing.accounts where accounts.id = _lock_team.account_id for no key update;
+    rank := case
+        when billing._sees_every_account() or team.owner_id = auth.uid() then 3
+        else billing._rank((
+            select account_members.role from billing.account_members
+            where account_members.account_id = _lock_team.account_id and account_members.user_id = auth.uid()
+        ))
+    end;
+    if team.kind is distinct from 'team' or rank = 0 then
+        raise exception 'there is no such team: %', _lock_team.account_id
+            using errcode = 'TB076', hint = 'Pass the id of a team that you belong to. create_team makes one.';
+    end if;
+end
+$$;
+
+create function billing._rank(role text)
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case _rank.role when 'owner' then 3 when 'admin' then 2 when 'member' then 1 else 0 end
+$$;
+
+-- Refuses who is not at least an admin, and who would touch somebody of a higher rank than their own.
+create function billing._check_rank(rank integer, role text)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _check_rank.role is null or billing._rank(_check_rank.role) = 0 then
+        raise exception 'there is no role %', coalesce(_check_rank.role, 'null')
+            using errcode = 'TB077', hint = 'Roles are owner, admin and member.';
+    elsif _check_rank.rank < greatest(billing._rank(_check_rank.role), 2) then
+        raise exception 'your role in this team does not allow this'
+            using errcode = 'TB078', hint = 'Admins manage admins and members; owners manage everybody.';
+    end if;
+end
+$$;
+
+create function billing._check_user(user_id uuid)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (
+        select from auth.users where users.id = _check_user.user_id and users.deleted_at is null
+    ) then
+        raise exception 'there is no such user: %', coalesce(_check_user.user_id::text, 'null')
+            using errcode = 'TB079', hint = 'Pass the id of a row in auth.users that is not deleted.';
+    end if;
+end
+$$;
+
+-- Refuses one more member than the team has seats, where the settings limit them. Open invitations count.
+create function billing._check_seats(account_id uuid, leaving_out_email text default null)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_seats bigint;
+    v_taken bigint;
+begin
+    if not (select settings.limit_members_to_seats from billing.settings) then
+        return;
+    end if;
+    select greatest(1, max(items.quantity)) into v_seats
+    from billing.subscriptions
+    join billing.subscription_items as items
+        on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+    where subscriptions.account_id = _check_seats.account_id and subscriptions.livemode = billing.is_livemode()
+        and subscriptions.status in ('trialing', 'active', 'past_due');
+    select
+        (
+            select count(*) from billing.account_members
+            where account_members.account_id = _check_seats.account_id
+        ) + (
+            select count(*) from billing.team_invitations
+            where team_invitations.account_id = _check_seats.account_id and team_invitations.closed_at is null
+                and team_invitations.expires_at > billing.current_time()
+                and team_invitations.email is distinct from _check_seats.leaving_out_email
+        )
+    into v_taken;
+    if v_taken >= v_seats then
+        raise exception 'all % seats of this team are taken', v_seats
+            using errcode = 'TB088', hint = 'Buy more seats (the quantity of the subscription), or remove a member or an invitation.';
+    end if;
+end
+$$;
+
+-- accounts.owner_id is always an owner among the members: it stays, or the owner of longest standing takes its place.
+create function billing._appoint_owner(account_id uuid)
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    update billing.accounts
+    set owner_id = (
+            select account_members.user_id from billing.account_members
+            where account_members.account_id = accounts.id and account_members.role = 'owner'
+            order by account_members.user_id <> accounts.owner_id, account_members.created_at, account_members.user_id
+            limit 1
+        ),
+        updated_at = now()
+    where accounts.id = _appoint_owner.account_id and accounts.kind = 'team'
+        and not exists (
+            select from billing.account_members
+            where account_members.account_id = accounts.id and account_members.user_id = accounts.owner_id
+                and account_members.role = 'owner'
+        )
+$$;
+
+create function billing._check_owner_is_left(account_id uuid)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (
+        select from billing.account_members
+        where account_members.account_id = _check_owner_is_left.account_id and account_members.role = 'owner'
+    ) then
+        raise exception 'a team needs an owner'
+            using errcode = 'TB089', hint = 'Make somebody else an owner first: set_member_role or transfer_ownership.';
+    end if;
+end
+$$;
+
+-- The same owner and name return the same team, so a call whose answer was lost can be repeated.
+create function billing.create_team(name text, owner_id uuid)
+returns billing.accounts
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_name text := btrim(create_team.name);
+    v_team billing.accounts;
+begin
+    if coalesce(length(v_name), 0) not between 1 and 255 then
+        raise exception 'the name of a team must have 1 to 255 characters'
+            using errcode = 'TB090', hint = 'Pass a name for people to read.';
+    end if;
+    perform billing._check_user(create_team.owner_id);
+    perform pg_advisory_xact_lock(hashtextextended('team:' || create_team.owner_id || ':' || v_name, 0));
+    select * into v_team from billing.accounts
+    where accounts.owner_id = create_team.owner_id and accounts.kind = 'team' and accounts.name = v_name
+        and accounts.closed_at is null
+    order by accounts.created_at
+    limit 1;
+    if not found then
+        insert into billing.accounts (kind, name, owner_id) values ('team', v_name, create_team.owner_id)
+        returning * into v_team;
+        insert into billing.account_members (account_id, user_id, role)
+        values (v_team.id, create_team.owner_id, 'owner');
+    end if;
+    return v_team;
+end
+$$;
+
+-- A member is added once; another role for them is set_member_role's to give.
+create function billing.add_member(account_id uuid, user_id uuid, role text default 'member')
+returns billing.account_members
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_member billing.account_members;
+begin
+    perform billing._lock_team(add_member.account_id);
+    perform billing._check_rank(3, add_member.role);
+    perform billing._check_user(add_member.user_id);
+    select * into v_member from billing.account_members
+    where account_members.account_id = add_member.account_id and account_members.user_id = add_member.user_id;
+    if found and v_member.role <> add_member.role then
+        raise exception 'this user is a member already, with the role %', v_member.role
+            using errcode = 'TB083', hint = 'Change it with set_member_role.';
+    elsif not found then
+        perform billing._check_seats(add_member.account_id);
+        insert into billing.account_members (account_id, user_id, role)
+        values (add_member.account_id, add_member.user_id, add_member.role)
+        returning * into v_member;
+        perform billing._appoint_owner(add_member.account_id);
+    end if;
+    return v_member;
+end
+$$;
+
+create function billing.set_member_role(account_id uuid, user_id uuid, role text)
+returns billing.account_members
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rank integer := (billing._lock_team(set_member_role.account_id)).rank;
+    v_member billing.account_members;
+begin
+    v_member := billing._member(set_member_role.account_id, set_member_role.user_id);
+    perform billing._check_rank(v_rank, set_member_role.role);
+    perform billing._check_rank(v_rank, v_member.role);
+    update billing.account_members
+    set role = set_member_role.role
+    where account_members.account_id = set_member_role.account_id
+        and account_members.user_id = set_member_role.user_id
+    returning * into v_member;
+    perform billing._check_owner_is_left(set_member_role.account_id);
+    perform billing._appoint_owner(set_member_role.account_id);
+    return v_member;
+end
+$$;
+
+create function billing._member(account_id uuid, user_id uuid)
+returns billing.account_members
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_member billing.account_members;
+begin
+    select * into v_member from billing.account_members
+    where account_members.account_id = _member.account_id and account_members.user_id = _member.user_id;
+    if not found then
+        raise exception 'this user is not a member of the team'
+            using errcode = 'TB084', hint = 'team_members lists them.';
+    end if;
+    return v_member;
+end
+$$;
+
+-- Everybody may leave; others are removed by who manages them.
+create function billing.remove_member(account_id uuid, user_id uuid)
+returns billing.account_members
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rank integer := (billing._lock_team(remove_member.account_id)).rank;
+    v_member billing.account_members;
+begin
+    v_member := billing._member(remove_member.account_id, remove_member.user_id);
+    if v_member.user_id is distinct from (select auth.uid()) then
+        perform billing._check_rank(v_rank, v_member.role);
+    end if;
+    delete from billing.account_members
+    where account_members.account_id = remove_member.account_id
+        and account_members.user_id = remove_member.user_id;
+    perform billing._check_owner_is_left(remove_member.account_id);
+    return v_member;
+end
+$$;
+
+-- An owner hands the team to a member; the app's own server hands it to any user, and also the account of a deleted
+-- user, which becomes a team.
+create function billing.transfer_ownership(account_id uuid, user_id uuid)
+returns billing.account_members
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_is_server boolean := billing._sees_every_account();
+    v_rank integer;
+    v_owner billing.account_members;
+begin
+    if v_is_server then
+        update billing.accounts
+        set kind = 'team', name = coalesce(accounts.name, 'Account ' || left(accounts.id::text, 8)), updated_at = now()
+        where accounts.id = transfer_ownership.account_id and accounts.kind = 'personal' and accounts.owner_id is null;
+    end if;
+    v_rank := (billing._lock_team(transfer_ownership.account_id)).rank;
+    perform billing._check_rank(v_rank, 'owner');
+    perform billing._check_user(transfer_ownership.user_id);
+    if not v_is_server then
+        perform billing._member(transfer_ownership.account_id, transfer_ownership.user_id);
+    end if;
+    update billing.account_members
+    set role = 'admin'
+    from billing.accounts
+    where accounts.id = transfer_ownership.account_id and account_members.account_id = accounts.id
+        and account_members.user_id = accounts.owner_id and accounts.owner_id <> transfer_ownership.user_id;
+    insert into billing.account_members as held (account_id, user_id, role)
+    values (transfer_ownership.account_id, transfer_ownership.user_id, 'owner')
+    on conflict on constraint account_members_pkey do update set role = 'owner'
+    returning * into v_owner;
+    update billing.accounts
+    set owner_id = transfer_ownership.user_id, updated_at = now()
+    where accounts.id = transfer_ownership.account_id;
+    return v_owner;
+end
+$$;
+
+-- Members of a team see each other. Security definer: clients can't read auth.users.
+create function billing.team_members(account_id uuid)
+returns table (user_id uuid, email text, role text, created_at timestamptz)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select account_members.user_id, users.email::text, account_members.role, account_members.created_at
+    from billing.account_members
+    join auth.users on users.id = account_members.user_id
+    where account_members.account_id = team_members.account_id
+        and (
+            billing._sees_every_account()
+            or account_members.account_id = any (array(select billing.my_account_ids()))
+        )
+    order by billing._rank(account_members.role) desc, account_members.created_at, users.email
+$$;
+
+-- An owner who was removed or deleted: another owner of the team takes their place. A deletion never fails because of it.
+create function billing.tg_account_members__appoint_owner()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
+as $$
+begin
+    perform billing._appoint_owner(old.account_id);
+    return null;
+exception when others then
+    raise warning 'could not appoint another owner of team %: %', old.account_id, sqlerrm;
+    return null;
+end
+$$;
+
+-- At the end of the transaction, when the owner and the members of one deletion are deleted.
+create constraint trigger tg_account_members__appoint_owner
+after delete on billing.account_members
+deferrable initially deferred
+for each row when (old.role = 'owner')
+execute function billing.tg_account_members__appoint_owner();
+
+revoke all on function
+    billing._lock_team, billing._rank, billing._check_rank, billing._check_user, billing._check_seats,
+    billing._appoint_owner, billing._check_owner_is_left, billing.create_team, billing.add_member,
+    billing.set_member_role, billing._member, billing.remove_member, billing.transfer_ownership, billing.team_members,
+    billing.tg_account_members__appoint_owner
+from public, anon, authenticated, service_role;
+grant execute on function billing.create_team(text, uuid), billing.add_member(uuid, uuid, text) to service_role;
+grant execute on function
+    billing.set_member_role(uuid, uuid, text), billing.remove_member(uuid, uuid),
+    billing.transfer_ownership(uuid, uuid), billing.team_members(uuid)
+to authenticated, service_role;
+
+comment on function billing.create_team(text, uuid) is 'Creates a team account with its owner. The same owner and name return the same team.';
+comment on function billing.add_member(uuid, uuid, text) is 'Adds a user to a team as member, admin or owner. Repeated with the same role it changes nothing.';
+comment on function billing.set_member_role(uuid, uuid, text) is 'Changes the role of a member. A team keeps at least one owner.';
+comment on function billing.remove_member(uuid, uuid) is 'Removes a member, or lets the signed-in user leave. The last owner can''t leave.';
+comment on function billing.transfer_ownership(uuid, uuid) is 'Makes a member the owner of a team, and the former owner an admin. Your server can also hand over the account of a deleted user, which becomes a team.';
+comment on function billing.team_members(uuid) is 'The members of a team with their e-mail addresses, for its members and your server.';
+
+-- 57_teams/30_invite.sql
+
+-- Invitations: a link that makes whoever opens it, signed in with the invited address, a member of a team, once.
+--
+-- Invariant: the token of a link is random, is returned once, and only its SHA-256 is stored. It expires, works for one
+-- user, and only for a user whose confirmed e-mail address is the one that was invited. A new invitation of an address
+-- replaces the open one. Owners and admins of a team invite, revoke and read; nobody can invite an owner.
+
+create function billing.invite_member(account_id uuid, email text, role text default 'member')
+returns table (invitation_id bigint, token text, expires_at timestamptz)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rank integer := (billing._lock_team(invite_member.account_id)).rank;
+    v_email text := lower(btrim(invite_member.email));
+    v_now timestamptz := billing.current_time();
+begin
+    perform billing._check_rank(v_rank, invite_member.role);
+    if invite_member.role = 'owner' then
+        raise exception 'an owner cannot be invited'
+            using errcode = 'TB077', hint = 'Invite an admin, then use transfer_ownership.';
+    elsif (v_email ~ '^[^@[:space:]]+@[^@[:space:]]+$' and length(v_email) <= 255) is not true then
+        raise exception 'the e-mail address cannot be invited'
+            using errcode = 'TB085', hint = 'Pass one address, such as ada@example.com.';
+    elsif exists (
+        select from billing.account_members join auth.users on users.id = account_members.user_id
+        where account_members.account_id = invite_member.account_id and lower(users.email) = v_email
+    ) then
+        raise exception 'this user is a member already'
+            using errcode = 'TB083', hint = 'Change a role with set_member_role.';
+    end if;
+    perform billing._check_seats(invite_member.account_id, v_email);
+    update billing.team_invitations
+    set closed_at = v_now, closed_as = 'replaced'
+    where team_invitations.account_id = invite_member.account_id and team_invitations.email = v_email
+        and team_invitations.closed_at is null;
+    token := replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+    insert into billing.team_invitations (account_id, email, role, token_hash, invited_by, expires_at, created_at)
+    select
+        invite_member.account_id, v_email, invite_member.role, billing._token_hash(token), auth.uid(),
+        v_now + settings.invitation_lifetime, v_now
+    from billing.settings
+    returning team_invitations.id, team_invitations.expires_at into invitation_id, expires_at;
+    return next;
+end
+$$;
+
+-- Repeated by the same user it returns the same member. A signed-in user accepts for themselves; the app's own server
+-- names the user.
+create function billing.accept_invitation(token text, user_id uuid default null)
+returns billing.account_members
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_user_id uuid := case when billing._sees_every_account() then accept_invitation.user_id else auth.uid() end;
+    v_invitation billing.team_invitations;
+    v_member billing.account_members;
+    v_now timestamptz := billing.current_time();
+begin
+    perform billing._check_user(v_user_id);
+    -- The team is locked first, as everywhere.
+    select * into v_invitation from billing.team_invitations
+    where team_invitations.token_hash = billing._token_hash(accept_invitation.token);
+    perform from billing.accounts where accounts.id = v_invitation.account_id for no key update;
+    select * into v_invitation from billing.team_invitations where team_invitations.id = v_invitation.id for update;
+    select * into v_member from billing.account_members
+    where account_members.account_id = v_invitation.account_id and account_members.user_id = v_user_id;
+    if v_invitation.closed_as = 'accepted' and found then
+        return v_member;
+    elsif v_invitation.id is null or v_invitation.closed_at is not null or v_invitation.expires_at <= v_now then
+        raise exception 'this invitation is no longer valid'
+            using errcode = 'TB086', hint = 'It was used, revoked or has expired. Ask an owner or admin of the team for another.';
+    elsif not exists (
+        select from auth.users
+        where users.id = v_user_id and lower(users.email) = v_invitation.email and users.email_confirmed_at is not null
+    ) then
+        raise exception 'this invitation is for another e-mail address'
+            using errcode = 'TB087', hint = 'Sign in with the address that was invited, and confirm it.';
+    end if;
+    update billing.team_invitations
+    set closed_at = v_now, closed_as = 'accepted', accepted_by = v_user_id
+    where team_invitations.id = v_invitation.id;
+    if v_member.user_id is not null then
+        return v_member;
+    end if;
+    perform billing._check_seats(v_invitation.account_id);
+    insert into billing.account_members (account_id, user_id, role)
+    values (v_invitation.account_id, v_user_id, v_invitation.role)
+    returning * into v_member;
+    return v_member;
+end
+$$;
+
+create function billing.revoke_invitation(account_id uuid, email text)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._check_rank((billing._lock_team(revoke_invitation.account_id)).rank, 'member');
+    update billing.team_invitations
+    set closed_at = billing.current_time(), closed_as = 'revoked'
+    where team_invitations.account_id = revoke_invitation.account_id
+        and team_invitations.email = lower(btrim(revoke_invitation.email)) and team_invitations.closed_at is null;
+    return found;
+end
+$$;
+
+revoke all on function billing.invite_member, billing.accept_invitation, billing.revoke_invitation
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.invite_member(uuid, text, text), billing.accept_invitation(text, uuid), billing.revoke_invitation(uuid, text)
+to authenticated, service_role;
+
+comment on function billing.invite_member(uuid, text, text) is 'Invites an e-mail address to a team. Returns the token for the link that you send; it can''t be read again.';
+comment on function billing.accept_invitation(text, uuid) is 'Makes the signed-in user a member of the team that invited their confirmed e-mail address. Your server names the user.';
+comment on function billing.revoke_invitation(uuid, text) is 'Revokes the open invitation of an address. False if there is none.';
+
 -- 58_sync/10_catalog.sql
 
 -- Products and prices from Stripe → products, plans and credit packs with their credits.
@@ -19431,6 +20026,9 @@ begin
         select accounts.owner_id from billing.accounts where accounts.id = v_account_id and accounts.kind = 'personal'
     );
     return query
+    select 'team_invitations', to_jsonb(invitations) - 'token_hash' from billing.team_invitations as invitations
+    where invitations.account_id = v_account_id or invitations.email = any (v_emails);
+    return query
     select 'erasures', to_jsonb(erasures) from billing.erasures
     where erasures.account_id = v_account_id or erasures.stripe_customer_id = any (v_customers);
     return query
@@ -19705,6 +20303,8 @@ begin
     where accounts.id = v_account_id
         and (accounts.name is not null or accounts.owner_id is not null or accounts.frozen_reason <> 'erased');
     delete from billing.account_members where account_members.account_id = v_account_id;
+    delete from billing.team_invitations
+    where team_invitations.account_id = v_account_id or team_invitations.email = any (_erase_rows.names);
 
     update billing.customers
     set email = null, name = null, metadata = '{}', updated_at = now(),
@@ -19869,7 +20469,7 @@ begin
     if found then
         raise exception 'the person owns the team account %', v_found.id
             using errcode = 'TB080', detail = v_found.id,
-            hint = 'Set its owner_id in billing.accounts to another user, or erase that account first with `till accounts erase`.';
+            hint = 'Hand it over with `till teams transfer`, or erase that account first with `till accounts erase`.';
     end if;
 end
 $$;
@@ -20126,20 +20726,6 @@ comment on view billing.ledger_discrepancies is 'Every inconsistency of the ledg
 --
 -- For authenticated and service_role. Policies: with check ((select billing.has_feature('projects'))).
 
--- Uses the session's role: inside a security definer function current_user is the function's owner.
-create function billing._sees_every_account()
-returns boolean
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select exists (
-        select from pg_catalog.pg_roles
-        where pg_roles.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user)
-            and (pg_roles.rolbypassrls or pg_roles.rolsuper)
-    )
-$$;
-
 -- The only definition of the rules. Security definer: users can't read archived plans, settings and deleted customers.
 create function billing.account_entitlements(account_id uuid)
 returns table (feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
@@ -20216,7 +20802,7 @@ as $$
 $$;
 
 revoke all on function
-    billing._sees_every_account(), billing.account_entitlements(uuid),
+    billing.account_entitlements(uuid),
     billing.has_feature(text), billing.has_feature(text, uuid),
     public.has_feature(text), public.has_feature(text, uuid)
 from public, anon, authenticated, service_role;
@@ -20897,6 +21483,123 @@ grant execute on function
     public.dismiss_customer(text, text, text),
     public.dismiss_stripe_event(text, text, text)
 to service_role;
+
+-- 90_api/65_teams.sql
+
+-- Teams over the Data API: functions in `public` that call those in `billing`, and the open invitations.
+--
+-- Invariant: each function runs as its caller and adds no rules. Signed-in users manage the teams in which their role
+-- allows it; only the app's own server (service_role) creates teams and adds users to them.
+
+create function public.create_team(name text, owner_id uuid)
+returns billing.accounts
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.create_team(create_team.name, create_team.owner_id)
+$$;
+
+create function public.add_member(account_id uuid, user_id uuid, role text default 'member')
+returns billing.account_members
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.add_member(add_member.account_id, add_member.user_id, add_member.role)
+$$;
+
+create function public.set_member_role(account_id uuid, user_id uuid, role text)
+returns billing.account_members
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.set_member_role(set_member_role.account_id, set_member_role.user_id, set_member_role.role)
+$$;
+
+create function public.remove_member(account_id uuid, user_id uuid)
+returns billing.account_members
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.remove_member(remove_member.account_id, remove_member.user_id)
+$$;
+
+create function public.transfer_ownership(account_id uuid, user_id uuid)
+returns billing.account_members
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.transfer_ownership(transfer_ownership.account_id, transfer_ownership.user_id)
+$$;
+
+create function public.team_members(account_id uuid)
+returns table (user_id uuid, email text, role text, created_at timestamptz)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select * from billing.team_members(team_members.account_id)
+$$;
+
+create function public.invite_member(account_id uuid, email text, role text default 'member')
+returns table (invitation_id bigint, token text, expires_at timestamptz)
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select * from billing.invite_member(invite_member.account_id, invite_member.email, invite_member.role)
+$$;
+
+create function public.accept_invitation(token text, user_id uuid default null)
+returns billing.account_members
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.accept_invitation(accept_invitation.token, accept_invitation.user_id)
+$$;
+
+create function public.revoke_invitation(account_id uuid, email text)
+returns boolean
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.revoke_invitation(revoke_invitation.account_id, revoke_invitation.email)
+$$;
+
+create view public.team_invitations with (security_invoker = on) as
+select
+    team_invitations.account_id, team_invitations.email, team_invitations.role, team_invitations.expires_at,
+    team_invitations.created_at
+from billing.team_invitations
+where team_invitations.closed_at is null and team_invitations.expires_at > billing.current_time();
+
+revoke all on public.team_invitations from public, anon, authenticated, service_role;
+grant select on public.team_invitations to authenticated, service_role;
+
+revoke all on function
+    public.create_team(text, uuid), public.add_member(uuid, uuid, text), public.set_member_role(uuid, uuid, text),
+    public.remove_member(uuid, uuid), public.transfer_ownership(uuid, uuid), public.team_members(uuid),
+    public.invite_member(uuid, text, text), public.accept_invitation(text, uuid), public.revoke_invitation(uuid, text)
+from public, anon, authenticated, service_role;
+grant execute on function public.create_team(text, uuid), public.add_member(uuid, uuid, text) to service_role;
+grant execute on function
+    public.set_member_role(uuid, uuid, text), public.remove_member(uuid, uuid),
+    public.transfer_ownership(uuid, uuid), public.team_members(uuid), public.invite_member(uuid, text, text),
+    public.accept_invitation(text, uuid), public.revoke_invitation(uuid, text)
+to authenticated, service_role;
+
+comment on view public.team_invitations is 'Open invitations of the teams that I own or administer.';
+comment on column public.team_invitations.account_id is 'The team''s account.';
+comment on column public.team_invitations.email is 'The invited address.';
+comment on column public.team_invitations.role is 'The role of the new member: admin or member.';
+comment on column public.team_invitations.expires_at is 'Until when it can be accepted.';
+comment on column public.team_invitations.created_at is 'When it was made.';
 
 -- 90_api/70_fraud.sql
 

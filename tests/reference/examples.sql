@@ -19,6 +19,56 @@ select billing.my_account_ids();
 -- my_managed_account_ids as ada
 select billing.my_managed_account_ids();
 
+-- create_team
+select kind, name from billing.create_team(
+    name => 'Rocket', owner_id => '10000000-0000-0000-0000-000000000001'
+);
+
+-- add_member
+select role from billing.add_member(
+    account_id => (select id from billing.accounts where name = 'Rocket'),
+    user_id => '10000000-0000-0000-0000-000000000002', role => 'admin'
+);
+
+-- team_members as ada
+select email, role from billing.team_members(
+    account_id => (select id from billing.accounts where name = 'Rocket')
+);
+
+-- invite_member as ada
+select length(token) as token_length, date_trunc('day', expires_at) as expires_on from billing.invite_member(
+    account_id => (select id from billing.accounts where name = 'Rocket'), email => 'lin@example.com', role => 'member'
+);
+
+-- accept_invitation as grace fails
+-- The token comes from the link; one that was used, revoked or has expired is refused.
+select billing.accept_invitation(token => 'a-token-of-last-year');
+
+-- revoke_invitation as ada
+select billing.revoke_invitation(
+    account_id => (select id from billing.accounts where name = 'Rocket'), email => 'lin@example.com'
+);
+
+-- set_member_role as grace fails
+-- Admins can't change owners.
+select billing.set_member_role(
+    account_id => (select id from billing.accounts where name = 'Rocket'),
+    user_id => '10000000-0000-0000-0000-000000000001', role => 'member'
+);
+
+-- transfer_ownership as ada
+select user_id, role from billing.transfer_ownership(
+    account_id => (select id from billing.accounts where name = 'Rocket'),
+    user_id => '10000000-0000-0000-0000-000000000002'
+);
+
+-- remove_member as ada
+-- Everybody may leave.
+select user_id, role from billing.remove_member(
+    account_id => (select id from billing.accounts where name = 'Rocket'),
+    user_id => '10000000-0000-0000-0000-000000000001'
+);
+
 -- link_customer
 select billing.link_customer(
     account_id => 'a0000000-0000-0000-0000-000000000001', stripe_customer_id => 'cus_ada'

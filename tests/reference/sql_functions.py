@@ -16,6 +16,7 @@ _DOMAINS = {
     "40_stripe": "The inbox of Stripe events",
     "50_allocation": "Paid credits and their check",
     "55_fraud": "Freezing and fraud",
+    "57_teams": "Teams",
     "58_sync": "Customers and payments",
     "70_recharge": "Auto-recharge",
     "80_notifications": "Notifications",

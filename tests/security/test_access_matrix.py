@@ -54,6 +54,20 @@ PLAN_COLUMNS = [
 ]
 PRODUCT_COLUMNS = ["stripe_product_id", "livemode", "name", "description", "active"]
 
+# Not token_hash.
+INVITATION_COLUMNS = [
+    "id",
+    "account_id",
+    "email",
+    "role",
+    "invited_by",
+    "accepted_by",
+    "closed_as",
+    "closed_at",
+    "expires_at",
+    "created_at",
+]
+
 # Reading is all that anybody may do with a relation. Relation → role → columns, or EVERYTHING; roles that are not
 # named may not read it at all. A new relation fails here until somebody has decided.
 READERS: dict[str, dict[str, list[str] | None]] = {
@@ -113,6 +127,7 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.credit_revocations": {"service_role": EVERYTHING},
     "billing.credit_schedules": {"service_role": EVERYTHING},
     "billing.customer_claims": {"service_role": EVERYTHING},
+    "billing.team_invitations": {"authenticated": INVITATION_COLUMNS, "service_role": INVITATION_COLUMNS},
     "billing.customer_email_changes": {"service_role": EVERYTHING},
     "billing.customers": {
         "authenticated": ["account_id", "livemode", "email", "name", "created_at"],
@@ -195,6 +210,7 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     "public.billing_subscription": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "public.credit_balance": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "public.credit_history": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "public.team_invitations": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
 }
 
 # Function → who may execute it. Private ones (_name) and triggers (tg_name) are for nobody and not listed.
@@ -274,6 +290,24 @@ EXECUTORS: dict[str, set[str]] = {
     "billing.enqueue_reminders": {"billing_worker"},
     "billing.grant_credits": {"service_role"},
     "billing.has_feature": {"authenticated", "service_role"},
+    "billing.create_team": {"service_role"},
+    "billing.add_member": {"service_role"},
+    "billing.set_member_role": {"authenticated", "service_role"},
+    "billing.remove_member": {"authenticated", "service_role"},
+    "billing.transfer_ownership": {"authenticated", "service_role"},
+    "billing.team_members": {"authenticated", "service_role"},
+    "billing.invite_member": {"authenticated", "service_role"},
+    "billing.accept_invitation": {"authenticated", "service_role"},
+    "billing.revoke_invitation": {"authenticated", "service_role"},
+    "public.create_team": {"service_role"},
+    "public.add_member": {"service_role"},
+    "public.set_member_role": {"authenticated", "service_role"},
+    "public.remove_member": {"authenticated", "service_role"},
+    "public.transfer_ownership": {"authenticated", "service_role"},
+    "public.team_members": {"authenticated", "service_role"},
+    "public.invite_member": {"authenticated", "service_role"},
+    "public.accept_invitation": {"authenticated", "service_role"},
+    "public.revoke_invitation": {"authenticated", "service_role"},
     "billing.judge_fraud_warning": {"service_role"},
     "billing.is_livemode": {"anon", "authenticated", "service_role", "billing_worker"},
     "billing.link_customer": {"service_role"},

@@ -28,6 +28,7 @@ from tests.support import Database, account_of, as_anon, as_role, as_user, creat
 OWN_ROWS = {
     "billing.accounts": "id",
     "billing.account_members": "account_id",
+    "billing.team_invitations": "account_id",
     "billing.customers": "account_id",
     "billing.subscriptions": "account_id",
     "billing.subscription_items": "stripe_subscription_id",
@@ -45,9 +46,12 @@ OWN_ROWS = {
     "public.credit_balance": "account_id",
     "public.credit_history": "account_id",
     "public.billing_subscription": "account_id",
+    "public.team_invitations": "account_id",
 }
 # What only owners and administrators see of a team: e-mail addresses, invoices, payments and cards that are charged.
 OF_MANAGERS = {
+    "billing.team_invitations",
+    "public.team_invitations",
     "billing.customers",
     "billing.invoices",
     "billing.payments",
@@ -79,6 +83,11 @@ def customer_with_everything(database: Database, conn: Connection, name: str) ->
     call(conn, "set_recharge", account_id=account_id, threshold=1000, stripe_price_id="price_pack")
     spend(conn, account_id, 1)
     conn.execute("insert into billing.account_members values (%s, %s, 'owner')", [account_id, user_id])
+    conn.execute(
+        "insert into billing.team_invitations (account_id, email, role, token_hash, expires_at) "
+        "values (%s, 'new@example.com', 'member', %s, 'infinity')",
+        [account_id, name.encode()],
+    )
     call(conn, "hold_credits", account_id=account_id, amount=1, idempotency_key="job")
     return user_id, account_id
 

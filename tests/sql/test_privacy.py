@@ -87,7 +87,7 @@ KEPT = {
     "one of a few words of ours or of Stripe's": (
         "kind status role currency billing_reason collection_method mode payment_status risk_level failure_code "
         "failure_reason fraud_type closed_reason disarmed_reason shortfall_policy spend_cap_period action source "
-        "type api_version feature invariant audience reader brand paused_reason"
+        "type api_version feature invariant audience reader brand paused_reason closed_as"
     ),
     "channels, not addresses": "delivered_to",
     "ids and numbers": "detail",
@@ -298,6 +298,11 @@ def live(database: Database, number: int, name: str) -> Life:
         )
         admin.execute("insert into billing.account_members (account_id, user_id) select id, %s from billing.accounts "
                       "where kind = 'team'", [user])  # fmt: skip
+        admin.execute(
+            "insert into billing.team_invitations (account_id, email, role, token_hash, expires_at) "
+            "select id, %s, 'member', %s, 'infinity' from billing.accounts where kind = 'team'",
+            [life.email, life.email.encode()],
+        )
         admin.execute("insert into billing.notifications (account_id, audience, kind, dedupe_key, payload, status, "
                       "last_error) values (%s, 'customer', 'receipt', %s, %s, 'dead', 'no such mailbox')",
                       [account, f"receipt:{n}", Jsonb({"url": f"https://pay.stripe.com/{n}"})])  # fmt: skip

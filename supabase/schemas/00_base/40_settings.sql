@@ -97,6 +97,9 @@ create table billing.settings (
     fraud_dry_run boolean not null default false,
     refund_policy text,
     on_user_deleted text not null default 'report',
+    -- Teams
+    limit_members_to_seats boolean not null default false,
+    invitation_lifetime interval not null default '7 days',
     constraint there_is_one_row check (id),
     constraint stripe_account_id_is_one check (stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'),
     constraint initial_credits_per_is_known check (initial_credits_per in ('product', 'account')),
@@ -133,6 +136,7 @@ create table billing.settings (
     ),
     constraint keep_events_days_is_positive check (keep_events_days > 0),
     constraint refund_policy_fits_stripe check (length(refund_policy) between 1 and 20000),
+    constraint invitation_lifetime_is_positive check (invitation_lifetime between interval '1 minute' and interval '1 year'),
     constraint on_user_deleted_is_known check (on_user_deleted in ('report', 'cancel'))
 );
 
@@ -236,6 +240,8 @@ comment on column billing.settings.keep_events_days is 'How long the bodies of a
 comment on column billing.settings.fraud_dry_run is 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
 comment on column billing.settings.refund_policy is 'The refund policy as shown to customers before they buy; evidence in disputes.';
 comment on column billing.settings.on_user_deleted is 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
+comment on column billing.settings.limit_members_to_seats is 'Whether a team may have only as many members and open invitations as its subscription has seats (its quantity); one without a subscription.';
+comment on column billing.settings.invitation_lifetime is 'How long an invitation to a team can be accepted.';
 comment on table billing.clock is 'How far billing time is ahead of the real time; only the local stack moves it.';
 comment on function billing.current_time() is 'Billing time, by which credits open and expire: the real time, or later in a local stack whose clock was moved.';
 comment on function billing.is_livemode() is 'True if this installation is in live mode.';

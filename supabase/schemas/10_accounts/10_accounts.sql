@@ -64,6 +64,21 @@ as $$
     where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin')
 $$;
 
+-- Whether the caller bypasses row level security: the app's own server, not a signed-in user.
+-- Uses the session's role: inside a security definer function current_user is the function's owner.
+create function billing._sees_every_account()
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from pg_catalog.pg_roles
+        where pg_roles.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user)
+            and (pg_roles.rolbypassrls or pg_roles.rolsuper)
+    )
+$$;
+
 -- Whether an account still has a user: its owner or a member who was not deleted, softly or otherwise.
 create function billing._has_user(account_id uuid)
 returns boolean
@@ -146,7 +161,8 @@ after insert on auth.users
 for each row execute function billing.tg_users__open_account();
 
 revoke all on function
-    billing.my_account_ids, billing.my_managed_account_ids, billing._has_user, billing.ensure_account, billing.tg_users__open_account
+    billing.my_account_ids, billing.my_managed_account_ids, billing._sees_every_account, billing._has_user,
+    billing.ensure_account, billing.tg_users__open_account
 from public, anon, authenticated, service_role;
 grant execute on function billing.my_account_ids() to authenticated;
 grant execute on function billing.my_managed_account_ids() to authenticated;

@@ -159,6 +159,9 @@ begin
         select accounts.owner_id from billing.accounts where accounts.id = v_account_id and accounts.kind = 'personal'
     );
     return query
+    select 'team_invitations', to_jsonb(invitations) - 'token_hash' from billing.team_invitations as invitations
+    where invitations.account_id = v_account_id or invitations.email = any (v_emails);
+    return query
     select 'erasures', to_jsonb(erasures) from billing.erasures
     where erasures.account_id = v_account_id or erasures.stripe_customer_id = any (v_customers);
     return query

@@ -70,6 +70,8 @@ begin
     where accounts.id = v_account_id
         and (accounts.name is not null or accounts.owner_id is not null or accounts.frozen_reason <> 'erased');
     delete from billing.account_members where account_members.account_id = v_account_id;
+    delete from billing.team_invitations
+    where team_invitations.account_id = v_account_id or team_invitations.email = any (_erase_rows.names);
 
     update billing.customers
     set email = null, name = null, metadata = '{}', updated_at = now(),
@@ -234,7 +236,7 @@ begin
     if found then
         raise exception 'the person owns the team account %', v_found.id
             using errcode = 'TB080', detail = v_found.id,
-            hint = 'Set its owner_id in billing.accounts to another user, or erase that account first with `till accounts erase`.';
+            hint = 'Hand it over with `till teams transfer`, or erase that account first with `till accounts erase`.';
     end if;
 end
 $$;

@@ -10,20 +10,6 @@
 --
 -- For authenticated and service_role. Policies: with check ((select billing.has_feature('projects'))).
 
--- Uses the session's role: inside a security definer function current_user is the function's owner.
-create function billing._sees_every_account()
-returns boolean
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select exists (
-        select from pg_catalog.pg_roles
-        where pg_roles.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user)
-            and (pg_roles.rolbypassrls or pg_roles.rolsuper)
-    )
-$$;
-
 -- The only definition of the rules. Security definer: users can't read archived plans, settings and deleted customers.
 create function billing.account_entitlements(account_id uuid)
 returns table (feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
@@ -100,7 +86,7 @@ as $$
 $$;
 
 revoke all on function
-    billing._sees_every_account(), billing.account_entitlements(uuid),
+    billing.account_entitlements(uuid),
     billing.has_feature(text), billing.has_feature(text, uuid),
     public.has_feature(text), public.has_feature(text, uuid)
 from public, anon, authenticated, service_role;
