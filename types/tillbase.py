@@ -155,6 +155,16 @@ class BillingCreditRevocations(BaseModel):
     voided: int = Field(alias="voided")
 
 
+class BillingErasures(BaseModel):
+    account_id: Optional[uuid.UUID] = Field(alias="account_id")
+    actor: str = Field(alias="actor")
+    erased_at: datetime.datetime = Field(alias="erased_at")
+    events_emptied: int = Field(alias="events_emptied")
+    id: int = Field(alias="id")
+    reason: str = Field(alias="reason")
+    stripe_customer_id: Optional[str] = Field(alias="stripe_customer_id")
+
+
 class BillingFraudActions(BaseModel):
     account_id: Optional[uuid.UUID] = Field(alias="account_id")
     action: str = Field(alias="action")

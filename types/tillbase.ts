@@ -489,6 +489,37 @@ export type Database = {
         };
         Relationships: [];
       };
+      "erasures": {
+        Row: {
+          "account_id": string | null;
+          "actor": string;
+          "erased_at": string;
+          "events_emptied": number;
+          "id": number;
+          "reason": string;
+          "stripe_customer_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id"?: string | null;
+          "actor": string;
+          "erased_at"?: string;
+          "events_emptied"?: number;
+          "id"?: never;
+          "reason": string;
+          "stripe_customer_id"?: string | null;
+        };
+        Update: {
+          "account_id"?: string | null;
+          "actor"?: string;
+          "erased_at"?: string;
+          "events_emptied"?: number;
+          "id"?: never;
+          "reason"?: string;
+          "stripe_customer_id"?: string | null;
+        };
+        Relationships: [];
+      };
       "fraud_actions": {
         Row: {
           "account_id": string | null;
@@ -1040,6 +1071,23 @@ export type Database = {
         Returns: string;
       };
       "ensure_account": { Args: { "user_id": string }; Returns: string };
+      "erase_account": {
+        Args: { "account_id": string; "actor": string; "reason": string };
+        Returns: Database["billing"]["Tables"]["erasures"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "erasures";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "export_account": {
+        Args: { "account_id": string };
+        Returns: {
+          "data": Json;
+          "section": string;
+        }[];
+      };
       "extend_hold": {
         Args: { "expires_in": string; "hold_id": string };
         Returns: Database["billing"]["Tables"]["credit_holds"]["Row"];

@@ -137,10 +137,11 @@ create domain billing.notification_kind as text
 constraint notification_kind_is_known check (
     value in (
         'account_frozen', 'card_expiring', 'credits_expiring', 'credits_held', 'credits_not_granted', 'dispute_closed',
-        'dispute_opened', 'entitlement_discrepancy', 'event_dead', 'event_waiting', 'fraud_action_failed',
-        'fraud_warning', 'ledger_discrepancy', 'low_balance', 'payment_failed', 'receipt', 'recharge_capped',
-        'recharge_failed', 'recharge_paused', 'recharge_requires_action', 'refund_applied', 'review_opened', 'silence',
-        'test', 'user_deleted_while_subscribed'
+        'dispute_opened', 'entitlement_discrepancy', 'event_dead', 'event_waiting', 'events_missing',
+        'fraud_action_failed', 'fraud_warning', 'ledger_discrepancy', 'low_balance', 'notifications_undeliverable',
+        'payment_failed', 'plan_without_credits', 'receipt', 'recharge_capped', 'recharge_failed', 'recharge_paused',
+        'recharge_requires_action', 'refund_applied', 'review_opened', 'silence', 'stripe_key', 'test',
+        'user_deleted_while_subscribed', 'worker_back', 'worker_missing'
     )
 );
 
@@ -237,6 +238,8 @@ create table billing.settings (
     notification_retention interval not null default '90 days',
     silence_after interval default '2 days',
     expiring_credits_notice interval not null default '7 days',
+    worker_missing_after interval default '3 minutes',
+    alert_webhook_url text,
     -- Events
     keep_events_days integer not null default 90,
     -- Fraud, refunds and deleted users
@@ -273,6 +276,10 @@ create table billing.settings (
     constraint notifications_are_kept_for_replays check (notification_retention >= interval '30 days'),
     constraint silence_is_an_hour_at_least check (silence_after >= interval '1 hour'),
     constraint expiring_credits_notice_is_positive check (expiring_credits_notice > interval '0'),
+    constraint worker_missing_after_is_a_minute_at_least check (worker_missing_after >= interval '1 minute'),
+    constraint alert_webhook_url_is_a_web_address check (
+        alert_webhook_url is null or billing._origin_of(alert_webhook_url) is not null
+    ),
     constraint keep_events_days_is_positive check (keep_events_days > 0),
     constraint refund_policy_fits_stripe check (length(refund_policy) between 1 and 20000),
     constraint on_user_deleted_is_known check (on_user_deleted in ('report', 'cancel'))
@@ -372,6 +379,8 @@ comment on column billing.settings.notification_deadline is 'How long delivery i
 comment on column billing.settings.notification_retention is 'How long delivered notifications are kept; at least 30 days.';
 comment on column billing.settings.silence_after is 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
 comment on column billing.settings.expiring_credits_notice is 'How long before the expiry of credits their owner is notified.';
+comment on column billing.settings.worker_missing_after is 'Administrators are notified if no worker has been seen for this long although one is expected; null: never.';
+comment on column billing.settings.alert_webhook_url is 'Where the database itself posts what no worker can send, as {"text": …} by pg_net: a Slack webhook, for example. Null: nowhere.';
 comment on column billing.settings.keep_events_days is 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
 comment on column billing.settings.fraud_dry_run is 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
 comment on column billing.settings.refund_policy is 'The refund policy as shown to customers before they buy; evidence in disputes.';
@@ -5366,6 +5375,100 @@ grant execute on function billing.account_ledger_discrepancies(uuid) to service_
 
 comment on function billing.account_ledger_discrepancies(uuid) is 'The rows of ledger_discrepancies of one account.';
 
+-- 30_ledger/52_credit_totals.sql
+
+-- What all accounts together were granted, spent and lost, by kind of entry; the sum of it all is what is outstanding.
+--
+-- Invariant: each total is the sum of all entries whose transaction began before counted_until, each of them once. The
+-- totals are brought up to date from the newest entries, so that nobody adds up a million balances, and no movement
+-- updates a row that all accounts share.
+--
+-- An entry has the start of its transaction (created_at) and an id that was drawn later. So entries from counted_until on
+-- have ids above id_floor, which was read off the sequence before; and an entry is final once no transaction that began
+-- before it is running.
+--
+-- count_credits is called by billing_worker.
+
+create table billing.credit_totals (
+    kind billing.entry_kind primary key,
+    credits numeric not null default 0
+);
+
+create table billing.credit_count (
+    id boolean primary key default true,
+    counted_until timestamptz not null default '-infinity',
+    id_floor bigint not null default 0,
+    next_floor bigint not null default 0,
+    next_floor_at timestamptz not null default now(),
+    constraint there_is_one_row check (id)
+);
+
+insert into billing.credit_count default values;
+
+alter table billing.credit_totals enable row level security;
+alter table billing.credit_count enable row level security;
+
+revoke all on billing.credit_totals, billing.credit_count from public, anon, authenticated, service_role;
+grant select on billing.credit_totals, billing.credit_count to service_role;
+
+-- What a session has begun and not yet reported is a moment old at most: ten seconds are enough.
+create function billing._credits_are_final_until()
+returns timestamptz
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select least(min(pg_stat_activity.xact_start), now() - interval '10 seconds') from pg_stat_activity
+    where pg_stat_activity.datname = current_database() and pg_stat_activity.pid <> pg_backend_pid()
+$$;
+
+-- Does nothing while another session counts.
+create function billing.count_credits()
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count billing.credit_count;
+    v_until timestamptz;
+    v_highest_id bigint;
+begin
+    select * into v_count from billing.credit_count for update skip locked;
+    if not found then
+        return;
+    end if;
+    v_until := billing._credits_are_final_until();
+    -- Not while a transaction is running that began before: the entries since then would be read each time.
+    if v_until <= v_count.counted_until then
+        return;
+    end if;
+    -- A statement of its own after that, so that it sees what had ended by then.
+    insert into billing.credit_totals as totals (kind, credits)
+    select credit_entries.kind, sum(credit_entries.amount) from billing.credit_entries
+    where credit_entries.id > v_count.id_floor
+        and credit_entries.created_at >= v_count.counted_until and credit_entries.created_at < v_until
+    group by credit_entries.kind
+    on conflict (kind) do update set credits = totals.credits + excluded.credits;
+
+    select coalesce(pg_sequence_last_value('billing.credit_entries_id_seq'::regclass), 0) into v_highest_id;
+    update billing.credit_count
+    set counted_until = v_until,
+        id_floor = case when v_until >= v_count.next_floor_at then v_count.next_floor else credit_count.id_floor end,
+        next_floor = case when v_until >= v_count.next_floor_at then v_highest_id else credit_count.next_floor end,
+        next_floor_at = case when v_until >= v_count.next_floor_at then clock_timestamp() else credit_count.next_floor_at end;
+end
+$$;
+
+revoke all on function billing._credits_are_final_until, billing.count_credits
+from public, anon, authenticated, service_role;
+grant execute on function billing.count_credits() to billing_worker;
+
+comment on table billing.credit_totals is 'Credits of all entries by kind, as of credit_count.counted_until; their sum is what all accounts have.';
+comment on table billing.credit_count is 'How far credit_totals has counted.';
+comment on function billing.count_credits() is 'Adds the newest entries to credit_totals.';
+
 -- 40_stripe/10_customers.sql
 
 -- Customers: which Stripe customer belongs to which account.
@@ -6204,7 +6307,7 @@ $$;
 create function billing.take_stripe_lookups(lookups_max integer, lease_seconds integer)
 returns table (
     msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
-    created_at timestamptz, payload text, tie_kind text, tie_stripe_id text
+    created_at timestamptz, payload text, received_at timestamptz, tie_kind text, tie_stripe_id text
 )
 language plpgsql
 volatile
@@ -6249,7 +6352,7 @@ begin
     return query
     select
         lookups.msg_id, lookups.attempts, lookups.attempts - lookups.excused_attempts, event.stripe_event_id, event.type,
-        event.api_version, event.created_at, event.payload, lookups.tie_kind, lookups.tie_stripe_id
+        event.api_version, event.created_at, event.payload, event.received_at, lookups.tie_kind, lookups.tie_stripe_id
     from billing.stripe_lookups as lookups
     join billing.stripe_events as event on event.stripe_event_id = lookups.stripe_event_id
     where lookups.stripe_event_id = any (v_event_ids)
@@ -6274,7 +6377,10 @@ comment on column billing.stripe_lookups.tie_stripe_id is 'The object with two s
 -- message as long as the message has the time-out that this worker set: archived messages are deleted, and delayed or reread
 -- messages have another time-out.
 --
+-- last_seen_at is the sign of life of the worker's loop: a worker that hangs keeps its session, and its lock.
+--
 --   start_worker            first call of a session
+--   report_worker           every few seconds: the worker's sign of life, and what is wrong with its Stripe key
 --   read_stripe_events      takes messages for some time; commits the attempt
 --   hand_back_stripe_events every few seconds: makes messages, lookups and jobs of dead workers due
 --   release_stripe_events   releases this worker's messages; the attempt does not count
@@ -6285,7 +6391,11 @@ create table billing.workers (
     pid integer primary key,
     in_hand bigint[] not null default '{}',
     in_hand_until timestamptz not null default '-infinity',
-    started_at timestamptz not null default now()
+    started_at timestamptz not null default now(),
+    last_seen_at timestamptz not null default clock_timestamp(),
+    stripe_key_error text,
+    stripe_key_failing_since timestamptz,
+    constraint failing_keys_say_since_when check ((stripe_key_error is null) = (stripe_key_failing_since is null))
 );
 
 alter table billing.workers enable row level security;
@@ -6363,6 +6473,24 @@ begin
 end
 $$;
 
+create function billing.report_worker(stripe_key_error text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.workers
+    set last_seen_at = clock_timestamp(),
+        stripe_key_error = report_worker.stripe_key_error,
+        stripe_key_failing_since = case
+            when report_worker.stripe_key_error is not null then coalesce(workers.stripe_key_failing_since, now())
+        end
+    where workers.pid = pg_backend_pid();
+end
+$$;
+
 create function billing.release_stripe_events(delay_seconds integer)
 returns void
 language plpgsql
@@ -6397,7 +6525,7 @@ create function billing.read_stripe_events(
 )
 returns table (
     msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text,
-    created_at timestamptz, payload text
+    created_at timestamptz, payload text, received_at timestamptz
 )
 language plpgsql
 volatile
@@ -6437,7 +6565,7 @@ begin
         return query
         select
             message.msg_id, message.read_ct, message.read_ct - event.excused_attempts, event.stripe_event_id, event.type,
-            event.api_version, event.created_at, event.payload
+            event.api_version, event.created_at, event.payload, event.received_at
         from unnest(v_msg_ids, v_read_cts, v_event_ids) as message (msg_id, read_ct, event_id)
         join billing.stripe_events as event
             on event.stripe_event_id = message.event_id and event.status = 'queued'
@@ -6469,15 +6597,17 @@ $$;
 
 revoke all on function
     billing._lock_of_workers, billing._hand_back, billing.hand_back_stripe_events,
-    billing.start_worker, billing.release_stripe_events, billing.read_stripe_events
+    billing.start_worker, billing.report_worker, billing.release_stripe_events, billing.read_stripe_events
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.hand_back_stripe_events(), billing.start_worker(), billing.release_stripe_events(integer),
-    billing.read_stripe_events(integer, integer, double precision)
+    billing.hand_back_stripe_events(), billing.start_worker(), billing.report_worker(text),
+    billing.release_stripe_events(integer), billing.read_stripe_events(integer, integer, double precision)
 to billing_worker;
 
 comment on table billing.workers is 'Connected workers, and dead ones: by the process id of their session, the messages that each took last.';
 comment on column billing.workers.in_hand_until is 'The time-out of these messages; the worker no longer holds those with another time-out.';
+comment on column billing.workers.last_seen_at is 'The last sign of life of the worker''s loop.';
+comment on column billing.workers.stripe_key_error is 'What is wrong with the STRIPE_API_KEY of this worker; null: nothing, as far as it knows.';
 
 -- 40_stripe/26_settle_stripe_events.sql
 
@@ -12080,7 +12210,7 @@ comment on function billing.check_account(uuid) is 'Rows of ledger_discrepancies
 -- 50_allocation/62_prove_accounts.sql
 
 -- The running check of ledger and payments: a few accounts at a time, in rounds. A discrepancy is stored until the
--- account is in order, and administrators are notified once of each.
+-- account is in order, and administrators are notified once of each, and again if it comes back.
 --
 -- Invariant: two workers never check the same accounts at the same time; an interrupted round continues after its last
 -- commit. Each account is checked as of one point in time, without locks. Called by billing_worker.
@@ -12127,16 +12257,11 @@ declare
 begin
     with off as materialized (
         select
-            'entitlement_discrepancy' as kind, paid.invariant, paid.business_key, paid.expected, paid.found,
-            paid.detail,
-            format(
-                '%s:%s:%s:%s', paid.account_id_of, paid.invariant, paid.business_key, paid.expected || ':' || paid.found
-            ) as key
+            'entitlement_discrepancy' as kind, paid.invariant, paid.business_key, paid.expected, paid.found, paid.detail
         from billing.account_discrepancies(_prove_account.account_id) as paid
         union all
         select
-            'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail,
-            format('%s:%s:%s', _prove_account.account_id, ledger.invariant, md5(ledger.detail))
+            'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail
         from billing.account_ledger_discrepancies(_prove_account.account_id) as ledger
     ),
     in_order as (
@@ -12150,17 +12275,18 @@ begin
         insert into billing.found_discrepancies (account_id, invariant, business_key, expected, found, detail)
         select _prove_account.account_id, off.invariant, off.business_key, off.expected, off.found, off.detail from off
         on conflict do nothing
+        returning found_discrepancies.id, found_discrepancies.invariant, found_discrepancies.detail
     ),
     told as (
         insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
         select
-            _prove_account.account_id, 'administrators', off.kind, format('%s:%s', off.kind, off.key),
+            _prove_account.account_id, 'administrators', off.kind, format('%s:%s', off.kind, noted.id),
             jsonb_build_object(
                 'invariant', off.invariant, 'business_key', off.business_key, 'expected', off.expected,
                 'found', off.found, 'detail', off.detail
             )
-        from off
-        on conflict (dedupe_key) do nothing
+        from noted
+        join off on off.invariant = noted.invariant and off.detail = noted.detail
     )
     select count(*) into v_count from off;
     return v_count;
@@ -15453,6 +15579,11 @@ select
     'customer', customers.stripe_customer_id, customers.livemode, customers.as_of, customers.deleted_at is null,
     case
         when customers.deleted_at is not null then jsonb_build_object('is_deleted', true)
+        when exists (
+            select from billing.erasures
+            where erasures.account_id = customers.account_id
+                or erasures.stripe_customer_id = customers.stripe_customer_id
+        ) then jsonb_build_object('is_deleted', false, 'is_erased', true)
         else jsonb_build_object('is_deleted', false, 'email', customers.email, 'name', customers.name)
     end
 from billing.customers
@@ -18926,6 +19057,125 @@ grant execute on function billing.enqueue_reminders(), billing.enqueue_expiring_
 comment on function billing.enqueue_reminders() is 'Tells what only time tells: silence, events that have waited too long, cards that will expire. Once for each, however often it is called.';
 comment on function billing.enqueue_expiring_credits(uuid, integer) is 'Tells owners of credits that will expire, of the accounts_max accounts after one. Returns the last account looked at, null at the end.';
 
+-- 80_notifications/50_alerts.sql
+
+-- Alerts: what is wrong with the installation as a whole, from when it is noticed until it is over.
+--
+-- Invariant: of each kind and subject one alert is open at a time, and administrators are notified when it opens. So a
+-- situation that lasts is reported once, and again if it comes back.
+--
+-- What no worker can send is also posted by the database itself, by pg_net, where that is enabled and
+-- settings.alert_webhook_url is set. What is posted has neither secrets nor personal data.
+--
+-- Private: opened and ended by the functions that watch. service_role reads the table.
+
+create table billing.alerts (
+    id bigint generated always as identity primary key,
+    kind billing.notification_kind not null,
+    subject text not null default '',
+    payload jsonb not null default '{}',
+    began_at timestamptz not null default now(),
+    ended_at timestamptz,
+    constraint payload_is_an_object check (jsonb_typeof(payload) = 'object'),
+    constraint alerts_end_after_they_begin check (ended_at >= began_at)
+);
+
+create unique index alerts_open on billing.alerts (kind, subject) where ended_at is null;
+
+alter table billing.alerts enable row level security;
+
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.alerts from public, anon, authenticated, service_role;
+grant select on billing.alerts to service_role;
+
+-- Returns true if it was not open.
+create function billing._open_alert(kind text, subject text, payload jsonb)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id bigint;
+begin
+    insert into billing.alerts (kind, subject, payload)
+    values (_open_alert.kind, _open_alert.subject, _open_alert.payload)
+    on conflict do nothing
+    returning alerts.id into v_id;
+    if v_id is null then
+        return false;
+    end if;
+    perform billing._notify(
+        null, 'administrators', _open_alert.kind, format('%s:%s', _open_alert.kind, v_id), _open_alert.payload
+    );
+    return true;
+end
+$$;
+
+-- Ends the open alerts of a kind, except for these subjects. Returns those that it ended.
+create function billing._end_alerts(kind text, except_subjects text[] default '{}')
+returns setof billing.alerts
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    update billing.alerts set ended_at = now()
+    where alerts.kind = _end_alerts.kind and alerts.ended_at is null
+        and alerts.subject <> all (_end_alerts.except_subjects)
+    returning alerts.*;
+end
+$$;
+
+create function billing._has_pg_net()
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+        has_function_privilege(to_regprocedure('net.http_post(text, jsonb, jsonb, jsonb, integer)'), 'execute'), false
+    )
+$$;
+
+-- Sent after the commit, and not repeated. The name tells apart several installations that post to one channel.
+create function billing._post_alert(message text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_url text;
+    v_name text;
+begin
+    select
+        settings.alert_webhook_url,
+        format(
+            'Tillbase, %s, %s mode',
+            coalesce(billing._origin_of(settings.site_url), settings.stripe_account_id, current_database()),
+            case when settings.livemode then 'live' else 'test' end
+        )
+    into v_url, v_name from billing.settings;
+    if v_url is null or not billing._has_pg_net() then
+        return;
+    end if;
+    -- Dynamic SQL: a linter would report a function that may not exist.
+    execute 'select net.http_post(url => $1, body => $2)'
+    using v_url, jsonb_build_object('text', format('%s: %s', v_name, _post_alert.message));
+exception when others then
+    -- The message of the error may have the URL.
+    raise warning 'the alert could not be posted by pg_net (%)', sqlstate;
+end
+$$;
+
+revoke all on function billing._open_alert, billing._end_alerts, billing._has_pg_net, billing._post_alert
+from public, anon, authenticated, service_role;
+
+comment on table billing.alerts is 'Situations of the whole installation that need a person: open ones have no ended_at.';
+comment on column billing.alerts.subject is 'What it is about, such as a price; empty where there can be only one.';
+
 -- 85_jobs/10_lost_jobs.sql
 
 -- Rows that are to be worked on and lost their job: found, listed by the proof, and queued again.
@@ -20785,7 +21035,7 @@ comment on column public.billing_account.closed_at is 'Since when it is closed; 
 --
 --   owner_email        an account → its owner's e-mail address
 --   find_accounts      an id, an e-mail address, a name or a part of one → accounts
---   worker_state       the queue's length and age, and the connected workers
+--   worker_state       the queue's length and age, the connected workers and their last sign of life
 --   installation       the settings
 
 create function billing.owner_email(account_id uuid)
@@ -20912,7 +21162,9 @@ end
 $$;
 
 create function billing.worker_state()
-returns table (queue_length bigint, oldest_message_at timestamptz, messages_waiting bigint, workers bigint)
+returns table (
+    queue_length bigint, oldest_message_at timestamptz, messages_waiting bigint, workers bigint, last_seen_at timestamptz
+)
 language sql
 stable
 security definer
@@ -20924,7 +21176,8 @@ as $$
             select count(*) from pg_catalog.pg_stat_activity
             where pg_stat_activity.datname = pg_catalog.current_database()
                 and pg_stat_activity.application_name = 'till worker'
-        )
+        ),
+        (select max(workers.last_seen_at) from billing.workers)
     from pgmq.q_stripe_events as messages
 $$;
 
@@ -20935,7 +21188,11 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select field.key, field.value, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
+    select field.key, case
+            -- Anybody who has the whole URL can post there.
+            when field.key = 'alert_webhook_url' then to_jsonb(billing._origin_of(settings.alert_webhook_url) || '/…')
+            else field.value
+        end, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
     from billing.settings
     cross join lateral jsonb_each(to_jsonb(settings)) as field
     join pg_catalog.pg_attribute as attribute
@@ -20953,8 +21210,8 @@ to service_role;
 
 comment on function billing.owner_email(uuid) is 'The e-mail address of an account''s owner; null if the owner was deleted.';
 comment on function billing.find_accounts(text, integer, boolean) is 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of an address or a name.';
-comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
-comment on function billing.installation() is 'The settings of this installation, with their descriptions.';
+comment on function billing.worker_state() is 'How many messages wait in the queue and since when, how many of them are retries, how many workers are connected, and when one was last seen.';
+comment on function billing.installation() is 'The settings of this installation, with their descriptions; of the alert webhook the host only.';
 
 -- 90_api/91_explain.sql
 
@@ -21265,9 +21522,256 @@ begin
 end
 $$;
 
+-- 90_api/95_watch.sql
+
+-- The watch: whether a worker is there and its Stripe key works, events arrive, plans give what is paid for, and
+-- notifications are delivered.
+--
+-- Invariant: one alert for each situation, however often and by however many it is looked for.
+--
+--   watch               every minute, by each worker, and by pg_cron, which also runs while no worker does
+--   unreceived_events   of the events that Stripe has, those that the inbox has not
+--   receiving_since     since when events arrive here; null before the first
+--   report_arrivals     what a worker found when it compared them
+--
+-- Callable by billing_worker.
+
+-- Since when workers could be seen: not while Postgres itself was down.
+create function billing._up_since()
+returns timestamptz
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select pg_postmaster_start_time()
+$$;
+
+create function billing._watch_workers()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_after interval := (select settings.worker_missing_after from billing.settings);
+    v_seen_at timestamptz := (select max(workers.last_seen_at) from billing.workers);
+    v_since timestamptz;
+    v_ended billing.alerts;
+    v_skipped text;
+begin
+    -- A worker is expected once there was one, or an event waits for it.
+    v_since := coalesce(v_seen_at, (
+        select min(stripe_events.received_at) from billing.stripe_events where stripe_events.status = 'queued'
+    ));
+    if v_since < now() - v_after and billing._up_since() < now() - v_after then
+        if billing._open_alert('worker_missing', '', jsonb_build_object('since', v_since)) then
+            perform billing._post_alert(format(
+                'no worker has been seen since %s UTC. Stripe''s events wait in the queue. Start it with `till worker run`; '
+                '`till doctor` says what else is wrong.', to_char(v_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI')
+            ));
+        end if;
+        return;
+    elsif v_seen_at < now() - coalesce(v_after, interval '1 minute') then
+        return;
+    end if;
+
+    for v_ended in select * from billing._end_alerts('worker_missing') loop
+        -- Nobody could send it while it was true.
+        update billing.notifications set status = 'skipped', last_error = 'the worker is back: worker_back reports it'
+        where notifications.dedupe_key = format('worker_missing:%s', v_ended.id)
+            and notifications.status = 'queued' and notifications.attempts = 0
+        returning notifications.id::text into v_skipped;
+        if v_skipped is not null then
+            perform billing._drop_jobs('administrators_notification', array[v_skipped]);
+        end if;
+        perform billing._notify(
+            null, 'administrators', 'worker_back', format('worker_back:%s', v_ended.id),
+            jsonb_build_object('since', v_ended.payload -> 'since', 'until', now())
+        );
+        perform billing._post_alert('a worker runs again.');
+    end loop;
+end
+$$;
+
+-- A key that fails for a quarter of an hour does so for longer than a restart with another one takes.
+create function billing._watch_keys()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_reason text;
+    v_since timestamptz;
+begin
+    select workers.stripe_key_error, workers.stripe_key_failing_since into v_reason, v_since
+    from billing.workers
+    where workers.stripe_key_failing_since < now() - interval '15 minutes'
+        and workers.last_seen_at > now() - interval '15 minutes'
+    order by workers.stripe_key_failing_since limit 1;
+    if found then
+        perform billing._open_alert('stripe_key', '', jsonb_build_object('reason', v_reason, 'since', v_since));
+    elsif exists (
+        -- One that has just started may not know yet.
+        select from billing.workers
+        where workers.stripe_key_error is null and workers.last_seen_at > now() - interval '1 minute'
+            and workers.started_at < now() - interval '2 minutes'
+    ) then
+        perform billing._end_alerts('stripe_key');
+    end if;
+end
+$$;
+
+-- Plans that cost something, have subscribers, and give neither credits nor features.
+create function billing._watch_plans()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_price_ids text[] := array(
+        select plans.stripe_price_id from billing.plans
+        where plans.unit_amount is distinct from 0
+            and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
+            -- exists, so that the first subscription is enough.
+            and exists (
+                select from billing.admin_plans_without_credits as without
+                where without.stripe_price_id = plans.stripe_price_id
+            )
+        order by plans.stripe_price_id
+    );
+begin
+    perform billing._open_alert(
+        'plan_without_credits', plans.stripe_price_id,
+        jsonb_build_object(
+            'stripe_price_id', plans.stripe_price_id,
+            'name', coalesce(plans.lookup_key, nullif(plans.nickname, ''), products.name)
+        )
+    )
+    from billing.plans join billing.products using (stripe_product_id)
+    where plans.stripe_price_id = any (v_price_ids);
+    perform billing._end_alerts('plan_without_credits', v_price_ids);
+end
+$$;
+
+-- Also posted: the channels may be what fails. Further ones are reported a day later.
+create function billing._watch_notifications()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count bigint;
+    v_last_id bigint;
+begin
+    select count(*), max(notifications.id) into v_count, v_last_id from billing.notifications
+    where notifications.status = 'dead' and notifications.kind <> 'notifications_undeliverable';
+    if v_count = 0 then
+        perform billing._end_alerts('notifications_undeliverable');
+        return;
+    end if;
+    if exists (
+        select from billing.alerts
+        where alerts.kind = 'notifications_undeliverable' and alerts.ended_at is null
+            and alerts.began_at < now() - interval '1 day' and (alerts.payload ->> 'last_id')::bigint < v_last_id
+    ) then
+        perform billing._end_alerts('notifications_undeliverable');
+    end if;
+    if billing._open_alert(
+        'notifications_undeliverable', '', jsonb_build_object('count', v_count, 'last_id', v_last_id)
+    ) then
+        perform billing._post_alert(format(
+            '%s notifications could not be delivered. Reasons: `till notifications list --status dead`.', v_count
+        ));
+    end if;
+end
+$$;
+
+create function billing.watch()
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._watch_workers();
+    perform billing._watch_keys();
+    perform billing._watch_plans();
+    perform billing._watch_notifications();
+end
+$$;
+
+create function billing.unreceived_events(event_ids text[])
+returns setof text
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select event.id from unnest(unreceived_events.event_ids) with ordinality as event (id, place)
+    where not exists (select from billing.stripe_events where stripe_events.stripe_event_id = event.id)
+    order by event.place;
+end
+$$;
+
+create function billing.receiving_since()
+returns timestamptz
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select min(stripe_events.received_at) from billing.stripe_events);
+end
+$$;
+
+-- missing: how many did not arrive; the other arguments are about the newest of them.
+create function billing.report_arrivals(missing integer, event_id text, type text, created_at timestamptz)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if report_arrivals.missing = 0 then
+        perform billing._end_alerts('events_missing');
+    else
+        perform billing._open_alert(
+            'events_missing', '',
+            jsonb_build_object(
+                'count', report_arrivals.missing, 'stripe_event_id', report_arrivals.event_id,
+                'type', report_arrivals.type, 'created_at', report_arrivals.created_at
+            )
+        );
+    end if;
+end
+$$;
+
+revoke all on function
+    billing._up_since, billing._watch_workers, billing._watch_keys, billing._watch_plans, billing._watch_notifications, billing.watch,
+    billing.unreceived_events, billing.receiving_since, billing.report_arrivals
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.watch(), billing.unreceived_events(text[]), billing.receiving_since(),
+    billing.report_arrivals(integer, text, text, timestamptz)
+to billing_worker;
+
+comment on function billing.watch() is 'Opens and ends alerts: no worker, a Stripe key that fails, paid plans without credits, undeliverable notifications. pg_cron and each worker call it once a minute.';
+comment on function billing.unreceived_events(text[]) is 'Those of these events that never arrived.';
+comment on function billing.receiving_since() is 'When the first event arrived; null if none has.';
+comment on function billing.report_arrivals(integer, text, text, timestamptz) is 'Opens or ends the alert that Stripe has events that never arrived.';
+
 -- 90_api/96_pg_cron.sql
 
--- A clock inside Postgres, if pg_cron is enabled: months are granted and credits expire even while no worker runs.
+-- A clock inside Postgres, if pg_cron is enabled: even while no worker runs, months are granted, credits expire, and
+-- administrators are notified that it is missing.
 --
 -- Optional, in addition to the worker's own clock: a month is granted once, however many callers run at the same time.
 -- New Supabase projects include pg_cron but don't enable it; this file then does nothing, and billing.use_pg_cron()
@@ -21305,6 +21809,7 @@ begin
         'tillbase_allocate', format('select billing.allocate_due_credits(accounts_max => %s)', v_accounts_max);
     execute v_every_minute using
         'tillbase_expire', format('select billing.expire_due_credits(accounts_max => %s)', v_accounts_max);
+    execute v_every_minute using 'tillbase_watch', 'select billing.watch()';
 end
 $$;
 
@@ -21318,4 +21823,104 @@ begin
 end
 $$;
 
-comment on function billing.use_pg_cron() is 'Schedules pg_cron jobs that allocate and expire due credits once a minute: tillbase_allocate and tillbase_expire. Safe to call again.';
+comment on function billing.use_pg_cron() is 'Schedules pg_cron jobs that run once a minute: tillbase_allocate and tillbase_expire for due credits, tillbase_watch for alerts. Safe to call again.';
+
+-- 90_api/97_metrics.sql
+
+-- Figures of the database for monitoring: each worker reads them every few seconds, whether or not anybody asks for them.
+--
+-- Invariant: the cost does not grow with the number of accounts, entries or events. What is counted is counted from an
+-- index of just those rows, up to count_max.
+--
+-- Callable by billing_worker and service_role.
+
+create function billing._metrics_count_max()
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select 10000
+$$;
+
+-- A row for each figure. label: a kind or a state, where a figure has several rows. Times are in Unix seconds.
+create function billing.metrics()
+returns table (name text, label text, value double precision)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select 'events', 'queued', (
+        select count(*) from (
+            select from billing.stripe_events where stripe_events.status = 'queued' limit billing._metrics_count_max()
+        ) as counted
+    )::double precision
+    union all
+    select 'events', 'parked', (
+        select count(*) from (
+            select from billing.stripe_events where stripe_events.status = 'parked' limit billing._metrics_count_max()
+        ) as counted
+    )
+    union all
+    select 'events', 'dead', (
+        select count(*) from (
+            select from billing.stripe_events where stripe_events.status = 'dead' limit billing._metrics_count_max()
+        ) as counted
+    )
+    union all
+    select 'events', 'waiting_for_stripe', (
+        select count(*) from (select from billing.stripe_lookups limit billing._metrics_count_max()) as counted
+    )
+    union all
+    select 'oldest_event_age', null, coalesce((
+        select extract(epoch from now() - stripe_events.received_at) from billing.stripe_events
+        where stripe_events.status = 'queued' order by stripe_events.received_at limit 1
+    ), 0)
+    union all
+    select 'jobs', jobs.kind, jobs.number from (
+        select counted.kind, count(*) as number
+        from (
+            select queued.message ->> 'kind' as kind from pgmq.q_billing_jobs as queued
+            limit billing._metrics_count_max()
+        ) as counted
+        group by 1
+    ) as jobs
+    union all
+    select 'dead_notifications', null, (
+        select count(*) from (
+            select from billing.notifications where notifications.status = 'dead' limit billing._metrics_count_max()
+        ) as counted
+    )
+    union all
+    select 'discrepancies', null, (
+        select count(*) from (select from billing.found_discrepancies limit billing._metrics_count_max()) as counted
+    )
+    union all
+    select 'proof_finished', null, (select extract(epoch from account_proof.round_finished_at) from billing.account_proof)
+    union all
+    select 'open_alerts', alerts.kind, count(*) from billing.alerts where alerts.ended_at is null group by alerts.kind
+    union all
+    select 'workers', case when workers.last_seen_at > now() - interval '1 minute' then 'seen' else 'missing' end, count(*)
+    from billing.workers group by 2
+    union all
+    select 'worker_last_seen', null, (select extract(epoch from max(workers.last_seen_at)) from billing.workers)
+    union all
+    select 'credits', credit_totals.kind, credit_totals.credits from billing.credit_totals
+    union all
+    select 'credits_outstanding', null, (select coalesce(sum(credit_totals.credits), 0) from billing.credit_totals)
+    union all
+    select 'credits_counted', null, (
+        select extract(epoch from credit_count.counted_until) from billing.credit_count
+        where credit_count.counted_until > '-infinity'
+    );
+end
+$$;
+
+revoke all on function billing._metrics_count_max, billing.metrics
+from public, anon, authenticated, service_role;
+grant execute on function billing.metrics() to billing_worker, service_role;
+
+comment on function billing.metrics() is 'Figures for monitoring, in a time that does not grow with the installation. Counts end at 10,000.';

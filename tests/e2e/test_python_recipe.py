@@ -29,7 +29,7 @@ from devstack.tokens import SigningKeys
 from tests.test_docs import ROOT
 
 PAGE = ROOT / "docs/how-to/python-server.md"
-NAMES = ("billing", "app", "credits")
+NAMES = ("ledger", "app", "credits")
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The '.*' parameter is deprecated"
@@ -62,7 +62,7 @@ def pyright(directory: Path) -> list[str]:
 
 
 def test_the_files_are_well_typed_and_a_mistake_is_found(server: Path) -> None:
-    assert sorted(files()) == ["app.py", "billing.py", "credits.py"]
+    assert sorted(files()) == ["app.py", "credits.py", "ledger.py"]
     assert pyright(server) == []
     app = server / "app.py"
     app.write_text(app.read_text().replace("refused.code}", "refused.kode}"))
@@ -149,8 +149,8 @@ def test_a_job_and_its_spend_are_both_stored_or_neither(
         assert (status, answer["code"]) == (402, "TB001")
         stored = conn.execute("select id from public.renders").fetchall()
         assert {job for (job,) in stored} == {first, second}
-        with modules["billing"].pool.connection() as pooled:
-            assert modules["billing"].available(pooled, account_id) == 10
+        with modules["ledger"].pool.connection() as pooled:
+            assert modules["ledger"].available(pooled, account_id) == 10
         conn.execute("select billing.freeze_account(%s, 'a test', 'test')", [account_id])
         conn.commit()
         assert render(third)[0] == 403

@@ -75,7 +75,7 @@ CREATE DOMAIN billing.metadata AS jsonb
 	CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(VALUE) = 'object'::text));
 
 CREATE DOMAIN billing.notification_kind AS text
-	CONSTRAINT notification_kind_is_known CHECK ((VALUE = ANY (ARRAY['account_frozen'::text, 'card_expiring'::text, 'credits_expiring'::text, 'credits_held'::text, 'credits_not_granted'::text, 'dispute_closed'::text, 'dispute_opened'::text, 'entitlement_discrepancy'::text, 'event_dead'::text, 'event_waiting'::text, 'fraud_action_failed'::text, 'fraud_warning'::text, 'ledger_discrepancy'::text, 'low_balance'::text, 'payment_failed'::text, 'receipt'::text, 'recharge_capped'::text, 'recharge_failed'::text, 'recharge_paused'::text, 'recharge_requires_action'::text, 'refund_applied'::text, 'review_opened'::text, 'silence'::text, 'test'::text, 'user_deleted_while_subscribed'::text])));
+	CONSTRAINT notification_kind_is_known CHECK ((VALUE = ANY (ARRAY['account_frozen'::text, 'card_expiring'::text, 'credits_expiring'::text, 'credits_held'::text, 'credits_not_granted'::text, 'dispute_closed'::text, 'dispute_opened'::text, 'entitlement_discrepancy'::text, 'event_dead'::text, 'event_waiting'::text, 'events_missing'::text, 'fraud_action_failed'::text, 'fraud_warning'::text, 'ledger_discrepancy'::text, 'low_balance'::text, 'notifications_undeliverable'::text, 'payment_failed'::text, 'plan_without_credits'::text, 'receipt'::text, 'recharge_capped'::text, 'recharge_failed'::text, 'recharge_paused'::text, 'recharge_requires_action'::text, 'refund_applied'::text, 'review_opened'::text, 'silence'::text, 'stripe_key'::text, 'test'::text, 'user_deleted_while_subscribed'::text, 'worker_back'::text, 'worker_missing'::text])));
 
 CREATE DOMAIN billing.positive_credits AS bigint
 	CONSTRAINT credits_are_positive CHECK ((VALUE > 0));
@@ -2046,6 +2046,14 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._credits_are_final_until() RETURNS timestamp with time zone
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select least(min(pg_stat_activity.xact_start), now() - interval '10 seconds') from pg_stat_activity
+    where pg_stat_activity.datname = current_database() and pg_stat_activity.pid <> pg_backend_pid()
+$$;
+
 CREATE TABLE billing.credit_packs (
     stripe_price_id text NOT NULL,
     stripe_product_id text NOT NULL,
@@ -2519,6 +2527,34 @@ CREATE FUNCTION billing._empty_events(event_ids text[]) RETURNS bigint
         returning stripe_events.stripe_event_id
     )
     select count(*) from emptied
+$$;
+
+CREATE TABLE billing.alerts (
+    id bigint NOT NULL,
+    kind billing.notification_kind NOT NULL,
+    subject text DEFAULT ''::text NOT NULL,
+    payload jsonb DEFAULT '{}'::jsonb NOT NULL,
+    began_at timestamp with time zone DEFAULT now() NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT alerts_end_after_they_begin CHECK ((ended_at >= began_at)),
+    CONSTRAINT payload_is_an_object CHECK ((jsonb_typeof(payload) = 'object'::text))
+);
+
+COMMENT ON TABLE billing.alerts IS 'Situations of the whole installation that need a person: open ones have no ended_at.';
+
+COMMENT ON COLUMN billing.alerts.subject IS 'What it is about, such as a price; empty where there can be only one.';
+
+CREATE FUNCTION billing._end_alerts(kind text, except_subjects text[] DEFAULT '{}'::text[]) RETURNS SETOF billing.alerts
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    update billing.alerts set ended_at = now()
+    where alerts.kind = _end_alerts.kind and alerts.ended_at is null
+        and alerts.subject <> all (_end_alerts.except_subjects)
+    returning alerts.*;
+end
 $$;
 
 CREATE FUNCTION billing._end_job(msg_id bigint, retry_in_seconds integer, reason text) RETURNS boolean
@@ -3765,12 +3801,20 @@ CREATE TABLE billing.workers (
     pid integer NOT NULL,
     in_hand bigint[] DEFAULT '{}'::bigint[] NOT NULL,
     in_hand_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    started_at timestamp with time zone DEFAULT now() NOT NULL
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    stripe_key_error text,
+    stripe_key_failing_since timestamp with time zone,
+    CONSTRAINT failing_keys_say_since_when CHECK (((stripe_key_error IS NULL) = (stripe_key_failing_since IS NULL)))
 );
 
 COMMENT ON TABLE billing.workers IS 'Connected workers, and dead ones: by the process id of their session, the messages that each took last.';
 
 COMMENT ON COLUMN billing.workers.in_hand_until IS 'The time-out of these messages; the worker no longer holds those with another time-out.';
+
+COMMENT ON COLUMN billing.workers.last_seen_at IS 'The last sign of life of the worker''s loop.';
+
+COMMENT ON COLUMN billing.workers.stripe_key_error IS 'What is wrong with the STRIPE_API_KEY of this worker; null: nothing, as far as it knows.';
 
 CREATE FUNCTION billing._hand_back(worker billing.workers) RETURNS void
     LANGUAGE plpgsql
@@ -3826,6 +3870,15 @@ CREATE FUNCTION billing._has_pg_cron() RETURNS boolean
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select coalesce(has_function_privilege(to_regprocedure('cron.schedule(text, text, text)'), 'execute'), false)
+$$;
+
+CREATE FUNCTION billing._has_pg_net() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(
+        has_function_privilege(to_regprocedure('net.http_post(text, jsonb, jsonb, jsonb, integer)'), 'execute'), false
+    )
 $$;
 
 CREATE FUNCTION billing._has_user(account_id uuid) RETURNS boolean
@@ -4992,6 +5045,13 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._metrics_count_max() RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select 10000
+$$;
+
 CREATE FUNCTION billing._minor_digits(currency text) RETURNS integer
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5376,6 +5436,27 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._open_alert(kind text, subject text, payload jsonb) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_id bigint;
+begin
+    insert into billing.alerts (kind, subject, payload)
+    values (_open_alert.kind, _open_alert.subject, _open_alert.payload)
+    on conflict do nothing
+    returning alerts.id into v_id;
+    if v_id is null then
+        return false;
+    end if;
+    perform billing._notify(
+        null, 'administrators', _open_alert.kind, format('%s:%s', _open_alert.kind, v_id), _open_alert.payload
+    );
+    return true;
+end
+$$;
+
 CREATE FUNCTION billing._open_lot(balance billing.credit_balances, entry billing.credit_entries, lot billing.credit_grants, is_scheduled boolean) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5517,6 +5598,64 @@ begin
     return billing._lock_balance(v_balance.account_id);
 end
 $$;
+
+CREATE FUNCTION billing._owners_of_object(stripe_id text) RETURNS TABLE(account_id uuid, stripe_customer_id text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_id text := _owners_of_object.stripe_id;
+    v_charge_ids text[] := array(
+        select v_id
+        union
+        select payments.stripe_charge_id from billing.payments where payments.stripe_payment_intent_id = v_id
+        union
+        select refunds.stripe_charge_id from billing.refunds where refunds.stripe_refund_id = v_id
+        union
+        select disputes.stripe_charge_id from billing.disputes where disputes.stripe_dispute_id = v_id
+        union
+        select reviews.stripe_charge_id from billing.reviews where reviews.stripe_review_id = v_id
+    );
+begin
+    return query
+    select distinct coalesce(found.account_id, customers.account_id), found.stripe_customer_id
+    from (
+        select null::uuid as account_id, v_id as stripe_customer_id
+        union all
+        select subscriptions.account_id, subscriptions.stripe_customer_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = v_id
+        union all
+        select invoices.account_id, invoices.stripe_customer_id from billing.invoices
+        where invoices.stripe_invoice_id = v_id
+        union all
+        select invoices.account_id, invoices.stripe_customer_id from billing.invoice_payments
+        join billing.invoices on invoices.stripe_invoice_id = invoice_payments.stripe_invoice_id
+        where invoice_payments.stripe_payment_intent_id = v_id
+        union all
+        select sessions.account_id, sessions.stripe_customer_id from billing.checkout_sessions as sessions
+        where sessions.stripe_checkout_session_id = v_id or sessions.stripe_payment_intent_id = v_id
+        union all
+        select payments.account_id, payments.stripe_customer_id from billing.payments
+        where payments.stripe_charge_id = any (v_charge_ids)
+        union all
+        select warnings.account_id, warnings.stripe_customer_id from billing.fraud_warnings as warnings
+        where warnings.stripe_early_fraud_warning_id = v_id
+        union all
+        select reviews.account_id, null from billing.reviews where reviews.stripe_review_id = v_id
+        union all
+        -- The customer that the event waits for, or is about.
+        select null, coalesce(
+            substring(events.waiting_for from '^cus_[A-Za-z0-9_]+$'),
+            substring(events.payload from '"customer"\s*:\s*"(cus_[A-Za-z0-9_]+)"'),
+            substring(events.payload from '"id"\s*:\s*"(cus_[A-Za-z0-9_]+)"')
+        )
+        from billing.stripe_events as events where events.stripe_event_id = v_id
+    ) as found
+    left join billing.customers on customers.stripe_customer_id = found.stripe_customer_id
+    where coalesce(found.account_id, customers.account_id) is not null
+        or customers.stripe_customer_id is not null;
+end
+$_$;
 
 CREATE FUNCTION billing._pack_name(pack billing.credit_packs) RETURNS text
     LANGUAGE sql STABLE
@@ -5710,6 +5849,34 @@ begin
     ));
 end
 $$;
+
+CREATE FUNCTION billing._post_alert(message text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_url text;
+    v_name text;
+begin
+    select
+        settings.alert_webhook_url,
+        format(
+            'Tillbase, %s, %s mode',
+            coalesce(billing._origin_of(settings.site_url), settings.stripe_account_id, current_database()),
+            case when settings.livemode then 'live' else 'test' end
+        )
+    into v_url, v_name from billing.settings;
+    if v_url is null or not billing._has_pg_net() then
+        return;
+    end if;
+    -- Dynamic SQL: a linter would report a function that may not exist.
+    execute 'select net.http_post(url => $1, body => $2)'
+    using v_url, jsonb_build_object('text', format('%s: %s', v_name, _post_alert.message));
+exception when others then
+    -- The message of the error may have the URL.
+    raise warning 'the alert could not be posted by pg_net (%)', sqlstate;
+end
+$_$;
 
 CREATE FUNCTION billing._post_entries(balance billing.credit_balances, entries billing.credit_entries[], lots billing.credit_grants[] DEFAULT '{}'::billing.credit_grants[], takes billing.credit_consumptions[] DEFAULT '{}'::billing.credit_consumptions[]) RETURNS billing.credit_entries[]
     LANGUAGE plpgsql
@@ -6265,16 +6432,11 @@ declare
 begin
     with off as materialized (
         select
-            'entitlement_discrepancy' as kind, paid.invariant, paid.business_key, paid.expected, paid.found,
-            paid.detail,
-            format(
-                '%s:%s:%s:%s', paid.account_id_of, paid.invariant, paid.business_key, paid.expected || ':' || paid.found
-            ) as key
+            'entitlement_discrepancy' as kind, paid.invariant, paid.business_key, paid.expected, paid.found, paid.detail
         from billing.account_discrepancies(_prove_account.account_id) as paid
         union all
         select
-            'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail,
-            format('%s:%s:%s', _prove_account.account_id, ledger.invariant, md5(ledger.detail))
+            'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail
         from billing.account_ledger_discrepancies(_prove_account.account_id) as ledger
     ),
     in_order as (
@@ -6288,17 +6450,18 @@ begin
         insert into billing.found_discrepancies (account_id, invariant, business_key, expected, found, detail)
         select _prove_account.account_id, off.invariant, off.business_key, off.expected, off.found, off.detail from off
         on conflict do nothing
+        returning found_discrepancies.id, found_discrepancies.invariant, found_discrepancies.detail
     ),
     told as (
         insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
         select
-            _prove_account.account_id, 'administrators', off.kind, format('%s:%s', off.kind, off.key),
+            _prove_account.account_id, 'administrators', off.kind, format('%s:%s', off.kind, noted.id),
             jsonb_build_object(
                 'invariant', off.invariant, 'business_key', off.business_key, 'expected', off.expected,
                 'found', off.found, 'detail', off.detail
             )
-        from off
-        on conflict (dedupe_key) do nothing
+        from noted
+        join off on off.invariant = noted.invariant and off.detail = noted.detail
     )
     select count(*) into v_count from off;
     return v_count;
@@ -8969,6 +9132,13 @@ CREATE FUNCTION billing._trial_days(account_id uuid, plan billing.plans) RETURNS
         )
 $$;
 
+CREATE FUNCTION billing._up_since() RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select pg_postmaster_start_time()
+$$;
+
 CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions, is_closed boolean) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9034,6 +9204,138 @@ begin
         )
     )
     from billing.settings);
+end
+$$;
+
+CREATE FUNCTION billing._watch_keys() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_reason text;
+    v_since timestamptz;
+begin
+    select workers.stripe_key_error, workers.stripe_key_failing_since into v_reason, v_since
+    from billing.workers
+    where workers.stripe_key_failing_since < now() - interval '15 minutes'
+        and workers.last_seen_at > now() - interval '15 minutes'
+    order by workers.stripe_key_failing_since limit 1;
+    if found then
+        perform billing._open_alert('stripe_key', '', jsonb_build_object('reason', v_reason, 'since', v_since));
+    elsif exists (
+        -- One that has just started may not know yet.
+        select from billing.workers
+        where workers.stripe_key_error is null and workers.last_seen_at > now() - interval '1 minute'
+            and workers.started_at < now() - interval '2 minutes'
+    ) then
+        perform billing._end_alerts('stripe_key');
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._watch_notifications() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_count bigint;
+    v_last_id bigint;
+begin
+    select count(*), max(notifications.id) into v_count, v_last_id from billing.notifications
+    where notifications.status = 'dead' and notifications.kind <> 'notifications_undeliverable';
+    if v_count = 0 then
+        perform billing._end_alerts('notifications_undeliverable');
+        return;
+    end if;
+    if exists (
+        select from billing.alerts
+        where alerts.kind = 'notifications_undeliverable' and alerts.ended_at is null
+            and alerts.began_at < now() - interval '1 day' and (alerts.payload ->> 'last_id')::bigint < v_last_id
+    ) then
+        perform billing._end_alerts('notifications_undeliverable');
+    end if;
+    if billing._open_alert(
+        'notifications_undeliverable', '', jsonb_build_object('count', v_count, 'last_id', v_last_id)
+    ) then
+        perform billing._post_alert(format(
+            '%s notifications could not be delivered. Reasons: `till notifications list --status dead`.', v_count
+        ));
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._watch_plans() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_price_ids text[] := array(
+        select plans.stripe_price_id from billing.plans
+        where plans.unit_amount is distinct from 0
+            and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
+            -- exists, so that the first subscription is enough.
+            and exists (
+                select from billing.admin_plans_without_credits as without
+                where without.stripe_price_id = plans.stripe_price_id
+            )
+        order by plans.stripe_price_id
+    );
+begin
+    perform billing._open_alert(
+        'plan_without_credits', plans.stripe_price_id,
+        jsonb_build_object(
+            'stripe_price_id', plans.stripe_price_id,
+            'name', coalesce(plans.lookup_key, nullif(plans.nickname, ''), products.name)
+        )
+    )
+    from billing.plans join billing.products using (stripe_product_id)
+    where plans.stripe_price_id = any (v_price_ids);
+    perform billing._end_alerts('plan_without_credits', v_price_ids);
+end
+$$;
+
+CREATE FUNCTION billing._watch_workers() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_after interval := (select settings.worker_missing_after from billing.settings);
+    v_seen_at timestamptz := (select max(workers.last_seen_at) from billing.workers);
+    v_since timestamptz;
+    v_ended billing.alerts;
+    v_skipped text;
+begin
+    -- A worker is expected once there was one, or an event waits for it.
+    v_since := coalesce(v_seen_at, (
+        select min(stripe_events.received_at) from billing.stripe_events where stripe_events.status = 'queued'
+    ));
+    if v_since < now() - v_after and billing._up_since() < now() - v_after then
+        if billing._open_alert('worker_missing', '', jsonb_build_object('since', v_since)) then
+            perform billing._post_alert(format(
+                'no worker has been seen since %s UTC. Stripe''s events wait in the queue. Start it with `till worker run`; '
+                '`till doctor` says what else is wrong.', to_char(v_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI')
+            ));
+        end if;
+        return;
+    elsif v_seen_at < now() - coalesce(v_after, interval '1 minute') then
+        return;
+    end if;
+
+    for v_ended in select * from billing._end_alerts('worker_missing') loop
+        -- Nobody could send it while it was true.
+        update billing.notifications set status = 'skipped', last_error = 'the worker is back: worker_back reports it'
+        where notifications.dedupe_key = format('worker_missing:%s', v_ended.id)
+            and notifications.status = 'queued' and notifications.attempts = 0
+        returning notifications.id::text into v_skipped;
+        if v_skipped is not null then
+            perform billing._drop_jobs('administrators_notification', array[v_skipped]);
+        end if;
+        perform billing._notify(
+            null, 'administrators', 'worker_back', format('worker_back:%s', v_ended.id),
+            jsonb_build_object('since', v_ended.payload -> 'since', 'until', now())
+        );
+        perform billing._post_alert('a worker runs again.');
+    end loop;
 end
 $$;
 
@@ -10634,6 +10936,43 @@ $$;
 
 COMMENT ON FUNCTION billing.continue_portal(state jsonb, answers jsonb) IS 'Takes Stripe''s failure to open the portal. Returns the refusal.';
 
+CREATE FUNCTION billing.count_credits() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_count billing.credit_count;
+    v_until timestamptz;
+    v_highest_id bigint;
+begin
+    select * into v_count from billing.credit_count for update skip locked;
+    if not found then
+        return;
+    end if;
+    v_until := billing._credits_are_final_until();
+    -- Not while a transaction is running that began before: the entries since then would be read each time.
+    if v_until <= v_count.counted_until then
+        return;
+    end if;
+    -- A statement of its own after that, so that it sees what had ended by then.
+    insert into billing.credit_totals as totals (kind, credits)
+    select credit_entries.kind, sum(credit_entries.amount) from billing.credit_entries
+    where credit_entries.id > v_count.id_floor
+        and credit_entries.created_at >= v_count.counted_until and credit_entries.created_at < v_until
+    group by credit_entries.kind
+    on conflict (kind) do update set credits = totals.credits + excluded.credits;
+
+    select coalesce(pg_sequence_last_value('billing.credit_entries_id_seq'::regclass), 0) into v_highest_id;
+    update billing.credit_count
+    set counted_until = v_until,
+        id_floor = case when v_until >= v_count.next_floor_at then v_count.next_floor else credit_count.id_floor end,
+        next_floor = case when v_until >= v_count.next_floor_at then v_highest_id else credit_count.next_floor end,
+        next_floor_at = case when v_until >= v_count.next_floor_at then clock_timestamp() else credit_count.next_floor_at end;
+end
+$$;
+
+COMMENT ON FUNCTION billing.count_credits() IS 'Adds the newest entries to credit_totals.';
+
 CREATE FUNCTION billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11019,6 +11358,92 @@ $$;
 
 COMMENT ON FUNCTION billing.expire_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Expires due holds and lots and opens scheduled lots, for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
 
+CREATE FUNCTION billing.explain_credits(account_id uuid, results_max integer) RETURNS TABLE(business_key text, source text, moment timestamp with time zone, stripe_price_id text, stripe_invoice_id text, stripe_payment_intent_id text, worth bigint, returned bigint, posted bigint, remaining bigint, expires_at timestamp with time zone, waits_for text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_subscription_ids text[] := array(
+        select distinct credit_schedules.stripe_subscription_id
+        from billing.subscriptions
+        join billing.credit_schedules using (stripe_subscription_id)
+        where subscriptions.account_id = explain_credits.account_id
+    );
+begin
+    return query
+    with paid as materialized (
+        select
+            moves.key, moves.source, moves.moment, moves.stripe_price_id, moves.stripe_invoice_id,
+            null as stripe_payment_intent_id, moves.credits, moves.returned, moves.expires_at, case
+                when moves.is_waiting then (
+                    select max(credit_schedules.disarmed_reason) from billing.credit_schedules
+                    where credit_schedules.stripe_invoice_id = moves.stripe_invoice_id
+                )
+            end as waits_for
+        from billing._worth(
+            v_subscription_ids, '-infinity', billing._time_of_account(explain_credits.account_id)
+        ) as moves
+        union all
+        select
+            purchases.business_key, purchases.source, purchases.purchased_at, purchases.stripe_price_id,
+            purchases.stripe_invoice_id, purchases.stripe_payment_intent_id,
+            purchases.credits - billing._returned_of_purchase(purchases), billing._returned_of_purchase(purchases),
+            purchases.expires_at, null
+        from billing.pack_purchases as purchases
+        where purchases.account_id = explain_credits.account_id
+    ),
+    lots as materialized (
+        select
+            split_part(grants.idempotency_key, '#', 1) as key, min(grants.source) as source,
+            min(grants.effective_at) as moment, min(grants.stripe_price_id) as stripe_price_id,
+            min(grants.stripe_invoice_id) as stripe_invoice_id,
+            min(grants.stripe_payment_intent_id) as stripe_payment_intent_id,
+            min(grants.stripe_subscription_item_id) as stripe_subscription_item_id,
+            sum(grants.amount)::bigint as amount, sum(grants.remaining)::bigint as remaining,
+            max(grants.expires_at) as expires_at
+        from billing.credit_grants as grants
+        where grants.account_id = explain_credits.account_id and grants.key_space = 'stripe'
+        group by 1
+    ),
+    -- Initial credits of a paid invoice: minus what was returned of it.
+    explained as (
+        select
+            coalesce(paid.key, lots.key) as key, coalesce(paid.source, lots.source) as source,
+            coalesce(paid.moment, lots.moment) as moment,
+            coalesce(paid.stripe_price_id, lots.stripe_price_id) as stripe_price_id,
+            coalesce(paid.stripe_invoice_id, lots.stripe_invoice_id) as stripe_invoice_id,
+            coalesce(paid.stripe_payment_intent_id, lots.stripe_payment_intent_id) as stripe_payment_intent_id,
+            coalesce(paid.credits, lots.amount - coalesce(of_invoice.credits, 0)) as worth,
+            coalesce(paid.returned, of_invoice.credits, 0) as returned,
+            case
+                when lots.key ^@ 'initial:' then lots.amount
+                    + billing._posted_credits(explain_credits.account_id, lots.key || ':returned')
+                else billing._posted_credits(explain_credits.account_id, coalesce(paid.key, lots.key))
+            end as posted,
+            coalesce(lots.remaining, 0) as remaining, coalesce(paid.expires_at, lots.expires_at) as expires_at,
+            paid.waits_for
+        from paid
+        full join lots on lots.key = paid.key
+        left join lateral (
+            select sum(gone.credits)::bigint as credits
+            from billing._returned_credits(lots.stripe_invoice_id) as gone
+            where lots.key ^@ 'initial:' and gone.moment is null
+                and gone.stripe_subscription_item_id = lots.stripe_subscription_item_id
+        ) as of_invoice on true
+    )
+    select
+        explained.key, explained.source, explained.moment, explained.stripe_price_id, explained.stripe_invoice_id,
+        explained.stripe_payment_intent_id, explained.worth, explained.returned, explained.posted, explained.remaining,
+        explained.expires_at, explained.waits_for
+    from explained
+    where explained.worth <> 0 or explained.returned <> 0 or explained.posted <> 0
+    order by explained.moment desc, explained.key
+    limit explain_credits.results_max;
+end
+$$;
+
+COMMENT ON FUNCTION billing.explain_credits(account_id uuid, results_max integer) IS 'What each payment of an account is worth in credits, and what the ledger has of it, newest first.';
+
 CREATE FUNCTION billing.export_account(account_id uuid) RETURNS TABLE(section text, data jsonb)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11081,21 +11506,10 @@ begin
         order by accounts.id <> v_search::uuid, accounts.kind <> 'personal', accounts.id
         limit find_accounts.results_max;
         return;
-    elsif v_id ~ '^(cus|sub|in|ch|py|pi|issfr)_[A-Za-z0-9_]+$' then
-        return query select distinct found.account_id from (
-            select customers.account_id from billing.customers where customers.stripe_customer_id = v_id
-            union all
-            select subscriptions.account_id from billing.subscriptions where subscriptions.stripe_subscription_id = v_id
-            union all
-            select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = v_id
-            union all
-            select payments.account_id from billing.payments
-            where payments.stripe_charge_id = v_id or payments.stripe_payment_intent_id = v_id
-            union all
-            select fraud_warnings.account_id from billing.fraud_warnings
-            where fraud_warnings.stripe_early_fraud_warning_id = v_id
-        ) as found
-        where found.account_id is not null
+    elsif v_id ~ '^(cus|sub|in|ch|py|pi|cs|re|pyr|du|dp|prv|issfr|evt)_[A-Za-z0-9_]+$'
+        and not (find_accounts.is_exact and v_id ^@ 'evt_') then
+        return query select distinct owners.account_id from billing._owners_of_object(v_id) as owners
+        where owners.account_id is not null
         limit find_accounts.results_max;
         return;
     end if;
@@ -11109,11 +11523,42 @@ begin
     return query select accounts.id from billing.accounts
     left join auth.users on users.id = accounts.owner_id
     where pg_catalog.strpos(lower(users.email), v_search) > 0 or pg_catalog.strpos(lower(accounts.name), v_search) > 0
+    union
+    select customers.account_id from billing.customers
+    where customers.account_id is not null
+        and (pg_catalog.strpos(lower(customers.email), v_search) > 0 or pg_catalog.strpos(lower(customers.name), v_search) > 0)
     limit find_accounts.results_max;
 end
 $_$;
 
-COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer, is_exact boolean) IS 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of one.';
+COMMENT ON FUNCTION billing.find_accounts(search text, results_max integer, is_exact boolean) IS 'Finds accounts by an id of ours or of Stripe''s, an e-mail address or, unless is_exact, a part of an address or a name.';
+
+CREATE FUNCTION billing.find_customers(search text, results_max integer) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_id text := pg_catalog.btrim(find_customers.search);
+    v_search text := lower(v_id);
+begin
+    return query
+    select customers.stripe_customer_id from billing.customers
+    where customers.account_id is null and (
+        customers.stripe_customer_id in (
+            select owners.stripe_customer_id from billing._owners_of_object(v_id) as owners
+        )
+        or lower(customers.email) = v_search
+    )
+    union
+    select customers.stripe_customer_id from billing.customers
+    where customers.status = 'unlinked' and length(v_search) >= 3
+        and (pg_catalog.strpos(lower(customers.email), v_search) > 0 or pg_catalog.strpos(lower(customers.name), v_search) > 0)
+    order by 1
+    limit find_customers.results_max;
+end
+$$;
+
+COMMENT ON FUNCTION billing.find_customers(search text, results_max integer) IS 'Finds Stripe customers that no account owns: by their id, that of one of their objects, an e-mail address, or a part of an address or a name.';
 
 CREATE FUNCTION billing.finish_jobs(msg_ids bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11293,7 +11738,11 @@ CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, mea
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select field.key, field.value, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
+    select field.key, case
+            -- Anybody who has the whole URL can post there.
+            when field.key = 'alert_webhook_url' then to_jsonb(billing._origin_of(settings.alert_webhook_url) || '/…')
+            else field.value
+        end, pg_catalog.col_description('billing.settings'::pg_catalog.regclass, attribute.attnum)
     from billing.settings
     cross join lateral jsonb_each(to_jsonb(settings)) as field
     join pg_catalog.pg_attribute as attribute
@@ -11302,7 +11751,7 @@ CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, mea
     order by attribute.attnum
 $$;
 
-COMMENT ON FUNCTION billing.installation() IS 'The settings of this installation, with their descriptions.';
+COMMENT ON FUNCTION billing.installation() IS 'The settings of this installation, with their descriptions; of the alert webhook the host only.';
 
 CREATE FUNCTION billing.is_livemode() RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -11561,6 +12010,80 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.merge_customer(stripe_customer_id text, duplicate_of text) IS 'Marks a Stripe customer as a duplicate of the same person: its payments belong to the account too, and events that waited for it are retried. Call it from the server that knows the person.';
+
+CREATE FUNCTION billing.metrics() RETURNS TABLE(name text, label text, value double precision)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select 'events', 'queued', (
+        select count(*) from (
+            select from billing.stripe_events where stripe_events.status = 'queued' limit billing._metrics_count_max()
+        ) as counted
+    )::double precision
+    union all
+    select 'events', 'parked', (
+        select count(*) from (
+            select from billing.stripe_events where stripe_events.status = 'parked' limit billing._metrics_count_max()
+        ) as counted
+    )
+    union all
+    select 'events', 'dead', (
+        select count(*) from (
+            select from billing.stripe_events where stripe_events.status = 'dead' limit billing._metrics_count_max()
+        ) as counted
+    )
+    union all
+    select 'events', 'waiting_for_stripe', (
+        select count(*) from (select from billing.stripe_lookups limit billing._metrics_count_max()) as counted
+    )
+    union all
+    select 'oldest_event_age', null, coalesce((
+        select extract(epoch from now() - stripe_events.received_at) from billing.stripe_events
+        where stripe_events.status = 'queued' order by stripe_events.received_at limit 1
+    ), 0)
+    union all
+    select 'jobs', jobs.kind, jobs.number from (
+        select counted.kind, count(*) as number
+        from (
+            select queued.message ->> 'kind' as kind from pgmq.q_billing_jobs as queued
+            limit billing._metrics_count_max()
+        ) as counted
+        group by 1
+    ) as jobs
+    union all
+    select 'dead_notifications', null, (
+        select count(*) from (
+            select from billing.notifications where notifications.status = 'dead' limit billing._metrics_count_max()
+        ) as counted
+    )
+    union all
+    select 'discrepancies', null, (
+        select count(*) from (select from billing.found_discrepancies limit billing._metrics_count_max()) as counted
+    )
+    union all
+    select 'proof_finished', null, (select extract(epoch from account_proof.round_finished_at) from billing.account_proof)
+    union all
+    select 'open_alerts', alerts.kind, count(*) from billing.alerts where alerts.ended_at is null group by alerts.kind
+    union all
+    select 'workers', case when workers.last_seen_at > now() - interval '1 minute' then 'seen' else 'missing' end, count(*)
+    from billing.workers group by 2
+    union all
+    select 'worker_last_seen', null, (select extract(epoch from max(workers.last_seen_at)) from billing.workers)
+    union all
+    select 'credits', credit_totals.kind, credit_totals.credits from billing.credit_totals
+    union all
+    select 'credits_outstanding', null, (select coalesce(sum(credit_totals.credits), 0) from billing.credit_totals)
+    union all
+    select 'credits_counted', null, (
+        select extract(epoch from credit_count.counted_until) from billing.credit_count
+        where credit_count.counted_until > '-infinity'
+    );
+end
+$$;
+
+COMMENT ON FUNCTION billing.metrics() IS 'Figures for monitoring, in a time that does not grow with the installation. Counts end at 10,000.';
 
 CREATE FUNCTION billing.my_account_ids() RETURNS SETOF uuid
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 2
@@ -11978,7 +12501,7 @@ $$;
 
 COMMENT ON FUNCTION billing.queued_jobs() IS 'What the worker has to do outside the database: how often it was tried, when it is due, and which session has it in hand.';
 
-CREATE FUNCTION billing.read_stripe_events(visibility_seconds integer, batch_size integer, due_within_seconds double precision DEFAULT NULL::double precision) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text)
+CREATE FUNCTION billing.read_stripe_events(visibility_seconds integer, batch_size integer, due_within_seconds double precision DEFAULT NULL::double precision) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text, received_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -12015,7 +12538,7 @@ begin
         return query
         select
             message.msg_id, message.read_ct, message.read_ct - event.excused_attempts, event.stripe_event_id, event.type,
-            event.api_version, event.created_at, event.payload
+            event.api_version, event.created_at, event.payload, event.received_at
         from unnest(v_msg_ids, v_read_cts, v_event_ids) as message (msg_id, read_ct, event_id)
         join billing.stripe_events as event
             on event.stripe_event_id = message.event_id and event.status = 'queued'
@@ -12158,6 +12681,17 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.receive_stripe_event(event_id text, type text, api_version text, created bigint, livemode boolean, payload text) IS 'Stores a signed event and queues it. Returns queued, duplicate or ignored. created is in Unix seconds.';
+
+CREATE FUNCTION billing.receiving_since() RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (select min(stripe_events.received_at) from billing.stripe_events);
+end
+$$;
+
+COMMENT ON FUNCTION billing.receiving_since() IS 'When the first event arrived; null if none has.';
 
 CREATE FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
     LANGUAGE sql SECURITY DEFINER
@@ -12618,6 +13152,42 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.reopen_account(account_id uuid) IS 'Reopens a closed account with a balance of 0, plus the paid months of credits that fell due meanwhile.';
+
+CREATE FUNCTION billing.report_arrivals(missing integer, event_id text, type text, created_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if report_arrivals.missing = 0 then
+        perform billing._end_alerts('events_missing');
+    else
+        perform billing._open_alert(
+            'events_missing', '',
+            jsonb_build_object(
+                'count', report_arrivals.missing, 'stripe_event_id', report_arrivals.event_id,
+                'type', report_arrivals.type, 'created_at', report_arrivals.created_at
+            )
+        );
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.report_arrivals(missing integer, event_id text, type text, created_at timestamp with time zone) IS 'Opens or ends the alert that Stripe has events that never arrived.';
+
+CREATE FUNCTION billing.report_worker(stripe_key_error text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.workers
+    set last_seen_at = clock_timestamp(),
+        stripe_key_error = report_worker.stripe_key_error,
+        stripe_key_failing_since = case
+            when report_worker.stripe_key_error is not null then coalesce(workers.stripe_key_failing_since, now())
+        end
+    where workers.pid = pg_backend_pid();
+end
+$$;
 
 CREATE FUNCTION billing.requeue_jobs() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -14263,7 +14833,7 @@ $$;
 
 COMMENT ON FUNCTION billing.take_jobs(kinds text[], jobs_max integer[], lease_seconds integer) IS 'Jobs of these kinds that are due, up to jobs_max of each, taken by the caller for lease_seconds.';
 
-CREATE FUNCTION billing.take_stripe_lookups(lookups_max integer, lease_seconds integer) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text, tie_kind text, tie_stripe_id text)
+CREATE FUNCTION billing.take_stripe_lookups(lookups_max integer, lease_seconds integer) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text, received_at timestamp with time zone, tie_kind text, tie_stripe_id text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -14305,7 +14875,7 @@ begin
     return query
     select
         lookups.msg_id, lookups.attempts, lookups.attempts - lookups.excused_attempts, event.stripe_event_id, event.type,
-        event.api_version, event.created_at, event.payload, lookups.tie_kind, lookups.tie_stripe_id
+        event.api_version, event.created_at, event.payload, event.received_at, lookups.tie_kind, lookups.tie_stripe_id
     from billing.stripe_lookups as lookups
     join billing.stripe_events as event on event.stripe_event_id = lookups.stripe_event_id
     where lookups.stripe_event_id = any (v_event_ids)
@@ -15023,6 +15593,20 @@ $$;
 
 COMMENT ON FUNCTION billing.unfreeze_account(account_id uuid, reason text, actor text) IS 'Lets an account spend again; what froze it is marked as undone.';
 
+CREATE FUNCTION billing.unreceived_events(event_ids text[]) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select event.id from unnest(unreceived_events.event_ids) with ordinality as event (id, place)
+    where not exists (select from billing.stripe_events where stripe_events.stripe_event_id = event.id)
+    order by event.place;
+end
+$$;
+
+COMMENT ON FUNCTION billing.unreceived_events(event_ids text[]) IS 'Those of these events that never arrived.';
+
 CREATE FUNCTION billing.use_pg_cron() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15042,12 +15626,27 @@ begin
         'tillbase_allocate', format('select billing.allocate_due_credits(accounts_max => %s)', v_accounts_max);
     execute v_every_minute using
         'tillbase_expire', format('select billing.expire_due_credits(accounts_max => %s)', v_accounts_max);
+    execute v_every_minute using 'tillbase_watch', 'select billing.watch()';
 end
 $_$;
 
-COMMENT ON FUNCTION billing.use_pg_cron() IS 'Schedules pg_cron jobs that allocate and expire due credits once a minute: tillbase_allocate and tillbase_expire. Safe to call again.';
+COMMENT ON FUNCTION billing.use_pg_cron() IS 'Schedules pg_cron jobs that run once a minute: tillbase_allocate and tillbase_expire for due credits, tillbase_watch for alerts. Safe to call again.';
 
-CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest_message_at timestamp with time zone, messages_waiting bigint, workers bigint)
+CREATE FUNCTION billing.watch() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._watch_workers();
+    perform billing._watch_keys();
+    perform billing._watch_plans();
+    perform billing._watch_notifications();
+end
+$$;
+
+COMMENT ON FUNCTION billing.watch() IS 'Opens and ends alerts: no worker, a Stripe key that fails, paid plans without credits, undeliverable notifications. pg_cron and each worker call it once a minute.';
+
+CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest_message_at timestamp with time zone, messages_waiting bigint, workers bigint, last_seen_at timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -15057,11 +15656,12 @@ CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest
             select count(*) from pg_catalog.pg_stat_activity
             where pg_stat_activity.datname = pg_catalog.current_database()
                 and pg_stat_activity.application_name = 'till worker'
-        )
+        ),
+        (select max(workers.last_seen_at) from billing.workers)
     from pgmq.q_stripe_events as messages
 $$;
 
-COMMENT ON FUNCTION billing.worker_state() IS 'How many messages wait in the queue and since when, how many of them are retries, and how many workers are connected.';
+COMMENT ON FUNCTION billing.worker_state() IS 'How many messages wait in the queue and since when, how many of them are retries, how many workers are connected, and when one was last seen.';
 
 CREATE FUNCTION public.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE sql
@@ -15532,6 +16132,52 @@ CREATE VIEW billing.admin_accounts WITH (security_invoker='on') AS
 
 COMMENT ON VIEW billing.admin_accounts IS 'Accounts with their owner, status and balance; what is due counts as settled.';
 
+CREATE TABLE billing.found_discrepancies (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    invariant text NOT NULL,
+    business_key text,
+    expected bigint,
+    found bigint,
+    detail text NOT NULL,
+    found_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+COMMENT ON TABLE billing.found_discrepancies IS 'Discrepancies that the running check found and that still exist.';
+
+CREATE TABLE billing.reviews (
+    stripe_review_id text NOT NULL,
+    stripe_charge_id text,
+    stripe_payment_intent_id text,
+    account_id uuid,
+    livemode boolean NOT NULL,
+    is_open boolean NOT NULL,
+    reason text NOT NULL,
+    closed_reason text,
+    opened_at timestamp with time zone NOT NULL,
+    as_of timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.reviews IS 'Radar reviews.';
+
+CREATE TABLE billing.stripe_lookups (
+    stripe_event_id text NOT NULL,
+    msg_id bigint NOT NULL,
+    tie_kind text,
+    tie_stripe_id text,
+    attempts integer DEFAULT 0 NOT NULL,
+    excused_attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone DEFAULT now() NOT NULL,
+    worker_pid integer,
+    CONSTRAINT ties_have_a_kind CHECK (((tie_kind IS NULL) = (tie_stripe_id IS NULL)))
+);
+
+COMMENT ON TABLE billing.stripe_lookups IS 'Events that need an object from Stripe.';
+
+COMMENT ON COLUMN billing.stripe_lookups.tie_stripe_id IS 'The object with two states of the same second, which only Stripe can order; null: another object that the event needs.';
+
 CREATE VIEW billing.admin_attention WITH (security_invoker='on') AS
  SELECT ( SELECT count(*) AS count
            FROM billing.fraud_warnings
@@ -15539,6 +16185,9 @@ CREATE VIEW billing.admin_attention WITH (security_invoker='on') AS
     ( SELECT count(*) AS count
            FROM billing.disputes
           WHERE disputes.needs_response) AS disputes_to_answer,
+    ( SELECT count(*) AS count
+           FROM billing.reviews
+          WHERE reviews.is_open) AS open_reviews,
     ( SELECT count(*) AS count
            FROM billing.held_credits
           WHERE (held_credits.status = 'pending'::text)) AS credits_under_review,
@@ -15549,8 +16198,13 @@ CREATE VIEW billing.admin_attention WITH (security_invoker='on') AS
            FROM billing.stripe_events
           WHERE (stripe_events.status = 'parked'::text)) AS parked_events,
     ( SELECT count(*) AS count
+           FROM billing.stripe_lookups
+          WHERE (stripe_lookups.attempts > 3)) AS waiting_events,
+    ( SELECT count(*) AS count
            FROM billing.notifications
           WHERE (notifications.status = 'dead'::text)) AS dead_notifications,
+    ( SELECT count(*) AS count
+           FROM billing.found_discrepancies) AS discrepancies,
     ( SELECT count(*) AS count
            FROM billing.recharge_settings
           WHERE recharge_settings.is_paused) AS paused_recharges,
@@ -15561,7 +16215,7 @@ CREATE VIEW billing.admin_attention WITH (security_invoker='on') AS
            FROM billing.customers
           WHERE (customers.status = 'unlinked'::text)) AS unlinked_customers;
 
-COMMENT ON VIEW billing.admin_attention IS 'How much waits for a person, by kind. Each number is answered from an index of just those rows.';
+COMMENT ON VIEW billing.admin_attention IS 'How much waits for a person, by kind. Each number is answered from an index of just those rows, or from a table of few.';
 
 CREATE VIEW billing.admin_credit_reviews WITH (security_invoker='on') AS
  SELECT id,
@@ -15712,23 +16366,6 @@ CREATE VIEW billing.admin_plans_without_credits WITH (security_invoker='on') AS
 
 COMMENT ON VIEW billing.admin_plans_without_credits IS 'Live subscriptions whose plan declares neither credits nor features: the customers pay and get nothing here.';
 
-CREATE TABLE billing.reviews (
-    stripe_review_id text NOT NULL,
-    stripe_charge_id text,
-    stripe_payment_intent_id text,
-    account_id uuid,
-    livemode boolean NOT NULL,
-    is_open boolean NOT NULL,
-    reason text NOT NULL,
-    closed_reason text,
-    opened_at timestamp with time zone NOT NULL,
-    as_of timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-COMMENT ON TABLE billing.reviews IS 'Radar reviews.';
-
 CREATE VIEW billing.admin_reviews WITH (security_invoker='on') AS
  SELECT reviews.stripe_review_id,
     reviews.opened_at,
@@ -15779,6 +16416,15 @@ CREATE VIEW billing.admin_subscriptions WITH (security_invoker='on') AS
 
 COMMENT ON VIEW billing.admin_subscriptions IS 'Subscriptions with their owner, plans and end of the current period.';
 
+ALTER TABLE billing.alerts ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.alerts_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE billing.backfilled_lists (
     list text NOT NULL,
     last_stripe_id text,
@@ -15827,6 +16473,17 @@ CREATE TABLE billing.clock (
 );
 
 COMMENT ON TABLE billing.clock IS 'How far billing time is ahead of the real time; only the local stack moves it.';
+
+CREATE TABLE billing.credit_count (
+    id boolean DEFAULT true NOT NULL,
+    counted_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    id_floor bigint DEFAULT 0 NOT NULL,
+    next_floor bigint DEFAULT 0 NOT NULL,
+    next_floor_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT there_is_one_row CHECK (id)
+);
+
+COMMENT ON TABLE billing.credit_count IS 'How far credit_totals has counted.';
 
 CREATE TABLE billing.credit_hold_lots (
     hold_id uuid NOT NULL,
@@ -15893,6 +16550,13 @@ ALTER TABLE billing.credit_revocations ALTER COLUMN id ADD GENERATED ALWAYS AS I
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE billing.credit_totals (
+    kind billing.entry_kind NOT NULL,
+    credits numeric DEFAULT 0 NOT NULL
+);
+
+COMMENT ON TABLE billing.credit_totals IS 'Credits of all entries by kind, as of credit_count.counted_until; their sum is what all accounts have.';
 
 CREATE TABLE billing.customer_claims (
     account_id uuid NOT NULL,
@@ -15981,19 +16645,6 @@ CREATE TABLE billing.event_pruning (
 );
 
 COMMENT ON TABLE billing.event_pruning IS 'How far the bodies of old events are deleted.';
-
-CREATE TABLE billing.found_discrepancies (
-    id bigint NOT NULL,
-    account_id uuid NOT NULL,
-    invariant text NOT NULL,
-    business_key text,
-    expected bigint,
-    found bigint,
-    detail text NOT NULL,
-    found_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
-
-COMMENT ON TABLE billing.found_discrepancies IS 'Discrepancies that the running check found and that still exist.';
 
 ALTER TABLE billing.found_discrepancies ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.found_discrepancies_id_seq
@@ -16194,10 +16845,13 @@ CREATE TABLE billing.settings (
     notification_retention interval DEFAULT '90 days'::interval NOT NULL,
     silence_after interval DEFAULT '2 days'::interval,
     expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
+    worker_missing_after interval DEFAULT '00:03:00'::interval,
+    alert_webhook_url text,
     keep_events_days integer DEFAULT 90 NOT NULL,
     fraud_dry_run boolean DEFAULT false NOT NULL,
     refund_policy text,
     on_user_deleted text DEFAULT 'report'::text NOT NULL,
+    CONSTRAINT alert_webhook_url_is_a_web_address CHECK (((alert_webhook_url IS NULL) OR (billing._origin_of(alert_webhook_url) IS NOT NULL))),
     CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
     CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
     CONSTRAINT customer_notifications_are_known CHECK (((customer_notifications)::billing.notification_kind[] IS NOT NULL)),
@@ -16222,7 +16876,8 @@ CREATE TABLE billing.settings (
     CONSTRAINT site_url_is_a_web_address CHECK (((site_url IS NULL) OR (billing._origin_of(site_url) IS NOT NULL))),
     CONSTRAINT stripe_account_id_is_one CHECK ((stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'::text)),
     CONSTRAINT there_is_one_row CHECK (id),
-    CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text])))
+    CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text]))),
+    CONSTRAINT worker_missing_after_is_a_minute_at_least CHECK ((worker_missing_after >= '00:01:00'::interval))
 );
 
 COMMENT ON TABLE billing.settings IS 'Settings of this installation; one row.';
@@ -16282,6 +16937,10 @@ COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered
 COMMENT ON COLUMN billing.settings.silence_after IS 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
 
 COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before the expiry of credits their owner is notified.';
+
+COMMENT ON COLUMN billing.settings.worker_missing_after IS 'Administrators are notified if no worker has been seen for this long although one is expected; null: never.';
+
+COMMENT ON COLUMN billing.settings.alert_webhook_url IS 'Where the database itself posts what no worker can send, as {"text": …} by pg_net: a Slack webhook, for example. Null: nowhere.';
 
 COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
 
@@ -16344,6 +17003,9 @@ UNION ALL
     (customers.deleted_at IS NULL) AS is_expected,
         CASE
             WHEN (customers.deleted_at IS NOT NULL) THEN jsonb_build_object('is_deleted', true)
+            WHEN (EXISTS ( SELECT
+               FROM billing.erasures
+              WHERE ((erasures.account_id = customers.account_id) OR (erasures.stripe_customer_id = customers.stripe_customer_id)))) THEN jsonb_build_object('is_deleted', false, 'is_erased', true)
             ELSE jsonb_build_object('is_deleted', false, 'email', customers.email, 'name', customers.name)
         END AS facts
    FROM billing.customers
@@ -16434,22 +17096,6 @@ UNION ALL
    FROM billing.fraud_warnings warnings;
 
 COMMENT ON VIEW billing.stripe_facts IS 'What the database has of each Stripe object, in one shape: object (Stripe''s name of the kind), id, time of the state, facts. is_expected: Stripe must have the object too.';
-
-CREATE TABLE billing.stripe_lookups (
-    stripe_event_id text NOT NULL,
-    msg_id bigint NOT NULL,
-    tie_kind text,
-    tie_stripe_id text,
-    attempts integer DEFAULT 0 NOT NULL,
-    excused_attempts integer DEFAULT 0 NOT NULL,
-    next_attempt_at timestamp with time zone DEFAULT now() NOT NULL,
-    worker_pid integer,
-    CONSTRAINT ties_have_a_kind CHECK (((tie_kind IS NULL) = (tie_stripe_id IS NULL)))
-);
-
-COMMENT ON TABLE billing.stripe_lookups IS 'Events that need an object from Stripe.';
-
-COMMENT ON COLUMN billing.stripe_lookups.tie_stripe_id IS 'The object with two states of the same second, which only Stripe can order; null: another object that the event needs.';
 
 CREATE TABLE billing.stripe_requests (
     account_id uuid NOT NULL,
@@ -16709,6 +17355,9 @@ ALTER TABLE ONLY billing.account_proof
 ALTER TABLE ONLY billing.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY billing.alerts
+    ADD CONSTRAINT alerts_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.backfilled_lists
     ADD CONSTRAINT backfilled_lists_pkey PRIMARY KEY (list);
 
@@ -16742,6 +17391,9 @@ ALTER TABLE ONLY billing.credit_balances
 ALTER TABLE ONLY billing.credit_consumptions
     ADD CONSTRAINT credit_consumptions_pkey PRIMARY KEY (entry_id, grant_id);
 
+ALTER TABLE ONLY billing.credit_count
+    ADD CONSTRAINT credit_count_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.credit_entries
     ADD CONSTRAINT credit_entries_pkey PRIMARY KEY (id);
 
@@ -16774,6 +17426,9 @@ ALTER TABLE ONLY billing.credit_schedules
 
 ALTER TABLE ONLY billing.credit_terms
     ADD CONSTRAINT credit_terms_pkey PRIMARY KEY (stripe_price_id, valid_from);
+
+ALTER TABLE ONLY billing.credit_totals
+    ADD CONSTRAINT credit_totals_pkey PRIMARY KEY (kind);
 
 ALTER TABLE ONLY billing.customer_claims
     ADD CONSTRAINT customer_claims_idempotency_key_key UNIQUE (idempotency_key);
@@ -16921,6 +17576,8 @@ CREATE INDEX accounts_of_deleted_users ON billing.accounts USING btree (id) WHER
 CREATE INDEX accounts_owner ON billing.accounts USING btree (owner_id);
 
 CREATE UNIQUE INDEX accounts_personal_owner ON billing.accounts USING btree (owner_id) WHERE (kind = 'personal'::text);
+
+CREATE UNIQUE INDEX alerts_open ON billing.alerts USING btree (kind, subject) WHERE (ended_at IS NULL);
 
 CREATE INDEX card_fingerprints_account ON billing.card_fingerprints USING btree (account_id);
 
@@ -17472,6 +18129,8 @@ ALTER TABLE billing.accounts ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY accounts_select_own ON billing.accounts FOR SELECT TO authenticated USING ((id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
+ALTER TABLE billing.alerts ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE billing.backfilled_lists ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.card_fingerprints ENABLE ROW LEVEL SECURITY;
@@ -17491,6 +18150,8 @@ ALTER TABLE billing.credit_balances ENABLE ROW LEVEL SECURITY;
 CREATE POLICY credit_balances_select_own ON billing.credit_balances FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
 ALTER TABLE billing.credit_consumptions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.credit_count ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.credit_entries ENABLE ROW LEVEL SECURITY;
 
@@ -17524,6 +18185,8 @@ ALTER TABLE billing.credit_revocations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.credit_schedules ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.credit_terms ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.credit_totals ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.customer_claims ENABLE ROW LEVEL SECURITY;
 
