@@ -55,7 +55,7 @@ def auth(project: Project | None, site_url: str | None) -> Iterator[Result]:
 
 
 def is_local(url: str) -> bool:
-    """Whether an address leads to the machine of whoever opens it."""
+    """Whether an address leads to the machine of the person who opens it."""
     return urlsplit(url).hostname in LOCAL_HOSTS
 
 

@@ -246,6 +246,9 @@ KINDS = (
 def differing(kind: Kind, here: Facts, there: Facts) -> Differing:
     """The facts that the row and Stripe don't agree on."""
     found = {name: (here.get(name), value) for name, value in there.items() if here.get(name) != value}
+    if here.get("is_erased"):  # what was erased is no difference
+        found.pop("email", None)
+        found.pop("name", None)
     # When a refund fails, only its own event reports it, not the charge's.
     if (
         kind.name == "charge"

@@ -352,3 +352,27 @@ def test_each_damage_is_found_and_mended(
             place.mend(left[0]["mend"])
         assert place.findings() == []
         place.assert_sound()
+
+
+def test_what_was_erased_is_no_difference(
+    brought: str,
+    databases: Databases,
+    business: Business,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with databases.copy(brought) as database, placed(business, database, monkeypatch, capsys) as place:
+        an_ended_subscription(place)
+        place.mend(APPLY)
+        customer, account = place.business.customers[2], place.account(2)
+        place.query("select billing.erase_account(%s, 'asked for', 'root')", account)
+        assert place.findings() == []
+        # Of what Stripe says of the customer later, nothing is kept.
+        place.business.call("DELETE", f"customers/{customer}")
+        place.mend(APPLY)
+        assert place.findings() == []
+        assert place.query(
+            "select email, name, deleted_at is not null from billing.customers where stripe_customer_id = %s",
+            customer,
+        ) == [(None, None, True)]
+        place.assert_sound()

@@ -17003,6 +17003,9 @@ UNION ALL
     (customers.deleted_at IS NULL) AS is_expected,
         CASE
             WHEN (customers.deleted_at IS NOT NULL) THEN jsonb_build_object('is_deleted', true)
+            WHEN (EXISTS ( SELECT
+               FROM billing.erasures
+              WHERE ((erasures.account_id = customers.account_id) OR (erasures.stripe_customer_id = customers.stripe_customer_id)))) THEN jsonb_build_object('is_deleted', false, 'is_erased', true)
             ELSE jsonb_build_object('is_deleted', false, 'email', customers.email, 'name', customers.name)
         END AS facts
    FROM billing.customers

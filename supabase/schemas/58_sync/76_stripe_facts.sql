@@ -32,6 +32,11 @@ select
     'customer', customers.stripe_customer_id, customers.livemode, customers.as_of, customers.deleted_at is null,
     case
         when customers.deleted_at is not null then jsonb_build_object('is_deleted', true)
+        when exists (
+            select from billing.erasures
+            where erasures.account_id = customers.account_id
+                or erasures.stripe_customer_id = customers.stripe_customer_id
+        ) then jsonb_build_object('is_deleted', false, 'is_erased', true)
         else jsonb_build_object('is_deleted', false, 'email', customers.email, 'name', customers.name)
     end
 from billing.customers
