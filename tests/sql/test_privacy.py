@@ -103,6 +103,7 @@ KEPT_IN = {
     "billing.reviews.reason": "one of Stripe's words",
     "billing.recharges.reason": "a decline code",
     "billing.card_fingerprints.card_fingerprint": "part of the key; the row is deleted or kept",
+    "billing.team_invitations.email": "the address by which a row is found; the row is deleted",
     "billing.erasures.reason": "the record of the erasure",
     "billing.erasures.actor": "the record of the erasure",
     "pgmq.q_stripe_events.message": "an event's id",
