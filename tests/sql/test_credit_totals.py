@@ -66,6 +66,29 @@ def test_an_entry_that_commits_late_is_counted_then_and_once(
         assert counted() == {"grant": 1111}
 
 
+def test_an_entry_among_transactions_that_overlap_is_counted(
+    database: Database, conn: Connection, account: UUID, counted: Any
+) -> None:
+    """The count gets on from one to the next, and the entry is younger than the last of them."""
+    under_way = [database.connect(autocommit=False) for _ in range(3)]
+    first, second, third = under_way
+    try:
+        first.execute("select 1")
+        second.execute("select 1")
+        assert counted() == {}
+        first.commit()
+        third.execute("select 1")
+        grant(conn, account, 7)
+        assert counted() == {}
+        second.commit()
+        assert counted() == {}
+        third.commit()
+        assert counted() == {"grant": 7}
+    finally:
+        for one in under_way:
+            one.close()
+
+
 def test_many_that_move_credits_while_they_are_counted_are_counted_once_each(
     database: Database, conn: Connection, account: UUID, other: UUID, counted: Any
 ) -> None:

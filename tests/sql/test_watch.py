@@ -226,8 +226,11 @@ def test_without_pg_net_the_notification_is_there_all_the_same(
     conn.execute("update billing.settings set alert_webhook_url = %s", [URL])
     call(worker, "start_worker")
     age(conn, 4)
+    notices: list[str] = []
+    worker.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
     watch(worker)
     assert len(told(conn, "worker_missing")) == 1
+    assert notices == []
 
 
 def test_an_address_that_is_none_is_refused(conn: Connection) -> None:

@@ -19,6 +19,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from devstack.postgres import Postgres
+from tests.sql.test_watch import UP_FOR_DAYS
 from tests.support import Database, account_of, create_user
 from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, catalogue, paid, receive
 
@@ -174,6 +175,28 @@ def test_an_unreachable_database_is_waited_for_without_printing_the_password(
     until(lambda: "connection_lost" in worker.log(), worker.log)
     assert "hunter2" not in worker.log()
     assert worker.stop() == 0
+
+
+def test_a_worker_that_hangs_is_missed_though_its_session_lives(
+    database: Database, start_worker: Callable[..., Process]
+) -> None:
+    with database.connect(admin=True) as admin, database.connect() as conn:
+        admin.execute(UP_FOR_DAYS)
+        worker = start_worker(database.url)
+        until(lambda: '"connected"' in worker.log(), worker.log)
+
+        def told() -> list[str]:
+            conn.execute("select billing.watch()")  # as pg_cron does
+            kinds = conn.execute("select kind from billing.notifications where kind ~ '^worker_' order by id")
+            return [kind for (kind,) in kinds]
+
+        assert told() == []
+        worker.process.send_signal(signal.SIGSTOP)
+        conn.execute("update billing.workers set last_seen_at = now() - interval '4 minutes'")
+        assert told() == ["worker_missing"]
+        worker.process.send_signal(signal.SIGCONT)
+        until(lambda: told() == ["worker_missing", "worker_back"], worker.log)
+        assert worker.stop() == 0
 
 
 RIGHTS = {
