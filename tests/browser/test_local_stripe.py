@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from cli.shop import Shop
 from devstack.stack import Stack
@@ -16,7 +16,7 @@ PHONE = {"viewport": {"width": 375, "height": 760}, "has_touch": True}
 
 
 @pytest.fixture
-def root(visit: Callable[..., Visitor], stack: Stack, shop: Shop) -> Callable[..., Page]:
+def root(visit: Callable[..., Visitor], stack: Stack, shop: Shop) -> Callable[..., Visitor]:
     """Opens the page, with a payment, a test clock and their events on it."""
     buyer = shop.sign_up("root@example.com")
     shop.pay_once(buyer, 1900)
@@ -27,18 +27,20 @@ def root(visit: Callable[..., Visitor], stack: Stack, shop: Shop) -> Callable[..
     shop.stripe.payment_links.create({"line_items": [{"price": price.id, "quantity": 1}]})
     shop.settle()
 
-    def open_page(**options: object) -> Page:
-        page = visit(**options).page
-        page.goto(stack.settings["STRIPE_API_BASE"])
-        return page
+    def open_page(**options: object) -> Visitor:
+        visitor = visit(**options)
+        visitor.page.goto(stack.settings["STRIPE_API_BASE"])
+        return visitor
 
     return open_page
 
 
 def test_a_payment_is_disputed_and_decided_by_clicking(
-    root: Callable[..., Page], shop: Shop, picture: Callable[..., None]
+    root: Callable[..., Visitor], shop: Shop, picture: Callable[..., None]
 ) -> None:
-    page = root()
+    visitor = root()
+    page = visitor.page
+    picture(visitor, "43-local-stripe")
     page.get_by_role("row").filter(has=page.get_by_role("button", name="Warn of fraud")).first.get_by_role(
         "button", name="Warn of fraud"
     ).click()
@@ -53,8 +55,8 @@ def test_a_payment_is_disputed_and_decided_by_clicking(
     expect(page.get_by_role("heading", name="Charge")).to_be_visible()
 
 
-def test_a_clock_is_advanced_and_an_event_sent_again(root: Callable[..., Page], shop: Shop) -> None:
-    page = root()
+def test_a_clock_is_advanced_and_an_event_sent_again(root: Callable[..., Visitor], shop: Shop) -> None:
+    page = root().page
     [clock] = shop.stripe.test_helpers.test_clocks.list({"limit": 1}).data
     page.get_by_role("row").filter(has_text=clock.id).get_by_role("button", name="+1 month").click()
     page.wait_for_load_state()
@@ -73,9 +75,9 @@ def test_a_clock_is_advanced_and_an_event_sent_again(root: Callable[..., Page], 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_a_phone_and_controls_stand_out(
-    root: Callable[..., Page], shop: Shop, scheme: str
+    root: Callable[..., Visitor], shop: Shop, scheme: str
 ) -> None:
-    page = root(**PHONE, color_scheme=scheme)
+    page = root(**PHONE, color_scheme=scheme).page
     customer = shop.stripe.customers.list({"limit": 1}).data[0]
     for path in ("/", f"/test/customers/{customer.id}"):
         page.goto(page.url.split("/test/")[0].rstrip("/") + path)
@@ -88,6 +90,6 @@ def test_nothing_is_wider_than_a_phone_and_controls_stand_out(
         assert page.evaluate(CONTRAST) == [], path
 
 
-def test_every_control_is_reached_with_the_keyboard(root: Callable[..., Page]) -> None:
-    page = root()
+def test_every_control_is_reached_with_the_keyboard(root: Callable[..., Visitor]) -> None:
+    page = root().page
     assert tab_through(page) == visible(page)
