@@ -358,7 +358,7 @@ def test_an_account_shows_what_it_has(
     hold(app, account, 300, description="Rendering")
     text = browser.see(f"/accounts/{account}")
     for part in (
-        "Balance 1,000",
+        "1,000 credits, 300 held",
         "Available 700",
         "Held 300",
         "−200",
