@@ -174,6 +174,13 @@ _REASONS = {
     "account_closed": ("the account is closed", "till accounts reopen"),
     "disputed": ("its payment is disputed", "answer the dispute"),
 }
+_INVOICES_FOR = {
+    "subscription_create": "first invoice",
+    "subscription_cycle": "renewal",
+    "subscription_update": "change of plan",
+    "subscription_threshold": "usage",
+    "manual": "invoice",
+}
 _KINDS = {
     "monthly": "month",
     "proration": "change of plan",
@@ -323,7 +330,7 @@ def _payments(conn: Connection, asked: dict[str, object], off: set[str | None]) 
 
 def _invoice(each: Row) -> Payment:
     return Payment(
-        each["at"], each["stripe_invoice_id"], (each["billing_reason"] or "invoice").replace("_", " "), each["status"],
+        each["at"], each["stripe_invoice_id"], _INVOICES_FOR.get(each["billing_reason"], "invoice"), each["status"],
         each["amount_paid"] if each["status"] == "paid" else each["total"], each["amount_returned"], each["currency"],
     )  # fmt: skip
 

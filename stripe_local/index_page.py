@@ -101,7 +101,9 @@ def _deliveries(world: World, event_id: str) -> list[dict[str, str]]:
 
 
 def _answer(delivery: Delivery) -> str:
-    return ", ".join(str(attempt["status"] or attempt["error"]) for attempt in delivery.attempts)
+    # An attempt that waits for its answer has neither.
+    answers = (attempt.get("status") or attempt.get("error") for attempt in delivery.attempts)
+    return ", ".join(str(answer) for answer in answers if answer is not None)
 
 
 def act(world: World, path: str) -> Endpoint:

@@ -131,6 +131,7 @@ def test_a_warning_is_worked_from_alert_to_resolution(run: Run, account: UUID, d
         (["refund", "issfr_none", "--reason", "x", "--yes"], "TB072"),
         (["undo", "7", "--reason", "x"], "TB075"),
         (["evidence", "du_none"], "till fraud list disputes"),
+        (["accept", "du_none"], "till fraud list disputes"),
     ],
     ids=lambda part: part[0] if isinstance(part, list) else part,
 )
@@ -318,6 +319,24 @@ def test_evidence_is_submitted_once_as_the_file_says(
         balance or None
     )
     shop.assert_sound()
+
+
+def test_a_dispute_is_accepted_with_yes_and_its_credits_are_revoked(
+    run: Run, disputed: tuple[Shop, str], local: Local
+) -> None:
+    shop, dispute = disputed
+    tried = told(run, "accept", dispute)
+    assert (tried["dry_run"], tried["status"]) == (True, "needs_response")
+    assert local.client.disputes.retrieve(dispute).status == "needs_response"
+    done = told(run, "accept", dispute, "--actor", "grace", "--yes")
+    assert (done["dry_run"], done["status"]) == (False, "lost")
+    assert local.client.disputes.retrieve(dispute).metadata["tillbase_actor"] == "grace"
+    tell(shop, local)
+    assert shop.app.execute("select balance from billing.credit_balances").fetchone() == (0,)
+    # Again: nothing more happens. One that is won is not given away.
+    assert told(run, "accept", dispute, "--yes")["status"] == "lost"
+    local.control(f"disputes/{dispute}/decide", {"status": "won"})
+    assert "only one that needs a response can be accepted" in run("accept", dispute, "--yes", expect=1).err
 
 
 def test_a_decided_dispute_takes_no_evidence(run: Run, disputed: tuple[Shop, str], local: Local) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from typing import Any, LiteralString
+from urllib.parse import quote
 
 import psycopg
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from cli.dashboard.actions import balances
@@ -14,6 +15,7 @@ from cli.dashboard.database import first
 from cli.dashboard.forms import ask, back, is_confirmed
 from cli.dashboard.paging import Order, page_of
 from cli.dashboard.render import database, money, page, waiting
+from cli.dashboard.session import Flash
 from cli.database import Connection, Row, connect
 from cli.disputes import accept as accept_dispute
 from cli.disputes import collect, submit
@@ -67,9 +69,12 @@ def show(request: Request) -> Response:
     with database(request).reading() as conn:
         common = waiting(conn)
         dispute = _dispute(conn, dispute_id)
-    evidence, trouble = _collected(request, dispute_id) if dispute["needs_response"] else ({}, None)
+    # Stripe reports the answer in a moment; until then nobody is asked for another one.
+    is_answered = "answered" in request.query_params
+    is_asked = dispute["needs_response"] and not is_answered
+    evidence, trouble = _collected(request, dispute_id) if is_asked else ({}, None)
     return page(
-        request, "dispute.jinja", dispute=dispute, evidence=evidence, trouble=trouble,
+        request, "dispute.jinja", dispute=dispute, evidence=evidence, trouble=trouble, is_asked=is_asked,
         has_key="STRIPE_API_KEY" in request.app.state.environment, **common,
     )  # fmt: skip
 
@@ -100,6 +105,7 @@ def answer(request: Request) -> Response:
         )
     return _at_stripe(
         request,
+        dispute_id,
         lambda conn, settings: submit(
             conn, settings, dispute_id, check(chosen, "the form"), request.app.state.actor
         ),
@@ -124,6 +130,7 @@ def accept(request: Request) -> Response:
         )
     return _at_stripe(
         request,
+        dispute_id,
         lambda conn, settings: accept_dispute(conn, settings, dispute_id, request.app.state.actor),
         "Accepted",
     )
@@ -161,7 +168,9 @@ def _collected(request: Request, dispute_id: str) -> tuple[dict[str, str], str |
         return {}, str(error)
 
 
-def _at_stripe(request: Request, act: Callable[[Connection, Settings], str], done: str) -> Response:
+def _at_stripe(
+    request: Request, dispute_id: str, act: Callable[[Connection, Settings], str], done: str
+) -> Response:
     environment: dict[str, Any] = request.app.state.environment
     try:
         settings = Settings.from_env({**environment, "POSTGRES_URL": database(request).url})
@@ -169,4 +178,5 @@ def _at_stripe(request: Request, act: Callable[[Connection, Settings], str], don
             status = act(conn, settings)
     except BillingError as error:
         return back(request, "bad", f"{str(error)[:1].upper()}{str(error)[1:]}.")
-    return back(request, "good", f"{done}: the dispute is {status.replace('_', ' ')}.")
+    request.app.state.session.flash(Flash("good", f"{done}: the dispute is {status.replace('_', ' ')}."))
+    return RedirectResponse(f"/disputes/{quote(dispute_id, safe='')}?answered=1", 303)

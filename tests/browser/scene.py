@@ -18,6 +18,8 @@ class Scene:
 
     buyers: dict[str, Buyer]
     warnings: list[str]
+    # A customer of nobody, who paid.
+    unlinked: str
 
 
 def set_scene(shop: Shop, database_url: str) -> Scene:
@@ -55,11 +57,21 @@ def set_scene(shop: Shop, database_url: str) -> Scene:
     charge = shop.pay_once(buyers["katherine"], 1900)
     shop.control("post", f"/charges/{charge}/dispute", {"reason": "product_not_received"})
     shop.settle()
+    eve = shop.stripe.customers.create({"email": "eve@example.com", "name": "Eve Moneypenny"})
+    intent = {
+        "amount": 2900,
+        "currency": "usd",
+        "customer": eve.id,
+        "payment_method": "pm_card_visa",
+        "confirm": True,
+    }
+    shop.stripe.payment_intents.create(intent | {"off_session": True})
+    shop.settle()
     with shop.connect() as conn:
         warned = conn.execute(
             "select stripe_early_fraud_warning_id from billing.fraud_warnings order by created_at"
         ).fetchall()
-    return Scene(buyers, [warning_id for (warning_id,) in warned])
+    return Scene(buyers, [warning_id for (warning_id,) in warned], eve.id)
 
 
 def warn(shop: Shop, buyer: Buyer, amount: int, risk_level: str, fraud_type: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, StorageState, expect
 
-from cli.shop import Shop
+from cli.shop import Shop, find_or_create_user
 from devstack.stack import Stack
 from tests.browser.conftest import DEADLINE_MS
 from tests.browser.scene import DEAD_EVENT, Scene, set_scene, warn
@@ -45,6 +45,10 @@ class Office:
             "select stripe_early_fraud_warning_id from billing.fraud_warnings where account_id = %s",
             [self.scene.buyers[of].account_id],
         )
+
+    def dispute(self) -> str:
+        """The path of the dispute."""
+        return "/disputes/" + self.value("select stripe_dispute_id from billing.disputes")
 
 
 class Administrator:
@@ -126,9 +130,10 @@ def administrator(sit_down: Callable[..., Administrator]) -> Administrator:
 def every_page(office: Office) -> list[str]:
     account = office.scene.buyers["grace"].account_id
     return [
-        "/", "/?days=90", "/fraud", office.case("annie"), "/fraud/reviews", "/fraud/held", "/disputes", "/accounts",
-        f"/accounts/{account}", "/subscriptions", "/inbox", f"/inbox/{DEAD_EVENT}", "/notifications", "/worker?prove=1",
-        "/settings",
+        "/", "/?days=90", "/search?q=example", "/search?q=nobody", "/fraud", office.case("annie"), "/fraud/reviews",
+        "/fraud/held", "/disputes", office.dispute(), "/accounts", f"/accounts/{account}", "/customers",
+        f"/customers/{office.scene.unlinked}", "/subscriptions", "/inbox", f"/inbox/{DEAD_EVENT}", "/notifications",
+        "/worker", "/doctor", "/settings",
     ]  # fmt: skip
 
 
@@ -139,7 +144,7 @@ def test_the_queue_is_worked_from_alert_to_resolution_by_clicking(
     administrator.open()
     expect(page.get_by_text("credits outstanding", exact=False).first).to_be_visible()
     picture(administrator, "30-dashboard")
-    page.get_by_role("link", name="Fraud 3 waiting").click()
+    page.get_by_role("link", name="Fraud 4 waiting").click()
     administrator.sees("Fraud")
     picture(administrator, "31-fraud-queue")
     page.get_by_role("link", name="Made with stolen card").click()
@@ -149,6 +154,10 @@ def test_the_queue_is_worked_from_alert_to_resolution_by_clicking(
     page.get_by_label("What did you find?").fill("The bank says the card was stolen")
     administrator.button(re.compile("^Refund 79.00 USD")).click()
     expect(page.get_by_role("heading", name="Refund 79.00 USD?")).to_be_visible()
+    # Who, and what becomes of it; Enter alone changes nothing.
+    expect(page.locator("dl")).to_contain_text("annie@example.com")
+    expect(page.locator("dl")).to_contain_text("Balance after")
+    expect(page.get_by_role("link", name="Cancel")).to_be_focused()
     picture(administrator, "33-refund-question")
     administrator.button("Refund 79.00 USD").click()
     administrator.flash("The worker sends the refund to Stripe.")
@@ -162,7 +171,7 @@ def test_the_queue_is_worked_from_alert_to_resolution_by_clicking(
     administrator.button("Resolve").click()
     administrator.flash("Resolved.")
     picture(administrator, "34-fraud-resolved")
-    page.get_by_role("link", name="Fraud 2 waiting").click()
+    page.get_by_role("link", name="Fraud 3 waiting").click()
     expect(page.locator("#queue")).not_to_contain_text("Made with stolen card")
     page.get_by_role("link", name="Resolved").click()
     expect(page.locator("#queue")).to_contain_text("annie@example.com")
@@ -219,14 +228,15 @@ def test_an_alert_appears_by_itself_and_leaves_what_is_typed(
     page, office = administrator.page, administrator.office
     administrator.open("/fraud")
     before = page.locator("tr[data-key]").count()
+    waiting = int(page.title().removeprefix("(").partition(")")[0])
     other = sit_down()
     other.open(office.case("grace"))
     other.page.get_by_label("What did you find?").fill("half a sen")
     warn(office.shop, office.scene.buyers["hedy"], 1500, "normal", "made_with_lost_card")
     expect(page.get_by_role("link", name="Made with lost card")).to_be_visible()
     assert page.locator("tr[data-key]").count() == before + 1
-    assert page.title().startswith(f"({before + 1})")
-    expect(other.page.locator("#menu")).to_contain_text(str(before + 1))
+    assert page.title().startswith(f"({waiting + 1})")
+    expect(other.page.get_by_role("link", name="Fraud", exact=False).first).to_contain_text(str(before + 2))
     expect(other.page.get_by_label("What did you find?")).to_have_value("half a sen")
 
 
@@ -282,7 +292,7 @@ def test_a_dead_letter_is_retried(administrator: Administrator, picture: Callabl
     administrator.flash("Queued again.")
     # The worker reads it again, and it is as wrong as before.
     expect(page.locator("#facts")).to_contain_text("2")
-    administrator.open("/worker?prove=1")
+    administrator.open("/worker")
     expect(page.get_by_text("The ledger and the payments agree")).to_be_visible()
     expect(page.locator("#tiles")).to_contain_text("Workers connected\n1", use_inner_text=True)
     expect(page.locator("#figures")).to_contain_text("batches")
@@ -296,6 +306,159 @@ def test_it_works_without_scripts(sit_down: Callable[..., Administrator]) -> Non
     administrator.button("Add note").click()
     administrator.flash("Noted.")
     expect(page.locator("#history")).to_contain_text("all of it works")
+
+
+def test_a_dispute_is_answered_where_it_is_read(
+    administrator: Administrator, picture: Callable[[Any, str], None]
+) -> None:
+    page, office = administrator.page, administrator.office
+    charge = office.shop.pay_once(office.scene.buyers["hedy"], 2100)
+    dispute = office.shop.control("post", f"/charges/{charge}/dispute", {"reason": "fraudulent"})["id"]
+    office.shop.settle()
+    administrator.open("/")
+    page.get_by_role("link", name=re.compile("disputes? needs? a response|disputes need")).click()
+    page.get_by_role("link", name="Fraudulent").click()
+    expect(page.get_by_role("heading", name="Answer with evidence")).to_be_visible()
+    picture(administrator, "39-dispute")
+    # Stripe's own page of it, which the local Stripe has at the same address.
+    with page.context.expect_page() as opened:
+        page.locator("#facts").get_by_role("link", name=dispute).click()
+    expect(opened.value.get_by_role("heading", name="Dispute")).to_be_visible()
+    assert opened.value.url.startswith(office.stack.settings["STRIPE_API_BASE"])
+    opened.value.close()
+    page.get_by_label("What speaks for you").fill("winning_evidence")
+    for box in page.get_by_role("checkbox").all():
+        box.uncheck()
+    administrator.button("Submit to the bank").click()
+    expect(page.get_by_role("heading", name="Submit this evidence to the bank?")).to_be_visible()
+    expect(page.get_by_role("link", name="Cancel")).to_be_focused()
+    expect(page.locator("dl")).to_contain_text("hedy@example.com")
+    administrator.button("Submit").click()
+    administrator.flash("Submitted: the dispute is won.")
+    # Stripe tells of it, and the page shows it by itself.
+    expect(page.locator("#head")).to_contain_text("won")
+
+
+def test_a_customer_of_nobody_is_found_and_linked(
+    administrator: Administrator, picture: Callable[[Any, str], None]
+) -> None:
+    page, office = administrator.page, administrator.office
+    customer = office.shop.stripe.customers.create({"email": "linus@example.com", "name": "Linus"})
+    office.shop.settle()
+    user_id = find_or_create_user(office.stack.settings["DATABASE_URL"], "linus.t@example.com")
+    account = office.value("select billing.ensure_account(user_id => %s)", [user_id])
+    administrator.open("/")
+    page.get_by_role("searchbox", name="Search").fill(customer.id)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="linus@example.com")).to_be_visible()
+    picture(administrator, "40-unlinked-customer")
+    page.get_by_label("Account id, or its owner's e-mail address").fill("linus.t@example.com")
+    administrator.button("Link …").click()
+    expect(page.get_by_role("heading", name=f"Link {customer.id} to linus.t@example.com?")).to_be_visible()
+    expect(page.get_by_role("link", name="Cancel")).to_be_focused()
+    administrator.button("Link").click()
+    expect(page).to_have_url(f"{office.url}/accounts/{account}")
+    administrator.flash(f"{customer.id} is linked to linus.t@example.com. Its events go on.")
+
+
+def test_the_doctor_asks_stripe_and_shows_it_by_itself(
+    administrator: Administrator, picture: Callable[[Any, str], None]
+) -> None:
+    page = administrator.page
+    administrator.open("/doctor")
+    expect(page.locator("#database")).to_contain_text("ledger")
+    expect(page.locator("#elsewhere")).to_contain_text("not checked yet")
+    administrator.button("Check Stripe now").click()
+    expect(page.locator("#elsewhere")).to_contain_text("Data API")
+    expect(administrator.button("Check Stripe now")).to_be_enabled()
+    expect(page.locator("#elsewhere")).to_contain_text("checked")
+    picture(administrator, "41-doctor")
+
+
+PHONE = {"viewport": {"width": 375, "height": 760}, "has_touch": True}
+
+
+def test_on_a_phone_what_can_be_done_comes_first(
+    sit_down: Callable[..., Administrator], picture: Callable[[Any, str], None]
+) -> None:
+    administrator = sit_down(**PHONE)
+    page, office = administrator.page, administrator.office
+    account = office.scene.buyers["grace"].account_id
+    for path, first in {
+        f"/accounts/{account}": "#findings",
+        office.case("grace"): "#decide",
+        office.dispute(): "#evidence",
+        f"/customers/{office.scene.unlinked}": "#link",
+    }.items():
+        administrator.open(path)
+        tops = {
+            section.get_attribute("id"): (section.bounding_box() or {"y": 0})["y"]
+            for section in page.locator("main section.card[id]").all()
+        }
+        assert f"#{min(tops, key=lambda name: tops[str(name)])}" == first, (path, tops)
+        assert tops[first[1:]] < PHONE["viewport"]["height"], path
+        if path.startswith("/accounts/"):
+            assert tops["actions"] < min(tops[name] for name in ("payments", "timeline", "ledger", "facts"))
+            picture(administrator, "42-account-phone")
+
+
+CONTRAST = """() => {
+    const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const light = (colour) => channels(colour).slice(0, 3).map((c) => c / 255)
+        .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+    const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
+    const behind = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+            const colour = getComputedStyle(at).backgroundColor;
+            if ((channels(colour)[3] ?? 1) > 0) return colour;
+        }
+    };
+    const weak = [];
+    const controls = "input:not([type=hidden], [type=checkbox]), textarea, select, button, a.button";
+    for (const control of document.querySelectorAll(controls)) {
+        const style = getComputedStyle(control);
+        const outside = behind(control.parentElement);
+        const inside = behind(control);
+        const edge = channels(style.borderTopColor)[3] === 0 ? inside : style.borderTopColor;
+        const text = ratio(style.color, inside);
+        const hint = control.matches("input, textarea")
+            ? ratio(getComputedStyle(control, "::placeholder").color, inside) : 21;
+        if (control.disabled) continue;
+        if (ratio(edge, outside) < 3 || text < 4.5 || hint < 4.5)
+            weak.push([control.outerHTML.slice(0, 90), ratio(edge, outside), text, hint]);
+    }
+    return weak;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("mode", ["test", "live"])
+def test_controls_stand_out_from_what_is_around_them(
+    sit_down: Callable[..., Administrator], scheme: str, mode: str
+) -> None:
+    """WCAG 2.2: 3:1 for the edge of a control, 4.5:1 for its text and its hint."""
+    administrator = sit_down(color_scheme=scheme, reduced_motion="reduce")
+    for path in every_page(administrator.office):
+        administrator.open(path)
+        if mode == "live":
+            administrator.page.evaluate("document.body.classList.add('live')")
+        assert administrator.page.evaluate(CONTRAST) == [], path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_live_mode_cannot_be_missed(sit_down: Callable[..., Administrator], scheme: str) -> None:
+    administrator = sit_down(color_scheme=scheme)
+    administrator.open("/")
+    page = administrator.page
+    colour = "getComputedStyle(document.querySelector('.top')).backgroundColor"
+    before = page.evaluate(colour)
+    page.evaluate("document.body.classList.add('live')")
+    red, green, blue = map(int, re.findall(r"\d+", page.evaluate(colour)))
+    assert before != page.evaluate(colour)
+    assert red > 150 > 2 * max(green, blue)
+    page.mouse.wheel(0, 2000)  # it stays in sight
+    assert (page.locator(".top").bounding_box() or {})["y"] == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

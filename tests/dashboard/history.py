@@ -26,11 +26,13 @@ _TIME = """
 @contextmanager
 def days_ago(admin: Connection, days: int) -> Iterator[None]:
     """Billing time is so many days back."""
+    found = admin.execute("select pg_get_functiondef('billing.current_time'::regproc)").fetchone()
+    assert found is not None
     admin.execute(_TIME.format(days=days).encode())
     try:
         yield
     finally:
-        admin.execute(_TIME.format(days=0).encode())
+        admin.execute(str(found[0]).encode())
 
 
 def play(admin: Connection, account_ids: list[UUID], customer_ids: list[str]) -> None:

@@ -1,10 +1,12 @@
 """What the pages say: the figures, and text that stays text; with which privileges the data is read."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from cli.dashboard.database import ServiceDatabase
 from tests.dashboard.conftest import Browser, served
@@ -227,6 +229,106 @@ def test_the_overview_adds_up_to_what_a_plain_count_says(
         assert f"{day.day} {day:%b %Y}: {one:,}<" in browser.get(f"/accounts/{accounts[0]}").text
 
 
+# Rows by themselves, without what leads to them.
+WAITING = {
+    "dispute needs a response": (
+        "/disputes",
+        "insert into billing.disputes (stripe_dispute_id, stripe_charge_id, livemode, status, currency, amount, "
+        "disputed_at, as_of) values ('du_1', 'ch_1', false, 'needs_response', 'usd', 1900, now(), now())",
+    ),
+    "early fraud warning is open": (
+        "/fraud",
+        "insert into billing.fraud_warnings (stripe_early_fraud_warning_id, stripe_charge_id, livemode, fraud_type, "
+        "actionable, warned_at, as_of) values ('issfr_1', 'ch_1', false, 'misc', true, now(), now())",
+    ),
+    "Radar review is open": (
+        "/fraud",
+        "insert into billing.reviews (stripe_review_id, livemode, is_open, reason, opened_at, as_of) "
+        "values ('prv_1', false, true, 'rule', now(), now())",
+    ),
+    "grant of credits is under review": (
+        "/fraud",
+        "insert into billing.held_credits (account_id, matched_account_id, kind, amount, card_fingerprint, "
+        "idempotency_key, source, held_at) values (gen_random_uuid(), gen_random_uuid(), 'initial', 5, 'f', 'k', "
+        "'test', now())",
+    ),
+    "event could not be applied": (
+        "/inbox",
+        "insert into billing.stripe_events (stripe_event_id, type, livemode, payload, status, last_error, created_at, "
+        "settled_at) values ('evt_1', 'invoice.paid', false, '{}', 'dead', 'why', now(), now())",
+    ),
+    "event waits for its customer to be linked": (
+        "/inbox",
+        "insert into billing.stripe_events (stripe_event_id, type, livemode, payload, status, last_error, created_at, "
+        "settled_at) values ('evt_1', 'invoice.paid', false, '{}', 'parked', 'why', now(), now())",
+    ),
+    "event waits for data from Stripe": (
+        "/inbox",
+        "insert into billing.stripe_lookups (stripe_event_id, msg_id, attempts) values ('evt_1', 1, 4)",
+    ),
+    "notification could not be delivered": (
+        "/notifications",
+        "insert into billing.notifications (audience, kind, dedupe_key, status, last_error) "
+        "values ('administrators', 'test', 'one', 'dead', 'why')",
+    ),
+    "discrepancy of the ledger was found": (
+        "/worker",
+        "insert into billing.found_discrepancies (account_id, invariant, detail) "
+        "values (gen_random_uuid(), 'test', 'why')",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WAITING)
+def test_all_is_quiet_only_when_nothing_waits(
+    database: Database, browser: Browser, admin: Connection, what: str
+) -> None:
+    page, row = WAITING[what]
+    with database.connect(application_name="till worker"):
+        assert "All quiet" in browser.see("/")
+        assert "waiting" not in browser.get("/").text.split("<main")[0]
+        admin.execute("set session_replication_role = replica")
+        admin.execute(row.encode())
+        text = browser.see("/")
+        assert "All quiet" not in text
+        assert f"1 {what}" in text
+        menu = browser.get("/settings").text.split("<main")[0]
+        assert re.search(f'<a href="{page}">[^<]*<span class="count">1<', menu)
+        assert "<title>(1) " in menu
+
+
+def test_without_a_worker_it_is_not_quiet(browser: Browser) -> None:
+    assert "No worker is connected" in browser.see("/")
+    assert "All quiet" not in browser.see("/")
+
+
+def test_the_header_says_which_database_and_which_mode(
+    database: Database, browser: Browser, admin: Connection
+) -> None:
+    parts = conninfo_to_dict(database.url)
+    text = browser.see("/")
+    assert f"Test mode {parts['host']}:{parts['port']} / {parts['dbname']}" in text
+    assert '<body class=""' in browser.get("/").text
+    admin.execute("update billing.settings set livemode = true")
+    for path in ("/", "/doctor", "/settings"):
+        html = browser.get(path).text
+        assert '<body class="live"' in html
+        assert "Live mode" in html
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://postgres:hunter2@db.abc.supabase.co:5432/postgres", "db.abc.supabase.co / postgres"),
+        ("postgresql://postgres.abc:hunter2@aws-0-eu.pooler.supabase.com/postgres", "abc / postgres"),
+        ("postgresql://me:hunter2@localhost:6000/shop", "localhost:6000 / shop"),
+        ("postgresql:///shop", "localhost / shop"),
+    ],
+)
+def test_a_database_is_named_without_its_password(url: str, place: str) -> None:
+    assert ServiceDatabase(url).place == place
+
+
 def test_currencies_are_not_added_together(browser: Browser, worker: Connection) -> None:
     at = datetime.now(UTC)
     for number, (currency, amount) in enumerate([("usd", 1900), ("usd", 100), ("jpy", 5000)]):
@@ -256,7 +358,7 @@ def test_an_account_shows_what_it_has(
     hold(app, account, 300, description="Rendering")
     text = browser.see(f"/accounts/{account}")
     for part in (
-        "Balance 1,000",
+        "1,000 credits, 300 held",
         "Available 700",
         "Held 300",
         "−200",

@@ -337,6 +337,13 @@ select billing.owner_email(account_id => 'a0000000-0000-0000-0000-000000000001')
 -- find_accounts
 select billing.find_accounts(search => 'ada@', results_max => 10);
 
+-- find_customers
+select billing.find_customers(search => 'eve@example.com', results_max => 10);
+
+-- explain_credits
+select business_key, moment, stripe_invoice_id, worth, returned, posted, remaining
+from billing.explain_credits(account_id => 'a0000000-0000-0000-0000-000000000001', results_max => 3);
+
 -- worker_state
 select queue_length, messages_waiting, workers from billing.worker_state();
 

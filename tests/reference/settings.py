@@ -114,7 +114,7 @@ def variables_read() -> Iterator[str]:
         file for file in (ROOT / "supabase/functions").rglob("*.ts") if not file.name.endswith("_test.ts")
     )
     for pattern, files in (
-        (r'(?:environ\.(?:get|pop)\(|\bsetting\()"([A-Z_]+)"', python),
+        (r'(?:environ\.(?:get|pop)\(|\benvironment\.get\(|\bsetting\()"([A-Z_]+)"', python),
         (r'^VERSION_VARIABLE = "([A-Z_]+)"', python),
         (r'\benv(?:\.get)?\("([A-Z_]+)"\)', edge),
     ):

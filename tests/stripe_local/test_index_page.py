@@ -1,12 +1,13 @@
 """The page at the root, and the page of each object: links, and buttons for time, banks and deliveries."""
 
 import re
+import threading
 import time
 from typing import Any
 
 import pytest
 
-from tests.stripe_local.conftest import Local
+from tests.stripe_local.conftest import Local, Shop
 
 
 @pytest.fixture
@@ -98,6 +99,23 @@ def test_an_event_is_sent_again(wired: Local) -> None:
     local.control("wait_idle", {"timeout_s": 10})
     assert [each["state"] for each in local.deliveries(event=event["id"])] == ["delivered", "delivered"]
     assert "delivered (200)" in see(local)
+
+
+def test_an_event_on_its_way_is_shown(shop: Shop, wired: Local) -> None:
+    came, answers = threading.Event(), threading.Event()
+
+    def answer(_: bytes) -> int:
+        came.set()
+        answers.wait(10)
+        return 200
+
+    shop.answer = answer
+    wired.client.customers.create({"email": "ada@example.com"})
+    assert came.wait(10)
+    try:
+        assert "sending" in see(wired)
+    finally:
+        answers.set()
 
 
 def test_a_clock_is_advanced(local: Local) -> None:
