@@ -290,6 +290,43 @@ def a_deleted_grant_with_the_balance_corrected(place: Place) -> tuple[str, str]:
 
 
 @damage
+def a_deleted_grant_that_others_followed(place: Place) -> tuple[str, str]:
+    """The first of three entries: the balances of the others show that it is missing."""
+    account = place.account(0)
+    key = place.value("select idempotency_key from billing.credit_grants where account_id = %s", account)
+    place.query("select billing.grant_credits(%s, 70, 'later')", account)
+    place.query("select billing.spend_credits(%s, 5, 'spent')", account)
+    place.delete_grant(0, key)
+    return "ledger_discrepancy", "balance_after_continues_the_chain"
+
+
+@damage
+def deleted_initial_credits_with_the_balance_corrected(place: Place) -> tuple[str, str]:
+    customer = place.business.customers[3]
+    place.business.post("subscriptions", customer=customer, items=[{"price": place.business.prices["pro"]}])
+    place.mend(APPLY)
+    account, amount = place.account(3), place.delete_grant(3, "initial:")
+    place.damage(
+        "update billing.credit_balances set balance = balance - %s where account_id = %s", amount, account
+    )
+    place.damage(
+        "update billing.credit_entries set balance_after = balance_after - %s where account_id = %s",
+        amount,
+        account,
+    )
+    return "ungranted_payment", "initial credits of invoice in_"
+
+
+@damage
+def a_deleted_grant_of_initial_credits(place: Place) -> tuple[str, str]:
+    customer = place.business.customers[3]
+    place.business.post("subscriptions", customer=customer, items=[{"price": place.business.prices["pro"]}])
+    place.mend(APPLY)
+    place.delete_grant(3, "initial:")
+    return "ledger_discrepancy", "balance_is_the_sum_of_entries"
+
+
+@damage
 def deleted_paid_time(place: Place) -> tuple[str, str]:
     line = place.line_of(0)
     place.damage("delete from billing.credit_schedules where stripe_line_id = %s", line)
@@ -312,7 +349,7 @@ def a_deleted_purchase(place: Place) -> tuple[str, str]:
     place.damage(
         "update billing.credit_balances set balance = balance - 500 where account_id = %s", place.account(0)
     )
-    return "purchase_missing", f"checkout session {session} is paid for"
+    return "ungranted_payment", f"checkout session {session} is paid for"
 
 
 @pytest.fixture(scope="module")
