@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 from cli.database import Connection, Row, row, rows
 from cli.findings import Finding
 from cli.output import time_text
+from cli.reconcile.apply import WITHDRAWN
 from cli.reconcile.compare import Difference
 from cli.reconcile.kinds import Kind
 
@@ -18,6 +19,8 @@ BACKFILL = "till backfill"
 _SHOWN_MAX = 3
 # More missing objects of a kind are one finding.
 _MANY = 20
+# Of so many differences it is looked up whether an event waits with them; where there are more, none arrived.
+_ASKED_MAX = 500
 _MEMBERS = ("items", "lines")
 _TIMES = (
     "billing_cycle_anchor",
@@ -86,7 +89,7 @@ class Reported:
 
 def of_stripe(conn: Connection, found: Sequence[Difference]) -> list[Reported]:
     """Each difference, with the event that already waits with it."""
-    ids = [difference.stripe_id for difference in found]
+    ids = [difference.stripe_id for difference in found[:_ASKED_MAX]]
     waiting = {
         each["stripe_id"]: each
         for each in rows(conn, _WAITING, {"ids": ids})
@@ -133,7 +136,9 @@ def _reported(difference: Difference, event: Row | None, *, is_history: bool) ->
     kind, what = difference.kind, _what(difference)
     check = f"{kind.name.rpartition('.')[2]}_{difference.problem}"
     if difference.problem == "unknown":
-        return Reported(difference, Finding(check, what, _mend_unknown(kind)), is_mendable=False)
+        is_mendable = kind.name in WITHDRAWN
+        mend = APPLY if is_mendable else _mend_unknown(kind)
+        return Reported(difference, Finding(check, what, mend), is_mendable=is_mendable)
     if event is None:
         mend = BACKFILL if is_history else APPLY
         return Reported(difference, Finding(check, what, mend), is_mendable=not is_history)

@@ -225,6 +225,16 @@ def an_edited_refund(place: Place) -> tuple[str, str]:
 
 
 @damage
+def a_forged_refund(place: Place) -> tuple[str, str]:
+    intent = place.business.of("payment_intent", place.business.customers[0])[-1]["id"]
+    place.damage(
+        "insert into billing.refunds (stripe_refund_id, stripe_payment_intent_id, status, currency, amount, "
+        "refunded_at, as_of) values ('re_forged', %s, 'succeeded', 'usd', 500, now(), now())", intent
+    )  # fmt: skip
+    return "refund_unknown", "refund re_forged is not in this Stripe account"
+
+
+@damage
 def a_refund_marked_as_failed(place: Place) -> tuple[str, str]:
     refund = place.any("refund")
     place.damage("update billing.refunds set status = 'failed' where stripe_refund_id = %s", refund)

@@ -242,6 +242,7 @@ EXECUTORS: dict[str, set[str]] = {
     "billing.recalculate_account": set(),
     "billing.receive_own_events": set(),
     "billing.start_backfill": set(),
+    "billing.withdraw_stripe_row": set(),
     "billing.owner_email": {"service_role"},
     "billing.explain_credits": {"service_role"},
     "billing.find_accounts": {"service_role"},
