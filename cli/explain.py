@@ -265,31 +265,12 @@ def case_of(conn: Connection, account_id: object, *, is_proved: bool) -> Case:
     case.findings += _of_events(conn, customers)
     case.findings += [of(each) for query, of in _FINDINGS for each in rows(conn, query, asked)]
     case.findings += _of_balance(account)
-<<<<<<< HEAD
     case.findings += [
         Finding(
             "discrepancy",
             f"{each['invariant']}: {each['detail']}",
-            "till doctor --full",
+            f"till credits recalculate {account_id} --yes",
             about=each["business_key"] or "",
-=======
-    for each in rows(conn, _REVIEWS, asked):
-        case.findings.append(
-            Finding(
-                "review",
-                f"{each['amount']:,} credits are under review",
-                f"till credits review approve {each['id']} --reason …",
-                "warning",
-            )
-        )
-    for each in rows(conn, "select invariant, detail from billing.check_account(%(account_id)s)", asked):
-        case.findings.append(
-            Finding(
-                "discrepancy",
-                f"{each['invariant']}: {each['detail']}",
-                f"till credits recalculate {account_id} --yes",
-            )
->>>>>>> 3da2892 (Let the doctor name the command that mends an account)
         )
         for each in discrepancies
     ]

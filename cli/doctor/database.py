@@ -48,7 +48,6 @@ _PROOF: LiteralString = """
     select round_finished_at, round_started_at, (select count(*) from billing.accounts) as accounts
     from billing.account_proof
 """
-<<<<<<< HEAD
 # Not by the key of who runs the doctor, which may be another one.
 _FAILING_KEYS: LiteralString = """
     select distinct stripe_key_error as reason from billing.workers
@@ -62,10 +61,7 @@ _WATCHED: LiteralString = """
 _WATCH_JOB: LiteralString = """
     select exists (select from cron.job where jobname = 'tillbase_watch') as is_scheduled
 """
-_CHECK_ACCOUNT = "select * from billing.check_account('{}')"
-=======
 _RECALCULATE = "till credits recalculate {} --yes"
->>>>>>> 3da2892 (Let the doctor name the command that mends an account)
 _LEDGER_PROOF: LiteralString = (
     "select account_id, invariant, detail from billing.ledger_discrepancies limit 20"
 )
@@ -234,9 +230,7 @@ def proofs(conn: Connection) -> Iterator[Finding]:
     for query in (_LEDGER_PROOF, _ENTITLEMENT_PROOF):
         for each in rows(conn, query, {}):
             mend = (
-                "till worker run, which queues it again"
-                if each["account_id"] is None
-                else _RECALCULATE.format(each["account_id"])
+                "till worker run, which queues it again" if each["account_id"] is None else _RECALCULATE.format(each["account_id"])
             )
             yield Finding("discrepancies", f"{each['invariant']}: {each['detail']}", mend)
 

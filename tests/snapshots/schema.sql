@@ -753,6 +753,26 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._appoint_owner(account_id uuid) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    update billing.accounts
+    set owner_id = (
+            select account_members.user_id from billing.account_members
+            where account_members.account_id = accounts.id and account_members.role = 'owner'
+            order by account_members.user_id <> accounts.owner_id, account_members.created_at, account_members.user_id
+            limit 1
+        ),
+        updated_at = now()
+    where accounts.id = _appoint_owner.account_id and accounts.kind = 'team'
+        and not exists (
+            select from billing.account_members
+            where account_members.account_id = accounts.id and account_members.user_id = accounts.owner_id
+                and account_members.role = 'owner'
+        )
+$$;
+
 CREATE FUNCTION billing._are_link_options(options jsonb) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1238,7 +1258,7 @@ begin
     if found then
         raise exception 'the person owns the team account %', v_found.id
             using errcode = 'TB080', detail = v_found.id,
-            hint = 'Set its owner_id in billing.accounts to another user, or erase that account first with `till accounts erase`.';
+            hint = 'Hand it over with `till teams transfer`, or erase that account first with `till accounts erase`.';
     end if;
 end
 $$;
@@ -1416,6 +1436,36 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._check_owner_is_left(account_id uuid) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not exists (
+        select from billing.account_members
+        where account_members.account_id = _check_owner_is_left.account_id and account_members.role = 'owner'
+    ) then
+        raise exception 'a team needs an owner'
+            using errcode = 'TB089', hint = 'Make somebody else an owner first: set_member_role or transfer_ownership.';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_rank(rank integer, role text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if _check_rank.role is null or billing._rank(_check_rank.role) = 0 then
+        raise exception 'there is no role %', coalesce(_check_rank.role, 'null')
+            using errcode = 'TB077', hint = 'Roles are owner, admin and member.';
+    elsif _check_rank.rank < greatest(billing._rank(_check_rank.role), 2) then
+        raise exception 'your role in this team does not allow this'
+            using errcode = 'TB078', hint = 'Admins manage admins and members; owners manage everybody.';
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._check_reason(reason text, actor text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1441,6 +1491,55 @@ begin
         raise exception 'the origin of % is not allowed', _check_redirect.parameter
             using errcode = 'TB044',
             hint = 'Set billing.settings.site_url, or add the origin (https://app.example.com) to allowed_redirect_origins.';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_seats(account_id uuid, leaving_out_email text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_seats bigint;
+    v_taken bigint;
+begin
+    if not (select settings.limit_members_to_seats from billing.settings) then
+        return;
+    end if;
+    select greatest(1, max(items.quantity)) into v_seats
+    from billing.subscriptions
+    join billing.subscription_items as items
+        on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+    where subscriptions.account_id = _check_seats.account_id and subscriptions.livemode = billing.is_livemode()
+        and subscriptions.status in ('trialing', 'active', 'past_due');
+    select
+        (
+            select count(*) from billing.account_members
+            where account_members.account_id = _check_seats.account_id
+        ) + (
+            select count(*) from billing.team_invitations
+            where team_invitations.account_id = _check_seats.account_id and team_invitations.closed_at is null
+                and team_invitations.expires_at > billing.current_time()
+                and team_invitations.email is distinct from _check_seats.leaving_out_email
+        )
+    into v_taken;
+    if v_taken >= v_seats then
+        raise exception 'all % seats of this team are taken', v_seats
+            using errcode = 'TB088', hint = 'Buy more seats (the quantity of the subscription), or remove a member or an invitation.';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_user(user_id uuid) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not exists (
+        select from auth.users where users.id = _check_user.user_id and users.deleted_at is null
+    ) then
+        raise exception 'there is no such user: %', coalesce(_check_user.user_id::text, 'null')
+            using errcode = 'TB079', hint = 'Pass the id of a row in auth.users that is not deleted.';
     end if;
 end
 $$;
@@ -2705,6 +2804,8 @@ begin
     where accounts.id = v_account_id
         and (accounts.name is not null or accounts.owner_id is not null or accounts.frozen_reason <> 'erased');
     delete from billing.account_members where account_members.account_id = v_account_id;
+    delete from billing.team_invitations
+    where team_invitations.account_id = v_account_id or team_invitations.email = any (_erase_rows.names);
 
     update billing.customers
     set email = null, name = null, metadata = '{}', updated_at = now(),
@@ -2931,6 +3032,9 @@ begin
     where members.account_id = v_account_id or members.user_id in (
         select accounts.owner_id from billing.accounts where accounts.id = v_account_id and accounts.kind = 'personal'
     );
+    return query
+    select 'team_invitations', to_jsonb(invitations) - 'token_hash' from billing.team_invitations as invitations
+    where invitations.account_id = v_account_id or invitations.email = any (v_emails);
     return query
     select 'erasures', to_jsonb(erasures) from billing.erasures
     where erasures.account_id = v_account_id or erasures.stripe_customer_id = any (v_customers);
@@ -4809,6 +4913,44 @@ begin
 end
 $$;
 
+CREATE TABLE billing.accounts (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    kind text DEFAULT 'personal'::text NOT NULL,
+    name text,
+    owner_id uuid,
+    frozen_at timestamp with time zone,
+    frozen_reason text,
+    closed_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT frozen_accounts_say_why CHECK (((frozen_at IS NULL) = (frozen_reason IS NULL))),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['personal'::text, 'team'::text])))
+);
+
+COMMENT ON TABLE billing.accounts IS 'What has a balance: a person or a team.';
+
+COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused (TB003); administrators read the reason in frozen_reason.';
+
+CREATE FUNCTION billing._lock_team(account_id uuid, OUT team billing.accounts, OUT rank integer) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    select * into team from billing.accounts where accounts.id = _lock_team.account_id for no key update;
+    rank := case
+        when billing._sees_every_account() or team.owner_id = auth.uid() then 3
+        else billing._rank((
+            select account_members.role from billing.account_members
+            where account_members.account_id = _lock_team.account_id and account_members.user_id = auth.uid()
+        ))
+    end;
+    if team.kind is distinct from 'team' or rank = 0 then
+        raise exception 'there is no such team: %', _lock_team.account_id
+            using errcode = 'TB076', hint = 'Pass the id of a team that you belong to. create_team makes one.';
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._lost_jobs() RETURNS TABLE(kind billing.job_kind, id text)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5042,6 +5184,33 @@ begin
                 )
         ));
     return v_from;
+end
+$$;
+
+CREATE TABLE billing.account_members (
+    account_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    role text DEFAULT 'member'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT role_is_known CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'member'::text])))
+);
+
+COMMENT ON TABLE billing.account_members IS 'The members of team accounts.';
+
+CREATE FUNCTION billing._member(account_id uuid, user_id uuid) RETURNS billing.account_members
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_member billing.account_members;
+begin
+    select * into v_member from billing.account_members
+    where account_members.account_id = _member.account_id and account_members.user_id = _member.user_id;
+    if not found then
+        raise exception 'this user is not a member of the team'
+            using errcode = 'TB084', hint = 'team_members lists them.';
+    end if;
+    return v_member;
 end
 $$;
 
@@ -6779,6 +6948,13 @@ begin
         using errcode = 'check_violation', schema = 'billing', table = _raise_unsound.table_name,
             constraint = _raise_unsound.rule;
 end
+$$;
+
+CREATE FUNCTION billing._rank(role text) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case _rank.role when 'owner' then 3 when 'admin' then 2 when 'member' then 1 else 0 end
 $$;
 
 CREATE FUNCTION billing._read_reference(reference text, livemode boolean, used_at timestamp with time zone) RETURNS TABLE(account_id uuid, refusal text)
@@ -9232,6 +9408,13 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._token_hash(token text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select sha256(convert_to(_token_hash.token, 'UTF8'))
+$$;
+
 CREATE FUNCTION billing._trial_days(account_id uuid, plan billing.plans) RETURNS integer
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9958,6 +10141,52 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.accept_invitation(token text, user_id uuid DEFAULT NULL::uuid) RETURNS billing.account_members
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_user_id uuid := case when billing._sees_every_account() then accept_invitation.user_id else auth.uid() end;
+    v_invitation billing.team_invitations;
+    v_member billing.account_members;
+    v_now timestamptz := billing.current_time();
+begin
+    perform billing._check_user(v_user_id);
+    -- The team is locked first, as everywhere.
+    select * into v_invitation from billing.team_invitations
+    where team_invitations.token_hash = billing._token_hash(accept_invitation.token);
+    perform from billing.accounts where accounts.id = v_invitation.account_id for no key update;
+    select * into v_invitation from billing.team_invitations where team_invitations.id = v_invitation.id for update;
+    select * into v_member from billing.account_members
+    where account_members.account_id = v_invitation.account_id and account_members.user_id = v_user_id;
+    if v_invitation.closed_as = 'accepted' and found then
+        return v_member;
+    elsif v_invitation.id is null or v_invitation.closed_at is not null or v_invitation.expires_at <= v_now then
+        raise exception 'this invitation is no longer valid'
+            using errcode = 'TB086', hint = 'It was used, revoked or has expired. Ask an owner or admin of the team for another.';
+    elsif not exists (
+        select from auth.users
+        where users.id = v_user_id and lower(users.email) = v_invitation.email and users.email_confirmed_at is not null
+    ) then
+        raise exception 'this invitation is for another e-mail address'
+            using errcode = 'TB087', hint = 'Sign in with the address that was invited, and confirm it.';
+    end if;
+    update billing.team_invitations
+    set closed_at = v_now, closed_as = 'accepted', accepted_by = v_user_id
+    where team_invitations.id = v_invitation.id;
+    if v_member.user_id is not null then
+        return v_member;
+    end if;
+    perform billing._check_seats(v_invitation.account_id);
+    insert into billing.account_members (account_id, user_id, role)
+    values (v_invitation.account_id, v_user_id, v_invitation.role)
+    returning * into v_member;
+    return v_member;
+end
+$$;
+
+COMMENT ON FUNCTION billing.accept_invitation(token text, user_id uuid) IS 'Makes the signed-in user a member of the team that invited their confirmed e-mail address. Your server names the user.';
+
 CREATE FUNCTION billing.account_discrepancies(account_id uuid) RETURNS TABLE(account_id_of uuid, invariant text, business_key text, expected bigint, found bigint, detail text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10330,6 +10559,34 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.account_ledger_discrepancies(account_id uuid) IS 'The rows of ledger_discrepancies of one account.';
+
+CREATE FUNCTION billing.add_member(account_id uuid, user_id uuid, role text DEFAULT 'member'::text) RETURNS billing.account_members
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_member billing.account_members;
+begin
+    perform billing._lock_team(add_member.account_id);
+    perform billing._check_rank(3, add_member.role);
+    perform billing._check_user(add_member.user_id);
+    select * into v_member from billing.account_members
+    where account_members.account_id = add_member.account_id and account_members.user_id = add_member.user_id;
+    if found and v_member.role <> add_member.role then
+        raise exception 'this user is a member already, with the role %', v_member.role
+            using errcode = 'TB083', hint = 'Change it with set_member_role.';
+    elsif not found then
+        perform billing._check_seats(add_member.account_id);
+        insert into billing.account_members (account_id, user_id, role)
+        values (add_member.account_id, add_member.user_id, add_member.role)
+        returning * into v_member;
+        perform billing._appoint_owner(add_member.account_id);
+    end if;
+    return v_member;
+end
+$$;
+
+COMMENT ON FUNCTION billing.add_member(account_id uuid, user_id uuid, role text) IS 'Adds a user to a team as member, admin or owner. Repeated with the same role it changes nothing.';
 
 CREATE FUNCTION billing.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10865,24 +11122,6 @@ $$;
 
 COMMENT ON FUNCTION billing.claim_stripe_account(stripe_account_id text) IS 'Sets the Stripe account if none is set. Returns the account that is set.';
 
-CREATE TABLE billing.accounts (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    kind text DEFAULT 'personal'::text NOT NULL,
-    name text,
-    owner_id uuid,
-    frozen_at timestamp with time zone,
-    frozen_reason text,
-    closed_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT frozen_accounts_say_why CHECK (((frozen_at IS NULL) = (frozen_reason IS NULL))),
-    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['personal'::text, 'team'::text])))
-);
-
-COMMENT ON TABLE billing.accounts IS 'What has a balance: a person or a team.';
-
-COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused (TB003); administrators read the reason in frozen_reason.';
-
 CREATE FUNCTION billing.close_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11099,6 +11338,37 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.count_credits() IS 'Adds the newest entries to credit_totals.';
+
+CREATE FUNCTION billing.create_team(name text, owner_id uuid) RETURNS billing.accounts
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_name text := btrim(create_team.name);
+    v_team billing.accounts;
+begin
+    if coalesce(length(v_name), 0) not between 1 and 255 then
+        raise exception 'the name of a team must have 1 to 255 characters'
+            using errcode = 'TB090', hint = 'Pass a name for people to read.';
+    end if;
+    perform billing._check_user(create_team.owner_id);
+    perform pg_advisory_xact_lock(hashtextextended('team:' || create_team.owner_id || ':' || v_name, 0));
+    select * into v_team from billing.accounts
+    where accounts.owner_id = create_team.owner_id and accounts.kind = 'team' and accounts.name = v_name
+        and accounts.closed_at is null
+    order by accounts.created_at
+    limit 1;
+    if not found then
+        insert into billing.accounts (kind, name, owner_id) values ('team', v_name, create_team.owner_id)
+        returning * into v_team;
+        insert into billing.account_members (account_id, user_id, role)
+        values (v_team.id, create_team.owner_id, 'owner');
+    end if;
+    return v_team;
+end
+$$;
+
+COMMENT ON FUNCTION billing.create_team(name text, owner_id uuid) IS 'Creates a team account with its owner. The same owner and name return the same team.';
 
 CREATE FUNCTION billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11879,6 +12149,47 @@ CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, mea
 $$;
 
 COMMENT ON FUNCTION billing.installation() IS 'The settings of this installation, with their descriptions; of the alert webhook the host only.';
+
+CREATE FUNCTION billing.invite_member(account_id uuid, email text, role text DEFAULT 'member'::text) RETURNS TABLE(invitation_id bigint, token text, expires_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_rank integer := (billing._lock_team(invite_member.account_id)).rank;
+    v_email text := lower(btrim(invite_member.email));
+    v_now timestamptz := billing.current_time();
+begin
+    perform billing._check_rank(v_rank, invite_member.role);
+    if invite_member.role = 'owner' then
+        raise exception 'an owner cannot be invited'
+            using errcode = 'TB077', hint = 'Invite an admin, then use transfer_ownership.';
+    elsif (v_email ~ '^[^@[:space:]]+@[^@[:space:]]+$' and length(v_email) <= 255) is not true then
+        raise exception 'the e-mail address cannot be invited'
+            using errcode = 'TB085', hint = 'Pass one address, such as ada@example.com.';
+    elsif exists (
+        select from billing.account_members join auth.users on users.id = account_members.user_id
+        where account_members.account_id = invite_member.account_id and lower(users.email) = v_email
+    ) then
+        raise exception 'this user is a member already'
+            using errcode = 'TB083', hint = 'Change a role with set_member_role.';
+    end if;
+    perform billing._check_seats(invite_member.account_id, v_email);
+    update billing.team_invitations
+    set closed_at = v_now, closed_as = 'replaced'
+    where team_invitations.account_id = invite_member.account_id and team_invitations.email = v_email
+        and team_invitations.closed_at is null;
+    token := replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+    insert into billing.team_invitations (account_id, email, role, token_hash, invited_by, expires_at, created_at)
+    select
+        invite_member.account_id, v_email, invite_member.role, billing._token_hash(token), auth.uid(),
+        v_now + settings.invitation_lifetime, v_now
+    from billing.settings
+    returning team_invitations.id, team_invitations.expires_at into invitation_id, expires_at;
+    return next;
+end
+$_$;
+
+COMMENT ON FUNCTION billing.invite_member(account_id uuid, email text, role text) IS 'Invites an e-mail address to a team. Returns the token for the link that you send; it can''t be read again.';
 
 CREATE FUNCTION billing.is_livemode() RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -13270,6 +13581,28 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.remove_member(account_id uuid, user_id uuid) RETURNS billing.account_members
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_rank integer := (billing._lock_team(remove_member.account_id)).rank;
+    v_member billing.account_members;
+begin
+    v_member := billing._member(remove_member.account_id, remove_member.user_id);
+    if v_member.user_id is distinct from (select auth.uid()) then
+        perform billing._check_rank(v_rank, v_member.role);
+    end if;
+    delete from billing.account_members
+    where account_members.account_id = remove_member.account_id
+        and account_members.user_id = remove_member.user_id;
+    perform billing._check_owner_is_left(remove_member.account_id);
+    return v_member;
+end
+$$;
+
+COMMENT ON FUNCTION billing.remove_member(account_id uuid, user_id uuid) IS 'Removes a member, or lets the signed-in user leave. The last owner can''t leave.';
+
 CREATE FUNCTION billing.reopen_account(account_id uuid) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -13614,6 +13947,22 @@ $$;
 
 COMMENT ON FUNCTION billing.revoke_grant(grant_id bigint, amount numeric, idempotency_key text, reason text, actor text, shortfall_policy text) IS 'Revokes a lot: all of it (amount null) or a part; shortfall_policy decides about spent credits. A scheduled lot is cancelled.';
 
+CREATE FUNCTION billing.revoke_invitation(account_id uuid, email text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._check_rank((billing._lock_team(revoke_invitation.account_id)).rank, 'member');
+    update billing.team_invitations
+    set closed_at = billing.current_time(), closed_as = 'revoked'
+    where team_invitations.account_id = revoke_invitation.account_id
+        and team_invitations.email = lower(btrim(revoke_invitation.email)) and team_invitations.closed_at is null;
+    return found;
+end
+$$;
+
+COMMENT ON FUNCTION billing.revoke_invitation(account_id uuid, email text) IS 'Revokes the open invitation of an address. False if there is none.';
+
 CREATE FUNCTION billing.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100) RETURNS billing.credit_grants
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -13715,6 +14064,30 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric, spend_cap numeric, spend_cap_period text, low_balance_threshold numeric) IS 'Sets all limits of an account: an omitted one means no overdraft, no cap, no warning.';
+
+CREATE FUNCTION billing.set_member_role(account_id uuid, user_id uuid, role text) RETURNS billing.account_members
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_rank integer := (billing._lock_team(set_member_role.account_id)).rank;
+    v_member billing.account_members;
+begin
+    v_member := billing._member(set_member_role.account_id, set_member_role.user_id);
+    perform billing._check_rank(v_rank, set_member_role.role);
+    perform billing._check_rank(v_rank, v_member.role);
+    update billing.account_members
+    set role = set_member_role.role
+    where account_members.account_id = set_member_role.account_id
+        and account_members.user_id = set_member_role.user_id
+    returning * into v_member;
+    perform billing._check_owner_is_left(set_member_role.account_id);
+    perform billing._appoint_owner(set_member_role.account_id);
+    return v_member;
+end
+$$;
+
+COMMENT ON FUNCTION billing.set_member_role(account_id uuid, user_id uuid, role text) IS 'Changes the role of a member. A team keeps at least one owner.';
 
 CREATE TABLE billing.recharge_settings (
     account_id uuid NOT NULL,
@@ -15034,6 +15407,37 @@ $$;
 
 COMMENT ON FUNCTION billing.take_unknown_jobs(kinds text[], delay_seconds integer) IS 'Jobs that are due and of none of these kinds; they stay in the queue and are due again after delay_seconds.';
 
+CREATE FUNCTION billing.team_members(account_id uuid) RETURNS TABLE(user_id uuid, email text, role text, created_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select account_members.user_id, users.email::text, account_members.role, account_members.created_at
+    from billing.account_members
+    join auth.users on users.id = account_members.user_id
+    where account_members.account_id = team_members.account_id
+        and (
+            billing._sees_every_account()
+            or account_members.account_id = any (array(select billing.my_account_ids()))
+        )
+    order by billing._rank(account_members.role) desc, account_members.created_at, users.email
+$$;
+
+COMMENT ON FUNCTION billing.team_members(account_id uuid) IS 'The members of a team with their e-mail addresses, for its members and your server.';
+
+CREATE FUNCTION billing.tg_account_members__appoint_owner() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+begin
+    perform billing._appoint_owner(old.account_id);
+    return null;
+exception when others then
+    raise warning 'could not appoint another owner of team %: %', old.account_id, sqlerrm;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_account_members__member_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15662,6 +16066,44 @@ $$;
 
 COMMENT ON FUNCTION billing.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb) IS 'Moves credits to another account, once for each idempotency key of the paying account. Lots keep priority and expiry.';
 
+CREATE FUNCTION billing.transfer_ownership(account_id uuid, user_id uuid) RETURNS billing.account_members
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_is_server boolean := billing._sees_every_account();
+    v_rank integer;
+    v_owner billing.account_members;
+begin
+    if v_is_server then
+        update billing.accounts
+        set kind = 'team', name = coalesce(accounts.name, 'Account ' || left(accounts.id::text, 8)), updated_at = now()
+        where accounts.id = transfer_ownership.account_id and accounts.kind = 'personal' and accounts.owner_id is null;
+    end if;
+    v_rank := (billing._lock_team(transfer_ownership.account_id)).rank;
+    perform billing._check_rank(v_rank, 'owner');
+    perform billing._check_user(transfer_ownership.user_id);
+    if not v_is_server then
+        perform billing._member(transfer_ownership.account_id, transfer_ownership.user_id);
+    end if;
+    update billing.account_members
+    set role = 'admin'
+    from billing.accounts
+    where accounts.id = transfer_ownership.account_id and account_members.account_id = accounts.id
+        and account_members.user_id = accounts.owner_id and accounts.owner_id <> transfer_ownership.user_id;
+    insert into billing.account_members as held (account_id, user_id, role)
+    values (transfer_ownership.account_id, transfer_ownership.user_id, 'owner')
+    on conflict on constraint account_members_pkey do update set role = 'owner'
+    returning * into v_owner;
+    update billing.accounts
+    set owner_id = transfer_ownership.user_id, updated_at = now()
+    where accounts.id = transfer_ownership.account_id;
+    return v_owner;
+end
+$$;
+
+COMMENT ON FUNCTION billing.transfer_ownership(account_id uuid, user_id uuid) IS 'Makes a member the owner of a team, and the former owner an admin. Your server can also hand over the account of a deleted user, which becomes a team.';
+
 CREATE FUNCTION billing.undo_fraud_action(id bigint, reason text, actor text) RETURNS billing.fraud_actions
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15781,6 +16223,39 @@ $$;
 
 COMMENT ON FUNCTION billing.watch() IS 'Opens and ends alerts: no worker, a Stripe key that fails, paid plans without credits, undeliverable notifications. pg_cron and each worker call it once a minute.';
 
+CREATE FUNCTION billing.withdraw_stripe_row(kind text, stripe_id text, read_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_payment_intent_id text;
+    v_charge_id text;
+    v_invoice_id text;
+begin
+    case withdraw_stripe_row.kind
+        when 'refund' then
+            select refunds.stripe_payment_intent_id, refunds.stripe_charge_id into v_payment_intent_id, v_charge_id
+            from billing.refunds where refunds.stripe_refund_id = withdraw_stripe_row.stripe_id;
+        when 'dispute' then
+            select disputes.stripe_payment_intent_id, disputes.stripe_charge_id into v_payment_intent_id, v_charge_id
+            from billing.disputes where disputes.stripe_dispute_id = withdraw_stripe_row.stripe_id;
+        when 'credit_note' then
+            select credit_notes.stripe_invoice_id into v_invoice_id
+            from billing.credit_notes where credit_notes.stripe_credit_note_id = withdraw_stripe_row.stripe_id;
+    end case;
+    perform billing.distrust_stripe_row(
+        withdraw_stripe_row.kind, withdraw_stripe_row.stripe_id, withdraw_stripe_row.read_at
+    );
+    if v_invoice_id is not null then
+        perform billing._apply_returns_of_invoice(v_invoice_id);
+    else
+        perform billing._apply_returns_of_payment(v_payment_intent_id, v_charge_id);
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.withdraw_stripe_row(kind text, stripe_id text, read_at timestamp with time zone) IS 'Deletes a refund, dispute or credit note that Stripe does not have, unless it was written after read_at, and its effect on the credits.';
+
 CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest_message_at timestamp with time zone, messages_waiting bigint, workers bigint, last_seen_at timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15797,6 +16272,20 @@ CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest
 $$;
 
 COMMENT ON FUNCTION billing.worker_state() IS 'How many messages wait in the queue and since when, how many of them are retries, how many workers are connected, and when one was last seen.';
+
+CREATE FUNCTION public.accept_invitation(token text, user_id uuid DEFAULT NULL::uuid) RETURNS billing.account_members
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.accept_invitation(accept_invitation.token, accept_invitation.user_id)
+$$;
+
+CREATE FUNCTION public.add_member(account_id uuid, user_id uuid, role text DEFAULT 'member'::text) RETURNS billing.account_members
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.add_member(add_member.account_id, add_member.user_id, add_member.role)
+$$;
 
 CREATE FUNCTION public.adjust_credits(account_id uuid, amount numeric, idempotency_key text, reason text, actor text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_entries
     LANGUAGE sql
@@ -15825,6 +16314,13 @@ CREATE FUNCTION public.close_account(account_id uuid, reason text, actor text) R
     select billing.close_account(
         close_account.account_id, close_account.reason, close_account.actor
     )
+$$;
+
+CREATE FUNCTION public.create_team(name text, owner_id uuid) RETURNS billing.accounts
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.create_team(create_team.name, create_team.owner_id)
 $$;
 
 CREATE FUNCTION public.credit_balance_as_of(account_id uuid, moment timestamp with time zone) RETURNS bigint
@@ -15988,6 +16484,13 @@ CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency
     )
 $$;
 
+CREATE FUNCTION public.invite_member(account_id uuid, email text, role text DEFAULT 'member'::text) RETURNS TABLE(invitation_id bigint, token text, expires_at timestamp with time zone)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select * from billing.invite_member(invite_member.account_id, invite_member.email, invite_member.role)
+$$;
+
 CREATE FUNCTION public.link_customer(account_id uuid, stripe_customer_id text, livemode boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16049,6 +16552,13 @@ CREATE FUNCTION public.release_hold(hold_id uuid, idempotency_key text) RETURNS 
     )
 $$;
 
+CREATE FUNCTION public.remove_member(account_id uuid, user_id uuid) RETURNS billing.account_members
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.remove_member(remove_member.account_id, remove_member.user_id)
+$$;
+
 CREATE FUNCTION public.reopen_account(account_id uuid) RETURNS billing.accounts
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16086,6 +16596,13 @@ CREATE FUNCTION public.revoke_grant(grant_id bigint, amount numeric, idempotency
     )
 $$;
 
+CREATE FUNCTION public.revoke_invitation(account_id uuid, email text) RETURNS boolean
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.revoke_invitation(revoke_invitation.account_id, revoke_invitation.email)
+$$;
+
 CREATE FUNCTION public.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100) RETURNS billing.credit_grants
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16105,6 +16622,13 @@ CREATE FUNCTION public.set_credit_limits(account_id uuid, overdraft numeric DEFA
         set_credit_limits.account_id, set_credit_limits.overdraft, set_credit_limits.spend_cap,
         set_credit_limits.spend_cap_period, set_credit_limits.low_balance_threshold
     )
+$$;
+
+CREATE FUNCTION public.set_member_role(account_id uuid, user_id uuid, role text) RETURNS billing.account_members
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.set_member_role(set_member_role.account_id, set_member_role.user_id, set_member_role.role)
 $$;
 
 CREATE FUNCTION public.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric DEFAULT NULL::numeric, monthly_cap_count integer DEFAULT 10, is_paused boolean DEFAULT false, return_url text DEFAULT NULL::text) RETURNS billing.recharge_settings
@@ -16138,6 +16662,13 @@ CREATE FUNCTION public.spend_credits_batch(spends jsonb) RETURNS SETOF billing.c
     )
 $$;
 
+CREATE FUNCTION public.team_members(account_id uuid) RETURNS TABLE(user_id uuid, email text, role text, created_at timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select * from billing.team_members(team_members.account_id)
+$$;
+
 CREATE FUNCTION public.transfer_credits(from_account_id uuid, to_account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16146,6 +16677,13 @@ CREATE FUNCTION public.transfer_credits(from_account_id uuid, to_account_id uuid
         transfer_credits.from_account_id, transfer_credits.to_account_id, transfer_credits.amount,
         transfer_credits.idempotency_key, transfer_credits.description, transfer_credits.metadata
     )
+$$;
+
+CREATE FUNCTION public.transfer_ownership(account_id uuid, user_id uuid) RETURNS billing.account_members
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.transfer_ownership(transfer_ownership.account_id, transfer_ownership.user_id)
 $$;
 
 CREATE FUNCTION public.undo_fraud_action(id bigint, reason text, actor text) RETURNS billing.fraud_actions
@@ -16165,16 +16703,6 @@ CREATE FUNCTION public.unfreeze_account(account_id uuid, reason text, actor text
         unfreeze_account.account_id, unfreeze_account.reason, unfreeze_account.actor
     )
 $$;
-
-CREATE TABLE billing.account_members (
-    account_id uuid NOT NULL,
-    user_id uuid NOT NULL,
-    role text DEFAULT 'member'::text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT role_is_known CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'member'::text])))
-);
-
-COMMENT ON TABLE billing.account_members IS 'The members of team accounts.';
 
 CREATE TABLE billing.account_proof (
     id boolean DEFAULT true NOT NULL,
@@ -16986,12 +17514,15 @@ CREATE TABLE billing.settings (
     fraud_dry_run boolean DEFAULT false NOT NULL,
     refund_policy text,
     on_user_deleted text DEFAULT 'report'::text NOT NULL,
+    limit_members_to_seats boolean DEFAULT false NOT NULL,
+    invitation_lifetime interval DEFAULT '7 days'::interval NOT NULL,
     CONSTRAINT alert_webhook_url_is_a_web_address CHECK (((alert_webhook_url IS NULL) OR (billing._origin_of(alert_webhook_url) IS NOT NULL))),
     CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
     CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
     CONSTRAINT customer_notifications_are_known CHECK (((customer_notifications)::billing.notification_kind[] IS NOT NULL)),
     CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
     CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
+    CONSTRAINT invitation_lifetime_is_positive CHECK (((invitation_lifetime >= '00:01:00'::interval) AND (invitation_lifetime <= '1 year'::interval))),
     CONSTRAINT keep_events_days_is_positive CHECK ((keep_events_days > 0)),
     CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
     CONSTRAINT notification_deadline_is_positive CHECK ((notification_deadline > '00:00:00'::interval)),
@@ -17084,6 +17615,10 @@ COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded, with
 COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as shown to customers before they buy; evidence in disputes.';
 
 COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
+
+COMMENT ON COLUMN billing.settings.limit_members_to_seats IS 'Whether a team may have only as many members and open invitations as its subscription has seats (its quantity); one without a subscription.';
+
+COMMENT ON COLUMN billing.settings.invitation_lifetime IS 'How long an invitation to a team can be accepted.';
 
 CREATE VIEW billing.stripe_facts WITH (security_invoker='on') AS
  SELECT 'product'::text AS object,
@@ -17239,6 +17774,38 @@ CREATE TABLE billing.stripe_requests (
 );
 
 COMMENT ON TABLE billing.stripe_requests IS 'Requests to Stripe that an account''s users caused in the last ten minutes.';
+
+CREATE TABLE billing.team_invitations (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    email text NOT NULL,
+    role text NOT NULL,
+    token_hash bytea NOT NULL,
+    invited_by uuid,
+    accepted_by uuid,
+    closed_as text,
+    closed_at timestamp with time zone,
+    expires_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT closed_as_is_known CHECK ((closed_as = ANY (ARRAY['accepted'::text, 'revoked'::text, 'replaced'::text]))),
+    CONSTRAINT closed_invitations_say_how CHECK (((closed_at IS NULL) = (closed_as IS NULL))),
+    CONSTRAINT role_can_be_invited CHECK ((role = ANY (ARRAY['admin'::text, 'member'::text])))
+);
+
+COMMENT ON TABLE billing.team_invitations IS 'Invitations to teams, open and closed.';
+
+COMMENT ON COLUMN billing.team_invitations.token_hash IS 'SHA-256 of the token in the link.';
+
+COMMENT ON COLUMN billing.team_invitations.closed_as IS 'accepted, revoked, or replaced by a newer invitation of the same address; null while it is open.';
+
+ALTER TABLE billing.team_invitations ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.team_invitations_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE billing.test_clocks (
     stripe_test_clock_id text NOT NULL,
@@ -17519,6 +18086,27 @@ COMMENT ON COLUMN public.credit_history.metadata IS 'JSON object that the app pa
 
 COMMENT ON COLUMN public.credit_history.occurred_at IS 'When it happened.';
 
+CREATE VIEW public.team_invitations WITH (security_invoker='on') AS
+ SELECT account_id,
+    email,
+    role,
+    expires_at,
+    created_at
+   FROM billing.team_invitations
+  WHERE ((closed_at IS NULL) AND (expires_at > billing."current_time"()));
+
+COMMENT ON VIEW public.team_invitations IS 'Open invitations of the teams that I own or administer.';
+
+COMMENT ON COLUMN public.team_invitations.account_id IS 'The team''s account.';
+
+COMMENT ON COLUMN public.team_invitations.email IS 'The invited address.';
+
+COMMENT ON COLUMN public.team_invitations.role IS 'The role of the new member: admin or member.';
+
+COMMENT ON COLUMN public.team_invitations.expires_at IS 'Until when it can be accepted.';
+
+COMMENT ON COLUMN public.team_invitations.created_at IS 'When it was made.';
+
 ALTER TABLE ONLY billing.account_members
     ADD CONSTRAINT account_members_pkey PRIMARY KEY (account_id, user_id);
 
@@ -17728,6 +18316,12 @@ ALTER TABLE ONLY billing.subscription_items
 
 ALTER TABLE ONLY billing.subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (stripe_subscription_id);
+
+ALTER TABLE ONLY billing.team_invitations
+    ADD CONSTRAINT team_invitations_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.team_invitations
+    ADD CONSTRAINT team_invitations_token_hash_key UNIQUE (token_hash);
 
 ALTER TABLE ONLY billing.test_clocks
     ADD CONSTRAINT test_clocks_pkey PRIMARY KEY (stripe_test_clock_id);
@@ -18032,6 +18626,14 @@ CREATE INDEX subscriptions_started ON billing.subscriptions USING btree (started
 
 CREATE INDEX subscriptions_test_clock ON billing.subscriptions USING btree (stripe_test_clock_id) WHERE (stripe_test_clock_id IS NOT NULL);
 
+CREATE INDEX team_invitations_accepter ON billing.team_invitations USING btree (accepted_by);
+
+CREATE INDEX team_invitations_inviter ON billing.team_invitations USING btree (invited_by);
+
+CREATE UNIQUE INDEX team_invitations_open ON billing.team_invitations USING btree (account_id, email) WHERE (closed_at IS NULL);
+
+CREATE CONSTRAINT TRIGGER tg_account_members__appoint_owner AFTER DELETE ON billing.account_members DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION billing.tg_account_members__appoint_owner();
+
 CREATE CONSTRAINT TRIGGER tg_account_members__member_deleted AFTER DELETE ON billing.account_members DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION billing.tg_account_members__member_deleted();
 
 CREATE TRIGGER tg_accounts__may_spend AFTER UPDATE OF frozen_at, closed_at ON billing.accounts FOR EACH ROW EXECUTE FUNCTION billing.tg_accounts__may_spend();
@@ -18292,6 +18894,15 @@ ALTER TABLE ONLY billing.subscriptions
 ALTER TABLE ONLY billing.subscriptions
     ADD CONSTRAINT subscriptions_stripe_customer_id_fkey FOREIGN KEY (stripe_customer_id) REFERENCES billing.customers(stripe_customer_id);
 
+ALTER TABLE ONLY billing.team_invitations
+    ADD CONSTRAINT team_invitations_accepted_by_fkey FOREIGN KEY (accepted_by) REFERENCES auth.users(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY billing.team_invitations
+    ADD CONSTRAINT team_invitations_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY billing.team_invitations
+    ADD CONSTRAINT team_invitations_invited_by_fkey FOREIGN KEY (invited_by) REFERENCES auth.users(id) ON DELETE SET NULL;
+
 ALTER TABLE billing.account_members ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY account_members_select_own ON billing.account_members FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
@@ -18450,6 +19061,10 @@ CREATE POLICY subscription_items_select_own ON billing.subscription_items FOR SE
 ALTER TABLE billing.subscriptions ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY subscriptions_select_own ON billing.subscriptions FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+
+ALTER TABLE billing.team_invitations ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY team_invitations_select_managed ON billing.team_invitations FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_managed_account_ids() AS my_managed_account_ids))));
 
 ALTER TABLE billing.test_clocks ENABLE ROW LEVEL SECURITY;
 
