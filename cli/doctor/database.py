@@ -230,7 +230,9 @@ def proofs(conn: Connection) -> Iterator[Finding]:
     for query in (_LEDGER_PROOF, _ENTITLEMENT_PROOF):
         for each in rows(conn, query, {}):
             mend = (
-                "till worker run, which queues it again" if each["account_id"] is None else _RECALCULATE.format(each["account_id"])
+                "till worker run, which queues it again"
+                if each["account_id"] is None
+                else _RECALCULATE.format(each["account_id"])
             )
             yield Finding("discrepancies", f"{each['invariant']}: {each['detail']}", mend)
 

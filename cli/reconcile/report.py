@@ -13,6 +13,8 @@ from cli.output import time_text
 from cli.reconcile.apply import WITHDRAWN
 from cli.reconcile.compare import Difference
 from cli.reconcile.kinds import Kind
+from cli.reconcile.own_events import understood
+from worker.errors import UnknownShape
 
 APPLY = "till reconcile --apply"
 BACKFILL = "till backfill"
@@ -89,11 +91,11 @@ class Reported:
 
 def of_stripe(conn: Connection, found: Sequence[Difference]) -> list[Reported]:
     """Each difference, with the event that already waits with it."""
-    ids = [difference.stripe_id for difference in found[:_ASKED_MAX]]
+    asked = {difference.stripe_id: difference for difference in found[:_ASKED_MAX]}
     waiting = {
         each["stripe_id"]: each
-        for each in rows(conn, _WAITING, {"ids": ids})
-        if _subject(each["payload"]) == each["stripe_id"]
+        for each in rows(conn, _WAITING, {"ids": list(asked)})
+        if _brings(each["payload"], asked[each["stripe_id"]])
     }
     history = row(conn, _HISTORY, {})
     return [
@@ -102,12 +104,18 @@ def of_stripe(conn: Connection, found: Sequence[Difference]) -> list[Reported]:
     ]
 
 
-def _subject(payload: str) -> str | None:
-    """The id of the object that an event reports; None for a body that is no event."""
+def _brings(payload: str, difference: Difference) -> bool:
+    """Whether an event reports the object as Stripe has it now, as far as its body says."""
+    if difference.body is None:
+        return False
     try:
-        return json.loads(payload)["data"]["object"]["id"]
-    except (ValueError, TypeError, KeyError):
-        return None
+        body = json.loads(payload)["data"]["object"]
+        told = difference.kind.facts(understood(body)) if body["id"] == difference.stripe_id else None
+    except (ValueError, TypeError, KeyError, UnknownShape):
+        return False
+    wanted = difference.kind.facts(understood(difference.body))
+    # A body may have only the beginning of a list, or none.
+    return told is not None and all(told.get(name) in (value, {}) for name, value in wanted.items())
 
 
 def _is_history(difference: Difference, history: Row) -> bool:
