@@ -276,7 +276,7 @@ def case_of(conn: Connection, account_id: object, *, is_proved: bool) -> Case:
         Finding(
             "discrepancy",
             f"{each['invariant']}: {each['detail']}",
-            "till doctor --full",
+            f"till credits recalculate {account_id} --yes",
             about=each["business_key"] or "",
         )
         for each in discrepancies

@@ -50,6 +50,7 @@ _SLOW = {
     "e2e",
     "functions",
     "properties",
+    "reconcile",
     "plans/test_plans.py",
     "plans/test_plans_sync.py",
     "security/test_plans_of_queries.py",

@@ -103,7 +103,7 @@ def backfill(
     )  # fmt: skip
 
 
-def _print(findings: list[Any], brought: list[dict[str, str]], queued: int) -> None:
+def _print(findings: list[Any], brought: list[dict[str, str | None]], queued: int) -> None:
     if not findings:
         out.print("nothing is missing: Stripe and the database say the same, and credits follow payments")
         return
@@ -112,7 +112,7 @@ def _print(findings: list[Any], brought: list[dict[str, str]], queued: int) -> N
         err.print(f"{queued:,} events wait for a worker: run this again when they are applied", style="dim")
     if brought:
         err.print(
-            f"{len(brought):,} events were queued: a worker applies them; then run till reconcile again",
+            f"{len(brought):,} are repaired when a worker has applied their events: then run till reconcile again",
             style="dim", highlight=False,
         )  # fmt: skip
     out.print(escape(f"{len(findings):,} differences"), highlight=False)

@@ -61,7 +61,7 @@ _WATCHED: LiteralString = """
 _WATCH_JOB: LiteralString = """
     select exists (select from cron.job where jobname = 'tillbase_watch') as is_scheduled
 """
-_CHECK_ACCOUNT = "select * from billing.check_account('{}')"
+_RECALCULATE = "till credits recalculate {} --yes"
 _LEDGER_PROOF: LiteralString = (
     "select account_id, invariant, detail from billing.ledger_discrepancies limit 20"
 )
@@ -199,7 +199,7 @@ def ledger(conn: Connection) -> Iterator[Finding]:
     for each in rows(conn, _DISCREPANCIES, {}):
         yield Finding(
             "discrepancies", f"{each['number']:,} accounts break {each['invariant']}, such as {each['account_id']}",
-            _CHECK_ACCOUNT.format(each["account_id"]),
+            _RECALCULATE.format(each["account_id"]),
         )  # fmt: skip
     proof = row(conn, _PROOF, {})
     finished = proof["round_finished_at"]
@@ -230,9 +230,9 @@ def proofs(conn: Connection) -> Iterator[Finding]:
     for query in (_LEDGER_PROOF, _ENTITLEMENT_PROOF):
         for each in rows(conn, query, {}):
             mend = (
-                "the ledger itself"
+                "till worker run, which queues it again"
                 if each["account_id"] is None
-                else _CHECK_ACCOUNT.format(each["account_id"])
+                else _RECALCULATE.format(each["account_id"])
             )
             yield Finding("discrepancies", f"{each['invariant']}: {each['detail']}", mend)
 

@@ -1,5 +1,6 @@
 """Differences from Stripe, and what the database says about itself → findings, each with the command that mends it."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +10,19 @@ from typing import Any, LiteralString
 from cli.database import Connection, Row, row, rows
 from cli.findings import Finding
 from cli.output import time_text
+from cli.reconcile.apply import WITHDRAWN
 from cli.reconcile.compare import Difference
 from cli.reconcile.kinds import Kind
+from cli.reconcile.own_events import understood
+from worker.errors import UnknownShape
 
 APPLY = "till reconcile --apply"
 BACKFILL = "till backfill"
 _SHOWN_MAX = 3
 # More missing objects of a kind are one finding.
 _MANY = 20
+# Of so many differences it is looked up whether an event waits with them; where there are more, none arrived.
+_ASKED_MAX = 500
 _MEMBERS = ("items", "lines")
 _TIMES = (
     "billing_cycle_anchor",
@@ -29,17 +35,13 @@ _TIMES = (
     "end",
 )
 
-# Events that would bring a difference, if they were applied.
+# Events that name an object and are not applied.
 _WAITING: LiteralString = """
-    select ids.stripe_id, events.stripe_event_id, events.status, events.waiting_for
+    select ids.stripe_id, events.stripe_event_id, events.status, events.waiting_for, events.payload
     from unnest(%(ids)s::text[]) as ids (stripe_id)
-    cross join lateral (
-        select * from billing.stripe_events
-        where stripe_events.status in ('queued', 'parked', 'dead')
-            and strpos(stripe_events.payload, '"' || ids.stripe_id || '"') > 0
-        order by stripe_events.status = 'queued' desc, stripe_events.received_at desc
-        limit 1
-    ) as events
+    join billing.stripe_events as events on strpos(events.payload, '"' || ids.stripe_id || '"') > 0
+    where events.status in ('queued', 'parked', 'dead')
+    order by events.received_at
 """
 # Since when events of Stripe arrive here; null: never one did. What is older is history.
 _HISTORY: LiteralString = """
@@ -73,32 +75,8 @@ _UNLINKED: LiteralString = """
     )
     group by 1, 2 order by 1
 """
-# What was bought and paid for, and is no purchase.
-_PURCHASES: LiteralString = """
-    select sessions.account_id, 'checkout session ' || sessions.stripe_checkout_session_id as what
-    from billing.checkout_sessions as sessions
-    join billing.checkout_line_items as lines using (stripe_checkout_session_id)
-    join billing.credit_packs as packs on packs.stripe_price_id = lines.stripe_price_id
-    cross join billing.settings
-    where sessions.status = 'complete' and sessions.payment_status <> 'unpaid' and lines.amount_total > 0
-        and sessions.stripe_invoice_id is null and sessions.opened_at >= coalesce(settings.credits_since, '-infinity')
-        and not exists (
-            select from billing.pack_purchases as purchases
-            where purchases.business_key = 'pack:' || sessions.stripe_checkout_session_id
-        )
-    union
-    select invoices.account_id, 'line ' || lines.stripe_line_id || ' of invoice ' || invoices.stripe_invoice_id
-    from billing.invoices
-    join billing.invoice_lines as lines using (stripe_invoice_id)
-    join billing.credit_packs as packs on packs.stripe_price_id = lines.stripe_price_id
-    cross join billing.settings
-    where invoices.status = 'paid' and lines.stripe_subscription_item_id is null
-        and lines.amount - coalesce(lines.discount, 0) > 0 and invoices.account_id is not null
-        and coalesce(invoices.paid_at, invoices.as_of) >= coalesce(settings.credits_since, '-infinity')
-        and not exists (
-            select from billing.pack_purchases as purchases where purchases.stripe_line_id = lines.stripe_line_id
-        )
-    order by 2
+_UNGRANTED: LiteralString = """
+    select account_id, detail from billing.ungranted_payments order by account_id, detail limit 100
 """
 
 
@@ -113,15 +91,31 @@ class Reported:
 
 def of_stripe(conn: Connection, found: Sequence[Difference]) -> list[Reported]:
     """Each difference, with the event that already waits with it."""
+    asked = {difference.stripe_id: difference for difference in found[:_ASKED_MAX]}
     waiting = {
         each["stripe_id"]: each
-        for each in rows(conn, _WAITING, {"ids": [difference.stripe_id for difference in found]})
+        for each in rows(conn, _WAITING, {"ids": list(asked)})
+        if _brings(each["payload"], asked[each["stripe_id"]])
     }
     history = row(conn, _HISTORY, {})
     return [
         _reported(difference, waiting.get(difference.stripe_id), is_history=_is_history(difference, history))
         for difference in found
     ]
+
+
+def _brings(payload: str, difference: Difference) -> bool:
+    """Whether an event reports the object as Stripe has it now, as far as its body says."""
+    if difference.body is None:
+        return False
+    try:
+        body = json.loads(payload)["data"]["object"]
+        told = difference.kind.facts(understood(body)) if body["id"] == difference.stripe_id else None
+    except (ValueError, TypeError, KeyError, UnknownShape):
+        return False
+    wanted = difference.kind.facts(understood(difference.body))
+    # A body may have only the beginning of a list, or none.
+    return told is not None and all(told.get(name) in (value, {}) for name, value in wanted.items())
 
 
 def _is_history(difference: Difference, history: Row) -> bool:
@@ -150,7 +144,9 @@ def _reported(difference: Difference, event: Row | None, *, is_history: bool) ->
     kind, what = difference.kind, _what(difference)
     check = f"{kind.name.rpartition('.')[2]}_{difference.problem}"
     if difference.problem == "unknown":
-        return Reported(difference, Finding(check, what, _mend_unknown(kind)), is_mendable=False)
+        is_mendable = kind.name in WITHDRAWN
+        mend = APPLY if is_mendable else _mend_unknown(kind)
+        return Reported(difference, Finding(check, what, mend), is_mendable=is_mendable)
     if event is None:
         mend = BACKFILL if is_history else APPLY
         return Reported(difference, Finding(check, what, mend), is_mendable=not is_history)
@@ -235,8 +231,8 @@ def of_database(conn: Connection) -> Iterator[Finding]:
             "account owns it",
             _link(each["stripe_customer_id"], "ACCOUNT"),
         )
-    for each in rows(conn, _PURCHASES, {}):
-        yield Finding("purchase_missing", f"{each['what']} is paid for and no purchase", _recalculate(each))
+    for each in rows(conn, _UNGRANTED, {}):
+        yield Finding("ungranted_payment", each["detail"], _recalculate(each))
     for each in rows(conn, _LEDGER, {}):
         mend = "till worker run, which queues it again" if each["account_id"] is None else _recalculate(each)
         yield Finding("ledger_discrepancy", f"{each['invariant']}: {each['detail']}", mend)

@@ -16017,19 +16017,210 @@ begin
 end
 $$;
 
-revoke all on function billing.distrust_stripe_row from public, anon, authenticated, service_role;
+-- A refund, dispute or credit note that Stripe does not have → what its payment paid for, without it.
+create function billing.withdraw_stripe_row(kind text, stripe_id text, read_at timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_payment_intent_id text;
+    v_charge_id text;
+    v_invoice_id text;
+begin
+    case withdraw_stripe_row.kind
+        when 'refund' then
+            select refunds.stripe_payment_intent_id, refunds.stripe_charge_id into v_payment_intent_id, v_charge_id
+            from billing.refunds where refunds.stripe_refund_id = withdraw_stripe_row.stripe_id;
+        when 'dispute' then
+            select disputes.stripe_payment_intent_id, disputes.stripe_charge_id into v_payment_intent_id, v_charge_id
+            from billing.disputes where disputes.stripe_dispute_id = withdraw_stripe_row.stripe_id;
+        when 'credit_note' then
+            select credit_notes.stripe_invoice_id into v_invoice_id
+            from billing.credit_notes where credit_notes.stripe_credit_note_id = withdraw_stripe_row.stripe_id;
+    end case;
+    perform billing.distrust_stripe_row(
+        withdraw_stripe_row.kind, withdraw_stripe_row.stripe_id, withdraw_stripe_row.read_at
+    );
+    if v_invoice_id is not null then
+        perform billing._apply_returns_of_invoice(v_invoice_id);
+    else
+        perform billing._apply_returns_of_payment(v_payment_intent_id, v_charge_id);
+    end if;
+end
+$$;
 
+revoke all on function billing.distrust_stripe_row, billing.withdraw_stripe_row
+from public, anon, authenticated, service_role;
+
+comment on function billing.withdraw_stripe_row(text, text, timestamptz) is 'Deletes a refund, dispute or credit note that Stripe does not have, unless it was written after read_at, and its effect on the credits.';
 comment on function billing.distrust_stripe_row(text, text, timestamptz) is 'Lets the next event replace a row that contradicts Stripe, unless the row was written after read_at.';
+
+-- 58_sync/73_restore_grants.sql
+
+-- Grants that somebody deleted together with their entries → the same grants in their old place.
+--
+-- Invariant: the balances of the later entries show that an entry is missing, and by how much; the facts say which grant of
+-- that size was paid for. What was spent from it is known from the lineage. A grant that nothing paid for can't be restored.
+-- Private: called by recalculate_account, which holds the balance's lock.
+
+-- What the facts are worth and the ledger does not have.
+create function billing._missing_grants(account_id uuid)
+returns table (
+    business_key text, credits bigint, moment timestamptz, source text, reference_id text, description text,
+    expires_at timestamptz, stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text,
+    stripe_checkout_session_id text, stripe_payment_intent_id text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    with grants as (
+        select
+            worth.key as business_key, worth.credits, worth.moment, worth.source,
+            worth.stripe_subscription_id as reference_id,
+            billing._description_of_move(worth.source, billing._plan_name(plans)) as description, worth.expires_at,
+            worth.stripe_invoice_id, worth.stripe_subscription_item_id, worth.stripe_price_id, null::text as session_id,
+            null::text as intent_id
+        from billing._worth(array(
+            select distinct credit_schedules.stripe_subscription_id from billing.credit_schedules
+            where credit_schedules.account_id = _missing_grants.account_id
+        ), '-infinity', billing._time_of_account(_missing_grants.account_id)) as worth
+        join billing.plans on plans.stripe_price_id = worth.stripe_price_id
+        where not worth.is_waiting
+        union all
+        select
+            purchases.business_key, purchases.credits - billing._returned_of_purchase(purchases),
+            purchases.purchased_at, purchases.source, purchases.reference_id, purchases.description,
+            purchases.expires_at, purchases.stripe_invoice_id, null, purchases.stripe_price_id,
+            purchases.stripe_checkout_session_id, purchases.stripe_payment_intent_id
+        from billing.pack_purchases as purchases
+        where purchases.account_id = _missing_grants.account_id
+        union all
+        select
+            initial.key, (billing._terms_at(initial.stripe_price_id, initial.period_start)).initial_credits,
+            initial.period_start, 'stripe.subscription', initial.stripe_subscription_id,
+            'Initial subscription credits for ' || initial.plan_name, null, initial.stripe_invoice_id,
+            initial.stripe_subscription_item_id, initial.stripe_price_id, null, null
+        from (
+            select distinct on (1)
+                billing._once_key('initial', schedules.account_id, plans.stripe_product_id) as key,
+                billing._plan_name(plans) as plan_name, schedules.*
+            from billing.credit_schedules as schedules
+            join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
+            where schedules.account_id = _missing_grants.account_id
+                and not schedules.is_change and not schedules.gives_back
+            order by 1, schedules.period_start
+        ) as initial
+        where initial.counts_from <= initial.period_start
+    )
+    select
+        grants.business_key, grants.credits - posted.credits, grants.moment, grants.source, grants.reference_id,
+        grants.description, grants.expires_at, grants.stripe_invoice_id, grants.stripe_subscription_item_id,
+        grants.stripe_price_id, grants.session_id, grants.intent_id
+    from grants
+    cross join lateral (
+        select billing._posted_credits(_missing_grants.account_id, grants.business_key) as credits
+    ) as posted
+    where grants.credits > posted.credits;
+end
+$$;
+
+create function billing._restore_grants(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account_id uuid := _restore_grants.account_id;
+    v_balance billing.credit_balances;
+    v_gap record;
+    v_grant record;
+    v_entry_id bigint;
+    v_taken record;
+    v_lot billing.credit_grants;
+begin
+    for v_gap in
+        select chain.id, chain.previous_id, chain.balance_before, chain.occurred_at, chain.missing
+        from (
+            select
+                entries.id, entries.occurred_at, lag(entries.id, 1, 0::bigint) over earlier as previous_id,
+                lag(entries.balance_after, 1, 0::bigint) over earlier as balance_before,
+                entries.balance_after - entries.amount - lag(entries.balance_after, 1, 0::bigint) over earlier as missing
+            from billing.credit_entries as entries
+            where entries.account_id = v_account_id
+            window earlier as (order by entries.id)
+        ) as chain
+        where chain.missing > 0
+        order by chain.id
+    loop
+        select * into v_grant from billing._missing_grants(v_account_id) as missing
+        where missing.credits = v_gap.missing
+        order by missing.moment, missing.business_key
+        limit 1;
+        continue when not found;
+        -- The id that the entry had is free, whatever other accounts have around it.
+        select free.id into v_entry_id
+        from generate_series(v_gap.id - 1, v_gap.previous_id + 1, -1) as free (id)
+        where not exists (select from billing.credit_entries where credit_entries.id = free.id)
+        limit 1;
+        select consumptions.grant_id, sum(consumptions.amount)::bigint as credits into v_taken
+        from billing.credit_consumptions as consumptions
+        join billing.credit_entries as entries on entries.id = consumptions.entry_id
+        where entries.account_id = v_account_id
+            and not exists (select from billing.credit_grants where credit_grants.id = consumptions.grant_id)
+        group by consumptions.grant_id
+        having sum(consumptions.amount) <= v_gap.missing
+        order by consumptions.grant_id
+        limit 1;
+
+        v_lot := billing._lot(
+            account_id => v_account_id, entry_id => v_entry_id, amount => v_gap.missing,
+            effective_at => v_grant.moment, source => v_grant.source, reference_id => v_grant.reference_id,
+            key_space => 'stripe', idempotency_key => billing._next_lot_key(v_grant.business_key),
+            description => v_grant.description, expires_at => v_grant.expires_at,
+            stripe_invoice_id => v_grant.stripe_invoice_id,
+            stripe_subscription_item_id => v_grant.stripe_subscription_item_id,
+            stripe_price_id => v_grant.stripe_price_id,
+            stripe_checkout_session_id => v_grant.stripe_checkout_session_id,
+            stripe_payment_intent_id => v_grant.stripe_payment_intent_id,
+            id => coalesce(v_taken.grant_id, nextval('billing.credit_grants_id_seq'))
+        );
+        v_lot.remaining := v_gap.missing - coalesce(v_taken.credits, 0);
+        select * into strict v_balance from billing.credit_balances where credit_balances.account_id = v_account_id;
+        perform billing._write_entries(
+            array[v_balance],
+            array[billing._entry(
+                id => v_entry_id, account_id => v_account_id, kind => 'grant', amount => v_gap.missing,
+                balance_after => v_gap.balance_before + v_gap.missing, source => v_grant.source,
+                reference_id => v_grant.reference_id, description => v_grant.description, key_space => 'stripe',
+                idempotency_key => v_lot.idempotency_key, occurred_at => v_gap.occurred_at
+            )],
+            array[v_lot], '{}'
+        );
+        if v_lot.remaining = 0 then
+            update billing.credit_grants set closed_at = v_gap.occurred_at where credit_grants.id = v_lot.id;
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function billing._missing_grants, billing._restore_grants from public, anon, authenticated, service_role;
 
 -- 58_sync/74_recalculate_account.sql
 
 -- One account, as its facts have it: balance, paid time and credits, after somebody changed or deleted rows by hand.
 --
--- Invariant: entries and grants are what they are: where they contradict each other, only a backup can help (TB082). Everything
--- else is calculated from them and from the facts, by the functions that events call, so that a sound account stays as it is.
+-- Invariant: entries and grants are what they are, except that what the facts paid for is granted again if it was deleted.
+-- Everything else is calculated from them, by the functions that events call, so a sound account stays as it is. Where the
+-- ledger stays broken, only a backup can help (TB082), and nothing is changed.
 -- Called by the owner of the database (`till`).
 
--- What a balance repeats of entries, grants, holds and carried credits. TB082 if entries and grants contradict each other.
+-- What a balance repeats of entries, grants, holds and carried credits.
 create function billing._recalculate_balance(account_id uuid)
 returns void
 language plpgsql
@@ -16040,29 +16231,21 @@ declare
     v_balance billing.credit_balances;
     v_total bigint;
     v_debt bigint;
-    v_remaining bigint;
     v_held bigint;
     v_lot_due_at timestamptz;
     v_hold_due_at timestamptz;
 begin
     select coalesce(sum(credit_entries.amount), 0), coalesce(sum(credit_entries.debt), 0) into v_total, v_debt
     from billing.credit_entries where credit_entries.account_id = _recalculate_balance.account_id;
-    select
-        coalesce(sum(lots.remaining), 0),
-        least(
-            min(lots.expires_at) filter (where lots.closed_at is null and lots.remaining > lots.held),
-            min(lots.effective_at) filter (where lots.closed_at is null and lots.entry_id is null)
-        )
-    into v_remaining, v_lot_due_at
+    select least(
+        min(lots.expires_at) filter (where lots.closed_at is null and lots.remaining > lots.held),
+        min(lots.effective_at) filter (where lots.closed_at is null and lots.entry_id is null)
+    )
+    into v_lot_due_at
     from billing.credit_grants as lots where lots.account_id = _recalculate_balance.account_id;
     select coalesce(sum(holds.amount - holds.captured), 0), min(holds.expires_at) into v_held, v_hold_due_at
     from billing.credit_holds as holds
     where holds.account_id = _recalculate_balance.account_id and holds.status = 'held';
-    if v_total <> v_remaining - v_debt then
-        raise exception 'the entries of account % make %, and its grants %', _recalculate_balance.account_id, v_total, v_remaining - v_debt
-            using errcode = 'TB082',
-            hint = 'Rows of the ledger are missing or edited: restore them from a backup. billing.check_account names them.';
-    end if;
     select * into strict v_balance from billing.credit_balances
     where credit_balances.account_id = _recalculate_balance.account_id;
     v_balance.balance := v_total;
@@ -16093,6 +16276,7 @@ declare
     v_account_id uuid := recalculate_account.account_id;
     v_invoice billing.invoices;
     v_subscription billing.subscriptions;
+    v_broken text;
 begin
     select balances.balance into balance_before from billing.credit_balances as balances
     where balances.account_id = v_account_id
@@ -16100,6 +16284,7 @@ begin
     if not found then
         perform billing._raise_no_account(v_account_id);
     end if;
+    perform billing._restore_grants(v_account_id);
     perform billing._recalculate_balance(v_account_id);
     if not exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
         delete from billing.credit_schedules using billing.account_discrepancies(v_account_id) as off
@@ -16126,6 +16311,12 @@ begin
         where purchases.account_id = v_account_id;
         perform billing._apply_returns_of_invoice(invoices.stripe_invoice_id) from billing.invoices
         where invoices.account_id = v_account_id and invoices.status = 'paid';
+    end if;
+    select string_agg(broken.invariant || ': ' || broken.detail, '; ') into v_broken
+    from billing.account_ledger_discrepancies(v_account_id) as broken;
+    if v_broken is not null then
+        raise exception 'the ledger of account % stays broken: %', v_account_id, v_broken
+            using errcode = 'TB082', hint = 'Rows of the ledger are missing or edited: restore them from a backup.';
     end if;
     select balances.balance into recalculate_account.balance from billing.credit_balances as balances
     where balances.account_id = v_account_id;
@@ -16296,6 +16487,68 @@ revoke all on billing.stripe_facts from public, anon, authenticated, service_rol
 grant select on billing.stripe_facts to service_role;
 
 comment on view billing.stripe_facts is 'What the database has of each Stripe object, in one shape: object (Stripe''s name of the kind), id, time of the state, facts. is_expected: Stripe must have the object too.';
+
+-- 58_sync/78_ungranted_payments.sql
+
+-- Payments that should have given credits once, and of which nothing is recorded here: packs, and initial credits.
+--
+-- Invariant: the view is empty when all is well. What entitlement_discrepancies compares is not repeated: it starts from what
+-- is recorded, and so does not see a purchase, or initial credits, that somebody deleted. service_role reads it.
+
+create view billing.ungranted_payments with (security_invoker = on) as
+select
+    sessions.account_id,
+    format('checkout session %s is paid for, and no purchase', sessions.stripe_checkout_session_id) as detail
+from billing.checkout_sessions as sessions
+cross join billing.settings
+where sessions.account_id is not null and sessions.status = 'complete' and sessions.payment_status <> 'unpaid'
+    and sessions.stripe_invoice_id is null and sessions.opened_at >= coalesce(settings.credits_since, '-infinity')
+    and exists (
+        select from billing.checkout_line_items as lines
+        join billing.credit_packs on credit_packs.stripe_price_id = lines.stripe_price_id
+        where lines.stripe_checkout_session_id = sessions.stripe_checkout_session_id and lines.amount_total > 0
+    )
+    and not exists (
+        select from billing.pack_purchases
+        where pack_purchases.stripe_checkout_session_id = sessions.stripe_checkout_session_id
+    )
+union all
+select
+    invoices.account_id,
+    format('line %s of invoice %s is paid for, and no purchase', lines.stripe_line_id, invoices.stripe_invoice_id)
+from billing.invoices
+join billing.invoice_lines as lines on lines.stripe_invoice_id = invoices.stripe_invoice_id
+join billing.credit_packs as packs on packs.stripe_price_id = lines.stripe_price_id
+cross join billing.settings
+where invoices.account_id is not null and invoices.status = 'paid' and lines.stripe_subscription_item_id is null
+    and lines.amount - coalesce(lines.discount, 0) > 0 and invoices.total > 0
+    and coalesce(invoices.paid_at, invoices.as_of) >= coalesce(settings.credits_since, '-infinity')
+    and billing._credits_of_pack(packs, lines.quantity, lines.amount) > 0
+    and not exists (
+        select from billing.pack_purchases where pack_purchases.stripe_line_id = lines.stripe_line_id
+    )
+union all
+select
+    first_periods.account_id,
+    format('initial credits of invoice %s are not granted', first_periods.stripe_invoice_id)
+from (
+    select distinct on (schedules.account_id, plans.stripe_product_id)
+        schedules.account_id, schedules.stripe_price_id, schedules.stripe_invoice_id, schedules.period_start,
+        schedules.counts_from
+    from billing.credit_schedules as schedules
+    join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
+    where not schedules.is_change and not schedules.gives_back
+    order by schedules.account_id, plans.stripe_product_id, schedules.period_start, schedules.stripe_line_id
+) as first_periods
+cross join lateral billing._terms_at(first_periods.stripe_price_id, first_periods.period_start) as terms
+where first_periods.counts_from <= first_periods.period_start
+    and terms.initial_credits > 0 and terms.valid_from <= first_periods.period_start
+    and not billing._was_given(first_periods.account_id, 'initial', first_periods.stripe_price_id);
+
+revoke all on billing.ungranted_payments from public, anon, authenticated, service_role;
+grant select on billing.ungranted_payments to service_role;
+
+comment on view billing.ungranted_payments is 'Paid packs without a purchase, and paid first periods without initial credits. Empty when all is well; `till credits recalculate` grants them.';
 
 -- 60_checkout/10_redirects.sql
 

@@ -104,7 +104,7 @@ def test_a_grant_that_is_gone_is_missing(browser: Browser, admin: Connection, su
     text = browser.see(f"/accounts/{subscriber}")
     assert "100 0 0 missing" in text
     assert "paid_and_not_granted" in text
-    assert "till doctor --full" in text
+    assert "till credits recalculate" in text
 
 
 def test_every_entry_is_checked_when_asked(browser: Browser, admin: Connection, subscriber: UUID) -> None:

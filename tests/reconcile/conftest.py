@@ -74,6 +74,8 @@ class Place:
             reader = StripeReader(KEY, self.local.url)
             while drain_with_stripe(worker, reader) or (make_due(app) and self.busy(app)):
                 pass
+        if self.capsys is not None:
+            self.capsys.readouterr()  # its log
 
     def busy(self, app: psycopg.Connection[Any]) -> bool:
         query = "select exists (select from pgmq.q_stripe_events where read_ct < 10)"

@@ -225,6 +225,16 @@ def an_edited_refund(place: Place) -> tuple[str, str]:
 
 
 @damage
+def a_forged_refund(place: Place) -> tuple[str, str]:
+    intent = place.business.of("payment_intent", place.business.customers[0])[-1]["id"]
+    place.damage(
+        "insert into billing.refunds (stripe_refund_id, stripe_payment_intent_id, status, currency, amount, "
+        "refunded_at, as_of) values ('re_forged', %s, 'succeeded', 'usd', 500, now(), now())", intent
+    )  # fmt: skip
+    return "refund_unknown", "refund re_forged is not in this Stripe account"
+
+
+@damage
 def a_refund_marked_as_failed(place: Place) -> tuple[str, str]:
     refund = place.any("refund")
     place.damage("update billing.refunds set status = 'failed' where stripe_refund_id = %s", refund)
@@ -290,6 +300,43 @@ def a_deleted_grant_with_the_balance_corrected(place: Place) -> tuple[str, str]:
 
 
 @damage
+def a_deleted_grant_that_others_followed(place: Place) -> tuple[str, str]:
+    """The first of three entries: the balances of the others show that it is missing."""
+    account = place.account(0)
+    key = place.value("select idempotency_key from billing.credit_grants where account_id = %s", account)
+    place.query("select billing.grant_credits(%s, 70, 'later')", account)
+    place.query("select billing.spend_credits(%s, 5, 'spent')", account)
+    place.delete_grant(0, key)
+    return "ledger_discrepancy", "balance_after_continues_the_chain"
+
+
+@damage
+def deleted_initial_credits_with_the_balance_corrected(place: Place) -> tuple[str, str]:
+    customer = place.business.customers[3]
+    place.business.post("subscriptions", customer=customer, items=[{"price": place.business.prices["pro"]}])
+    place.mend(APPLY)
+    account, amount = place.account(3), place.delete_grant(3, "initial:")
+    place.damage(
+        "update billing.credit_balances set balance = balance - %s where account_id = %s", amount, account
+    )
+    place.damage(
+        "update billing.credit_entries set balance_after = balance_after - %s where account_id = %s",
+        amount,
+        account,
+    )
+    return "ungranted_payment", "initial credits of invoice in_"
+
+
+@damage
+def a_deleted_grant_of_initial_credits(place: Place) -> tuple[str, str]:
+    customer = place.business.customers[3]
+    place.business.post("subscriptions", customer=customer, items=[{"price": place.business.prices["pro"]}])
+    place.mend(APPLY)
+    place.delete_grant(3, "initial:")
+    return "ledger_discrepancy", "balance_is_the_sum_of_entries"
+
+
+@damage
 def deleted_paid_time(place: Place) -> tuple[str, str]:
     line = place.line_of(0)
     place.damage("delete from billing.credit_schedules where stripe_line_id = %s", line)
@@ -312,7 +359,7 @@ def a_deleted_purchase(place: Place) -> tuple[str, str]:
     place.damage(
         "update billing.credit_balances set balance = balance - 500 where account_id = %s", place.account(0)
     )
-    return "purchase_missing", f"checkout session {session} is paid for"
+    return "ungranted_payment", f"checkout session {session} is paid for"
 
 
 @pytest.fixture(scope="module")

@@ -5234,6 +5234,63 @@ CREATE FUNCTION billing._minor_digits(currency text) RETURNS integer
     end
 $$;
 
+CREATE FUNCTION billing._missing_grants(account_id uuid) RETURNS TABLE(business_key text, credits bigint, moment timestamp with time zone, source text, reference_id text, description text, expires_at timestamp with time zone, stripe_invoice_id text, stripe_subscription_item_id text, stripe_price_id text, stripe_checkout_session_id text, stripe_payment_intent_id text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    with grants as (
+        select
+            worth.key as business_key, worth.credits, worth.moment, worth.source,
+            worth.stripe_subscription_id as reference_id,
+            billing._description_of_move(worth.source, billing._plan_name(plans)) as description, worth.expires_at,
+            worth.stripe_invoice_id, worth.stripe_subscription_item_id, worth.stripe_price_id, null::text as session_id,
+            null::text as intent_id
+        from billing._worth(array(
+            select distinct credit_schedules.stripe_subscription_id from billing.credit_schedules
+            where credit_schedules.account_id = _missing_grants.account_id
+        ), '-infinity', billing._time_of_account(_missing_grants.account_id)) as worth
+        join billing.plans on plans.stripe_price_id = worth.stripe_price_id
+        where not worth.is_waiting
+        union all
+        select
+            purchases.business_key, purchases.credits - billing._returned_of_purchase(purchases),
+            purchases.purchased_at, purchases.source, purchases.reference_id, purchases.description,
+            purchases.expires_at, purchases.stripe_invoice_id, null, purchases.stripe_price_id,
+            purchases.stripe_checkout_session_id, purchases.stripe_payment_intent_id
+        from billing.pack_purchases as purchases
+        where purchases.account_id = _missing_grants.account_id
+        union all
+        select
+            initial.key, (billing._terms_at(initial.stripe_price_id, initial.period_start)).initial_credits,
+            initial.period_start, 'stripe.subscription', initial.stripe_subscription_id,
+            'Initial subscription credits for ' || initial.plan_name, null, initial.stripe_invoice_id,
+            initial.stripe_subscription_item_id, initial.stripe_price_id, null, null
+        from (
+            select distinct on (1)
+                billing._once_key('initial', schedules.account_id, plans.stripe_product_id) as key,
+                billing._plan_name(plans) as plan_name, schedules.*
+            from billing.credit_schedules as schedules
+            join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
+            where schedules.account_id = _missing_grants.account_id
+                and not schedules.is_change and not schedules.gives_back
+            order by 1, schedules.period_start
+        ) as initial
+        where initial.counts_from <= initial.period_start
+    )
+    select
+        grants.business_key, grants.credits - posted.credits, grants.moment, grants.source, grants.reference_id,
+        grants.description, grants.expires_at, grants.stripe_invoice_id, grants.stripe_subscription_item_id,
+        grants.stripe_price_id, grants.session_id, grants.intent_id
+    from grants
+    cross join lateral (
+        select billing._posted_credits(_missing_grants.account_id, grants.business_key) as credits
+    ) as posted
+    where grants.credits > posted.credits;
+end
+$$;
+
 CREATE FUNCTION billing._moment_text(moment timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE
     AS $$
@@ -6940,29 +6997,21 @@ declare
     v_balance billing.credit_balances;
     v_total bigint;
     v_debt bigint;
-    v_remaining bigint;
     v_held bigint;
     v_lot_due_at timestamptz;
     v_hold_due_at timestamptz;
 begin
     select coalesce(sum(credit_entries.amount), 0), coalesce(sum(credit_entries.debt), 0) into v_total, v_debt
     from billing.credit_entries where credit_entries.account_id = _recalculate_balance.account_id;
-    select
-        coalesce(sum(lots.remaining), 0),
-        least(
-            min(lots.expires_at) filter (where lots.closed_at is null and lots.remaining > lots.held),
-            min(lots.effective_at) filter (where lots.closed_at is null and lots.entry_id is null)
-        )
-    into v_remaining, v_lot_due_at
+    select least(
+        min(lots.expires_at) filter (where lots.closed_at is null and lots.remaining > lots.held),
+        min(lots.effective_at) filter (where lots.closed_at is null and lots.entry_id is null)
+    )
+    into v_lot_due_at
     from billing.credit_grants as lots where lots.account_id = _recalculate_balance.account_id;
     select coalesce(sum(holds.amount - holds.captured), 0), min(holds.expires_at) into v_held, v_hold_due_at
     from billing.credit_holds as holds
     where holds.account_id = _recalculate_balance.account_id and holds.status = 'held';
-    if v_total <> v_remaining - v_debt then
-        raise exception 'the entries of account % make %, and its grants %', _recalculate_balance.account_id, v_total, v_remaining - v_debt
-            using errcode = 'TB082',
-            hint = 'Rows of the ledger are missing or edited: restore them from a backup. billing.check_account names them.';
-    end if;
     select * into strict v_balance from billing.credit_balances
     where credit_balances.account_id = _recalculate_balance.account_id;
     v_balance.balance := v_total;
@@ -7667,6 +7716,84 @@ begin
         and (v_trial is not null or v_seats is not null);
 end
 $_$;
+
+CREATE FUNCTION billing._restore_grants(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_account_id uuid := _restore_grants.account_id;
+    v_balance billing.credit_balances;
+    v_gap record;
+    v_grant record;
+    v_entry_id bigint;
+    v_taken record;
+    v_lot billing.credit_grants;
+begin
+    for v_gap in
+        select chain.id, chain.previous_id, chain.balance_before, chain.occurred_at, chain.missing
+        from (
+            select
+                entries.id, entries.occurred_at, lag(entries.id, 1, 0::bigint) over earlier as previous_id,
+                lag(entries.balance_after, 1, 0::bigint) over earlier as balance_before,
+                entries.balance_after - entries.amount - lag(entries.balance_after, 1, 0::bigint) over earlier as missing
+            from billing.credit_entries as entries
+            where entries.account_id = v_account_id
+            window earlier as (order by entries.id)
+        ) as chain
+        where chain.missing > 0
+        order by chain.id
+    loop
+        select * into v_grant from billing._missing_grants(v_account_id) as missing
+        where missing.credits = v_gap.missing
+        order by missing.moment, missing.business_key
+        limit 1;
+        continue when not found;
+        -- The id that the entry had is free, whatever other accounts have around it.
+        select free.id into v_entry_id
+        from generate_series(v_gap.id - 1, v_gap.previous_id + 1, -1) as free (id)
+        where not exists (select from billing.credit_entries where credit_entries.id = free.id)
+        limit 1;
+        select consumptions.grant_id, sum(consumptions.amount)::bigint as credits into v_taken
+        from billing.credit_consumptions as consumptions
+        join billing.credit_entries as entries on entries.id = consumptions.entry_id
+        where entries.account_id = v_account_id
+            and not exists (select from billing.credit_grants where credit_grants.id = consumptions.grant_id)
+        group by consumptions.grant_id
+        having sum(consumptions.amount) <= v_gap.missing
+        order by consumptions.grant_id
+        limit 1;
+
+        v_lot := billing._lot(
+            account_id => v_account_id, entry_id => v_entry_id, amount => v_gap.missing,
+            effective_at => v_grant.moment, source => v_grant.source, reference_id => v_grant.reference_id,
+            key_space => 'stripe', idempotency_key => billing._next_lot_key(v_grant.business_key),
+            description => v_grant.description, expires_at => v_grant.expires_at,
+            stripe_invoice_id => v_grant.stripe_invoice_id,
+            stripe_subscription_item_id => v_grant.stripe_subscription_item_id,
+            stripe_price_id => v_grant.stripe_price_id,
+            stripe_checkout_session_id => v_grant.stripe_checkout_session_id,
+            stripe_payment_intent_id => v_grant.stripe_payment_intent_id,
+            id => coalesce(v_taken.grant_id, nextval('billing.credit_grants_id_seq'))
+        );
+        v_lot.remaining := v_gap.missing - coalesce(v_taken.credits, 0);
+        select * into strict v_balance from billing.credit_balances where credit_balances.account_id = v_account_id;
+        perform billing._write_entries(
+            array[v_balance],
+            array[billing._entry(
+                id => v_entry_id, account_id => v_account_id, kind => 'grant', amount => v_gap.missing,
+                balance_after => v_gap.balance_before + v_gap.missing, source => v_grant.source,
+                reference_id => v_grant.reference_id, description => v_grant.description, key_space => 'stripe',
+                idempotency_key => v_lot.idempotency_key, occurred_at => v_gap.occurred_at
+            )],
+            array[v_lot], '{}'
+        );
+        if v_lot.remaining = 0 then
+            update billing.credit_grants set closed_at = v_gap.occurred_at where credit_grants.id = v_lot.id;
+        end if;
+    end loop;
+end
+$$;
 
 CREATE FUNCTION billing._retire_links(ids uuid[], reason text) RETURNS void
     LANGUAGE sql
@@ -12887,6 +13014,7 @@ declare
     v_account_id uuid := recalculate_account.account_id;
     v_invoice billing.invoices;
     v_subscription billing.subscriptions;
+    v_broken text;
 begin
     select balances.balance into balance_before from billing.credit_balances as balances
     where balances.account_id = v_account_id
@@ -12894,6 +13022,7 @@ begin
     if not found then
         perform billing._raise_no_account(v_account_id);
     end if;
+    perform billing._restore_grants(v_account_id);
     perform billing._recalculate_balance(v_account_id);
     if not exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
         delete from billing.credit_schedules using billing.account_discrepancies(v_account_id) as off
@@ -12920,6 +13049,12 @@ begin
         where purchases.account_id = v_account_id;
         perform billing._apply_returns_of_invoice(invoices.stripe_invoice_id) from billing.invoices
         where invoices.account_id = v_account_id and invoices.status = 'paid';
+    end if;
+    select string_agg(broken.invariant || ': ' || broken.detail, '; ') into v_broken
+    from billing.account_ledger_discrepancies(v_account_id) as broken;
+    if v_broken is not null then
+        raise exception 'the ledger of account % stays broken: %', v_account_id, v_broken
+            using errcode = 'TB082', hint = 'Rows of the ledger are missing or edited: restore them from a backup.';
     end if;
     select balances.balance into recalculate_account.balance from billing.credit_balances as balances
     where balances.account_id = v_account_id;
@@ -16088,6 +16223,39 @@ $$;
 
 COMMENT ON FUNCTION billing.watch() IS 'Opens and ends alerts: no worker, a Stripe key that fails, paid plans without credits, undeliverable notifications. pg_cron and each worker call it once a minute.';
 
+CREATE FUNCTION billing.withdraw_stripe_row(kind text, stripe_id text, read_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_payment_intent_id text;
+    v_charge_id text;
+    v_invoice_id text;
+begin
+    case withdraw_stripe_row.kind
+        when 'refund' then
+            select refunds.stripe_payment_intent_id, refunds.stripe_charge_id into v_payment_intent_id, v_charge_id
+            from billing.refunds where refunds.stripe_refund_id = withdraw_stripe_row.stripe_id;
+        when 'dispute' then
+            select disputes.stripe_payment_intent_id, disputes.stripe_charge_id into v_payment_intent_id, v_charge_id
+            from billing.disputes where disputes.stripe_dispute_id = withdraw_stripe_row.stripe_id;
+        when 'credit_note' then
+            select credit_notes.stripe_invoice_id into v_invoice_id
+            from billing.credit_notes where credit_notes.stripe_credit_note_id = withdraw_stripe_row.stripe_id;
+    end case;
+    perform billing.distrust_stripe_row(
+        withdraw_stripe_row.kind, withdraw_stripe_row.stripe_id, withdraw_stripe_row.read_at
+    );
+    if v_invoice_id is not null then
+        perform billing._apply_returns_of_invoice(v_invoice_id);
+    else
+        perform billing._apply_returns_of_payment(v_payment_intent_id, v_charge_id);
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.withdraw_stripe_row(kind text, stripe_id text, read_at timestamp with time zone) IS 'Deletes a refund, dispute or credit note that Stripe does not have, unless it was written after read_at, and its effect on the credits.';
+
 CREATE FUNCTION billing.worker_state() RETURNS TABLE(queue_length bigint, oldest_message_at timestamp with time zone, messages_waiting bigint, workers bigint, last_seen_at timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17654,6 +17822,44 @@ CREATE TABLE billing.trial_items (
 );
 
 COMMENT ON TABLE billing.trial_items IS 'The plans of subscriptions during their trial, with the time of the earliest state that shows each.';
+
+CREATE VIEW billing.ungranted_payments WITH (security_invoker='on') AS
+ SELECT sessions.account_id,
+    format('checkout session %s is paid for, and no purchase'::text, sessions.stripe_checkout_session_id) AS detail
+   FROM (billing.checkout_sessions sessions
+     CROSS JOIN billing.settings)
+  WHERE ((sessions.account_id IS NOT NULL) AND (sessions.status = 'complete'::text) AND (sessions.payment_status <> 'unpaid'::text) AND (sessions.stripe_invoice_id IS NULL) AND (sessions.opened_at >= COALESCE(settings.credits_since, '-infinity'::timestamp with time zone)) AND (EXISTS ( SELECT
+           FROM (billing.checkout_line_items lines
+             JOIN billing.credit_packs ON ((credit_packs.stripe_price_id = lines.stripe_price_id)))
+          WHERE ((lines.stripe_checkout_session_id = sessions.stripe_checkout_session_id) AND (lines.amount_total > 0)))) AND (NOT (EXISTS ( SELECT
+           FROM billing.pack_purchases
+          WHERE (pack_purchases.stripe_checkout_session_id = sessions.stripe_checkout_session_id)))))
+UNION ALL
+ SELECT invoices.account_id,
+    format('line %s of invoice %s is paid for, and no purchase'::text, lines.stripe_line_id, invoices.stripe_invoice_id) AS detail
+   FROM (((billing.invoices
+     JOIN billing.invoice_lines lines ON ((lines.stripe_invoice_id = invoices.stripe_invoice_id)))
+     JOIN billing.credit_packs packs ON ((packs.stripe_price_id = lines.stripe_price_id)))
+     CROSS JOIN billing.settings)
+  WHERE ((invoices.account_id IS NOT NULL) AND (invoices.status = 'paid'::text) AND (lines.stripe_subscription_item_id IS NULL) AND ((lines.amount - COALESCE(lines.discount, (0)::bigint)) > 0) AND (invoices.total > 0) AND (COALESCE(invoices.paid_at, invoices.as_of) >= COALESCE(settings.credits_since, '-infinity'::timestamp with time zone)) AND (billing._credits_of_pack(packs.*, lines.quantity, lines.amount) > (0)::numeric) AND (NOT (EXISTS ( SELECT
+           FROM billing.pack_purchases
+          WHERE (pack_purchases.stripe_line_id = lines.stripe_line_id)))))
+UNION ALL
+ SELECT first_periods.account_id,
+    format('initial credits of invoice %s are not granted'::text, first_periods.stripe_invoice_id) AS detail
+   FROM (( SELECT DISTINCT ON (schedules.account_id, plans.stripe_product_id) schedules.account_id,
+            schedules.stripe_price_id,
+            schedules.stripe_invoice_id,
+            schedules.period_start,
+            schedules.counts_from
+           FROM (billing.credit_schedules schedules
+             JOIN billing.plans ON ((plans.stripe_price_id = schedules.stripe_price_id)))
+          WHERE ((NOT schedules.is_change) AND (NOT schedules.gives_back))
+          ORDER BY schedules.account_id, plans.stripe_product_id, schedules.period_start, schedules.stripe_line_id) first_periods
+     CROSS JOIN LATERAL billing._terms_at(first_periods.stripe_price_id, first_periods.period_start) terms(stripe_price_id, valid_from, initial_credits, monthly_credits, trial_credits, rollover, rollover_periods, rollover_cap, proration_credits, downgrade_credits, cancel_credits, trial_end_credits))
+  WHERE ((first_periods.counts_from <= first_periods.period_start) AND (terms.initial_credits > 0) AND (terms.valid_from <= first_periods.period_start) AND (NOT billing._was_given(first_periods.account_id, 'initial'::text, first_periods.stripe_price_id)));
+
+COMMENT ON VIEW billing.ungranted_payments IS 'Paid packs without a purchase, and paid first periods without initial credits. Empty when all is well; `till credits recalculate` grants them.';
 
 CREATE VIEW billing.wrong_links WITH (security_invoker='on') AS
  SELECT customers.stripe_customer_id,

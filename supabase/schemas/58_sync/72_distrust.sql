@@ -70,6 +70,42 @@ begin
 end
 $$;
 
-revoke all on function billing.distrust_stripe_row from public, anon, authenticated, service_role;
+-- A refund, dispute or credit note that Stripe does not have → what its payment paid for, without it.
+create function billing.withdraw_stripe_row(kind text, stripe_id text, read_at timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_payment_intent_id text;
+    v_charge_id text;
+    v_invoice_id text;
+begin
+    case withdraw_stripe_row.kind
+        when 'refund' then
+            select refunds.stripe_payment_intent_id, refunds.stripe_charge_id into v_payment_intent_id, v_charge_id
+            from billing.refunds where refunds.stripe_refund_id = withdraw_stripe_row.stripe_id;
+        when 'dispute' then
+            select disputes.stripe_payment_intent_id, disputes.stripe_charge_id into v_payment_intent_id, v_charge_id
+            from billing.disputes where disputes.stripe_dispute_id = withdraw_stripe_row.stripe_id;
+        when 'credit_note' then
+            select credit_notes.stripe_invoice_id into v_invoice_id
+            from billing.credit_notes where credit_notes.stripe_credit_note_id = withdraw_stripe_row.stripe_id;
+    end case;
+    perform billing.distrust_stripe_row(
+        withdraw_stripe_row.kind, withdraw_stripe_row.stripe_id, withdraw_stripe_row.read_at
+    );
+    if v_invoice_id is not null then
+        perform billing._apply_returns_of_invoice(v_invoice_id);
+    else
+        perform billing._apply_returns_of_payment(v_payment_intent_id, v_charge_id);
+    end if;
+end
+$$;
 
+revoke all on function billing.distrust_stripe_row, billing.withdraw_stripe_row
+from public, anon, authenticated, service_role;
+
+comment on function billing.withdraw_stripe_row(text, text, timestamptz) is 'Deletes a refund, dispute or credit note that Stripe does not have, unless it was written after read_at, and its effect on the credits.';
 comment on function billing.distrust_stripe_row(text, text, timestamptz) is 'Lets the next event replace a row that contradicts Stripe, unless the row was written after read_at.';

@@ -1,10 +1,11 @@
 -- One account, as its facts have it: balance, paid time and credits, after somebody changed or deleted rows by hand.
 --
--- Invariant: entries and grants are what they are: where they contradict each other, only a backup can help (TB082). Everything
--- else is calculated from them and from the facts, by the functions that events call, so that a sound account stays as it is.
+-- Invariant: entries and grants are what they are, except that what the facts paid for is granted again if it was deleted.
+-- Everything else is calculated from them, by the functions that events call, so a sound account stays as it is. Where the
+-- ledger stays broken, only a backup can help (TB082), and nothing is changed.
 -- Called by the owner of the database (`till`).
 
--- What a balance repeats of entries, grants, holds and carried credits. TB082 if entries and grants contradict each other.
+-- What a balance repeats of entries, grants, holds and carried credits.
 create function billing._recalculate_balance(account_id uuid)
 returns void
 language plpgsql
@@ -15,29 +16,21 @@ declare
     v_balance billing.credit_balances;
     v_total bigint;
     v_debt bigint;
-    v_remaining bigint;
     v_held bigint;
     v_lot_due_at timestamptz;
     v_hold_due_at timestamptz;
 begin
     select coalesce(sum(credit_entries.amount), 0), coalesce(sum(credit_entries.debt), 0) into v_total, v_debt
     from billing.credit_entries where credit_entries.account_id = _recalculate_balance.account_id;
-    select
-        coalesce(sum(lots.remaining), 0),
-        least(
-            min(lots.expires_at) filter (where lots.closed_at is null and lots.remaining > lots.held),
-            min(lots.effective_at) filter (where lots.closed_at is null and lots.entry_id is null)
-        )
-    into v_remaining, v_lot_due_at
+    select least(
+        min(lots.expires_at) filter (where lots.closed_at is null and lots.remaining > lots.held),
+        min(lots.effective_at) filter (where lots.closed_at is null and lots.entry_id is null)
+    )
+    into v_lot_due_at
     from billing.credit_grants as lots where lots.account_id = _recalculate_balance.account_id;
     select coalesce(sum(holds.amount - holds.captured), 0), min(holds.expires_at) into v_held, v_hold_due_at
     from billing.credit_holds as holds
     where holds.account_id = _recalculate_balance.account_id and holds.status = 'held';
-    if v_total <> v_remaining - v_debt then
-        raise exception 'the entries of account % make %, and its grants %', _recalculate_balance.account_id, v_total, v_remaining - v_debt
-            using errcode = 'TB082',
-            hint = 'Rows of the ledger are missing or edited: restore them from a backup. billing.check_account names them.';
-    end if;
     select * into strict v_balance from billing.credit_balances
     where credit_balances.account_id = _recalculate_balance.account_id;
     v_balance.balance := v_total;
@@ -68,6 +61,7 @@ declare
     v_account_id uuid := recalculate_account.account_id;
     v_invoice billing.invoices;
     v_subscription billing.subscriptions;
+    v_broken text;
 begin
     select balances.balance into balance_before from billing.credit_balances as balances
     where balances.account_id = v_account_id
@@ -75,6 +69,7 @@ begin
     if not found then
         perform billing._raise_no_account(v_account_id);
     end if;
+    perform billing._restore_grants(v_account_id);
     perform billing._recalculate_balance(v_account_id);
     if not exists (select from billing.accounts where accounts.id = v_account_id and accounts.closed_at is not null) then
         delete from billing.credit_schedules using billing.account_discrepancies(v_account_id) as off
@@ -101,6 +96,12 @@ begin
         where purchases.account_id = v_account_id;
         perform billing._apply_returns_of_invoice(invoices.stripe_invoice_id) from billing.invoices
         where invoices.account_id = v_account_id and invoices.status = 'paid';
+    end if;
+    select string_agg(broken.invariant || ': ' || broken.detail, '; ') into v_broken
+    from billing.account_ledger_discrepancies(v_account_id) as broken;
+    if v_broken is not null then
+        raise exception 'the ledger of account % stays broken: %', v_account_id, v_broken
+            using errcode = 'TB082', hint = 'Rows of the ledger are missing or edited: restore them from a backup.';
     end if;
     select balances.balance into recalculate_account.balance from billing.credit_balances as balances
     where balances.account_id = v_account_id;
