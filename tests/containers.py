@@ -70,7 +70,7 @@ class ContainerPostgres(Postgres):
         testcontainers_config.ryuk_disabled = True
         self._container = DockerContainer(name).with_exposed_ports(_PORT)
         # In memory: a database for each test is too much for a disk that others use.
-        self._container.with_kwargs(tmpfs={_DATA: "rw"}, shm_size="1g")
+        self._container.with_tmpfs_mount(_DATA).with_kwargs(shm_size="1g")
         for variable, value in {
             "POSTGRES_USER": ADMIN_ROLE, "POSTGRES_PASSWORD": self.password, "POSTGRES_DB": "postgres",
         }.items():  # fmt: skip
