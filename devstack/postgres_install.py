@@ -187,16 +187,20 @@ def spawn(
     )
 
 
-def _add_pgmq(tree: Path) -> None:
-    """Add pgmq to the extensions of a Postgres tree. Before version 18 a server has no other place for extensions."""
+def pgmq_files() -> dict[str, bytes]:
+    """pgmq as an extension: the name of each file in a server's directory of extensions, and what is in it."""
     sql_directory = package_directory("pgmq") / "sql"
     version = (sql_directory / "VERSION").read_text(encoding="utf-8").strip()
-    extensions = next(tree.rglob("plpgsql.control")).parent
-    files = {
+    return {
         f"{_PGMQ}--{version}.sql": (sql_directory / "pgmq.sql").read_bytes(),
         f"{_PGMQ}.control": _PGMQ_CONTROL.format(version=version).encode(),
     }
-    for name, content in files.items():
+
+
+def _add_pgmq(tree: Path) -> None:
+    """Add pgmq to the extensions of a Postgres tree. Before version 18 a server has no other place for extensions."""
+    extensions = next(tree.rglob("plpgsql.control")).parent
+    for name, content in pgmq_files().items():
         path = extensions / name
         if path.is_file() and path.read_bytes() == content:
             continue

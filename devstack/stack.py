@@ -91,20 +91,22 @@ class Stack:
         left_out: Collection[str] = (),
         fresh: bool = False,
         durable: bool = True,
+        server: Postgres | None = None,
         project: LocalProject | None = None,
         more_functions: Sequence[Path] = (),
         report: Callable[[str], None] = lambda _: None,
     ) -> Self:
         """Start everything, or one part; returns once all of it answers. `report` is called with each step.
 
-        `project`: somebody's own, with Tillbase in it; its migrations, seed and functions are taken instead of those
-        that are shipped. `left_out`: versions of migrations that are not applied. `more_functions`: further
-        directories of edge functions, such as the example's. What the owner should know is in `warnings`.
+        `server`: a running Postgres of the caller's, which stays. `project`: somebody's own, with Tillbase in it; its
+        migrations, seed and functions are taken instead of those that are shipped. `left_out`: versions of migrations
+        that are not applied. `more_functions`: further directories of edge functions, such as the example's. What the
+        owner should know is in `warnings`.
         """
         stack = cls(state_directory.absolute(), ports, project, report)
         try:
             if only != "stripe":
-                stack._start_database(fresh=fresh, durable=durable)
+                stack._start_database(server, fresh=fresh, durable=durable)
                 if with_migrations:
                     stack._migrate(left_out)
             if only is None:
@@ -143,13 +145,14 @@ class Stack:
     ) -> None:
         self.stop()
 
-    def _start_database(self, *, fresh: bool, durable: bool) -> None:
+    def _start_database(self, server: Postgres | None, *, fresh: bool, durable: bool) -> None:
         data = self._state / "postgres"
         if fresh:
             delete_data(data)
         self._report("starting Postgres")
-        server = Postgres.start(data, port=self._ports.postgres, durable=durable)
-        self._exit.callback(server.stop)
+        if server is None:
+            server = Postgres.start(data, port=self._ports.postgres, durable=durable)
+            self._exit.callback(server.stop)
         create_database(server, "postgres")
         if self._project is not None:
             with psycopg.connect(server.admin_url(), autocommit=True) as connection:

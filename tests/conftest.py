@@ -20,7 +20,7 @@ from devstack.postgres import Postgres
 from devstack.postgres_install import chosen_major
 from devstack.release import RELEASE, migration
 from devstack.scaffold import DefaultGrants, create_database
-from tests import older_pgmq
+from tests import containers, older_pgmq
 from tests.databases import Databases
 from tests.supabase_cli import NotInstallable, install
 from tests.support import Database
@@ -125,9 +125,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-def pytest_report_header() -> str:
-    """Say what the tests run on: TILLBASE_POSTGRES and TILLBASE_PGMQ choose others."""
-    return f"Postgres {chosen_major()}, pgmq {older_pgmq.VERSION if older_pgmq.is_wanted() else 'of its package'}"
+def pytest_report_header() -> list[str]:
+    """Say what the tests run on: TILLBASE_POSTGRES, TILLBASE_PGMQ and TILLBASE_POSTGRES_IMAGE choose others."""
+    pgmq = older_pgmq.VERSION if older_pgmq.is_wanted() else "of its package"
+    local = f"Postgres {chosen_major()}, pgmq {pgmq}"
+    return [containers.line()] if containers.image() else [local, containers.line()]
 
 
 @contextmanager
@@ -152,6 +154,13 @@ def _running(directory: Path, *, durable: bool) -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Postgres]:
     """The server of this pytest process; it forgoes safety against a power cut."""
+    if image := containers.image():
+        server = containers.ContainerPostgres(image)
+        _servers.append(server)
+        yield server
+        _servers.remove(server)
+        server.delete()
+        return
     roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _MEMORY_FREE_BYTES_MIN
     with (
         _reachable_directory(_MEMORY if roomy else None) as directory,

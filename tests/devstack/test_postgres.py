@@ -212,7 +212,7 @@ def test_version_is_that_of_hosted_projects_unless_another_is_asked_for(
     assert postgres_install.chosen_major() == 18
     monkeypatch.setenv("TILLBASE_POSTGRES", "9.6")
     with pytest.raises(
-        LocalStackError, match=r"no Postgres 9\.6 here: set TILLBASE_POSTGRES to 15, 17 or 18"
+        LocalStackError, match=r"no Postgres 9\.6 here: set TILLBASE_POSTGRES to 15, 16, 17 or 18"
     ):
         postgres_install.chosen_major()
 

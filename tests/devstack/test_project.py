@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,12 +98,14 @@ FILES = {
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    root = tmp_path / "shop"
-    for name, text in FILES.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
+def project() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="tillbase-project-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)  # as root, Postgres runs as another user and must get through
+        root = Path(directory) / "shop"
+        for name, text in FILES.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        yield root
 
 
 def till(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from cli.shop import Shop
 from devstack.stack import Stack
+from tests import containers
 
 DEADLINE_SECONDS = 30
 
@@ -31,11 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """A running local stack."""
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """A running local stack; with a server in a container where the tests run on one."""
+    server = request.getfixturevalue("server") if containers.image() else None
     with tempfile.TemporaryDirectory(prefix="tillbase-stack-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o711)  # as root, Postgres runs as another user and must get through
-        with Stack.start(Path(name), durable=False) as stack:
+        with Stack.start(Path(name), durable=False, server=server) as stack:
             yield stack
 
 
