@@ -1,6 +1,5 @@
 """A project's directory → each step of going live, in order, with what it lacks. Nothing is changed."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,15 +11,12 @@ from cli.database import Connection, connect, setting
 from cli.deploy import database, functions
 from cli.deploy import project as on_disk
 from cli.doctor import database as health
-from cli.doctor import stripe_checks
+from cli.doctor.checks import environment, of_stripe
 from cli.findings import Finding, Result, Skipped, finding_of
 from cli.output import CliError
-from cli.plans.catalogue import stripe_settings
 from worker.errors import BillingError
 from worker.settings import Settings
-from worker.stripe_api import stripe_client
 
-REQUEST_TIMEOUT_SECONDS = 20
 _NO_DATABASE = "after the database and its migrations"
 _NO_LINK = "after the link"
 _NO_KEY = "after the mode and its key"
@@ -62,9 +58,7 @@ class _Walk:
             "functions", lambda: functions.deployed(answers) if base else [Skipped("functions", _NO_LINK)]
         )
         self._in_database("mode", migrated, lambda conn: database.mode(conn, settings, livemode=livemode))
-        self._take_stripe(
-            migrated, settings, base and f"{base}/{prefix}{functions.RECEIVER}", livemode=livemode
-        )
+        self._take_stripe(migrated, settings, base and f"{base}/{prefix}{functions.RECEIVER}")
         is_hosted = url is None and self._is_done("link")
         self._take("secrets", lambda: functions.secrets(answers, directory, is_hosted=is_hosted))
         self._in_database("plans", migrated, database.plans)
@@ -77,8 +71,7 @@ class _Walk:
 
     def _connect(self) -> tuple[Connection | None, Settings, list[Result]]:
         try:
-            is_named = os.environ.get("POSTGRES_URL", "").strip()
-            settings = Settings.from_env(os.environ) if is_named else stripe_settings()
+            settings = environment()
             return self._stack.enter_context(connect()), settings, []
         except BillingError as error:
             return None, Settings(""), [finding_of("database", error)]
@@ -90,26 +83,12 @@ class _Walk:
             yield from database.address(settings, project)
         yield from health.run(conn, health.server)
 
-    def _take_stripe(
-        self, conn: Connection | None, settings: Settings, webhook_url: str | None, *, livemode: bool
-    ) -> None:
-        key = settings.stripe_api_key
-        names = ("Stripe key", "permissions", "webhook endpoint", "arrival of events")
-        if conn is None or key is None or not self._is_done("mode"):
-            for name in names:
-                self._take(name, lambda name=name: [Skipped(name, _NO_KEY)])
+    def _take_stripe(self, conn: Connection | None, settings: Settings, webhook_url: str | None) -> None:
+        if conn is None or settings.stripe_api_key is None or not self._is_done("mode"):
+            self._take("Stripe", lambda: [Skipped("stripe", _NO_KEY)])
             return
-        client = stripe_client(key, settings.stripe_api_base, REQUEST_TIMEOUT_SECONDS, retries=1)
-        checks: tuple[Callable[[], Iterable[Result]], ...] = (
-            lambda: stripe_checks.key(conn, settings),
-            lambda: stripe_checks.permissions(client),
-            lambda: (
-                stripe_checks.endpoint(client, webhook_url) if webhook_url else [Skipped("webhook", _NO_LINK)]
-            ),
-            lambda: stripe_checks.arrived(conn, client, livemode=livemode),
-        )
-        for name, check in zip(names, checks, strict=True):
-            self._take(name, lambda check=check: stripe_checks.run(check))
+        for name, check in of_stripe(conn, settings, webhook_url):
+            self._take(name, check)
 
     def _in_database(self, name: str, conn: Connection | None, check: health.Check) -> None:
         self._take(name, lambda: [Skipped(name, _NO_DATABASE)] if conn is None else health.run(conn, check))
