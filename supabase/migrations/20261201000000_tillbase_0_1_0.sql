@@ -20207,7 +20207,8 @@ as $$
     )
 $$;
 
--- Stored events whose body has one of these ids or addresses. Reads all bodies of events received since then.
+-- Stored events whose body has one of these ids or addresses. Reads all bodies of events received since then, each once:
+-- one pattern for all words, because each further look at a body would decompress it again.
 create function billing._events_of_person(
     stripe_ids text[], emails text[], received_from timestamptz default '-infinity'
 )
@@ -20216,21 +20217,23 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select events.stripe_event_id, events.status, found.has_id
-    from billing.stripe_events as events
-    cross join lateral (
-        select exists (
-            select from unnest(_events_of_person.stripe_ids) as named (id)
-            where pg_catalog.strpos(events.payload, '"' || named.id || '"') > 0
-        ) as has_id
-    ) as found
-    where events.payload <> '' and events.received_at >= _events_of_person.received_from and (
-        found.has_id
-        or exists (
-            select from unnest(_events_of_person.emails) as named (email)
-            where pg_catalog.strpos(lower(events.payload), to_json(named.email)::text) > 0
-        )
+    with named as materialized (
+        select events.stripe_event_id
+        from billing.stripe_events as events
+        cross join (
+            select '"(' || string_agg(regexp_replace(word, '([^A-Za-z0-9_@-])', '\\\1', 'g'), '|') || ')"' as pattern
+            from unnest(_events_of_person.stripe_ids || _events_of_person.emails) as word
+        ) as words
+        where events.payload <> '' and events.received_at >= _events_of_person.received_from
+            and events.payload ~* words.pattern
     )
+    select
+        events.stripe_event_id, events.status, exists (
+            select from unnest(_events_of_person.stripe_ids) as id
+            where pg_catalog.strpos(events.payload, '"' || id || '"') > 0
+        )
+    from named
+    join billing.stripe_events as events on events.stripe_event_id = named.stripe_event_id
 $$;
 
 -- Raises if no such customer is known, or if an account owns it.
@@ -20883,26 +20886,33 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_ids text[];
+    v_account_ids uuid[];
     v_erasure billing.erasures;
     v_is_named boolean := false;
 begin
     if not exists (select from billing.erasures) then
         return null;
     end if;
-    v_ids := array(
-        select found.match[1] from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
+    -- Nearly every object names its customer; that is found at once. The others name a payment or an invoice.
+    v_ids := array[pg_catalog.substring(new.payload, '"customer"\s*:\s*"(cus_[A-Za-z0-9_]+)"')];
+    if v_ids[1] is null then
+        v_ids := array(
+            select found.match[1]
+            from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
+        );
+        v_account_ids := array(
+            select payments.account_id from billing.payments
+            where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
+            union
+            select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
+        );
+    end if;
+    v_account_ids := v_account_ids || array(
+        select customers.account_id from billing.customers where customers.stripe_customer_id = any (v_ids)
     );
     for v_erasure in
         select erasures.* from billing.erasures
-        where erasures.stripe_customer_id = any (v_ids)
-            or erasures.account_id in (
-                select customers.account_id from billing.customers where customers.stripe_customer_id = any (v_ids)
-                union all
-                select payments.account_id from billing.payments
-                where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
-                union all
-                select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
-            )
+        where erasures.stripe_customer_id = any (v_ids) or erasures.account_id = any (v_account_ids)
         order by erasures.id
     loop
         perform billing._erase_rows(v_erasure.account_id, v_erasure.stripe_customer_id);
