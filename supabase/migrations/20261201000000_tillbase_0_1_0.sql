@@ -422,25 +422,25 @@ revoke all on function billing._refused from public, anon, authenticated, servic
 
 -- 00_base/60_jobs.sql
 
--- Jobs: what is done outside the database, at Stripe or by a message to people, waits in one queue for the worker.
+-- Jobs: work outside the database (requests to Stripe, messages to people) waits in one queue for the worker.
 --
--- A job is a message {"kind", "id"}: the kind says which handler does it, the id names the row that says what to do. The
--- message is sent in the transaction that makes the work due. Whether there still is something to do is read from the row,
--- so a second message, or a late one, does nothing.
+-- A job is a message {"kind", "id"}: the kind selects the handler, the id names the row that says what to do. The transaction
+-- that makes the work due sends the message. The handler reads from the row whether the work is still needed, so a second or
+-- late message does nothing.
 --
--- Invariant: a job is in the hands of one session at a time (worker_pid in its headers), until it is finished or retried,
--- its time-out is over, or that session ends (workers). Only the session that has it in hand can finish or retry it.
+-- Invariant: one session at a time has a job (worker_pid in its headers), until it is finished or retried, its time-out is
+-- over, or that session ends (workers). Only the session that has the job can finish or retry it.
 --
 --   take_jobs          jobs that are due, of the kinds that the caller can do; the attempt counts
 --   finish_jobs        nothing is left to do
---   retry_job          again after a while, with the reason
+--   retry_job          due again later, with the reason
 --   take_unknown_jobs  jobs of a kind that the caller does not know: kept, and due again much later
---   queued_jobs        what waits, how often it was tried and when it is due
+--   queued_jobs        all jobs, with their attempts and due times
 --
--- Its own SQL, on the columns that pgmq has from 1.5.1 to 1.13. The index serves each kind for itself: what waits for a
--- worker that can do it costs the others nothing. Callable by billing_worker; queued_jobs by service_role.
+-- Its own SQL, on the columns that pgmq has from 1.5.1 to 1.13. The index is by kind, so jobs that wait for a worker with
+-- their handler cost the other kinds nothing. Callable by billing_worker; queued_jobs by service_role.
 
--- Every kind of job there is. The worker's handlers are in worker/jobs/run.py.
+-- Every kind of job. The worker's handlers are in worker/jobs/run.py.
 create domain billing.job_kind as text
 constraint job_kind_is_known check (
     value in (
@@ -449,7 +449,7 @@ constraint job_kind_is_known check (
     )
 );
 
--- Also after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, and a dump leaves these out.
+-- Also called after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, so dumps leave them out.
 create function billing._create_job_queue()
 returns void
 language plpgsql
@@ -470,7 +470,7 @@ $$;
 
 select billing._create_job_queue();
 
--- Without the queue, as after such a restore, nothing fails: requeue_jobs finds what lacks its message.
+-- Without the queue, as after such a restore, this does nothing: requeue_jobs finds rows without a message.
 create function billing._enqueue_jobs(kind billing.job_kind, ids text[])
 returns void
 language plpgsql
@@ -488,7 +488,7 @@ begin
 end
 $$;
 
--- Deletes the messages of rows that need no worker any more, even if a worker holds them. Hash join: there is no index by id.
+-- Deletes the messages of rows that no longer need a worker, even if a worker has them. Hash join: there is no index by id.
 create function billing._drop_jobs(kind billing.job_kind, ids text[])
 returns void
 language plpgsql
@@ -503,7 +503,7 @@ begin
 end
 $$;
 
--- Makes jobs that are due, or in this session's hands, due at a later time. That was no attempt.
+-- Postpones jobs that are due, or that this session has. It counts as no attempt.
 create function billing._postpone_jobs(kind billing.job_kind, ids text[], due_at timestamptz)
 returns void
 language plpgsql
@@ -521,8 +521,8 @@ begin
 end
 $$;
 
--- The end of an attempt: the job is done (retry_in_seconds null), or due again. Whether this session had it in hand; it has
--- what has no message.
+-- Ends an attempt: the job is done (retry_in_seconds null), or due again. Returns whether this session had the job; true if
+-- there is no message.
 create function billing._end_job(msg_id bigint, retry_in_seconds integer, reason text)
 returns boolean
 language plpgsql
@@ -545,9 +545,8 @@ begin
 end
 $$;
 
--- When work is due that was in hand when its worker died: at once, and before what came after it. What was in hand of
--- several that died may be what they died of: it waits a little, and each a different while, so that it parts from what was
--- taken with it.
+-- When a job or event of a dead worker is due again: at once, before later ones. After several workers died with it, it may
+-- be the cause: it waits a random moment, so that it is separated from those that were taken with it.
 create function billing._due_after_death(attempts integer, due_at timestamptz)
 returns timestamptz
 language sql
@@ -571,8 +570,8 @@ begin
 end
 $$;
 
--- Called in a transaction of its own, so that the attempt counts whatever becomes of the worker. jobs_max: how many of each
--- kind at most; the arrays run in parallel.
+-- Called in its own transaction, so that the attempt counts even if the worker dies. The arrays are parallel; jobs_max: the
+-- largest number of each kind.
 create function billing.take_jobs(kinds text[], jobs_max integer[], lease_seconds integer)
 returns table (msg_id bigint, kind text, id text, attempts integer)
 language plpgsql
@@ -587,7 +586,7 @@ begin
         select queued.msg_id from unnest(take_jobs.kinds, take_jobs.jobs_max) as wanted (kind, jobs_max)
         cross join lateral (
             select message.msg_id from pgmq.q_billing_jobs as message
-            -- Compared as rows, for that only the index by kind can do: pgmq's own has the jobs of all kinds.
+            -- A comparison of rows, which only the index by kind can answer; pgmq's own index has the jobs of all kinds.
             where (message.message ->> 'kind', message.vt) >= (wanted.kind, '-infinity')
                 and (message.message ->> 'kind', message.vt) <= (wanted.kind, now())
             order by message.message ->> 'kind', message.vt
@@ -657,7 +656,7 @@ begin
 end
 $$;
 
--- Nothing where the queue is missing.
+-- Returns nothing if the queue is missing.
 create function billing.queued_jobs()
 returns table (kind text, id text, attempts integer, due_at timestamptz, reason text, worker_pid integer)
 language plpgsql
@@ -690,10 +689,10 @@ to billing_worker;
 grant execute on function billing.queued_jobs() to service_role;
 
 comment on function billing.take_jobs(text[], integer[], integer) is 'Jobs of these kinds that are due, up to jobs_max of each, taken by the caller for lease_seconds.';
-comment on function billing.finish_jobs(bigint[]) is 'Removes jobs that the caller has in hand and that have nothing left to do.';
-comment on function billing.retry_job(bigint, integer, text, boolean) is 'A job that the caller has in hand is due again after delay_seconds.';
+comment on function billing.finish_jobs(bigint[]) is 'Removes jobs of the caller that have nothing left to do.';
+comment on function billing.retry_job(bigint, integer, text, boolean) is 'Makes a job of the caller due again after delay_seconds.';
 comment on function billing.take_unknown_jobs(text[], integer) is 'Jobs that are due and of none of these kinds; they stay in the queue and are due again after delay_seconds.';
-comment on function billing.queued_jobs() is 'What the worker has to do outside the database: how often it was tried, when it is due, and which session has it in hand.';
+comment on function billing.queued_jobs() is 'All jobs of the worker, with their attempts, their due times and the session that has them.';
 
 -- 10_accounts/10_accounts.sql
 
@@ -12372,13 +12371,13 @@ comment on function billing.prove_accounts(integer, integer) is 'Checks the next
 
 -- 55_fraud/10_fraud_policy.sql
 
--- What is to be done about early fraud warnings, and what was done.
+-- The policy for early fraud warnings, and the actions that were taken.
 --
--- Invariant: each action is one row with its reason, done or not: what the policy asks for and the state of the charge
--- forbids is skipped and says why. settings.fraud_dry_run: warnings are recorded and nothing is done.
+-- Invariant: each action is one row with its reason. An action that the policy asks for and that the charge's state
+-- forbids is a row too: skipped, with the reason. With settings.fraud_dry_run, warnings are recorded and nothing is done.
 --
--- fraud_policies   for each risk level of the charge, what is to be done
--- fraud_actions    what was done, by the policy or by a person, and what was not, and why
+-- fraud_policies   which actions to take, for each risk level of the charge
+-- fraud_actions    the actions of the policy and of people: done, skipped, failed or undone, each with its reason
 -- Only functions write actions; the policy is the owner's to edit. service_role reads both.
 
 create table billing.fraud_policies (
@@ -12429,7 +12428,7 @@ create table billing.fraud_actions (
     check ((status = 'undone') = (undone_at is not null) and (undone_at is null) = (undone_by is null or undone_reason is null))
 );
 
--- What the policy does about a warning it does once; a person may do it again.
+-- The policy takes each action once for a warning; a person may repeat it.
 create unique index fraud_actions_of_policy on billing.fraud_actions
     (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, ''))
 where actor = 'policy';
@@ -12447,16 +12446,16 @@ revoke all on all sequences in schema billing from public, anon, authenticated, 
 revoke all on billing.fraud_policies, billing.fraud_actions from public, anon, authenticated, service_role;
 grant select on billing.fraud_policies, billing.fraud_actions to service_role;
 
-comment on table billing.fraud_policies is 'What is done about an early fraud warning, by the risk level of its charge. Edit it as you see fit.';
-comment on column billing.fraud_policies.refund_amount_max is 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
-comment on table billing.fraud_actions is 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
-comment on column billing.fraud_actions.idempotency_key is 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
-comment on column billing.fraud_actions.attempts is 'How often Stripe was asked.';
-comment on column billing.fraud_actions.is_in_doubt is 'Stripe may have done it already, and its answer was lost.';
+comment on table billing.fraud_policies is 'Which actions an early fraud warning causes, by the risk level of its charge. Edit the rows as you like.';
+comment on column billing.fraud_policies.refund_amount_max is 'The largest amount that is refunded automatically, in minor units of the charge''s currency; null: any amount.';
+comment on table billing.fraud_actions is 'Actions because of fraud, of the policy (actor policy) or of a person, with their status and reason.';
+comment on column billing.fraud_actions.idempotency_key is 'Part of the Idempotency-Key of the request to Stripe, and in the metadata of the action''s refund. Not the id, because two databases of one Stripe account can have the same ids.';
+comment on column billing.fraud_actions.attempts is 'The number of requests to Stripe.';
+comment on column billing.fraud_actions.is_in_doubt is 'True if a request was sent and its answer is unknown: Stripe may have done it.';
 
 -- 55_fraud/20_fraud_administration.sql
 
--- What a person decides about fraud: freeze, unfreeze, refund, note, resolve, undo.
+-- Decisions of a person about fraud: freeze, unfreeze, refund, note, resolve, undo.
 --
 -- Invariant: every decision has an actor and a reason. A freeze and queued actions can be undone; refunds and cancelled
 -- subscriptions cannot. Callable by service_role.
@@ -12532,7 +12531,7 @@ begin
     set status = 'undone', undone_at = billing.current_time(), undone_by = unfreeze_account.actor,
         undone_reason = unfreeze_account.reason, updated_at = now()
     where fraud_actions.account_id = v_account.id and fraud_actions.action = 'freeze_account'
-        -- One that was skipped, because the account was frozen already, is answered too.
+        -- Also one that was skipped because the account was frozen already.
         and fraud_actions.status in ('done', 'skipped');
     insert into billing.fraud_actions (account_id, action, status, reason, actor, decided_at, settled_at)
     values (
@@ -12563,7 +12562,7 @@ begin
 end
 $$;
 
--- decision: resolved (something was done, or nothing had to be) or dismissed (no fraud); open takes it up again.
+-- decision: resolved (dealt with), dismissed (no fraud), or open (to be decided again).
 create function billing.resolve_fraud_warning(
     stripe_early_fraud_warning_id text, decision text, notes text, actor text
 )
@@ -12627,7 +12626,7 @@ begin
 end
 $$;
 
--- A person has the charge of a warning refunded, whatever the policy's caps; not one that is disputed or refunded.
+-- Refunds the charge of a warning; the policy's caps don't apply. Raises if the charge is disputed or refunded.
 create function billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text)
 returns billing.fraud_actions
 language plpgsql
@@ -12715,23 +12714,23 @@ grant execute on function
     billing.refund_fraud_warning(text, text, text), billing.undo_fraud_action(bigint, text, text)
 to service_role;
 
-comment on function billing.freeze_account(uuid, text, text) is 'Refuses what takes credits out of an account (TB003) until it is unfrozen.';
-comment on function billing.unfreeze_account(uuid, text, text) is 'Lets an account spend again; what froze it is marked as undone.';
-comment on function billing.resolve_fraud_warning(text, text, text, text) is 'Closes a warning (decision: resolved or dismissed), or opens it again (open).';
-comment on function billing.note_fraud(text, text, text) is 'Writes a note beside a warning.';
-comment on function billing.refund_fraud_warning(text, text, text) is 'Has the rest of a warning''s charge refunded by the worker, once.';
-comment on function billing.undo_fraud_action(bigint, text, text) is 'Undoes a freeze, or an action that Stripe was not asked for yet.';
+comment on function billing.freeze_account(uuid, text, text) is 'Blocks spending from an account (TB003) until it is unfrozen.';
+comment on function billing.unfreeze_account(uuid, text, text) is 'Lets an account spend again, and marks the actions that froze it as undone.';
+comment on function billing.resolve_fraud_warning(text, text, text, text) is 'Closes a warning (decision resolved or dismissed), or reopens it (open).';
+comment on function billing.note_fraud(text, text, text) is 'Adds a note to a warning.';
+comment on function billing.refund_fraud_warning(text, text, text) is 'Queues a refund of the remaining amount of a warning''s charge, once; the worker sends it to Stripe.';
+comment on function billing.undo_fraud_action(bigint, text, text) is 'Undoes a freeze, or an action that was not sent to Stripe yet.';
 
 -- 55_fraud/30_judge_fraud_warnings.sql
 
--- Early fraud warnings → what is done about them, by a policy that can be read, tried dry and undone.
+-- Early fraud warnings → actions, by the policy.
 --
 -- Invariant: the policy is applied when a warning first arrives, and again when its account or subscription becomes known
 -- (its customer is linked, its payment's invoice arrives); never by a replay. An action that was done or undone is not
--- repeated. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
--- cancel) is queued for the worker. service_role may ask for a judgement.
+-- repeated. Alerts and freezes happen in the transaction of the warning; refunds and cancellations are queued for the
+-- worker, which sends them to Stripe. service_role can preview the policy's actions.
 
--- What the policy would do about a warning now, and why not where it would not. Reads only.
+-- The actions of the policy for a warning as of now, and the reason for each action that it would skip. Reads only.
 create function billing.judge_fraud_warning(stripe_early_fraud_warning_id text)
 returns table (
     action text, is_due boolean, reason text, stripe_subscription_id text, amount bigint, currency text
@@ -12750,7 +12749,7 @@ as $$
             payments.currency, payments.is_disputed, payments.is_liability_shifted, payments.charged_at,
             accounts.frozen_at, accounts.closed_at
         from billing.fraud_warnings as warnings
-        -- A level that has no policy, such as one that Stripe added, is unknown.
+        -- A level without a policy, such as a new one of Stripe, counts as unknown.
         join billing.fraud_policies as policies on policies.risk_level = coalesce(
             (select known.risk_level from billing.fraud_policies as known where known.risk_level = warnings.risk_level),
             'unknown'
@@ -12808,7 +12807,7 @@ as $$
         ) as paid on true
         where case_at_hand.cancel_subscription
     ),
-    -- What was decided before stands: done, asked for, or undone by a person.
+    -- Earlier decisions stay: done, queued, or undone by a person.
     decided as (
         select
             verdicts.*,
@@ -12855,7 +12854,7 @@ as $$
     on conflict (dedupe_key) do nothing
 $$;
 
--- Does what the policy says about a warning; what it has done already it does not do again. Nothing in a dry run.
+-- Takes the actions of the policy for a warning, each once. In a dry run it takes none.
 create function billing._act_on_warning(warning billing.fraud_warnings)
 returns void
 language plpgsql
@@ -12914,15 +12913,15 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.judge_fraud_warning(text) to service_role;
 
-comment on function billing.judge_fraud_warning(text) is 'What the policy would do about a warning now, and why not where it would not. Changes nothing.';
+comment on function billing.judge_fraud_warning(text) is 'The actions of the policy for a warning as of now, and the reason for each that it would skip. Changes nothing.';
 
 -- 55_fraud/40_take_fraud_actions.sql
 
--- Refunds and cancellations that were decided on → jobs of the worker, which asks Stripe → what became of them.
+-- Queued refunds and cancellations → jobs of the worker, which sends them to Stripe → their outcome.
 --
--- Invariant: a queued action is a job; while one worker has it in hand, no other has. If that worker dies, the same is asked
--- for again with the same key (idempotency_key). From its beginning until the worker knows better an action is in doubt:
--- Stripe may have done it, so it can't be undone. Callable by billing_worker.
+-- Invariant: a queued action is a job, which one worker has at a time. If that worker dies, the request is repeated with
+-- the same key (idempotency_key). From the first request until Stripe's answer is recorded, an action is in doubt: Stripe
+-- may have done it, so it can't be undone. Callable by billing_worker.
 
 create function billing.tg_fraud_actions__enqueue()
 returns trigger
@@ -12947,8 +12946,7 @@ after update of status on billing.fraud_actions
 for each row when (old.status <> 'queued' and new.status = 'queued')
 execute function billing.tg_fraud_actions__enqueue();
 
--- Which of these jobs' actions are still to be done. was_in_doubt: an earlier attempt may have been done, and its answer was
--- lost.
+-- The actions of these jobs that are not done yet. was_in_doubt: an earlier request was sent, and its answer is unknown.
 create function billing.begin_fraud_actions(msg_ids bigint[], ids text[])
 returns table (
     msg_id bigint, id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text,
@@ -12998,7 +12996,7 @@ as $$
     on conflict (dedupe_key) do nothing
 $$;
 
--- A refund of ours that Stripe made and the bank refused.
+-- A refund of an action that Stripe created and the bank refused.
 create function billing._fail_refund_action(stripe_refund_id text)
 returns void
 language plpgsql
@@ -13021,8 +13019,8 @@ begin
 end
 $$;
 
--- outcome: done, failed (Stripe refuses for good), or queued: once more in retry_in_seconds. is_in_doubt: nobody knows
--- whether Stripe has done it. reason: what stood in the way.
+-- outcome: done, failed (Stripe refuses permanently), or queued (retried in retry_in_seconds). is_in_doubt: it is unknown
+-- whether Stripe has done it. reason: why it is not done.
 create function billing.record_fraud_action(
     msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean,
     retry_in_seconds integer
@@ -13038,7 +13036,7 @@ declare
     v_is_in_hand boolean;
     v_action billing.fraud_actions;
 begin
-    -- As sync_refund does: neither commits without having seen the other.
+    -- The lock that sync_refund takes, so that of the two the later one sees the other's row.
     perform billing._lock_arrival(record_fraud_action.stripe_refund_id) where record_fraud_action.stripe_refund_id is not null;
     v_is_in_hand := billing._end_job(
         record_fraud_action.msg_id,
@@ -13074,13 +13072,13 @@ grant execute on function
     billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer)
 to billing_worker;
 
-comment on function billing.begin_fraud_actions(bigint[], text[]) is 'Refunds and cancellations to ask Stripe for, of the jobs that the caller took.';
-comment on function billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer) is 'What became of an action at Stripe: done, failed, or queued to be tried again.';
+comment on function billing.begin_fraud_actions(bigint[], text[]) is 'Refunds and cancellations to send to Stripe, of the jobs that the caller took.';
+comment on function billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer) is 'Records the outcome of an action at Stripe: done, failed, or queued for another attempt.';
 
 -- 55_fraud/50_deleted_users.sql
 
--- Users who are deleted while a subscription goes on charging their card → administrators are notified, and, where the
--- settings say so, the worker has Stripe cancel the subscription.
+-- Users who are deleted while a subscription still charges their card → a notification to administrators, and, if the
+-- settings say so, a cancellation in Stripe by the worker.
 --
 -- Invariant: deleting a user never fails because of billing, and waits for it a second at most: if an error occurs here,
 -- the deletion succeeds, and enqueue_deleted_users reports it later. Each subscription is reported once. A cancellation
@@ -13089,8 +13087,8 @@ comment on function billing.record_fraud_action(bigint, bigint, text, text, text
 --
 -- Callable by billing_worker. Private: _report_deleted_user, _report_if_deleted.
 
--- Reports subscriptions that go on charging although no user can use them; repeated calls report nothing twice. A
--- subscription that ends with its period charges no more.
+-- Reports subscriptions that still charge a card although no user can use them, each once. A subscription that ends with
+-- its period is left out, because it charges nothing more.
 create function billing._report_deleted_user(account_id uuid)
 returns void
 language plpgsql
@@ -13135,7 +13133,7 @@ begin
 end
 $$;
 
--- The account's owner, or a member, was deleted: not one who was removed from a team, or handed it over.
+-- Only if the user was deleted. A member who left a team, or an owner who handed it over, still exists.
 create function billing._report_if_deleted(user_id uuid, account_id uuid)
 returns void
 language plpgsql
@@ -13201,7 +13199,7 @@ exception when others then
 end
 $$;
 
--- At the end of the transaction, when the owner and the members of one deletion are deleted.
+-- Deferred: at the end of the transaction, the owner and all members are deleted.
 create constraint trigger tg_accounts__owner_deleted
 after update of owner_id on billing.accounts
 deferrable initially deferred
@@ -13258,7 +13256,7 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.enqueue_deleted_users() to billing_worker;
 
-comment on function billing.enqueue_deleted_users() is 'Reports subscriptions of deleted users that go on charging, once each, and has them canceled where settings.on_user_deleted says so.';
+comment on function billing.enqueue_deleted_users() is 'Reports subscriptions of deleted users that still charge a card, each once, and queues their cancellation if settings.on_user_deleted is cancel.';
 
 -- 57_teams/10_invitations.sql
 
@@ -13707,7 +13705,7 @@ comment on function billing.team_members(uuid) is 'The members of a team with th
 
 -- 57_teams/30_invite.sql
 
--- Invitations: a link that makes whoever opens it, signed in with the invited address, a member of a team, once.
+-- Invitations: a link that makes the person who opens it, signed in with the invited address, a member of a team, once.
 --
 -- Invariant: the token of a link is random, is returned once, and only its SHA-256 is stored. It expires, works for one
 -- user, and only for a user whose confirmed e-mail address is the one that was invited. A new invitation of an address
@@ -17766,14 +17764,14 @@ comment on function billing.continue_portal(jsonb, jsonb) is 'Takes Stripe''s fa
 
 -- 65_payment_links/10_payment_links.sql
 
--- Payment Links: got or made once for each plan or pack and options.
+-- Payment Links: one active link for each plan or pack and options.
 --
--- Options are parameters of Stripe's own (custom_fields, automatic_tax, after_completion …): those of the settings, and
--- on top of them what the caller says. With the price they are the link's parameters, and their hash is what there is one
--- active link of. All who ask at once send the row's own parameters under the row's own Idempotency-Key, so Stripe makes one
--- link; the row's id in the link's metadata finds it when Stripe has forgotten the key or keeps answering it with a failure.
+-- Options are parameters of Stripe (custom_fields, automatic_tax, after_completion …): those of the settings, overridden by
+-- the caller's. Price and options are the link's parameters, and there is one active link for each hash of them. Concurrent
+-- requests send the row's parameters with the row's Idempotency-Key, so Stripe creates one link. If Stripe has forgotten the
+-- key, or keeps answering it with a failure, the link is found by the row's id in its metadata.
 --
--- Invariant: a link that is not active any more never becomes active again here: what asks for it next makes another.
+-- Invariant: an inactive link never becomes active again; the next request creates a new one.
 --
 -- Only functions write; service_role reads. Private: all functions here.
 
@@ -17815,7 +17813,8 @@ alter table billing.payment_links enable row level security;
 revoke all on billing.payment_links from public, anon, authenticated, service_role;
 grant select on billing.payment_links to service_role;
 
--- The options that a link has: the caller's over those of the settings. Refuses unknown ones, and a redirect elsewhere.
+-- The options of a link: the settings', overridden by the caller's. Raises for unknown ones, and for a redirect to an
+-- origin that is not allowed.
 create function billing._link_options(options jsonb)
 returns jsonb
 language plpgsql
@@ -17846,8 +17845,8 @@ begin
 end
 $$;
 
--- The next step for a link (see 60_checkout/15_stripe_steps.sql): return its URL, or ask Stripe whether it is active, or make
--- it. name: of the plan or pack, as the caller gave it.
+-- The next step for a link (see 60_checkout/15_stripe_steps.sql): return its URL, ask Stripe whether it is active, or
+-- create it. name: the plan or pack as the caller named it.
 create function billing._link_step(link billing.payment_links, name text)
 returns jsonb
 language plpgsql
@@ -17857,7 +17856,7 @@ as $$
 declare
     v_calls jsonb := '[]';
 begin
-    -- Events report it too, so Stripe is not asked at every click.
+    -- Events report it too, so not every click needs a request to Stripe.
     if (_link_step.link).confirmed_at >= now() - interval '10 seconds' then
         return jsonb_build_object('done', jsonb_build_object('url', (_link_step.link).url));
     elsif (_link_step.link).url is not null then
@@ -17889,7 +17888,7 @@ begin
 end
 $$;
 
--- The link of a price that is on sale. Holds its row's lock.
+-- The link of a price on sale. Holds the row's lock.
 create function billing._claim_link(stripe_price_id text, quantity bigint, is_pack boolean, options jsonb, name text)
 returns jsonb
 language plpgsql
@@ -17903,14 +17902,14 @@ declare
         'line_items', jsonb_build_array(
             jsonb_build_object('price', _claim_link.stripe_price_id, 'quantity', _claim_link.quantity)
         ),
-        -- Without a customer nobody could tell whose the credits are; a subscription always makes one.
+        -- The credits need a customer to belong to; a subscription always creates one.
         'customer_creation', case when _claim_link.is_pack then 'always' end
     ));
-    -- jsonb writes its keys in one order.
+    -- jsonb prints its keys in a fixed order, so equal options have one hash.
     v_hash bytea := sha256(convert_to(v_params::text, 'UTF8'));
     v_link billing.payment_links;
 begin
-    -- Again where the row was made, or retired, while we waited for a lock.
+    -- Repeated if the row was created or retired while this transaction waited for a lock.
     loop
         select * into v_link from billing.payment_links
         where payment_links.params_hash = v_hash and payment_links.livemode = v_livemode and payment_links.active
@@ -17940,21 +17939,21 @@ revoke all on function
     billing._link_options, billing._link_step, billing._claim_link
 from public, anon, authenticated, service_role;
 
-comment on table billing.payment_links is 'Payment Links that we made, one active one for each price and options.';
-comment on column billing.payment_links.id is 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
-comment on column billing.payment_links.params is 'What Stripe was sent, without the metadata.';
+comment on table billing.payment_links is 'Payment Links that Tillbase created; one is active for each price and options.';
+comment on column billing.payment_links.id is 'Also in the metadata (tillbase_link) of the link that was created for this row.';
+comment on column billing.payment_links.params is 'The parameters of the request to Stripe, without the metadata.';
 comment on column billing.payment_links.params_hash is 'SHA-256 of params.';
 comment on column billing.payment_links.active is 'True while the link is offered; permanently false once the link or its price is deleted or inactive in Stripe.';
 comment on column billing.payment_links.confirmed_at is 'When Stripe last confirmed that the link is active.';
-comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
-comment on column billing.payment_links.deactivate_at is 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';
+comment on column billing.payment_links.retired_reason is 'price: changed, or no longer on sale. stripe: inactive or deleted in Stripe. duplicate: another link replaced it. caller: by till.';
+comment on column billing.payment_links.deactivate_at is 'Since when the worker has to deactivate it in Stripe; null: nothing to do.';
 
 -- 65_payment_links/20_prepare_payment_links.sql
 
--- What a user asks for → the steps that get or make its Payment Links (see 60_checkout/15_stripe_steps.sql). prepare_… or
--- claim_… returns the first step, continue_payment_link the later ones.
+-- A user's request → the steps that find or create Payment Links (see 60_checkout/15_stripe_steps.sql). prepare_… and
+-- claim_… return the first step, continue_payment_link the later ones.
 --
--- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the next request continues.
+-- Invariant: a refused request changes nothing, in the database or in Stripe. After a failure, the next request continues.
 --
 -- Called by billing_checkout; claim_payment_link by the owner of the database only. Private: all other functions here.
 
@@ -17972,7 +17971,7 @@ begin
     if v_price.is_metered then
         raise exception 'a metered plan cannot be sold by a payment link'
             using errcode = 'TB042', hint = 'A Payment Link has a fixed quantity. Use checkout.';
-    -- A link sells as often as it is followed, and each time would bring its credits.
+    -- A link can be paid any number of times, and each payment would grant credits.
     elsif exists (
         select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
     ) then
@@ -17986,8 +17985,8 @@ begin
 end
 $$;
 
--- {"links": [{"name", "step"}], "reference"}: the link of the plan or pack, without either those of all plans that the account
--- may subscribe to; and what makes their URLs name the account.
+-- {"links": [{"name", "step"}], "reference"}: the link of the plan or pack, or else of all plans that the account may
+-- subscribe to; and the reference that assigns their payments to the account.
 create function billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid default null)
 returns jsonb
 language plpgsql
@@ -18014,7 +18013,7 @@ begin
             'step', billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
         ));
     else
-        -- In the order of their names, or two at once could wait for each other.
+        -- In the order of their names, so that two requests don't deadlock.
         for v_name in
             select distinct coalesce(plans.lookup_key, plans.stripe_price_id)
             from billing.plans
@@ -18041,8 +18040,8 @@ begin
 end
 $$;
 
--- The URL to hand out: that of the link given, unless another was made for the same row in the meantime; null when the
--- row was retired meanwhile. Whatever is not handed out is deactivated by the worker.
+-- The URL to return: this link's, unless another one was created for the same row meanwhile; null if the row was retired
+-- meanwhile. The worker deactivates a link that is not returned.
 create function billing._note_payment_link(token uuid, stripe_payment_link_id text, url text)
 returns text
 language plpgsql
@@ -18079,7 +18078,7 @@ begin
 end
 $$;
 
--- Stripe has just said that the link stands: its URL, null when it was retired meanwhile.
+-- Stripe confirmed that the link is active. Returns its URL, or null if the row was retired meanwhile.
 create function billing._confirm_payment_link(stripe_payment_link_id text)
 returns text
 language sql
@@ -18091,8 +18090,8 @@ as $$
     returning payment_links.url
 $$;
 
--- Stripe has said that the link is gone or inactive: what is to be done for the one that takes its place. It may be so
--- because its price ended a moment ago, so what the name means is looked up again.
+-- Stripe reported that the link is deleted or inactive. Returns the step for its replacement. The price may have changed a
+-- moment ago, so the name is looked up again.
 create function billing._replace_payment_link(stripe_payment_link_id text, name text)
 returns jsonb
 language plpgsql
@@ -18117,8 +18116,8 @@ begin
 end
 $$;
 
--- Stripe keeps the first answer to a key, also a failure: after one the next click needs another key, and looks first for
--- what may have been made under this one.
+-- Stripe repeats its first answer to a key, also a failure. So after a failure the next click uses another key, and first
+-- searches for a link that was created with this one.
 create function billing._discard_payment_link_key(idempotency_key text)
 returns void
 language sql
@@ -18179,19 +18178,20 @@ grant execute on function
 to billing_checkout;
 
 comment on function billing.claim_payment_link(text, text, jsonb) is 'Returns the first step to the link of a plan or pack with these options.';
-comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; returns the first step of each, and the reference that names the account.';
+comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Decides for which plans a user gets links; returns the first step of each, and the reference that names the account.';
 comment on function billing.continue_payment_link(jsonb, jsonb) is 'Takes Stripe''s answers to a step of a link; returns the next step, or the URL.';
 
 -- 65_payment_links/30_retire_payment_links.sql
 
--- Payment Links that must not sell any more: their price was archived, changed or lost its name, Stripe says that they are
--- inactive, or somebody said so. Noted here in the transaction of what happened; the worker then tells Stripe.
+-- Payment Links that must stop selling: the price was archived, changed or lost its lookup key, Stripe reports the link as
+-- inactive, or an administrator retired it. The row is updated in the same transaction; the worker then deactivates the
+-- link in Stripe.
 --
 -- Invariant: the deactivation is sent to Stripe until Stripe has answered; sending it twice is harmless.
 --
 -- Called by billing_worker; retire_payment_links by the owner of the database only (`till links deactivate`).
 
--- Links that are handed out no more. One that Stripe has not answered yet is deactivated when it does (_note_payment_link).
+-- Links that are no longer offered. One whose creation Stripe has not answered yet is deactivated later (_note_payment_link).
 create function billing._retire_links(ids uuid[], reason text)
 returns void
 language sql
@@ -18214,7 +18214,7 @@ as $$
     where payment_links.stripe_price_id = _retire_links_of_price.stripe_price_id and payment_links.active
 $$;
 
--- Triggers, so that a plan changed by hand, by `till plans` or by an event all count.
+-- Triggers, so that changes by hand, by `till plans` and by events all count.
 create function billing.tg_prices__retire_links()
 returns trigger
 language plpgsql
@@ -18228,7 +18228,7 @@ begin
 end
 $$;
 
--- A lookup key that moved to another price is a new price for the same name.
+-- If a lookup key moves to another price, the name has a new price.
 create trigger tg_plans__retire_links
 after update on billing.plans
 for each row
@@ -18303,7 +18303,7 @@ begin
 end
 $$;
 
--- A link that is to be deactivated is a job, whatever made it so.
+-- Every link that has to be deactivated is a job.
 create function billing.tg_payment_links__enqueue()
 returns trigger
 language plpgsql
@@ -18327,7 +18327,7 @@ after update of deactivate_at on billing.payment_links
 for each row when (old.deactivate_at is null and new.deactivate_at is not null)
 execute function billing.tg_payment_links__enqueue();
 
--- Which of these jobs' links are still to be deactivated.
+-- The links of these jobs that are not deactivated yet.
 create function billing.begin_retired_links(msg_ids bigint[], ids text[])
 returns table (msg_id bigint, id uuid, stripe_payment_link_id text)
 language plpgsql
@@ -18345,7 +18345,7 @@ begin
 end
 $$;
 
--- retry_in_seconds is null when the link is inactive in Stripe, or gone. msg_id is null where no job asked for it.
+-- retry_in_seconds is null if the link is inactive or deleted in Stripe. msg_id is null if there was no job.
 create function billing.record_retired_link(
     msg_id bigint, link_id uuid, retry_in_seconds integer, reason text
 )
@@ -18413,22 +18413,22 @@ to billing_worker;
 
 comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'Stores the state of a Payment Link in Stripe; links that we did not create are ignored.';
 comment on function billing.begin_retired_links(bigint[], text[]) is 'Payment Links to deactivate in Stripe, of the jobs that the caller took.';
-comment on function billing.record_retired_link(bigint, uuid, integer, text) is 'A retired link is inactive in Stripe, or is to be tried again later.';
+comment on function billing.record_retired_link(bigint, uuid, integer, text) is 'Records that a retired link is inactive in Stripe, or that it is retried later.';
 comment on function billing.retire_payment_links(text) is 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';
 
 -- 70_recharge/10_recharges.sql
 
--- Auto-recharge: a credit pack bought with the customer's saved card when what is available falls below a threshold.
+-- Auto-recharge: a credit pack is bought with the saved card when the available credits fall below a threshold.
 --
--- recharge_settings   what an account has agreed to: below which balance, which pack, how much in a month
--- recharges           each time it came to that: claimed in the database, charged by the worker, paid or failed
+-- recharge_settings   what an account agreed to: the threshold, the pack, the monthly caps
+-- recharges           each purchase: claimed in the database, charged by the worker, paid or failed
 --
--- Invariant: an account has at most one recharge that is under way, and each of them is at most one payment: its id is the
--- idempotency key that Stripe is asked with. A recharge that failed pauses the settings, so nothing is tried a second time
--- until somebody says so. A balance is watched by its own row (recharge_below: the threshold while armed, else null), so
--- that a spend of an account without auto-recharge, or with one under way, costs nothing.
+-- Invariant: an account has at most one open recharge, and each recharge is at most one payment: its id is the
+-- Idempotency-Key of the request to Stripe. A failed recharge pauses the settings, so nothing is retried until a person
+-- resumes them. The balance's own row has the threshold (recharge_below; null while no recharge can begin), so that spends
+-- of accounts without auto-recharge cost nothing more.
 --
--- Clients read their own, where a payment is authenticated too; only functions write.
+-- Clients read their own rows, also where to authenticate a payment; only functions write.
 
 create table billing.recharge_settings (
     account_id uuid primary key references billing.accounts (id),
@@ -18508,29 +18508,29 @@ grant select (
     id, account_id, status, stripe_price_id, credits, amount, currency, reason, action_url, claimed_at, settled_at
 ) on billing.recharges to authenticated;
 
-comment on table billing.recharge_settings is 'What accounts have agreed to be charged by themselves.';
-comment on column billing.recharge_settings.threshold is 'Credits: a pack is bought when fewer are available.';
-comment on column billing.recharge_settings.monthly_cap_amount is 'At most so much in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';
-comment on column billing.recharge_settings.monthly_cap_count is 'At most so many recharges in a calendar month (UTC); null: no cap.';
-comment on column billing.recharge_settings.return_url is 'Where the customer comes back to from the bank''s page, when a payment must be authenticated; settings.site_url if null.';
+comment on table billing.recharge_settings is 'What accounts agreed to for auto-recharge.';
+comment on column billing.recharge_settings.threshold is 'A pack is bought when fewer credits are available.';
+comment on column billing.recharge_settings.monthly_cap_amount is 'The largest amount in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';
+comment on column billing.recharge_settings.monthly_cap_count is 'The largest number of recharges in a calendar month (UTC); null: no cap.';
+comment on column billing.recharge_settings.return_url is 'Where the bank''s page sends the customer after an authentication; null: settings.site_url.';
 comment on column billing.recharge_settings.paused_reason is 'paused: by the app. Else why the last recharge failed: a Stripe code, or no_customer, no_pack, no_payment_method, no_user, account_closed, no_answer.';
-comment on column billing.recharge_settings.check_again_at is 'When it is looked at again without any movement: the cap''s month is over, or the account may be frozen no more.';
-comment on table billing.recharges is 'Packs bought by themselves, each at most one payment; amounts in minor units of currency.';
-comment on column billing.recharges.idempotency_key is 'What Stripe is asked with, however often: the recharge''s id.';
+comment on column billing.recharge_settings.check_again_at is 'When the balance is checked again without a movement: the month of the cap is over, or the account may be unfrozen.';
+comment on table billing.recharges is 'Auto-recharges, each at most one payment; amounts in minor units of currency.';
+comment on column billing.recharges.idempotency_key is 'The Idempotency-Key of every request to Stripe for this recharge: its id.';
 comment on column billing.recharges.reason is 'Why it failed or must be authenticated: Stripe''s decline code or code.';
-comment on column billing.recharges.is_final is 'The card was refused for good: the same payment method is never charged by itself again.';
-comment on column billing.recharges.action_url is 'Where the customer authenticates the payment; it is the bank''s page.';
-comment on column billing.recharges.attempts is 'How often Stripe was asked for it.';
+comment on column billing.recharges.is_final is 'The card was refused permanently: auto-recharge never charges this payment method again.';
+comment on column billing.recharges.action_url is 'The bank''s page on which the customer authenticates the payment.';
+comment on column billing.recharges.attempts is 'The number of requests to Stripe.';
 
 -- 70_recharge/20_claim_recharges.sql
 
--- Claiming a recharge when a balance falls below the threshold.
+-- A balance falls below its threshold → a claimed recharge.
 --
--- Invariant: a claim is made in the transaction of the movement, once for each fall: it disarms the balance, and only the
--- end of the recharge arms it again. A claim never fails a movement. Caps count what was not refused, by calendar month
--- (UTC).
+-- Invariant: the transaction of the movement makes the claim, once for each fall: the claim disarms the balance, and only
+-- the end of the recharge arms it again. A claim never makes a movement fail. Caps count recharges that were not refused,
+-- by calendar month (UTC).
 --
--- Private. Locks: the account's balance before anything else of it.
+-- Private. Locks: the account's balance first.
 
 create function billing._pause_recharge(account_id uuid, reason text)
 returns void
@@ -18544,8 +18544,8 @@ as $$
     where recharge_settings.account_id = _pause_recharge.account_id and not recharge_settings.is_paused
 $$;
 
--- Lets the balance be watched, unless the settings are paused or a recharge is under way. A balance that is below the
--- threshold already is one that falls. The caller holds the balance's lock.
+-- Arms the balance, unless the settings are paused or a recharge is open. A balance that is already below the threshold
+-- counts as falling. The caller holds the balance's lock.
 create function billing._arm_recharge(account_id uuid)
 returns void
 language sql
@@ -18565,8 +18565,8 @@ as $$
     where credit_balances.account_id = _arm_recharge.account_id
 $$;
 
--- What becomes of a fall below the threshold: a recharge, a pause, or another look later. The caller holds the balance's
--- lock.
+-- Handles a fall below the threshold: claims a recharge, pauses the settings, or schedules a later check. The caller holds
+-- the balance's lock.
 create function billing._claim_recharge(account_id uuid)
 returns void
 language plpgsql
@@ -18597,7 +18597,7 @@ begin
 
     v_obstacle := case
         when v_account.closed_at is not null then 'account_closed'
-        -- Nobody is left who agreed to be charged.
+        -- The user who agreed was deleted.
         when not billing._has_user(v_account.id) then 'no_user'
         when v_customer_id is null then 'no_customer'
         when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 or not exists (
@@ -18647,7 +18647,7 @@ begin
 end
 $$;
 
--- At the end of the transaction, so that what falls and rises within one is no fall.
+-- Deferred: a balance that falls and rises within one transaction did not fall.
 create function billing.tg_credit_balances__recharge()
 returns trigger
 language plpgsql
@@ -18670,7 +18670,7 @@ create constraint trigger tg_credit_balances__recharge
 after update on billing.credit_balances
 deferrable initially deferred
 for each row
--- Parsed for every update, so as short as can be: null, which no threshold makes it, is no.
+-- Postgres parses the condition for every update, so it is short. Without a threshold it is null, which counts as false.
 when (new.balance - new.held < new.recharge_below)
 execute function billing.tg_credit_balances__recharge();
 
@@ -18680,10 +18680,10 @@ from public, anon, authenticated, service_role;
 
 -- 70_recharge/30_set_recharge.sql
 
--- Agreeing to auto-recharge, changing it, pausing it and ending a pause; and its twin over the Data API.
+-- Agreeing to auto-recharge, changing, pausing and resuming it; and the RPC twin.
 --
--- Invariant: what is agreed to can be bought: an active pack with a price, and a customer to charge. Pausing is always
--- possible. Callable by service_role: the app's own server says what its customer has agreed to.
+-- Invariant: settings that are not paused name an active pack with a price, and the account has a customer to charge.
+-- Pausing is always possible. Callable by service_role: the app's own server records what its customer agreed to.
 
 create function billing.set_recharge(
     account_id uuid,
@@ -18804,11 +18804,11 @@ comment on function public.set_recharge(uuid, numeric, text, numeric, integer, b
 
 -- 70_recharge/40_take_recharges.sql
 
--- Beginning recharges that are due, and retrying later those of which Stripe gave no answer.
+-- Recharges that are due → begun by the worker; without an answer of Stripe they are retried.
 --
--- Invariant: a recharge that is claimed or charging is a job, in the hands of one worker at a time; a claim that has no point
--- any more is never charged. Called by billing_worker. begin_recharges holds recharges before balances, the other way round
--- than everybody else, and so never waits for a balance.
+-- Invariant: a claimed or charging recharge is a job, which one worker has at a time. A claim that is no longer needed is
+-- never charged. Called by billing_worker. begin_recharges locks recharges before balances, unlike all other functions, so
+-- it never waits for a balance.
 
 -- Why a claim that is not charged yet is no longer needed; null if it is.
 create function billing._obstacle_to_recharge(account_id uuid)
@@ -18830,7 +18830,7 @@ as $$
     where recharge_settings.account_id = _obstacle_to_recharge.account_id
 $$;
 
--- Watches balances again whose cap's month is over, or that were frozen.
+-- Arms balances again: the month of their cap is over, or their account was frozen.
 create function billing.check_recharges_again()
 returns void
 language plpgsql
@@ -18856,8 +18856,8 @@ begin
 end
 $$;
 
--- Locks an account's balance, unless that takes longer than the movements of a busy account: then an app's transaction
--- holds the lock, and the account is skipped.
+-- Locks an account's balance. If that takes longer than the movements of a busy account, a transaction of the app holds the
+-- lock, and the account is skipped.
 create function billing._lock_balance_soon(account_id uuid)
 returns boolean
 language plpgsql
@@ -18873,9 +18873,8 @@ exception when lock_not_available then
 end
 $$;
 
--- Which of these jobs' recharges are still to be charged. One whose account is held by an app's transaction is due again in a
--- second. was_asked: an earlier attempt asked Stripe for the payment. barred: payment methods of the customer that were
--- refused for good.
+-- The recharges of these jobs that are not charged yet. One whose account is locked by the app is due again in a second.
+-- was_asked: an earlier attempt sent the request. barred: payment methods of the customer that were refused permanently.
 create function billing.begin_recharges(msg_ids bigint[], ids text[])
 returns table (
     msg_id bigint, id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text,
@@ -18947,7 +18946,7 @@ begin
 end
 $$;
 
--- Nothing is known of the payment: it is asked for again, after a while.
+-- The outcome of the payment is unknown: the request is repeated after a while.
 create function billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text)
 returns void
 language plpgsql
@@ -18973,19 +18972,19 @@ grant execute on function
     billing.delay_recharge(bigint, uuid, integer, text)
 to billing_worker;
 
-comment on function billing.check_recharges_again() is 'Watches balances again whose cap''s month is over, or whose account was frozen.';
-comment on function billing.begin_recharges(bigint[], text[]) is 'Recharges to charge, of the jobs that the caller took: each is one payment, asked for with its id as the idempotency key.';
-comment on function billing.delay_recharge(bigint, uuid, integer, text) is 'Retries later a recharge of which Stripe gave no answer.';
+comment on function billing.check_recharges_again() is 'Arms balances again: the month of their cap is over, or their account was frozen.';
+comment on function billing.begin_recharges(bigint[], text[]) is 'Recharges to charge, of the jobs that the caller took: each is one payment, with its id as the Idempotency-Key.';
+comment on function billing.delay_recharge(bigint, uuid, integer, text) is 'Retries a recharge later, because Stripe gave no answer.';
 
 -- 70_recharge/50_settle_recharges.sql
 
--- What became of a recharge: paid, failed, waiting for the customer or for the bank.
+-- The outcome of a recharge: paid, failed, or waiting for the customer or the bank.
 --
 -- Invariant: a recharge's pack is granted once (recharge:{payment intent}), by Stripe's answer or by its event, whichever
--- comes first; a payment that succeeded is granted whatever was held of the recharge before. What fails pauses the
--- settings and tells once.
+-- comes first. A payment that succeeded is granted whatever the recharge's status was. A failure pauses the settings and
+-- notifies once.
 --
--- Called by billing_worker. Locks: the account's balance before anything else of it.
+-- Called by billing_worker. Locks: the account's balance first.
 
 -- The caller holds the locks of balance and recharge.
 create function billing._pay_recharge(recharge billing.recharges, stripe_payment_intent_id text)
@@ -19020,7 +19019,7 @@ begin
     v_purchase.expires_at := v_purchase.purchased_at + v_pack.expires_after;
     perform billing._purchase(v_purchase);
     perform billing._apply_returns_of_payment(_pay_recharge.stripe_payment_intent_id, null);
-    -- The customer has authenticated it: what this recharge had paused goes on.
+    -- The customer authenticated the payment: the settings that this recharge paused are resumed.
     update billing.recharge_settings set is_paused = false, paused_reason = null, paused_at = null, updated_at = now()
     where recharge_settings.account_id = v_recharge.account_id and recharge_settings.is_paused
         and recharge_settings.paused_reason = v_recharge.reason;
@@ -19028,7 +19027,7 @@ begin
 end
 $$;
 
--- Pauses the settings and tells once. The caller holds the locks of balance and recharge.
+-- Pauses the settings and notifies once. The caller holds the locks of balance and recharge.
 create function billing._stop_recharge(recharge billing.recharges, audience text)
 returns void
 language plpgsql
@@ -19060,7 +19059,7 @@ begin
 end
 $$;
 
--- The recharge under its lock and its account's. TB054 when there is none.
+-- The recharge, with its lock and its account's. TB054 if there is none.
 create function billing._lock_recharge(recharge_id uuid)
 returns billing.recharges
 language plpgsql
@@ -19081,11 +19080,10 @@ begin
 end
 $$;
 
--- The worker's queue must not wait for an app that holds the account in a transaction of its own: then 55P03, and it is
--- settled later.
+-- If a transaction of the app holds the account, this raises 55P03 and is repeated later, so that the worker does not wait.
 --
--- What Stripe answered. status: paid, failed, requires_action, or charging while the bank takes its time. Returns the
--- status that the recharge has then.
+-- Records Stripe's answer. status: paid, failed, requires_action, or charging while the bank has not decided. Returns the
+-- recharge's new status.
 create function billing.record_recharge(
     msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text,
     is_final boolean, action_url text, audience text
@@ -19100,7 +19098,7 @@ as $$
 declare
     v_recharge billing.recharges := billing._lock_recharge(record_recharge.recharge_id);
 begin
-    -- While the bank takes its time, an event ends it; should that be lost, Stripe is asked again.
+    -- An event reports the bank's decision. If that event is lost, the job asks Stripe again.
     perform billing._end_job(
         record_recharge.msg_id,
         case when record_recharge.status = 'charging' and v_recharge.status = 'charging' then 6 * 3600 end,
@@ -19139,12 +19137,12 @@ comment on function billing.record_recharge(bigint, uuid, text, text, text, text
 
 -- 70_recharge/60_recharge_payments.sql
 
--- Payment intents from Stripe → the recharges that they pay for, and sessions that are paid after they were completed.
+-- Payment intents from Stripe → the recharges that they pay for, and sessions that are paid after their completion.
 --
 -- Invariant: an intent of a recharge grants its pack once (recharge:{payment intent}), however many events report it and
--- whatever answer the worker got. An intent is a recharge's by its id, or by the recharge's id in its metadata, and then
--- only if customer, amount and currency are the recharge's: what metadata says is looked up, never believed. Any other
--- intent is no concern of this function. Called by billing_worker.
+-- whatever answer the worker received. An intent belongs to a recharge by its id, or by the recharge's id in its metadata if
+-- customer, amount and currency are the recharge's too, because metadata can be forged. Other intents are ignored. Called
+-- by billing_worker.
 
 create function billing.sync_payment_intent(
     stripe_payment_intent_id text, stripe_customer_id text, stripe_charge_id text, stripe_payment_method_id text,
@@ -19164,7 +19162,7 @@ begin
     select * into v_recharge from billing.recharges
     where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
     if not found then
-        -- Stripe's event may be faster than its answer, or the answer lost. What the metadata names must fit.
+        -- Stripe's event can arrive before its answer, or the answer is lost. Customer, amount and currency must be equal.
         select * into v_recharge from billing.recharges
         where recharges.idempotency_key = sync_payment_intent.metadata ->> 'recharge_id';
     end if;
@@ -19187,7 +19185,7 @@ begin
         if sync_payment_intent.amount_received >= v_recharge.amount then
             perform billing._pay_recharge(v_recharge, sync_payment_intent.stripe_payment_intent_id);
         end if;
-    -- The worker's own request reports an immediate decline, and writes the intent's id with it.
+    -- The worker records an immediate decline itself, with the intent's id.
     elsif v_is_known and (
         sync_payment_intent.status = 'canceled' and v_recharge.status in ('charging', 'requires_action')
         or sync_payment_intent.status = 'requires_payment_method' and v_recharge.status = 'charging'
@@ -19210,15 +19208,15 @@ comment on function billing.sync_payment_intent(text, text, text, text, boolean,
 
 -- 80_notifications/10_take_notifications.sql
 
--- Jobs of notifications → messages: single ones, or a digest where there are many alike.
+-- Jobs of notifications → messages: one for each, or a digest of many.
 --
--- Invariant: of one kind, for one reader (the administrators, or a customer), at most notification_rate messages are sent in
--- a notification_window; what goes beyond waits until the window is over, and is one digest then. Workers decide about one
--- kind and reader one after the other.
+-- Invariant: at most notification_rate messages of one kind are sent to one reader (the administrators, or a customer) in a
+-- notification_window. Further notifications wait until the window is over and are then one digest. For one kind and reader,
+-- workers decide one after the other.
 --
 -- Called by billing_worker.
 
--- Ends what customers are not to receive: the kind is not opted in to, or the time for it has passed. ids null: all of them.
+-- Ends notifications that customers must not receive: their kind is not enabled, or their deadline has passed. ids null: all.
 create function billing._skip_notifications(ids bigint[])
 returns void
 language plpgsql
@@ -19262,7 +19260,7 @@ begin
 end
 $$;
 
--- Also where no worker can reach customers.
+-- Also called if no worker can reach customers.
 create function billing.skip_notifications()
 returns void
 language plpgsql
@@ -19275,8 +19273,8 @@ begin
 end
 $$;
 
--- Makes one digest of what is alike, or lets it wait, where there is more than may go out singly. `first` is the one of them
--- that is reported first.
+-- If there are more notifications of a kind for a reader than may be sent, makes one digest of them or postpones them.
+-- `first` is the earliest.
 create function billing._digest_notifications(first billing.notifications)
 returns void
 language plpgsql
@@ -19316,8 +19314,8 @@ begin
 end
 $$;
 
--- Which of these jobs' notifications are to be sent now. email: where the owner of the account reads mail now. first:
--- payloads of the first few that a digest stands for.
+-- The notifications of these jobs that are sent now. email: the current address of the account's owner. first: payloads of
+-- the first few notifications of a digest.
 create function billing.begin_notifications(msg_ids bigint[], ids text[])
 returns table (
     msg_id bigint, id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer,
@@ -19340,7 +19338,7 @@ begin
             and notifications.digest_id is null
         order by notifications.kind, notifications.reader
     loop
-        -- Another worker that has such notifications in hand decides first; what it decided is seen after the lock.
+        -- After the lock, the decision of another worker for this kind and reader is visible.
         perform pg_advisory_xact_lock(
             hashtextextended(format('billing.notifications:%s:%s', v_reader.kind, v_reader.reader), 0)
         );
@@ -19350,7 +19348,7 @@ begin
             and notifications.attempts = 0 and notifications.digest_id is null
         order by notifications.id
         limit 1
-        -- Locked: skip_notifications passes it over, and does not end what others are about to become part of.
+        -- Locked, so that skip_notifications passes it over while others become part of its digest.
         for update;
         if found then
             perform billing._digest_notifications(v_first);
@@ -19363,7 +19361,7 @@ begin
         set status = 'sending', attempts = notifications.attempts + 1,
             first_attempt_at = coalesce(notifications.first_attempt_at, now())
         from unnest(begin_notifications.msg_ids, v_ids) as job (msg_id, id)
-        -- Neither what waits nor what became part of a digest is in hand any more.
+        -- Notifications that were postponed, or became part of a digest, no longer have a job in hand.
         join pgmq.q_billing_jobs as message
             on message.msg_id = job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text
         where notifications.id = job.id and notifications.status in ('queued', 'sending')
@@ -19395,18 +19393,18 @@ grant execute on function
     billing.skip_notifications(), billing.begin_notifications(bigint[], text[])
 to billing_worker;
 
-comment on function billing.skip_notifications() is 'Ends notifications that customers are not to receive: of a kind that is not enabled, or not sent within settings.notification_deadline.';
+comment on function billing.skip_notifications() is 'Ends notifications that customers must not receive: their kind is not enabled, or settings.notification_deadline has passed.';
 comment on function billing.begin_notifications(bigint[], text[]) is 'Messages to send now, of the jobs that the caller took.';
 
 -- 80_notifications/20_settle_notifications.sql
 
--- What became of a message, a second chance for one that is dead, and the end of what was delivered long ago.
+-- The outcome of a message, the retry of a dead one, and the deletion of old delivered ones.
 --
--- Invariant: what was delivered stays so. A failure is believed to the worker that has the message in hand, no longer to
--- one whose lease is over. A digest's rows share the fate of the one that has its message.
+-- Invariant: a delivered notification stays delivered. Only the worker that has the message in hand can record a failure,
+-- not one with an expired lease. All rows of a digest have the outcome of its first row, which has the message.
 
--- status: delivered, queued (again in retry_in_seconds; dead once the deadline has passed), skipped or dead. attempts: as
--- it was begun. delivered_to: the channels that took it in this attempt. Returns the status that it has then.
+-- status: delivered, queued (retried in retry_in_seconds; dead if the deadline has passed), skipped or dead. attempts: the
+-- value when it was begun. delivered_to: the channels that accepted it in this attempt. Returns the new status.
 create function billing.record_notification(
     msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer,
     reason text
@@ -19484,7 +19482,7 @@ begin
 end
 $$;
 
--- The rows of a digest go with it.
+-- Deleting a digest's first row deletes its other rows.
 create function billing.prune_notifications(rows_max integer)
 returns bigint
 language sql
@@ -19514,18 +19512,18 @@ grant execute on function
 to billing_worker;
 grant execute on function billing.retry_notification(bigint) to service_role;
 
-comment on function billing.record_notification(bigint, bigint, integer, text[], text, integer, text) is 'What became of a message that was begun: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
-comment on function billing.retry_notification(bigint) is 'Queues a notification that is dead or was skipped once more; any other is left alone. Returns the status.';
-comment on function billing.prune_notifications(integer) is 'Deletes up to rows_max notifications that were delivered, or skipped, longer ago than settings.notification_retention.';
+comment on function billing.record_notification(bigint, bigint, integer, text[], text, integer, text) is 'Records the outcome of a message: delivered, queued again, skipped or dead. Returns its status, or null if another worker has it.';
+comment on function billing.retry_notification(bigint) is 'Queues a dead or skipped notification again; any other is unchanged. Returns the status.';
+comment on function billing.prune_notifications(integer) is 'Deletes up to rows_max delivered or skipped notifications that are older than settings.notification_retention.';
 
 -- 80_notifications/30_notification_sources.sql
 
--- Notifications about payments and events, written with the fact: triggers on its row.
+-- Payments and events → notifications, by triggers on their rows.
 --
--- Invariant: a notification commits with the fact that it reports, or not at all; a repeated fact is one row. For events
--- that may be retried automatically (they wait for a plan or a customer), the clock notifies after they have waited.
+-- Invariant: a notification commits with the fact that it reports; a repeated fact is one row. For events that are retried
+-- automatically (they wait for a plan or a customer), the clock writes the notification after a while.
 
--- Events whose money would have become credits.
+-- Events of payments, which grant credits.
 create function billing._pays_for_credits(event_type text)
 returns boolean
 language sql
@@ -19550,7 +19548,7 @@ as $$
             where customers.stripe_customer_id = (_notify_of_event.event).waiting_for
         ),
         'administrators', kind,
-        -- An event that was retried and parked again notifies again.
+        -- If an event is retried and parked again, it is reported again.
         format('%s:%s:%s', kind, (_notify_of_event.event).stripe_event_id, (_notify_of_event.event).attempts),
         jsonb_build_object(
             'stripe_event_id', (_notify_of_event.event).stripe_event_id, 'type', (_notify_of_event.event).type,
@@ -19582,7 +19580,7 @@ after update of status on billing.stripe_events
 for each row when (new.status = 'dead' and old.status <> 'dead' and new.waiting_for is null)
 execute function billing.tg_stripe_events__notify();
 
--- A first invoice that could not be paid is no news: its payer is looking at the checkout.
+-- Not for a first invoice: its payer sees the failure at the checkout.
 create function billing.tg_invoices__payment_failed()
 returns trigger
 language plpgsql
@@ -19633,7 +19631,7 @@ as $$
     where _notify_of_receipt.credits > 0
 $$;
 
--- At the end of the transaction, when the credits are there.
+-- Deferred: at the end of the transaction the credits are granted.
 create function billing.tg_invoices__receipt()
 returns trigger
 language plpgsql
@@ -19693,14 +19691,14 @@ from public, anon, authenticated, service_role;
 
 -- 80_notifications/40_reminders.sql
 
--- What only time tells: silence, events that have waited too long, cards and credits that will expire.
+-- Reminders of the clock: silence, events that wait too long, cards and credits that expire soon.
 --
--- Invariant: told once for each silence, wait, card and day of expiry, however often the clock asks. A call looks at few
--- rows: the worker makes it between two batches.
+-- Invariant: each silence, wait, card and day of expiry is reported once, however often the clock runs. A call reads few
+-- rows, because the worker makes it between two batches.
 --
 -- Called by billing_worker.
 
--- Nothing came for long, though somebody subscribes. Real time counts: Stripe's events arrive by it.
+-- No event for a long time although there are subscriptions. In real time, not in billing time: events arrive in real time.
 create function billing._notify_of_silence()
 returns void
 language sql
@@ -19723,9 +19721,8 @@ as $$
     )
 $$;
 
--- Money that came in and waits for a plan, a pack or a customer, and other events that wait for a plan: after a quarter of
--- an hour, each by itself. Any other event that waits for a customer: after an hour, once for the customer. Only those that
--- were not told of yet are looked at.
+-- Payments that wait for a plan, a pack or a customer, and other events that wait for a plan: each after 15 minutes. Other
+-- events that wait for a customer: after an hour, once for the customer. Only events that were not reported yet are read.
 create function billing._notify_of_waiting_events()
 returns void
 language plpgsql
@@ -19764,8 +19761,8 @@ begin
 end
 $$;
 
--- Events that are still in the queue after an hour: they wait for a key, for Stripe, or for somebody who holds a lock.
--- Once for the one that has waited longest, with the first few.
+-- Events that are still queued after an hour: they wait for a key, for Stripe, or for a lock. One notification for the
+-- oldest, with the next few.
 create function billing._notify_of_queued_events()
 returns void
 language plpgsql
@@ -19795,7 +19792,7 @@ begin
 end
 $$;
 
--- Cards of those who are to pay again, a month before.
+-- Cards that expire within a month and will be charged again.
 create function billing._notify_of_expiring_cards()
 returns void
 language sql
@@ -19845,8 +19842,8 @@ as $$
     select billing._notify_of_expiring_cards();
 $$;
 
--- Looks at the next accounts_max accounts. Returns the last of them, null when all were looked at: the caller begins again
--- there, after a while. Lots whose life is not longer than the notice are left out.
+-- Checks the next accounts_max accounts. Returns the last of them, where the next call continues; null: all were checked.
+-- Lots with a life that is not longer than the notice are left out.
 create function billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer)
 returns uuid
 language plpgsql
@@ -19902,8 +19899,8 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.enqueue_reminders(), billing.enqueue_expiring_credits(uuid, integer) to billing_worker;
 
-comment on function billing.enqueue_reminders() is 'Tells what only time tells: silence, events that have waited too long, cards that will expire. Once for each, however often it is called.';
-comment on function billing.enqueue_expiring_credits(uuid, integer) is 'Tells owners of credits that will expire, of the accounts_max accounts after one. Returns the last account looked at, null at the end.';
+comment on function billing.enqueue_reminders() is 'Writes reminders: silence, events that wait too long, cards that expire soon. Each once, however often it is called.';
+comment on function billing.enqueue_expiring_credits(uuid, integer) is 'Notifies owners of credits that expire soon, for the accounts_max accounts after one. Returns the last account that was checked, null at the end.';
 
 -- 80_notifications/50_alerts.sql
 
@@ -20026,16 +20023,15 @@ comment on column billing.alerts.subject is 'What it is about, such as a price; 
 
 -- 85_jobs/10_lost_jobs.sql
 
--- Rows that are to be worked on and lost their job: found, listed by the proof, and queued again.
+-- Rows that need a job and have none: lists them and queues their jobs again.
 --
--- Invariant: a row that the worker has something to do for has a message in billing_jobs. Both are written in one
--- transaction, so what is off was done from outside: a restore of a project whose pgmq (1.5.1) leaves its queues out of
--- dumps, a queue that was purged. The other way round nothing is off: a job whose row needs nothing any more ends when it
--- is taken.
+-- Invariant: each row that needs the worker has a message in billing_jobs. Both are written in one transaction, so a
+-- difference has an outside cause: a restore of a project whose pgmq (1.5.1) leaves its queues out of dumps, or a purged
+-- queue. A job of a row that no longer needs it is no error: it ends when a worker takes it.
 --
 -- Callable by billing_worker; lost_jobs is part of billing.ledger_discrepancies.
 
--- Every row that needs a job: for each kind, where its table says so.
+-- Every row that needs a job, by kind.
 create function billing._needed_jobs()
 returns table (kind billing.job_kind, id text)
 language sql
@@ -20056,7 +20052,7 @@ as $$
     from billing.notifications where notifications.status in ('queued', 'sending')
 $$;
 
--- A table of its own plan: hashes, for the queue has no index by a row's id.
+-- A function of its own, because of its plan: hash joins, because the queue has no index by the row's id.
 create function billing._lost_jobs()
 returns table (kind billing.job_kind, id text)
 language plpgsql
@@ -20087,7 +20083,7 @@ begin
 end
 $$;
 
--- Called when a worker has started, and every hour. How many were queued again; one worker at a time.
+-- Called when a worker starts, and every hour; one worker at a time. Returns how many were queued.
 create function billing.requeue_jobs()
 returns bigint
 language plpgsql
@@ -20118,7 +20114,7 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.requeue_jobs() to billing_worker;
 grant execute on function billing.lost_jobs() to service_role;
 
-comment on function billing.requeue_jobs() is 'Queues again the jobs of rows that lost theirs, as after a restore that left the queue out. How many.';
+comment on function billing.requeue_jobs() is 'Queues jobs for rows that lost theirs, as after a restore that left the queue out. Returns how many.';
 comment on function billing.lost_jobs() is 'Rows that need a job of the worker and have no message in billing_jobs. Part of ledger_discrepancies.';
 
 -- 87_privacy/10_export_person.sql
@@ -20207,7 +20203,8 @@ as $$
     )
 $$;
 
--- Stored events whose body has one of these ids or addresses. Reads all bodies of events received since then.
+-- Stored events whose body has one of these ids or addresses. Reads all bodies of events received since then, each once:
+-- one pattern for all words, because each further look at a body would decompress it again.
 create function billing._events_of_person(
     stripe_ids text[], emails text[], received_from timestamptz default '-infinity'
 )
@@ -20216,21 +20213,23 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select events.stripe_event_id, events.status, found.has_id
-    from billing.stripe_events as events
-    cross join lateral (
-        select exists (
-            select from unnest(_events_of_person.stripe_ids) as named (id)
-            where pg_catalog.strpos(events.payload, '"' || named.id || '"') > 0
-        ) as has_id
-    ) as found
-    where events.payload <> '' and events.received_at >= _events_of_person.received_from and (
-        found.has_id
-        or exists (
-            select from unnest(_events_of_person.emails) as named (email)
-            where pg_catalog.strpos(lower(events.payload), to_json(named.email)::text) > 0
-        )
+    with named as materialized (
+        select events.stripe_event_id
+        from billing.stripe_events as events
+        cross join (
+            select '"(' || string_agg(regexp_replace(word, '([^A-Za-z0-9_@-])', '\\\1', 'g'), '|') || ')"' as pattern
+            from unnest(_events_of_person.stripe_ids || _events_of_person.emails) as word
+        ) as words
+        where events.payload <> '' and events.received_at >= _events_of_person.received_from
+            and events.payload ~* words.pattern
     )
+    select
+        events.stripe_event_id, events.status, exists (
+            select from unnest(_events_of_person.stripe_ids) as id
+            where pg_catalog.strpos(events.payload, '"' || id || '"') > 0
+        )
+    from named
+    join billing.stripe_events as events on events.stripe_event_id = named.stripe_event_id
 $$;
 
 -- Raises if no such customer is known, or if an account owns it.
@@ -20883,26 +20882,33 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_ids text[];
+    v_account_ids uuid[];
     v_erasure billing.erasures;
     v_is_named boolean := false;
 begin
     if not exists (select from billing.erasures) then
         return null;
     end if;
-    v_ids := array(
-        select found.match[1] from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
+    -- Nearly every object names its customer; that is found at once. The others name a payment or an invoice.
+    v_ids := array[pg_catalog.substring(new.payload, '"customer"\s*:\s*"(cus_[A-Za-z0-9_]+)"')];
+    if v_ids[1] is null then
+        v_ids := array(
+            select found.match[1]
+            from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
+        );
+        v_account_ids := array(
+            select payments.account_id from billing.payments
+            where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
+            union
+            select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
+        );
+    end if;
+    v_account_ids := v_account_ids || array(
+        select customers.account_id from billing.customers where customers.stripe_customer_id = any (v_ids)
     );
     for v_erasure in
         select erasures.* from billing.erasures
-        where erasures.stripe_customer_id = any (v_ids)
-            or erasures.account_id in (
-                select customers.account_id from billing.customers where customers.stripe_customer_id = any (v_ids)
-                union all
-                select payments.account_id from billing.payments
-                where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
-                union all
-                select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
-            )
+        where erasures.stripe_customer_id = any (v_ids) or erasures.account_id = any (v_account_ids)
         order by erasures.id
     loop
         perform billing._erase_rows(v_erasure.account_id, v_erasure.stripe_customer_id);

@@ -1723,14 +1723,14 @@ declare
         'line_items', jsonb_build_array(
             jsonb_build_object('price', _claim_link.stripe_price_id, 'quantity', _claim_link.quantity)
         ),
-        -- Without a customer nobody could tell whose the credits are; a subscription always makes one.
+        -- The credits need a customer to belong to; a subscription always creates one.
         'customer_creation', case when _claim_link.is_pack then 'always' end
     ));
-    -- jsonb writes its keys in one order.
+    -- jsonb prints its keys in a fixed order, so equal options have one hash.
     v_hash bytea := sha256(convert_to(v_params::text, 'UTF8'));
     v_link billing.payment_links;
 begin
-    -- Again where the row was made, or retired, while we waited for a lock.
+    -- Repeated if the row was created or retired while this transaction waited for a lock.
     loop
         select * into v_link from billing.payment_links
         where payment_links.params_hash = v_hash and payment_links.livemode = v_livemode and payment_links.active
@@ -1784,7 +1784,7 @@ begin
 
     v_obstacle := case
         when v_account.closed_at is not null then 'account_closed'
-        -- Nobody is left who agreed to be charged.
+        -- The user who agreed was deleted.
         when not billing._has_user(v_account.id) then 'no_user'
         when v_customer_id is null then 'no_customer'
         when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 or not exists (
@@ -2924,21 +2924,23 @@ CREATE FUNCTION billing._events_of_person(stripe_ids text[], emails text[], rece
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select events.stripe_event_id, events.status, found.has_id
-    from billing.stripe_events as events
-    cross join lateral (
-        select exists (
-            select from unnest(_events_of_person.stripe_ids) as named (id)
-            where pg_catalog.strpos(events.payload, '"' || named.id || '"') > 0
-        ) as has_id
-    ) as found
-    where events.payload <> '' and events.received_at >= _events_of_person.received_from and (
-        found.has_id
-        or exists (
-            select from unnest(_events_of_person.emails) as named (email)
-            where pg_catalog.strpos(lower(events.payload), to_json(named.email)::text) > 0
-        )
+    with named as materialized (
+        select events.stripe_event_id
+        from billing.stripe_events as events
+        cross join (
+            select '"(' || string_agg(regexp_replace(word, '([^A-Za-z0-9_@-])', '\\\1', 'g'), '|') || ')"' as pattern
+            from unnest(_events_of_person.stripe_ids || _events_of_person.emails) as word
+        ) as words
+        where events.payload <> '' and events.received_at >= _events_of_person.received_from
+            and events.payload ~* words.pattern
     )
+    select
+        events.stripe_event_id, events.status, exists (
+            select from unnest(_events_of_person.stripe_ids) as id
+            where pg_catalog.strpos(events.payload, '"' || id || '"') > 0
+        )
+    from named
+    join billing.stripe_events as events on events.stripe_event_id = named.stripe_event_id
 $$;
 
 CREATE FUNCTION billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamp with time zone) RETURNS void
@@ -4553,11 +4555,11 @@ CREATE TABLE billing.payment_links (
     CONSTRAINT url_comes_with_the_link CHECK (((url IS NULL) = (stripe_payment_link_id IS NULL)))
 );
 
-COMMENT ON TABLE billing.payment_links IS 'Payment Links that we made, one active one for each price and options.';
+COMMENT ON TABLE billing.payment_links IS 'Payment Links that Tillbase created; one is active for each price and options.';
 
-COMMENT ON COLUMN billing.payment_links.id IS 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
+COMMENT ON COLUMN billing.payment_links.id IS 'Also in the metadata (tillbase_link) of the link that was created for this row.';
 
-COMMENT ON COLUMN billing.payment_links.params IS 'What Stripe was sent, without the metadata.';
+COMMENT ON COLUMN billing.payment_links.params IS 'The parameters of the request to Stripe, without the metadata.';
 
 COMMENT ON COLUMN billing.payment_links.params_hash IS 'SHA-256 of params.';
 
@@ -4565,9 +4567,9 @@ COMMENT ON COLUMN billing.payment_links.active IS 'True while the link is offere
 
 COMMENT ON COLUMN billing.payment_links.confirmed_at IS 'When Stripe last confirmed that the link is active.';
 
-COMMENT ON COLUMN billing.payment_links.retired_reason IS 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
+COMMENT ON COLUMN billing.payment_links.retired_reason IS 'price: changed, or no longer on sale. stripe: inactive or deleted in Stripe. duplicate: another link replaced it. caller: by till.';
 
-COMMENT ON COLUMN billing.payment_links.deactivate_at IS 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';
+COMMENT ON COLUMN billing.payment_links.deactivate_at IS 'Since when the worker has to deactivate it in Stripe; null: nothing to do.';
 
 CREATE FUNCTION billing._link_step(link billing.payment_links, name text) RETURNS jsonb
     LANGUAGE plpgsql STABLE
@@ -4576,7 +4578,7 @@ CREATE FUNCTION billing._link_step(link billing.payment_links, name text) RETURN
 declare
     v_calls jsonb := '[]';
 begin
-    -- Events report it too, so Stripe is not asked at every click.
+    -- Events report it too, so not every click needs a request to Stripe.
     if (_link_step.link).confirmed_at >= now() - interval '10 seconds' then
         return jsonb_build_object('done', jsonb_build_object('url', (_link_step.link).url));
     elsif (_link_step.link).url is not null then
@@ -4868,17 +4870,17 @@ CREATE TABLE billing.recharges (
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['claimed'::text, 'charging'::text, 'paid'::text, 'failed'::text, 'requires_action'::text])))
 );
 
-COMMENT ON TABLE billing.recharges IS 'Packs bought by themselves, each at most one payment; amounts in minor units of currency.';
+COMMENT ON TABLE billing.recharges IS 'Auto-recharges, each at most one payment; amounts in minor units of currency.';
 
-COMMENT ON COLUMN billing.recharges.idempotency_key IS 'What Stripe is asked with, however often: the recharge''s id.';
+COMMENT ON COLUMN billing.recharges.idempotency_key IS 'The Idempotency-Key of every request to Stripe for this recharge: its id.';
 
 COMMENT ON COLUMN billing.recharges.reason IS 'Why it failed or must be authenticated: Stripe''s decline code or code.';
 
-COMMENT ON COLUMN billing.recharges.is_final IS 'The card was refused for good: the same payment method is never charged by itself again.';
+COMMENT ON COLUMN billing.recharges.is_final IS 'The card was refused permanently: auto-recharge never charges this payment method again.';
 
-COMMENT ON COLUMN billing.recharges.action_url IS 'Where the customer authenticates the payment; it is the bank''s page.';
+COMMENT ON COLUMN billing.recharges.action_url IS 'The bank''s page on which the customer authenticates the payment.';
 
-COMMENT ON COLUMN billing.recharges.attempts IS 'How often Stripe was asked for it.';
+COMMENT ON COLUMN billing.recharges.attempts IS 'The number of requests to Stripe.';
 
 CREATE FUNCTION billing._lock_recharge(recharge_id uuid) RETURNS billing.recharges
     LANGUAGE plpgsql
@@ -5487,7 +5489,7 @@ CREATE FUNCTION billing._notify_of_event(event billing.stripe_events) RETURNS vo
             where customers.stripe_customer_id = (_notify_of_event.event).waiting_for
         ),
         'administrators', kind,
-        -- An event that was retried and parked again notifies again.
+        -- If an event is retried and parked again, it is reported again.
         format('%s:%s:%s', kind, (_notify_of_event.event).stripe_event_id, (_notify_of_event.event).attempts),
         jsonb_build_object(
             'stripe_event_id', (_notify_of_event.event).stripe_event_id, 'type', (_notify_of_event.event).type,
@@ -5944,7 +5946,7 @@ begin
     v_purchase.expires_at := v_purchase.purchased_at + v_pack.expires_after;
     perform billing._purchase(v_purchase);
     perform billing._apply_returns_of_payment(_pay_recharge.stripe_payment_intent_id, null);
-    -- The customer has authenticated it: what this recharge had paused goes on.
+    -- The customer authenticated the payment: the settings that this recharge paused are resumed.
     update billing.recharge_settings set is_paused = false, paused_reason = null, paused_at = null, updated_at = now()
     where recharge_settings.account_id = v_recharge.account_id and recharge_settings.is_paused
         and recharge_settings.paused_reason = v_recharge.reason;
@@ -9299,13 +9301,13 @@ CREATE TABLE billing.fraud_actions (
     CONSTRAINT undone_actions_say_who_and_why CHECK ((((status = 'undone'::text) = (undone_at IS NOT NULL)) AND ((undone_at IS NULL) = ((undone_by IS NULL) OR (undone_reason IS NULL)))))
 );
 
-COMMENT ON TABLE billing.fraud_actions IS 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
+COMMENT ON TABLE billing.fraud_actions IS 'Actions because of fraud, of the policy (actor policy) or of a person, with their status and reason.';
 
-COMMENT ON COLUMN billing.fraud_actions.idempotency_key IS 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
+COMMENT ON COLUMN billing.fraud_actions.idempotency_key IS 'Part of the Idempotency-Key of the request to Stripe, and in the metadata of the action''s refund. Not the id, because two databases of one Stripe account can have the same ids.';
 
-COMMENT ON COLUMN billing.fraud_actions.is_in_doubt IS 'Stripe may have done it already, and its answer was lost.';
+COMMENT ON COLUMN billing.fraud_actions.is_in_doubt IS 'True if a request was sent and its answer is unknown: Stripe may have done it.';
 
-COMMENT ON COLUMN billing.fraud_actions.attempts IS 'How often Stripe was asked.';
+COMMENT ON COLUMN billing.fraud_actions.attempts IS 'The number of requests to Stripe.';
 
 CREATE FUNCTION billing._tell_of_failed_action(action billing.fraud_actions) RETURNS void
     LANGUAGE sql
@@ -10811,7 +10813,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.begin_fraud_actions(msg_ids bigint[], ids text[]) IS 'Refunds and cancellations to ask Stripe for, of the jobs that the caller took.';
+COMMENT ON FUNCTION billing.begin_fraud_actions(msg_ids bigint[], ids text[]) IS 'Refunds and cancellations to send to Stripe, of the jobs that the caller took.';
 
 CREATE FUNCTION billing.begin_notifications(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer, delivered_to text[], digest_size integer, first jsonb, email text, created_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10829,7 +10831,7 @@ begin
             and notifications.digest_id is null
         order by notifications.kind, notifications.reader
     loop
-        -- Another worker that has such notifications in hand decides first; what it decided is seen after the lock.
+        -- After the lock, the decision of another worker for this kind and reader is visible.
         perform pg_advisory_xact_lock(
             hashtextextended(format('billing.notifications:%s:%s', v_reader.kind, v_reader.reader), 0)
         );
@@ -10839,7 +10841,7 @@ begin
             and notifications.attempts = 0 and notifications.digest_id is null
         order by notifications.id
         limit 1
-        -- Locked: skip_notifications passes it over, and does not end what others are about to become part of.
+        -- Locked, so that skip_notifications passes it over while others become part of its digest.
         for update;
         if found then
             perform billing._digest_notifications(v_first);
@@ -10852,7 +10854,7 @@ begin
         set status = 'sending', attempts = notifications.attempts + 1,
             first_attempt_at = coalesce(notifications.first_attempt_at, now())
         from unnest(begin_notifications.msg_ids, v_ids) as job (msg_id, id)
-        -- Neither what waits nor what became part of a digest is in hand any more.
+        -- Notifications that were postponed, or became part of a digest, no longer have a job in hand.
         join pgmq.q_billing_jobs as message
             on message.msg_id = job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text
         where notifications.id = job.id and notifications.status in ('queued', 'sending')
@@ -10943,7 +10945,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.begin_recharges(msg_ids bigint[], ids text[]) IS 'Recharges to charge, of the jobs that the caller took: each is one payment, asked for with its id as the idempotency key.';
+COMMENT ON FUNCTION billing.begin_recharges(msg_ids bigint[], ids text[]) IS 'Recharges to charge, of the jobs that the caller took: each is one payment, with its id as the Idempotency-Key.';
 
 CREATE FUNCTION billing.begin_retired_links(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id uuid, stripe_payment_link_id text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -11082,7 +11084,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.check_recharges_again() IS 'Watches balances again whose cap''s month is over, or whose account was frozen.';
+COMMENT ON FUNCTION billing.check_recharges_again() IS 'Arms balances again: the month of their cap is over, or their account was frozen.';
 
 CREATE FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11095,7 +11097,7 @@ begin
     if v_price.is_metered then
         raise exception 'a metered plan cannot be sold by a payment link'
             using errcode = 'TB042', hint = 'A Payment Link has a fixed quantity. Use checkout.';
-    -- A link sells as often as it is followed, and each time would bring its credits.
+    -- A link can be paid any number of times, and each payment would grant credits.
     elsif exists (
         select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
     ) then
@@ -11383,7 +11385,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text) IS 'Retries later a recharge of which Stripe gave no answer.';
+COMMENT ON FUNCTION billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text) IS 'Retries a recharge later, because Stripe gave no answer.';
 
 CREATE FUNCTION billing.delay_stripe_event(msg_id bigint, event_id text, delay_seconds integer, reason text, excused boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11614,7 +11616,7 @@ CREATE FUNCTION billing.enqueue_deleted_users() RETURNS void
     ) as abandoned
 $$;
 
-COMMENT ON FUNCTION billing.enqueue_deleted_users() IS 'Reports subscriptions of deleted users that go on charging, once each, and has them canceled where settings.on_user_deleted says so.';
+COMMENT ON FUNCTION billing.enqueue_deleted_users() IS 'Reports subscriptions of deleted users that still charge a card, each once, and queues their cancellation if settings.on_user_deleted is cancel.';
 
 CREATE FUNCTION billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11662,7 +11664,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer) IS 'Tells owners of credits that will expire, of the accounts_max accounts after one. Returns the last account looked at, null at the end.';
+COMMENT ON FUNCTION billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer) IS 'Notifies owners of credits that expire soon, for the accounts_max accounts after one. Returns the last account that was checked, null at the end.';
 
 CREATE FUNCTION billing.enqueue_reminders() RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -11674,7 +11676,7 @@ CREATE FUNCTION billing.enqueue_reminders() RETURNS void
     select billing._notify_of_expiring_cards();
 $$;
 
-COMMENT ON FUNCTION billing.enqueue_reminders() IS 'Tells what only time tells: silence, events that have waited too long, cards that will expire. Once for each, however often it is called.';
+COMMENT ON FUNCTION billing.enqueue_reminders() IS 'Writes reminders: silence, events that wait too long, cards that expire soon. Each once, however often it is called.';
 
 CREATE FUNCTION billing.ensure_account(user_id uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11966,7 +11968,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.finish_jobs(msg_ids bigint[]) IS 'Removes jobs that the caller has in hand and that have nothing left to do.';
+COMMENT ON FUNCTION billing.finish_jobs(msg_ids bigint[]) IS 'Removes jobs of the caller that have nothing left to do.';
 
 CREATE FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11992,7 +11994,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) IS 'Refuses what takes credits out of an account (TB003) until it is unfrozen.';
+COMMENT ON FUNCTION billing.freeze_account(account_id uuid, reason text, actor text) IS 'Blocks spending from an account (TB003) until it is unfrozen.';
 
 CREATE FUNCTION billing.grant_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, source text DEFAULT 'app'::text, reference_id text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT 100, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12214,7 +12216,7 @@ CREATE FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) 
             payments.currency, payments.is_disputed, payments.is_liability_shifted, payments.charged_at,
             accounts.frozen_at, accounts.closed_at
         from billing.fraud_warnings as warnings
-        -- A level that has no policy, such as one that Stripe added, is unknown.
+        -- A level without a policy, such as a new one of Stripe, counts as unknown.
         join billing.fraud_policies as policies on policies.risk_level = coalesce(
             (select known.risk_level from billing.fraud_policies as known where known.risk_level = warnings.risk_level),
             'unknown'
@@ -12272,7 +12274,7 @@ CREATE FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) 
         ) as paid on true
         where case_at_hand.cancel_subscription
     ),
-    -- What was decided before stands: done, asked for, or undone by a person.
+    -- Earlier decisions stay: done, queued, or undone by a person.
     decided as (
         select
             verdicts.*,
@@ -12298,7 +12300,7 @@ CREATE FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) 
     from decided cross join case_at_hand
 $$;
 
-COMMENT ON FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) IS 'What the policy would do about a warning now, and why not where it would not. Changes nothing.';
+COMMENT ON FUNCTION billing.judge_fraud_warning(stripe_early_fraud_warning_id text) IS 'The actions of the policy for a warning as of now, and the reason for each that it would skip. Changes nothing.';
 
 CREATE FUNCTION billing.link_customer(account_id uuid, stripe_customer_id text, livemode boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12568,7 +12570,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) IS 'Writes a note beside a warning.';
+COMMENT ON FUNCTION billing.note_fraud(stripe_early_fraud_warning_id text, notes text, actor text) IS 'Adds a note to a warning.';
 
 CREATE FUNCTION billing.owner_email(account_id uuid) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -12734,7 +12736,7 @@ begin
             'step', billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
         ));
     else
-        -- In the order of their names, or two at once could wait for each other.
+        -- In the order of their names, so that two requests don't deadlock.
         for v_name in
             select distinct coalesce(plans.lookup_key, plans.stripe_price_id)
             from billing.plans
@@ -12761,7 +12763,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid) IS 'Judges for which plans a user gets links; returns the first step of each, and the reference that names the account.';
+COMMENT ON FUNCTION billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid) IS 'Decides for which plans a user gets links; returns the first step of each, and the reference that names the account.';
 
 CREATE FUNCTION billing.prepare_portal(user_id uuid, return_url text, flow text, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12918,7 +12920,7 @@ CREATE FUNCTION billing.prune_notifications(rows_max integer) RETURNS bigint
     select count(*) from pruned
 $$;
 
-COMMENT ON FUNCTION billing.prune_notifications(rows_max integer) IS 'Deletes up to rows_max notifications that were delivered, or skipped, longer ago than settings.notification_retention.';
+COMMENT ON FUNCTION billing.prune_notifications(rows_max integer) IS 'Deletes up to rows_max delivered or skipped notifications that are older than settings.notification_retention.';
 
 CREATE FUNCTION billing.queued_jobs() RETURNS TABLE(kind text, id text, attempts integer, due_at timestamp with time zone, reason text, worker_pid integer)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -12937,7 +12939,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.queued_jobs() IS 'What the worker has to do outside the database: how often it was tried, when it is due, and which session has it in hand.';
+COMMENT ON FUNCTION billing.queued_jobs() IS 'All jobs of the worker, with their attempts, their due times and the session that has them.';
 
 CREATE FUNCTION billing.read_stripe_events(visibility_seconds integer, batch_size integer, due_within_seconds double precision DEFAULT NULL::double precision) RETURNS TABLE(msg_id bigint, read_ct integer, attempts integer, stripe_event_id text, type text, api_version text, created_at timestamp with time zone, payload text, received_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13194,7 +13196,7 @@ declare
     v_is_in_hand boolean;
     v_action billing.fraud_actions;
 begin
-    -- As sync_refund does: neither commits without having seen the other.
+    -- The lock that sync_refund takes, so that of the two the later one sees the other's row.
     perform billing._lock_arrival(record_fraud_action.stripe_refund_id) where record_fraud_action.stripe_refund_id is not null;
     v_is_in_hand := billing._end_job(
         record_fraud_action.msg_id,
@@ -13221,7 +13223,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.record_fraud_action(msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) IS 'What became of an action at Stripe: done, failed, or queued to be tried again.';
+COMMENT ON FUNCTION billing.record_fraud_action(msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean, retry_in_seconds integer) IS 'Records the outcome of an action at Stripe: done, failed, or queued for another attempt.';
 
 CREATE FUNCTION billing.record_fraud_warning(stripe_early_fraud_warning_id text, stripe_charge_id text, stripe_payment_intent_id text, livemode boolean, fraud_type text, actionable boolean, warned_at timestamp with time zone, stripe_customer_id text, risk_level text, risk_score integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13302,7 +13304,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.record_notification(msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) IS 'What became of a message that was begun: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
+COMMENT ON FUNCTION billing.record_notification(msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) IS 'Records the outcome of a message: delivered, queued again, skipped or dead. Returns its status, or null if another worker has it.';
 
 CREATE FUNCTION billing.record_recharge(msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13312,7 +13314,7 @@ CREATE FUNCTION billing.record_recharge(msg_id bigint, recharge_id uuid, status 
 declare
     v_recharge billing.recharges := billing._lock_recharge(record_recharge.recharge_id);
 begin
-    -- While the bank takes its time, an event ends it; should that be lost, Stripe is asked again.
+    -- An event reports the bank's decision. If that event is lost, the job asks Stripe again.
     perform billing._end_job(
         record_recharge.msg_id,
         case when record_recharge.status = 'charging' and v_recharge.status = 'charging' then 6 * 3600 end,
@@ -13363,7 +13365,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.record_retired_link(msg_id bigint, link_id uuid, retry_in_seconds integer, reason text) IS 'A retired link is inactive in Stripe, or is to be tried again later.';
+COMMENT ON FUNCTION billing.record_retired_link(msg_id bigint, link_id uuid, retry_in_seconds integer, reason text) IS 'Records that a retired link is inactive in Stripe, or that it is retried later.';
 
 CREATE FUNCTION billing.record_saved_card(stripe_payment_method_id text, stripe_customer_id text, livemode boolean, card_brand text, card_last4 text, card_exp_month integer, card_exp_year integer, as_of timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13434,7 +13436,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text) IS 'Has the rest of a warning''s charge refunded by the worker, once.';
+COMMENT ON FUNCTION billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text) IS 'Queues a refund of the remaining amount of a warning''s charge, once; the worker sends it to Stripe.';
 
 CREATE FUNCTION billing.refund_spend(entry_id bigint, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13678,7 +13680,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.requeue_jobs() IS 'Queues again the jobs of rows that lost theirs, as after a restore that left the queue out. How many.';
+COMMENT ON FUNCTION billing.requeue_jobs() IS 'Queues jobs for rows that lost theirs, as after a restore that left the queue out. Returns how many.';
 
 CREATE FUNCTION billing.requeue_stripe_events() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13746,7 +13748,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.resolve_fraud_warning(stripe_early_fraud_warning_id text, decision text, notes text, actor text) IS 'Closes a warning (decision: resolved or dismissed), or opens it again (open).';
+COMMENT ON FUNCTION billing.resolve_fraud_warning(stripe_early_fraud_warning_id text, decision text, notes text, actor text) IS 'Closes a warning (decision resolved or dismissed), or reopens it (open).';
 
 CREATE FUNCTION billing.retire_payment_links(name text) RETURNS SETOF billing.payment_links
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13788,7 +13790,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.retry_job(msg_id bigint, delay_seconds integer, reason text, excused boolean) IS 'A job that the caller has in hand is due again after delay_seconds.';
+COMMENT ON FUNCTION billing.retry_job(msg_id bigint, delay_seconds integer, reason text, excused boolean) IS 'Makes a job of the caller due again after delay_seconds.';
 
 CREATE FUNCTION billing.retry_notification(notification_id bigint) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13814,7 +13816,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.retry_notification(notification_id bigint) IS 'Queues a notification that is dead or was skipped once more; any other is left alone. Returns the status.';
+COMMENT ON FUNCTION billing.retry_notification(notification_id bigint) IS 'Queues a dead or skipped notification again; any other is unchanged. Returns the status.';
 
 CREATE FUNCTION billing.retry_stripe_event(event_id text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -14108,19 +14110,19 @@ CREATE TABLE billing.recharge_settings (
     CONSTRAINT threshold_is_positive CHECK ((threshold > 0))
 );
 
-COMMENT ON TABLE billing.recharge_settings IS 'What accounts have agreed to be charged by themselves.';
+COMMENT ON TABLE billing.recharge_settings IS 'What accounts agreed to for auto-recharge.';
 
-COMMENT ON COLUMN billing.recharge_settings.threshold IS 'Credits: a pack is bought when fewer are available.';
+COMMENT ON COLUMN billing.recharge_settings.threshold IS 'A pack is bought when fewer credits are available.';
 
-COMMENT ON COLUMN billing.recharge_settings.monthly_cap_amount IS 'At most so much in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';
+COMMENT ON COLUMN billing.recharge_settings.monthly_cap_amount IS 'The largest amount in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';
 
-COMMENT ON COLUMN billing.recharge_settings.monthly_cap_count IS 'At most so many recharges in a calendar month (UTC); null: no cap.';
+COMMENT ON COLUMN billing.recharge_settings.monthly_cap_count IS 'The largest number of recharges in a calendar month (UTC); null: no cap.';
 
-COMMENT ON COLUMN billing.recharge_settings.return_url IS 'Where the customer comes back to from the bank''s page, when a payment must be authenticated; settings.site_url if null.';
+COMMENT ON COLUMN billing.recharge_settings.return_url IS 'Where the bank''s page sends the customer after an authentication; null: settings.site_url.';
 
 COMMENT ON COLUMN billing.recharge_settings.paused_reason IS 'paused: by the app. Else why the last recharge failed: a Stripe code, or no_customer, no_pack, no_payment_method, no_user, account_closed, no_answer.';
 
-COMMENT ON COLUMN billing.recharge_settings.check_again_at IS 'When it is looked at again without any movement: the cap''s month is over, or the account may be frozen no more.';
+COMMENT ON COLUMN billing.recharge_settings.check_again_at IS 'When the balance is checked again without a movement: the month of the cap is over, or the account may be unfrozen.';
 
 CREATE FUNCTION billing.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric DEFAULT NULL::numeric, monthly_cap_count integer DEFAULT 10, is_paused boolean DEFAULT false, return_url text DEFAULT NULL::text) RETURNS billing.recharge_settings
     LANGUAGE plpgsql SECURITY DEFINER
@@ -14322,7 +14324,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.skip_notifications() IS 'Ends notifications that customers are not to receive: of a kind that is not enabled, or not sent within settings.notification_deadline.';
+COMMENT ON FUNCTION billing.skip_notifications() IS 'Ends notifications that customers must not receive: their kind is not enabled, or settings.notification_deadline has passed.';
 
 CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -14925,7 +14927,7 @@ begin
     select * into v_recharge from billing.recharges
     where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
     if not found then
-        -- Stripe's event may be faster than its answer, or the answer lost. What the metadata names must fit.
+        -- Stripe's event can arrive before its answer, or the answer is lost. Customer, amount and currency must be equal.
         select * into v_recharge from billing.recharges
         where recharges.idempotency_key = sync_payment_intent.metadata ->> 'recharge_id';
     end if;
@@ -14948,7 +14950,7 @@ begin
         if sync_payment_intent.amount_received >= v_recharge.amount then
             perform billing._pay_recharge(v_recharge, sync_payment_intent.stripe_payment_intent_id);
         end if;
-    -- The worker's own request reports an immediate decline, and writes the intent's id with it.
+    -- The worker records an immediate decline itself, with the intent's id.
     elsif v_is_known and (
         sync_payment_intent.status = 'canceled' and v_recharge.status in ('charging', 'requires_action')
         or sync_payment_intent.status = 'requires_payment_method' and v_recharge.status = 'charging'
@@ -15314,7 +15316,7 @@ begin
         select queued.msg_id from unnest(take_jobs.kinds, take_jobs.jobs_max) as wanted (kind, jobs_max)
         cross join lateral (
             select message.msg_id from pgmq.q_billing_jobs as message
-            -- Compared as rows, for that only the index by kind can do: pgmq's own has the jobs of all kinds.
+            -- A comparison of rows, which only the index by kind can answer; pgmq's own index has the jobs of all kinds.
             where (message.message ->> 'kind', message.vt) >= (wanted.kind, '-infinity')
                 and (message.message ->> 'kind', message.vt) <= (wanted.kind, now())
             order by message.message ->> 'kind', message.vt
@@ -15894,26 +15896,33 @@ CREATE FUNCTION billing.tg_stripe_events__erase() RETURNS trigger
     AS $$
 declare
     v_ids text[];
+    v_account_ids uuid[];
     v_erasure billing.erasures;
     v_is_named boolean := false;
 begin
     if not exists (select from billing.erasures) then
         return null;
     end if;
-    v_ids := array(
-        select found.match[1] from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
+    -- Nearly every object names its customer; that is found at once. The others name a payment or an invoice.
+    v_ids := array[pg_catalog.substring(new.payload, '"customer"\s*:\s*"(cus_[A-Za-z0-9_]+)"')];
+    if v_ids[1] is null then
+        v_ids := array(
+            select found.match[1]
+            from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
+        );
+        v_account_ids := array(
+            select payments.account_id from billing.payments
+            where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
+            union
+            select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
+        );
+    end if;
+    v_account_ids := v_account_ids || array(
+        select customers.account_id from billing.customers where customers.stripe_customer_id = any (v_ids)
     );
     for v_erasure in
         select erasures.* from billing.erasures
-        where erasures.stripe_customer_id = any (v_ids)
-            or erasures.account_id in (
-                select customers.account_id from billing.customers where customers.stripe_customer_id = any (v_ids)
-                union all
-                select payments.account_id from billing.payments
-                where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
-                union all
-                select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
-            )
+        where erasures.stripe_customer_id = any (v_ids) or erasures.account_id = any (v_account_ids)
         order by erasures.id
     loop
         perform billing._erase_rows(v_erasure.account_id, v_erasure.stripe_customer_id);
@@ -16135,7 +16144,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.undo_fraud_action(id bigint, reason text, actor text) IS 'Undoes a freeze, or an action that Stripe was not asked for yet.';
+COMMENT ON FUNCTION billing.undo_fraud_action(id bigint, reason text, actor text) IS 'Undoes a freeze, or an action that was not sent to Stripe yet.';
 
 CREATE FUNCTION billing.unfreeze_account(account_id uuid, reason text, actor text) RETURNS billing.accounts
     LANGUAGE plpgsql SECURITY DEFINER
@@ -16157,7 +16166,7 @@ begin
     set status = 'undone', undone_at = billing.current_time(), undone_by = unfreeze_account.actor,
         undone_reason = unfreeze_account.reason, updated_at = now()
     where fraud_actions.account_id = v_account.id and fraud_actions.action = 'freeze_account'
-        -- One that was skipped, because the account was frozen already, is answered too.
+        -- Also one that was skipped because the account was frozen already.
         and fraud_actions.status in ('done', 'skipped');
     insert into billing.fraud_actions (account_id, action, status, reason, actor, decided_at, settled_at)
     values (
@@ -16168,7 +16177,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.unfreeze_account(account_id uuid, reason text, actor text) IS 'Lets an account spend again; what froze it is marked as undone.';
+COMMENT ON FUNCTION billing.unfreeze_account(account_id uuid, reason text, actor text) IS 'Lets an account spend again, and marks the actions that froze it as undone.';
 
 CREATE FUNCTION billing.unreceived_events(event_ids text[]) RETURNS SETOF text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -17341,9 +17350,9 @@ CREATE TABLE billing.fraud_policies (
     CONSTRAINT risk_level_is_known CHECK ((risk_level = ANY (ARRAY['normal'::text, 'elevated'::text, 'highest'::text, 'not_assessed'::text, 'unknown'::text])))
 );
 
-COMMENT ON TABLE billing.fraud_policies IS 'What is done about an early fraud warning, by the risk level of its charge. Edit it as you see fit.';
+COMMENT ON TABLE billing.fraud_policies IS 'Which actions an early fraud warning causes, by the risk level of its charge. Edit the rows as you like.';
 
-COMMENT ON COLUMN billing.fraud_policies.refund_amount_max IS 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
+COMMENT ON COLUMN billing.fraud_policies.refund_amount_max IS 'The largest amount that is refunded automatically, in minor units of the charge''s currency; null: any amount.';
 
 ALTER TABLE billing.held_credits ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.held_credits_id_seq

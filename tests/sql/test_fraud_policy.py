@@ -272,7 +272,7 @@ def test_subscription_that_the_charge_paid_for_is_cancelled_and_no_other(
 
 
 @pytest.mark.usefixtures("strict", "linked")
-def test_subscription_that_is_told_of_after_the_warning_is_cancelled_then(
+def test_subscription_that_arrives_after_the_warning_is_cancelled(
     worker: Connection, conn: Connection
 ) -> None:
     charge(worker)
@@ -286,7 +286,7 @@ def test_subscription_that_is_told_of_after_the_warning_is_cancelled_then(
 
 
 @pytest.mark.usefixtures("strict")
-def test_subscription_that_has_ended_is_left_alone(
+def test_subscription_that_has_ended_is_unchanged(
     worker: Connection, conn: Connection, subscribed: UUID
 ) -> None:
     sync_subscription(worker, status="canceled", ended_at=JANUARY + SECOND, as_of=JANUARY + SECOND)
@@ -295,7 +295,7 @@ def test_subscription_that_has_ended_is_left_alone(
 
 
 @pytest.mark.usefixtures("strict")
-def test_dry_run_says_what_would_be_done_and_does_nothing(
+def test_dry_run_records_actions_and_does_nothing(
     app: Connection, worker: Connection, conn: Connection, subscribed: UUID
 ) -> None:
     set_dry_run(conn, True)
@@ -316,7 +316,7 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(
     assert actions(conn) == []
 
 
-def test_judgement_tells_what_was_decided_before(
+def test_judgement_shows_earlier_decisions(
     app: Connection, worker: Connection, conn: Connection, linked: UUID
 ) -> None:
     set_policy(conn, refund=True)
@@ -395,7 +395,7 @@ def test_warning_that_was_resolved_before_the_link_freezes_nobody(
 # What a person decides
 
 
-def test_freeze_and_unfreeze_are_written_down_with_who_and_why(app: Connection, linked: UUID) -> None:
+def test_freeze_and_unfreeze_are_recorded_with_actor_and_reason(app: Connection, linked: UUID) -> None:
     grant(app, linked, 10)
     assert freeze(app, linked)["frozen_reason"] == WHO["reason"]
     assert freeze(app, linked, reason="again")["frozen_reason"] == WHO["reason"]
@@ -420,7 +420,7 @@ def test_freeze_and_unfreeze_are_written_down_with_who_and_why(app: Connection, 
 
 @pytest.mark.parametrize("missing", ["reason", "actor"])
 @pytest.mark.parametrize("function", ["freeze_account", "unfreeze_account"])
-def test_reason_and_actor_must_be_there(app: Connection, linked: UUID, function: str, missing: str) -> None:
+def test_reason_and_actor_are_required(app: Connection, linked: UUID, function: str, missing: str) -> None:
     with refused("TB028"):
         call(app, function, account_id=linked, **(WHO | {missing: ""}))
     assert actions(app) == []
@@ -432,7 +432,7 @@ def test_account_that_does_not_exist_cannot_be_frozen(app: Connection) -> None:
             function(app, UUID(int=7))
 
 
-def test_warning_is_resolved_and_taken_up_again(app: Connection, worker: Connection, linked: UUID) -> None:
+def test_warning_is_resolved_and_reopened(app: Connection, worker: Connection, linked: UUID) -> None:
     record_fraud_warning(worker)
 
     def resolve(decision: str | None) -> Row:
@@ -452,7 +452,7 @@ def test_warning_is_resolved_and_taken_up_again(app: Connection, worker: Connect
     ]
 
 
-def test_note_is_written_beside_a_warning(app: Connection, worker: Connection, linked: UUID) -> None:
+def test_note_is_added_to_a_warning(app: Connection, worker: Connection, linked: UUID) -> None:
     record_fraud_warning(worker)
     note = call(
         app, "note_fraud", stripe_early_fraud_warning_id=WARNING, notes="called the bank", actor="ada"
@@ -484,7 +484,7 @@ def refund_by_hand(conn: Connection) -> Row:
     return call(conn, "refund_fraud_warning", stripe_early_fraud_warning_id=WARNING, **WHO)
 
 
-def test_refund_by_hand_is_asked_for_once_whatever_the_caps(
+def test_refund_by_hand_is_queued_once_and_ignores_the_caps(
     app: Connection, worker: Connection, conn: Connection, linked: UUID
 ) -> None:
     set_policy(conn, refund=True, refund_amount_max=1)
@@ -532,7 +532,7 @@ def test_freeze_of_the_policy_is_undone_by_its_action(
     assert not is_frozen(app, linked)
 
 
-def test_what_stripe_was_not_asked_for_can_be_undone_and_nothing_else(
+def test_only_actions_that_were_not_sent_to_stripe_can_be_undone(
     app: Connection, worker: Connection, conn: Connection, linked: UUID
 ) -> None:
     set_policy(conn, refund=True, freeze_account=False)

@@ -77,7 +77,7 @@ def test_a_job_is_taken_once_and_gone_when_it_is_finished(conn: Connection, work
     assert ids(jobs(conn)) == ["b"]
 
 
-def test_a_job_is_there_when_its_change_is_committed_and_not_before(
+def test_a_job_is_visible_when_its_change_is_committed(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     with database.connect(autocommit=False) as app:
@@ -107,7 +107,7 @@ def test_an_excused_attempt_does_not_count(conn: Connection, worker: Connection)
     assert [job["attempts"] for job in take_jobs(worker, KIND)] == [1]
 
 
-def test_each_kind_is_taken_for_itself_up_to_its_own_number(conn: Connection, worker: Connection) -> None:
+def test_each_kind_has_its_own_limit(conn: Connection, worker: Connection) -> None:
     enqueue(conn, *(str(n) for n in range(50)))
     enqueue(conn, "x", "y", "z", kind="recharge")
     enqueue(conn, "n", kind="customer_notification")
@@ -162,7 +162,7 @@ def test_two_workers_at_once_never_have_the_same_job(
     assert sorted(found) == sorted(str(n) for n in range(60))
 
 
-def test_what_another_worker_is_taking_is_neither_taken_nor_waited_for(
+def test_jobs_that_another_worker_is_taking_are_skipped(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     enqueue(conn, "a", "b", "c")
@@ -172,7 +172,7 @@ def test_what_another_worker_is_taking_is_neither_taken_nor_waited_for(
         assert ids(take_jobs(other, KIND)) == ["c"]
 
 
-def test_a_worker_whose_lease_is_over_can_neither_finish_nor_retry_what_another_has(
+def test_a_worker_with_an_expired_lease_can_neither_finish_nor_retry_anothers_job(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     enqueue(conn, "a")
@@ -189,7 +189,9 @@ def test_a_worker_whose_lease_is_over_can_neither_finish_nor_retry_what_another_
     assert jobs(conn) == []
 
 
-def test_jobs_of_a_dead_worker_are_due_when_another_looks(database: Database, conn: Connection) -> None:
+def test_jobs_of_a_dead_worker_are_due_when_another_worker_checks(
+    database: Database, conn: Connection
+) -> None:
     enqueue(conn, "a", "b")
     with session(database) as living, session(database) as dead:
         taken = take_jobs(dead, KIND)
@@ -222,7 +224,7 @@ def test_jobs_of_a_dead_worker_are_due_when_the_next_one_starts(database: Databa
         assert ids(take_jobs(next_worker, KIND)) == ["a"]
 
 
-def test_jobs_that_their_workers_may_have_died_of_part_from_each_other(
+def test_jobs_that_may_have_crashed_several_workers_are_separated(
     database: Database, conn: Connection
 ) -> None:
     enqueue(conn, "a", "b", "c")
@@ -302,7 +304,7 @@ def test_work_without_a_job_is_listed_and_queued_again(
     assert (proof(conn), value(worker, "select billing.requeue_jobs()")) == ([], 0)
 
 
-def test_work_that_is_in_hand_or_waits_is_not_lost(
+def test_work_with_a_waiting_or_taken_job_is_not_lost(
     conn: Connection, worker: Connection, work: set[tuple[str, str]]
 ) -> None:
     for kind, function in BEGINS.items():

@@ -55,7 +55,7 @@ def subscriber(conn: Connection, worker: Connection, account: UUID) -> UUID:
 # Events that were set aside
 
 
-def test_a_dead_event_is_told_in_the_transaction_that_buries_it(
+def test_a_dead_event_is_reported_in_its_own_transaction(
     conn: Connection, app: Connection, worker: Connection
 ) -> None:
     receive(app, type="customer.updated")
@@ -73,7 +73,7 @@ def test_a_dead_event_is_told_in_the_transaction_that_buries_it(
 
 
 @pytest.mark.parametrize("status", ["applied", "ignored"])
-def test_events_that_went_well_tell_nobody(
+def test_applied_events_notify_nobody(
     conn: Connection, app: Connection, worker: Connection, status: str
 ) -> None:
     receive(app)
@@ -82,7 +82,7 @@ def test_events_that_went_well_tell_nobody(
     assert told(conn) == []
 
 
-def test_an_event_that_dies_again_is_told_again(
+def test_an_event_that_is_dead_again_is_reported_again(
     conn: Connection, app: Connection, worker: Connection
 ) -> None:
     for times in (1, 2):
@@ -107,7 +107,7 @@ def age_events(conn: Connection, by: timedelta) -> None:
         ("parked", "customer.updated", None),
     ],
 )
-def test_an_event_that_may_go_on_by_itself_is_told_when_it_has_waited(
+def test_an_event_that_is_retried_automatically_is_reported_after_a_while(
     conn: Connection, app: Connection, worker: Connection, status: str, event_type: str, kind: str | None
 ) -> None:
     receive(app, type=event_type)
@@ -124,7 +124,7 @@ def test_an_event_that_may_go_on_by_itself_is_told_when_it_has_waited(
 HOUR = timedelta(hours=1, seconds=1)
 
 
-def test_events_that_wait_for_a_customer_and_paid_nothing_are_told_after_an_hour_once_for_the_customer(
+def test_unpaid_events_of_an_unlinked_customer_are_reported_once_after_an_hour(
     conn: Connection, app: Connection, worker: Connection
 ) -> None:
     for number in range(3):
@@ -142,7 +142,7 @@ def test_events_that_wait_for_a_customer_and_paid_nothing_are_told_after_an_hour
     assert only["payload"]["waiting_for"] == "cus_1"
 
 
-def test_events_that_are_still_queued_after_an_hour_are_told_of_with_why(
+def test_events_queued_for_an_hour_are_reported_with_the_reason(
     conn: Connection, app: Connection, worker: Connection
 ) -> None:
     for number in range(12):
@@ -169,7 +169,7 @@ def test_events_that_are_still_queued_after_an_hour_are_told_of_with_why(
 
 
 @pytest.mark.slow
-def test_reminders_do_not_read_the_parked_events_that_were_told_of(
+def test_reminders_do_not_read_parked_events_that_were_reported(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     with database.connect(admin=True) as admin:
@@ -197,7 +197,7 @@ def test_reminders_do_not_read_the_parked_events_that_were_told_of(
     assert told(conn) == []
 
 
-def test_an_event_that_went_on_meanwhile_is_not_told(
+def test_an_event_that_was_applied_meanwhile_is_not_reported(
     conn: Connection, app: Connection, worker: Connection
 ) -> None:
     receive(app)
@@ -218,7 +218,7 @@ def silent_for(conn: Connection, hours: float) -> None:
     )
 
 
-def test_a_silence_is_told_once(
+def test_a_silence_is_reported_once(
     conn: Connection, app: Connection, worker: Connection, subscriber: UUID
 ) -> None:
     receive(app)
@@ -237,7 +237,7 @@ def test_a_silence_is_told_once(
     assert len(told(conn, "silence")) == 2
 
 
-def test_no_silence_without_subscribers_or_where_it_is_switched_off(
+def test_no_silence_is_reported_without_subscribers_or_if_disabled(
     conn: Connection, app: Connection, worker: Connection, subscriber: UUID
 ) -> None:
     receive(app)
@@ -266,7 +266,7 @@ def fail(worker: Connection, attempts: int = 1, **more: Any) -> str:
     return sync_invoice(worker, **(failed | more))
 
 
-def test_each_failed_attempt_is_told_once(conn: Connection, worker: Connection, subscriber: UUID) -> None:
+def test_each_failed_attempt_is_reported_once(conn: Connection, worker: Connection, subscriber: UUID) -> None:
     opt_in(conn, "payment_failed")
     for attempts in (1, 1, 2):
         fail(worker, attempts, as_of=JANUARY + attempts * SECOND)
@@ -283,7 +283,7 @@ def test_each_failed_attempt_is_told_once(conn: Connection, worker: Connection, 
     [{"attempts": 0}, {"billing_reason": "subscription_create"}, {"amount_due": 0}, {"status": "paid"}],
     ids=str,
 )
-def test_what_is_no_failure_is_not_told(
+def test_only_failures_are_reported(
     conn: Connection, worker: Connection, subscriber: UUID, more: Row
 ) -> None:
     opt_in(conn, "payment_failed")
@@ -291,7 +291,7 @@ def test_what_is_no_failure_is_not_told(
     assert told(conn) == []
 
 
-def test_a_failure_that_comes_after_the_payment_is_not_told(
+def test_a_failure_that_arrives_after_the_payment_is_not_reported(
     conn: Connection, worker: Connection, subscriber: UUID
 ) -> None:
     opt_in(conn, "payment_failed")
@@ -300,7 +300,7 @@ def test_a_failure_that_comes_after_the_payment_is_not_told(
     assert told(conn) == []
 
 
-def test_a_receipt_names_the_credits_and_comes_once(
+def test_a_receipt_names_the_credits_and_is_sent_once(
     conn: Connection, worker: Connection, subscriber: UUID
 ) -> None:
     opt_in(conn, "receipt")
@@ -326,9 +326,7 @@ def test_a_pack_has_a_receipt(conn: Connection, worker: Connection, account: UUI
     assert payload(conn) == {"credits": PACK_CREDITS, "amount": 2000, "currency": "usd"}
 
 
-def test_without_opt_in_customers_facts_leave_no_row(
-    conn: Connection, worker: Connection, subscriber: UUID
-) -> None:
+def test_disabled_kinds_write_no_row(conn: Connection, worker: Connection, subscriber: UUID) -> None:
     fail(worker)
     sync_invoice(worker, attempt_count=2)
     save_card(worker)
@@ -367,7 +365,7 @@ def remind_of_cards(conn: Connection, worker: Connection) -> int:
     return len(told(conn, "card_expiring"))
 
 
-def test_a_card_that_expires_is_told_once(conn: Connection, worker: Connection, subscriber: UUID) -> None:
+def test_an_expiring_card_is_reported_once(conn: Connection, worker: Connection, subscriber: UUID) -> None:
     opt_in(conn, "card_expiring")
     save_card(worker)
     save_card(worker, "pm_2", months=3)
@@ -380,7 +378,7 @@ def test_a_card_that_expires_is_told_once(conn: Connection, worker: Connection, 
     "change", [{"months": 40}, {"stripe_customer_id": None}], ids=["renewed", "detached"]
 )
 @pytest.mark.parametrize("is_late", [False, True], ids=["in order", "late"])
-def test_a_card_that_was_renewed_or_detached_is_not_told(
+def test_a_renewed_or_detached_card_is_not_reported(
     conn: Connection, worker: Connection, subscriber: UUID, change: Row, is_late: bool
 ) -> None:
     opt_in(conn, "card_expiring")
@@ -390,7 +388,7 @@ def test_a_card_that_was_renewed_or_detached_is_not_told(
     assert remind_of_cards(conn, worker) == 0
 
 
-def test_of_two_states_within_a_second_the_same_stands_in_either_order(
+def test_two_states_of_one_second_give_the_same_row_in_either_order(
     conn: Connection, worker: Connection
 ) -> None:
     states: list[Row] = [{"months": 0}, {"months": 40}, {"stripe_customer_id": None}]
@@ -402,7 +400,7 @@ def test_of_two_states_within_a_second_the_same_stands_in_either_order(
     ]
 
 
-def test_a_card_of_nobody_who_is_to_pay_again_is_not_told(
+def test_a_card_that_will_not_be_charged_again_is_not_reported(
     conn: Connection, worker: Connection, subscriber: UUID
 ) -> None:
     opt_in(conn, "card_expiring")
@@ -425,7 +423,7 @@ def look(worker: Connection, after: UUID | None = None, accounts_max: int = 100)
     return answer(worker, "enqueue_expiring_credits", after_account_id=after, accounts_max=accounts_max)
 
 
-def test_credits_that_expire_are_told_once_for_each_day(
+def test_expiring_credits_are_reported_once_for_each_day(
     conn: Connection, worker: Connection, account: UUID
 ) -> None:
     opt_in(conn, "credits_expiring")
@@ -438,7 +436,7 @@ def test_credits_that_expire_are_told_once_for_each_day(
     assert payload(conn)["credits"] == 12
 
 
-def test_time_alone_brings_the_notice(
+def test_the_clock_writes_the_notice_without_a_movement(
     database: Database, conn: Connection, worker: Connection, account: UUID
 ) -> None:
     opt_in(conn, "credits_expiring")
@@ -451,7 +449,7 @@ def test_time_alone_brings_the_notice(
     assert len(told(conn)) == 1
 
 
-def test_lots_that_live_no_longer_than_the_notice_are_not_told(
+def test_lots_shorter_than_the_notice_are_not_reported(
     conn: Connection, worker: Connection, account: UUID
 ) -> None:
     opt_in(conn, "credits_expiring")
@@ -460,7 +458,7 @@ def test_lots_that_live_no_longer_than_the_notice_are_not_told(
     assert told(conn) == []
 
 
-def test_accounts_are_looked_at_in_chunks_and_none_is_left_out(
+def test_accounts_are_checked_in_chunks_without_gaps(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     opt_in(conn, "credits_expiring")

@@ -87,7 +87,7 @@ def notification(conn: Connection, notification_id: int) -> Row:
     return fetch_one(conn, "select * from billing.notifications where id = %s", [notification_id])
 
 
-def test_what_is_due_is_handed_out_once(conn: Connection, worker: Connection) -> None:
+def test_due_notifications_are_taken_once(conn: Connection, worker: Connection) -> None:
     tell(conn, 2)
     first, second = take(worker)
     assert (first["payload"], second["payload"]) == ({"n": 1}, {"n": 2})
@@ -108,7 +108,9 @@ def test_nothing_due_writes_nothing(conn: Connection, worker: Connection) -> Non
         assert worker.execute("select pg_current_xact_id_if_assigned()").fetchone() == (None,)
 
 
-def test_an_audience_that_cannot_be_reached_waits(conn: Connection, worker: Connection) -> None:
+def test_notifications_wait_if_no_worker_can_reach_their_audience(
+    conn: Connection, worker: Connection
+) -> None:
     tell(conn)
     assert take(worker, audiences=[]) == []
     assert statuses(conn) == {"queued": 1}
@@ -127,9 +129,7 @@ def test_ten_thousand_at_once_are_one_digest(conn: Connection, worker: Connectio
     assert statuses(conn) == {"delivered": 1, "digested": 9_999}
 
 
-def test_a_flood_that_comes_by_and_by_is_a_few_messages_and_then_a_digest(
-    conn: Connection, worker: Connection
-) -> None:
+def test_a_slow_flood_is_a_few_messages_and_then_a_digest(conn: Connection, worker: Connection) -> None:
     sent: list[Row] = []
     for _ in range(100):
         tell(conn)
@@ -143,7 +143,7 @@ def test_a_flood_that_comes_by_and_by_is_a_few_messages_and_then_a_digest(
     assert digest["digest_size"] == 100 - RATE
 
 
-def test_kinds_do_not_count_for_each_other(conn: Connection, worker: Connection) -> None:
+def test_each_kind_has_its_own_rate(conn: Connection, worker: Connection) -> None:
     tell(conn, RATE, "silence")
     tell(conn, RATE + 1, "event_dead")
     assert sorted(message["digest_size"] or 1 for message in take(worker)) == [1] * RATE + [RATE + 1]
@@ -157,9 +157,7 @@ def test_a_batch_smaller_than_the_rate_does_not_break_it(conn: Connection, worke
     assert rest["digest_size"] == RATE - 3 + 10
 
 
-def test_customers_are_told_of_kinds_that_are_opted_in_to(
-    conn: Connection, worker: Connection, account: UUID
-) -> None:
+def test_customers_receive_only_enabled_kinds(conn: Connection, worker: Connection, account: UUID) -> None:
     tell(conn, account=account, kind="low_balance")
     assert take(worker) == []
     assert statuses(conn) == {"skipped": 1}
@@ -171,7 +169,7 @@ def test_customers_are_told_of_kinds_that_are_opted_in_to(
     assert statuses(conn) == {"skipped": 2, "sending": 1}
 
 
-def test_no_opt_in_is_told_whatever_the_worker_can_reach(
+def test_disabled_kinds_are_skipped_even_if_the_worker_can_reach_customers(
     conn: Connection, worker: Connection, account: UUID
 ) -> None:
     tell(conn, 300, account=account)
@@ -181,7 +179,7 @@ def test_no_opt_in_is_told_whatever_the_worker_can_reach(
     assert fetch(conn, "select * from billing.queued_jobs()") == []
 
 
-def test_mail_goes_to_the_owners_address_of_the_moment(
+def test_mail_goes_to_the_owners_current_address(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     user = create_user(database, "old@example.com")
@@ -211,7 +209,7 @@ def test_each_customer_has_digests_of_their_own(
     assert [message["digest_size"] for message in found if message["account_id"] == other] == [None] * RATE
 
 
-def test_customers_are_not_told_of_what_is_long_past(
+def test_customers_do_not_receive_notifications_after_the_deadline(
     conn: Connection, worker: Connection, account: UUID
 ) -> None:
     opt_in(conn, "receipt")
@@ -226,7 +224,7 @@ def test_customers_are_not_told_of_what_is_long_past(
     assert len(take(worker)) == 1
 
 
-def test_a_failure_is_tried_again_until_the_deadline(conn: Connection, worker: Connection) -> None:
+def test_a_failure_is_retried_until_the_deadline(conn: Connection, worker: Connection) -> None:
     tell(conn)
     (message,) = take(worker)
     assert settle(worker, message, "queued", delivered_to=["b"]) == "queued"
@@ -241,7 +239,7 @@ def test_a_failure_is_tried_again_until_the_deadline(conn: Connection, worker: C
 
 
 @pytest.mark.parametrize("status", ["dead", "skipped"])
-def test_a_dead_one_has_a_second_chance(conn: Connection, worker: Connection, status: str) -> None:
+def test_a_dead_notification_can_be_retried(conn: Connection, worker: Connection, status: str) -> None:
     tell(conn)
     (message,) = take(worker)
     assert settle(worker, message, status, delivered_to=["a"]) == status
@@ -253,12 +251,12 @@ def test_a_dead_one_has_a_second_chance(conn: Connection, worker: Connection, st
     assert take(worker) == []
 
 
-def test_a_retry_of_nothing_is_refused(app: Connection) -> None:
+def test_retrying_an_unknown_notification_is_refused(app: Connection) -> None:
     with refused("TB065"):
         answer(app, "retry_notification", notification_id=404)
 
 
-def test_a_worker_whose_lease_is_over_cannot_undo_what_another_did(
+def test_a_worker_with_an_expired_lease_cannot_change_anothers_outcome(
     conn: Connection, worker: Connection
 ) -> None:
     tell(conn)
@@ -271,7 +269,7 @@ def test_a_worker_whose_lease_is_over_cannot_undo_what_another_did(
     assert notification(conn, fast["id"])["status"] == "delivered"
 
 
-def test_a_success_is_believed_to_a_worker_whose_lease_is_over(conn: Connection, worker: Connection) -> None:
+def test_a_worker_with_an_expired_lease_can_record_a_success(conn: Connection, worker: Connection) -> None:
     tell(conn)
     (slow,) = take(worker)
     let_pass(conn, timedelta(seconds=LEASE_SECONDS))
@@ -292,7 +290,7 @@ def test_a_digest_that_is_retried_stays_one(conn: Connection, worker: Connection
     assert [message["digest_size"] for message in [*take(worker), *take(worker)]] == [50, 50]
 
 
-def test_workers_at_once_never_have_the_same_message(
+def test_concurrent_workers_never_have_the_same_message(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     conn.execute("update billing.settings set notification_rate = 1000")
@@ -307,7 +305,7 @@ def test_workers_at_once_never_have_the_same_message(
     assert len(set(found)) == 60
 
 
-def test_workers_at_once_decide_one_after_the_other_about_a_kind(
+def test_concurrent_workers_decide_about_a_kind_one_after_the_other(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     """The second one counts what the first one has just begun."""
@@ -322,7 +320,7 @@ def test_workers_at_once_decide_one_after_the_other_about_a_kind(
     assert statuses(conn) == {"sending": 3, "digested": RATE - 2 + 10 - 1}
 
 
-def test_none_becomes_part_of_a_notification_that_is_ended_at_this_moment(
+def test_no_notification_joins_a_digest_that_is_ended_concurrently(
     database: Database, conn: Connection, worker: Connection
 ) -> None:
     tell(conn, RATE + 10)
@@ -349,7 +347,7 @@ def test_two_workers_never_send_more_than_the_rate(
     assert statuses(conn) == {"sending": 1, "digested": 3 * RATE - 1}
 
 
-def test_what_was_delivered_long_ago_goes_with_its_digest_and_nothing_else(
+def test_old_delivered_notifications_are_deleted_with_their_digests(
     conn: Connection, worker: Connection
 ) -> None:
     tell(conn, 20)
@@ -366,7 +364,7 @@ def test_what_was_delivered_long_ago_goes_with_its_digest_and_nothing_else(
     assert answer(worker, "prune_notifications", rows_max=100) == 0
 
 
-def test_the_young_are_kept(conn: Connection, worker: Connection) -> None:
+def test_recent_notifications_are_kept(conn: Connection, worker: Connection) -> None:
     tell(conn)
     (message,) = take(worker)
     settle(worker, message)

@@ -187,13 +187,13 @@ def test_two_spends_at_once_make_one_claim(database: Database, conn: Connection,
     assert len(recharges(conn)) == 1
 
 
-def test_account_that_agreed_to_nothing_is_not_watched(conn: Connection, customer: UUID) -> None:
+def test_account_without_auto_recharge_is_not_armed(conn: Connection, customer: UUID) -> None:
     spend(conn, customer, 150)
     assert recharges(conn) == []
     assert balances(conn, customer)["recharge_below"] is None
 
 
-def test_what_falls_and_rises_within_one_transaction_is_no_fall(
+def test_falling_and_rising_within_one_transaction_is_no_fall(
     database: Database, conn: Connection, customer: UUID
 ) -> None:
     set_recharge(conn, customer)
@@ -224,7 +224,7 @@ def test_lot_that_expires_claims_by_the_clock(
     assert len(recharges(conn)) == 1
 
 
-def test_agreeing_while_below_claims_at_once(conn: Connection, customer: UUID) -> None:
+def test_agreeing_below_the_threshold_claims_at_once(conn: Connection, customer: UUID) -> None:
     set_recharge(conn, customer, threshold=200)
     assert len(recharges(conn)) == 1
     set_recharge(conn, customer, threshold=200)
@@ -241,14 +241,14 @@ def test_nothing_is_claimed_while_paused(conn: Connection, customer: UUID) -> No
     assert len(recharges(conn)) == 1
 
 
-def test_nothing_is_claimed_of_a_closed_account(conn: Connection, customer: UUID) -> None:
+def test_nothing_is_claimed_for_a_closed_account(conn: Connection, customer: UUID) -> None:
     set_recharge(conn, customer)
     call(conn, "close_account", account_id=customer, reason="left", actor="ada")
     assert recharges(conn) == []
     assert paused(conn) == "account_closed"
 
 
-def test_frozen_account_is_looked_at_again_in_an_hour(
+def test_frozen_account_is_checked_again_in_an_hour(
     conn: Connection, worker: Connection, admin: Connection, customer: UUID
 ) -> None:
     set_recharge(conn, customer)
@@ -278,7 +278,7 @@ def test_frozen_account_is_looked_at_again_in_an_hour(
         ("update billing.products set active = false", "no_pack"),
     ],
 )
-def test_what_cannot_be_bought_pauses_and_tells_administrators_and_never_fails_a_spend(
+def test_unavailable_pack_pauses_and_notifies_administrators_and_never_fails_a_spend(
     conn: Connection, admin: Connection, customer: UUID, change: str, reason: str
 ) -> None:
     set_recharge(conn, customer)
@@ -307,7 +307,7 @@ def test_what_cannot_be_bought_pauses_and_tells_administrators_and_never_fails_a
         ({"return_url": "javascript:alert(1)"}, "TB053"),
     ],
 )
-def test_agreement_that_makes_no_sense_is_refused(
+def test_invalid_settings_are_refused(
     conn: Connection, customer: UUID, arguments: Row, sqlstate: str
 ) -> None:
     with refused(sqlstate):
@@ -315,9 +315,7 @@ def test_agreement_that_makes_no_sense_is_refused(
     assert fetch(conn, "select * from billing.recharge_settings") == []
 
 
-def test_agreement_needs_a_customer_and_an_account(
-    conn: Connection, worker: Connection, account: UUID
-) -> None:
+def test_settings_need_a_customer_and_an_account(conn: Connection, worker: Connection, account: UUID) -> None:
     pack(worker)
     with refused("TB051"):
         set_recharge(conn, account)
@@ -378,12 +376,12 @@ def test_twin_in_public_does_the_same(app: Connection, customer: UUID) -> None:
     assert (row["threshold"], row["monthly_cap_count"], row["monthly_cap_amount"]) == (10, None, None)
 
 
-def test_ten_a_month_is_the_cap_unless_told(conn: Connection, customer: UUID) -> None:
+def test_ten_a_month_is_the_default_cap(conn: Connection, customer: UUID) -> None:
     assert set_recharge(conn, customer)["monthly_cap_count"] == 10
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "billing_worker", "billing_receiver"])
-def test_only_the_apps_server_agrees(database: Database, customer: UUID, role: str) -> None:
+def test_only_the_apps_server_can_set_auto_recharge(database: Database, customer: UUID, role: str) -> None:
     with database.connect(role) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
         set_recharge(conn, customer)
 
@@ -391,7 +389,7 @@ def test_only_the_apps_server_agrees(database: Database, customer: UUID, role: s
 # Taking
 
 
-def test_taken_recharge_is_left_alone_until_its_lease_is_over(
+def test_taken_recharge_is_not_taken_again_before_its_lease_is_over(
     worker: Connection, admin: Connection, claimed: UUID
 ) -> None:
     (row,) = take(worker)
@@ -431,7 +429,7 @@ def test_recharge_that_another_worker_is_taking_is_not_waited_for(
         assert take(worker) == []
 
 
-def test_claim_that_is_needed_no_more_is_not_charged(
+def test_claim_that_is_no_longer_needed_is_not_charged(
     conn: Connection, worker: Connection, customer: UUID, claimed: UUID
 ) -> None:
     grant(conn, customer, 100)
@@ -451,7 +449,7 @@ def test_claim_whose_account_was_frozen_or_paused_meanwhile_is_not_charged(
     assert recharges(conn)[0]["reason"] == "paused"
 
 
-def test_taking_never_waits_for_an_account_in_the_apps_hands(
+def test_taking_never_waits_for_an_account_that_the_app_has_locked(
     database: Database, conn: Connection, worker: Connection, customer: UUID, claimed: UUID
 ) -> None:
     grant(conn, customer, 100)
@@ -462,7 +460,7 @@ def test_taking_never_waits_for_an_account_in_the_apps_hands(
     assert recharges(conn)[0]["status"] == "claimed"
 
 
-def test_account_that_is_frozen_at_this_moment_is_not_charged(
+def test_account_that_is_frozen_concurrently_is_not_charged(
     database: Database, conn: Connection, worker: Connection, customer: UUID, claimed: UUID
 ) -> None:
     with database.connect("service_role", autocommit=False) as app:
@@ -516,7 +514,7 @@ def test_answer_and_event_at_once_grant_once(
     assert balance(conn, customer) == 90 + PACK_CREDITS
 
 
-def test_event_told_again_changes_nothing(
+def test_replayed_event_changes_nothing(
     conn: Connection, worker: Connection, customer: UUID, charging: UUID
 ) -> None:
     sync_intent(worker, charging)
@@ -527,7 +525,7 @@ def test_event_told_again_changes_nothing(
     assert recharges(conn) == before
 
 
-def test_decline_is_told_by_the_answer_and_not_by_a_faster_event(
+def test_decline_is_recorded_by_the_answer_and_not_by_a_faster_event(
     conn: Connection, worker: Connection, charging: UUID
 ) -> None:
     sync_intent(
@@ -575,14 +573,14 @@ def test_second_payment_that_names_a_recharge_grants_nothing(
 @pytest.mark.parametrize(
     "metadata", [{}, {"recharge_id": "nonsense"}, {"recharge_id": str(UUID(int=42))}], ids=str
 )
-def test_payment_of_no_recharge_is_no_concern(
+def test_payment_of_no_recharge_is_ignored(
     conn: Connection, worker: Connection, customer: UUID, charging: UUID, metadata: Row
 ) -> None:
     assert sync_intent(worker, metadata=metadata) == "applied"
     assert balance(conn, customer) == 90
 
 
-def test_payment_other_than_the_one_that_is_waited_for_grants_nothing(
+def test_payment_other_than_the_expected_one_grants_nothing(
     conn: Connection, worker: Connection, customer: UUID, charging: UUID
 ) -> None:
     settle(worker, charging, "requires_action", reason="authentication_required")
@@ -613,7 +611,7 @@ def test_slow_bank_that_refuses_pauses(conn: Connection, worker: Connection, cha
 # Not paying
 
 
-def test_decline_pauses_and_tells_once(
+def test_decline_pauses_and_notifies_once(
     conn: Connection, worker: Connection, customer: UUID, charging: UUID
 ) -> None:
     for _ in range(10):
@@ -625,7 +623,7 @@ def test_decline_pauses_and_tells_once(
     assert value(conn, "select payload ->> 'reason' from billing.notifications") == "insufficient_funds"
 
 
-def test_switching_it_on_again_tries_anew_and_names_cards_that_were_refused_for_good(
+def test_resuming_tries_again_and_names_permanently_refused_cards(
     conn: Connection, worker: Connection, customer: UUID, charging: UUID
 ) -> None:
     settle(worker, charging, "failed", reason="stolen_card", is_final=True)
@@ -635,7 +633,7 @@ def test_switching_it_on_again_tries_anew_and_names_cards_that_were_refused_for_
     assert row["barred"] == ["pm_1"]
 
 
-def test_authentication_pauses_and_tells_with_the_link(
+def test_authentication_pauses_and_sends_the_link(
     conn: Connection, worker: Connection, customer: UUID, charging: UUID
 ) -> None:
     url = "https://hooks.stripe.com/3ds"
@@ -659,7 +657,7 @@ def test_authentication_that_is_canceled_fails(conn: Connection, worker: Connect
     assert paused(conn) == "authentication_required"
 
 
-def test_payment_authenticated_after_it_was_given_up_is_granted_all_the_same(
+def test_payment_authenticated_after_the_recharge_failed_is_granted(
     conn: Connection, worker: Connection, customer: UUID, charging: UUID
 ) -> None:
     settle(worker, charging, "requires_action", reason="authentication_required")
@@ -671,7 +669,7 @@ def test_payment_authenticated_after_it_was_given_up_is_granted_all_the_same(
     assert [row["status"] for row in recharges(conn)] == ["paid", "failed"]
 
 
-def test_delay_puts_off_and_nothing_else(
+def test_delay_changes_only_the_due_time(
     conn: Connection, worker: Connection, admin: Connection, charging: UUID
 ) -> None:
     worker.execute("select billing.delay_recharge(%s, %s, 30, 'Stripe is away')", [JOBS[charging], charging])
@@ -703,7 +701,7 @@ def spend_pack(conn: Connection, account: UUID) -> None:
 @pytest.mark.parametrize(
     "cap", [{"monthly_cap_count": 2}, {"monthly_cap_amount": 2 * PRICE + PRICE - 1}], ids=str
 )
-def test_cap_is_respected_and_told_once_until_the_next_month_of_utc(
+def test_cap_is_respected_and_reported_once_until_the_next_month_of_utc(
     conn: Connection, worker: Connection, admin: Connection, customer: UUID, cap: Row
 ) -> None:
     set_recharge(conn, customer, **cap)
@@ -737,7 +735,7 @@ def test_refused_payments_count_towards_no_cap(
     assert len(take(worker)) == 1
 
 
-def test_cap_that_is_met_again_in_one_month_fails_no_spend_and_is_told_once(
+def test_cap_that_is_reached_again_in_one_month_fails_no_spend_and_is_reported_once(
     conn: Connection, worker: Connection, customer: UUID
 ) -> None:
     for _ in range(2):
@@ -747,7 +745,7 @@ def test_cap_that_is_met_again_in_one_month_fails_no_spend_and_is_told_once(
     assert notifications(conn) == [("customer", "recharge_capped")]
 
 
-def test_raising_the_cap_goes_on_at_once(conn: Connection, worker: Connection, customer: UUID) -> None:
+def test_raising_the_cap_takes_effect_at_once(conn: Connection, worker: Connection, customer: UUID) -> None:
     set_recharge(conn, customer, monthly_cap_amount=PRICE - 1)
     spend_pack(conn, customer)
     assert recharges(conn) == []
@@ -765,7 +763,7 @@ def test_debt_is_repaid_from_a_recharge(conn: Connection, worker: Connection, cu
     assert discrepancies(conn) == []
 
 
-def test_price_of_a_recharge_is_that_of_its_claim(
+def test_recharge_has_the_price_of_its_claim(
     conn: Connection, worker: Connection, customer: UUID, claimed: UUID
 ) -> None:
     pack(worker, metadata={"pack_credits": "1"}, as_of=JANUARY + SECOND)
@@ -787,7 +785,7 @@ def test_settling_does_not_wait_long_for_the_apps_transaction(
     assert balance(conn, customer) == 80 + PACK_CREDITS
 
 
-def test_customer_comes_back_to_the_apps_site_unless_told(
+def test_customer_returns_to_the_apps_site_by_default(
     conn: Connection, admin: Connection, customer: UUID
 ) -> None:
     admin.execute("update billing.settings set site_url = 'https://app.example'")

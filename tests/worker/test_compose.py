@@ -211,14 +211,14 @@ def test_a_kind_says_what_its_payload_does(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_a_payload_without_anything_is_told_all_the_same(kind: str) -> None:
+def test_an_empty_payload_becomes_a_message(kind: str) -> None:
     with capture_logs():
         message = compose(kind, {})
     assert message.subject
     assert "None" not in message.subject + message.text
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_values_are_left_out() -> None:
     nothing = dict.fromkeys(CASES["fraud_warning"][0])
     with capture_logs() as logs:
         message = compose("fraud_warning", nothing)
@@ -227,7 +227,7 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "None" not in message.text
 
 
-def test_a_kind_without_a_template_is_said_all_the_same() -> None:
+def test_a_kind_without_a_template_becomes_a_message() -> None:
     message = compose("meteor_struck", {"crater_width": 12, "where": "Ries"})
     assert message.subject == "meteor struck"
     for line in ("crater width: 12", "where: Ries", f"account: {ACCOUNT}"):
@@ -246,7 +246,7 @@ def test_every_template_is_tried_here() -> None:
     assert {file.stem for file in TEMPLATES.glob("[!_]*.txt")} == {*CASES, "default"}
 
 
-def test_a_failed_recharge_of_theirs_names_the_account_to_administrators() -> None:
+def test_a_failed_recharge_names_the_account_to_administrators() -> None:
     message = compose("recharge_failed", {"reason": "x", "credits": 5, **PRICE}, audience="administrators")
     assert message.subject == "A recharge failed"
     assert f"Account: {ACCOUNT}" in message.text

@@ -168,7 +168,7 @@ def test_a_deleted_customer_is_left_alone(till: Till) -> None:
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "timeout"])
-def test_stripe_is_asked_until_it_answers(till: Till, fault: str) -> None:
+def test_requests_are_repeated_until_stripe_answers(till: Till, fault: str) -> None:
     till.rename(NEW)
     till.local.world.faults.set({"api": {fault: 1}})
     for attempts in (1, 2):

@@ -131,7 +131,7 @@ def test_refund_and_cancellation_are_done_once_and_the_credits_follow(till: Till
     till.shop.assert_sound()
 
 
-def test_rest_of_a_charge_is_refunded(till: Till) -> None:
+def test_remaining_amount_of_a_charge_is_refunded(till: Till) -> None:
     till.local.client.refunds.create({"charge": till.charge_id, "amount": 500})
     till.tell()
     till.warn()
@@ -149,7 +149,7 @@ def test_dry_run_asks_stripe_for_nothing(till: Till) -> None:
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "timeout"])
-def test_stripe_is_asked_until_it_answers(till: Till, fault: str) -> None:
+def test_requests_are_repeated_until_stripe_answers(till: Till, fault: str) -> None:
     till.shop.app.execute("update billing.fraud_policies set cancel_subscription = true")
     till.warn()
     till.local.world.faults.set({"api": {fault: 1}})
@@ -165,7 +165,7 @@ def test_stripe_is_asked_until_it_answers(till: Till, fault: str) -> None:
     assert len(till.refunds()) == 1
 
 
-def test_refusal_of_an_overload_leaves_no_doubt_and_a_lost_answer_does(till: Till) -> None:
+def test_only_a_lost_answer_leaves_an_action_in_doubt(till: Till) -> None:
     till.warn()
     till.local.world.faults.set({"api": {"429": 1}})
     till.work()
@@ -211,7 +211,7 @@ def test_every_attempt_at_a_refund_has_the_action_s_key(till: Till, monkeypatch:
     assert asked == [str(action.idempotency_key)] * 2
 
 
-def test_failure_that_stripe_keeps_for_its_key_is_not_met_for_ever(
+def test_failure_that_stripe_repeats_for_its_key_is_not_repeated_forever(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     till.warn()
@@ -243,7 +243,7 @@ def dispute_there(till: Till) -> None:
     ],
     ids=["refunded", "disputed"],
 )
-def test_what_happened_meanwhile_at_stripe_settles_the_refund(
+def test_charge_that_changed_at_stripe_meanwhile_settles_the_refund(
     till: Till, meanwhile: Callable[[Till], None], expected: tuple[str, str, int]
 ) -> None:
     till.warn()
@@ -264,7 +264,7 @@ def test_subscription_that_ended_at_stripe_meanwhile_is_done(till: Till) -> None
 
 
 @pytest.mark.parametrize("till", [{"card": "pm_card_refundFail"}], indirect=True)
-def test_refund_that_the_bank_refuses_is_a_failed_action_and_gives_the_credits_back(till: Till) -> None:
+def test_refund_that_the_bank_refuses_is_a_failed_action_and_restores_the_credits(till: Till) -> None:
     till.warn()
     assert [answer.outcome for answer in till.work()] == ["done"]
     (refund,) = till.refunds()
@@ -277,7 +277,7 @@ def test_refund_that_the_bank_refuses_is_a_failed_action_and_gives_the_credits_b
     till.shop.assert_sound()
 
 
-def test_what_stripe_does_not_know_fails_when_the_key_is_ours_and_waits_otherwise(till: Till) -> None:
+def test_unknown_object_fails_if_the_key_is_ours_and_is_retried_otherwise(till: Till) -> None:
     gone = FraudAction(1, 1, uuid4(), "refund", "ch_gone", None, 1, was_in_doubt=False)
     assert act(till.stripe(), gone).outcome == "failed"
     assert act(till.stripe(is_our_key=lambda: False), gone).outcome == "queued"
@@ -296,7 +296,7 @@ def test_what_stripe_does_not_know_fails_when_the_key_is_ours_and_waits_otherwis
     ],
     ids=["no_key", "wrong_key", "nobody_there"],
 )
-def test_what_a_person_must_mend_says_so_and_waits(
+def test_failure_that_needs_a_person_says_so_and_is_retried(
     till: Till, key: str | None, base: str | None, word: str
 ) -> None:
     till.warn()
@@ -375,7 +375,7 @@ def test_queue_does_not_wait_for_stripe(till: Till) -> None:
     assert till.held()[0] == "done"
 
 
-def test_running_worker_refunds_by_itself(till: Till) -> None:
+def test_running_worker_refunds(till: Till) -> None:
     stop = threading.Event()
     settings = Settings(till.shop.database.url, KEY, till.local.url)
     thread = threading.Thread(target=run, args=(settings, stop))

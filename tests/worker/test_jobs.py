@@ -84,7 +84,7 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def test_jobs_are_done_and_gone(conn: Connection, worker: Connection) -> None:
+def test_jobs_are_done_and_removed(conn: Connection, worker: Connection) -> None:
     handler = Kept()
     jobs = Jobs({"payment_link": handler})
     enqueue(conn, "1", "2")
@@ -94,7 +94,7 @@ def test_jobs_are_done_and_gone(conn: Connection, worker: Connection) -> None:
     assert (sorted(handler.done), waiting(conn)) == (["1", "2"], [])
 
 
-def test_a_job_that_has_nothing_left_to_do_is_gone(conn: Connection, worker: Connection) -> None:
+def test_a_job_that_has_nothing_left_to_do_is_removed(conn: Connection, worker: Connection) -> None:
     handler = Kept()
     handler.over = {"1"}
     jobs = Jobs({"payment_link": handler})
@@ -131,7 +131,7 @@ def test_what_is_over_and_cannot_be_finished_leaves_the_others_begun_once(
     assert waiting(conn) == [("1", 1, None)]
 
 
-def test_a_worker_that_stops_leaves_what_no_thread_has_begun_at_once(
+def test_a_stopping_worker_releases_jobs_that_no_thread_has_begun(
     conn: Connection, worker: Connection
 ) -> None:
     handler = Kept()
@@ -169,7 +169,7 @@ def test_an_answer_that_meets_a_lock_is_recorded_later(
     assert (handler.done, waiting(conn)) == (["1"], [])
 
 
-def test_one_kind_that_is_slow_holds_up_no_other(conn: Connection, worker: Connection) -> None:
+def test_a_slow_kind_delays_no_other(conn: Connection, worker: Connection) -> None:
     slow, fast = Kept(), Kept()
     slow.goes_on.clear()
     jobs = Jobs({"payment_link": slow, "recharge": fast})
@@ -198,7 +198,7 @@ def test_jobs_are_polled_for_once_a_second_whatever_their_kinds(conn: Connection
     assert waiting(conn) == []
 
 
-def test_an_unknown_kind_is_reported_and_kept_and_holds_up_nothing(
+def test_an_unknown_kind_is_reported_and_kept_and_delays_nothing(
     conn: Connection, worker: Connection
 ) -> None:
     handler = Kept()
@@ -221,7 +221,7 @@ def test_an_unknown_kind_is_reported_and_kept_and_holds_up_nothing(
     assert waiting(conn) == [("9", 1, "the worker knows no such kind of job"), ("2", 0, None)]
 
 
-def test_a_job_that_cannot_be_begun_is_put_off_alone(conn: Connection, worker: Connection) -> None:
+def test_a_job_that_cannot_be_begun_is_postponed_alone(conn: Connection, worker: Connection) -> None:
     handler = Kept()
     jobs = Jobs({"payment_link": handler})
     enqueue(conn, "1", "no number", "3")
@@ -237,7 +237,7 @@ def test_a_job_that_cannot_be_begun_is_put_off_alone(conn: Connection, worker: C
     assert "job_not_begun" in [line["event"] for line in logs]
 
 
-def test_an_answer_that_postgres_refuses_is_put_off(conn: Connection, worker: Connection) -> None:
+def test_an_answer_that_postgres_refuses_is_postponed(conn: Connection, worker: Connection) -> None:
     handler = Kept()
     handler.refused = "no number"
     jobs = Jobs({"payment_link": handler})
@@ -255,7 +255,7 @@ def test_an_answer_that_postgres_refuses_is_put_off(conn: Connection, worker: Co
     assert waiting(conn) == []
 
 
-def test_a_job_in_a_threads_hands_is_not_done_again_after_a_lost_connection(
+def test_a_job_in_a_thread_is_not_done_twice_after_a_lost_connection(
     database: Database, conn: Connection
 ) -> None:
     handler = Kept()
@@ -309,7 +309,7 @@ def test_every_kind_that_the_database_knows_has_a_handler(conn: Connection) -> N
     ],
     ids=["none", "administrators", "customers"],
 )
-def test_a_worker_takes_notifications_for_those_that_it_can_reach(
+def test_a_worker_takes_notifications_of_audiences_that_it_can_reach(
     conn: Connection, worker: Connection, settings: dict[str, Any], expected: set[str]
 ) -> None:
     kinds = ["administrators_notification", "customer_notification"]
@@ -321,6 +321,6 @@ def test_a_worker_takes_notifications_for_those_that_it_can_reach(
     assert left == set(kinds) - expected
 
 
-def test_a_url_that_is_none_ends_the_worker_before_it_takes_anything() -> None:
+def test_an_invalid_url_stops_the_worker_before_it_takes_anything() -> None:
     with pytest.raises(SettingsError):
         jobs_of(Settings("", notify_urls=("nonsense://x",)), StripeAccess(None, None))

@@ -106,7 +106,7 @@ WARNING = {
 }  # fmt: skip
 
 
-def test_administrators_are_told_by_mail_and_by_webhook(
+def test_administrators_are_notified_by_mail_and_by_webhook(
     conn: Connection,
     worker: Connection,
     mail: MailServer,
@@ -188,7 +188,7 @@ def test_what_comes_after_the_rate_is_used_up_waits_for_a_digest(
     assert "45 ×" in mail.mails[-1].message["Subject"]
 
 
-def test_a_bad_channel_holds_up_no_other_and_is_left_in_peace_for_a_while(
+def test_a_failing_channel_delays_no_other_and_is_skipped_for_a_while(
     conn: Connection, worker: Connection, mail: MailServer, hook: Webhook, sender: Callable[..., Sender]
 ) -> None:
     mail.refuses_password = True
@@ -204,7 +204,7 @@ def test_a_bad_channel_holds_up_no_other_and_is_left_in_peace_for_a_while(
     assert (len(mail.mails), len(hook.posts)) == (20, 20)
 
 
-def test_a_webhook_that_fails_is_tried_again_and_its_reason_is_kept(
+def test_a_failing_webhook_is_retried_and_its_reason_is_kept(
     conn: Connection, worker: Connection, hook: Webhook, sender: Callable[..., Sender]
 ) -> None:
     hook.status = 503
@@ -221,7 +221,7 @@ def test_a_webhook_that_fails_is_tried_again_and_its_reason_is_kept(
 @pytest.mark.parametrize(
     ("refusal", "status"), [("550 no such mailbox", "dead"), ("451 come back later", "queued")]
 )
-def test_an_address_that_is_refused_for_good_is_dead_and_one_for_now_is_not(
+def test_a_permanently_refused_address_is_dead_and_a_temporarily_refused_one_is_retried(
     conn: Connection,
     worker: Connection,
     mail: MailServer,
@@ -246,7 +246,7 @@ def test_an_address_that_is_refused_for_good_is_dead_and_one_for_now_is_not(
     assert [letter.message["Subject"] for letter in mail.mails][1:] == ["5 credits for 1.00 usd"]
 
 
-def test_a_refused_administrator_does_not_keep_the_others_from_it(
+def test_one_refused_administrator_does_not_stop_the_others(
     conn: Connection, worker: Connection, mail: MailServer, hook: Webhook, sender: Callable[..., Sender]
 ) -> None:
     mail.refusals["gone@example.com"] = "550 no such mailbox"
@@ -292,7 +292,7 @@ EVIL = (
 )
 
 
-def test_what_a_payload_says_is_never_markup_or_a_header(
+def test_a_payload_never_adds_markup_or_a_header(
     conn: Connection, worker: Connection, mail: MailServer, hook: Webhook, sender: Callable[..., Sender]
 ) -> None:
     say(conn, "event_dead", {"type": EVIL, "reason": EVIL, "stripe_event_id": EVIL})
@@ -332,7 +332,7 @@ def test_what_a_payload_says_is_never_markup_or_a_header(
         "no address",
     ],
 )
-def test_what_is_no_plain_address_is_never_written_to(
+def test_mail_is_only_sent_to_plain_addresses(
     conn: Connection,
     worker: Connection,
     mail: MailServer,
@@ -356,7 +356,7 @@ def test_a_kind_that_is_not_known_is_an_error(conn: Connection) -> None:
         conn.execute("update billing.settings set customer_notifications = '{receipt,meteor_struck}'")
 
 
-def test_a_payload_that_a_template_did_not_reckon_with_is_told_all_the_same(
+def test_a_payload_that_does_not_fit_its_template_is_sent_with_the_default(
     conn: Connection, worker: Connection, mail: MailServer, sender: Callable[..., Sender]
 ) -> None:
     say(conn, "low_balance", {"available": "none"})
@@ -412,7 +412,7 @@ def test_secrets_are_in_no_log_and_in_no_row(
         assert secret not in told
 
 
-def test_what_a_server_answers_is_kept_without_secrets(
+def test_a_servers_answer_is_kept_without_secrets(
     conn: Connection, worker: Connection, mail: MailServer, sender: Callable[..., Sender]
 ) -> None:
     mail.refusals["ops@example.com"] = "550 bob:hunter2 may not write here, nor may hunter2@home"
@@ -424,7 +424,7 @@ def test_what_a_server_answers_is_kept_without_secrets(
     assert "hunter2@home" not in f"{reason} {logs}"
 
 
-def test_a_channel_that_breaks_down_does_not_repeat_the_others_nor_tell_what_it_said(
+def test_a_crashing_channel_does_not_repeat_the_others_or_log_its_message(
     conn: Connection, worker: Connection, hook: Webhook, sender: Callable[..., Sender]
 ) -> None:
     def break_down(*_: Any) -> None:
@@ -452,15 +452,13 @@ def test_a_channel_that_breaks_down_does_not_repeat_the_others_nor_tell_what_it_
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_setting_that_cannot_be_right_is_named_without_its_secrets(
-    variables: dict[str, str], what: str
-) -> None:
+def test_an_invalid_setting_is_named_without_its_secrets(variables: dict[str, str], what: str) -> None:
     with pytest.raises(SettingsError, match=what) as refusal:
         Notifier.of(Settings.from_env({"POSTGRES_URL": "postgresql://localhost/x"} | variables))
     assert "s3cret" not in str(refusal.value)
 
 
-def test_a_stop_leaves_what_was_not_begun_to_another_worker_at_once(
+def test_a_stopping_worker_releases_notifications_that_it_has_not_begun(
     conn: Connection, worker: Connection, mail: MailServer, sender: Callable[..., Sender]
 ) -> None:
     conn.execute("update billing.settings set notification_rate = 1000")
@@ -493,7 +491,7 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.02)
 
 
-def test_two_workers_at_once_send_each_mail_once(
+def test_two_concurrent_workers_send_each_mail_once(
     database: Database, conn: Connection, mail: MailServer
 ) -> None:
     conn.execute("update billing.settings set notification_rate = 1000")
@@ -550,7 +548,7 @@ def test_a_worker_killed_between_sending_and_settling_repeats_under_the_same_mes
     assert "hunter2" not in log_path.read_text()
 
 
-def test_a_worker_ends_with_one_line_when_a_url_is_none(database: Database, tmp_path: Path) -> None:
+def test_a_worker_stops_with_one_line_if_a_url_is_invalid(database: Database, tmp_path: Path) -> None:
     worker = start_worker(database, tmp_path / "log", TILLBASE_NOTIFY_URLS="nonsense://s3cret")
     assert worker.wait(DEADLINE_SECONDS) == 1
     *_, line = (tmp_path / "log").read_text().splitlines()
@@ -558,7 +556,7 @@ def test_a_worker_ends_with_one_line_when_a_url_is_none(database: Database, tmp_
     assert "s3cret" not in (tmp_path / "log").read_text()
 
 
-def test_silence_is_told_by_a_worker_that_runs(database: Database, conn: Connection, hook: Webhook) -> None:
+def test_a_running_worker_reports_silence(database: Database, conn: Connection, hook: Webhook) -> None:
     conn.execute(
         "select billing.receive_stripe_event(event_id => 'evt_1', type => 'x', api_version => null, created => 1, "
         "livemode => false, payload => '{}')"

@@ -21,7 +21,7 @@ from worker.errors import SettingsError
 from worker.jobs.compose import Message
 from worker.jobs.mail import MailServer, NeverDelivered, NotDelivered, send_mail
 
-# apprise gives up on an answer after 4 s and calls it a failure; a message that was taken by then would go out twice.
+# By default apprise gives up after 4 s and reports a failure; a message that was accepted then would be sent twice.
 ANSWER_SECONDS = 15
 REST_FIRST_SECONDS = 2.0
 REST_MAX_SECONDS = 120.0
@@ -30,13 +30,13 @@ SECRET_LENGTH_MIN = 4
 
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?|localhost(:\d+)?")
 
-_LIBRARY: Any = apprise.Apprise  # its types say little
-# Nothing is kept on disk, no thread is started, and nothing is read into what we say.
+_LIBRARY: Any = apprise.Apprise  # its types are incomplete
+# Nothing is stored on disk, no thread is started, and texts are sent as they are.
 _ASSET = apprise.AppriseAsset(
     app_id="Tillbase", app_desc="Tillbase", async_mode=False, interpret_escapes=False, interpret_emojis=False,
     storage_mode=apprise.PersistentStoreMode.MEMORY, secure_logging=True, allow_templates=False,
 )  # fmt: skip
-# It would print to stderr what it has to say; we ask it instead.
+# It would print to stderr; its messages are read from its log records instead.
 _LOGGER = logging.getLogger("apprise")
 _LOGGER.addHandler(logging.NullHandler())
 _LOGGER.propagate = False
@@ -44,7 +44,7 @@ _LOGGER.propagate = False
 
 @dataclass(slots=True)
 class Channel:
-    """One way to somebody. A channel that is down rests for a while: what goes by others need not wait for it."""
+    """One way to send. A channel that is down is skipped for a while, so that messages by other channels don't wait."""
 
     name: str
     secrets: tuple[str, ...] = field(repr=False)
@@ -70,7 +70,7 @@ class Channel:
             if error.is_down:
                 self._rest(reason)
             raise NotDelivered(reason, is_down=error.is_down) from None
-        except Exception as error:  # a mistake, whose text may be anything; other channels go on
+        except Exception as error:  # a bug, with any text; the other channels continue
             self._rest(type(error).__name__)
             raise NotDelivered(type(error).__name__) from None
         with self._lock:
@@ -153,7 +153,7 @@ def _mail_channel(server: MailServer, url: str, address: str) -> Channel:
 
 
 def _deliver(url: str, message: Message) -> None:
-    """By any other service that apprise knows."""
+    """By any other service that apprise supports."""
     # Created for each message, because it has the message's headers.
     service = _LIBRARY.instantiate(url, asset=_ASSET)
     if "rto=" not in url:
@@ -178,7 +178,7 @@ def _deliver(url: str, message: Message) -> None:
 
 
 def _name(url: str, address: str = "") -> str:
-    """What tells channels apart, and tells nothing else: mailto-5f2c…"""
+    """A name that identifies the channel and reveals nothing else: mailto-5f2c…"""
     digest = hashlib.sha256(f"{url} {address}".encode()).hexdigest()[:12]
     return f"{_schema(url)}-{digest}"
 
@@ -188,7 +188,7 @@ def _schema(url: str) -> str:
 
 
 def _secrets(url: str) -> tuple[str, ...]:
-    """Whatever of a URL may be a secret: its parts but the names of hosts and parameters, as they are and decoded."""
+    """Parts of a URL that may be secret: all but the names of hosts and parameters, encoded and decoded."""
     rest = url.partition("://")[2]
     place, _, query = rest.partition("?")
     authority, *path = place.split("/")

@@ -1,4 +1,4 @@
-"""A recharge → its one off-session payment at Stripe, made or found where it was made before.
+"""A recharge → its one off-session payment at Stripe: created, or found if an earlier attempt created it.
 
 The recharge's row has fixed parameters, and its id is the idempotency key. If the worker dies in between, there is
 still one payment, because the next attempt first searches for that payment.
@@ -11,12 +11,12 @@ import stripe
 from worker.jobs.recharges import Answer, Recharge, Unknown
 from worker.stripe_api import Refused, StripeAccess, key_of_step
 
-# Stripe forgets an idempotency key after a day at the earliest: from here on a payment is looked for, never made.
+# Stripe forgets an idempotency key after a day at the earliest: later, a payment is only searched for, never created.
 KEY_SECONDS = 20 * 3600
-# What is listed of a customer's payments starts that much before we first asked, by our clock.
+# The list of a customer's payments starts this long before the first request, by our clock.
 CLOCK_LEEWAY_SECONDS = 3600
 
-# The issuer will not have this card charged again; to try is to be fined by the networks.
+# The issuer forbids further charges to this card; card networks fine merchants who retry.
 NEVER_AGAIN = frozenset(
     {
         "do_not_honor",
@@ -37,13 +37,13 @@ _AUTHENTICATION = "authentication_required"
 
 
 class Charger:
-    """Asks Stripe for payments."""
+    """Creates and finds payments at Stripe."""
 
     def __init__(self, stripe: StripeAccess) -> None:
         self._stripe = stripe
 
     def charge(self, recharge: Recharge) -> Answer | Unknown:
-        """Make the recharge's one payment, or find it where it was made before. Never raises."""
+        """Create the recharge's one payment, or find it if an earlier attempt created it. Never raises."""
         try:
             return self._charge(recharge)
         except Exception as error:
@@ -53,7 +53,7 @@ class Charger:
                 return Answer(
                     "failed", recharge.stripe_payment_intent_id, reason=reason, audience="administrators"
                 )
-            # Also where it was asked for before with another payment method, and no payment came of it.
+            # Also if an earlier request named another payment method and created no payment.
             return Unknown(str(trouble))
 
     def _charge(self, recharge: Recharge) -> Answer | Unknown:
@@ -82,7 +82,7 @@ class Charger:
         return self._answer(recharge, intent)
 
     def _find(self, recharge: Recharge) -> stripe.PaymentIntent | None:
-        """The payment that an earlier attempt made, if any did. Listing is not searching: it is never behind."""
+        """The payment that an earlier attempt created, if any. A list is always current, unlike Stripe's search."""
         if recharge.stripe_payment_intent_id is not None:
             return self._stripe.v1.payment_intents.retrieve(recharge.stripe_payment_intent_id)
         since = int(recharge.first_attempt_at.timestamp()) - CLOCK_LEEWAY_SECONDS
@@ -95,8 +95,8 @@ class Charger:
         return None
 
     def _method(self, recharge: Recharge) -> str | None:
-        """The customer's default; where there is none, the card that was saved last. Paying for a pack saves a card
-        and makes no default of it."""
+        """The customer's default; without one, the card that was saved last. Paying for a pack saves a card, but not
+        as the default."""
         customer = self._stripe.v1.customers.retrieve(recharge.stripe_customer_id)
         settings = customer.invoice_settings if "invoice_settings" in customer else None
         default = _id(settings.default_payment_method) if settings else None
@@ -144,7 +144,7 @@ class Charger:
             return Answer("failed", intent_id, method, code, is_final)
         if recharge.return_url is None or method is None:
             return Answer("requires_action", intent_id, method, code)
-        # The same payment again, now with the customer there: Stripe answers with the bank's page.
+        # The same payment again, now with the customer present: Stripe answers with the bank's page.
         try:
             intent = self._stripe.v1.payment_intents.confirm(
                 intent_id,
@@ -173,7 +173,7 @@ def _order(recharge: Recharge, method: str) -> dict[str, Any]:
         "description": "Automatic recharge",
         "metadata": {"recharge_id": str(recharge.id), "price": recharge.stripe_price_id},
     }
-    # Stripe wants to know where a page that it might need would lead back to, or that there is none.
+    # Stripe needs an address to return to from the bank's page, or to know that there is none.
     if recharge.return_url is not None:
         return order | {"return_url": recharge.return_url}
     return order | {"automatic_payment_methods": {"enabled": True, "allow_redirects": "never"}}

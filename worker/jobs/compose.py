@@ -24,7 +24,7 @@ SUBJECT_LENGTH_MAX = 150
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
 _WEB_ADDRESS = re.compile(r"https?://[!#-;=?-~]+")  # neither quotes nor angle brackets
 _NO_TEXT = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]+")
-# @everyone, <@user>, <!channel>: a space of no width makes them words.
+# @everyone, <@user>, <!channel>: a zero-width space makes them plain text.
 _PINGS = re.compile(r"@(?=everyone|here|channel)|<(?=[@!#])")
 
 log = structlog.stdlib.get_logger()
@@ -32,7 +32,7 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent. `key` is the same each time that it is; `facts` is what programs read of it."""
+    """A message to send. `key` is the same for each attempt; `facts` is for programs."""
 
     key: str
     subject: str
@@ -42,7 +42,7 @@ class Message:
 
 
 class Composer:
-    """Knows the templates: the operator's own first, ours else; `default` for a kind that has none."""
+    """The templates: the operator's own, then ours; `default` for a kind without a template."""
 
     def __init__(self, directory: Path | None = None) -> None:
         places = [FileSystemLoader(place) for place in (directory, TEMPLATES) if place is not None]
@@ -58,7 +58,7 @@ class Composer:
         self._jinja.filters["moment"] = _moment
 
     def compose(self, notification: Notification) -> Message:
-        """Every notification becomes a message, whatever is wrong with its template or payload."""
+        """Every notification becomes a message, even if its template or payload is broken."""
         kind = notification.kind
         subject, lines, link = self._read(kind, notification.payload, notification)
         if notification.digest_size is not None:
@@ -82,7 +82,7 @@ class Composer:
     def _read(
         self, name: str, payload: Mapping[str, Any], notification: Notification
     ) -> tuple[str, list[str], str | None]:
-        """Subject, lines and link of a template; those of the default one where it cannot be read."""
+        """Subject, lines and link of a template; those of the default template if it cannot be read."""
         values = _clean({name: value for name, value in payload.items() if value is not None})
         context = values | {
             "kind": _clean(notification.kind),
@@ -93,7 +93,7 @@ class Composer:
         template = self._template(name)
         try:
             return _blocks(template, context)
-        except Exception as error:  # a payload that a template did not reckon with
+        except Exception as error:  # the template does not fit the payload
             log.warning("template_failed", template=template.name, error=f"{type(error).__name__}: {error}")
             return _blocks(self._jinja.get_template("default.txt"), context)
 
@@ -103,7 +103,7 @@ class Composer:
                 return self._jinja.get_template(f"{name}.txt")
         except TemplateNotFound:
             pass
-        except Exception as error:  # a template of the operator's that is none
+        except Exception as error:  # the operator's template is not valid
             log.warning("template_failed", template=name, error=f"{type(error).__name__}: {error}")
         return self._jinja.get_template("default.txt")
 
@@ -113,7 +113,7 @@ def _blocks(template: Template, context: Mapping[str, Any]) -> tuple[str, list[s
         render = template.blocks.get(name)
         return "" if render is None else "".join(render(template.new_context(dict(context)))).strip()
 
-    # Some services make HTML of a title as it is.
+    # Some services insert the title into HTML without escaping.
     subject = " ".join(block("subject").split())[:SUBJECT_LENGTH_MAX].translate({60: "‹", 62: "›"})
     lines = [line.strip() for line in block("text").splitlines()]
     link = block("link")
@@ -133,10 +133,10 @@ def _paragraphs(lines: list[str]) -> list[list[str]]:
 
 
 def _clean(value: Any) -> Any:
-    """A payload whose texts are one line each, of a length to be read."""
+    """The payload, each text reduced to one readable line."""
     match value:
         case str() if _WEB_ADDRESS.fullmatch(value):
-            return value  # a bank's page may have a long address
+            return value  # the address of a bank's page may be long
         case str():
             line = _PINGS.sub("\\g<0>\u200b", _NO_TEXT.sub(" ", value).strip())
             return line if len(line) <= VALUE_LENGTH_MAX else f"{line[: VALUE_LENGTH_MAX - 1]}…"
@@ -150,12 +150,12 @@ def _clean(value: Any) -> Any:
 
 
 def _money(amount: Any, currency: Any = "") -> str:
-    """1900 → 19.00 usd; whatever is no amount, as it is."""
+    """1900 → 19.00 usd; anything else is unchanged."""
     return money_text(amount, str(currency)) if isinstance(amount, int) and currency else str(amount)
 
 
 def _day(moment: Any) -> str:
-    """2026-01-31T12:00:00+00:00 → 31 January 2026; whatever is no time, as it is."""
+    """2026-01-31T12:00:00+00:00 → 31 January 2026; anything else is unchanged."""
     try:
         at = datetime.fromisoformat(str(moment))
     except ValueError:
@@ -164,7 +164,7 @@ def _day(moment: Any) -> str:
 
 
 def _day_before(day: Any) -> str:
-    """2026-02-01 → 31 January 2026: the last day on which something is good."""
+    """2026-02-01 → 31 January 2026: the last day on which something is valid."""
     try:
         return _day(date.fromisoformat(str(day)) - timedelta(days=1))
     except ValueError:
@@ -172,7 +172,7 @@ def _day_before(day: Any) -> str:
 
 
 def _moment(moment: Any) -> str:
-    """2026-01-31T12:00:00+00:00 → 31 January 2026, 12:00 UTC; whatever is no time, as it is."""
+    """2026-01-31T12:00:00+00:00 → 31 January 2026, 12:00 UTC; anything else is unchanged."""
     try:
         at = datetime.fromisoformat(str(moment)).astimezone(UTC)
     except ValueError:

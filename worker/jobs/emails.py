@@ -22,7 +22,7 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class EmailChange:
-    """The address that a customer is to have, and those that may be replaced; empty text is no address."""
+    """The new address of a customer, and the old ones that may be replaced; empty text: none."""
 
     msg_id: int
     stripe_customer_id: str
@@ -32,7 +32,7 @@ class EmailChange:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How an attempt ended: nothing is left to do, or it is tried again. `reason`: why the address was not written."""
+    """The outcome of an attempt: nothing is left to do, or it is retried. `reason`: why the address was not written."""
 
     is_settled: bool
     reason: str | None = None
@@ -86,7 +86,7 @@ def write(stripe: StripeAccess, change: EmailChange) -> Answer:
         customers.update(change.stripe_customer_id, {"email": change.new_email})
     except Exception as error:
         trouble = stripe.trouble_of(error)
-        # Refused: there is no such customer, or Stripe does not take the address.
+        # Refused: there is no such customer, or Stripe does not accept the address.
         return Answer(isinstance(trouble, Refused), str(trouble))
     return Answer(True)
 

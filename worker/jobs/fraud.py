@@ -20,7 +20,7 @@ from worker.jobs.handler import Handler, stripe_delay_seconds
 from worker.jobs.queue import Job, columns
 from worker.stripe_api import Retry, StripeAccess, Trouble, is_replayed, key_of_step
 
-# Metadata of the refunds that we made: the action that each was made for.
+# Metadata of our refunds: the action that each belongs to.
 ACTION = "tillbase_fraud_action"
 
 log = structlog.stdlib.get_logger()
@@ -28,7 +28,7 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class FraudAction:
-    """What to ask Stripe for. `was_in_doubt`: an earlier attempt may have been done, its answer lost."""
+    """A request to Stripe. `was_in_doubt`: an earlier request was sent, and its answer is unknown."""
 
     msg_id: int
     id: int
@@ -42,7 +42,7 @@ class FraudAction:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How an attempt ended: `outcome` as record_fraud_action takes it; `queued` is tried again later."""
+    """The outcome of an attempt, as record_fraud_action takes it; `queued` is retried later."""
 
     outcome: Literal["done", "failed", "queued"]
     reason: str | None = None
@@ -87,7 +87,7 @@ class FraudActions(Handler[FraudAction, Answer]):
 
 
 def act(stripe: StripeAccess, action: FraudAction) -> Answer:
-    """Do it, or find that it was done before. Never raises."""
+    """Do it, or find that an earlier attempt did it. Never raises."""
     do = _ACTIONS.get(action.action)
     if do is None:
         reason = f"this version of the worker knows no action {action.action}: upgrade it"
@@ -100,7 +100,7 @@ def act(stripe: StripeAccess, action: FraudAction) -> Answer:
 
 
 def _refund(stripe: StripeAccess, action: FraudAction) -> Answer:
-    # No amount: all that is left, so that Stripe refuses to do it twice, also when it has forgotten the key.
+    # No amount: the remaining amount, so that Stripe refuses a second refund, even after it has forgotten the key.
     order = {
         "charge": action.stripe_charge_id,
         "reason": "fraudulent",
@@ -111,25 +111,25 @@ def _refund(stripe: StripeAccess, action: FraudAction) -> Answer:
     except stripe_sdk.APIError as error:
         if not is_replayed(error.headers):
             raise
-        # Stripe keeps a failure for its key.
+        # Stripe repeats a failure under the same key.
         made = stripe.v1.refunds.create(order, {"idempotency_key": _key_of_attempt(action)})
     return Answer("done", stripe_refund_id=made.id)
 
 
 def _cancel(stripe: StripeAccess, action: FraudAction) -> Answer:
-    # Canceling twice is the same as once; a key for each attempt, because Stripe would repeat an earlier failure.
+    # Canceling twice is harmless; each attempt has its own key, because Stripe would repeat an earlier failure.
     options = {"idempotency_key": _key_of_attempt(action)}
     try:
         stripe.v1.subscriptions.cancel(action.stripe_subscription_id, {}, options)
     except stripe_sdk.InvalidRequestError:
-        # Stripe finds no subscription to cancel in one that has ended.
+        # Stripe refuses to cancel a subscription that has ended.
         if stripe.v1.subscriptions.retrieve(action.stripe_subscription_id).status != "canceled":
             raise
         return Answer("done", "the subscription had ended already")
     return Answer("done")
 
 
-# What is done at Stripe; whatever else billing.fraud_actions holds is done in the database.
+# Actions at Stripe; the others of billing.fraud_actions happen in the database.
 _ACTIONS: Mapping[str, Callable[[StripeAccess, FraudAction], Answer]] = {
     "refund": _refund,
     "cancel_subscription": _cancel,
@@ -152,7 +152,7 @@ def _refused(stripe: StripeAccess, action: FraudAction, trouble: Trouble) -> Ans
 
 
 def _find_refund(stripe: StripeAccess, action: FraudAction) -> str | None:
-    """The refund that an earlier attempt of this action made, where somebody else did not make it."""
+    """The refund that an earlier attempt of this action created; None if somebody else refunded the charge."""
     try:
         made: list[stripe_sdk.Refund] = stripe.v1.refunds.list(
             {"charge": action.stripe_charge_id, "limit": 100}
@@ -161,7 +161,7 @@ def _find_refund(stripe: StripeAccess, action: FraudAction) -> str | None:
             metadata = refund.metadata
             if metadata and ACTION in metadata and metadata[ACTION] == str(action.idempotency_key):
                 return refund.id
-    except Exception:  # also an answer that is none of Stripe's; it is only to say which refund
+    except Exception:  # also an invalid answer; the refund's id is only informative
         return None
     return None
 

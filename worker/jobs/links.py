@@ -31,7 +31,7 @@ class RetiredLink:
 
 
 class Links(Handler[RetiredLink, str | None]):
-    """An answer is None when the link is inactive or deleted, else why that is not known."""
+    """An answer is None if the link is inactive or deleted, else the reason why this is unknown."""
 
     def __init__(self, stripe: StripeAccess) -> None:
         self._stripe = stripe
@@ -67,9 +67,9 @@ class Links(Handler[RetiredLink, str | None]):
 
 
 def deactivate(stripe: StripeAccess, link: RetiredLink, attempt: int) -> str | None:
-    """None when the link is inactive or deleted, else why that is not known. Never raises."""
+    """None if the link is inactive or deleted, else the reason why this is unknown. Never raises."""
     try:
-        # A key for each attempt: Stripe would repeat its failure under an earlier one.
+        # Each attempt has its own key, because Stripe would repeat an earlier failure.
         stripe.v1.payment_links.update(
             link.stripe_payment_link_id,
             {"active": False},
@@ -82,7 +82,7 @@ def deactivate(stripe: StripeAccess, link: RetiredLink, attempt: int) -> str | N
 
 
 def record(conn: Connection[Any], link: RetiredLink, reason: str | None, delay_seconds: int | None) -> None:
-    """Record that a link is inactive, or why not and when it is tried again. Raises psycopg.Error."""
+    """Record that a link is inactive, or why not and when it is retried. Raises psycopg.Error."""
     conn.execute(
         "select billing.record_retired_link(msg_id => %s, link_id => %s, retry_in_seconds => %s, reason => %s)",
         [link.msg_id, link.id, delay_seconds, reason],

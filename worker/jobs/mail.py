@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 15
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed in, and whom it is from. `mode`: ssl, starttls or insecure."""
+    """The mail server and the sender. `mode`: ssl, starttls or insecure."""
 
     host: str
     port: int
@@ -37,11 +37,11 @@ class MailServer:
 
 
 class NeverDelivered(Exception):
-    """No later attempt will fare better; the text says why."""
+    """A permanent failure; the text says why."""
 
 
 class NotDelivered(Exception):
-    """A later attempt may fare better. `is_down`: any other mail would have fared the same."""
+    """A temporary failure. `is_down`: it would affect any other mail too."""
 
     def __init__(self, reason: str, *, is_down: bool = True) -> None:
         super().__init__(reason)
@@ -71,7 +71,7 @@ def send_mail(server: MailServer, address: str, message: Message) -> None:
     except (OSError, smtplib.SMTPException) as error:
         raise NotDelivered(_told(error)) from None
     finally:
-        with suppress(OSError, smtplib.SMTPException):  # it has been taken, or not, whatever comes of this
+        with suppress(OSError, smtplib.SMTPException):  # the message was accepted or refused before
             smtp.quit()
 
 

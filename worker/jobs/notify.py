@@ -21,7 +21,7 @@ from worker.jobs.outbox import Notification, Outcome, begin, record
 from worker.jobs.queue import Job
 from worker.settings import Settings
 
-# With four threads, forty mails a second where the server takes 100 ms for one.
+# With four threads, forty mails a second if the server needs 100 ms for each.
 MESSAGES_MAX = 40
 
 log = structlog.stdlib.get_logger()
@@ -52,7 +52,7 @@ class Notifier(Handler[Notification, Outcome]):
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of jobs that it has channels for; the others wait for a worker that has."""
+        """The kinds of jobs with a channel; others wait for a worker that has one."""
         return [
             *(["administrators_notification"] if self._channels else []),
             *(["customer_notification"] if self._customer_mail else []),
@@ -64,7 +64,7 @@ class Notifier(Handler[Notification, Outcome]):
     def do(self, job: Job, task: Notification) -> Outcome:
         try:
             return self._send(task)
-        except Exception as error:  # a mistake of ours; what was sent by then may be sent again
+        except Exception as error:  # a bug; channels that accepted the message may get it again
             log.exception("notification_failed", **self.describe(task))
             return _again(task, (), type(error).__name__)
 

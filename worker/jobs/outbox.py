@@ -1,4 +1,4 @@
-"""The outbox `billing.notifications`: messages that are to be sent, and what became of them."""
+"""The outbox `billing.notifications`: messages to send, and their outcomes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an attempt; queued: it is to be tried again."""
+    """The outcome of an attempt; queued: it is retried."""
 
     status: Literal["delivered", "queued", "skipped", "dead"]
     delivered_to: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def begin(conn: Connection[Any], jobs: Sequence[Job]) -> list[Notification]:
-    """What is to be sent now, of these jobs, in one transaction."""
+    """The messages of these jobs to send now, in one transaction."""
     with conn.cursor(row_factory=class_row(Notification)) as cursor:
         return cursor.execute(
             "select msg_id, id, audience, kind, account_id, payload, attempts, delivered_to, digest_size, first, "
@@ -59,7 +59,7 @@ def begin(conn: Connection[Any], jobs: Sequence[Job]) -> list[Notification]:
 
 
 def record(conn: Connection[Any], notification: Notification, outcome: Outcome) -> str | None:
-    """Record what became of a message; its status then, None where another worker has it. Raises psycopg.Error."""
+    """Record the outcome of a message; its new status, None if another worker has it. Raises psycopg.Error."""
     row = conn.execute(
         "select billing.record_notification(msg_id => %s, notification_id => %s, attempts => %s, "
         "delivered_to => %s::text[], status => %s, retry_in_seconds => %s, reason => %s)",

@@ -7,10 +7,10 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import class_row
 
-# Longer than a job and those of its kind that are done before it should take; what takes longer may be done twice. A
-# worker that dies hands its jobs back in seconds.
+# Longer than a job and the jobs of its kind before it should take; a job that takes longer may be done twice. Jobs of a
+# dead worker are due again within seconds.
 LEASE_SECONDS = 300
-# A job of a kind that this version does not know waits for one that does.
+# A job of an unknown kind waits for a version that knows it.
 UNKNOWN_SECONDS = 3600
 
 
@@ -40,12 +40,12 @@ def columns(jobs: Sequence[Job]) -> list[Any]:
 
 
 def finish(conn: Connection[Any], jobs: Iterable[Job]) -> None:
-    """Remove jobs that have nothing left to do. One that is not in this session's hands any more is left alone."""
+    """Remove jobs that have nothing left to do, if this session still has them."""
     conn.execute("select billing.finish_jobs(msg_ids => %s)", [[job.msg_id for job in jobs]])
 
 
 def retry(conn: Connection[Any], job: Job, delay_seconds: int, reason: str, *, excused: bool = False) -> None:
-    """Make a job due again after a while; `excused`: the attempt does not count."""
+    """Make a job due again later; `excused`: the attempt does not count."""
     conn.execute(
         "select billing.retry_job(msg_id => %s, delay_seconds => %s, reason => %s, excused => %s)",
         [job.msg_id, delay_seconds, reason, excused],
@@ -61,7 +61,7 @@ def take_unknown(conn: Connection[Any], kinds: Iterable[str]) -> list[tuple[int,
 
 
 def requeue(conn: Connection[Any]) -> int:
-    """Queue again what lost its message; how many jobs."""
+    """Queue jobs that lost their message; returns how many."""
     row = conn.execute("select billing.requeue_jobs()").fetchone()
     assert row is not None
     return row[0]

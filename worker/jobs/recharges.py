@@ -1,4 +1,4 @@
-"""Recharges that were claimed → one off-session payment each at Stripe → paid, failed, or waiting for somebody.
+"""Claimed recharges → one off-session payment each at Stripe → paid, failed, or waiting for the customer or bank.
 
 A recharge is claimed in the database, by the movement that brought the balance below its threshold.
 """
@@ -22,7 +22,7 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Recharge:
-    """A payment to ask for. `was_asked`: not for the first time. `barred`: payment methods refused for good."""
+    """A payment to request. `was_asked`: an earlier attempt sent it. `barred`: permanently refused payment methods."""
 
     msg_id: int
     id: UUID
@@ -40,7 +40,7 @@ class Recharge:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of the payment now: `status` as record_recharge takes it."""
+    """The state of the payment; `status` as record_recharge takes it."""
 
     status: str
     stripe_payment_intent_id: str | None = None
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nothing is known yet, and why; asked for again later."""
+    """The state of the payment is unknown, and why; the request is repeated later."""
 
     reason: str
 
@@ -101,7 +101,7 @@ class Recharges(Handler[Recharge, Answer | Unknown]):
 
 
 def _record(conn: Connection[Any], recharge: Recharge, answer: Answer) -> str:
-    """Record what became of a recharge, in one transaction; its status then. Raises psycopg.Error."""
+    """Record the outcome of a recharge, in one transaction; its new status. Raises psycopg.Error."""
     row = conn.execute(
         "select billing.record_recharge(msg_id => %s, recharge_id => %s, status => %s, "
         "stripe_payment_intent_id => %s, stripe_payment_method_id => %s, reason => %s, is_final => %s, "

@@ -27,7 +27,7 @@ from worker.stripe_api import StripeAccess
 
 TAKE_SECONDS = 1.0
 REPORT_UNKNOWN_SECONDS = 60.0
-# What Postgres refuses waits for a person, and is tried again meanwhile.
+# A job that Postgres refuses needs a person; until then it is retried.
 REFUSED_SECONDS = 900
 
 log = structlog.stdlib.get_logger()
@@ -47,14 +47,14 @@ def handlers(stripe: StripeAccess, notifier: Notifier) -> dict[str, Handler[Any,
 
 @dataclass(slots=True)
 class InHand:
-    """A job that is being done."""
+    """A job in a thread."""
 
     job: Job
     task: Any
 
 
 class Jobs:
-    """Takes jobs of the kinds that it has handlers for. `known`: kinds that others may do, and are left to them."""
+    """Takes jobs of the kinds that it has handlers for. `known`: kinds that other workers may do."""
 
     def __init__(self, by_kind: Mapping[str, Handler[Any, Any]], known: Sequence[str] = ()) -> None:
         self._handlers = dict(by_kind)
@@ -65,7 +65,7 @@ class Jobs:
         self._next_seconds = self._next_unknown_seconds = float("-inf")
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> None:
-        """Record what was answered, and take what is due if it is time to, by a monotonic clock.
+        """Record outcomes, and take due jobs if it is time for that, by a monotonic clock.
 
         A refusal is logged and a later tick tries again. Raises psycopg.Error when the connection is lost: what was in
         hand stays in hand, and is recorded on the next one.
@@ -88,24 +88,24 @@ class Jobs:
             self._begin(conn, kind, list(found))
 
     def stop(self, conn: Connection[Any]) -> None:
-        """Leave to others what no thread has begun. Raises psycopg.Error when the connection is lost."""
+        """Release jobs that no thread has begun. Raises psycopg.Error if the connection is lost."""
         for kind, background in self._in_hand.items():
             for each in background.cancel():
                 self._put_off(conn, kind, each, "the worker stopped before it was done", 0)
 
     def finish(self, conn: Connection[Any], until_seconds: float) -> None:
-        """Wait for what is in hand and record it. Raises psycopg.Error when the connection is lost."""
+        """Wait for running jobs and record them. Raises psycopg.Error if the connection is lost."""
         for background in self._in_hand.values():
             background.wait(until_seconds)
         self._record_answered(conn)
 
     def close(self) -> None:
-        """Start no more. What is still in hand is handed back when the session ends."""
+        """Start no more jobs. Jobs that are still running are released when the session ends."""
         for background in self._in_hand.values():
             background.close()
 
     def _room(self) -> dict[str, int]:
-        """Kind → how many more of it may be in hand; none where there is no room."""
+        """Kind → how many more of its jobs may be taken."""
         return {
             kind: room
             for kind, handler in self._handlers.items()
@@ -137,12 +137,12 @@ class Jobs:
             return
         try:
             queue.finish(conn, over)
-        except psycopg.Error as error:  # they come back when their lease is over, and are left out again
+        except psycopg.Error as error:  # they are due again when their lease is over, and are left out again
             raise_if_fatal(conn, error)
             _log_refusal("jobs_not_finished", error, kind=kind)
 
     def _not_begun(self, conn: Connection[Any], kind: str, jobs: list[Job], error: psycopg.Error) -> None:
-        """Begin one by one, so that only the culprit is put off."""
+        """Begin one by one, so that only the failing job is postponed."""
         if len(jobs) > 1:
             for job in jobs:
                 self._begin(conn, kind, [job])
@@ -152,7 +152,7 @@ class Jobs:
         delay_seconds = 1 if is_contention else REFUSED_SECONDS
         try:
             queue.retry(conn, jobs[0], delay_seconds, str(error.diag.message_primary), excused=is_contention)
-        except psycopg.Error as refusal:  # it comes back when its lease is over
+        except psycopg.Error as refusal:  # it is due again when its lease is over
             raise_if_fatal(conn, refusal)
             _log_refusal("job_not_retried", refusal, kind=kind, id=jobs[0].id)
 
@@ -175,7 +175,7 @@ class Jobs:
         handler = self._handlers[kind]
         try:
             handler.put_off(conn, each.job, each.task, reason, delay_seconds)
-        except psycopg.Error as error:  # it comes back when its lease is over
+        except psycopg.Error as error:  # it is due again when its lease is over
             raise_if_fatal(conn, error)
             _log_refusal("job_not_retried", error, **handler.describe(each.task))
 

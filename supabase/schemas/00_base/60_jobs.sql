@@ -1,22 +1,22 @@
--- Jobs: what is done outside the database, at Stripe or by a message to people, waits in one queue for the worker.
+-- Jobs: work outside the database (requests to Stripe, messages to people) waits in one queue for the worker.
 --
--- A job is a message {"kind", "id"}: the kind says which handler does it, the id names the row that says what to do. The
--- message is sent in the transaction that makes the work due. Whether there still is something to do is read from the row,
--- so a second message, or a late one, does nothing.
+-- A job is a message {"kind", "id"}: the kind selects the handler, the id names the row that says what to do. The transaction
+-- that makes the work due sends the message. The handler reads from the row whether the work is still needed, so a second or
+-- late message does nothing.
 --
--- Invariant: a job is in the hands of one session at a time (worker_pid in its headers), until it is finished or retried,
--- its time-out is over, or that session ends (workers). Only the session that has it in hand can finish or retry it.
+-- Invariant: one session at a time has a job (worker_pid in its headers), until it is finished or retried, its time-out is
+-- over, or that session ends (workers). Only the session that has the job can finish or retry it.
 --
 --   take_jobs          jobs that are due, of the kinds that the caller can do; the attempt counts
 --   finish_jobs        nothing is left to do
---   retry_job          again after a while, with the reason
+--   retry_job          due again later, with the reason
 --   take_unknown_jobs  jobs of a kind that the caller does not know: kept, and due again much later
---   queued_jobs        what waits, how often it was tried and when it is due
+--   queued_jobs        all jobs, with their attempts and due times
 --
--- Its own SQL, on the columns that pgmq has from 1.5.1 to 1.13. The index serves each kind for itself: what waits for a
--- worker that can do it costs the others nothing. Callable by billing_worker; queued_jobs by service_role.
+-- Its own SQL, on the columns that pgmq has from 1.5.1 to 1.13. The index is by kind, so jobs that wait for a worker with
+-- their handler cost the other kinds nothing. Callable by billing_worker; queued_jobs by service_role.
 
--- Every kind of job there is. The worker's handlers are in worker/jobs/run.py.
+-- Every kind of job. The worker's handlers are in worker/jobs/run.py.
 create domain billing.job_kind as text
 constraint job_kind_is_known check (
     value in (
@@ -25,7 +25,7 @@ constraint job_kind_is_known check (
     )
 );
 
--- Also after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, and a dump leaves these out.
+-- Also called after a restore: pgmq 1.5.1 makes a queue's tables members of its extension, so dumps leave them out.
 create function billing._create_job_queue()
 returns void
 language plpgsql
@@ -46,7 +46,7 @@ $$;
 
 select billing._create_job_queue();
 
--- Without the queue, as after such a restore, nothing fails: requeue_jobs finds what lacks its message.
+-- Without the queue, as after such a restore, this does nothing: requeue_jobs finds rows without a message.
 create function billing._enqueue_jobs(kind billing.job_kind, ids text[])
 returns void
 language plpgsql
@@ -64,7 +64,7 @@ begin
 end
 $$;
 
--- Deletes the messages of rows that need no worker any more, even if a worker holds them. Hash join: there is no index by id.
+-- Deletes the messages of rows that no longer need a worker, even if a worker has them. Hash join: there is no index by id.
 create function billing._drop_jobs(kind billing.job_kind, ids text[])
 returns void
 language plpgsql
@@ -79,7 +79,7 @@ begin
 end
 $$;
 
--- Makes jobs that are due, or in this session's hands, due at a later time. That was no attempt.
+-- Postpones jobs that are due, or that this session has. It counts as no attempt.
 create function billing._postpone_jobs(kind billing.job_kind, ids text[], due_at timestamptz)
 returns void
 language plpgsql
@@ -97,8 +97,8 @@ begin
 end
 $$;
 
--- The end of an attempt: the job is done (retry_in_seconds null), or due again. Whether this session had it in hand; it has
--- what has no message.
+-- Ends an attempt: the job is done (retry_in_seconds null), or due again. Returns whether this session had the job; true if
+-- there is no message.
 create function billing._end_job(msg_id bigint, retry_in_seconds integer, reason text)
 returns boolean
 language plpgsql
@@ -121,9 +121,8 @@ begin
 end
 $$;
 
--- When work is due that was in hand when its worker died: at once, and before what came after it. What was in hand of
--- several that died may be what they died of: it waits a little, and each a different while, so that it parts from what was
--- taken with it.
+-- When a job or event of a dead worker is due again: at once, before later ones. After several workers died with it, it may
+-- be the cause: it waits a random moment, so that it is separated from those that were taken with it.
 create function billing._due_after_death(attempts integer, due_at timestamptz)
 returns timestamptz
 language sql
@@ -147,8 +146,8 @@ begin
 end
 $$;
 
--- Called in a transaction of its own, so that the attempt counts whatever becomes of the worker. jobs_max: how many of each
--- kind at most; the arrays run in parallel.
+-- Called in its own transaction, so that the attempt counts even if the worker dies. The arrays are parallel; jobs_max: the
+-- largest number of each kind.
 create function billing.take_jobs(kinds text[], jobs_max integer[], lease_seconds integer)
 returns table (msg_id bigint, kind text, id text, attempts integer)
 language plpgsql
@@ -163,7 +162,7 @@ begin
         select queued.msg_id from unnest(take_jobs.kinds, take_jobs.jobs_max) as wanted (kind, jobs_max)
         cross join lateral (
             select message.msg_id from pgmq.q_billing_jobs as message
-            -- Compared as rows, for that only the index by kind can do: pgmq's own has the jobs of all kinds.
+            -- A comparison of rows, which only the index by kind can answer; pgmq's own index has the jobs of all kinds.
             where (message.message ->> 'kind', message.vt) >= (wanted.kind, '-infinity')
                 and (message.message ->> 'kind', message.vt) <= (wanted.kind, now())
             order by message.message ->> 'kind', message.vt
@@ -233,7 +232,7 @@ begin
 end
 $$;
 
--- Nothing where the queue is missing.
+-- Returns nothing if the queue is missing.
 create function billing.queued_jobs()
 returns table (kind text, id text, attempts integer, due_at timestamptz, reason text, worker_pid integer)
 language plpgsql
@@ -266,7 +265,7 @@ to billing_worker;
 grant execute on function billing.queued_jobs() to service_role;
 
 comment on function billing.take_jobs(text[], integer[], integer) is 'Jobs of these kinds that are due, up to jobs_max of each, taken by the caller for lease_seconds.';
-comment on function billing.finish_jobs(bigint[]) is 'Removes jobs that the caller has in hand and that have nothing left to do.';
-comment on function billing.retry_job(bigint, integer, text, boolean) is 'A job that the caller has in hand is due again after delay_seconds.';
+comment on function billing.finish_jobs(bigint[]) is 'Removes jobs of the caller that have nothing left to do.';
+comment on function billing.retry_job(bigint, integer, text, boolean) is 'Makes a job of the caller due again after delay_seconds.';
 comment on function billing.take_unknown_jobs(text[], integer) is 'Jobs that are due and of none of these kinds; they stay in the queue and are due again after delay_seconds.';
-comment on function billing.queued_jobs() is 'What the worker has to do outside the database: how often it was tried, when it is due, and which session has it in hand.';
+comment on function billing.queued_jobs() is 'All jobs of the worker, with their attempts, their due times and the session that has them.';

@@ -1,10 +1,10 @@
--- What is to be done about early fraud warnings, and what was done.
+-- The policy for early fraud warnings, and the actions that were taken.
 --
--- Invariant: each action is one row with its reason, done or not: what the policy asks for and the state of the charge
--- forbids is skipped and says why. settings.fraud_dry_run: warnings are recorded and nothing is done.
+-- Invariant: each action is one row with its reason. An action that the policy asks for and that the charge's state
+-- forbids is a row too: skipped, with the reason. With settings.fraud_dry_run, warnings are recorded and nothing is done.
 --
--- fraud_policies   for each risk level of the charge, what is to be done
--- fraud_actions    what was done, by the policy or by a person, and what was not, and why
+-- fraud_policies   which actions to take, for each risk level of the charge
+-- fraud_actions    the actions of the policy and of people: done, skipped, failed or undone, each with its reason
 -- Only functions write actions; the policy is the owner's to edit. service_role reads both.
 
 create table billing.fraud_policies (
@@ -55,7 +55,7 @@ create table billing.fraud_actions (
     check ((status = 'undone') = (undone_at is not null) and (undone_at is null) = (undone_by is null or undone_reason is null))
 );
 
--- What the policy does about a warning it does once; a person may do it again.
+-- The policy takes each action once for a warning; a person may repeat it.
 create unique index fraud_actions_of_policy on billing.fraud_actions
     (stripe_early_fraud_warning_id, action, coalesce(stripe_subscription_id, ''))
 where actor = 'policy';
@@ -73,9 +73,9 @@ revoke all on all sequences in schema billing from public, anon, authenticated, 
 revoke all on billing.fraud_policies, billing.fraud_actions from public, anon, authenticated, service_role;
 grant select on billing.fraud_policies, billing.fraud_actions to service_role;
 
-comment on table billing.fraud_policies is 'What is done about an early fraud warning, by the risk level of its charge. Edit it as you see fit.';
-comment on column billing.fraud_policies.refund_amount_max is 'Refund at most so much by itself, in minor units of the charge''s currency; null: any amount.';
-comment on table billing.fraud_actions is 'What was done about fraud, by the policy (actor policy) or by a person, and what was skipped, and why.';
-comment on column billing.fraud_actions.idempotency_key is 'What Stripe is asked with, and what a refund of this action carries in its metadata. Not the id: two databases of one Stripe account have the same ids.';
-comment on column billing.fraud_actions.attempts is 'How often Stripe was asked.';
-comment on column billing.fraud_actions.is_in_doubt is 'Stripe may have done it already, and its answer was lost.';
+comment on table billing.fraud_policies is 'Which actions an early fraud warning causes, by the risk level of its charge. Edit the rows as you like.';
+comment on column billing.fraud_policies.refund_amount_max is 'The largest amount that is refunded automatically, in minor units of the charge''s currency; null: any amount.';
+comment on table billing.fraud_actions is 'Actions because of fraud, of the policy (actor policy) or of a person, with their status and reason.';
+comment on column billing.fraud_actions.idempotency_key is 'Part of the Idempotency-Key of the request to Stripe, and in the metadata of the action''s refund. Not the id, because two databases of one Stripe account can have the same ids.';
+comment on column billing.fraud_actions.attempts is 'The number of requests to Stripe.';
+comment on column billing.fraud_actions.is_in_doubt is 'True if a request was sent and its answer is unknown: Stripe may have done it.';

@@ -1,4 +1,4 @@
--- What a person decides about fraud: freeze, unfreeze, refund, note, resolve, undo.
+-- Decisions of a person about fraud: freeze, unfreeze, refund, note, resolve, undo.
 --
 -- Invariant: every decision has an actor and a reason. A freeze and queued actions can be undone; refunds and cancelled
 -- subscriptions cannot. Callable by service_role.
@@ -74,7 +74,7 @@ begin
     set status = 'undone', undone_at = billing.current_time(), undone_by = unfreeze_account.actor,
         undone_reason = unfreeze_account.reason, updated_at = now()
     where fraud_actions.account_id = v_account.id and fraud_actions.action = 'freeze_account'
-        -- One that was skipped, because the account was frozen already, is answered too.
+        -- Also one that was skipped because the account was frozen already.
         and fraud_actions.status in ('done', 'skipped');
     insert into billing.fraud_actions (account_id, action, status, reason, actor, decided_at, settled_at)
     values (
@@ -105,7 +105,7 @@ begin
 end
 $$;
 
--- decision: resolved (something was done, or nothing had to be) or dismissed (no fraud); open takes it up again.
+-- decision: resolved (dealt with), dismissed (no fraud), or open (to be decided again).
 create function billing.resolve_fraud_warning(
     stripe_early_fraud_warning_id text, decision text, notes text, actor text
 )
@@ -169,7 +169,7 @@ begin
 end
 $$;
 
--- A person has the charge of a warning refunded, whatever the policy's caps; not one that is disputed or refunded.
+-- Refunds the charge of a warning; the policy's caps don't apply. Raises if the charge is disputed or refunded.
 create function billing.refund_fraud_warning(stripe_early_fraud_warning_id text, reason text, actor text)
 returns billing.fraud_actions
 language plpgsql
@@ -257,9 +257,9 @@ grant execute on function
     billing.refund_fraud_warning(text, text, text), billing.undo_fraud_action(bigint, text, text)
 to service_role;
 
-comment on function billing.freeze_account(uuid, text, text) is 'Refuses what takes credits out of an account (TB003) until it is unfrozen.';
-comment on function billing.unfreeze_account(uuid, text, text) is 'Lets an account spend again; what froze it is marked as undone.';
-comment on function billing.resolve_fraud_warning(text, text, text, text) is 'Closes a warning (decision: resolved or dismissed), or opens it again (open).';
-comment on function billing.note_fraud(text, text, text) is 'Writes a note beside a warning.';
-comment on function billing.refund_fraud_warning(text, text, text) is 'Has the rest of a warning''s charge refunded by the worker, once.';
-comment on function billing.undo_fraud_action(bigint, text, text) is 'Undoes a freeze, or an action that Stripe was not asked for yet.';
+comment on function billing.freeze_account(uuid, text, text) is 'Blocks spending from an account (TB003) until it is unfrozen.';
+comment on function billing.unfreeze_account(uuid, text, text) is 'Lets an account spend again, and marks the actions that froze it as undone.';
+comment on function billing.resolve_fraud_warning(text, text, text, text) is 'Closes a warning (decision resolved or dismissed), or reopens it (open).';
+comment on function billing.note_fraud(text, text, text) is 'Adds a note to a warning.';
+comment on function billing.refund_fraud_warning(text, text, text) is 'Queues a refund of the remaining amount of a warning''s charge, once; the worker sends it to Stripe.';
+comment on function billing.undo_fraud_action(bigint, text, text) is 'Undoes a freeze, or an action that was not sent to Stripe yet.';

@@ -1,11 +1,11 @@
--- Early fraud warnings → what is done about them, by a policy that can be read, tried dry and undone.
+-- Early fraud warnings → actions, by the policy.
 --
 -- Invariant: the policy is applied when a warning first arrives, and again when its account or subscription becomes known
 -- (its customer is linked, its payment's invoice arrives); never by a replay. An action that was done or undone is not
--- repeated. What the database can do (alert, freeze) is done in the transaction of the warning; what Stripe must do (refund,
--- cancel) is queued for the worker. service_role may ask for a judgement.
+-- repeated. Alerts and freezes happen in the transaction of the warning; refunds and cancellations are queued for the
+-- worker, which sends them to Stripe. service_role can preview the policy's actions.
 
--- What the policy would do about a warning now, and why not where it would not. Reads only.
+-- The actions of the policy for a warning as of now, and the reason for each action that it would skip. Reads only.
 create function billing.judge_fraud_warning(stripe_early_fraud_warning_id text)
 returns table (
     action text, is_due boolean, reason text, stripe_subscription_id text, amount bigint, currency text
@@ -24,7 +24,7 @@ as $$
             payments.currency, payments.is_disputed, payments.is_liability_shifted, payments.charged_at,
             accounts.frozen_at, accounts.closed_at
         from billing.fraud_warnings as warnings
-        -- A level that has no policy, such as one that Stripe added, is unknown.
+        -- A level without a policy, such as a new one of Stripe, counts as unknown.
         join billing.fraud_policies as policies on policies.risk_level = coalesce(
             (select known.risk_level from billing.fraud_policies as known where known.risk_level = warnings.risk_level),
             'unknown'
@@ -82,7 +82,7 @@ as $$
         ) as paid on true
         where case_at_hand.cancel_subscription
     ),
-    -- What was decided before stands: done, asked for, or undone by a person.
+    -- Earlier decisions stay: done, queued, or undone by a person.
     decided as (
         select
             verdicts.*,
@@ -129,7 +129,7 @@ as $$
     on conflict (dedupe_key) do nothing
 $$;
 
--- Does what the policy says about a warning; what it has done already it does not do again. Nothing in a dry run.
+-- Takes the actions of the policy for a warning, each once. In a dry run it takes none.
 create function billing._act_on_warning(warning billing.fraud_warnings)
 returns void
 language plpgsql
@@ -188,4 +188,4 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.judge_fraud_warning(text) to service_role;
 
-comment on function billing.judge_fraud_warning(text) is 'What the policy would do about a warning now, and why not where it would not. Changes nothing.';
+comment on function billing.judge_fraud_warning(text) is 'The actions of the policy for a warning as of now, and the reason for each that it would skip. Changes nothing.';

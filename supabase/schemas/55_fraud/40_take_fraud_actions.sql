@@ -1,8 +1,8 @@
--- Refunds and cancellations that were decided on → jobs of the worker, which asks Stripe → what became of them.
+-- Queued refunds and cancellations → jobs of the worker, which sends them to Stripe → their outcome.
 --
--- Invariant: a queued action is a job; while one worker has it in hand, no other has. If that worker dies, the same is asked
--- for again with the same key (idempotency_key). From its beginning until the worker knows better an action is in doubt:
--- Stripe may have done it, so it can't be undone. Callable by billing_worker.
+-- Invariant: a queued action is a job, which one worker has at a time. If that worker dies, the request is repeated with
+-- the same key (idempotency_key). From the first request until Stripe's answer is recorded, an action is in doubt: Stripe
+-- may have done it, so it can't be undone. Callable by billing_worker.
 
 create function billing.tg_fraud_actions__enqueue()
 returns trigger
@@ -27,8 +27,7 @@ after update of status on billing.fraud_actions
 for each row when (old.status <> 'queued' and new.status = 'queued')
 execute function billing.tg_fraud_actions__enqueue();
 
--- Which of these jobs' actions are still to be done. was_in_doubt: an earlier attempt may have been done, and its answer was
--- lost.
+-- The actions of these jobs that are not done yet. was_in_doubt: an earlier request was sent, and its answer is unknown.
 create function billing.begin_fraud_actions(msg_ids bigint[], ids text[])
 returns table (
     msg_id bigint, id bigint, idempotency_key uuid, action text, stripe_charge_id text, stripe_subscription_id text,
@@ -78,7 +77,7 @@ as $$
     on conflict (dedupe_key) do nothing
 $$;
 
--- A refund of ours that Stripe made and the bank refused.
+-- A refund of an action that Stripe created and the bank refused.
 create function billing._fail_refund_action(stripe_refund_id text)
 returns void
 language plpgsql
@@ -101,8 +100,8 @@ begin
 end
 $$;
 
--- outcome: done, failed (Stripe refuses for good), or queued: once more in retry_in_seconds. is_in_doubt: nobody knows
--- whether Stripe has done it. reason: what stood in the way.
+-- outcome: done, failed (Stripe refuses permanently), or queued (retried in retry_in_seconds). is_in_doubt: it is unknown
+-- whether Stripe has done it. reason: why it is not done.
 create function billing.record_fraud_action(
     msg_id bigint, id bigint, outcome text, stripe_refund_id text, reason text, is_in_doubt boolean,
     retry_in_seconds integer
@@ -118,7 +117,7 @@ declare
     v_is_in_hand boolean;
     v_action billing.fraud_actions;
 begin
-    -- As sync_refund does: neither commits without having seen the other.
+    -- The lock that sync_refund takes, so that of the two the later one sees the other's row.
     perform billing._lock_arrival(record_fraud_action.stripe_refund_id) where record_fraud_action.stripe_refund_id is not null;
     v_is_in_hand := billing._end_job(
         record_fraud_action.msg_id,
@@ -154,5 +153,5 @@ grant execute on function
     billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer)
 to billing_worker;
 
-comment on function billing.begin_fraud_actions(bigint[], text[]) is 'Refunds and cancellations to ask Stripe for, of the jobs that the caller took.';
-comment on function billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer) is 'What became of an action at Stripe: done, failed, or queued to be tried again.';
+comment on function billing.begin_fraud_actions(bigint[], text[]) is 'Refunds and cancellations to send to Stripe, of the jobs that the caller took.';
+comment on function billing.record_fraud_action(bigint, bigint, text, text, text, boolean, integer) is 'Records the outcome of an action at Stripe: done, failed, or queued for another attempt.';

@@ -1,5 +1,5 @@
--- Users who are deleted while a subscription goes on charging their card → administrators are notified, and, where the
--- settings say so, the worker has Stripe cancel the subscription.
+-- Users who are deleted while a subscription still charges their card → a notification to administrators, and, if the
+-- settings say so, a cancellation in Stripe by the worker.
 --
 -- Invariant: deleting a user never fails because of billing, and waits for it a second at most: if an error occurs here,
 -- the deletion succeeds, and enqueue_deleted_users reports it later. Each subscription is reported once. A cancellation
@@ -8,8 +8,8 @@
 --
 -- Callable by billing_worker. Private: _report_deleted_user, _report_if_deleted.
 
--- Reports subscriptions that go on charging although no user can use them; repeated calls report nothing twice. A
--- subscription that ends with its period charges no more.
+-- Reports subscriptions that still charge a card although no user can use them, each once. A subscription that ends with
+-- its period is left out, because it charges nothing more.
 create function billing._report_deleted_user(account_id uuid)
 returns void
 language plpgsql
@@ -54,7 +54,7 @@ begin
 end
 $$;
 
--- The account's owner, or a member, was deleted: not one who was removed from a team, or handed it over.
+-- Only if the user was deleted. A member who left a team, or an owner who handed it over, still exists.
 create function billing._report_if_deleted(user_id uuid, account_id uuid)
 returns void
 language plpgsql
@@ -120,7 +120,7 @@ exception when others then
 end
 $$;
 
--- At the end of the transaction, when the owner and the members of one deletion are deleted.
+-- Deferred: at the end of the transaction, the owner and all members are deleted.
 create constraint trigger tg_accounts__owner_deleted
 after update of owner_id on billing.accounts
 deferrable initially deferred
@@ -177,4 +177,4 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.enqueue_deleted_users() to billing_worker;
 
-comment on function billing.enqueue_deleted_users() is 'Reports subscriptions of deleted users that go on charging, once each, and has them canceled where settings.on_user_deleted says so.';
+comment on function billing.enqueue_deleted_users() is 'Reports subscriptions of deleted users that still charge a card, each once, and queues their cancellation if settings.on_user_deleted is cancel.';

@@ -1,4 +1,4 @@
--- Invitations: a link that makes whoever opens it, signed in with the invited address, a member of a team, once.
+-- Invitations: a link that makes the person who opens it, signed in with the invited address, a member of a team, once.
 --
 -- Invariant: the token of a link is random, is returned once, and only its SHA-256 is stored. It expires, works for one
 -- user, and only for a user whose confirmed e-mail address is the one that was invited. A new invitation of an address

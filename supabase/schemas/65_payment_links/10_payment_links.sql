@@ -1,11 +1,11 @@
--- Payment Links: got or made once for each plan or pack and options.
+-- Payment Links: one active link for each plan or pack and options.
 --
--- Options are parameters of Stripe's own (custom_fields, automatic_tax, after_completion …): those of the settings, and
--- on top of them what the caller says. With the price they are the link's parameters, and their hash is what there is one
--- active link of. All who ask at once send the row's own parameters under the row's own Idempotency-Key, so Stripe makes one
--- link; the row's id in the link's metadata finds it when Stripe has forgotten the key or keeps answering it with a failure.
+-- Options are parameters of Stripe (custom_fields, automatic_tax, after_completion …): those of the settings, overridden by
+-- the caller's. Price and options are the link's parameters, and there is one active link for each hash of them. Concurrent
+-- requests send the row's parameters with the row's Idempotency-Key, so Stripe creates one link. If Stripe has forgotten the
+-- key, or keeps answering it with a failure, the link is found by the row's id in its metadata.
 --
--- Invariant: a link that is not active any more never becomes active again here: what asks for it next makes another.
+-- Invariant: an inactive link never becomes active again; the next request creates a new one.
 --
 -- Only functions write; service_role reads. Private: all functions here.
 
@@ -47,7 +47,8 @@ alter table billing.payment_links enable row level security;
 revoke all on billing.payment_links from public, anon, authenticated, service_role;
 grant select on billing.payment_links to service_role;
 
--- The options that a link has: the caller's over those of the settings. Refuses unknown ones, and a redirect elsewhere.
+-- The options of a link: the settings', overridden by the caller's. Raises for unknown ones, and for a redirect to an
+-- origin that is not allowed.
 create function billing._link_options(options jsonb)
 returns jsonb
 language plpgsql
@@ -78,8 +79,8 @@ begin
 end
 $$;
 
--- The next step for a link (see 60_checkout/15_stripe_steps.sql): return its URL, or ask Stripe whether it is active, or make
--- it. name: of the plan or pack, as the caller gave it.
+-- The next step for a link (see 60_checkout/15_stripe_steps.sql): return its URL, ask Stripe whether it is active, or
+-- create it. name: the plan or pack as the caller named it.
 create function billing._link_step(link billing.payment_links, name text)
 returns jsonb
 language plpgsql
@@ -89,7 +90,7 @@ as $$
 declare
     v_calls jsonb := '[]';
 begin
-    -- Events report it too, so Stripe is not asked at every click.
+    -- Events report it too, so not every click needs a request to Stripe.
     if (_link_step.link).confirmed_at >= now() - interval '10 seconds' then
         return jsonb_build_object('done', jsonb_build_object('url', (_link_step.link).url));
     elsif (_link_step.link).url is not null then
@@ -121,7 +122,7 @@ begin
 end
 $$;
 
--- The link of a price that is on sale. Holds its row's lock.
+-- The link of a price on sale. Holds the row's lock.
 create function billing._claim_link(stripe_price_id text, quantity bigint, is_pack boolean, options jsonb, name text)
 returns jsonb
 language plpgsql
@@ -135,14 +136,14 @@ declare
         'line_items', jsonb_build_array(
             jsonb_build_object('price', _claim_link.stripe_price_id, 'quantity', _claim_link.quantity)
         ),
-        -- Without a customer nobody could tell whose the credits are; a subscription always makes one.
+        -- The credits need a customer to belong to; a subscription always creates one.
         'customer_creation', case when _claim_link.is_pack then 'always' end
     ));
-    -- jsonb writes its keys in one order.
+    -- jsonb prints its keys in a fixed order, so equal options have one hash.
     v_hash bytea := sha256(convert_to(v_params::text, 'UTF8'));
     v_link billing.payment_links;
 begin
-    -- Again where the row was made, or retired, while we waited for a lock.
+    -- Repeated if the row was created or retired while this transaction waited for a lock.
     loop
         select * into v_link from billing.payment_links
         where payment_links.params_hash = v_hash and payment_links.livemode = v_livemode and payment_links.active
@@ -172,11 +173,11 @@ revoke all on function
     billing._link_options, billing._link_step, billing._claim_link
 from public, anon, authenticated, service_role;
 
-comment on table billing.payment_links is 'Payment Links that we made, one active one for each price and options.';
-comment on column billing.payment_links.id is 'In the metadata (tillbase_link) of the link that we made for this row, and nowhere else.';
-comment on column billing.payment_links.params is 'What Stripe was sent, without the metadata.';
+comment on table billing.payment_links is 'Payment Links that Tillbase created; one is active for each price and options.';
+comment on column billing.payment_links.id is 'Also in the metadata (tillbase_link) of the link that was created for this row.';
+comment on column billing.payment_links.params is 'The parameters of the request to Stripe, without the metadata.';
 comment on column billing.payment_links.params_hash is 'SHA-256 of params.';
 comment on column billing.payment_links.active is 'True while the link is offered; permanently false once the link or its price is deleted or inactive in Stripe.';
 comment on column billing.payment_links.confirmed_at is 'When Stripe last confirmed that the link is active.';
-comment on column billing.payment_links.retired_reason is 'price: changed, or not on sale any more. stripe: inactive or gone there. duplicate: another was made. caller: by till.';
-comment on column billing.payment_links.deactivate_at is 'Since when the worker is to deactivate it in Stripe; null when there is nothing to do.';
+comment on column billing.payment_links.retired_reason is 'price: changed, or no longer on sale. stripe: inactive or deleted in Stripe. duplicate: another link replaced it. caller: by till.';
+comment on column billing.payment_links.deactivate_at is 'Since when the worker has to deactivate it in Stripe; null: nothing to do.';

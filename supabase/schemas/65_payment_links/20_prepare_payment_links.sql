@@ -1,7 +1,7 @@
--- What a user asks for → the steps that get or make its Payment Links (see 60_checkout/15_stripe_steps.sql). prepare_… or
--- claim_… returns the first step, continue_payment_link the later ones.
+-- A user's request → the steps that find or create Payment Links (see 60_checkout/15_stripe_steps.sql). prepare_… and
+-- claim_… return the first step, continue_payment_link the later ones.
 --
--- Invariant: a refused request leaves nothing behind, here or in Stripe. If anything breaks, the next request continues.
+-- Invariant: a refused request changes nothing, in the database or in Stripe. After a failure, the next request continues.
 --
 -- Called by billing_checkout; claim_payment_link by the owner of the database only. Private: all other functions here.
 
@@ -19,7 +19,7 @@ begin
     if v_price.is_metered then
         raise exception 'a metered plan cannot be sold by a payment link'
             using errcode = 'TB042', hint = 'A Payment Link has a fixed quantity. Use checkout.';
-    -- A link sells as often as it is followed, and each time would bring its credits.
+    -- A link can be paid any number of times, and each payment would grant credits.
     elsif exists (
         select from billing.plans where plans.stripe_price_id = v_price.stripe_price_id and plans.unit_amount = 0
     ) then
@@ -33,8 +33,8 @@ begin
 end
 $$;
 
--- {"links": [{"name", "step"}], "reference"}: the link of the plan or pack, without either those of all plans that the account
--- may subscribe to; and what makes their URLs name the account.
+-- {"links": [{"name", "step"}], "reference"}: the link of the plan or pack, or else of all plans that the account may
+-- subscribe to; and the reference that assigns their payments to the account.
 create function billing.prepare_payment_links(user_id uuid, plan text, pack text, account_id uuid default null)
 returns jsonb
 language plpgsql
@@ -61,7 +61,7 @@ begin
             'step', billing.claim_payment_link(prepare_payment_links.plan, prepare_payment_links.pack)
         ));
     else
-        -- In the order of their names, or two at once could wait for each other.
+        -- In the order of their names, so that two requests don't deadlock.
         for v_name in
             select distinct coalesce(plans.lookup_key, plans.stripe_price_id)
             from billing.plans
@@ -88,8 +88,8 @@ begin
 end
 $$;
 
--- The URL to hand out: that of the link given, unless another was made for the same row in the meantime; null when the
--- row was retired meanwhile. Whatever is not handed out is deactivated by the worker.
+-- The URL to return: this link's, unless another one was created for the same row meanwhile; null if the row was retired
+-- meanwhile. The worker deactivates a link that is not returned.
 create function billing._note_payment_link(token uuid, stripe_payment_link_id text, url text)
 returns text
 language plpgsql
@@ -126,7 +126,7 @@ begin
 end
 $$;
 
--- Stripe has just said that the link stands: its URL, null when it was retired meanwhile.
+-- Stripe confirmed that the link is active. Returns its URL, or null if the row was retired meanwhile.
 create function billing._confirm_payment_link(stripe_payment_link_id text)
 returns text
 language sql
@@ -138,8 +138,8 @@ as $$
     returning payment_links.url
 $$;
 
--- Stripe has said that the link is gone or inactive: what is to be done for the one that takes its place. It may be so
--- because its price ended a moment ago, so what the name means is looked up again.
+-- Stripe reported that the link is deleted or inactive. Returns the step for its replacement. The price may have changed a
+-- moment ago, so the name is looked up again.
 create function billing._replace_payment_link(stripe_payment_link_id text, name text)
 returns jsonb
 language plpgsql
@@ -164,8 +164,8 @@ begin
 end
 $$;
 
--- Stripe keeps the first answer to a key, also a failure: after one the next click needs another key, and looks first for
--- what may have been made under this one.
+-- Stripe repeats its first answer to a key, also a failure. So after a failure the next click uses another key, and first
+-- searches for a link that was created with this one.
 create function billing._discard_payment_link_key(idempotency_key text)
 returns void
 language sql
@@ -226,5 +226,5 @@ grant execute on function
 to billing_checkout;
 
 comment on function billing.claim_payment_link(text, text, jsonb) is 'Returns the first step to the link of a plan or pack with these options.';
-comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Judges for which plans a user gets links; returns the first step of each, and the reference that names the account.';
+comment on function billing.prepare_payment_links(uuid, text, text, uuid) is 'Decides for which plans a user gets links; returns the first step of each, and the reference that names the account.';
 comment on function billing.continue_payment_link(jsonb, jsonb) is 'Takes Stripe''s answers to a step of a link; returns the next step, or the URL.';

@@ -1,11 +1,12 @@
--- Payment Links that must not sell any more: their price was archived, changed or lost its name, Stripe says that they are
--- inactive, or somebody said so. Noted here in the transaction of what happened; the worker then tells Stripe.
+-- Payment Links that must stop selling: the price was archived, changed or lost its lookup key, Stripe reports the link as
+-- inactive, or an administrator retired it. The row is updated in the same transaction; the worker then deactivates the
+-- link in Stripe.
 --
 -- Invariant: the deactivation is sent to Stripe until Stripe has answered; sending it twice is harmless.
 --
 -- Called by billing_worker; retire_payment_links by the owner of the database only (`till links deactivate`).
 
--- Links that are handed out no more. One that Stripe has not answered yet is deactivated when it does (_note_payment_link).
+-- Links that are no longer offered. One whose creation Stripe has not answered yet is deactivated later (_note_payment_link).
 create function billing._retire_links(ids uuid[], reason text)
 returns void
 language sql
@@ -28,7 +29,7 @@ as $$
     where payment_links.stripe_price_id = _retire_links_of_price.stripe_price_id and payment_links.active
 $$;
 
--- Triggers, so that a plan changed by hand, by `till plans` or by an event all count.
+-- Triggers, so that changes by hand, by `till plans` and by events all count.
 create function billing.tg_prices__retire_links()
 returns trigger
 language plpgsql
@@ -42,7 +43,7 @@ begin
 end
 $$;
 
--- A lookup key that moved to another price is a new price for the same name.
+-- If a lookup key moves to another price, the name has a new price.
 create trigger tg_plans__retire_links
 after update on billing.plans
 for each row
@@ -117,7 +118,7 @@ begin
 end
 $$;
 
--- A link that is to be deactivated is a job, whatever made it so.
+-- Every link that has to be deactivated is a job.
 create function billing.tg_payment_links__enqueue()
 returns trigger
 language plpgsql
@@ -141,7 +142,7 @@ after update of deactivate_at on billing.payment_links
 for each row when (old.deactivate_at is null and new.deactivate_at is not null)
 execute function billing.tg_payment_links__enqueue();
 
--- Which of these jobs' links are still to be deactivated.
+-- The links of these jobs that are not deactivated yet.
 create function billing.begin_retired_links(msg_ids bigint[], ids text[])
 returns table (msg_id bigint, id uuid, stripe_payment_link_id text)
 language plpgsql
@@ -159,7 +160,7 @@ begin
 end
 $$;
 
--- retry_in_seconds is null when the link is inactive in Stripe, or gone. msg_id is null where no job asked for it.
+-- retry_in_seconds is null if the link is inactive or deleted in Stripe. msg_id is null if there was no job.
 create function billing.record_retired_link(
     msg_id bigint, link_id uuid, retry_in_seconds integer, reason text
 )
@@ -227,5 +228,5 @@ to billing_worker;
 
 comment on function billing.sync_payment_link(text, boolean, boolean, text, uuid) is 'Stores the state of a Payment Link in Stripe; links that we did not create are ignored.';
 comment on function billing.begin_retired_links(bigint[], text[]) is 'Payment Links to deactivate in Stripe, of the jobs that the caller took.';
-comment on function billing.record_retired_link(bigint, uuid, integer, text) is 'A retired link is inactive in Stripe, or is to be tried again later.';
+comment on function billing.record_retired_link(bigint, uuid, integer, text) is 'Records that a retired link is inactive in Stripe, or that it is retried later.';
 comment on function billing.retire_payment_links(text) is 'Retires the links of a plan or pack, or one by its id; the worker deactivates them in Stripe.';

@@ -1,14 +1,14 @@
--- Auto-recharge: a credit pack bought with the customer's saved card when what is available falls below a threshold.
+-- Auto-recharge: a credit pack is bought with the saved card when the available credits fall below a threshold.
 --
--- recharge_settings   what an account has agreed to: below which balance, which pack, how much in a month
--- recharges           each time it came to that: claimed in the database, charged by the worker, paid or failed
+-- recharge_settings   what an account agreed to: the threshold, the pack, the monthly caps
+-- recharges           each purchase: claimed in the database, charged by the worker, paid or failed
 --
--- Invariant: an account has at most one recharge that is under way, and each of them is at most one payment: its id is the
--- idempotency key that Stripe is asked with. A recharge that failed pauses the settings, so nothing is tried a second time
--- until somebody says so. A balance is watched by its own row (recharge_below: the threshold while armed, else null), so
--- that a spend of an account without auto-recharge, or with one under way, costs nothing.
+-- Invariant: an account has at most one open recharge, and each recharge is at most one payment: its id is the
+-- Idempotency-Key of the request to Stripe. A failed recharge pauses the settings, so nothing is retried until a person
+-- resumes them. The balance's own row has the threshold (recharge_below; null while no recharge can begin), so that spends
+-- of accounts without auto-recharge cost nothing more.
 --
--- Clients read their own, where a payment is authenticated too; only functions write.
+-- Clients read their own rows, also where to authenticate a payment; only functions write.
 
 create table billing.recharge_settings (
     account_id uuid primary key references billing.accounts (id),
@@ -88,16 +88,16 @@ grant select (
     id, account_id, status, stripe_price_id, credits, amount, currency, reason, action_url, claimed_at, settled_at
 ) on billing.recharges to authenticated;
 
-comment on table billing.recharge_settings is 'What accounts have agreed to be charged by themselves.';
-comment on column billing.recharge_settings.threshold is 'Credits: a pack is bought when fewer are available.';
-comment on column billing.recharge_settings.monthly_cap_amount is 'At most so much in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';
-comment on column billing.recharge_settings.monthly_cap_count is 'At most so many recharges in a calendar month (UTC); null: no cap.';
-comment on column billing.recharge_settings.return_url is 'Where the customer comes back to from the bank''s page, when a payment must be authenticated; settings.site_url if null.';
+comment on table billing.recharge_settings is 'What accounts agreed to for auto-recharge.';
+comment on column billing.recharge_settings.threshold is 'A pack is bought when fewer credits are available.';
+comment on column billing.recharge_settings.monthly_cap_amount is 'The largest amount in a calendar month (UTC), in minor units of the pack''s currency; null: no cap.';
+comment on column billing.recharge_settings.monthly_cap_count is 'The largest number of recharges in a calendar month (UTC); null: no cap.';
+comment on column billing.recharge_settings.return_url is 'Where the bank''s page sends the customer after an authentication; null: settings.site_url.';
 comment on column billing.recharge_settings.paused_reason is 'paused: by the app. Else why the last recharge failed: a Stripe code, or no_customer, no_pack, no_payment_method, no_user, account_closed, no_answer.';
-comment on column billing.recharge_settings.check_again_at is 'When it is looked at again without any movement: the cap''s month is over, or the account may be frozen no more.';
-comment on table billing.recharges is 'Packs bought by themselves, each at most one payment; amounts in minor units of currency.';
-comment on column billing.recharges.idempotency_key is 'What Stripe is asked with, however often: the recharge''s id.';
+comment on column billing.recharge_settings.check_again_at is 'When the balance is checked again without a movement: the month of the cap is over, or the account may be unfrozen.';
+comment on table billing.recharges is 'Auto-recharges, each at most one payment; amounts in minor units of currency.';
+comment on column billing.recharges.idempotency_key is 'The Idempotency-Key of every request to Stripe for this recharge: its id.';
 comment on column billing.recharges.reason is 'Why it failed or must be authenticated: Stripe''s decline code or code.';
-comment on column billing.recharges.is_final is 'The card was refused for good: the same payment method is never charged by itself again.';
-comment on column billing.recharges.action_url is 'Where the customer authenticates the payment; it is the bank''s page.';
-comment on column billing.recharges.attempts is 'How often Stripe was asked for it.';
+comment on column billing.recharges.is_final is 'The card was refused permanently: auto-recharge never charges this payment method again.';
+comment on column billing.recharges.action_url is 'The bank''s page on which the customer authenticates the payment.';
+comment on column billing.recharges.attempts is 'The number of requests to Stripe.';

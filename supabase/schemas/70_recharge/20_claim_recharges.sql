@@ -1,10 +1,10 @@
--- Claiming a recharge when a balance falls below the threshold.
+-- A balance falls below its threshold → a claimed recharge.
 --
--- Invariant: a claim is made in the transaction of the movement, once for each fall: it disarms the balance, and only the
--- end of the recharge arms it again. A claim never fails a movement. Caps count what was not refused, by calendar month
--- (UTC).
+-- Invariant: the transaction of the movement makes the claim, once for each fall: the claim disarms the balance, and only
+-- the end of the recharge arms it again. A claim never makes a movement fail. Caps count recharges that were not refused,
+-- by calendar month (UTC).
 --
--- Private. Locks: the account's balance before anything else of it.
+-- Private. Locks: the account's balance first.
 
 create function billing._pause_recharge(account_id uuid, reason text)
 returns void
@@ -18,8 +18,8 @@ as $$
     where recharge_settings.account_id = _pause_recharge.account_id and not recharge_settings.is_paused
 $$;
 
--- Lets the balance be watched, unless the settings are paused or a recharge is under way. A balance that is below the
--- threshold already is one that falls. The caller holds the balance's lock.
+-- Arms the balance, unless the settings are paused or a recharge is open. A balance that is already below the threshold
+-- counts as falling. The caller holds the balance's lock.
 create function billing._arm_recharge(account_id uuid)
 returns void
 language sql
@@ -39,8 +39,8 @@ as $$
     where credit_balances.account_id = _arm_recharge.account_id
 $$;
 
--- What becomes of a fall below the threshold: a recharge, a pause, or another look later. The caller holds the balance's
--- lock.
+-- Handles a fall below the threshold: claims a recharge, pauses the settings, or schedules a later check. The caller holds
+-- the balance's lock.
 create function billing._claim_recharge(account_id uuid)
 returns void
 language plpgsql
@@ -71,7 +71,7 @@ begin
 
     v_obstacle := case
         when v_account.closed_at is not null then 'account_closed'
-        -- Nobody is left who agreed to be charged.
+        -- The user who agreed was deleted.
         when not billing._has_user(v_account.id) then 'no_user'
         when v_customer_id is null then 'no_customer'
         when not v_pack.active or coalesce(v_pack.unit_amount, 0) <= 0 or not exists (
@@ -121,7 +121,7 @@ begin
 end
 $$;
 
--- At the end of the transaction, so that what falls and rises within one is no fall.
+-- Deferred: a balance that falls and rises within one transaction did not fall.
 create function billing.tg_credit_balances__recharge()
 returns trigger
 language plpgsql
@@ -144,7 +144,7 @@ create constraint trigger tg_credit_balances__recharge
 after update on billing.credit_balances
 deferrable initially deferred
 for each row
--- Parsed for every update, so as short as can be: null, which no threshold makes it, is no.
+-- Postgres parses the condition for every update, so it is short. Without a threshold it is null, which counts as false.
 when (new.balance - new.held < new.recharge_below)
 execute function billing.tg_credit_balances__recharge();
 

@@ -1,7 +1,7 @@
--- Agreeing to auto-recharge, changing it, pausing it and ending a pause; and its twin over the Data API.
+-- Agreeing to auto-recharge, changing, pausing and resuming it; and the RPC twin.
 --
--- Invariant: what is agreed to can be bought: an active pack with a price, and a customer to charge. Pausing is always
--- possible. Callable by service_role: the app's own server says what its customer has agreed to.
+-- Invariant: settings that are not paused name an active pack with a price, and the account has a customer to charge.
+-- Pausing is always possible. Callable by service_role: the app's own server records what its customer agreed to.
 
 create function billing.set_recharge(
     account_id uuid,

@@ -1,8 +1,8 @@
--- Beginning recharges that are due, and retrying later those of which Stripe gave no answer.
+-- Recharges that are due → begun by the worker; without an answer of Stripe they are retried.
 --
--- Invariant: a recharge that is claimed or charging is a job, in the hands of one worker at a time; a claim that has no point
--- any more is never charged. Called by billing_worker. begin_recharges holds recharges before balances, the other way round
--- than everybody else, and so never waits for a balance.
+-- Invariant: a claimed or charging recharge is a job, which one worker has at a time. A claim that is no longer needed is
+-- never charged. Called by billing_worker. begin_recharges locks recharges before balances, unlike all other functions, so
+-- it never waits for a balance.
 
 -- Why a claim that is not charged yet is no longer needed; null if it is.
 create function billing._obstacle_to_recharge(account_id uuid)
@@ -24,7 +24,7 @@ as $$
     where recharge_settings.account_id = _obstacle_to_recharge.account_id
 $$;
 
--- Watches balances again whose cap's month is over, or that were frozen.
+-- Arms balances again: the month of their cap is over, or their account was frozen.
 create function billing.check_recharges_again()
 returns void
 language plpgsql
@@ -50,8 +50,8 @@ begin
 end
 $$;
 
--- Locks an account's balance, unless that takes longer than the movements of a busy account: then an app's transaction
--- holds the lock, and the account is skipped.
+-- Locks an account's balance. If that takes longer than the movements of a busy account, a transaction of the app holds the
+-- lock, and the account is skipped.
 create function billing._lock_balance_soon(account_id uuid)
 returns boolean
 language plpgsql
@@ -67,9 +67,8 @@ exception when lock_not_available then
 end
 $$;
 
--- Which of these jobs' recharges are still to be charged. One whose account is held by an app's transaction is due again in a
--- second. was_asked: an earlier attempt asked Stripe for the payment. barred: payment methods of the customer that were
--- refused for good.
+-- The recharges of these jobs that are not charged yet. One whose account is locked by the app is due again in a second.
+-- was_asked: an earlier attempt sent the request. barred: payment methods of the customer that were refused permanently.
 create function billing.begin_recharges(msg_ids bigint[], ids text[])
 returns table (
     msg_id bigint, id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text,
@@ -141,7 +140,7 @@ begin
 end
 $$;
 
--- Nothing is known of the payment: it is asked for again, after a while.
+-- The outcome of the payment is unknown: the request is repeated after a while.
 create function billing.delay_recharge(msg_id bigint, recharge_id uuid, delay_seconds integer, reason text)
 returns void
 language plpgsql
@@ -167,6 +166,6 @@ grant execute on function
     billing.delay_recharge(bigint, uuid, integer, text)
 to billing_worker;
 
-comment on function billing.check_recharges_again() is 'Watches balances again whose cap''s month is over, or whose account was frozen.';
-comment on function billing.begin_recharges(bigint[], text[]) is 'Recharges to charge, of the jobs that the caller took: each is one payment, asked for with its id as the idempotency key.';
-comment on function billing.delay_recharge(bigint, uuid, integer, text) is 'Retries later a recharge of which Stripe gave no answer.';
+comment on function billing.check_recharges_again() is 'Arms balances again: the month of their cap is over, or their account was frozen.';
+comment on function billing.begin_recharges(bigint[], text[]) is 'Recharges to charge, of the jobs that the caller took: each is one payment, with its id as the Idempotency-Key.';
+comment on function billing.delay_recharge(bigint, uuid, integer, text) is 'Retries a recharge later, because Stripe gave no answer.';

@@ -1,10 +1,10 @@
--- What became of a recharge: paid, failed, waiting for the customer or for the bank.
+-- The outcome of a recharge: paid, failed, or waiting for the customer or the bank.
 --
 -- Invariant: a recharge's pack is granted once (recharge:{payment intent}), by Stripe's answer or by its event, whichever
--- comes first; a payment that succeeded is granted whatever was held of the recharge before. What fails pauses the
--- settings and tells once.
+-- comes first. A payment that succeeded is granted whatever the recharge's status was. A failure pauses the settings and
+-- notifies once.
 --
--- Called by billing_worker. Locks: the account's balance before anything else of it.
+-- Called by billing_worker. Locks: the account's balance first.
 
 -- The caller holds the locks of balance and recharge.
 create function billing._pay_recharge(recharge billing.recharges, stripe_payment_intent_id text)
@@ -39,7 +39,7 @@ begin
     v_purchase.expires_at := v_purchase.purchased_at + v_pack.expires_after;
     perform billing._purchase(v_purchase);
     perform billing._apply_returns_of_payment(_pay_recharge.stripe_payment_intent_id, null);
-    -- The customer has authenticated it: what this recharge had paused goes on.
+    -- The customer authenticated the payment: the settings that this recharge paused are resumed.
     update billing.recharge_settings set is_paused = false, paused_reason = null, paused_at = null, updated_at = now()
     where recharge_settings.account_id = v_recharge.account_id and recharge_settings.is_paused
         and recharge_settings.paused_reason = v_recharge.reason;
@@ -47,7 +47,7 @@ begin
 end
 $$;
 
--- Pauses the settings and tells once. The caller holds the locks of balance and recharge.
+-- Pauses the settings and notifies once. The caller holds the locks of balance and recharge.
 create function billing._stop_recharge(recharge billing.recharges, audience text)
 returns void
 language plpgsql
@@ -79,7 +79,7 @@ begin
 end
 $$;
 
--- The recharge under its lock and its account's. TB054 when there is none.
+-- The recharge, with its lock and its account's. TB054 if there is none.
 create function billing._lock_recharge(recharge_id uuid)
 returns billing.recharges
 language plpgsql
@@ -100,11 +100,10 @@ begin
 end
 $$;
 
--- The worker's queue must not wait for an app that holds the account in a transaction of its own: then 55P03, and it is
--- settled later.
+-- If a transaction of the app holds the account, this raises 55P03 and is repeated later, so that the worker does not wait.
 --
--- What Stripe answered. status: paid, failed, requires_action, or charging while the bank takes its time. Returns the
--- status that the recharge has then.
+-- Records Stripe's answer. status: paid, failed, requires_action, or charging while the bank has not decided. Returns the
+-- recharge's new status.
 create function billing.record_recharge(
     msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text,
     is_final boolean, action_url text, audience text
@@ -119,7 +118,7 @@ as $$
 declare
     v_recharge billing.recharges := billing._lock_recharge(record_recharge.recharge_id);
 begin
-    -- While the bank takes its time, an event ends it; should that be lost, Stripe is asked again.
+    -- An event reports the bank's decision. If that event is lost, the job asks Stripe again.
     perform billing._end_job(
         record_recharge.msg_id,
         case when record_recharge.status = 'charging' and v_recharge.status = 'charging' then 6 * 3600 end,

@@ -1,9 +1,9 @@
--- Payment intents from Stripe → the recharges that they pay for, and sessions that are paid after they were completed.
+-- Payment intents from Stripe → the recharges that they pay for, and sessions that are paid after their completion.
 --
 -- Invariant: an intent of a recharge grants its pack once (recharge:{payment intent}), however many events report it and
--- whatever answer the worker got. An intent is a recharge's by its id, or by the recharge's id in its metadata, and then
--- only if customer, amount and currency are the recharge's: what metadata says is looked up, never believed. Any other
--- intent is no concern of this function. Called by billing_worker.
+-- whatever answer the worker received. An intent belongs to a recharge by its id, or by the recharge's id in its metadata if
+-- customer, amount and currency are the recharge's too, because metadata can be forged. Other intents are ignored. Called
+-- by billing_worker.
 
 create function billing.sync_payment_intent(
     stripe_payment_intent_id text, stripe_customer_id text, stripe_charge_id text, stripe_payment_method_id text,
@@ -23,7 +23,7 @@ begin
     select * into v_recharge from billing.recharges
     where recharges.stripe_payment_intent_id = sync_payment_intent.stripe_payment_intent_id;
     if not found then
-        -- Stripe's event may be faster than its answer, or the answer lost. What the metadata names must fit.
+        -- Stripe's event can arrive before its answer, or the answer is lost. Customer, amount and currency must be equal.
         select * into v_recharge from billing.recharges
         where recharges.idempotency_key = sync_payment_intent.metadata ->> 'recharge_id';
     end if;
@@ -46,7 +46,7 @@ begin
         if sync_payment_intent.amount_received >= v_recharge.amount then
             perform billing._pay_recharge(v_recharge, sync_payment_intent.stripe_payment_intent_id);
         end if;
-    -- The worker's own request reports an immediate decline, and writes the intent's id with it.
+    -- The worker records an immediate decline itself, with the intent's id.
     elsif v_is_known and (
         sync_payment_intent.status = 'canceled' and v_recharge.status in ('charging', 'requires_action')
         or sync_payment_intent.status = 'requires_payment_method' and v_recharge.status = 'charging'

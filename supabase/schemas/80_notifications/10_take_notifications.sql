@@ -1,12 +1,12 @@
--- Jobs of notifications → messages: single ones, or a digest where there are many alike.
+-- Jobs of notifications → messages: one for each, or a digest of many.
 --
--- Invariant: of one kind, for one reader (the administrators, or a customer), at most notification_rate messages are sent in
--- a notification_window; what goes beyond waits until the window is over, and is one digest then. Workers decide about one
--- kind and reader one after the other.
+-- Invariant: at most notification_rate messages of one kind are sent to one reader (the administrators, or a customer) in a
+-- notification_window. Further notifications wait until the window is over and are then one digest. For one kind and reader,
+-- workers decide one after the other.
 --
 -- Called by billing_worker.
 
--- Ends what customers are not to receive: the kind is not opted in to, or the time for it has passed. ids null: all of them.
+-- Ends notifications that customers must not receive: their kind is not enabled, or their deadline has passed. ids null: all.
 create function billing._skip_notifications(ids bigint[])
 returns void
 language plpgsql
@@ -50,7 +50,7 @@ begin
 end
 $$;
 
--- Also where no worker can reach customers.
+-- Also called if no worker can reach customers.
 create function billing.skip_notifications()
 returns void
 language plpgsql
@@ -63,8 +63,8 @@ begin
 end
 $$;
 
--- Makes one digest of what is alike, or lets it wait, where there is more than may go out singly. `first` is the one of them
--- that is reported first.
+-- If there are more notifications of a kind for a reader than may be sent, makes one digest of them or postpones them.
+-- `first` is the earliest.
 create function billing._digest_notifications(first billing.notifications)
 returns void
 language plpgsql
@@ -104,8 +104,8 @@ begin
 end
 $$;
 
--- Which of these jobs' notifications are to be sent now. email: where the owner of the account reads mail now. first:
--- payloads of the first few that a digest stands for.
+-- The notifications of these jobs that are sent now. email: the current address of the account's owner. first: payloads of
+-- the first few notifications of a digest.
 create function billing.begin_notifications(msg_ids bigint[], ids text[])
 returns table (
     msg_id bigint, id bigint, audience text, kind text, account_id uuid, payload jsonb, attempts integer,
@@ -128,7 +128,7 @@ begin
             and notifications.digest_id is null
         order by notifications.kind, notifications.reader
     loop
-        -- Another worker that has such notifications in hand decides first; what it decided is seen after the lock.
+        -- After the lock, the decision of another worker for this kind and reader is visible.
         perform pg_advisory_xact_lock(
             hashtextextended(format('billing.notifications:%s:%s', v_reader.kind, v_reader.reader), 0)
         );
@@ -138,7 +138,7 @@ begin
             and notifications.attempts = 0 and notifications.digest_id is null
         order by notifications.id
         limit 1
-        -- Locked: skip_notifications passes it over, and does not end what others are about to become part of.
+        -- Locked, so that skip_notifications passes it over while others become part of its digest.
         for update;
         if found then
             perform billing._digest_notifications(v_first);
@@ -151,7 +151,7 @@ begin
         set status = 'sending', attempts = notifications.attempts + 1,
             first_attempt_at = coalesce(notifications.first_attempt_at, now())
         from unnest(begin_notifications.msg_ids, v_ids) as job (msg_id, id)
-        -- Neither what waits nor what became part of a digest is in hand any more.
+        -- Notifications that were postponed, or became part of a digest, no longer have a job in hand.
         join pgmq.q_billing_jobs as message
             on message.msg_id = job.msg_id and message.headers ->> 'worker_pid' = pg_backend_pid()::text
         where notifications.id = job.id and notifications.status in ('queued', 'sending')
@@ -183,5 +183,5 @@ grant execute on function
     billing.skip_notifications(), billing.begin_notifications(bigint[], text[])
 to billing_worker;
 
-comment on function billing.skip_notifications() is 'Ends notifications that customers are not to receive: of a kind that is not enabled, or not sent within settings.notification_deadline.';
+comment on function billing.skip_notifications() is 'Ends notifications that customers must not receive: their kind is not enabled, or settings.notification_deadline has passed.';
 comment on function billing.begin_notifications(bigint[], text[]) is 'Messages to send now, of the jobs that the caller took.';

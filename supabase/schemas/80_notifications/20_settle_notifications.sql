@@ -1,10 +1,10 @@
--- What became of a message, a second chance for one that is dead, and the end of what was delivered long ago.
+-- The outcome of a message, the retry of a dead one, and the deletion of old delivered ones.
 --
--- Invariant: what was delivered stays so. A failure is believed to the worker that has the message in hand, no longer to
--- one whose lease is over. A digest's rows share the fate of the one that has its message.
+-- Invariant: a delivered notification stays delivered. Only the worker that has the message in hand can record a failure,
+-- not one with an expired lease. All rows of a digest have the outcome of its first row, which has the message.
 
--- status: delivered, queued (again in retry_in_seconds; dead once the deadline has passed), skipped or dead. attempts: as
--- it was begun. delivered_to: the channels that took it in this attempt. Returns the status that it has then.
+-- status: delivered, queued (retried in retry_in_seconds; dead if the deadline has passed), skipped or dead. attempts: the
+-- value when it was begun. delivered_to: the channels that accepted it in this attempt. Returns the new status.
 create function billing.record_notification(
     msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer,
     reason text
@@ -82,7 +82,7 @@ begin
 end
 $$;
 
--- The rows of a digest go with it.
+-- Deleting a digest's first row deletes its other rows.
 create function billing.prune_notifications(rows_max integer)
 returns bigint
 language sql
@@ -112,6 +112,6 @@ grant execute on function
 to billing_worker;
 grant execute on function billing.retry_notification(bigint) to service_role;
 
-comment on function billing.record_notification(bigint, bigint, integer, text[], text, integer, text) is 'What became of a message that was begun: delivered, queued again, skipped or dead. Returns its status, null where somebody else has it.';
-comment on function billing.retry_notification(bigint) is 'Queues a notification that is dead or was skipped once more; any other is left alone. Returns the status.';
-comment on function billing.prune_notifications(integer) is 'Deletes up to rows_max notifications that were delivered, or skipped, longer ago than settings.notification_retention.';
+comment on function billing.record_notification(bigint, bigint, integer, text[], text, integer, text) is 'Records the outcome of a message: delivered, queued again, skipped or dead. Returns its status, or null if another worker has it.';
+comment on function billing.retry_notification(bigint) is 'Queues a dead or skipped notification again; any other is unchanged. Returns the status.';
+comment on function billing.prune_notifications(integer) is 'Deletes up to rows_max delivered or skipped notifications that are older than settings.notification_retention.';

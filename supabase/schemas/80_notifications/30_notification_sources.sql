@@ -1,9 +1,9 @@
--- Notifications about payments and events, written with the fact: triggers on its row.
+-- Payments and events → notifications, by triggers on their rows.
 --
--- Invariant: a notification commits with the fact that it reports, or not at all; a repeated fact is one row. For events
--- that may be retried automatically (they wait for a plan or a customer), the clock notifies after they have waited.
+-- Invariant: a notification commits with the fact that it reports; a repeated fact is one row. For events that are retried
+-- automatically (they wait for a plan or a customer), the clock writes the notification after a while.
 
--- Events whose money would have become credits.
+-- Events of payments, which grant credits.
 create function billing._pays_for_credits(event_type text)
 returns boolean
 language sql
@@ -28,7 +28,7 @@ as $$
             where customers.stripe_customer_id = (_notify_of_event.event).waiting_for
         ),
         'administrators', kind,
-        -- An event that was retried and parked again notifies again.
+        -- If an event is retried and parked again, it is reported again.
         format('%s:%s:%s', kind, (_notify_of_event.event).stripe_event_id, (_notify_of_event.event).attempts),
         jsonb_build_object(
             'stripe_event_id', (_notify_of_event.event).stripe_event_id, 'type', (_notify_of_event.event).type,
@@ -60,7 +60,7 @@ after update of status on billing.stripe_events
 for each row when (new.status = 'dead' and old.status <> 'dead' and new.waiting_for is null)
 execute function billing.tg_stripe_events__notify();
 
--- A first invoice that could not be paid is no news: its payer is looking at the checkout.
+-- Not for a first invoice: its payer sees the failure at the checkout.
 create function billing.tg_invoices__payment_failed()
 returns trigger
 language plpgsql
@@ -111,7 +111,7 @@ as $$
     where _notify_of_receipt.credits > 0
 $$;
 
--- At the end of the transaction, when the credits are there.
+-- Deferred: at the end of the transaction the credits are granted.
 create function billing.tg_invoices__receipt()
 returns trigger
 language plpgsql

@@ -1,11 +1,11 @@
--- What only time tells: silence, events that have waited too long, cards and credits that will expire.
+-- Reminders of the clock: silence, events that wait too long, cards and credits that expire soon.
 --
--- Invariant: told once for each silence, wait, card and day of expiry, however often the clock asks. A call looks at few
--- rows: the worker makes it between two batches.
+-- Invariant: each silence, wait, card and day of expiry is reported once, however often the clock runs. A call reads few
+-- rows, because the worker makes it between two batches.
 --
 -- Called by billing_worker.
 
--- Nothing came for long, though somebody subscribes. Real time counts: Stripe's events arrive by it.
+-- No event for a long time although there are subscriptions. In real time, not in billing time: events arrive in real time.
 create function billing._notify_of_silence()
 returns void
 language sql
@@ -28,9 +28,8 @@ as $$
     )
 $$;
 
--- Money that came in and waits for a plan, a pack or a customer, and other events that wait for a plan: after a quarter of
--- an hour, each by itself. Any other event that waits for a customer: after an hour, once for the customer. Only those that
--- were not told of yet are looked at.
+-- Payments that wait for a plan, a pack or a customer, and other events that wait for a plan: each after 15 minutes. Other
+-- events that wait for a customer: after an hour, once for the customer. Only events that were not reported yet are read.
 create function billing._notify_of_waiting_events()
 returns void
 language plpgsql
@@ -69,8 +68,8 @@ begin
 end
 $$;
 
--- Events that are still in the queue after an hour: they wait for a key, for Stripe, or for somebody who holds a lock.
--- Once for the one that has waited longest, with the first few.
+-- Events that are still queued after an hour: they wait for a key, for Stripe, or for a lock. One notification for the
+-- oldest, with the next few.
 create function billing._notify_of_queued_events()
 returns void
 language plpgsql
@@ -100,7 +99,7 @@ begin
 end
 $$;
 
--- Cards of those who are to pay again, a month before.
+-- Cards that expire within a month and will be charged again.
 create function billing._notify_of_expiring_cards()
 returns void
 language sql
@@ -150,8 +149,8 @@ as $$
     select billing._notify_of_expiring_cards();
 $$;
 
--- Looks at the next accounts_max accounts. Returns the last of them, null when all were looked at: the caller begins again
--- there, after a while. Lots whose life is not longer than the notice are left out.
+-- Checks the next accounts_max accounts. Returns the last of them, where the next call continues; null: all were checked.
+-- Lots with a life that is not longer than the notice are left out.
 create function billing.enqueue_expiring_credits(after_account_id uuid, accounts_max integer)
 returns uuid
 language plpgsql
@@ -207,5 +206,5 @@ revoke all on function
 from public, anon, authenticated, service_role;
 grant execute on function billing.enqueue_reminders(), billing.enqueue_expiring_credits(uuid, integer) to billing_worker;
 
-comment on function billing.enqueue_reminders() is 'Tells what only time tells: silence, events that have waited too long, cards that will expire. Once for each, however often it is called.';
-comment on function billing.enqueue_expiring_credits(uuid, integer) is 'Tells owners of credits that will expire, of the accounts_max accounts after one. Returns the last account looked at, null at the end.';
+comment on function billing.enqueue_reminders() is 'Writes reminders: silence, events that wait too long, cards that expire soon. Each once, however often it is called.';
+comment on function billing.enqueue_expiring_credits(uuid, integer) is 'Notifies owners of credits that expire soon, for the accounts_max accounts after one. Returns the last account that was checked, null at the end.';

@@ -1,13 +1,12 @@
--- Rows that are to be worked on and lost their job: found, listed by the proof, and queued again.
+-- Rows that need a job and have none: lists them and queues their jobs again.
 --
--- Invariant: a row that the worker has something to do for has a message in billing_jobs. Both are written in one
--- transaction, so what is off was done from outside: a restore of a project whose pgmq (1.5.1) leaves its queues out of
--- dumps, a queue that was purged. The other way round nothing is off: a job whose row needs nothing any more ends when it
--- is taken.
+-- Invariant: each row that needs the worker has a message in billing_jobs. Both are written in one transaction, so a
+-- difference has an outside cause: a restore of a project whose pgmq (1.5.1) leaves its queues out of dumps, or a purged
+-- queue. A job of a row that no longer needs it is no error: it ends when a worker takes it.
 --
 -- Callable by billing_worker; lost_jobs is part of billing.ledger_discrepancies.
 
--- Every row that needs a job: for each kind, where its table says so.
+-- Every row that needs a job, by kind.
 create function billing._needed_jobs()
 returns table (kind billing.job_kind, id text)
 language sql
@@ -28,7 +27,7 @@ as $$
     from billing.notifications where notifications.status in ('queued', 'sending')
 $$;
 
--- A table of its own plan: hashes, for the queue has no index by a row's id.
+-- A function of its own, because of its plan: hash joins, because the queue has no index by the row's id.
 create function billing._lost_jobs()
 returns table (kind billing.job_kind, id text)
 language plpgsql
@@ -59,7 +58,7 @@ begin
 end
 $$;
 
--- Called when a worker has started, and every hour. How many were queued again; one worker at a time.
+-- Called when a worker starts, and every hour; one worker at a time. Returns how many were queued.
 create function billing.requeue_jobs()
 returns bigint
 language plpgsql
@@ -90,5 +89,5 @@ from public, anon, authenticated, service_role;
 grant execute on function billing.requeue_jobs() to billing_worker;
 grant execute on function billing.lost_jobs() to service_role;
 
-comment on function billing.requeue_jobs() is 'Queues again the jobs of rows that lost theirs, as after a restore that left the queue out. How many.';
+comment on function billing.requeue_jobs() is 'Queues jobs for rows that lost theirs, as after a restore that left the queue out. Returns how many.';
 comment on function billing.lost_jobs() is 'Rows that need a job of the worker and have no message in billing_jobs. Part of ledger_discrepancies.';

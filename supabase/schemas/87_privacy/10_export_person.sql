@@ -82,7 +82,8 @@ as $$
     )
 $$;
 
--- Stored events whose body has one of these ids or addresses. Reads all bodies of events received since then.
+-- Stored events whose body has one of these ids or addresses. Reads all bodies of events received since then, each once:
+-- one pattern for all words, because each further look at a body would decompress it again.
 create function billing._events_of_person(
     stripe_ids text[], emails text[], received_from timestamptz default '-infinity'
 )
@@ -91,21 +92,23 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select events.stripe_event_id, events.status, found.has_id
-    from billing.stripe_events as events
-    cross join lateral (
-        select exists (
-            select from unnest(_events_of_person.stripe_ids) as named (id)
-            where pg_catalog.strpos(events.payload, '"' || named.id || '"') > 0
-        ) as has_id
-    ) as found
-    where events.payload <> '' and events.received_at >= _events_of_person.received_from and (
-        found.has_id
-        or exists (
-            select from unnest(_events_of_person.emails) as named (email)
-            where pg_catalog.strpos(lower(events.payload), to_json(named.email)::text) > 0
-        )
+    with named as materialized (
+        select events.stripe_event_id
+        from billing.stripe_events as events
+        cross join (
+            select '"(' || string_agg(regexp_replace(word, '([^A-Za-z0-9_@-])', '\\\1', 'g'), '|') || ')"' as pattern
+            from unnest(_events_of_person.stripe_ids || _events_of_person.emails) as word
+        ) as words
+        where events.payload <> '' and events.received_at >= _events_of_person.received_from
+            and events.payload ~* words.pattern
     )
+    select
+        events.stripe_event_id, events.status, exists (
+            select from unnest(_events_of_person.stripe_ids) as id
+            where pg_catalog.strpos(events.payload, '"' || id || '"') > 0
+        )
+    from named
+    join billing.stripe_events as events on events.stripe_event_id = named.stripe_event_id
 $$;
 
 -- Raises if no such customer is known, or if an account owns it.

@@ -392,26 +392,33 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_ids text[];
+    v_account_ids uuid[];
     v_erasure billing.erasures;
     v_is_named boolean := false;
 begin
     if not exists (select from billing.erasures) then
         return null;
     end if;
-    v_ids := array(
-        select found.match[1] from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
+    -- Nearly every object names its customer; that is found at once. The others name a payment or an invoice.
+    v_ids := array[pg_catalog.substring(new.payload, '"customer"\s*:\s*"(cus_[A-Za-z0-9_]+)"')];
+    if v_ids[1] is null then
+        v_ids := array(
+            select found.match[1]
+            from regexp_matches(new.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g') as found (match)
+        );
+        v_account_ids := array(
+            select payments.account_id from billing.payments
+            where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
+            union
+            select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
+        );
+    end if;
+    v_account_ids := v_account_ids || array(
+        select customers.account_id from billing.customers where customers.stripe_customer_id = any (v_ids)
     );
     for v_erasure in
         select erasures.* from billing.erasures
-        where erasures.stripe_customer_id = any (v_ids)
-            or erasures.account_id in (
-                select customers.account_id from billing.customers where customers.stripe_customer_id = any (v_ids)
-                union all
-                select payments.account_id from billing.payments
-                where payments.stripe_charge_id = any (v_ids) or payments.stripe_payment_intent_id = any (v_ids)
-                union all
-                select invoices.account_id from billing.invoices where invoices.stripe_invoice_id = any (v_ids)
-            )
+        where erasures.stripe_customer_id = any (v_ids) or erasures.account_id = any (v_account_ids)
         order by erasures.id
     loop
         perform billing._erase_rows(v_erasure.account_id, v_erasure.stripe_customer_id);
