@@ -85,14 +85,14 @@ _TIMELINE: LiteralString = """
         from billing.subscriptions where subscriptions.account_id = %(account_id)s
         union all
         select entries.occurred_at, 'credits: ' || entries.kind, entries.id::text, null, null, entries.amount,
-            concat_ws(', ', entries.source, entries.reference_id, entries.description)
+            coalesce(entries.description, concat_ws(', ', entries.source, entries.reference_id))
         from (
             select * from billing.credit_entries where credit_entries.account_id = %(account_id)s
             order by credit_entries.id desc limit %(limit)s
         ) as entries
         union all
         select grants.effective_at, 'credits: to come', grants.id::text, null, null, grants.amount,
-            concat_ws(', ', grants.source, grants.reference_id)
+            coalesce(grants.description, concat_ws(', ', grants.source, grants.reference_id))
         from billing.credit_grants as grants
         where grants.account_id = %(account_id)s and grants.entry_id is null and grants.closed_at is null
         union all

@@ -57,7 +57,8 @@ def subscriber(app: Connection, worker: Connection, account: UUID) -> UUID:
 
 def test_the_way_from_payment_to_credits_is_shown(browser: Browser, subscriber: UUID) -> None:
     text = browser.see(f"/accounts/{subscriber}")
-    for part in ("in_1", "20.00 USD", "Pro", "Month", "100 100 70 granted", "Rendered a video", "−30"):
+    line_shown = f"Pro {START.day} {START:%b %Y} – {END.day} {END:%b %Y} 20.00 USD"
+    for part in ("in_1", line_shown, "Month", "100 100 70 granted", "Rendered a video", "−30"):
         assert part in text, part
     assert "Nothing is missing: every payment was turned into credits." in text
 
