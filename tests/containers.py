@@ -29,7 +29,7 @@ _SHARE: LiteralString = "select setting from pg_config where name = 'SHAREDIR'"
 def image() -> str | None:
     """The image that the tests run on; None if none is named, or no engine answers."""
     named = os.environ.get(VARIABLE, "").strip()
-    return named if named and _no_engine() is None else None
+    return named if named and no_engine() is None else None
 
 
 def line() -> str:
@@ -37,14 +37,15 @@ def line() -> str:
     named = os.environ.get(VARIABLE, "").strip()
     if not named:
         return f"no container: {VARIABLE} is not set, so nothing ran on an image of Postgres"
-    why = _no_engine()
+    why = no_engine()
     if why is not None:
         return f"no container: {VARIABLE} is {named}, but no Docker engine answers ({why})"
     return f"Postgres in a container of {named}"
 
 
 @cache
-def _no_engine() -> str | None:
+def no_engine() -> str | None:
+    """Why no Docker engine answers; None if one does."""
     import docker  # half a second, for those who need it
     from docker.errors import DockerException
 

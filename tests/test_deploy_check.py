@@ -195,6 +195,8 @@ def test_the_linked_project_must_be_the_one_of_the_connection_string(
         ("drop function public.spend_credits", "schema", "function public.spend_credits"),
         ("update supabase_migrations.schema_migrations set version = '20200101000000'", "migrations",
          "was not pushed"),
+        ("insert into supabase_migrations.schema_migrations (version, name) values ('20200101000000', 'theirs')",
+         "migrations", "the database has migration 20200101000000, which is not in the project"),
         ("drop schema billing cascade", "schema", "is missing"),
     ],
 )  # fmt: skip

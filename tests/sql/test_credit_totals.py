@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from tests.sql.calls import Connection, fetch, grant, spend, value
@@ -150,7 +151,10 @@ def test_metrics_have_what_the_tables_have(
 def test_what_is_counted_is_read_from_an_index_of_just_those_rows(database: Database) -> None:
     """So a scrape costs the same whatever the number of accounts, entries and events."""
     with database.connect(admin=True) as admin:
-        admin.execute("load 'auto_explain'")
+        try:
+            admin.execute("load 'auto_explain'")
+        except psycopg.errors.UndefinedFile:
+            pytest.skip("this Postgres has no auto_explain, so no plan inside a function was seen")
         plans: list[str] = []
         admin.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
         admin.execute("set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on")
