@@ -41,7 +41,7 @@ def reconcile(
     """
     from cli.reconcile.apply import apply as bring
     from cli.reconcile.compare import compare
-    from cli.reconcile.report import findings_of, of_database, of_stripe
+    from cli.reconcile.report import LEDGER, findings_of, of_database, of_stripe
 
     with connect() as conn, _stripe(conn) as stripe, _progress() as progress:
         since = None if days is None else datetime.now(UTC) - timedelta(days=days)
@@ -52,7 +52,9 @@ def reconcile(
         queued = row(conn, _QUEUED, {})["events"]
         mendable = [each for each in reported if each.is_mendable]
         brought = bring(conn, [each.difference for each in mendable]) if apply else []
-    findings = findings_of(reported) + local
+    # The ledger first: what is missing from it can be put back in its place only before more is posted.
+    # The ledger first: what is missing there can be put back in its place only before more is posted.
+    findings = sorted(findings_of(reported) + local, key=lambda each: each.check != LEDGER)
     if as_json:
         print_json({"findings": findings_json(findings), "events": brought})
     else:

@@ -18,6 +18,7 @@ from worker.errors import UnknownShape
 
 APPLY = "till reconcile --apply"
 BACKFILL = "till backfill"
+LEDGER = "ledger_discrepancy"
 _SHOWN_MAX = 3
 # More missing objects of a kind are one finding.
 _MANY = 20
@@ -235,7 +236,7 @@ def of_database(conn: Connection) -> Iterator[Finding]:
         yield Finding("ungranted_payment", each["detail"], _recalculate(each))
     for each in rows(conn, _LEDGER, {}):
         mend = "till worker run, which queues it again" if each["account_id"] is None else _recalculate(each)
-        yield Finding("ledger_discrepancy", f"{each['invariant']}: {each['detail']}", mend)
+        yield Finding(LEDGER, f"{each['invariant']}: {each['detail']}", mend)
     for each in rows(conn, _ENTITLEMENTS, {}):
         yield Finding("entitlement_discrepancy", f"{each['invariant']}: {each['detail']}", _recalculate(each))
 

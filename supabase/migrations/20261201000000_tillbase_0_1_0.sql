@@ -8652,25 +8652,16 @@ $$;
 
 -- From when on the time of a line gives credits: always (-infinity), unless its invoice was paid before
 -- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
-create function billing._counts_from(invoice billing.invoices, period_end timestamptz)
+create function billing._counts_from(invoice billing.invoices, period_end timestamptz, settings billing.settings)
 returns timestamptz
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
+language sql
+immutable
 as $$
-declare
-    v_settings billing.settings;
-begin
-    select * into strict v_settings from billing.settings;
-    return case
-        when coalesce(coalesce(
-            (_counts_from.invoice).paid_at, (_counts_from.invoice).as_of
-        ) >= v_settings.credits_since, true) then '-infinity'
-        when v_settings.grants_current_period and _counts_from.period_end > v_settings.credits_since
-            then v_settings.credits_since
+    select case
+        when coalesce(coalesce((invoice).paid_at, (invoice).as_of) >= (settings).credits_since, true) then '-infinity'
+        when (settings).grants_current_period and period_end > (settings).credits_since then (settings).credits_since
         else 'infinity'
-    end;
-end
+    end
 $$;
 
 -- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:
@@ -8692,11 +8683,13 @@ declare
     v_is_free boolean;
     v_from timestamptz;
     v_shared_from timestamptz;
+    v_settings billing.settings;
     v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
+    select * into strict v_settings from billing.settings;
     for v_line in
         select * from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -8709,7 +8702,7 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
-        v_counts_from := billing._counts_from(v_invoice, v_line.period_end);
+        v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_settings);
         -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
         continue when v_counts_from = 'infinity' and not exists (
             select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
@@ -16063,7 +16056,7 @@ comment on function billing.distrust_stripe_row(text, text, timestamptz) is 'Let
 -- that size was paid for. What was spent from it is known from the lineage. A grant that nothing paid for can't be restored.
 -- Private: called by recalculate_account, which holds the balance's lock.
 
--- What the facts are worth and the ledger does not have.
+-- What the facts are worth and the ledger does not have, or has no grant of.
 create function billing._missing_grants(account_id uuid)
 returns table (
     business_key text, credits bigint, moment timestamptz, source text, reference_id text, description text,
@@ -16123,7 +16116,10 @@ begin
     cross join lateral (
         select billing._posted_credits(_missing_grants.account_id, grants.business_key) as credits
     ) as posted
-    where grants.credits > posted.credits;
+    where grants.credits > posted.credits or not exists (
+        select from billing.credit_grants as lots
+        where lots.key_space = 'stripe' and lots.idempotency_key = grants.business_key
+    );
 end
 $$;
 
@@ -16157,8 +16153,9 @@ begin
         order by chain.id
     loop
         select * into v_grant from billing._missing_grants(v_account_id) as missing
-        where missing.credits = v_gap.missing
-        order by missing.moment, missing.business_key
+        -- It may be worth less since, because money was returned: the rest is then taken back.
+        where missing.credits <= v_gap.missing
+        order by missing.credits desc, missing.moment, missing.business_key
         limit 1;
         continue when not found;
         -- The id that the entry had is free, whatever other accounts have around it.

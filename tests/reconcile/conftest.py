@@ -147,7 +147,10 @@ class Place:
     def delete_grant(self, number: int, key: str = "") -> int:
         """A customer's last grant and its entry, as if they had never been; how many credits it was."""
         account = self.account(number)
-        query = "select max(id) from billing.credit_grants where account_id = %s and idempotency_key ^@ %s"
+        query = (
+            "select max(id) from billing.credit_grants "
+            "where account_id = %s and key_space = 'stripe' and idempotency_key ^@ %s"
+        )
         grant = self.value(query, account, key)
         amount = self.value("select amount from billing.credit_grants where id = %s", grant)
         self.damage(

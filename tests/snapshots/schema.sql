@@ -2095,23 +2095,173 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._counts_from(invoice billing.invoices, period_end timestamp with time zone) RETURNS timestamp with time zone
-    LANGUAGE plpgsql STABLE
+CREATE FUNCTION billing._origin_of(url text) RETURNS text
+    LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select parts[1] || '://' || lower(parts[2])
+        || case when parts[3]::integer = case parts[1] when 'https' then 443 else 80 end then '' else ':' || parts[3] end
+    from (
+        select array[found[1], found[2], coalesce(found[3], case found[1] when 'https' then '443' else '80' end)] as parts
+        from pg_catalog.regexp_match(
+            _origin_of.url,
+            '^(https?)://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[::1\])(?::([1-9][0-9]{0,4}))?(?:[/?#][!-\[\]-~]*)?$'
+        ) as found
+        where found is not null
+    ) as address
+$_$;
+
+CREATE TABLE billing.settings (
+    id boolean DEFAULT true NOT NULL,
+    livemode boolean DEFAULT false NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    stripe_account_id text,
+    credits_since timestamp with time zone,
+    grants_current_period boolean DEFAULT false NOT NULL,
+    initial_credits_per text DEFAULT 'product'::text NOT NULL,
+    seen_card_policy text,
+    shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
+    past_due_keeps_features boolean DEFAULT true NOT NULL,
+    site_url text,
+    allowed_redirect_origins text[] DEFAULT '{}'::text[] NOT NULL,
+    one_subscription_per text DEFAULT 'product'::text NOT NULL,
+    max_checkout_quantity bigint DEFAULT 100 NOT NULL,
+    allow_promotion_codes boolean DEFAULT true NOT NULL,
+    automatic_tax boolean DEFAULT false NOT NULL,
+    collect_tax_ids boolean DEFAULT false NOT NULL,
+    billing_address_collection text DEFAULT 'auto'::text NOT NULL,
+    one_trial_per text DEFAULT 'product'::text NOT NULL,
+    trial_without_card text,
+    checkout_branding jsonb,
+    payment_reference_lifetime interval DEFAULT '1 day'::interval NOT NULL,
+    payment_link_options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    customer_notifications text[] DEFAULT '{}'::text[] NOT NULL,
+    notification_rate integer DEFAULT 5 NOT NULL,
+    notification_window interval DEFAULT '00:10:00'::interval NOT NULL,
+    notification_deadline interval DEFAULT '3 days'::interval NOT NULL,
+    notification_retention interval DEFAULT '90 days'::interval NOT NULL,
+    silence_after interval DEFAULT '2 days'::interval,
+    expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
+    worker_missing_after interval DEFAULT '00:03:00'::interval,
+    alert_webhook_url text,
+    keep_events_days integer DEFAULT 90 NOT NULL,
+    fraud_dry_run boolean DEFAULT false NOT NULL,
+    refund_policy text,
+    on_user_deleted text DEFAULT 'report'::text NOT NULL,
+    limit_members_to_seats boolean DEFAULT false NOT NULL,
+    invitation_lifetime interval DEFAULT '7 days'::interval NOT NULL,
+    CONSTRAINT alert_webhook_url_is_a_web_address CHECK (((alert_webhook_url IS NULL) OR (billing._origin_of(alert_webhook_url) IS NOT NULL))),
+    CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
+    CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
+    CONSTRAINT customer_notifications_are_known CHECK (((customer_notifications)::billing.notification_kind[] IS NOT NULL)),
+    CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
+    CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
+    CONSTRAINT invitation_lifetime_is_positive CHECK (((invitation_lifetime >= '00:01:00'::interval) AND (invitation_lifetime <= '1 year'::interval))),
+    CONSTRAINT keep_events_days_is_positive CHECK ((keep_events_days > 0)),
+    CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
+    CONSTRAINT notification_deadline_is_positive CHECK ((notification_deadline > '00:00:00'::interval)),
+    CONSTRAINT notification_rate_is_positive CHECK ((notification_rate > 0)),
+    CONSTRAINT notification_window_is_positive CHECK ((notification_window > '00:00:00'::interval)),
+    CONSTRAINT notifications_are_kept_for_replays CHECK ((notification_retention >= '30 days'::interval)),
+    CONSTRAINT on_user_deleted_is_known CHECK ((on_user_deleted = ANY (ARRAY['report'::text, 'cancel'::text]))),
+    CONSTRAINT one_subscription_per_is_known CHECK ((one_subscription_per = ANY (ARRAY['price'::text, 'product'::text, 'account'::text, 'none'::text]))),
+    CONSTRAINT one_trial_per_is_known CHECK ((one_trial_per = ANY (ARRAY['product'::text, 'account'::text, 'none'::text]))),
+    CONSTRAINT payment_link_options_are_known CHECK (billing._are_link_options(payment_link_options)),
+    CONSTRAINT payment_reference_lifetime_is_positive CHECK (((payment_reference_lifetime >= '00:01:00'::interval) AND (payment_reference_lifetime <= '1 year'::interval))),
+    CONSTRAINT redirect_origins_are_origins CHECK (billing._are_origins(allowed_redirect_origins)),
+    CONSTRAINT refund_policy_fits_stripe CHECK (((length(refund_policy) >= 1) AND (length(refund_policy) <= 20000))),
+    CONSTRAINT seen_card_policy_is_known CHECK ((seen_card_policy = ANY (ARRAY['grant'::text, 'hold'::text, 'refuse'::text]))),
+    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
+    CONSTRAINT silence_is_an_hour_at_least CHECK ((silence_after >= '01:00:00'::interval)),
+    CONSTRAINT site_url_is_a_web_address CHECK (((site_url IS NULL) OR (billing._origin_of(site_url) IS NOT NULL))),
+    CONSTRAINT stripe_account_id_is_one CHECK ((stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'::text)),
+    CONSTRAINT there_is_one_row CHECK (id),
+    CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text]))),
+    CONSTRAINT worker_missing_after_is_a_minute_at_least CHECK ((worker_missing_after >= '00:01:00'::interval))
+);
+
+COMMENT ON TABLE billing.settings IS 'Settings of this installation; one row.';
+
+COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
+
+COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
+
+COMMENT ON COLUMN billing.settings.credits_since IS 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
+
+COMMENT ON COLUMN billing.settings.grants_current_period IS 'True if a period that was paid for before credits_since gives the credits of its time after it.';
+
+COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial credits are granted once for each account and product, or once for each account.';
+
+COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
+
+COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
+
+COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
+
+COMMENT ON COLUMN billing.settings.site_url IS 'The app''s address: Stripe redirects users here unless a request names another page.';
+
+COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) to which users may be redirected.';
+
+COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
+
+COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The largest quantity of a price in one checkout, unless the plan declares seats.';
+
+COMMENT ON COLUMN billing.settings.allow_promotion_codes IS 'Whether checkout has a field for promotion codes.';
+
+COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe calculates the tax at checkout (Stripe Tax must be set up).';
+
+COMMENT ON COLUMN billing.settings.collect_tax_ids IS 'Whether checkout has a field for a business''s tax id.';
+
+COMMENT ON COLUMN billing.settings.billing_address_collection IS 'Whether checkout asks for an address when it needs one (auto), or always (required).';
+
+COMMENT ON COLUMN billing.settings.one_trial_per IS 'Which accounts get a plan''s trial: those that never subscribed to its product (product), never subscribed at all (account), or all accounts (none). Trial credits follow it too.';
+
+COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
+
+COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
+
+COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long the reference in a Payment Link''s URL is valid.';
+
+COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
+
+COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
+
+COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
+
+COMMENT ON COLUMN billing.settings.notification_window IS 'See notification_rate.';
+
+COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery is retried before a notification is dead.';
+
+COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; at least 30 days.';
+
+COMMENT ON COLUMN billing.settings.silence_after IS 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
+
+COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before the expiry of credits their owner is notified.';
+
+COMMENT ON COLUMN billing.settings.worker_missing_after IS 'Administrators are notified if no worker has been seen for this long although one is expected; null: never.';
+
+COMMENT ON COLUMN billing.settings.alert_webhook_url IS 'Where the database itself posts what no worker can send, as {"text": …} by pg_net: a Slack webhook, for example. Null: nowhere.';
+
+COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
+
+COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
+
+COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as shown to customers before they buy; evidence in disputes.';
+
+COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
+
+COMMENT ON COLUMN billing.settings.limit_members_to_seats IS 'Whether a team may have only as many members and open invitations as its subscription has seats (its quantity); one without a subscription.';
+
+COMMENT ON COLUMN billing.settings.invitation_lifetime IS 'How long an invitation to a team can be accepted.';
+
+CREATE FUNCTION billing._counts_from(invoice billing.invoices, period_end timestamp with time zone, settings billing.settings) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE
     AS $$
-declare
-    v_settings billing.settings;
-begin
-    select * into strict v_settings from billing.settings;
-    return case
-        when coalesce(coalesce(
-            (_counts_from.invoice).paid_at, (_counts_from.invoice).as_of
-        ) >= v_settings.credits_since, true) then '-infinity'
-        when v_settings.grants_current_period and _counts_from.period_end > v_settings.credits_since
-            then v_settings.credits_since
+    select case
+        when coalesce(coalesce((invoice).paid_at, (invoice).as_of) >= (settings).credits_since, true) then '-infinity'
+        when (settings).grants_current_period and period_end > (settings).credits_since then (settings).credits_since
         else 'infinity'
-    end;
-end
+    end
 $$;
 
 CREATE FUNCTION billing._create_job_queue() RETURNS void
@@ -5289,7 +5439,10 @@ begin
     cross join lateral (
         select billing._posted_credits(_missing_grants.account_id, grants.business_key) as credits
     ) as posted
-    where grants.credits > posted.credits;
+    where grants.credits > posted.credits or not exists (
+        select from billing.credit_grants as lots
+        where lots.key_space = 'stripe' and lots.idempotency_key = grants.business_key
+    );
 end
 $$;
 
@@ -5784,22 +5937,6 @@ CREATE FUNCTION billing._open_shortfall(grant_id bigint) RETURNS bigint
         where lots.id = _open_shortfall.grant_id
     ), 0)::bigint
 $$;
-
-CREATE FUNCTION billing._origin_of(url text) RETURNS text
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-    select parts[1] || '://' || lower(parts[2])
-        || case when parts[3]::integer = case parts[1] when 'https' then 443 else 80 end then '' else ':' || parts[3] end
-    from (
-        select array[found[1], found[2], coalesce(found[3], case found[1] when 'https' then '443' else '80' end)] as parts
-        from pg_catalog.regexp_match(
-            _origin_of.url,
-            '^(https?)://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[::1\])(?::([1-9][0-9]{0,4}))?(?:[/?#][!-\[\]-~]*)?$'
-        ) as found
-        where found is not null
-    ) as address
-$_$;
 
 CREATE FUNCTION billing._owe_again(original billing.credit_entries, kind text, amount bigint) RETURNS billing.credit_balances
     LANGUAGE plpgsql
@@ -7162,11 +7299,13 @@ declare
     v_is_free boolean;
     v_from timestamptz;
     v_shared_from timestamptz;
+    v_settings billing.settings;
     v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
+    select * into strict v_settings from billing.settings;
     for v_line in
         select * from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -7179,7 +7318,7 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
-        v_counts_from := billing._counts_from(v_invoice, v_line.period_end);
+        v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_settings);
         -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
         continue when v_counts_from = 'infinity' and not exists (
             select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
@@ -7747,8 +7886,9 @@ begin
         order by chain.id
     loop
         select * into v_grant from billing._missing_grants(v_account_id) as missing
-        where missing.credits = v_gap.missing
-        order by missing.moment, missing.business_key
+        -- It may be worth less since, because money was returned: the rest is then taken back.
+        where missing.credits <= v_gap.missing
+        order by missing.credits desc, missing.moment, missing.business_key
         limit 1;
         continue when not found;
         -- The id that the entry had is free, whatever other accounts have around it.
@@ -17485,149 +17625,6 @@ CREATE TABLE billing.saved_cards (
 COMMENT ON TABLE billing.saved_cards IS 'Cards saved in Stripe, in their newest state; without a customer once detached.';
 
 COMMENT ON COLUMN billing.saved_cards.expires_on IS 'The first day on which the card is no longer valid.';
-
-CREATE TABLE billing.settings (
-    id boolean DEFAULT true NOT NULL,
-    livemode boolean DEFAULT false NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    stripe_account_id text,
-    credits_since timestamp with time zone,
-    grants_current_period boolean DEFAULT false NOT NULL,
-    initial_credits_per text DEFAULT 'product'::text NOT NULL,
-    seen_card_policy text,
-    shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
-    past_due_keeps_features boolean DEFAULT true NOT NULL,
-    site_url text,
-    allowed_redirect_origins text[] DEFAULT '{}'::text[] NOT NULL,
-    one_subscription_per text DEFAULT 'product'::text NOT NULL,
-    max_checkout_quantity bigint DEFAULT 100 NOT NULL,
-    allow_promotion_codes boolean DEFAULT true NOT NULL,
-    automatic_tax boolean DEFAULT false NOT NULL,
-    collect_tax_ids boolean DEFAULT false NOT NULL,
-    billing_address_collection text DEFAULT 'auto'::text NOT NULL,
-    one_trial_per text DEFAULT 'product'::text NOT NULL,
-    trial_without_card text,
-    checkout_branding jsonb,
-    payment_reference_lifetime interval DEFAULT '1 day'::interval NOT NULL,
-    payment_link_options jsonb DEFAULT '{}'::jsonb NOT NULL,
-    customer_notifications text[] DEFAULT '{}'::text[] NOT NULL,
-    notification_rate integer DEFAULT 5 NOT NULL,
-    notification_window interval DEFAULT '00:10:00'::interval NOT NULL,
-    notification_deadline interval DEFAULT '3 days'::interval NOT NULL,
-    notification_retention interval DEFAULT '90 days'::interval NOT NULL,
-    silence_after interval DEFAULT '2 days'::interval,
-    expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
-    worker_missing_after interval DEFAULT '00:03:00'::interval,
-    alert_webhook_url text,
-    keep_events_days integer DEFAULT 90 NOT NULL,
-    fraud_dry_run boolean DEFAULT false NOT NULL,
-    refund_policy text,
-    on_user_deleted text DEFAULT 'report'::text NOT NULL,
-    limit_members_to_seats boolean DEFAULT false NOT NULL,
-    invitation_lifetime interval DEFAULT '7 days'::interval NOT NULL,
-    CONSTRAINT alert_webhook_url_is_a_web_address CHECK (((alert_webhook_url IS NULL) OR (billing._origin_of(alert_webhook_url) IS NOT NULL))),
-    CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
-    CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
-    CONSTRAINT customer_notifications_are_known CHECK (((customer_notifications)::billing.notification_kind[] IS NOT NULL)),
-    CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
-    CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
-    CONSTRAINT invitation_lifetime_is_positive CHECK (((invitation_lifetime >= '00:01:00'::interval) AND (invitation_lifetime <= '1 year'::interval))),
-    CONSTRAINT keep_events_days_is_positive CHECK ((keep_events_days > 0)),
-    CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
-    CONSTRAINT notification_deadline_is_positive CHECK ((notification_deadline > '00:00:00'::interval)),
-    CONSTRAINT notification_rate_is_positive CHECK ((notification_rate > 0)),
-    CONSTRAINT notification_window_is_positive CHECK ((notification_window > '00:00:00'::interval)),
-    CONSTRAINT notifications_are_kept_for_replays CHECK ((notification_retention >= '30 days'::interval)),
-    CONSTRAINT on_user_deleted_is_known CHECK ((on_user_deleted = ANY (ARRAY['report'::text, 'cancel'::text]))),
-    CONSTRAINT one_subscription_per_is_known CHECK ((one_subscription_per = ANY (ARRAY['price'::text, 'product'::text, 'account'::text, 'none'::text]))),
-    CONSTRAINT one_trial_per_is_known CHECK ((one_trial_per = ANY (ARRAY['product'::text, 'account'::text, 'none'::text]))),
-    CONSTRAINT payment_link_options_are_known CHECK (billing._are_link_options(payment_link_options)),
-    CONSTRAINT payment_reference_lifetime_is_positive CHECK (((payment_reference_lifetime >= '00:01:00'::interval) AND (payment_reference_lifetime <= '1 year'::interval))),
-    CONSTRAINT redirect_origins_are_origins CHECK (billing._are_origins(allowed_redirect_origins)),
-    CONSTRAINT refund_policy_fits_stripe CHECK (((length(refund_policy) >= 1) AND (length(refund_policy) <= 20000))),
-    CONSTRAINT seen_card_policy_is_known CHECK ((seen_card_policy = ANY (ARRAY['grant'::text, 'hold'::text, 'refuse'::text]))),
-    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
-    CONSTRAINT silence_is_an_hour_at_least CHECK ((silence_after >= '01:00:00'::interval)),
-    CONSTRAINT site_url_is_a_web_address CHECK (((site_url IS NULL) OR (billing._origin_of(site_url) IS NOT NULL))),
-    CONSTRAINT stripe_account_id_is_one CHECK ((stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'::text)),
-    CONSTRAINT there_is_one_row CHECK (id),
-    CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text]))),
-    CONSTRAINT worker_missing_after_is_a_minute_at_least CHECK ((worker_missing_after >= '00:01:00'::interval))
-);
-
-COMMENT ON TABLE billing.settings IS 'Settings of this installation; one row.';
-
-COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
-
-COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
-
-COMMENT ON COLUMN billing.settings.credits_since IS 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
-
-COMMENT ON COLUMN billing.settings.grants_current_period IS 'True if a period that was paid for before credits_since gives the credits of its time after it.';
-
-COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial credits are granted once for each account and product, or once for each account.';
-
-COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
-
-COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
-
-COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
-
-COMMENT ON COLUMN billing.settings.site_url IS 'The app''s address: Stripe redirects users here unless a request names another page.';
-
-COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) to which users may be redirected.';
-
-COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
-
-COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The largest quantity of a price in one checkout, unless the plan declares seats.';
-
-COMMENT ON COLUMN billing.settings.allow_promotion_codes IS 'Whether checkout has a field for promotion codes.';
-
-COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe calculates the tax at checkout (Stripe Tax must be set up).';
-
-COMMENT ON COLUMN billing.settings.collect_tax_ids IS 'Whether checkout has a field for a business''s tax id.';
-
-COMMENT ON COLUMN billing.settings.billing_address_collection IS 'Whether checkout asks for an address when it needs one (auto), or always (required).';
-
-COMMENT ON COLUMN billing.settings.one_trial_per IS 'Which accounts get a plan''s trial: those that never subscribed to its product (product), never subscribed at all (account), or all accounts (none). Trial credits follow it too.';
-
-COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
-
-COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
-
-COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long the reference in a Payment Link''s URL is valid.';
-
-COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
-
-COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
-
-COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
-
-COMMENT ON COLUMN billing.settings.notification_window IS 'See notification_rate.';
-
-COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery is retried before a notification is dead.';
-
-COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; at least 30 days.';
-
-COMMENT ON COLUMN billing.settings.silence_after IS 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
-
-COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before the expiry of credits their owner is notified.';
-
-COMMENT ON COLUMN billing.settings.worker_missing_after IS 'Administrators are notified if no worker has been seen for this long although one is expected; null: never.';
-
-COMMENT ON COLUMN billing.settings.alert_webhook_url IS 'Where the database itself posts what no worker can send, as {"text": …} by pg_net: a Slack webhook, for example. Null: nowhere.';
-
-COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
-
-COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
-
-COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as shown to customers before they buy; evidence in disputes.';
-
-COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
-
-COMMENT ON COLUMN billing.settings.limit_members_to_seats IS 'Whether a team may have only as many members and open invitations as its subscription has seats (its quantity); one without a subscription.';
-
-COMMENT ON COLUMN billing.settings.invitation_lifetime IS 'How long an invitation to a team can be accepted.';
 
 CREATE VIEW billing.stripe_facts WITH (security_invoker='on') AS
  SELECT 'product'::text AS object,

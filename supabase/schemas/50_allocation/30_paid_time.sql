@@ -111,25 +111,16 @@ $$;
 
 -- From when on the time of a line gives credits: always (-infinity), unless its invoice was paid before
 -- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
-create function billing._counts_from(invoice billing.invoices, period_end timestamptz)
+create function billing._counts_from(invoice billing.invoices, period_end timestamptz, settings billing.settings)
 returns timestamptz
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
+language sql
+immutable
 as $$
-declare
-    v_settings billing.settings;
-begin
-    select * into strict v_settings from billing.settings;
-    return case
-        when coalesce(coalesce(
-            (_counts_from.invoice).paid_at, (_counts_from.invoice).as_of
-        ) >= v_settings.credits_since, true) then '-infinity'
-        when v_settings.grants_current_period and _counts_from.period_end > v_settings.credits_since
-            then v_settings.credits_since
+    select case
+        when coalesce(coalesce((invoice).paid_at, (invoice).as_of) >= (settings).credits_since, true) then '-infinity'
+        when (settings).grants_current_period and period_end > (settings).credits_since then (settings).credits_since
         else 'infinity'
-    end;
-end
+    end
 $$;
 
 -- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:
@@ -151,11 +142,13 @@ declare
     v_is_free boolean;
     v_from timestamptz;
     v_shared_from timestamptz;
+    v_settings billing.settings;
     v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
+    select * into strict v_settings from billing.settings;
     for v_line in
         select * from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -168,7 +161,7 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
-        v_counts_from := billing._counts_from(v_invoice, v_line.period_end);
+        v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_settings);
         -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
         continue when v_counts_from = 'infinity' and not exists (
             select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id

@@ -4,7 +4,7 @@
 -- that size was paid for. What was spent from it is known from the lineage. A grant that nothing paid for can't be restored.
 -- Private: called by recalculate_account, which holds the balance's lock.
 
--- What the facts are worth and the ledger does not have.
+-- What the facts are worth and the ledger does not have, or has no grant of.
 create function billing._missing_grants(account_id uuid)
 returns table (
     business_key text, credits bigint, moment timestamptz, source text, reference_id text, description text,
@@ -64,7 +64,10 @@ begin
     cross join lateral (
         select billing._posted_credits(_missing_grants.account_id, grants.business_key) as credits
     ) as posted
-    where grants.credits > posted.credits;
+    where grants.credits > posted.credits or not exists (
+        select from billing.credit_grants as lots
+        where lots.key_space = 'stripe' and lots.idempotency_key = grants.business_key
+    );
 end
 $$;
 
@@ -98,8 +101,9 @@ begin
         order by chain.id
     loop
         select * into v_grant from billing._missing_grants(v_account_id) as missing
-        where missing.credits = v_gap.missing
-        order by missing.moment, missing.business_key
+        -- It may be worth less since, because money was returned: the rest is then taken back.
+        where missing.credits <= v_gap.missing
+        order by missing.credits desc, missing.moment, missing.business_key
         limit 1;
         continue when not found;
         -- The id that the entry had is free, whatever other accounts have around it.
