@@ -8654,14 +8654,21 @@ $$;
 -- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
 create function billing._counts_from(invoice billing.invoices, period_end timestamptz, settings billing.settings)
 returns timestamptz
-language sql
+language plpgsql
 immutable
+set search_path = pg_catalog, pg_temp
 as $$
-    select case
-        when coalesce(coalesce((invoice).paid_at, (invoice).as_of) >= (settings).credits_since, true) then '-infinity'
-        when (settings).grants_current_period and period_end > (settings).credits_since then (settings).credits_since
+declare
+    v_since timestamptz := (_counts_from.settings).credits_since;
+begin
+    return case
+        when coalesce(
+            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= v_since, true
+        ) then '-infinity'
+        when (_counts_from.settings).grants_current_period and _counts_from.period_end > v_since then v_since
         else 'infinity'
-    end
+    end;
+end
 $$;
 
 -- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:
@@ -16488,7 +16495,7 @@ comment on view billing.stripe_facts is 'What the database has of each Stripe ob
 -- Payments that should have given credits once, and of which nothing is recorded here: packs, and initial credits.
 --
 -- Invariant: the view is empty when all is well. What entitlement_discrepancies compares is not repeated: it starts from what
--- is recorded, and so does not see a purchase, or initial credits, that somebody deleted. service_role reads it.
+-- is recorded, and so does not see a purchase, or initial credits, that somebody deleted. Read by the owner of the database.
 
 create view billing.ungranted_payments with (security_invoker = on) as
 select
@@ -16541,7 +16548,6 @@ where first_periods.counts_from <= first_periods.period_start
     and not billing._was_given(first_periods.account_id, 'initial', first_periods.stripe_price_id);
 
 revoke all on billing.ungranted_payments from public, anon, authenticated, service_role;
-grant select on billing.ungranted_payments to service_role;
 
 comment on view billing.ungranted_payments is 'Paid packs without a purchase, and paid first periods without initial credits. Empty when all is well; `till credits recalculate` grants them.';
 

@@ -94,7 +94,7 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.backfilled_lists": {"service_role": EVERYTHING},
     "billing.stripe_facts": {"service_role": EVERYTHING},
     "billing.wrong_links": {"service_role": EVERYTHING},
-    "billing.ungranted_payments": {"service_role": EVERYTHING},
+    "billing.ungranted_payments": {},
     "billing.entitlement_discrepancies": {"service_role": EVERYTHING},
     "billing.admin_accounts": {"service_role": EVERYTHING},
     "billing.admin_attention": {"service_role": EVERYTHING},

@@ -113,14 +113,21 @@ $$;
 -- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
 create function billing._counts_from(invoice billing.invoices, period_end timestamptz, settings billing.settings)
 returns timestamptz
-language sql
+language plpgsql
 immutable
+set search_path = pg_catalog, pg_temp
 as $$
-    select case
-        when coalesce(coalesce((invoice).paid_at, (invoice).as_of) >= (settings).credits_since, true) then '-infinity'
-        when (settings).grants_current_period and period_end > (settings).credits_since then (settings).credits_since
+declare
+    v_since timestamptz := (_counts_from.settings).credits_since;
+begin
+    return case
+        when coalesce(
+            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= v_since, true
+        ) then '-infinity'
+        when (_counts_from.settings).grants_current_period and _counts_from.period_end > v_since then v_since
         else 'infinity'
-    end
+    end;
+end
 $$;
 
 -- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:

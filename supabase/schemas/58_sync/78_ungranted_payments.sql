@@ -1,7 +1,7 @@
 -- Payments that should have given credits once, and of which nothing is recorded here: packs, and initial credits.
 --
 -- Invariant: the view is empty when all is well. What entitlement_discrepancies compares is not repeated: it starts from what
--- is recorded, and so does not see a purchase, or initial credits, that somebody deleted. service_role reads it.
+-- is recorded, and so does not see a purchase, or initial credits, that somebody deleted. Read by the owner of the database.
 
 create view billing.ungranted_payments with (security_invoker = on) as
 select
@@ -54,6 +54,5 @@ where first_periods.counts_from <= first_periods.period_start
     and not billing._was_given(first_periods.account_id, 'initial', first_periods.stripe_price_id);
 
 revoke all on billing.ungranted_payments from public, anon, authenticated, service_role;
-grant select on billing.ungranted_payments to service_role;
 
 comment on view billing.ungranted_payments is 'Paid packs without a purchase, and paid first periods without initial credits. Empty when all is well; `till credits recalculate` grants them.';
