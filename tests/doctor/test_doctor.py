@@ -108,6 +108,9 @@ def with_account(database: Database) -> str:
     [
         ("revoke select on public.credit_balance from authenticated", "schema",
          "rights on public.credit_balance is not as shipped", "run the grants of public.credit_balance"),
+        ("revoke execute on function billing.sync_invoice from billing_worker", "schema",
+         "rights on billing.sync_invoice", "run the grants of billing.sync_invoice"),
+        ("revoke usage on schema billing from billing_worker", "schema", "rights on schema billing", "run the grants"),
         ("drop function public.spend_credits", "schema", "function public.spend_credits", "supabase db push"),
         ("drop schema billing cascade", "schema", "is missing", "supabase db push"),
         (EVENT + "('evt_1', 'invoice.paid', false, '{}', 'dead', 'broken', null, now(), now())", "dead_events",
