@@ -24,7 +24,7 @@ from worker.events.fetch import StripeReader
 from worker.sessions import connect
 from worker.settings import Settings
 
-CUSTOMERS = 40
+CUSTOMERS = 24
 SEED = 7
 _PATHS = {
     "product": "products", "price": "prices", "subscription": "subscriptions", "invoice": "invoices",
