@@ -18,11 +18,17 @@ def write_env_file(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Read a file of `write_env_file`; empty if it does not exist."""
+    """Read a file of `write_env_file`, or a person's, with comments and quotes; empty if it does not exist."""
     if not path.exists():
         return {}
-    lines = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)
-    return {name.strip(): value.strip().strip("'") for name, _, value in lines}
+    lines = (line.removeprefix("export ") for line in path.read_text(encoding="utf-8").splitlines())
+    parted = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
+    return {name.strip(): _unquoted(value.strip()) for name, _, value in parted}
+
+
+def _unquoted(value: str) -> str:
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if is_quoted else value
 
 
 def _quoted(value: str) -> str:

@@ -1,6 +1,5 @@
 """A Supabase project of somebody's own → what the local stack runs of it: migrations, seed, edge functions."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,11 @@ from devstack.errors import LocalStackError
 from devstack.functions import FunctionSettings, function_names
 
 _DEFAULT_SEEDS = ("./seed.sql",)
-# Set by the platform, or by this stack: the local Stripe's and the local database's.
-_RESERVED = re.compile(r"^(SUPABASE_|STRIPE_(API_KEY|API_BASE|WEBHOOK_SECRET))")
 
 
 @dataclass(frozen=True, slots=True)
 class LocalProject:
-    """`prefix` stands before the names of Tillbase's functions; `secrets` is what the functions see of their `.env`."""
+    """`prefix` stands before the names of Tillbase's functions; `secrets` is the functions' `.env`."""
 
     root: Path
     prefix: str
@@ -31,23 +28,17 @@ class LocalProject:
         """Their migrations, with ours among them."""
         return self.root / "supabase/migrations"
 
-    @property
-    def functions_directory(self) -> Path:
-        """Their edge functions, with ours among them."""
-        return self.root / "supabase/functions"
-
 
 def local_project(root: Path, config: Mapping[str, Any], prefix: str) -> LocalProject:
     """`config`: the settings in its config.toml. Raises LocalStackError if they name what is not there."""
     supabase = root / "supabase"
     site_url = str(_table(config, "auth").get("site_url", ""))
-    secrets = read_env_file(supabase / "functions/.env")
     return LocalProject(
         root,
         prefix,
         tuple(_seeds(supabase, _table(config, "db", "seed"))),
         _functions(supabase, _table(config, "functions")),
-        {name: value for name, value in secrets.items() if not _RESERVED.match(name)},
+        read_env_file(supabase / "functions/.env"),
         site_url if site_url.startswith(("http://", "https://")) else None,
     )
 

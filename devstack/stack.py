@@ -104,6 +104,9 @@ class Stack:
         owner should know is in `warnings`.
         """
         stack = cls(state_directory.absolute(), ports, project, report)
+        stack._state.mkdir(parents=True, exist_ok=True)
+        # In a project's repository: it has data and keys in it.
+        (stack._state / ".gitignore").write_text("*\n", encoding="utf-8")
         try:
             if only != "stripe":
                 stack._start_database(server, fresh=fresh, durable=durable)
@@ -195,6 +198,7 @@ class Stack:
             supabase_directory() / "functions" if project is None else project.functions,
             self._state / "functions",
             {
+                # Theirs first: what this stack has of its own counts.
                 **({} if project is None else project.secrets),
                 # As on Supabase, every function gets all of these.
                 "SUPABASE_URL": self.settings["SUPABASE_URL"],

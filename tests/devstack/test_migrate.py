@@ -136,9 +136,9 @@ def test_what_this_server_lacks_is_named_with_the_statement_and_the_way_out(
 def test_extensions_that_every_hosted_project_has_may_be_named(
     empty_database: Database, tmp_path: Path
 ) -> None:
-    text = 'create extension if not exists "pg_net" with schema "extensions";\nselect 1 +;'
+    text = 'create extension if not exists "pg_net"\nwith schema "extensions";\nselect 1 +;'
     (tmp_path / FIRST).write_text(text)
-    with pytest.raises(MigrationError, match=f"{FIRST}, line 2: syntax error"):
+    with pytest.raises(MigrationError, match=f"{FIRST}, line 3: syntax error"):
         migrate(empty_database.url, tmp_path)
     (tmp_path / FIRST).write_text(text.replace("1 +", "1"))
     assert migrate(empty_database.url, tmp_path) == [FIRST]

@@ -76,7 +76,7 @@ FILES = {
     "supabase/migrations/20240101000000_Remote Schema.sql": FIRST,
     "supabase/seed.sql": SEED,
     "supabase/seeds/more.sql": "insert into public.accounts (name) values ('more');\n",
-    "supabase/functions/.env": "MAIL_KEY=of-theirs\nSTRIPE_API_KEY=sk_test_of_theirs\n",
+    "supabase/functions/.env": '# Mail\n# OFF=1\nexport MAIL_KEY="of-theirs"\nSTRIPE_API_KEY=sk_test_of_theirs\n',
     # The name of ours, other versions of the same package, a shared file.
     "supabase/functions/stripe-webhook/index.ts": (
         'import { name } from "../_shared/name.ts";\n'
@@ -191,6 +191,8 @@ def test_an_existing_project_runs_whole_with_ours_in_it(project: Path) -> None:
         assert post(settings, "tillbase-checkout", token) == (400, {
             "error": {"code": "invalid_request", "message": "Pass either plan or pack."}
         })  # fmt: skip
+
+    assert (project / ".till/.gitignore").read_text() == "*\n"
 
     # Again: the seed is not run twice, and one that was changed is named.
     (project / "supabase/seeds/more.sql").write_text(
