@@ -2255,13 +2255,20 @@ COMMENT ON COLUMN billing.settings.limit_members_to_seats IS 'Whether a team may
 COMMENT ON COLUMN billing.settings.invitation_lifetime IS 'How long an invitation to a team can be accepted.';
 
 CREATE FUNCTION billing._counts_from(invoice billing.invoices, period_end timestamp with time zone, settings billing.settings) RETURNS timestamp with time zone
-    LANGUAGE sql IMMUTABLE
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select case
-        when coalesce(coalesce((invoice).paid_at, (invoice).as_of) >= (settings).credits_since, true) then '-infinity'
-        when (settings).grants_current_period and period_end > (settings).credits_since then (settings).credits_since
+declare
+    v_since timestamptz := (_counts_from.settings).credits_since;
+begin
+    return case
+        when coalesce(
+            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= v_since, true
+        ) then '-infinity'
+        when (_counts_from.settings).grants_current_period and _counts_from.period_end > v_since then v_since
         else 'infinity'
-    end
+    end;
+end
 $$;
 
 CREATE FUNCTION billing._create_job_queue() RETURNS void
