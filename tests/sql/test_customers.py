@@ -121,7 +121,7 @@ def tables_of_customers(conn: Connection) -> list[str]:
         select table_name from information_schema.columns
         join information_schema.tables using (table_catalog, table_schema, table_name)
         where table_schema = 'billing' and column_name in ('stripe_customer_id', 'account_id')
-            and table_type = 'BASE TABLE' and table_name <> 'customers'
+            and table_type = 'BASE TABLE' and table_name not in ('customers', 'erasures')
         group by 1 having count(*) = 2 and bool_or(column_name = 'account_id' and is_nullable = 'YES')
     """
     return [row["table_name"] for row in fetch(conn, query)]
