@@ -5245,13 +5245,14 @@ declare
     v_is_free boolean;
     v_is_unpaid boolean;
     v_offsets_only boolean;
+    v_counts_from timestamptz;
     v_quantity bigint;
     v_from timestamptz;
 begin
     for v_change in
         select
             schedules.stripe_line_id, schedules.stripe_invoice_id, schedules.stripe_subscription_item_id,
-            schedules.stripe_price_id, schedules.period_start, schedules.is_free,
+            schedules.stripe_price_id, schedules.period_start, schedules.is_free, schedules.counts_from,
             billing._seats(plans, lines.quantity) as quantity, lines.credited_line_ids, lines.amount,
             lines.amount >= coalesce(lines.discount, 0) as credits_no_money, lines.credited_invoice_id
         from billing.credit_schedules as schedules
@@ -5307,7 +5308,13 @@ begin
             )
         end;
         v_is_unpaid := v_gives_back and not v_is_free and v_credited.is_free is not false;
-        v_offsets_only := coalesce(v_gives_back and v_credited.counts_from > v_change.period_start, false);
+        v_offsets_only := coalesce(v_gives_back and v_credited.counts_from = 'infinity', false);
+        -- No more is given back than the credited line gave.
+        v_counts_from := case
+            when v_gives_back and not v_offsets_only
+                then greatest(v_change.counts_from, v_credited.counts_from)
+            else v_change.counts_from
+        end;
         update billing.credit_schedules
         set gives_back = v_gives_back,
             credited_line_id = v_credited.stripe_line_id,
@@ -5316,6 +5323,7 @@ begin
             is_free = v_is_free,
             is_unpaid = v_is_unpaid,
             offsets_only = v_offsets_only,
+            counts_from = v_counts_from,
             quantity = v_quantity,
             next_slot_at = case
                 when not v_gives_back and credit_schedules.counts_from < 'infinity' then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
@@ -5323,8 +5331,10 @@ begin
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
             and (
                 credit_schedules.credited_line_id, credit_schedules.quantity, credit_schedules.is_free,
-                credit_schedules.is_unpaid, credit_schedules.offsets_only
-            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid, v_offsets_only);
+                credit_schedules.is_unpaid, credit_schedules.offsets_only, credit_schedules.counts_from
+            ) is distinct from (
+                v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid, v_offsets_only, v_counts_from
+            );
         if found then
             v_from := least(v_from, v_change.period_start);
         end if;
@@ -6847,11 +6857,6 @@ CREATE FUNCTION billing._purchase(purchase billing.pack_purchases) RETURNS void
 declare
     v_purchase billing.pack_purchases := _purchase.purchase;
 begin
-    if v_purchase.purchased_at < (select settings.credits_since from billing.settings) and not exists (
-        select from billing.pack_purchases as held where held.business_key = v_purchase.business_key
-    ) then
-        return;
-    end if;
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);
@@ -6971,6 +6976,13 @@ begin
         left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
             and (items.declares_credits or credit_packs.stripe_price_id is not null)
+    ) then
+        return;
+    elsif v_session.completed_at < (select settings.credits_since from billing.settings) and not exists (
+        -- Completed, not opened or charged: a session is paid for hours after it was opened, and its charge may be
+        -- reported later than the session.
+        select from billing.pack_purchases
+        where pack_purchases.stripe_checkout_session_id = v_session.stripe_checkout_session_id
     ) then
         return;
     end if;
@@ -8878,7 +8890,7 @@ begin
         terms.rollover, terms.rollover_cap,
         -- The month in which the credits begin is no change of plan.
         case when lines.counts_from > slots.slot_start then 'delta' else terms.proration_credits end,
-        case when lines.offsets_only then 'keep' else terms.downgrade_credits end
+        case when lines.offsets_only then 'elsewhere' else terms.downgrade_credits end
     from (
         select credit_schedules.* from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = any (_slots_of_lines.stripe_subscription_ids)
@@ -9966,10 +9978,10 @@ begin
             bool_or(shared.gives_back) as has_credits,
             bool_or(shared.is_reached) as is_reached,
             bool_or(shared.is_waiting) filter (where not shared.gives_back) as is_waiting,
-            min(shared.slot_start) filter (where shared.gives_back) as credited_from,
-            bool_or(shared.downgrade_credits = 'keep') as is_kept
+            min(shared.slot_start) filter (where shared.gives_back) as credited_from, min(shared.slot_start) as slot_start,
+            bool_or(shared.downgrade_credits in ('keep', 'elsewhere')) as is_kept,
+            bool_or(shared.downgrade_credits = 'elsewhere') as is_elsewhere
         from shared
-        where shared.moment >= _worth.from_moment
         group by 1, 2, 3, 4
     ),
     by_item as (
@@ -9982,7 +9994,8 @@ begin
             bool_or(by_length.has_credits) as is_credited,
             bool_or(bool_or(by_length.has_credits)) over together as has_credits,
             min(min(by_length.credited_from)) over together as credited_from,
-            bool_or(bool_or(by_length.is_kept)) over together as is_kept
+            bool_or(bool_or(by_length.is_kept)) over together as is_kept,
+            min(by_length.slot_start) as slot_start, bool_or(by_length.is_elsewhere) as is_elsewhere
         from by_length
         group by 1, 2, 3
         window together as (partition by by_length.stripe_subscription_id, by_length.moment)
@@ -10001,29 +10014,61 @@ begin
     rounded as (
         select
             by_item.stripe_subscription_id, by_item.stripe_subscription_item_id, by_item.moment, by_item.has_credits,
-            by_item.is_credited, by_item.is_waiting, by_item.credited_from, by_item.is_kept, coalesce(returned.credits, 0) as returned,
+            by_item.is_credited, by_item.is_waiting, by_item.credited_from, by_item.is_kept, by_item.slot_start,
+            by_item.is_elsewhere, coalesce(returned.credits, 0) as returned,
             floor(round(coalesce(by_item.counted, 0) + coalesce(
                 -by_item.given_back * least(coalesce(by_item.all_not_counted, 0) / nullif(-by_item.all_given_back, 0), 1), 0
-            ), 9))::bigint - coalesce(returned.credits, 0) as credits
+            ), 9))::bigint - coalesce(returned.credits, 0) as item_credits
         from by_item
         -- Months that never start have nothing to lose.
         left join returned
             on by_item.is_reached and returned.stripe_subscription_item_id = by_item.stripe_subscription_item_id
             and returned.moment = by_item.moment
     ),
+    -- Once time is given back whose credits were granted elsewhere (counts_from), all later changes of the item within that
+    -- month give no more than what they add to it: a downgrade and the way back add nothing.
+    after_elsewhere as (
+        select
+            begun.*,
+            case
+                when begun.elsewhere_before > 0
+                    then greatest(begun.so_far + begun.item_credits, 0) - greatest(begun.so_far, 0)
+                else begun.item_credits
+            end as credits
+        from (
+            select
+                counted.*,
+                coalesce(sum(counted.item_credits) filter (where counted.elsewhere_until_now > 0) over earlier, 0) as so_far,
+                coalesce(max(counted.elsewhere_until_now) over earlier, 0) as elsewhere_before
+            from (
+                select
+                    rounded.*,
+                    count(*) filter (where rounded.is_elsewhere) over (
+                        partition by rounded.stripe_subscription_id, rounded.stripe_subscription_item_id,
+                            rounded.slot_start
+                        order by rounded.moment
+                    ) as elsewhere_until_now
+                from rounded
+            ) as counted
+            window earlier as (
+                partition by counted.stripe_subscription_id, counted.stripe_subscription_item_id, counted.slot_start
+                order by counted.moment rows between unbounded preceding and 1 preceding
+            )
+        ) as begun
+    ),
     offset_by_others as (
         select
-            rounded.*,
-            coalesce(sum(greatest(rounded.credits, 0)) over (
-                together order by rounded.stripe_subscription_item_id
+            changes.*,
+            coalesce(sum(greatest(changes.credits, 0)) over (
+                together order by changes.stripe_subscription_item_id
                 rows between unbounded preceding and 1 preceding
             ), 0) as before,
             -- While a month waits, its negative sum waits too.
-            -coalesce(sum(least(rounded.credits, 0)) filter (where rounded.is_waiting is not true) over together, 0)
+            -coalesce(sum(least(changes.credits, 0)) filter (where changes.is_waiting is not true) over together, 0)
                 as below_zero,
-            coalesce(sum(greatest(rounded.credits, 0)) over together, 0) as above_zero
-        from rounded
-        window together as (partition by rounded.stripe_subscription_id, rounded.moment)
+            coalesce(sum(greatest(changes.credits, 0)) over together, 0) as above_zero
+        from after_elsewhere as changes
+        window together as (partition by changes.stripe_subscription_id, changes.moment)
     ),
     -- The line that pays for a move: the one of the item that was bought last.
     payers as (
@@ -14653,16 +14698,17 @@ begin
     if start_backfill.restart then
         delete from billing.backfilled_lists;
     end if;
-    if grants_current_period and not v_before.grants_current_period then
+    -- Also if it was wanted before: a payment that was being recorded at that moment may not have seen it.
+    if grants_current_period then
         update billing.credit_schedules as schedules
         set counts_from = start_backfill.credits_since, offsets_only = false,
             next_slot_at = case when not schedules.gives_back then schedules.period_start end
         where schedules.counts_from = 'infinity' and schedules.period_end > start_backfill.credits_since;
-        update billing.credit_schedules as schedules set offsets_only = false
-        where schedules.offsets_only and exists (
-            select from billing.credit_schedules as credited
-            where credited.stripe_line_id = schedules.credited_line_id and credited.counts_from < 'infinity'
-        );
+        update billing.credit_schedules as schedules
+        set offsets_only = false, counts_from = greatest(schedules.counts_from, credited.counts_from)
+        from billing.credit_schedules as credited
+        where schedules.offsets_only and credited.stripe_line_id = schedules.credited_line_id
+            and credited.counts_from < 'infinity';
     end if;
     return next;
 end
@@ -17841,7 +17887,7 @@ CREATE VIEW billing.ungranted_payments WITH (security_invoker='on') AS
     format('checkout session %s is paid for, and no purchase'::text, sessions.stripe_checkout_session_id) AS detail
    FROM (billing.checkout_sessions sessions
      CROSS JOIN billing.settings)
-  WHERE ((sessions.account_id IS NOT NULL) AND (sessions.status = 'complete'::text) AND (sessions.payment_status <> 'unpaid'::text) AND (sessions.stripe_invoice_id IS NULL) AND (sessions.opened_at >= COALESCE(settings.credits_since, '-infinity'::timestamp with time zone)) AND (EXISTS ( SELECT
+  WHERE ((sessions.account_id IS NOT NULL) AND (sessions.status = 'complete'::text) AND (sessions.payment_status <> 'unpaid'::text) AND (sessions.stripe_invoice_id IS NULL) AND (sessions.completed_at >= COALESCE(settings.credits_since, '-infinity'::timestamp with time zone)) AND (EXISTS ( SELECT
            FROM (billing.checkout_line_items lines
              JOIN billing.credit_packs ON ((credit_packs.stripe_price_id = lines.stripe_price_id)))
           WHERE ((lines.stripe_checkout_session_id = sessions.stripe_checkout_session_id) AND (lines.amount_total > 0)))) AND (NOT (EXISTS ( SELECT

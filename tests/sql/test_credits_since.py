@@ -6,8 +6,17 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.calls import fetch, item, line, sync_price, sync_product, value
-from tests.sql.shop import AUGUST, DAY, JULY, NOON, SEPTEMBER, START, YEAR_END, Shop, credit, of, rest
+from tests.sql.calls import (
+    fetch,
+    item,
+    line,
+    sync_checkout_session,
+    sync_payment,
+    sync_price,
+    sync_product,
+    value,
+)
+from tests.sql.shop import AUGUST, DAY, HOUR, JULY, NOON, SEPTEMBER, START, YEAR_END, Shop, credit, of, rest
 
 LATER = NOON + 5 * DAY  # ten of the thirty days of June are left
 
@@ -104,15 +113,80 @@ def test_an_upgrade_gives_the_difference(shop: Shop) -> None:
 def test_a_downgrade_takes_and_carries_nothing(shop: Shop) -> None:
     june(shop, "pro")
     shop.go_to(LATER)
-    shop.bill(
-        "in_down", LATER,
-        credit("pro", -1667, LATER, JULY, credited_line_ids=["il_june"], credited_invoice_id="in_june"),
-        rest("basic", 333, LATER, JULY),
-    )  # fmt: skip
+    down(shop)
     assert (shop.balance, shop.carried) == (0, 0)
     shop.go_to(JULY)
     july(shop)
     assert shop.balance == 100
+
+
+def test_a_downgrade_and_the_way_back_give_nothing(shop: Shop) -> None:
+    """Both cost nothing, and the credits of the old plan were granted elsewhere."""
+    june(shop, "pro")
+    shop.go_to(LATER)
+    down(shop)
+    back = LATER + HOUR
+    for number, (old, new) in enumerate([("basic", "pro"), ("pro", "basic"), ("basic", "pro")]):
+        at = back + number * HOUR
+        shop.go_to(at)
+        shop.bill(
+            f"in_{number}", at, credit(old, -300, at, JULY, credited_line_ids=[f"il_rest_{number}"]),
+            rest(new, 300, at, JULY, name=f"il_rest_{number + 1}"),
+        )  # fmt: skip
+        assert (shop.balance, shop.carried) == (0, 0)
+    shop.go_to(JULY)
+    july(shop, "pro")
+    assert shop.balance == 500
+
+
+def down(shop: Shop) -> None:
+    shop.bill(
+        "in_down", LATER,
+        credit("pro", -1667, LATER, JULY, credited_line_ids=["il_june"], credited_invoice_id="in_june"),
+        rest("basic", 333, LATER, JULY, name="il_rest_0"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("is_wanted_later", [False, True])
+@pytest.mark.parametrize(("old", "new", "credits"), [("pro", "basic", 66), ("basic", "pro", 333)])
+def test_a_change_of_before_that_is_paid_for_later_takes_what_the_rest_gave(
+    shop: Shop, old: str, new: str, credits: int, is_wanted_later: bool
+) -> None:
+    """Stripe bills a change with the next renewal, unless the app wants otherwise."""
+    begin(shop, grants_current_period=not is_wanted_later)
+    shop.go_to(NOON)
+    june(shop, old)
+    at = START + 10 * DAY
+    change = (
+        credit(old, -667, at, JULY, credited_line_ids=["il_june"], credited_invoice_id="in_june"),
+        rest(new, 667, at, JULY),
+    )
+    if is_wanted_later:
+        shop.go_to(JULY)
+        shop.bill("in_july", JULY, *change, billing_reason="subscription_cycle")
+        wanted(shop)
+        shop.tick()
+    else:
+        assert shop.balance == {"basic": 50, "pro": 250}[old]
+        shop.go_to(JULY)
+        shop.bill("in_july", JULY, *change, billing_reason="subscription_cycle")
+    assert (shop.balance, shop.carried) == (credits, 0)
+
+
+def wanted(shop: Shop) -> None:
+    fetch(shop.admin, "select from billing.start_backfill(grant_current_period => true)")
+
+
+def test_what_was_recorded_while_the_rest_became_wanted_is_granted_by_a_second_run(shop: Shop) -> None:
+    shop.go_to(NOON)
+    june(shop)
+    begin(shop, grants_current_period=True)
+    wanted(shop)
+    shop.tick()
+    assert shop.balance == 50
+    wanted(shop)
+    shop.tick()
+    assert shop.balance == 50
 
 
 def test_a_change_of_before_counts_in_the_rest(shop: Shop) -> None:
@@ -216,6 +290,45 @@ def pack(shop: Shop, number: str, at: datetime) -> None:
         stripe_subscription_id=None, period_start=at, period_end=at,
     )  # fmt: skip
     shop.bill(number, at, bought, subscription=None, billing_reason="manual")
+
+
+@pytest.mark.parametrize("is_charge_first", [False, True])
+def test_a_session_that_is_paid_after_it_gives_its_pack_whenever_it_was_opened(
+    shop: Shop, is_charge_first: bool
+) -> None:
+    sell_pack(shop)
+    shop.go_to(NOON + DAY)
+    told = [session, charge]
+    for tell in reversed(told) if is_charge_first else told:
+        tell(shop, NOON + HOUR)
+    assert shop.balance == 500
+    assert fetch(shop.admin, "select from billing.ungranted_payments") == []
+
+
+def test_a_session_that_was_paid_before_gives_nothing(shop: Shop) -> None:
+    sell_pack(shop)
+    shop.go_to(NOON + DAY)
+    session(shop, NOON - HOUR)
+    charge(shop, NOON - HOUR)
+    session(shop, NOON - HOUR)
+    assert shop.balance == 0
+    assert fetch(shop.admin, "select from billing.ungranted_payments") == []
+
+
+def session(shop: Shop, at: datetime) -> None:
+    bought = {
+        "stripe_line_item_id": "li_1", "stripe_price_id": "price_pack", "quantity": 1, "amount_total": 700,
+        "declares_credits": True,
+    }  # fmt: skip
+    sync_checkout_session(
+        shop.worker, mode="payment", stripe_subscription_id=None, stripe_invoice_id=None,
+        stripe_payment_intent_id="pi_s", amount_total=700, opened_at=at - 2 * HOUR, as_of=at, lines=[bought],
+    )  # fmt: skip
+    shop.admin.execute("insert into billing.payment_intents values ('pi_s', 700) on conflict do nothing")
+
+
+def charge(shop: Shop, at: datetime) -> None:
+    sync_payment(shop.worker, stripe_payment_intent_id="pi_s", amount=700, charged_at=at, as_of=at)
 
 
 def test_a_refund_takes_of_what_was_granted_only(shop: Shop) -> None:

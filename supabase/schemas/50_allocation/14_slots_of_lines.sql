@@ -33,7 +33,7 @@ create type billing.line_slot as (
     rollover text,
     rollover_cap bigint,
     proration_credits text,
-    downgrade_credits text
+    downgrade_credits text     -- elsewhere: of a line that only offsets (credit_schedules.offsets_only)
 );
 
 -- True if a line is the first change to its plan within a month.
@@ -111,7 +111,7 @@ begin
         terms.rollover, terms.rollover_cap,
         -- The month in which the credits begin is no change of plan.
         case when lines.counts_from > slots.slot_start then 'delta' else terms.proration_credits end,
-        case when lines.offsets_only then 'keep' else terms.downgrade_credits end
+        case when lines.offsets_only then 'elsewhere' else terms.downgrade_credits end
     from (
         select credit_schedules.* from billing.credit_schedules
         where credit_schedules.stripe_subscription_id = any (_slots_of_lines.stripe_subscription_ids)

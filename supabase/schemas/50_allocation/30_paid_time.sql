@@ -280,13 +280,14 @@ declare
     v_is_free boolean;
     v_is_unpaid boolean;
     v_offsets_only boolean;
+    v_counts_from timestamptz;
     v_quantity bigint;
     v_from timestamptz;
 begin
     for v_change in
         select
             schedules.stripe_line_id, schedules.stripe_invoice_id, schedules.stripe_subscription_item_id,
-            schedules.stripe_price_id, schedules.period_start, schedules.is_free,
+            schedules.stripe_price_id, schedules.period_start, schedules.is_free, schedules.counts_from,
             billing._seats(plans, lines.quantity) as quantity, lines.credited_line_ids, lines.amount,
             lines.amount >= coalesce(lines.discount, 0) as credits_no_money, lines.credited_invoice_id
         from billing.credit_schedules as schedules
@@ -342,7 +343,13 @@ begin
             )
         end;
         v_is_unpaid := v_gives_back and not v_is_free and v_credited.is_free is not false;
-        v_offsets_only := coalesce(v_gives_back and v_credited.counts_from > v_change.period_start, false);
+        v_offsets_only := coalesce(v_gives_back and v_credited.counts_from = 'infinity', false);
+        -- No more is given back than the credited line gave.
+        v_counts_from := case
+            when v_gives_back and not v_offsets_only
+                then greatest(v_change.counts_from, v_credited.counts_from)
+            else v_change.counts_from
+        end;
         update billing.credit_schedules
         set gives_back = v_gives_back,
             credited_line_id = v_credited.stripe_line_id,
@@ -351,6 +358,7 @@ begin
             is_free = v_is_free,
             is_unpaid = v_is_unpaid,
             offsets_only = v_offsets_only,
+            counts_from = v_counts_from,
             quantity = v_quantity,
             next_slot_at = case
                 when not v_gives_back and credit_schedules.counts_from < 'infinity' then coalesce(credit_schedules.next_slot_at, credit_schedules.period_start)
@@ -358,8 +366,10 @@ begin
         where credit_schedules.stripe_line_id = v_change.stripe_line_id
             and (
                 credit_schedules.credited_line_id, credit_schedules.quantity, credit_schedules.is_free,
-                credit_schedules.is_unpaid, credit_schedules.offsets_only
-            ) is distinct from (v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid, v_offsets_only);
+                credit_schedules.is_unpaid, credit_schedules.offsets_only, credit_schedules.counts_from
+            ) is distinct from (
+                v_credited.stripe_line_id, v_quantity, v_is_free, v_is_unpaid, v_offsets_only, v_counts_from
+            );
         if found then
             v_from := least(v_from, v_change.period_start);
         end if;

@@ -320,10 +320,10 @@ begin
             bool_or(shared.gives_back) as has_credits,
             bool_or(shared.is_reached) as is_reached,
             bool_or(shared.is_waiting) filter (where not shared.gives_back) as is_waiting,
-            min(shared.slot_start) filter (where shared.gives_back) as credited_from,
-            bool_or(shared.downgrade_credits = 'keep') as is_kept
+            min(shared.slot_start) filter (where shared.gives_back) as credited_from, min(shared.slot_start) as slot_start,
+            bool_or(shared.downgrade_credits in ('keep', 'elsewhere')) as is_kept,
+            bool_or(shared.downgrade_credits = 'elsewhere') as is_elsewhere
         from shared
-        where shared.moment >= _worth.from_moment
         group by 1, 2, 3, 4
     ),
     by_item as (
@@ -336,7 +336,8 @@ begin
             bool_or(by_length.has_credits) as is_credited,
             bool_or(bool_or(by_length.has_credits)) over together as has_credits,
             min(min(by_length.credited_from)) over together as credited_from,
-            bool_or(bool_or(by_length.is_kept)) over together as is_kept
+            bool_or(bool_or(by_length.is_kept)) over together as is_kept,
+            min(by_length.slot_start) as slot_start, bool_or(by_length.is_elsewhere) as is_elsewhere
         from by_length
         group by 1, 2, 3
         window together as (partition by by_length.stripe_subscription_id, by_length.moment)
@@ -355,29 +356,61 @@ begin
     rounded as (
         select
             by_item.stripe_subscription_id, by_item.stripe_subscription_item_id, by_item.moment, by_item.has_credits,
-            by_item.is_credited, by_item.is_waiting, by_item.credited_from, by_item.is_kept, coalesce(returned.credits, 0) as returned,
+            by_item.is_credited, by_item.is_waiting, by_item.credited_from, by_item.is_kept, by_item.slot_start,
+            by_item.is_elsewhere, coalesce(returned.credits, 0) as returned,
             floor(round(coalesce(by_item.counted, 0) + coalesce(
                 -by_item.given_back * least(coalesce(by_item.all_not_counted, 0) / nullif(-by_item.all_given_back, 0), 1), 0
-            ), 9))::bigint - coalesce(returned.credits, 0) as credits
+            ), 9))::bigint - coalesce(returned.credits, 0) as item_credits
         from by_item
         -- Months that never start have nothing to lose.
         left join returned
             on by_item.is_reached and returned.stripe_subscription_item_id = by_item.stripe_subscription_item_id
             and returned.moment = by_item.moment
     ),
+    -- Once time is given back whose credits were granted elsewhere (counts_from), all later changes of the item within that
+    -- month give no more than what they add to it: a downgrade and the way back add nothing.
+    after_elsewhere as (
+        select
+            begun.*,
+            case
+                when begun.elsewhere_before > 0
+                    then greatest(begun.so_far + begun.item_credits, 0) - greatest(begun.so_far, 0)
+                else begun.item_credits
+            end as credits
+        from (
+            select
+                counted.*,
+                coalesce(sum(counted.item_credits) filter (where counted.elsewhere_until_now > 0) over earlier, 0) as so_far,
+                coalesce(max(counted.elsewhere_until_now) over earlier, 0) as elsewhere_before
+            from (
+                select
+                    rounded.*,
+                    count(*) filter (where rounded.is_elsewhere) over (
+                        partition by rounded.stripe_subscription_id, rounded.stripe_subscription_item_id,
+                            rounded.slot_start
+                        order by rounded.moment
+                    ) as elsewhere_until_now
+                from rounded
+            ) as counted
+            window earlier as (
+                partition by counted.stripe_subscription_id, counted.stripe_subscription_item_id, counted.slot_start
+                order by counted.moment rows between unbounded preceding and 1 preceding
+            )
+        ) as begun
+    ),
     offset_by_others as (
         select
-            rounded.*,
-            coalesce(sum(greatest(rounded.credits, 0)) over (
-                together order by rounded.stripe_subscription_item_id
+            changes.*,
+            coalesce(sum(greatest(changes.credits, 0)) over (
+                together order by changes.stripe_subscription_item_id
                 rows between unbounded preceding and 1 preceding
             ), 0) as before,
             -- While a month waits, its negative sum waits too.
-            -coalesce(sum(least(rounded.credits, 0)) filter (where rounded.is_waiting is not true) over together, 0)
+            -coalesce(sum(least(changes.credits, 0)) filter (where changes.is_waiting is not true) over together, 0)
                 as below_zero,
-            coalesce(sum(greatest(rounded.credits, 0)) over together, 0) as above_zero
-        from rounded
-        window together as (partition by rounded.stripe_subscription_id, rounded.moment)
+            coalesce(sum(greatest(changes.credits, 0)) over together, 0) as above_zero
+        from after_elsewhere as changes
+        window together as (partition by changes.stripe_subscription_id, changes.moment)
     ),
     -- The line that pays for a move: the one of the item that was bought last.
     payers as (

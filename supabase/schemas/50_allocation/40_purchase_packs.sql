@@ -176,11 +176,6 @@ as $$
 declare
     v_purchase billing.pack_purchases := _purchase.purchase;
 begin
-    if v_purchase.purchased_at < (select settings.credits_since from billing.settings) and not exists (
-        select from billing.pack_purchases as held where held.business_key = v_purchase.business_key
-    ) then
-        return;
-    end if;
     v_purchase.created_at := now();
     insert into billing.pack_purchases select (v_purchase).* on conflict (business_key) do nothing;
     perform billing._post_purchase(v_purchase.business_key);

@@ -51,6 +51,13 @@ begin
             and (items.declares_credits or credit_packs.stripe_price_id is not null)
     ) then
         return;
+    elsif v_session.completed_at < (select settings.credits_since from billing.settings) and not exists (
+        -- Completed, not opened or charged: a session is paid for hours after it was opened, and its charge may be
+        -- reported later than the session.
+        select from billing.pack_purchases
+        where pack_purchases.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+    ) then
+        return;
     end if;
     perform billing._check_buyer(
         v_session.stripe_checkout_session_id, v_session.stripe_customer_id, v_session.account_id

@@ -41,16 +41,17 @@ begin
     if start_backfill.restart then
         delete from billing.backfilled_lists;
     end if;
-    if grants_current_period and not v_before.grants_current_period then
+    -- Also if it was wanted before: a payment that was being recorded at that moment may not have seen it.
+    if grants_current_period then
         update billing.credit_schedules as schedules
         set counts_from = start_backfill.credits_since, offsets_only = false,
             next_slot_at = case when not schedules.gives_back then schedules.period_start end
         where schedules.counts_from = 'infinity' and schedules.period_end > start_backfill.credits_since;
-        update billing.credit_schedules as schedules set offsets_only = false
-        where schedules.offsets_only and exists (
-            select from billing.credit_schedules as credited
-            where credited.stripe_line_id = schedules.credited_line_id and credited.counts_from < 'infinity'
-        );
+        update billing.credit_schedules as schedules
+        set offsets_only = false, counts_from = greatest(schedules.counts_from, credited.counts_from)
+        from billing.credit_schedules as credited
+        where schedules.offsets_only and credited.stripe_line_id = schedules.credited_line_id
+            and credited.counts_from < 'infinity';
     end if;
     return next;
 end

@@ -10,7 +10,7 @@ select
 from billing.checkout_sessions as sessions
 cross join billing.settings
 where sessions.account_id is not null and sessions.status = 'complete' and sessions.payment_status <> 'unpaid'
-    and sessions.stripe_invoice_id is null and sessions.opened_at >= coalesce(settings.credits_since, '-infinity')
+    and sessions.stripe_invoice_id is null and sessions.completed_at >= coalesce(settings.credits_since, '-infinity')
     and exists (
         select from billing.checkout_line_items as lines
         join billing.credit_packs on credit_packs.stripe_price_id = lines.stripe_price_id
