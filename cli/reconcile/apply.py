@@ -9,7 +9,8 @@ from cli.reconcile.own_events import own_event, receive
 
 _STATUS = "select status from billing.stripe_events where stripe_event_id = %(id)s"
 _DISTRUST = (
-    "select billing.distrust_stripe_row(kind => %(kind)s, stripe_id => %(id)s, read_at => %(read_at)s)"
+    "select billing.distrust_stripe_row("
+    "kind => %(kind)s, stripe_id => %(id)s, read_at => %(read_at)s, status => %(status)s)"
 )
 
 
@@ -52,7 +53,7 @@ def _distrust(conn: Connection, difference: Difference) -> None:
     if difference.is_ahead:
         ids.append((difference.kind.name, difference.stripe_id))
     for kind, stripe_id in ids:
-        conn.execute(_DISTRUST, _row_of(difference, kind, stripe_id))
+        conn.execute(_DISTRUST, _row_of(difference, kind, stripe_id) | {"status": difference.status})
 
 
 def _row_of(difference: Difference, kind: str, stripe_id: str) -> dict[str, Any]:

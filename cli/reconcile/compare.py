@@ -62,6 +62,11 @@ class Difference:
         return self.problem == "differs" and not self.kind.final.isdisjoint(self.facts)
 
     @property
+    def status(self) -> str | None:
+        """Stripe's, if the row says another one and nothing else that no event changes."""
+        return self.facts["status"][1] if self.kind.final & self.facts.keys() == {"status"} else None
+
+    @property
     def edited_lines(self) -> list[str]:
         """Lines of an invoice that say something else here."""
         if self.kind.name != "invoice" or "lines" not in self.facts:

@@ -15991,12 +15991,14 @@ comment on function billing.advance_backfill(text, text, bigint, boolean) is 'Re
 
 -- A row that contradicts Stripe → a row that Stripe's answer replaces.
 --
--- Invariant: only rows that nothing has written since Stripe was read. What Stripe says is then brought by an event, like
--- everything else; until that is applied, a refund, a dispute or a credit note is missing. Called by `till reconcile --apply`
+-- Invariant: only rows that nothing has written since Stripe was read, and that no event could bring to Stripe's state. What
+-- Stripe says is then brought by an event, like everything else; until that is applied, a refund, a dispute or a credit note
+-- is missing, so what it took or froze may come back for that long. Called by `till reconcile --apply`
 -- in the transaction that queues the event, as the owner of the database.
 
--- kind: Stripe's `object`; line_item for a line of an invoice. read_at: the database's time before Stripe was read.
-create function billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamptz)
+-- kind: Stripe's `object`; line_item for a line of an invoice. read_at: the database's time before Stripe was read. status:
+-- Stripe's, if the row is wrong in nothing else: a row that its event moves forward stays as it is.
+create function billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamptz, status text default null)
 returns void
 language plpgsql
 volatile
@@ -16005,6 +16007,7 @@ as $$
 declare
     v_id text := distrust_stripe_row.stripe_id;
     v_read_at timestamptz := distrust_stripe_row.read_at;
+    v_status text := distrust_stripe_row.status;
 begin
     case distrust_stripe_row.kind
         when 'customer' then
@@ -16028,7 +16031,8 @@ begin
             where subscriptions.stripe_subscription_id = v_id and subscriptions.updated_at <= v_read_at;
         when 'invoice' then
             update billing.invoices set status = 'draft', attempt_count = 0, as_of = '-infinity'
-            where invoices.stripe_invoice_id = v_id and invoices.updated_at <= v_read_at;
+            where invoices.stripe_invoice_id = v_id and invoices.updated_at <= v_read_at
+                and (v_status is null or billing._invoice_rank(invoices.status) >= billing._invoice_rank(v_status));
         when 'line_item' then
             delete from billing.invoice_lines where invoice_lines.stripe_line_id = v_id;
         when 'invoice_payment' then
@@ -16037,12 +16041,17 @@ begin
             update billing.payments set as_of = '-infinity'
             where payments.stripe_charge_id = v_id and payments.updated_at <= v_read_at;
         when 'refund' then
-            delete from billing.refunds where refunds.stripe_refund_id = v_id and refunds.updated_at <= v_read_at;
+            delete from billing.refunds
+            where refunds.stripe_refund_id = v_id and refunds.updated_at <= v_read_at
+                and (v_status is null or billing._refund_rank(refunds.status) >= billing._refund_rank(v_status));
         when 'dispute' then
-            delete from billing.disputes where disputes.stripe_dispute_id = v_id and disputes.updated_at <= v_read_at;
+            delete from billing.disputes
+            where disputes.stripe_dispute_id = v_id and disputes.updated_at <= v_read_at
+                and (v_status is null or billing._dispute_rank(disputes.status) >= billing._dispute_rank(v_status));
         when 'credit_note' then
             perform from billing.credit_notes
             where credit_notes.stripe_credit_note_id = v_id and credit_notes.updated_at <= v_read_at
+                and (v_status is null or credit_notes.status <> 'issued')
             for update;
             if found then
                 delete from billing.credit_note_lines where credit_note_lines.stripe_credit_note_id = v_id;
@@ -16099,7 +16108,7 @@ revoke all on function billing.distrust_stripe_row, billing.withdraw_stripe_row
 from public, anon, authenticated, service_role;
 
 comment on function billing.withdraw_stripe_row(text, text, timestamptz) is 'Deletes a refund, dispute or credit note that Stripe does not have, unless it was written after read_at, and its effect on the credits.';
-comment on function billing.distrust_stripe_row(text, text, timestamptz) is 'Lets the next event replace a row that contradicts Stripe, unless the row was written after read_at.';
+comment on function billing.distrust_stripe_row(text, text, timestamptz, text) is 'Lets the next event replace a row that contradicts Stripe, unless the row was written after read_at, or the event brings it to that status anyway.';
 
 -- 58_sync/73_restore_grants.sql
 

@@ -169,6 +169,26 @@ def test_a_row_that_was_written_meanwhile_is_not_withdrawn(place: Place) -> None
     assert place.value("select count(*) from billing.refunds where stripe_refund_id = %s", refund) == 0
 
 
+def test_a_dispute_that_goes_on_freezes_until_its_event_is_applied(place: Place) -> None:
+    """Its evidence was submitted, and that event never arrived: no credits come back on the way, and it is no new dispute."""
+    charge = place.business.of("charge", place.business.customers[0])[-1]["id"]
+    place.business.control("charges/{identifier}/dispute", charge)
+    place.till("reconcile", "--apply")
+    place.work()
+    held = place.value("select held from billing.credit_balances where account_id = %s", place.account(0))
+    assert held > 0
+    dispute = place.any("dispute")
+    place.client.v1.disputes.update(dispute, {"evidence": {"product_description": "Credits"}, "submit": True})
+    place.till("reconcile", "--apply")
+    assert place.query("select status from billing.disputes") == [("needs_response",)]
+    place.work()
+    assert place.query("select status from billing.disputes") == [("under_review",)]
+    assert held == place.value("select held from billing.credit_balances where account_id = %s", place.account(0))
+    told = place.query("select dedupe_key from billing.notifications where kind ^@ 'dispute_'")
+    assert told == [(f"dispute_opened:{dispute}:needs_response",)]
+    assert place.findings() == []
+
+
 def test_own_events_are_no_sign_of_stripe(place: Place) -> None:
     """No key can read them, and they don't break a silence."""
     assert place.value("select count(*) from billing.stripe_events where stripe_event_id ^@ 'till_'") > 0
