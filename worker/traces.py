@@ -45,7 +45,7 @@ def use(provider: Any) -> None:
 
 @contextmanager
 def span(name: str, **attributes: Any) -> Generator[Any]:
-    """Time the block; an exception that leaves it makes it an error. Yields the span, None where there are no traces."""
+    """Time the block; an exception makes it an error. Yields the span, None where there are no traces."""
     if _tracer is None:
         yield None
         return

@@ -46,8 +46,8 @@ class Checkup:
             threading.Thread(target=self._run, args=(checks,), daemon=True).start()
 
     def _run(self, checks: Callable[[], Iterator[Check]]) -> None:
+        name = "connection"
         try:
-            name = "connection"
             for name, check in checks():
                 self.results[name] = list(check())
         except BillingError as error:
